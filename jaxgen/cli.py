@@ -1,0 +1,227 @@
+"""The command line's modes, each a function of (config, flags); errors become one sentence and a status.
+
+JAX is imported inside the modes, so that help, the list of configs and a config error answer at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import logging
+import pathlib
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags as absl_flags
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxgen import commandline
+from jaxgen.config import check, from_json
+from jaxgen.errors import UserError, nearest
+
+log = logging.getLogger("jaxgen")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The command line besides the config.
+
+    Attributes:
+      workdir: the run's folder. mode: train, sample or evaluate. num, seed, out, labels: of --mode=sample.
+      command: the whole line, to be recorded. summary: the first line of the config's docstring.
+    """
+
+    workdir: str
+    mode: str = "train"
+    num: int = 64
+    seed: int = 0
+    out: str = ""
+    labels: tuple[int, ...] | None = None
+    command: str = ""
+    summary: str = ""
+
+
+def main(argv: Sequence[str], description: str, folder: str) -> int:
+    """Reads the flags and runs; returns the exit status. Expected errors are one sentence on stderr.
+
+    Statuses: 0 done, or stopped by SIGTERM with everything saved; 2 bad input; 130 stopped by SIGINT.
+
+    Args:
+      description: what --help begins with. folder: where the configs lie, for --list.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    for noisy in ("absl", "orbax"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    if {"--help", "-help", "-h"} & set(argv):
+        print(f"{description}\nflags:\n{absl_flags.FLAGS.module_help('__main__') or absl_flags.FLAGS.get_help()}")
+        return 0
+    try:
+        given = commandline.parse(argv)
+        if given.list:
+            print(commandline.listing(pathlib.Path(folder)))
+            return 0
+        return run(given.config, Flags(
+            workdir=given.workdir,
+            mode=given.mode,
+            num=given.num,
+            seed=given.seed,
+            out=given.out,
+            labels=_labels(given.labels),
+            command=shlex.join(["python", *argv]),
+            summary=_summary(argv),
+        ))
+    except UserError as error:
+        print(f"jaxgen: {error}", file=sys.stderr)
+    except OSError as error:
+        from jaxgen.train.workdir import sentence
+
+        print(f"jaxgen: {sentence(error)}", file=sys.stderr)
+    except Exception as error:
+        text = disk_trouble(error)
+        if text is None:
+            raise
+        print(f"jaxgen: {text}", file=sys.stderr)
+    return 2
+
+
+def disk_trouble(error: BaseException | None) -> str | None:
+    """A sentence for a full disk met inside a storage library, which has its own exception types."""
+    while error is not None:
+        text = str(error)
+        if "No space left on device" in text or "Disk quota exceeded" in text:
+            return (
+                "the disk of the workdir is full; the checkpoints written before are whole. "
+                "Free some space and give the same command again."
+            )
+        if "File too large" in text:
+            return "a file would be larger than is allowed here; raise the limit and give the same command again."
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _labels(given: Sequence[str] | None) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    try:
+        return tuple(int(label) for label in given)
+    except ValueError as error:
+        raise UserError(f"--labels must be numbers such as 3 or 0,1,2, not {','.join(given)}.") from error
+
+
+def _summary(argv: Sequence[str]) -> str:
+    path = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), None)
+    return commandline.summary(ast.get_docstring(ast.parse(pathlib.Path(path).read_text()))) if path else ""
+
+
+def run(config: ConfigDict | None, flags: Flags) -> int:
+    """Runs one mode; returns the exit status.
+
+    Raises:
+      UserError: for bad input.
+    """
+    modes: dict[str, Callable[[ConfigDict, Flags], int]] = {"train": train, "sample": sample, "evaluate": judge}
+    if flags.mode not in modes:
+        raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, modes)}")
+    if not flags.workdir:
+        raise UserError("--workdir is needed: the folder of the run, such as --workdir=runs/ddpm_digits.")
+    if config is None:
+        stored = epath.Path(flags.workdir) / "config.json"
+        if flags.mode == "train" or not stored.exists():
+            raise UserError("--config is needed, such as --config=configs/ddpm_digits.py; --list names them all.")
+        config = from_json(stored.read_text())
+    check(config)
+    if flags.mode == "sample" and (flags.num < 1 or not flags.out):
+        raise UserError("--mode=sample needs --out=<folder for the images> and --num of at least 1.")
+
+    from jaxgen.train.mesh import use_cpu_cores
+    from jaxgen.train.xla import use_compilation_cache
+
+    use_cpu_cores()
+    use_compilation_cache()
+    return modes[flags.mode](config, flags)
+
+
+def train(config: ConfigDict, flags: Flags) -> int:
+    """Trains, or resumes; at the end judges and writes the report."""
+    from jaxgen.report.files import read_json
+    from jaxgen.report.page import write_report
+    from jaxgen.train.evaluate import evaluate, metric_functions
+    from jaxgen.train.logs import add_event
+    from jaxgen.train.loop import Trainer
+    from jaxgen.train.record import record, write_panels, write_scores
+    from jaxgen.train.setup import make_method
+    from jaxgen.train.workdir import adopt
+
+    make_method(config), metric_functions(config)  # a misspelt key is found before anything is written
+    workdir = epath.Path(flags.workdir)
+    config, changed = adopt(workdir, config, training=True)
+
+    def scores(trainer: Trainer) -> dict[str, float]:
+        entries = evaluate(trainer.generator, trainer.model())
+        return {name: entry["value"] for name, entry in entries.items()}
+
+    trainer = Trainer(config, workdir, scores)
+    record(workdir, flags, config, trainer.state.params)
+    for key, (old, new) in changed.items():
+        log.info("config.%s changes from %r to %r", key, old, new)
+        add_event(workdir, "config changed", f"config.{key}: {old!r} -> {new!r}")
+    finished = trainer.train()
+    if not finished:
+        add_event(workdir, "stopped", f"by signal {trainer.stopped_by} at step {trainer.step}")
+        write_report(workdir)
+        log.info("stopped at %d images; the same command goes on from here", trainer.images)
+        return 0 if trainer.stopped_by == signal.SIGTERM else 130
+    judged = workdir / "metrics.json"
+    if judged.exists() and read_json(judged).get("_meta", {}).get("step") == trainer.step:
+        log.info("finished at %d images; a higher config.train.total_images goes on", trainer.images)
+    else:
+        write_panels(workdir / "samples", trainer.generator, trainer.model(), config.seed, samples=trainer.images)
+        if config.evaluate.at_end:
+            write_scores(workdir, evaluate(trainer.generator, trainer.model()), trainer.step, trainer.images)
+    path = write_report(workdir)
+    log.info("report: %s", path)
+    return 0
+
+
+def sample(config: ConfigDict, flags: Flags) -> int:
+    """Writes samples.png, samples.npz and the method's pictures to --out."""
+    from jaxgen.train.record import write_panels, write_samples
+
+    trained = _trained(config, flags)
+    drawn = trained.generator.images(trained.model, flags.seed, flags.num, flags.labels)
+    out = epath.Path(flags.out)
+    write_samples(out, drawn)
+    write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
+    log.info("%d images at step %d: %s", len(drawn.images), trained.step, out / "samples.png")
+    return 0
+
+
+def judge(config: ConfigDict, flags: Flags) -> int:
+    """Judges the newest checkpoint: one JSON line on stdout, metrics.json and the report in the workdir."""
+    from jaxgen.report.files import strict_json
+    from jaxgen.report.page import write_report
+    from jaxgen.train.evaluate import evaluate, metric_functions
+    from jaxgen.train.record import write_scores
+
+    metric_functions(config)
+    trained = _trained(config, flags)
+    entries = evaluate(trained.generator, trained.model)
+    write_scores(epath.Path(flags.workdir), entries, trained.step, trained.images)
+    write_report(flags.workdir)
+    print(strict_json(entries))
+    return 0
+
+
+def _trained(config: ConfigDict, flags: Flags) -> Any:
+    from jaxgen.train.restore import restore
+    from jaxgen.train.workdir import adopt
+
+    config, changed = adopt(flags.workdir, config, training=False)
+    for key, (old, new) in changed.items():
+        log.info("config.%s is %r here and was %r in training", key, new, old)
+    return restore(config, flags.workdir)

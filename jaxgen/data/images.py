@@ -1,0 +1,100 @@
+"""Decoding and fitting of single images on the host, with refusals that name the file."""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxgen.errors import UserError
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+WORDS = {"1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "a palette image", "RGB": "RGB",
+         "RGBA": "RGB with alpha", "CMYK": "CMYK"}
+_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def check_channels(channels: int) -> None:
+    """Raises UserError unless `channels` is 1 (grey), 3 (RGB) or 4 (RGBA)."""
+    if channels not in MODES:
+        raise UserError(f"Images have 1, 3 or 4 channels, but config.data.channels is {channels!r}.")
+
+
+def check_mode(image: Image.Image, channels: int, where: str) -> None:
+    """Raises UserError unless the image's own mode is the one of `channels`, at eight bits.
+
+    Nothing is converted silently: a grey file among colour ones is more often a mistake than meant.
+    """
+    # Pillow reads a 16-bit RGB file into mode RGB; only the decoder's raw mode tells.
+    if image.mode.startswith("I") or image.mode == "F" or ";16" in str(getattr(image, "tile", "")):
+        raise UserError(f"{where} has more than 8 bits a channel; save it as an 8-bit {MODES[channels]} file.")
+    if image.mode == MODES[channels]:
+        return
+    own = next((count for count, mode in MODES.items() if mode == image.mode), None)
+    mend = f"convert it to {WORDS[MODES[channels]]}"
+    if own is not None:
+        mend += f", or set config.data.channels={own} if every image is like it"
+    raise UserError(
+        f"{where} is {WORDS.get(image.mode, image.mode)} where config.data.channels={channels} wants "
+        f"{WORDS[MODES[channels]]}; {mend}."
+    )
+
+
+def open_image(data: bytes | BinaryIO, where: str) -> Image.Image:
+    """The image in `data`, its header read and its pixels not yet; UserError if it is no image."""
+    try:
+        return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+    except _DAMAGED as error:
+        raise UserError(
+            f"{where} cannot be read as an image ({_brief(error)}); mend or remove it."
+        ) from error
+
+
+def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) -> np.ndarray:
+    """Encoded image -> uint8 [H, W, C] at `resolution`, upright by its EXIF note.
+
+    Raises UserError naming `where` for a truncated or foreign file, another number of channels, or 16 bits.
+    """
+    image = open_image(data, where)
+    check_mode(image, channels, where)
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except _DAMAGED as error:
+        raise UserError(f"{where} is damaged ({_brief(error)}); mend or remove it.") from error
+    return fit(image, resolution)
+
+
+def from_array(array: np.ndarray, resolution: tuple[int, int], channels: int, where: str) -> np.ndarray:
+    """uint8 [H, W] or [H, W, C] -> uint8 [H, W, C] at `resolution`; UserError naming `where` otherwise."""
+    array = array[..., None] if array.ndim == 2 else array
+    if array.dtype != np.uint8 or array.ndim != 3:
+        raise UserError(f"{where} is {array.dtype} of shape {array.shape}, where uint8 [H, W, C] is needed.")
+    if array.shape[-1] != channels:
+        raise UserError(
+            f"{where} has {array.shape[-1]} channel(s), but config.data.channels is {channels}; "
+            f"set config.data.channels={array.shape[-1]}."
+        )
+    if array.shape[:2] == resolution:
+        return np.ascontiguousarray(array)
+    return fit(Image.fromarray(array[..., 0] if channels == 1 else array), resolution)
+
+
+def fit(image: Image.Image, resolution: tuple[int, int]) -> np.ndarray:
+    """Centre crop to the aspect of `resolution` [H, W], then an antialiased resize -> uint8 [H, W, C]."""
+    height, width = resolution
+    if image.size != (width, height):
+        scale = min(image.width / width, image.height / height)
+        crop_width, crop_height = max(1, round(width * scale)), max(1, round(height * scale))
+        left, top = (image.width - crop_width) // 2, (image.height - crop_height) // 2
+        image = image.crop((left, top, left + crop_width, top + crop_height))
+        # Pillow widens its filters when it shrinks, so nothing is skipped.
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    array = np.asarray(image)
+    return np.array(array[..., None] if array.ndim == 2 else array)
+
+
+def _brief(error: Exception) -> str:
+    return str(error).split("<")[0].strip().rstrip(".") or type(error).__name__

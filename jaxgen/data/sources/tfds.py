@@ -1,0 +1,170 @@
+"""`tfds:<name>`: a data set that TensorFlow Datasets has prepared, read without TensorFlow.
+
+`<name>` may carry a config and a version, "cifar10", "horses/big:1.0.0"; `root` is TFDS's data directory, by default
+TFDS's own. Splits are any TFDS split expression: "train", "train[:90%]", "train[50000:]+test". Nothing is ever
+downloaded or prepared here. To prepare a set, once, in any environment:
+
+    pip install tensorflow-cpu tensorflow-datasets importlib_resources
+    python -c "import tensorflow_datasets as tfds
+    tfds.builder('<name>', file_format='array_record').download_and_prepare()"
+
+Where files were fetched by hand, `download_and_prepare` takes `download_config=tfds.download.DownloadConfig(
+manual_dir=...)`; then give each set a `download_dir` of its own. TFDS keeps what it unpacks by file name alone, so
+Fashion-MNIST prepared after MNIST, whose files have the same names, would hold MNIST's images.
+
+Examples hold `image` (uint8, cropped in the centre to the right aspect and resized with Lanczos), `label` (int32) where
+the set has one, and every other top-level feature of a fixed shape: texts as strings, integers as int32, reals as
+float32. Features without a fixed shape cannot be stacked and are left out. A set that fits in memory is decoded
+into it at once by threads; a larger one is read example by example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from jaxgen.data.images import from_array
+from jaxgen.data.source import MEMORY_LIMIT, Example, Source, check_labels
+from jaxgen.errors import UserError
+
+THREADS = 4  # decoding lets go of the interpreter only for a part of its time
+CHUNK = 256
+
+
+def open_split(
+    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
+    root: str | None,
+) -> Source:
+    """See `jaxgen.data.open_source`."""
+    builder = _builder(name, argument, root)
+    records = _records(name, builder, split)
+    features = builder.info.features
+    if "image" not in features:
+        raise UserError(f"{name!r} has no feature 'image'; it has {', '.join(sorted(features))}.")
+    stored = features["image"].shape[-1]
+    if stored not in (None, channels):
+        raise UserError(
+            f"The images of {name!r} have {stored} channel(s), but config.data.channels is {channels}; "
+            f"set config.data.channels={stored}."
+        )
+    label = features["label"] if "label" in features else None
+    labelled = label is not None and label.shape == () and np.dtype(label.np_dtype).kind in "iu"
+    class_names = tuple(getattr(label, "names", ())) if labelled else ()
+    found = getattr(label, "num_classes", None) or 0 if labelled else 0
+    if num_classes:
+        check_labels(name, np.arange(found) if labelled else None, num_classes)
+    kept = tuple(
+        key for key, feature in features.items()
+        if key not in ("image", "label") and isinstance(feature.shape, tuple) and None not in feature.shape
+    )
+    kept += ("label",) if labelled else ()
+    source = Prepared(name, split, records, kept, resolution, channels,
+                      num_classes=num_classes or found, class_names=class_names)
+    if len(source) and len(source) * resolution[0] * resolution[1] * channels <= MEMORY_LIMIT:
+        source.arrays = _decode_all(source)
+        check_labels(name, source.arrays.get("label"), num_classes)
+    return source
+
+
+class Prepared(Source):
+    """Examples decoded as they are asked for."""
+
+    def __init__(
+        self, name: str, split: str, records: Any, kept: tuple[str, ...], resolution: tuple[int, int], channels: int,
+        *, num_classes: int, class_names: tuple[str, ...],
+    ):
+        super().__init__(name, split, num_classes=num_classes, class_names=class_names)
+        self._records = records
+        self._kept = kept
+        self._resolution = resolution
+        self._channels = channels
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        if self.arrays is not None:
+            return super().__getitem__(index)
+        return self._example(index, self._records[index])
+
+    def take(self, indices: Sequence[int]) -> Example:
+        if self.arrays is not None:
+            return super().take(indices)
+        # Reading records together is several times cheaper than one by one.
+        indices = [int(i) for i in indices]
+        pairs = zip(indices, self._records.__getitems__(indices), strict=True)
+        examples = [self._example(index, record) for index, record in pairs]
+        return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+    def _example(self, index: int, record: dict[str, Any]) -> Example:
+        where = f"Example {index} of {self.name!r} {self.split!r}"
+        example = {"image": from_array(np.asarray(record["image"]), self._resolution, self._channels, where)}
+        for key in self._kept:
+            example[key] = _plain(record[key])
+        if "label" in example and self.num_classes and not 0 <= example["label"] < self.num_classes:
+            raise UserError(
+                f"{where} has label {example['label']}, outside [0, {self.num_classes}); mend config.data.num_classes."
+            )
+        return example
+
+
+def _builder(name: str, argument: str, root: str | None) -> Any:
+    try:
+        from tensorflow_datasets.core import read_only_builder, registered
+    except ImportError as error:
+        raise UserError(
+            f"Reading {name!r} needs TensorFlow Datasets; run 'pip install tensorflow-datasets importlib_resources'."
+        ) from error
+    try:
+        # Only what lies prepared on the disk: `tfds.data_source` would start a download.
+        return read_only_builder.builder_from_files(argument, data_dir=root or None)
+    except registered.DatasetNotFoundError as error:
+        raise UserError(
+            f"{name!r} is not prepared in {root or 'the default TFDS folder'}; run {_recipe(argument, root)} in any "
+            "environment with TensorFlow ('pip install tensorflow-cpu tensorflow-datasets importlib_resources'), or "
+            "set config.data.root."
+        ) from error
+
+
+def _records(name: str, builder: Any, split: str) -> Any:
+    try:
+        return builder.as_data_source(split=split)
+    except NotImplementedError as error:
+        raise UserError(
+            f"{name!r} is prepared in a format that only TensorFlow reads; prepare it again by running "
+            f"{_recipe(builder.name, None)}."
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"{name!r} has no split {split!r} (config.data.split); it has {', '.join(builder.info.splits)}, and "
+            "expressions of these such as 'train[:90%]'."
+        ) from error
+
+
+def _recipe(argument: str, root: str | None) -> str:
+    data_dir = f", data_dir='{root}'" if root else ""
+    return (
+        f'python -c "import tensorflow_datasets as tfds; tfds.builder(\'{argument}\', file_format=\'array_record\''
+        f'{data_dir}).download_and_prepare()"'
+    )
+
+
+def _decode_all(source: Prepared) -> dict[str, np.ndarray]:
+    chunks = [range(i, min(i + CHUNK, len(source))) for i in range(0, len(source), CHUNK)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = list(pool.map(source.take, chunks))
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return np.str_(value.decode("utf-8", "replace"))
+    array = np.asarray(value)
+    if array.dtype.kind in "biu" and not (array.dtype == np.uint8 and array.ndim == 3):
+        array = array.astype(np.int32)
+    elif array.dtype.kind == "f":
+        array = array.astype(np.float32)
+    return array[()]

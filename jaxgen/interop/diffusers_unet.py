@@ -1,0 +1,250 @@
+"""The weights of diffusers' `UNet2DModel` in, as `jaxgen.networks.unet.UNet`'s, and out again.
+
+Pure functions on dicts of numpy arrays: neither torch nor diffusers is imported. Read a model's state from
+its safetensors file and its config from `config.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxgen.errors import UserError
+from jaxgen.networks.unet import UNet
+
+# What UNet2DModel assumes where its config is silent.
+CONFIG_DEFAULTS = {
+    "sample_size": None,
+    "out_channels": 3,
+    "center_input_sample": False,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "mid_block_type": "UNetMidBlock2D",
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (224, 448, 672, 896),
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "dropout": 0.0,
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": None,
+    "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default",
+    "add_attention": True,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+}
+
+# Block type -> (does it attend, how it resamples: None for as downsample_type or upsample_type say).
+BLOCKS = {
+    "DownBlock2D": (False, "conv"),
+    "ResnetDownsampleBlock2D": (False, "resnet"),
+    "AttnDownBlock2D": (True, None),
+    "UpBlock2D": (False, "conv"),
+    "ResnetUpsampleBlock2D": (False, "resnet"),
+    "AttnUpBlock2D": (True, None),
+}
+
+# Names of attention layers in files written before diffusers 0.15.
+OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+
+
+def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `UNet` that make it compute what `UNet2DModel(**config)` computes.
+
+    The last of `num_class_embeds` classes becomes the null class. Raises UserError for a config that `UNet`
+    has no equal for, naming the entry.
+    """
+    config = {**CONFIG_DEFAULTS, **config}
+    channels = config["block_out_channels"]
+    groups = config["norm_num_groups"]
+    adaptive = config["resnet_time_scale_shift"] == "scale_shift"
+    supported = {
+        "center_input_sample": (False,),
+        "time_embedding_type": ("positional",),
+        "time_embedding_dim": (None, 4 * channels[0]),
+        "mid_block_type": ("UNetMidBlock2D",),
+        "mid_block_scale_factor": (1,),
+        "downsample_padding": (0, 1),
+        "downsample_type": ("conv", "resnet"),
+        "upsample_type": ("conv", "resnet"),
+        "act_fn": ("silu", "swish"),
+        "resnet_time_scale_shift": ("default", "scale_shift"),
+        "class_embed_type": (None,),
+    }
+    if config["add_attention"]:
+        # With scale_shift and None, UNet2DModel leaves out the middle attention's normalisation.
+        supported["attn_norm_num_groups"] = (groups,) if adaptive else (None, groups)
+    for entry, values in supported.items():
+        if config[entry] not in values:
+            known = " or ".join(map(repr, values))
+            raise UserError(f"UNet2DModel's {entry}={config[entry]!r} has no equal here, only {known}.")
+    for width in channels:
+        if width % channels[0]:
+            raise UserError(f"block_out_channels {tuple(channels)} are not multiples of the first of them.")
+
+    attention, resample = block_kinds(config)
+    size = config["sample_size"]
+    if any(attention) and size is None:
+        raise UserError("this config lacks sample_size, which says where attention is: add the image size.")
+    side = size if isinstance(size, int) or size is None else min(size)
+    classes = config["num_class_embeds"]
+    head_channels = config["attention_head_dim"]
+    return {
+        "out_channels": config["out_channels"],
+        "channels": channels[0],
+        "channel_multipliers": tuple(width // channels[0] for width in channels),
+        "blocks": config["layers_per_block"],
+        "attention_resolutions": tuple(side // 2**level for level, here in enumerate(attention) if here),
+        "middle_attention": config["add_attention"],
+        "head_channels": 0 if head_channels is None else head_channels,
+        "dropout": float(config["dropout"]),
+        "num_classes": 0 if classes is None else classes - 1,
+        "time_cos_first": config["flip_sin_to_cos"],
+        "time_freq_shift": float(config["freq_shift"]),
+        "time_mode": "adaptive" if adaptive else "add",
+        "resample": resample,
+        "downsample_padding": "same" if config["downsample_padding"] == 0 else "symmetric",
+        "norm_groups": groups,
+        "norm_eps": float(config["norm_eps"]),
+    }
+
+
+def block_kinds(config: Mapping[str, Any]) -> tuple[list[bool], str]:
+    """Which levels attend, and `UNet`'s resample, from the block types of a complete config."""
+    down, up = config["down_block_types"], config["up_block_types"]
+    for name in (*down, *up):
+        if name not in BLOCKS:
+            raise UserError(f"UNet2DModel's block {name!r} has no equal here, only {', '.join(BLOCKS)}.")
+    attention = [BLOCKS[name][0] for name in down]
+    if attention != [BLOCKS[name][0] for name in reversed(up)]:
+        raise UserError("down_block_types and up_block_types attend at different levels, which UNet cannot.")
+    ways = {BLOCKS[name][1] or config["downsample_type"] for name in down[:-1]}
+    ways |= {BLOCKS[name][1] or config["upsample_type"] for name in up[:-1]}
+    if len(ways) > 1:
+        raise UserError("this config resamples by convolutions in some blocks and residual blocks in others.")
+    return attention, "residual" if ways == {"resnet"} else "conv"
+
+
+def names(unet: UNet, attention: list[bool]) -> Iterator[tuple[str, str, str]]:
+    """(path here, prefix in diffusers, kind) of every layer; kind is conv, dense, norm or embedding."""
+
+    def block(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:
+        yield f"{ours}/norm_in", f"{theirs}.norm1", "norm"
+        yield f"{ours}/conv_in", f"{theirs}.conv1", "conv"
+        yield f"{ours}/time", f"{theirs}.time_emb_proj", "dense"
+        yield f"{ours}/norm_out", f"{theirs}.norm2", "norm"
+        yield f"{ours}/conv_out", f"{theirs}.conv2", "conv"
+        yield f"{ours}/shortcut", f"{theirs}.conv_shortcut", "conv"
+
+    def attend(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:
+        yield f"{ours}/norm", f"{theirs}.group_norm", "norm"
+        yield f"{ours}/query", f"{theirs}.to_q", "dense"
+        yield f"{ours}/key", f"{theirs}.to_k", "dense"
+        yield f"{ours}/value", f"{theirs}.to_v", "dense"
+        yield f"{ours}/out", f"{theirs}.to_out.0", "dense"
+
+    def level_of(ours: str, theirs: str, blocks: int, attends: bool, resampler: str) -> Iterator:
+        for i in range(blocks):
+            yield from block(f"{ours}_block_{i}", f"{theirs}.resnets.{i}")
+            if attends:
+                yield from attend(f"{ours}_attention_{i}", f"{theirs}.attentions.{i}")
+        if resampler and unet.resample == "residual":
+            yield from block(f"{ours}_resample", f"{theirs}.{resampler}.0")
+        elif resampler:
+            yield f"{ours}_resample", f"{theirs}.{resampler}.0.conv", "conv"
+
+    yield "conv_in", "conv_in", "conv"
+    yield "time_in", "time_embedding.linear_1", "dense"
+    yield "time_out", "time_embedding.linear_2", "dense"
+    if unet.num_classes:
+        yield "class", "class_embedding", "embedding"
+    last = len(attention) - 1
+    for level, here in enumerate(attention):
+        down = "downsamplers" if level < last else ""
+        up = "upsamplers" if level else ""
+        yield from level_of(f"down_{level}", f"down_blocks.{level}", unet.blocks, here, down)
+        yield from level_of(f"up_{level}", f"up_blocks.{last - level}", unet.blocks + 1, here, up)
+    yield from block("middle_block_0", "mid_block.resnets.0")
+    if unet.middle_attention:
+        yield from attend("middle_attention", "mid_block.attentions.0")
+    yield from block("middle_block_1", "mid_block.resnets.1")
+    yield "norm_out", "conv_norm_out", "norm"
+    yield "conv_out", "conv_out", "conv"
+
+
+# kind -> our name of the weight, its axes there in the order they have here, and the way back.
+WEIGHTS = {
+    "conv": ("kernel", (2, 3, 1, 0), (3, 2, 0, 1)),
+    "dense": ("kernel", (1, 0), (1, 0)),
+    "norm": ("scale", (0,), (0,)),
+    "embedding": ("embedding", (0, 1), (0, 1)),
+}
+
+
+def unet_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[dict, dict]:
+    """(arguments of `UNet`, its params as nested dicts of float32) from a `UNet2DModel`'s state and config.
+
+    Raises UserError for a config without an equal here, and for a state that lacks a weight or has one more.
+    """
+    options = unet_options(config)
+    attention, _ = block_kinds({**CONFIG_DEFAULTS, **config})
+    state = dict(state)
+    for old, new in OLD_NAMES.items():
+        state = {key.replace(old, new): value for key, value in state.items()}
+    params: dict[str, Any] = {}
+    for ours, theirs, kind in names(UNet(**options), attention):
+        if ours.endswith("/shortcut") and f"{theirs}.weight" not in state:
+            continue
+        weight, axes, _ = WEIGHTS[kind]
+        layer = params
+        for part in ours.split("/"):
+            layer = layer.setdefault(part, {})
+        layer[weight] = np.asarray(take(state, f"{theirs}.weight"), np.float32).transpose(axes)
+        if kind != "embedding":
+            layer["bias"] = np.asarray(take(state, f"{theirs}.bias"), np.float32)
+    if state:
+        raise UserError(f"the state has {min(state)!r}, which its config does not account for.")
+    return options, params
+
+
+def take(state: dict[str, np.ndarray], key: str) -> np.ndarray:
+    """Remove and return one weight."""
+    if key not in state:
+        raise UserError(f"the state lacks {key!r}, which its config asks for.")
+    return state.pop(key)
+
+
+def unet_to_diffusers(params: Mapping[str, Any], unet: UNet) -> dict[str, np.ndarray]:
+    """State dict of the `UNet2DModel` equal to `unet` with `params`; the inverse of `unet_from_diffusers`.
+
+    Raises UserError where `unet` has what `UNet2DModel` cannot express.
+    """
+    for field, only in (("context_dim", 0), ("time_embedding", "sinusoidal"), ("time_scale", 1.0)):
+        if getattr(unet, field) != only:
+            raise UserError(f"UNet2DModel has no equal for {field}={getattr(unet, field)!r}, only {only!r}.")
+    levels = range(len(unet.channel_multipliers))
+    attention = [f"down_{level}_attention_0" in params for level in levels]
+    state = {}
+    for ours, theirs, kind in names(unet, attention):
+        layer: Any = params
+        for part in ours.split("/"):
+            layer = layer.get(part, {})
+        if ours.endswith("/shortcut") and not layer:
+            continue
+        weight, _, axes = WEIGHTS[kind]
+        if weight not in layer:
+            raise UserError(f"params lack {ours}/{weight}: they do not belong to this UNet.")
+        state[f"{theirs}.weight"] = np.ascontiguousarray(np.asarray(layer[weight]).transpose(axes))
+        if kind != "embedding":
+            state[f"{theirs}.bias"] = np.asarray(layer["bias"])
+    return state

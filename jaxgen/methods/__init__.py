@@ -1,0 +1,1 @@
+"""What trains: one file per method, joining networks to mathematics. See `jaxgen.methods.base`."""

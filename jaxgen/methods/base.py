@@ -1,0 +1,139 @@
+"""The contract of a method: networks + turns + a sampler.
+
+A new method is one file in this folder with a frozen dataclass derived from `Method`, a config that names it and
+a test; nothing shared is edited. `docs/methods.md` shows one of 25 lines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+
+from jaxgen.errors import UserError
+
+Params = dict[str, Any]  # one entry per group: {"generator": ..., "critic": ...}
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+# loss(params, batch, key, state) -> (scalar, (metrics, memory updates))
+Loss = Callable[[Params, Batch, jax.Array, Any], tuple[jax.Array, tuple[Metrics, dict[str, Any]]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One optimiser update of a step.
+
+    Attributes:
+      name: its name in metrics and random keys.
+      groups: the parameter groups that learn; the loss is differentiated in these only.
+      loss: `(params, batch, key, state) -> (scalar, (metrics, memory_updates))`; `params` holds every group,
+        learned and frozen; `state` is the read-only rest (`memory`, `ema`, `step`, `images`).
+      every: the turn is due at steps divisible by this (lazy regularisation).
+      repeats: how often it runs in a step, each time on a fresh batch (critic steps).
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    loss: Loss
+    every: int = 1
+    repeats: int = 1
+
+
+@flax.struct.dataclass
+class Model:
+    """What sampling and judging see.
+
+    Attributes:
+      params: every group; EMA where one is kept, over frozen.
+      memory: what was carried but never descended (batch statistics, ...).
+      stage: the stage that shapes belong to.
+    """
+
+    params: Params
+    memory: dict[str, Any]
+    stage: int = flax.struct.field(pytree_node=False, default=0)
+
+
+class Method:
+    """Base of all methods: a frozen dataclass whose fields are its modules and hyper-parameters.
+
+    Fields named `image_shape`, `num_classes` and `sampler` are filled in from the config's data and sampler.
+
+    Attributes:
+      stages: `((images, stage), ...)`: from how many images on a stage runs; shapes may change between them.
+      needs: groups that must be given through `config.init_from`.
+      averaged: groups of which an EMA is kept; None means all that learn.
+      conditions: batch entries that `sample` reads. `label` is made up where none is given; others are taken
+        from held-out data.
+    """
+
+    stages: tuple[tuple[int, int], ...] = ((0, 0),)
+    needs: tuple[str, ...] = ()
+    averaged: tuple[str, ...] | None = None
+    conditions: tuple[str, ...] = ()
+
+    def init(
+        self,
+        key: jax.Array,
+        batch: Batch,
+        stage: int,
+        given: Params,
+        params: Params,
+        memory: dict[str, Any],
+    ) -> tuple[Params, dict[str, Any]]:
+        """All learned groups and the memory at a stage's start; runs under jit.
+
+        Args:
+          batch: one prepared batch (`image` float32 in [-1, 1]), for shapes.
+          given: groups loaded through `config.init_from`. One that is returned learns (it starts from the
+            loaded weights without further ado); one that is not returned stays frozen.
+          params, memory: what has been learned and carried so far; empty at the first stage, but for the
+            memory that came with given groups.
+        """
+        raise NotImplementedError
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        """The turns of one step, in the order in which they run."""
+        raise NotImplementedError
+
+    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+        """`[B, H, W, C]` float32 images in [-1, 1] from `[B]` keys, one per image, and conditions."""
+        raise UserError(f"The method {type(self).__name__} makes no images; it has nothing to sample.")
+
+    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Pictures for the report: `{name: [N, H, W, C] images, or [F, N, H, W, C] an animation}`."""
+        return {}
+
+    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Per-example numbers on held-out data, `{name: [B]}`; `--mode=evaluate` reports their means."""
+        return {}
+
+    @property
+    def samples_images(self) -> bool:
+        """Whether the method has a sampler."""
+        return type(self).sample is not Method.sample
+
+
+def check_loaded(group: str, given: Any, fresh: Any) -> None:
+    """Raises a UserError unless loaded weights have the names and shapes of fresh ones."""
+
+    def shapes(tree: Any) -> Mapping[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+
+    old, new = shapes(given), shapes(fresh)
+    for name in new:
+        if name not in old:
+            raise UserError(f"config.init_from.{group}: the loaded weights have no {name!r}, which the method needs.")
+        if tuple(old[name]) != tuple(new[name]):
+            raise UserError(
+                f"config.init_from.{group}: {name!r} has shape {tuple(old[name])} in the loaded weights "
+                f"and {tuple(new[name])} in the method; use the config that the weights were trained with."
+            )
+    for name in old:
+        if name not in new:
+            raise UserError(f"config.init_from.{group}: the loaded weights have {name!r}, which the method lacks.")

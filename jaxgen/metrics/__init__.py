@@ -1,0 +1,1 @@
+"""Judges: pure functions from features or images to numbers, in float64."""

@@ -1,0 +1,1 @@
+"""What has weights: pure linen modules that know shapes, not losses."""

@@ -1,0 +1,38 @@
+"""A small convolutional classifier for small images; its penultimate layer serves as a judge's features."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+
+
+class Classifier(nn.Module):
+    """3x3 convolutions, each after the first halving the side, then a dense layer of features, then classes.
+
+    Attributes:
+      num_classes: at least 2. widths: channels of each convolution. features: width of the feature layer.
+    """
+
+    num_classes: int = 0
+    widths: tuple[int, ...] = (16, 24, 24)
+    features: int = 32
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """`[B, H, W, C]` images in [-1, 1] to `[B, num_classes]` logits and `[B, features]`, float32.
+
+        Raises:
+          UserError: for fewer than two classes.
+        """
+        if self.num_classes < 2:
+            raise UserError("A classifier needs classes; set config.data.num_classes to 2 or more.")
+        for level, width in enumerate(self.widths):
+            x = nn.gelu(nn.Conv(width, (3, 3), strides=2 if level else 1, name=f"conv_{level}")(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
+        features = nn.gelu(nn.Dense(self.features, name="features")(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(features)
+        return jnp.asarray(nn.Dense(self.num_classes, name="classes")(x), jnp.float32), features

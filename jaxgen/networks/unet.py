@@ -1,0 +1,276 @@
+"""The U-Net of diffusion models: Ho et al. (2020), with the options of Dhariwal & Nichol (2021).
+
+One module serves pixels and latents, with or without classes, conditioning images and text. Parameter names
+are `down_<level>_...`, `middle_...` and `up_<level>_...`, level 0 being the finest.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.networks import layers
+from jaxgen.networks.layers import Array, Attention, Conv, GroupNorm
+
+
+class ResBlock(nn.Module):
+    """norm, SiLU, (resample,) conv, time, norm, SiLU, dropout, zero conv; then the input is added.
+
+    x [B, H, W, C], embedding [B, E] (already through its SiLU) -> [B, H', W', features]. `resample` is "",
+    "down" or "up". With time_mode "add" the embedding is added before the second normalisation; with
+    "adaptive" it scales and shifts its result (Dhariwal & Nichol 2021, section 3).
+    """
+
+    features: int
+    time_mode: str
+    norm_groups: int
+    norm_eps: float = 1e-5
+    resample: str = ""
+    dropout: float = 0.0
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, embedding: Array, train: bool = False) -> Array:
+        def norm(name: str) -> GroupNorm:
+            return GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name=name)
+
+        h = nn.silu(norm("norm_in")(x))
+        if self.resample == "down":
+            x, h = layers.downsample(x), layers.downsample(h)
+        elif self.resample == "up":
+            x = layers.upsample(x)
+        h = Conv(self.features, upsampled=self.resample == "up", dtype=self.dtype, name="conv_in")(h)
+
+        adaptive = self.time_mode == "adaptive"
+        width = 2 * self.features if adaptive else self.features
+        time = nn.Dense(width, kernel_init=layers.kernel_init, dtype=self.dtype, name="time")(embedding)
+        if adaptive:
+            h = norm("norm_out")(h, *jnp.split(time, 2, -1))
+        else:
+            h = norm("norm_out")(h + time[:, None, None])
+        h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
+        zero = layers.zeros_init
+        h = Conv(self.features, kernel_init=zero, dtype=self.dtype, name="conv_out")(h)
+        if x.shape[-1] != self.features:
+            x = Conv(self.features, size=1, dtype=self.dtype, name="shortcut")(x)
+        return x + h
+
+
+class UNet(nn.Module):
+    """Predicts an image of `out_channels` from a noisy image, its time and optional conditions.
+
+    channels: width of the finest level; level i has channels * channel_multipliers[i] and 1/2^i of the
+        pixels.
+    blocks: residual blocks per level on the way down; one more on the way up.
+    attention_resolutions: levels whose shorter side has one of these pixel counts attend after every block;
+        the middle attends if `middle_attention`. For another image size give the sizes its levels have there.
+    heads, head_channels: number of attention heads, or, where above 0, channels of each head.
+    dropout: rate inside the residual blocks, used when called with train=True (rng collection "dropout").
+    num_classes: 0, or the number of labels 0..num_classes-1; label num_classes is the null class of
+        classifier-free guidance. Its embedding is added to that of time.
+    context_dim: 0, or the width of context tokens, which every attention is then followed by attention to.
+    time_embedding: "sinusoidal" (`time_cos_first`, `time_freq_shift`: see layers.sinusoidal) or "fourier"
+        (random frequencies of standard deviation `fourier_std`); both see time * time_scale.
+    time_mode: "add" (Ho et al.) or "adaptive" (scale and shift, Dhariwal & Nichol).
+    resample: "conv" (strided convolution down, nearest neighbour and convolution up) or "residual" (mean
+        pooling and nearest neighbour inside a residual block).
+    downsample_padding: "symmetric" zeros or "same" (TensorFlow's: after), for resample "conv".
+    norm_groups, norm_eps: of every group normalisation; norm_groups divides every width.
+    dtype: arithmetic in this type (say "bfloat16"); parameters, time embedding and output stay float32.
+
+    The last convolutions of blocks and network and the attentions' outputs start at zero: so does the output.
+    """
+
+    out_channels: int = 3
+    channels: int = 64
+    channel_multipliers: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 2
+    attention_resolutions: tuple[int, ...] = (16,)
+    middle_attention: bool = True
+    heads: int = 1
+    head_channels: int = 0
+    dropout: float = 0.0
+    num_classes: int = 0
+    context_dim: int = 0
+    time_embedding: str = "sinusoidal"
+    time_scale: float = 1.0
+    time_cos_first: bool = True
+    time_freq_shift: float = 0.0
+    fourier_std: float = 16.0
+    time_mode: str = "add"
+    resample: str = "conv"
+    downsample_padding: str = "symmetric"
+    norm_groups: int = 32
+    norm_eps: float = 1e-5
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        time: Array,
+        label: Array | None = None,
+        context: Array | None = None,
+        context_mask: Array | None = None,
+        condition: Array | None = None,
+        train: bool = False,
+    ) -> Array:
+        """Run the network.
+
+        x: float32 [B, H, W, C]; H and W are multiples of 2^(levels - 1).
+        time: float32 [B], on the scale of `time_scale` (0..999 for the schedules' conditioning).
+        label: int32 [B] in 0..num_classes, where num_classes > 0 and only there.
+        context: float32 [B, L, context_dim], where context_dim > 0 and only there; context_mask [B, L] is
+            nonzero on its valid tokens.
+        condition: float32 [B, H, W, C'], joined to the channels of x.
+        Returns float32 [B, H, W, out_channels]. Raises UserError where the inputs do not fit the options.
+        """
+        self.check(x, time, label, context, context_mask, condition)
+        embedding = nn.silu(self.embed(time, label))
+        levels = range(len(self.channel_multipliers))
+        widths = [self.channels * multiplier for multiplier in self.channel_multipliers]
+
+        def conv(features: int, name: str, **options) -> Conv:
+            return Conv(features, dtype=self.dtype, name=name, **options)
+
+        def block(h: Array, features: int, name: str, resample: str = "") -> Array:
+            norm = (self.norm_groups, self.norm_eps)
+            module = ResBlock(features, self.time_mode, *norm, resample, self.dropout, self.dtype, name=name)
+            return module(h, embedding, train)
+
+        def attention(h: Array, name: str) -> Array:
+            heads = self.heads_for(h.shape[-1])
+            options = (heads, self.norm_groups, self.norm_eps, self.dtype)
+            h = Attention(*options, name=name)(h)
+            if self.context_dim:
+                h = Attention(*options, name=f"{name}_context")(h, context, context_mask)
+            return h
+
+        def attends(h: Array) -> bool:
+            return min(h.shape[1:3]) in self.attention_resolutions
+
+        h = x if condition is None else jnp.concatenate([x, condition], -1)
+        h = conv(widths[0], "conv_in")(h)
+        skips = [h]
+        for level in levels:
+            for i in range(self.blocks):
+                h = block(h, widths[level], f"down_{level}_block_{i}")
+                if attends(h):
+                    h = attention(h, f"down_{level}_attention_{i}")
+                skips.append(h)
+            if level != levels[-1]:
+                name = f"down_{level}_resample"
+                if self.resample == "residual":
+                    h = block(h, widths[level], name, "down")
+                else:
+                    h = conv(widths[level], name, stride=2, padding=self.downsample_padding)(h)
+                skips.append(h)
+
+        h = block(h, widths[-1], "middle_block_0")
+        if self.middle_attention:
+            h = attention(h, "middle_attention")
+        h = block(h, widths[-1], "middle_block_1")
+
+        for level in reversed(levels):
+            for i in range(self.blocks + 1):
+                h = jnp.concatenate([h, skips.pop()], -1)
+                h = block(h, widths[level], f"up_{level}_block_{i}")
+                if attends(h):
+                    h = attention(h, f"up_{level}_attention_{i}")
+            if level:
+                name = f"up_{level}_resample"
+                if self.resample == "residual":
+                    h = block(h, widths[level], name, "up")
+                else:
+                    h = conv(widths[level], name, upsampled=True)(h)
+
+        h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm_out")(h))
+        return conv(self.out_channels, "conv_out", kernel_init=layers.zeros_init)(h).astype(jnp.float32)
+
+    def embed(self, time: Array, label: Array | None) -> Array:
+        """Time and class as one float32 vector [B, 4 channels]."""
+        time = time * self.time_scale
+        if self.time_embedding == "sinusoidal":
+            h = layers.sinusoidal(
+                time, self.channels, cos_first=self.time_cos_first, freq_shift=self.time_freq_shift
+            )
+        else:
+            h = layers.random_fourier(time, self.channels, self.fourier_std, self.time_cos_first)
+        width = 4 * self.channels
+        h = nn.silu(nn.Dense(width, kernel_init=layers.kernel_init, name="time_in")(h))
+        h = nn.Dense(width, kernel_init=layers.kernel_init, name="time_out")(h)
+        if self.num_classes:
+            init = nn.initializers.normal(1.0)
+            h = h + nn.Embed(self.num_classes + 1, width, embedding_init=init, name="class")(label)
+        return h
+
+    def heads_for(self, width: int) -> int:
+        """Number of attention heads at this many channels."""
+        if not self.head_channels:
+            return self.heads
+        if width % self.head_channels:
+            raise UserError(f"head_channels {self.head_channels} does not divide {width} channels.")
+        return width // self.head_channels
+
+    def check(
+        self,
+        x: Array,
+        time: Array,
+        label: Array | None,
+        context: Array | None,
+        context_mask: Array | None,
+        condition: Array | None,
+    ) -> None:
+        """Raise UserError for options that do not exist and inputs that do not fit them."""
+        for field, known in OPTIONS.items():
+            value = getattr(self, field)
+            if value not in known:
+                raise UserError(f"{field} is {' or '.join(map(repr, known))}, not {value!r}.")
+        if not self.channel_multipliers:
+            raise UserError("channel_multipliers needs at least one level, such as (1, 2).")
+        if x.ndim != 4:
+            raise UserError(f"the U-Net takes images [B, H, W, C], not an array of shape {x.shape}.")
+        batch, height, width, _ = x.shape
+        factor = 2 ** (len(self.channel_multipliers) - 1)
+        if height % factor or width % factor:
+            raise UserError(
+                f"images of {height}x{width} cannot be halved {len(self.channel_multipliers) - 1} times: pad "
+                f"them to multiples of {factor} or use fewer channel_multipliers."
+            )
+        if time.shape != (batch,):
+            raise UserError(f"time has shape {time.shape}, but a batch of {batch} images needs ({batch},).")
+        if label is None and self.num_classes:
+            raise UserError(
+                f"this U-Net has num_classes={self.num_classes} and needs a label for each image; "
+                f"{self.num_classes} stands for no class."
+            )
+        if label is not None and not self.num_classes:
+            raise UserError("a label was given, but this U-Net has num_classes=0: set num_classes.")
+        if label is not None and (label.shape != (batch,) or not jnp.issubdtype(label.dtype, jnp.integer)):
+            raise UserError(f"label is {label.dtype} of {label.shape}, not integers of ({batch},).")
+        if context is None and self.context_dim:
+            raise UserError(f"this U-Net has context_dim={self.context_dim} and needs context [B, L, D].")
+        if context is not None and not self.context_dim:
+            raise UserError("context was given, but this U-Net has context_dim=0: set context_dim.")
+        if context is not None and (
+            context.ndim != 3 or context.shape[0] != batch or context.shape[-1] != self.context_dim
+        ):
+            raise UserError(
+                f"context has shape {context.shape}, but this U-Net needs ({batch}, L, {self.context_dim})."
+            )
+        if context_mask is not None and (context is None or context_mask.shape != context.shape[:2]):
+            raise UserError("context_mask needs the batch and length of context, [B, L].")
+        if condition is not None and (condition.ndim != 4 or condition.shape[:3] != x.shape[:3]):
+            raise UserError(
+                f"condition has shape {condition.shape}, but images of shape {x.shape} need the same batch, "
+                "height and width: resize it first."
+            )
+
+
+OPTIONS = {
+    "time_embedding": ("sinusoidal", "fourier"),
+    "time_mode": ("add", "adaptive"),
+    "resample": ("conv", "residual"),
+    "downsample_padding": ("symmetric", "same"),
+}

@@ -1,0 +1,191 @@
+"""Learning curves as inline SVG: readable without scripts, drawn in the page's own colours (light or dark).
+
+The values logged are drawn faintly, a running median over them boldly. Hand-made SVG rather than a plotting
+library's: the text stays text, the colours follow the reader's theme, and a chart weighs a few kilobytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from jaxgen.report.numbers import log_ticks, number, short, ticks
+
+WIDTH, HEIGHT = 360, 190  # of the drawing, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 34  # margins
+BUCKETS = 200  # of the raw line: each keeps its lowest and its highest value
+POINTS = 160  # of the running median
+WINDOWS = 50  # the running median covers a fiftieth of the history
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Maps values in [low, high] to [start, end] of the drawing, linearly or by their logarithm."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: np.ndarray | float) -> np.ndarray:
+        low, high, value = (np.log(v) if self.log else np.asarray(v) for v in (self.low, self.high, value))
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+
+def running_median(values: np.ndarray, window: int) -> np.ndarray:
+    """Median over a centred window (odd), or over what of it exists near the ends. `[N]` to `[N]`.
+
+    Not the mean: one spike would draw a plateau as wide as the window.
+    """
+    half = window // 2
+    padded = np.pad(values, half, constant_values=np.nan)
+    return np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=-1)
+
+
+def suits_log(values: np.ndarray) -> bool:
+    """Whether a logarithmic axis reads better: values positive, over a wide range, mostly near its bottom."""
+    if values.min() <= 0:
+        return False
+    low, middle, high = np.percentile(values, [1, 50, 99])
+    return high / low >= 20 and middle - low < 0.25 * (high - low)
+
+
+def line_chart(name: str, x: Sequence[float], y: Sequence[float | None], note: str = "") -> str:
+    """One metric against the training images seen, as an HTML `<figure>`.
+
+    Args:
+      name: the chart's title; plain text, escaped here.
+      x: images seen, rising, `[N]`.
+      y: values, `[N]`; None marks one that was not finite.
+      note: a line of help below the chart; plain text.
+    """
+    xs = np.asarray(x, np.float64)
+    ys = np.asarray([math.nan if v is None else v for v in y], np.float64)
+    finite = np.isfinite(ys)
+    lost = xs[~finite]
+    remarks = [note] if note else []
+    if not finite.any():
+        drawing, latest, what = "", "not finite", "no finite value"
+        remarks.append(f"None of its {len(lost)} logged values was finite.")
+        return _figure(name, latest, drawing, what, remarks, [])
+
+    fx, fy = xs[finite], ys[finite]
+    window = max(1, len(fy) // WINDOWS) | 1
+    smooth = running_median(fy, window)
+    log = suits_log(fy)
+    low, high = _range(fy, smooth, log)
+    horizontal = Axis(*_widen(0.0, xs.max()), LEFT, WIDTH - RIGHT)
+    vertical = Axis(low, high, HEIGHT - BOTTOM, TOP, log)
+    clipped = int(((fy < low) | (fy > high)).sum())
+
+    parts = [_axes(horizontal, vertical)]
+    if window > 1:
+        parts.append(_path("raw", horizontal, vertical, _envelope(xs, ys)))
+    keep = np.unique(np.linspace(0, len(fx) - 1, min(len(fx), POINTS)).round().astype(int))
+    bold = list(zip(fx[keep], smooth[keep], strict=True))
+    parts.append(_path("middle", horizontal, vertical, [bold]))
+    if len(fx) == 1:
+        parts.append(f'<circle class="dot" cx="{horizontal(fx[0]):.1f}" cy="{vertical(fy[0]):.1f}" r="3"/>')
+    parts += [f'<path class="lost" d="M{horizontal(v):.1f} {TOP}l-4 -7h8z"/>' for v in lost[:100]]
+
+    if log:
+        remarks.append("Logarithmic scale.")
+    if clipped:
+        remarks.append(f"{clipped} extreme value{'s' * (clipped > 1)} lie outside the chart.")
+    if len(lost):
+        remarks.append(f"Red mark: {len(lost)} logged value{'s' * (len(lost) > 1)} not finite.")
+    hover = [
+        [round(float(horizontal(a)), 1), round(float(vertical(b)), 1), f"{number(b)} at {short(a)} images"]
+        for a, b in bold
+    ]
+    ends = f"from {number(smooth[0])} to {number(smooth[-1])} at {short(fx[-1])} images"
+    what = f"{name} against images seen: {ends}"
+    return _figure(name, number(smooth[-1]), "".join(parts), what, remarks, hover)
+
+
+def _figure(name: str, latest: str, drawing: str, what: str, remarks: list[str], hover: list) -> str:
+    svg = (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}" '
+        f'data-points="{escape(json.dumps(hover, separators=(",", ":")))}">{drawing}</svg>'
+    )
+    help_line = f'<p class="help">{escape(" ".join(remarks))}</p>' if remarks else ""
+    return (
+        f'<figure class="chart"><figcaption><b>{escape(name)}</b> <output>{escape(latest)}</output>'
+        f"</figcaption>{svg if drawing else ''}{help_line}</figure>"
+    )
+
+
+def _widen(low: float, high: float) -> tuple[float, float]:
+    """A range that is not empty."""
+    if high > low:
+        return float(low), float(high)
+    margin = abs(low) * 0.1 or 1.0
+    return float(low - margin), float(high + margin)
+
+
+def _range(values: np.ndarray, smooth: np.ndarray, log: bool) -> tuple[float, float]:
+    """What the vertical axis shows: all of the median, and the raw values but for the outermost hundredth."""
+    inner = np.percentile(values, [1, 99]) if len(values) >= 100 else (values.min(), values.max())
+    low, high = _widen(min(inner[0], smooth.min()), max(inner[1], smooth.max()))
+    if log:
+        margin = (high / low) ** 0.04
+        return low / margin, high * margin
+    margin = 0.04 * (high - low)
+    # Near zero, start at zero: the reader then sees how much of the value is left.
+    if 0 <= low < 0.3 * high:
+        return 0.0, high + margin
+    return low - margin, high + margin
+
+
+def _envelope(xs: np.ndarray, ys: np.ndarray) -> list[list[tuple[float, float]]]:
+    """The raw line in pieces (broken where a value is missing), thinned to each bucket's extremes."""
+    pieces = []
+    for is_finite, run in itertools.groupby(range(len(ys)), key=lambda i: bool(np.isfinite(ys[i]))):
+        run = list(run)
+        if not is_finite:
+            continue
+        size = max(1, math.ceil(len(ys) / BUCKETS))
+        piece = []
+        for start in range(0, len(run), size):
+            bucket = run[start : start + size]
+            extremes = {min(bucket, key=lambda i: ys[i]), max(bucket, key=lambda i: ys[i])}
+            piece += [(xs[i], ys[i]) for i in sorted(extremes)]
+        pieces.append(piece)
+    return pieces
+
+
+def _path(css: str, horizontal: Axis, vertical: Axis, pieces: list[list[tuple[float, float]]]) -> str:
+    steps = []
+    for piece in pieces:
+        a = horizontal(np.asarray([p[0] for p in piece]))
+        b = vertical(np.clip([p[1] for p in piece], vertical.low, vertical.high))
+        steps.append("M" + "L".join(f"{u:.1f} {v:.1f}" for u, v in zip(a, b, strict=True)))
+    return f'<path class="{css}" d="{"".join(steps)}"/>'
+
+
+def _axes(horizontal: Axis, vertical: Axis) -> str:
+    rows = (log_ticks if vertical.log else ticks)(vertical.low, vertical.high)
+    columns = ticks(horizontal.low, horizontal.high, 4)
+    base = HEIGHT - BOTTOM
+    parts = []
+    for value in rows:
+        y = float(vertical(value))
+        parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
+    for value in columns:
+        x = float(horizontal(value))
+        side = "end" if x > WIDTH - RIGHT - 14 else "middle"
+        x_text = WIDTH - RIGHT + 4 if side == "end" else x
+        parts.append(f'<path class="rule" d="M{x:.1f} {base}v4"/>')
+        parts.append(f'<text x="{x_text:.1f}" y="{base + 15}" text-anchor="{side}">{short(value)}</text>')
+    parts.append(f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text class="unit" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">images seen</text>')
+    return "".join(parts)

@@ -1,0 +1,144 @@
+"""The files of a work folder: how they are written (whole or not at all) and how they are read back.
+
+`metrics.jsonl` has one JSON object a line: `step` (int), `images` (training images seen so far), `seconds`
+(of training so far), then `<turn>/<name>` numbers; null stands for a number that was not finite.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxgen.errors import UserError
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether a path lies in an object store (`gs://...`), which has neither rename nor append."""
+    return "://" in os.fspath(path)
+
+
+def write_bytes(path: epath.PathLike, data: bytes) -> None:
+    """Writes a whole file or nothing: a killed run leaves the old content, never half of the new.
+
+    Local files are written under a temporary name in the same folder and renamed; an object store shows
+    an object only once it is complete, so it is written directly. Missing folders are made.
+    """
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_remote(path):
+        path.write_bytes(data)
+        return
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def strict_json(value: Any, **options: Any) -> str:
+    """JSON that every parser reads: NumPy numbers become numbers, NaN and infinities become null."""
+    return json.dumps(_plain(value), allow_nan=False, **options)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if hasattr(value, "tolist"):  # numpy and jax scalars and arrays
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Writes `value` as indented strict JSON, atomically."""
+    write_bytes(path, (strict_json(value, indent=2) + "\n").encode())
+
+
+def read_json(path: epath.PathLike) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      UserError: the file is not JSON, or not an object; names the file and, where known, the line.
+    """
+    try:
+        value = json.loads(epath.Path(path).read_bytes())
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend or remove it."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8; mend or remove it.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object at the top, found {type(value).__name__}.")
+    return value
+
+
+def metric_lines(path: epath.PathLike) -> list[tuple[bytes, dict[str, Any]]]:
+    """Every complete line of a `metrics.jsonl` as (its bytes without the newline, its content), in order.
+
+    A last line that was cut by a kill (no newline at its end, and not JSON) is left out.
+
+    Raises:
+      UserError: any other line is not what `metrics.jsonl` holds; names the file and the line.
+    """
+    lines = epath.Path(path).read_bytes().split(b"\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_constant=lambda _: None)
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+            if number == len(lines):  # what follows the last newline
+                break
+            raise UserError(
+                f"{path}, line {number}: not valid JSON ({error}); mend or remove that line."
+            ) from error
+        problem = _row_problem(row)
+        if problem:
+            raise UserError(f"{path}, line {number}: {problem}; mend or remove that line.")
+        found.append((line, row))
+    return found
+
+
+def _row_problem(row: Any) -> str | None:
+    if not isinstance(row, dict):
+        return "expected a JSON object"
+    for key in ("step", "images", "seconds"):
+        if not _is_number(row.get(key)):
+            return f"{key!r} must be a number, found {row.get(key)!r}"
+    for key, value in row.items():
+        if key != "nonfinite" and value is not None and not _is_number(value):
+            return f"{key!r} must be a number or null, found {value!r}"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def read_metrics(path: epath.PathLike) -> list[dict[str, float | None]]:
+    """The history in a `metrics.jsonl`: one dict a step, by rising step.
+
+    A step that occurs more than once (a run was stopped after its last checkpoint and resumed) keeps the
+    last value of each number. Errors as in `metric_lines`.
+    """
+    steps: dict[float, dict[str, float | None]] = {}
+    for _, row in metric_lines(path):
+        row.pop("nonfinite", None)  # those are the nulls
+        steps[row["step"]] = {**steps.get(row["step"], {}), **row}
+    return [steps[step] for step in sorted(steps)]

@@ -1,0 +1,142 @@
+"""Arrays to pictures: grids, PNG files and GIF animations, with numpy and Pillow only.
+
+Images are `[..., H, W, C]` with one channel (grey) or three (RGB), either uint8 or floats in [-1, 1]; floats
+outside are clipped, and a value that is not finite is drawn in magenta, so that it is seen.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from jaxgen.errors import UserError
+from jaxgen.report.files import write_bytes
+
+READABLE = 48  # pixels of a cell's longer side below which it is magnified
+PADDING = 128  # grey level between the cells: told apart from black and from white
+NOT_FINITE = (255, 0, 255)
+
+
+def to_rgb(images: np.ndarray) -> np.ndarray:
+    """`[..., H, W, 1 or 3]`, uint8 or float in [-1, 1], to uint8 `[..., H, W, 3]`.
+
+    Raises:
+      UserError: another number of channels, or another dtype.
+    """
+    images = np.asarray(images)
+    if images.ndim < 3 or images.shape[-1] not in (1, 3):
+        raise UserError(
+            f"Pictures need a last axis of 1 (grey) or 3 (RGB) channels, not shape {images.shape}."
+        )
+    if images.dtype == np.uint8:
+        return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+    if images.dtype.kind != "f" and images.dtype.name != "bfloat16":
+        raise UserError(f"Pictures are uint8 or floats in [-1, 1], not {images.dtype.name}.")
+    values = images.astype(np.float32)
+    finite = np.isfinite(values)
+    levels = np.round((np.clip(np.where(finite, values, 0), -1, 1) + 1) * 127.5).astype(np.uint8)
+    broken = ~finite.all(axis=-1)
+    levels = np.repeat(levels, 3, axis=-1) if levels.shape[-1] == 1 else levels
+    levels[broken] = NOT_FINITE
+    return levels
+
+
+def grid(
+    images: np.ndarray, columns: int | None = None, pad: int = 1, scale: int | None = None
+) -> np.ndarray:
+    """Images side by side, in reading order, as one picture.
+
+    Args:
+      images: `[N, H, W, C]`.
+      columns: cells in a row; by default the smallest number that makes the grid no taller than wide.
+      pad: pixels of grey between and around the cells.
+      scale: integer magnification by repeated pixels; by default such that a cell is at least 48 pixels long.
+
+    Returns:
+      uint8 `[pad + R (scale H + pad), pad + columns (scale W + pad), 3]` with R rows. Image i has its corner
+      at row pad + (i // columns) (scale H + pad) and column pad + (i % columns) (scale W + pad).
+
+    Raises:
+      UserError: wrong rank, no images, wrong channels or dtype, or a number below its minimum.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise UserError(f"A grid is made of images [N, H, W, C], not of shape {images.shape}.")
+    return animation(images[None], columns=columns, pad=pad, scale=scale)[0]
+
+
+def animation(
+    frames: np.ndarray, columns: int | None = None, pad: int = 1, scale: int | None = None
+) -> np.ndarray:
+    """One grid a frame: `[F, N, H, W, C]` to uint8 `[F, H', W', 3]`. Arguments and errors as in `grid`."""
+    frames = np.asarray(frames)
+    if frames.ndim != 5:
+        raise UserError(f"An animation is made of frames [F, N, H, W, C], not of shape {frames.shape}.")
+    if 0 in frames.shape:
+        raise UserError(f"There is nothing to draw in shape {frames.shape}.")
+    cells = to_rgb(frames)
+    count, number, height, width, _ = cells.shape
+    columns = math.ceil(math.sqrt(number)) if columns is None else columns
+    scale = max(1, math.ceil(READABLE / max(height, width))) if scale is None else scale
+    if columns < 1 or scale < 1 or pad < 0:
+        raise UserError(f"columns and scale start at 1 and pad at 0, not {columns}, {scale} and {pad}.")
+    rows = math.ceil(number / columns)
+    cells = cells.repeat(scale, axis=2).repeat(scale, axis=3)
+    height, width = height * scale, width * scale
+    canvas = np.full(
+        (count, pad + rows * (height + pad), pad + columns * (width + pad), 3), PADDING, np.uint8
+    )
+    for i in range(number):
+        top = pad + (i // columns) * (height + pad)
+        left = pad + (i % columns) * (width + pad)
+        canvas[:, top : top + height, left : left + width] = cells[:, i]
+    return canvas
+
+
+def save_png(path: epath.PathLike, array: np.ndarray) -> None:
+    """Writes one picture `[H, W, 1 or 3]`, uint8 or float in [-1, 1], as a PNG, atomically; `gs://` works."""
+    array = np.asarray(array)
+    if array.ndim != 3:
+        raise UserError(
+            f"A PNG is made of one picture [H, W, C], not of shape {array.shape}; use grid for several."
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(_grey_where_possible(to_rgb(array))).save(buffer, "PNG", optimize=True)
+    write_bytes(path, buffer.getvalue())
+
+
+def save_gif(path: epath.PathLike, frames: np.ndarray, ms: int = 60, hold_last_ms: int = 1500) -> None:
+    """Writes frames `[F, H, W, 1 or 3]`, uint8 or float in [-1, 1], as an endless GIF, as `save_png` does.
+
+    Grey frames are exact; coloured ones are reduced to 256 colours each. Times are in milliseconds, which GIF
+    rounds to hundredths of a second; equal neighbouring frames are stored as one with their summed time.
+
+    Raises:
+      UserError: wrong shape or dtype, no frames, or a time under 20 ms, which browsers slow down to 100 ms.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or len(frames) == 0:
+        raise UserError(
+            f"A GIF is made of frames [F, H, W, C], not of shape {frames.shape}; use animation for grids."
+        )
+    if ms < 20 or hold_last_ms < 20:
+        raise UserError(
+            f"A GIF's frames last at least 20 ms, not {ms} and {hold_last_ms}: browsers slow them down."
+        )
+    pictures = _grey_where_possible(to_rgb(frames))
+    colours = pictures.ndim == 4
+    first, *rest = (Image.fromarray(p).quantize(256) if colours else Image.fromarray(p) for p in pictures)
+    times = [ms] * (len(pictures) - 1) + [hold_last_ms]
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=times, loop=0)
+    write_bytes(path, buffer.getvalue())
+
+
+def _grey_where_possible(rgb: np.ndarray) -> np.ndarray:
+    """Drops the last axis where the three channels agree: a third of the bytes, and exact in a GIF."""
+    grey = rgb[..., 0]
+    return grey if (rgb == grey[..., None]).all() else rgb

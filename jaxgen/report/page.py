@@ -1,0 +1,158 @@
+"""One run's report: a single HTML file that opens anywhere, made only of what lies in the work folder.
+
+`run.json` (command, versions, hardware, events), `config.json`, `metrics.jsonl` (curves), `metrics.json`
+(judged numbers) and `samples/` (pictures) each fill their sections, and a missing one leaves its sections
+out. The page loads nothing: pictures are embedded, styles and the small script are inline, and a policy in
+its head holds it to that.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from etils import epath
+
+from jaxgen.errors import UserError
+from jaxgen.report import sections
+from jaxgen.report.files import read_json, read_metrics, write_bytes
+from jaxgen.report.numbers import duration, number, share, short
+from jaxgen.report.pictures import panels_section, samples_section
+from jaxgen.report.style import CSS, SCRIPT
+
+PARTS = ("run.json", "config.json", "metrics.jsonl", "metrics.json", "samples")
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+TITLES = {
+    "samples": "Samples",
+    "panels": "Panels",
+    "numbers": "Numbers",
+    "curves": "Learning curves",
+    "reproduce": "To reproduce",
+    "events": "Events",
+    "config": "Configuration",
+}
+
+
+def write_report(workdir: epath.PathLike) -> epath.Path:
+    """Writes `workdir/report.html` from the files in `workdir`, atomically, and returns its path.
+
+    Raises:
+      UserError: there is no such folder, it holds none of a run's files, or one of them is damaged (names the
+        file, and the line where there is one).
+    """
+    workdir = epath.Path(workdir)
+    if not workdir.is_dir():
+        raise UserError(f"There is no folder {workdir}: give the workdir of a run.")
+    if not any((workdir / part).exists() for part in PARTS):
+        raise UserError(f"{workdir} holds no run (none of {', '.join(PARTS)}): give the workdir of a run.")
+    target = workdir / "report.html"
+    write_bytes(target, _page(workdir).encode())
+    return target
+
+
+def _page(workdir: epath.Path) -> str:
+    def read(name: str) -> dict[str, Any]:
+        return read_json(workdir / name) if (workdir / name).exists() else {}
+
+    run, config, numbers = read("run.json"), read("config.json"), read("metrics.json")
+    history = workdir / "metrics.jsonl"
+    rows = read_metrics(history) if history.exists() else []
+    judged = sections.judged(workdir / "metrics.json", numbers)
+    events = run.get("events") or []
+    if not isinstance(events, list) or not all(isinstance(event, Mapping) for event in events):
+        raise UserError(f"{workdir / 'run.json'}: 'events' must be a list of objects.")
+    total = _inner(config, "train", "total_images")
+    total = total if isinstance(total, (int, float)) and total > 0 else None
+
+    body = {
+        "samples": samples_section(workdir / "samples", total),
+        "panels": panels_section(workdir / "samples"),
+        "numbers": sections.numbers_section(workdir / "metrics.json", numbers),
+        "curves": sections.curves_section(rows),
+        "reproduce": sections.reproduce_section(run),
+        "events": sections.events_section(events),
+        "config": sections.config_section(config) if config else "",
+    }
+    links = "".join(f'<a href="#{key}">{TITLES[key]}</a>' for key, text in body.items() if text)
+    name = workdir.name or str(workdir)
+    title = str(run.get("method") or _inner(config, "method", "name") or name)
+    summary = f'<p class="summary">{escape(str(run["summary"]))}</p>' if run.get("summary") else ""
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    head = f"{escape(title)} · {escape(name)}"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{head} · jaxgen</title>
+<style>{CSS}</style>
+</head>
+<body>
+<header>
+<p class="kicker">jaxgen: report of one training run, in the folder {escape(name)}</p>
+<h1>{escape(title)}</h1>
+{summary}
+{_facts(rows, total, judged, _inner(numbers, "_meta", "headline"))}
+{_notice(rows)}
+<nav aria-label="Sections">{links}</nav>
+</header>
+<main>
+{"".join(body.values())}
+</main>
+<footer><p class="help">Made {made} from the files beside it. To make it again:
+<code>python -m jaxgen.report WORKDIR</code></p></footer>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def _facts(rows: Sequence[Mapping], total: float | None, judged: Mapping[str, Mapping], headline: Any) -> str:
+    """The few numbers that one looks for first: how good, how far, how long."""
+    facts = []
+    if judged:
+        name = headline if headline in judged else next(iter(judged))
+        entry = judged[name]
+        about = [sections.ARROWS.get(str(entry.get("better")), "")]
+        about += [f"n = {entry['n']:,}"] if isinstance(entry.get("n"), int) else []
+        about += [f"{word} {number(entry[key], 4)}" for key, word in (("floor", "real"), ("noise", "noise"))
+                  if entry.get(key) is not None]  # fmt: skip
+        facts.append(("fact main", number(entry["value"], 4), name, "; ".join(filter(None, about))))
+    if rows:
+        last = rows[-1]
+        part = f"{share(last['images'], total)} of {short(total)} asked for" if total else ""
+        facts.append(("fact", f"{last['images']:,}", "training images seen", part))
+        rate = f"{last['images'] / last['seconds']:,.0f} images a second" if last["seconds"] > 0 else ""
+        steps = f"{last['step']:,} steps"
+        facts.append(
+            ("fact", duration(last["seconds"]), "of training", "; ".join(filter(None, [steps, rate])))
+        )
+    cards = "".join(
+        f'<div class="{css}"><b>{escape(value)}</b><span>{escape(what)}</span>'
+        + (f"<small>{escape(about)}</small></div>" if about else "</div>")
+        for css, value, what, about in facts
+    )
+    return (
+        f'<div class="facts">{cards}</div>' if cards else '<p class="help">Nothing has been logged yet.</p>'
+    )
+
+
+def _notice(rows: Sequence[Mapping]) -> str:
+    lost = sorted({key for row in rows for key, value in row.items() if value is None})
+    if not lost:
+        return ""
+    count = sum(any(value is None for value in row.values()) for row in rows)
+    steps = "1 logged step" if count == 1 else f"{count} logged steps"
+    return (
+        f'<p class="notice">Values that were not finite (NaN or infinity) were met at {steps}, in '
+        f"{escape(', '.join(lost))}.</p>"
+    )
+
+
+def _inner(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,256 @@
+"""The written sections of a report: judged numbers, learning curves, how to reproduce, events, config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from jaxgen.errors import UserError
+from jaxgen.report.charts import WINDOWS, line_chart
+from jaxgen.report.numbers import number, short
+
+EVENTS = 200  # the most recent ones shown
+
+# What the last word of a name means, where it means the same in every method.
+KNOWN_CURVES = {
+    "loss": "What this turn minimises.",
+    "gradient_norm": "Length of the gradient before clipping.",
+    "grad_norm": "Length of the gradient before clipping.",
+    "learning_rate": "Step size of the optimiser.",
+    "skipped": "Updates rolled back because a value was not finite.",
+    "images_per_second": "Training images a second.",
+}
+KNOWN_NUMBERS = {
+    "fid": "Fréchet distance between the features of samples and of real images.",
+    "frechet": "Fréchet distance between the features of samples and of real images.",
+    "kid": "Kernel distance between the features of samples and of real images.",
+    "inception_score": "How sure, and how varied, a classifier finds the samples.",
+    "precision": "Share of samples that lie near real images.",
+    "recall": "Share of real images that lie near samples.",
+    "accuracy": "Share of images that a classifier assigns to the class asked for.",
+    "lpips": "Perceptual distance between images.",
+    "psnr": "Peak signal-to-noise ratio, in dB.",
+}
+ARROWS = {"lower": "lower is better", "higher": "higher is better"}
+
+
+def numbers_section(path: Any, entries: Mapping[str, Any]) -> str:
+    """The table of `metrics.json`, or "" if it holds no number. `path` is for messages only.
+
+    Raises:
+      UserError: an entry is not an object with a `value`.
+    """
+    rows = []
+    for name, entry in judged(path, entries).items():
+        help_text = " ".join(filter(None, [_known(KNOWN_NUMBERS, name), str(entry.get("note") or "")]))
+        better = ARROWS.get(str(entry.get("better")), "")
+        excess = entry.get("excess")
+        bar = ""
+        if excess is not None:
+            width = 100 * min(max(excess, 0.0), 1.0)
+            bar = f'{number(excess)}<span class="bar"><i style="width:{width:.1f}%"></i></span>'
+        cells = {
+            "value": f"<b>{number(entry['value'], 4)}</b> <small>{better}</small>",
+            "n": f"{entry['n']:,}" if isinstance(entry.get("n"), int) else "",
+            "reference": escape(str(entry.get("reference") or "")),
+            "real data scores": _optional(entry.get("floor")),
+            "noise scores": _optional(entry.get("noise")),
+            "excess": bar,
+        }
+        columns = "".join(
+            f'<td data-label="{label}">{cell}</td>' if cell else "<td></td>" for label, cell in cells.items()
+        )
+        rows.append(
+            f'<tr><th scope="row">{escape(name)}<br><small>{escape(help_text)}</small></th>{columns}</tr>'
+        )
+    if not rows:
+        return ""
+    heads = ("number", "value", "n", "reference", "real data scores", "noise scores", "excess")
+    head = "".join(f'<th scope="col">{label}</th>' for label in heads)
+    text = "Each number with how many samples (n) it was measured on, and against what."
+    if any(entry.get("excess") is not None for entry in judged(path, entries).values()):
+        text += (
+            " Excess puts a number between what real images score with the same n (0) and what noise"
+            " scores (1): the shorter the bar, the better."
+        )
+    meta = entries.get("_meta")
+    more = (
+        f'<h3>How they were measured</h3><div class="tree">{tree(meta)}</div>'
+        if isinstance(meta, Mapping) and meta
+        else ""
+    )
+    return (
+        f'<section id="numbers"><h2>Numbers</h2><p class="help">{text}</p>'
+        f'<table class="stack numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        f"{more}</section>"
+    )
+
+
+def judged(path: Any, entries: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The entries of `metrics.json` that are numbers: all but `_meta` and other names that begin with `_`."""
+    found = {name: entry for name, entry in entries.items() if not name.startswith("_")}
+    for name, entry in found.items():
+        fields = ("value", "floor", "noise", "excess")
+        if not isinstance(entry, Mapping) or "value" not in entry:
+            raise UserError(f"{path}: {name!r} must be an object with a 'value'.")
+        wrong = [f for f in fields if not isinstance(entry.get(f), (int, float, type(None)))]
+        if wrong:
+            raise UserError(f"{path}: {name!r} has a {wrong[0]!r} that is not a number: {entry[wrong[0]]!r}.")
+    return found
+
+
+def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
+    """One chart a metric, grouped by the part of its name before the slash, then the throughput."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        for key in row:
+            if key not in ("step", "images", "seconds") and key not in groups.setdefault(_group(key), []):
+                groups[_group(key)].append(key)
+    parts = []
+    for group in sorted(groups, key=lambda g: g == "run"):
+        charts = []
+        for key in groups[group]:
+            points = [(row["images"], row[key]) for row in rows if key in row]
+            name = key.removeprefix(group + "/")
+            charts.append(line_chart(name, *zip(*points, strict=True), note=_known(KNOWN_CURVES, key)))
+        title = "Whole run" if group == "run" else escape(group)
+        parts.append(f'<h3>{title}</h3><div class="charts">{"".join(charts)}</div>')
+    rate = [
+        (b["images"], (b["images"] - a["images"]) / (b["seconds"] - a["seconds"]))
+        for a, b in zip(rows, rows[1:], strict=False)
+        if b["seconds"] > a["seconds"] and b["images"] > a["images"]
+    ]
+    if rate:
+        note = "Training images a second between two logged lines; a dip is compiling, sampling or saving."
+        chart = line_chart("images per second", *zip(*rate, strict=True), note=note)
+        parts.append(f'<h3>Speed</h3><div class="charts">{chart}</div>')
+    if not parts:
+        return ""
+    text = "From left to right: training images seen. "
+    if len(rows) >= 2 * WINDOWS:
+        text += f"Faint: the logged values; bold: their running median over a {WINDOWS}th of the history. "
+    text += (
+        "The number beside a name is the latest; point at a curve to read another. A group is a turn (one"
+        " kind of update, with its own loss) or whatever else logged it."
+    )
+    return (
+        f'<section id="curves"><h2>Learning curves</h2><p class="help">{text}</p>{"".join(parts)}</section>'
+    )
+
+
+def config_section(config: Mapping[str, Any]) -> str:
+    """The resolved configuration as a tree that folds."""
+    return (
+        '<section id="config"><h2>Configuration</h2><p class="help">Every setting as it was used, '
+        f'defaults and overrides resolved.</p><div class="card tree">{tree(config)}</div></section>'
+    )
+
+
+def tree(value: Mapping[str, Any]) -> str:
+    """Nested mappings as folding lists: plain values first, then each mapping under its own title."""
+    leaves = {k: v for k, v in value.items() if not _nested(v)}
+    out = ""
+    if leaves:
+        pairs = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(_leaf(v))}</dd>" for k, v in leaves.items())
+        out += f"<dl>{pairs}</dl>"
+    for key, inner in value.items():
+        if _nested(inner):
+            inner = inner if isinstance(inner, Mapping) else dict(enumerate(inner))
+            title = f"<summary>{escape(str(key))}</summary>"
+            out += f'<details open>{title}<div class="leaves">{tree(inner)}</div></details>'
+    return out
+
+
+def reproduce_section(run: Mapping[str, Any]) -> str:
+    """The command line, what it ran on and with, and how many parameters learned."""
+    parts = []
+    if run.get("command"):
+        parts.append(
+            '<p class="help">The same command on the same versions and devices repeats this run; in the same '
+            f'folder, it resumes it.</p><div class="card command"><pre>{escape(str(run["command"]))}</pre>'
+            '<button type="button" hidden>Copy</button></div>'
+        )
+    tables = []
+    parameters = run.get("parameters")
+    if isinstance(parameters, Mapping) and parameters:
+        counts = {
+            k: f"{v:,} ({short(float(f'{v:.3g}'))})" if isinstance(v, int) else v
+            for k, v in parameters.items()
+        }
+        tables.append(_pairs("Parameters", counts))
+    for title in ("hardware", "versions"):
+        if isinstance(run.get(title), Mapping) and run[title]:
+            tables.append(_pairs(title.capitalize(), run[title]))
+    known = ("command", "parameters", "hardware", "versions", "events", "method", "summary")
+    others = {k: v for k, v in run.items() if k not in known and not _nested(v)}
+    if others:
+        tables.append(_pairs("Run", others))
+    if tables:
+        parts.append(f'<div class="pair">{"".join(tables)}</div>')
+    nested = {k: v for k, v in run.items() if k not in known and _nested(v)}
+    if nested:
+        parts.append(f'<div class="tree">{tree(nested)}</div>')
+    if not parts:
+        return ""
+    return f'<section id="reproduce"><h2>To reproduce</h2>{"".join(parts)}</section>'
+
+
+def events_section(events: Sequence[Mapping[str, Any]]) -> str:
+    """What happened on the way, in order; "" if nothing did."""
+    rows = "".join(
+        f'<tr><td data-label="time">{escape(when(event.get("time")))}</td>'
+        f'<td data-label="event">{escape(str(event.get("event", "")))}</td>'
+        f'<td data-label="detail">{escape(_leaf(event.get("detail", "")))}</td></tr>'
+        for event in events[-EVENTS:]
+    )
+    if not rows:
+        return ""
+    more = f" The last {EVENTS} of {len(events)}." if len(events) > EVENTS else ""
+    return (
+        '<section id="events"><h2>Events</h2><p class="help">Resumed runs, skipped updates, changed '
+        f'settings: what happened on the way, oldest first.{more}</p><table class="stack"><thead><tr>'
+        '<th scope="col">time</th><th scope="col">event</th><th scope="col">detail</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></section>"
+    )
+
+
+def when(time: Any) -> str:
+    """An ISO time as `2026-03-01 12:30:05`, with its offset where it has one; other text unchanged."""
+    text = str(time or "")
+    if len(text) < 19 or text[10] != "T":
+        return text
+    rest = text[19:].lstrip(".0123456789")
+    return f"{text[:10]} {text[11:19]}" + (" UTC" if rest in ("Z", "+00:00") else f" {rest}" if rest else "")
+
+
+def _pairs(title: str, values: Mapping[str, Any]) -> str:
+    texts = {k: when(v) if isinstance(v, str) else _leaf(v) for k, v in values.items()}
+    rows = "".join(
+        f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(text)}</td></tr>' for k, text in texts.items()
+    )
+    return f'<div class="card"><h3>{escape(title)}</h3><table><tbody>{rows}</tbody></table></div>'
+
+
+def _nested(value: Any) -> bool:
+    """Whether a value deserves a branch: a mapping with content, or a list of such."""
+    if isinstance(value, Mapping):
+        return bool(value)
+    return isinstance(value, list) and any(isinstance(v, Mapping) for v in value) and all(map(_nested, value))
+
+
+def _leaf(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+
+
+def _optional(value: float | None) -> str:
+    return "" if value is None else number(value, 4)
+
+
+def _group(key: str) -> str:
+    return key.rpartition("/")[0] or "run"
+
+
+def _known(table: Mapping[str, str], name: str) -> str:
+    return table.get(name.rpartition("/")[2].lower(), "")

@@ -1,0 +1,242 @@
+"""Checkpoints through Orbax: asynchronous, atomic, and read back on any number of devices.
+
+A checkpoint at `checkpoints/<step>/` holds the state's parts as items of their own (`params`, `ema`, ...), so that
+another run can read one group without the rest, and `meta`: stage, seed, data iterator, and where frozen
+groups came from, with a hash. Frozen groups themselves are not written again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from jaxgen.errors import UserError, nearest
+from jaxgen.train.state import State
+
+log = logging.getLogger("jaxgen")
+
+_ITEMS = ("params", "ema", "memory", "opt_state", "counters")
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says beside its arrays.
+
+    Attributes:
+      step, images: how far the run was.
+      stage: the stage whose shapes the arrays have.
+      seed: the run's seed.
+      seconds: of training so far.
+      data: the data iterator's state, JSON-able.
+      example: `{name: [shape, dtype]}` of a host batch, so that a model can be restored without its data.
+      origins: `{group: {"source": ..., "step": ..., "sha256": ...}}` of groups given from elsewhere.
+    """
+
+    step: int
+    images: int
+    stage: int
+    seed: int
+    seconds: float
+    data: dict[str, Any]
+    example: dict[str, list[Any]]
+    origins: dict[str, dict[str, Any]]
+
+
+class Checkpoints:
+    """The checkpoints of a workdir.
+
+    Args:
+      keep_last, keep_best: how many of the newest and of the best (by `metric`) are kept.
+      metric, mode: the name of the number to judge by, and "min" or "max".
+      read_only: nothing is made, cleaned up or put aside: another process may be training there.
+    """
+
+    def __init__(
+        self,
+        workdir: epath.PathLike,
+        keep_last: int = 2,
+        keep_best: int = 0,
+        metric: str = "",
+        mode: str = "min",
+        read_only: bool = False,
+    ):
+        self.folder = epath.Path(workdir) / "checkpoints"
+        policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
+        if keep_best:
+            policies.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[metric],
+                    reverse=mode == "min",
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._metric = metric if keep_best else ""
+        self._read_only = read_only
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            item_names=(*_ITEMS, "meta"),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                best_fn=(lambda metrics: metrics[metric]) if self._metric else None,
+                best_mode=mode,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
+            ),
+        )
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, in order."""
+        return sorted(self._manager.all_steps(read=True))
+
+    def save(self, state: State, meta: Meta, scores: dict[str, float] | None = None) -> None:
+        """Writes a checkpoint in the background; a second call waits for the first."""
+        if meta.step in self._manager.all_steps():
+            return
+        items = {k: ocp.args.StandardSave(v) for k, v in _items(state).items() if jax.tree.leaves(v)}
+        metrics = None
+        if self._metric and self._metric in (scores or {}):
+            metrics = {self._metric: float(scores[self._metric])}
+        self._manager.save(
+            meta.step,
+            args=ocp.args.Composite(meta=ocp.args.JsonSave(dataclasses.asdict(meta)), **items),
+            metrics=metrics,
+            force=True,
+        )
+
+    def restore(self, abstract: Callable[[Meta], State]) -> tuple[State, Meta] | None:
+        """The newest checkpoint that can be read, or None where there is none.
+
+        A damaged one is named in the log and put aside in `damaged/`, and the one before is taken.
+
+        Args:
+          abstract: from a checkpoint's meta to the state's shapes and shardings.
+
+        Raises:
+          UserError: where there are checkpoints and none can be read.
+        """
+        steps = self.steps()
+        damaged: list[tuple[int, Exception]] = []
+        for step in reversed(steps):
+            try:
+                found = self._restore(step, abstract)
+            except UserError:
+                raise
+            except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+                damaged.append((step, error))
+                log.warning("checkpoint %d is damaged (%s)", step, _first_line(error))
+                continue
+            for bad, _ in damaged:
+                log.warning("falling back from checkpoint %d to %d", bad, step)
+                if not self._read_only:
+                    self._put_aside(bad)
+            return found
+        if damaged:
+            step, error = damaged[0]
+            raise UserError(
+                f"No checkpoint in {self.folder} can be read; the newest, {step}, says: {_first_line(error)} "
+                "Restore the folder from a copy, or begin again in another workdir."
+            )
+        return None
+
+    def _restore(self, step: int, abstract: Callable[[Meta], State]) -> tuple[State, Meta]:
+        read = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+        meta = Meta(**read["meta"])
+        target = _items(abstract(meta))
+        items = {k: ocp.args.StandardRestore(v) for k, v in target.items() if jax.tree.leaves(v)}
+        arrays = self._manager.restore(step, args=ocp.args.Composite(**items))
+        parts = {k: arrays[k] if k in items else target[k] for k in _ITEMS}
+        return State(**parts.pop("counters"), **parts), meta
+
+    def _put_aside(self, step: int) -> None:
+        target = self.folder.parent / "damaged"
+        target.mkdir(parents=True, exist_ok=True)
+        name, number = target / str(step), 1
+        while name.exists():
+            name, number = target / f"{step}.{number}", number + 1
+        (self.folder / str(step)).rename(name)
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk; raises what went wrong with it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _items(state: State) -> dict[str, Any]:
+    counters = {"step": state.step, "images": state.images, "bad": state.bad}
+    return {
+        "params": state.params,
+        "ema": state.ema,
+        "memory": state.memory,
+        "opt_state": state.opt_state,
+        "counters": counters,
+    }
+
+
+def load_group(source: str, group: str) -> tuple[Any, Any, dict[str, Any]]:
+    """One group's weights from another run: its EMA where there is one, else its parameters.
+
+    Args:
+      source: `<workdir>` or `<workdir>#<group there>`.
+
+    Returns:
+      The parameters as numpy arrays, the run's memory entry of that group (None where there is none), and the
+      origin to record: the workdir, the step and a hash of the arrays.
+
+    Raises:
+      UserError: where there is no run, no checkpoint or no such group.
+    """
+    folder, _, there = str(source).partition("#")
+    there = there or group
+    workdir = epath.Path(folder)
+    if not (workdir / "config.json").exists():
+        raise UserError(f"config.init_from.{group}={source!r} is not the workdir of a run (it has no config.json).")
+    root = workdir / "checkpoints"
+    steps = sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.exists() else []
+    if not steps:
+        raise UserError(f"config.init_from.{group}={source!r} has no finished checkpoint; train that run first.")
+    at = root / str(steps[-1])
+    learned, averaged, memory = _read(at / "params"), _read(at / "ema"), _read(at / "memory")
+    if there not in learned:
+        raise UserError(f"config.init_from.{group}: the run {folder} has no group {there!r}; {nearest(there, learned)}")
+    params = averaged.get(there, learned[there])
+    origin = {"source": str(source), "step": steps[-1], "sha256": digest(params)}
+    return params, memory.get(there), origin
+
+
+def _read(item: epath.Path) -> dict[str, Any]:
+    """A checkpoint item as a dict of numpy arrays, whatever devices wrote it."""
+    if not item.exists():
+        return {}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(item).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of a tree's names, shapes and values."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"

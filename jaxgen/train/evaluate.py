@@ -1,0 +1,54 @@
+"""Judging a model: held-out scores of the method, and the config's metrics on fresh samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.build import lookup
+from jaxgen.data import Source
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Model
+from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.train.generate import Generator
+from jaxgen.train.setup import open_split
+
+# Seed of the samples that are judged; not the one of a run's sample grids.
+SEED = 1_000_003
+
+
+def metric_functions(config: ConfigDict) -> dict[str, Callable[[Evidence], dict[str, Score]]]:
+    """The functions that `config.evaluate.metrics` names, each of `Evidence`.
+
+    Raises:
+      UserError: for an unknown one.
+    """
+    return {name: lookup(name, "jaxgen.metrics", "config.evaluate.metrics") for name in config.evaluate.metrics}
+
+
+def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, dict[str, Any]]:
+    """All numbers of a model, `{name: entry}` as in `metrics.json`."""
+    config = generator.config
+    functions = metric_functions(config)
+    source = open_split(config, config.data.eval_split)
+    name = f"{source.name}/{source.split} ({len(source)})"
+    scores = {
+        key: Score(value, len(source), name, better="higher" if key == "accuracy" else "lower")
+        for key, value in generator.scores(model, seed, source).items()
+    }
+    if functions:
+        if config.evaluate.num < 2:
+            raise UserError(f"config.evaluate.num is {config.evaluate.num}; judging needs at least 2 samples.")
+        samples = generator.images(model, seed, config.evaluate.num)
+        train = open_split(config, config.data.split)
+        evidence = Evidence(samples.images, samples.labels, _images(train), _images(source), name)
+        for function in functions.values():
+            scores |= function(evidence)
+    return {key: score.to_dict() for key, score in scores.items()}
+
+
+def _images(source: Source) -> np.ndarray:
+    return source.take(range(len(source)))["image"]

@@ -1,0 +1,125 @@
+"""Images from a trained model: image i depends on the seed and on i, not on how many are drawn together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.data import Source
+from jaxgen.data.transforms import to_float, to_uint8
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Method, Model
+from jaxgen.train.mesh import await_cpu, make_mesh, over_data, place, replicated
+from jaxgen.train.setup import open_split
+from jaxgen.train.state import seed_key
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Attributes:
+    images: uint8 `[N, H, W, C]`. labels: int32 `[N]` where the method is conditional on them, else None.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+
+class Generator:
+    """Draws from a method's models, in batches of one compiled shape, split over the devices.
+
+    The last batch is filled up, so that equal shapes give equal bits. Programs are compiled once.
+
+    Args:
+      batch_size: images per program; 0 takes `config.evaluate.batch_size`.
+    """
+
+    def __init__(self, method: Method, config: ConfigDict, batch_size: int = 0):
+        self.method, self.config = method, config
+        self.batch_size = batch_size or config.evaluate.batch_size
+        if self.batch_size < 1:
+            raise UserError(f"config.evaluate.batch_size is {self.batch_size}; it must be at least 1.")
+        self.mesh = make_mesh(0, self.batch_size)
+        self._programs: dict[str, Any] = {}
+        self._held_out: Any = None
+
+    def images(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> Samples:
+        """`num` images; labels are cycled through where given, else all classes are.
+
+        Raises:
+          UserError: where the method makes no images, or a label is not one of its classes.
+        """
+        parts = []
+        for start in range(0, num, self.batch_size):
+            index = np.arange(start, start + self.batch_size)
+            parts.append(self._run("sample", model, seed, index, self._conditions(index, labels)))
+        chosen = self._labels(np.arange(num), labels) if "label" in self.method.conditions else None
+        return Samples(np.concatenate([np.asarray(p) for p in parts])[:num], chosen)
+
+    def panels(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+        """The method's pictures, from the first images' keys: `num`, rounded up to the devices."""
+        index = np.arange(-(-num // self.mesh.size) * self.mesh.size)
+        pictures = self._run("panels", model, seed, index, self._conditions(index, labels))
+        return {k: np.asarray(v) for k, v in pictures.items()}
+
+    def scores(self, model: Model, seed: int, source: Source) -> dict[str, float]:
+        """Means of the method's per-example scores over all examples of a source."""
+        total: dict[str, list[np.ndarray]] = {}
+        for start in range(0, len(source), self.batch_size):
+            index = np.arange(start, start + self.batch_size)
+            batch = _numeric(source.take(list(index % len(source))))
+            for name, values in self._run("scores", model, seed, index, batch).items():
+                total.setdefault(name, []).append(np.asarray(values)[: len(source) - start])
+        return {k: float(np.concatenate(v).mean()) for k, v in total.items()}
+
+    def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: dict[str, np.ndarray]) -> Any:
+        """One of the method's functions of (model, keys, batch), compiled over the mesh."""
+        if what not in self._programs:
+            self._programs[what] = self._compile(what)
+        placed = place({**batch, "index": index.astype(np.uint32)}, self.mesh)
+        index = placed.pop("index")
+        model = jax.device_put(model, replicated(self.mesh))
+        return await_cpu(self.mesh, self._programs[what](model, jnp.uint32(seed), index, placed))
+
+    def _compile(self, what: str) -> Any:
+        function = getattr(self.method, what)
+        whole, split = replicated(self.mesh), over_data(self.mesh)
+
+        def program(model: Model, seed: jax.Array, index: jax.Array, batch: Any) -> Any:
+            root = seed_key(seed, "sample")
+            keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
+            result = function(model, keys, to_float(batch))
+            return to_uint8(result) if what == "sample" else result
+
+        out = whole if what == "panels" else split
+        return jax.jit(program, in_shardings=(whole, whole, split, split), out_shardings=out)
+
+    def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> dict[str, np.ndarray]:
+        """What the sampler reads for images of these numbers: labels made up, the rest from held-out data."""
+        wanted = self.method.conditions
+        batch = {"label": self._labels(index, labels)} if "label" in wanted else {}
+        if labels is not None and "label" not in wanted:
+            raise UserError("--labels was given, but this model is not conditional on labels; leave it out.")
+        others = [name for name in wanted if name != "label"]
+        if others:
+            if self._held_out is None:
+                self._held_out = open_split(self.config, self.config.data.eval_split)
+            found = self._held_out.take(list(index % len(self._held_out)))
+            batch |= {name: np.asarray(found[name]) for name in others}
+        return batch
+
+    def _labels(self, index: np.ndarray, labels: Sequence[int] | None) -> np.ndarray:
+        classes = self.config.data.num_classes
+        chosen = np.asarray(labels if labels is not None else range(classes), np.int32)
+        if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= classes:
+            raise UserError(f"--labels must be numbers from 0 to {classes - 1}, not {list(labels or ())}.")
+        return chosen[index % len(chosen)]
+
+
+def _numeric(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k: np.asarray(v) for k, v in batch.items() if np.asarray(v).dtype.kind in "uifb"}

@@ -1,0 +1,254 @@
+"""The training loop: the same for every method, from a fresh start or from where a run stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxgen.config import check
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Model, Turn
+from jaxgen.report.images import grid, save_png
+from jaxgen.train import state as states
+from jaxgen.train.checkpoint import Checkpoints, Meta
+from jaxgen.train.generate import Generator
+from jaxgen.train.logs import MetricsLog, Progress, add_event
+from jaxgen.train.mesh import await_cpu, make_mesh, place
+from jaxgen.train.setup import Stages, load_given, make_loader, make_method, training_sources
+from jaxgen.train.update import draws, due, make_update
+
+log = logging.getLogger("jaxgen")
+
+
+class Trainer:
+    """One run. `Trainer(config, workdir).train()` goes on from what is in the workdir.
+
+    Args:
+      config: a checked config (`jaxgen.config.check`).
+      evaluate: called at `train.evaluate_every_images`; gives numbers that `train.best_metric` may name.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: epath.PathLike,
+        evaluate: Callable[[Trainer], dict[str, float]] | None = None,
+    ):
+        check(config)
+        self.config, self.workdir = config, epath.Path(workdir)
+        self.evaluate = evaluate
+        train = config.train
+        self.method = make_method(config)
+        self.mesh = make_mesh(config.mesh.data, train.batch_size // train.accumulate)
+        self.sources = training_sources(config)
+        self.loader = make_loader(config, self.sources)
+        start = self.loader.get_state()
+        example = place(next(self.loader), self.mesh)
+        self.loader.set_state(start)
+        self.given = load_given(config, self.mesh)
+        self.stages = Stages(config, self.method, self.mesh, self.given, example)
+        self.checkpoints = Checkpoints(
+            workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode
+        )
+        self.stage = self.method.stages[0][1]
+        self.step = self.images = 0
+        self.seconds = 0.0
+        self._updates: dict[tuple[int, tuple[str, ...]], Any] = {}
+        self._scores: dict[str, float] = {}
+        self._stop: int | None = None
+        self.generator = Generator(self.method, config)
+        self._restore()
+
+    def _restore(self) -> None:
+        found = self.checkpoints.restore(lambda meta: self.stages.abstract(meta.stage))
+        if found is None:
+            self.state = self.stages.begin()
+            return
+        self.state, meta = found
+        for group, origin in self.given.origins.items():
+            before = meta.origins.get(group)
+            if before is not None and before["sha256"] != origin["sha256"]:
+                raise UserError(
+                    f"config.init_from.{group}: the weights in {origin['source']} are not those that this run began "
+                    f"with (step {before['step']} there); restore them, or begin again in another workdir."
+                )
+        self.stage, self.step, self.images, self.seconds = meta.stage, meta.step, meta.images, meta.seconds
+        self.loader.set_state(meta.data)
+        log.info("resuming at step %d, %d images", self.step, self.images)
+        add_event(self.workdir, "resumed", f"at step {self.step}, {self.images} images")
+
+    @property
+    def frozen(self) -> dict[str, Any]:
+        return self.stages.frozen(self.state)
+
+    def update(self, turns: tuple[Turn, ...], images_per_step: int) -> Any:
+        """The compiled update for a set of due turns."""
+        name = (self.stage, tuple(turn.name for turn in turns))
+        if name not in self._updates:
+            config = self.config
+            self._updates[name] = make_update(
+                turns,
+                self.stages.optimizers,
+                self.mesh,
+                seed=config.seed,
+                images_per_step=images_per_step,
+                ema_decay=config.train.ema_decay,
+                accumulate=config.train.accumulate,
+                flip=config.data.flip,
+                crop=config.data.crop,
+            )
+        return self._updates[name]
+
+    def take_step(self) -> dict[str, jax.Array]:
+        """Crosses a stage boundary where one is due, draws batches, updates. Returns the metrics."""
+        stage = states.stage_at(self.method, self.images)
+        if stage != self.stage:
+            log.info("stage %d begins at %d images", stage, self.images)
+            self.state = await_cpu(self.mesh, self.stages.cross(self.state, stage))
+            self.stage = stage
+        turns = self.method.turns(self.stage)
+        count = draws(turns)
+        batches = tuple(place(next(self.loader), self.mesh) for _ in range(count))
+        size = self.config.train.batch_size * count
+        now = due(turns, self.step)
+        self.state, metrics = self.update(now, size)(self.state, self.frozen, batches)
+        await_cpu(self.mesh, metrics)
+        self.step += 1
+        self.images += size
+        return metrics
+
+    def save(self) -> None:
+        """Writes a checkpoint in the background."""
+        meta = Meta(
+            step=self.step,
+            images=self.images,
+            stage=self.stage,
+            seed=self.config.seed,
+            seconds=self.seconds,
+            data=self.loader.get_state(),
+            example={k: [list(v.shape), str(v.dtype)] for k, v in self.stages.example.items()},
+            origins=self.given.origins,
+        )
+        self.checkpoints.save(self.state, meta, self._scores)
+
+    def train(self) -> bool:
+        """Runs until `config.train.total_images`, or until SIGTERM or SIGINT; saves at the end.
+
+        Returns:
+          Whether `total_images` are reached.
+
+        Raises:
+          UserError: after `max_bad_steps` non-finite updates in a row; the last good state is saved.
+        """
+        writer = MetricsLog(self.workdir, tensorboard=self.config.train.tensorboard, resume_step=self.step)
+        bar = Progress(self.config.train.total_images, self.images)
+        handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._train(writer, bar)
+            self.checkpoints.wait()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            bar.close()
+            writer.close()
+        return self.images >= self.config.train.total_images
+
+    def _train(self, writer: MetricsLog, bar: Progress) -> None:
+        train = self.config.train
+        pending: list[tuple[int, dict[str, jax.Array]]] = []  # of steps whose numbers are still on the device
+        window: list[dict[str, float]] = []  # of steps since the last line in the log
+        began, clock = self.images, time.monotonic() - self.seconds
+        mark = (self.images, self.seconds)
+        while self.images < train.total_images and self._stop is None:
+            before = self.images
+            pending.append((self.step, self.take_step()))
+            self.seconds = time.monotonic() - clock
+            # numbers of all but the newest steps are ready: reading them does not hold up the device
+            if len(pending) >= train.max_bad_steps + 2:
+                window += self._read(pending[:-2])
+                pending = pending[-2:]
+            if self._crossed(train.log_every_images, before) or self.images >= train.total_images:
+                window += self._read(pending)
+                rate = (self.images - mark[0]) / (self.seconds - mark[1])
+                self._log(writer, bar, window, rate)
+                pending, window, mark = [], [], (self.images, self.seconds)
+            bar.update(self.images)
+            if self._crossed(train.sample_every_images, before):
+                self._samples(writer)
+            if self._crossed(train.evaluate_every_images, before) and self.evaluate is not None:
+                self._scores = {**self._scores, **self.evaluate(self)}
+            if self._crossed(train.checkpoint_every_images, before):
+                self.save()
+        self._read(pending)
+        if self.images > began or not self.checkpoints.steps():
+            self.save()
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._stop is not None:  # asked twice: do not wait for the step
+            raise KeyboardInterrupt
+        self._stop = number
+
+    @property
+    def stopped_by(self) -> int | None:
+        """The signal that ended `train` early."""
+        return self._stop
+
+    def _crossed(self, every: int, before: int) -> bool:
+        return bool(every) and self.images // every != before // every
+
+    def _read(self, pending: list[tuple[int, dict[str, jax.Array]]]) -> list[dict[str, float]]:
+        """Device metrics as floats; looks at the guard's flags on the way."""
+        values = jax.device_get([metrics for _, metrics in pending])
+        for (step, _), metrics in zip(pending, values, strict=True):
+            for name, ok in metrics.items():
+                if name.startswith("finite/") and not ok:
+                    self._bad(step, *name.split("/")[1:])
+        rows = [{k: float(v) for k, v in m.items() if not k.startswith("finite/")} for m in values]
+        self._check_bad()
+        return rows
+
+    def _bad(self, step: int, turn: str, group: str) -> None:
+        text = f"step {step}, turn {turn!r}: the update of group {group!r} was not finite and was undone"
+        log.warning(text)
+        add_event(self.workdir, "non-finite", text)
+
+    def _check_bad(self) -> None:
+        limit = self.config.train.max_bad_steps
+        for turn, count in jax.device_get(self.state.bad).items():
+            if count < limit:
+                continue
+            self.save()
+            self.checkpoints.wait()
+            groups = next(t.groups for t in self.method.turns(self.stage) if t.name == turn)
+            raise UserError(
+                f"Turn {turn!r} was not finite for {int(count)} updates in a row, up to step {self.step - 1} "
+                f"(groups: {', '.join(groups)}). The last good state is saved in {self.workdir}; "
+                "lower the learning rate, or look for bad values in the data."
+            )
+
+    def _log(self, writer: MetricsLog, bar: Progress, window: list[dict[str, float]], rate: float) -> None:
+        names = dict.fromkeys(name for row in window for name in row)
+        scalars = {n: float(np.mean([row[n] for row in window if n in row])) for n in names}
+        scalars["images_per_second"] = rate
+        writer.write(self.step, self.images, self.seconds, scalars)
+        bar.update(self.images, {n: v for n, v in scalars.items() if n.endswith("/loss")})
+        self._scores = {**self._scores, **scalars}
+
+    def _samples(self, writer: MetricsLog) -> None:
+        if not self.method.samples_images:
+            return
+        picture = grid(self.generator.images(self.model(), self.config.seed, 64).images)
+        save_png(self.workdir / "samples" / f"step_{self.images:010d}.png", picture)
+        writer.image("samples", self.images, picture)
+
+    def model(self, averaged: bool = True) -> Model:
+        """What sampling and judging see of the state as it is."""
+        return states.model(self.state, self.frozen, self.stage, averaged)

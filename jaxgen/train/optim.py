@@ -1,0 +1,105 @@
+"""Optimisers from the config: optax by name, learning rates as functions of the images seen."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.errors import UserError, nearest
+
+# keys of the section that are ours; the rest are arguments of the optax function
+_OWN = ("name", "learning_rate", "warmup_images", "decay", "decay_images", "clip_norm")
+
+LearningRate = Callable[[jax.Array], jax.Array]
+
+
+class Optimizer:
+    """One group's optax transformation, at learning rate 1, and the rate by images seen.
+
+    The rate is a function of `state.images`, not of the optimiser's own count: a critic with five repeats would
+    run ahead. optax's updates are proportional to the rate, so that it can be applied after them.
+    """
+
+    def __init__(self, section: Mapping[str, Any], total_images: int, path: str):
+        self.transform = _transform(section, path)
+        self.learning_rate = learning_rate(section, total_images, path)
+        self.clip_norm = float(section.get("clip_norm", 0.0))
+
+    def init(self, params: Any) -> Any:
+        return self.transform.init(params)
+
+    def update(self, gradients: Any, opt_state: Any, params: Any, images: jax.Array) -> tuple[Any, Any]:
+        """New parameters and optimiser state."""
+        updates, opt_state = self.transform.update(gradients, opt_state, params)
+        rate = self.learning_rate(images)
+        return jax.tree.map(lambda p, u: p + (rate * u).astype(p.dtype), params, updates), opt_state
+
+
+def optimizers(config: Any, groups: tuple[str, ...]) -> dict[str, Optimizer]:
+    """One optimiser per group: `config.optimizer`, overridden by `config.optimizers.<group>`.
+
+    Raises:
+      UserError: for an unknown optimiser, key or group.
+    """
+    for group in config.optimizers:
+        if group not in groups:
+            raise UserError(f"config.optimizers.{group}: no such group learns; {nearest(group, groups)}")
+    result = {}
+    for group in groups:
+        own = config.optimizers.get(group, {})
+        base = dict(config.optimizer.items())
+        if "name" in own and own["name"] != base["name"]:  # another optimiser has other arguments
+            base = {k: v for k, v in base.items() if k in _OWN}
+        path = f"config.optimizers.{group}" if own else "config.optimizer"
+        result[group] = Optimizer({**base, **dict(own.items())}, config.train.total_images, path)
+    return result
+
+
+def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> LearningRate:
+    """Linear warm-up over `warmup_images`, then constant, or cosine or linear down to 0 at `decay_images`."""
+    base = float(section["learning_rate"])
+    warmup, end = float(section.get("warmup_images", 0)), float(section.get("decay_images", 0) or total_images)
+    decay = section.get("decay", "constant")
+    if decay not in ("constant", "cosine", "linear"):
+        raise UserError(f"{path}.decay={decay!r} is unknown; {nearest(decay, ('constant', 'cosine', 'linear'))}")
+    if base < 0 or warmup < 0 or end < 0:
+        raise UserError(f"{path}: learning_rate, warmup_images and decay_images must not be negative.")
+
+    def rate(images: jax.Array) -> jax.Array:
+        images = jnp.asarray(images, jnp.float32)
+        ramp = jnp.minimum((images + 1) / warmup, 1.0) if warmup else 1.0
+        done = jnp.clip((images - warmup) / max(end - warmup, 1.0), 0.0, 1.0)
+        fall = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * done))}[decay]
+        return jnp.asarray(base * ramp * fall, jnp.float32)
+
+    return rate
+
+
+def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransformation:
+    name = section["name"]
+    known = {
+        k: v
+        for k, v in vars(optax).items()
+        if inspect.isfunction(v) and "learning_rate" in inspect.signature(v).parameters
+    }
+    if name not in known:
+        raise UserError(f"{path}.name={name!r} is unknown; {nearest(name, known)}")
+    arguments = {k: v for k, v in section.items() if k not in _OWN}
+    allowed = inspect.signature(known[name]).parameters
+    for key in arguments:
+        if key not in allowed:
+            raise UserError(f"{path}.{key} does not exist for {name!r}; {nearest(key, [*allowed, *_OWN])}")
+    return known[name](learning_rate=1.0, **arguments)
+
+
+def clip_by_global_norm(gradients: Any, norm: jax.Array, limit: float) -> Any:
+    """Gradients scaled so that their global norm is at most `limit`; 0 leaves them alone."""
+    if not limit:
+        return gradients
+    scale = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda g: g * scale, gradients)

@@ -1,0 +1,73 @@
+"""What a run leaves beside its checkpoints: who ran what on what, pictures, samples, numbers."""
+
+from __future__ import annotations
+
+import datetime
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxgen.methods.base import Model
+from jaxgen.report.files import read_json, write_bytes, write_json
+from jaxgen.report.images import animation, grid, save_gif, save_png
+from jaxgen.train.generate import Generator, Samples
+from jaxgen.train.logs import hardware, run_record, versions
+
+
+def record(workdir: epath.Path, flags: Any, config: ConfigDict, params: Any) -> None:
+    """Writes `run.json`: command, method, versions, hardware, parameter counts."""
+    known = read_json(workdir / "run.json") if (workdir / "run.json").exists() else {}
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    run_record(
+        workdir,
+        command=flags.command,
+        method=config.method.name,
+        summary=flags.summary,
+        versions=versions(),
+        hardware=hardware(),
+        started=known.get("started", now),
+        parameters={g: sum(x.size for x in jax.tree.leaves(p)) for g, p in params.items()},
+    )
+
+
+def write_samples(folder: epath.Path, samples: Samples, shown: int = 400) -> None:
+    """`samples.png`, a grid of up to `shown`, and `samples.npz` with all `images` and, where there are, `labels`."""
+    arrays = {"images": samples.images}
+    if samples.labels is not None:
+        arrays["labels"] = samples.labels
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(folder / "samples.npz", buffer.getvalue())
+    save_png(folder / "samples.png", grid(samples.images[:shown]))
+
+
+def write_panels(
+    folder: epath.Path,
+    generator: Generator,
+    model: Model,
+    seed: int,
+    labels: Sequence[int] | None = None,
+    samples: int | None = None,
+) -> None:
+    """The method's pictures: `<name>.gif` of what moves (`[F, N, H, W, C]`), `panel_<name>.png` of the rest.
+
+    Args:
+      samples: also a grid of samples, `step_<samples>.png`, so many images into training.
+    """
+    if samples is not None and generator.method.samples_images:
+        save_png(folder / f"step_{samples:010d}.png", grid(generator.images(model, seed, 64, labels).images))
+    for name, value in generator.panels(model, seed, 16, labels).items():
+        if value.ndim == 5:
+            save_gif(folder / f"{name}.gif", animation(value))
+        else:
+            save_png(folder / f"panel_{name}.png", grid(value))
+
+
+def write_scores(workdir: epath.Path, entries: dict[str, dict[str, Any]], step: int, images: int) -> None:
+    """`metrics.json`: the entries, and of which step they are."""
+    write_json(workdir / "metrics.json", {**entries, "_meta": {"step": step, "images": images}})

@@ -1,0 +1,167 @@
+"""From a config to the objects that a run is made of: method, data, optimisers, frozen groups."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxgen.build import build, lookup
+from jaxgen.config import image_shape
+from jaxgen.data import Loader, Source, open_source
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Method, Params
+from jaxgen.train import state as states
+from jaxgen.train.checkpoint import load_group
+from jaxgen.train.mesh import replicated
+from jaxgen.train.optim import Optimizer, optimizers
+from jaxgen.train.update import prepare
+
+
+def make_method(config: ConfigDict) -> Method:
+    """The config's method, with its sampler and the data's shape filled in.
+
+    Raises:
+      UserError: naming a key that is unknown, missing or of a wrong type.
+    """
+    given: dict[str, Any] = {
+        "image_shape": image_shape(config),
+        "num_classes": int(config.data.num_classes),
+    }
+    fields = {f.name for f in dataclasses.fields(lookup(config.method.name, "jaxgen.methods", "config.method.name"))}
+    if "sampler" in fields:
+        given["sampler"] = build(config.sampler, "jaxgen.diffusion.samplers", "config.sampler")
+    elif len(config.sampler):
+        raise UserError(f"config.sampler is set, but the method {config.method.name!r} takes no sampler; remove it.")
+    method = build(config.method, "jaxgen.methods", "config.method", **given)
+    if not isinstance(method, Method):
+        raise UserError(f"config.method.name={config.method.name!r} is not a method of jaxgen.methods.")
+    return method
+
+
+def training_sources(config: ConfigDict) -> dict[str, Source]:
+    """The named sources that training draws from; the main one's name is empty."""
+    data = config.data
+    sources = {"": open_split(config, data.split)}
+    for name, extra in data.extra.items():
+        sources[name] = open_split(config, extra["split"], source=extra["source"])
+    return sources
+
+
+def open_split(config: ConfigDict, split: str, source: str | None = None) -> Source:
+    """One split of the config's data."""
+    height, width, channels = image_shape(config)
+    return open_source(
+        source or config.data.source,
+        split,
+        resolution=(height, width),
+        channels=channels,
+        num_classes=0 if source else config.data.num_classes,
+        root=config.data.root or None,
+    )
+
+
+def make_loader(config: ConfigDict, sources: dict[str, Source]) -> Loader:
+    return Loader(
+        sources,
+        config.train.batch_size,
+        config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=config.data.workers,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What `config.init_from` loads.
+
+    Attributes:
+      params: `{group: parameters}`. memory: `{group: entry}` that came along. origins: what to record of each.
+    """
+
+    params: Params
+    memory: dict[str, Any]
+    origins: dict[str, dict[str, Any]]
+
+
+def load_given(config: ConfigDict, mesh: Mesh) -> Given:
+    """Loads every group of `config.init_from`."""
+    params, memory, origins = {}, {}, {}
+    for group, source in config.init_from.items():
+        if not source:
+            continue
+        weights, carried, origins[group] = load_group(source, group)
+        params[group] = jax.device_put(weights, replicated(mesh))
+        if carried is not None:
+            memory[group] = jax.device_put(carried, replicated(mesh))
+    return Given(params, memory, origins)
+
+
+class Stages:
+    """Builds states: fresh, at a boundary, or as shapes for a checkpoint of any stage.
+
+    Args:
+      example: one placed batch, for shapes and for initialisations that look at data; shapes are enough for
+        `abstract`.
+    """
+
+    def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, given: Given, example: dict[str, Any]):
+        self.method, self.mesh, self.given, self.example = method, mesh, given, example
+        self._key = states.seed_key(config.seed, "init")
+        groups = self._groups()
+        states.check_groups(method, groups, given.params)
+        self.optimizers: dict[str, Optimizer] = optimizers(config, groups)
+
+    def _groups(self) -> tuple[str, ...]:
+        """Every group that learns at some stage."""
+        found: dict[str, None] = {}
+        params: Params = {}
+        memory: dict[str, Any] = self.given.memory
+        for _, stage in self.method.stages:
+            call = functools.partial(self._init, stage)
+            params, memory = jax.eval_shape(call, self._key, self.example, self.given.params, params, memory)
+            found.update(dict.fromkeys(params))
+        return tuple(found)
+
+    def _init(self, stage: int, key: jax.Array, example: Any, given: Params, params: Params, memory: dict[str, Any]):
+        return self.method.init(key, prepare(example, key), stage, given, params, memory)
+
+    def _begin(self, key: jax.Array, example: Any, given: Params, memory: dict[str, Any]) -> states.State:
+        return states.begin(self.method, self.optimizers, key, prepare(example, key), given, memory)
+
+    def _cross(self, stage: int, key: jax.Array, example: Any, given: Params, state: states.State) -> states.State:
+        key = jax.random.fold_in(key, stage)
+        return states.cross(self.method, self.optimizers, key, prepare(example, key), given, state, stage)
+
+    def begin(self) -> states.State:
+        """The state at the first stage's start."""
+        start = jax.jit(self._begin, out_shardings=replicated(self.mesh))
+        return start(self._key, self.example, self.given.params, self.given.memory)
+
+    def cross(self, state: states.State, stage: int) -> states.State:
+        """The state at the start of `stage`."""
+        start = jax.jit(functools.partial(self._cross, stage), out_shardings=replicated(self.mesh))
+        return start(self._key, self.example, self.given.params, state)
+
+    def abstract(self, stage: int) -> states.State:
+        """Shapes and shardings of the state at a stage, without computing it."""
+        given = self.given
+        state = jax.eval_shape(self._begin, self._key, self.example, given.params, given.memory)
+        for _, later in self.method.stages:
+            if later == self.method.stages[0][1]:
+                continue
+            if later > stage:
+                break
+            call = functools.partial(self._cross, later)
+            state = jax.eval_shape(call, self._key, self.example, given.params, state)
+        whole = replicated(self.mesh)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
+
+    def frozen(self, state: states.State) -> Params:
+        """Given groups that do not learn."""
+        return {g: p for g, p in self.given.params.items() if g not in state.params}

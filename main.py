@@ -1,0 +1,33 @@
+"""jaxgen's command line: flags only.
+
+    python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
+
+trains, or goes on from what is in the workdir. Any key of the config can be overridden: --config.seed=1.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxgen import cli
+
+config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "The experiment's file, such as configs/ddpm_digits.py.",
+    accept_new_attributes=True,
+    lock_config=False,
+)
+flags.DEFINE_string("workdir", "", "The run's folder: made, or resumed. gs:// works.")
+flags.DEFINE_string("mode", "train", "train, sample or evaluate.")
+flags.DEFINE_integer("num", 64, "--mode=sample: how many images.")
+flags.DEFINE_integer("seed", 0, "--mode=sample: image i depends on the seed and on i alone.")
+flags.DEFINE_string("out", "", "--mode=sample: the folder for samples.png, samples.npz and the like.")
+flags.DEFINE_list("labels", None, "--mode=sample: the classes to draw, such as 3 or 0,1,2; all without it.")
+flags.DEFINE_bool("list", False, "Print every config with its method, its data and what it is.")
+
+if __name__ == "__main__":
+    sys.exit(cli.main(sys.argv, __doc__, folder="configs"))

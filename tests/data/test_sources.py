@@ -1,0 +1,192 @@
+"""Opening sources; the digits; archives of arrays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxgen.data import open_source
+from jaxgen.data.source import locate
+from jaxgen.errors import UserError
+
+
+def test_importing_the_room_imports_nothing_heavy():
+    code = (
+        "import sys, jaxgen.data; from jaxgen.data import Source, open_source, batches;"
+        "print([m for m in ('jax', 'grain', 'tensorflow_datasets', 'sklearn', 'tensorflow') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("digit", "train", 8, 1), "did you mean 'digits'"),
+        (("folder", "train", 8, 1), "lacks its argument"),
+        (("digits:x", "train", 8, 1), "takes no argument"),
+        (("digits", "val", 8, 1), "train, test"),
+        (("digits", "train", 0, 1), "resolution"),
+        (("digits", "train", (8, 8, 1), 1), "resolution"),
+        (("digits", "train", 8, 2), "1, 3 or 4 channels"),
+        (("digits", "train", 8, 3), "config.data.channels=1"),
+        (("digits", "train", 8, 1, 5), "num_classes to 10"),
+        (("digits", "train", 8, 1, -1), "0 or more"),
+    ],
+)
+def test_refusals(arguments, message):
+    with pytest.raises(UserError, match=message):
+        open_source(*arguments)
+
+
+def test_digits():
+    train, test = (open_source("digits", split, 8, 1, 10) for split in ("train", "test"))
+    assert (len(train), len(test)) == (1297, 500)
+    assert np.bincount(test.arrays["label"]).tolist() == [50] * 10
+    image = train[0]["image"]
+    assert image.shape == (8, 8, 1) and image.dtype == np.uint8 and train[0]["label"].dtype == np.int32
+    assert train.arrays["image"].max() == 255 and train.arrays["image"].min() == 0
+    assert train.num_classes == 10 and train.class_names[3] == "3"
+
+
+def test_digits_splits_are_a_partition_that_never_changes():
+    from sklearn.datasets import load_digits
+
+    pixels = load_digits().data
+    values = np.concatenate([open_source("digits", split, 8, 1).arrays["image"] for split in ("train", "test")])
+    assert sorted(map(bytes, values)) == sorted(map(bytes, np.round(pixels * 255 / 16).astype(np.uint8)))
+    again = open_source("digits", "test", 8, 1).arrays["image"]
+    assert (again == values[1297:]).all()
+
+
+def test_digits_at_another_resolution():
+    source = open_source("digits", "test", (16, 12), 1)
+    assert source[0]["image"].shape == (16, 12, 1)
+    plain = open_source("digits", "test", 8, 1)
+    assert abs(source.arrays["image"].mean() / plain.arrays["image"].mean() - 1) < 0.35
+
+
+def test_paths_are_relative_to_the_root_unless_they_are_whole():
+    assert str(locate("cats", "/data")) == "/data/cats"
+    assert str(locate("/cats", "/data")) == "/cats"
+    assert str(locate("gs://bucket/cats", "/data")) == "gs://bucket/cats"
+    assert str(locate("cats", "gs://bucket")) == "gs://bucket/cats"
+
+
+# Archives of arrays.
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
+LABELS = np.arange(40) % 4
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(**arrays):
+        np.savez(tmp_path / "data.npz", **arrays)
+        return f"npz:{tmp_path / 'data.npz'}"
+
+    return save
+
+
+def test_npz_passes_everything_through(saved):
+    source = open_source(
+        saved(images=IMAGES, labels=LABELS, weight=np.linspace(0, 1, 40), mask=IMAGES[..., 0], mean=np.zeros(3),
+              title=np.array([f"image {i}" for i in range(40)]), class_names=np.array(list("abcd"))),
+        "all", 6, 3, 4,
+    )
+    assert len(source) == 40 and (source.arrays["image"] == IMAGES).all()
+    example = source[7]
+    assert example["label"] == 3 and example["label"].dtype == np.int32 and example["title"] == "image 7"
+    assert example["weight"].dtype == np.float32
+    # An integer map is a mask, not a picture.
+    assert example["mask"].dtype == np.int32 and (example["mask"] == IMAGES[7, ..., 0]).all()
+    assert set(example) == {"image", "label", "weight", "mask", "title"}
+    assert source.class_names == ("a", "b", "c", "d") and source.num_classes == 4
+
+
+def test_npz_maps_of_labels_are_masks(saved):
+    maps = RNG.integers(0, 5, (40, 6, 6), dtype=np.uint8)
+    source = open_source(saved(images=IMAGES, labels=maps), "all", 6, 3, 5)
+    assert source.num_classes == 5 and "label" not in source[0]
+    assert source[3]["mask"].dtype == np.int32 and (source.arrays["mask"] == maps).all()
+    with pytest.raises(UserError, match=r"outside \[0, 4\)"):
+        open_source(saved(images=IMAGES, labels=maps), "all", 6, 3, 4)
+
+
+def test_npz_hashed_splits_are_a_partition(saved):
+    many = np.arange(400, dtype=np.int64)
+    images = np.zeros((400, 2, 2), np.uint8)
+    name = saved(image=images, index=many)
+    parts = [open_source(name, split, 2, 1).arrays["index"].tolist() for split in ("train", "test")]
+    assert sorted(parts[0] + parts[1]) == many.tolist()
+    assert 20 < len(parts[1]) < 60
+
+
+def test_npz_prefixed_splits(saved):
+    name = saved(train_images=IMAGES[:30], train_labels=LABELS[:30], test_images=IMAGES[30:], test_labels=LABELS[30:])
+    assert (open_source(name, "test", 6, 3, 4).arrays["image"] == IMAGES[30:]).all()
+    assert len(open_source(name, "train", 6, 3)) == 30
+    with pytest.raises(UserError, match="test, train"):
+        open_source(name, "all", 6, 3)
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_npz_floats_of_either_range_give_the_levels_back(saved, low):
+    floats = IMAGES / 255 * (1 - low) + low
+    floats[0, 0, 0, 0], levels = low, IMAGES.copy()
+    levels[0, 0, 0, 0] = 0
+    source = open_source(saved(images=floats.astype(np.float32)), "all", 6, 3)
+    assert (source.arrays["image"] == levels).all()
+
+
+def test_npz_of_splits_on_one_signed_scale(saved):
+    name = saved(train_images=np.full((3, 2, 2), -1.0), test_images=np.zeros((3, 2, 2)))
+    assert abs(open_source(name, "test", 2, 1).arrays["image"].mean() - 127.5) <= 0.5
+
+
+def test_npz_resizes_like_a_folder(saved):
+    grey = np.full((3, 8, 12), 77, np.uint8)
+    assert (open_source(saved(images=grey), "all", 4, 1).arrays["image"] == 77).all()
+    with pytest.raises(UserError, match="cannot be resized alike"):
+        open_source(saved(images=grey, mask=grey), "all", 4, 1)
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"pictures": IMAGES}, "no array 'images'"),
+        ({"images": IMAGES.astype(np.int64)}, "int64"),
+        ({"images": IMAGES.astype(np.float32)}, r"Image \d+ .* outside \[0, 1\]"),
+        ({"images": IMAGES[0, 0]}, "shape"),
+        ({"images": np.where(np.arange(40)[:, None, None, None] == 17, np.nan, IMAGES / 255)}, "Image 17 .*finite"),
+        ({"images": IMAGES[..., :1]}, "config.data.channels=1"),
+        ({"images": IMAGES, "labels": LABELS + 1}, r"label 4, outside \[0, 4\)"),
+        ({"images": IMAGES, "labels": LABELS - 1}, "label -1"),
+        ({"images": IMAGES, "labels": LABELS[:9]}, "9 labels"),
+        ({"images": IMAGES, "labels": LABELS / 2}, "whole numbers"),
+        ({"images": IMAGES}, "no labels"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "empty"),
+        ({"images": np.array([{}] * 3, object)}, "no objects"),
+    ],
+)
+def test_npz_refusals(saved, arrays, message):
+    with pytest.raises(UserError, match=message):
+        open_source(saved(**arrays), "all", 6, 3, 4)
+
+
+def test_npz_files_that_are_none(tmp_path):
+    with pytest.raises(UserError, match="no file"):
+        open_source(f"npz:{tmp_path}/none.npz", "all", 6, 3)
+    np.savez(tmp_path / "whole.npz", images=IMAGES)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:800])
+    (tmp_path / "text.npz").write_text("not an archive")
+    (tmp_path / "none.npz").write_bytes(b"")
+    for name in ("cut", "text", "none"):
+        with pytest.raises(UserError, match="cannot be read"):
+            open_source(f"npz:{name}.npz", "all", 6, 3, root=str(tmp_path))
+    np.save(tmp_path / "one.npy", IMAGES)
+    with pytest.raises(UserError, match="single array"):
+        open_source(f"npz:{tmp_path}/one.npy", "all", 6, 3)

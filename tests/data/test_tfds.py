@@ -1,0 +1,94 @@
+"""Sets prepared by TensorFlow Datasets, with a builder of our own and without TensorFlow."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+from jaxgen.data import open_source  # noqa: E402
+from jaxgen.data.sources import tfds as room  # noqa: E402
+from jaxgen.errors import UserError  # noqa: E402
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 6, 8, 3), dtype=np.uint8)
+
+
+class TinyPictures(tfds.core.GeneratorBasedBuilder):
+    """Twelve pictures of two classes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    pkg_dir_path = None
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({
+            "image": tfds.features.Image(shape=(6, 8, 3)),
+            "label": tfds.features.ClassLabel(names=["ant", "bee"]),
+            "title": tfds.features.Text(),
+            "box": tfds.features.Tensor(shape=(4,), dtype=np.float64),
+            "points": tfds.features.Sequence(np.int64),
+        })
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(range(9)), "test": self._generate_examples(range(9, 12))}
+
+    def _generate_examples(self, numbers):
+        from PIL import Image
+
+        for i in numbers:
+            yield i, {"image": Image.fromarray(PIXELS[i]), "label": i % 2, "title": f"picture {i}",
+                      "box": [0.0, 0.5, 1.0, i], "points": list(range(i))}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("tfds"))
+    TinyPictures(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+def number(example):
+    return int(example["title"].split()[-1])
+
+
+@pytest.mark.parametrize("limit", [room.MEMORY_LIMIT, 0])
+def test_what_was_prepared_comes_back_without_tensorflow(root, monkeypatch, limit):
+    monkeypatch.setattr(room, "MEMORY_LIMIT", limit)
+    source = open_source("tfds:tiny_pictures", "train", (6, 8), 3, 2, root=root)
+    assert len(source) == 9 and (source.arrays is None) == (limit == 0)
+    assert source.class_names == ("ant", "bee") and source.num_classes == 2
+    assert sorted(number(source[i]) for i in range(9)) == list(range(9))
+    for i in range(9):
+        example = source[i]
+        assert set(example) == {"image", "label", "title", "box"}
+        assert (example["image"] == PIXELS[number(example)]).all()
+        assert example["label"] == number(example) % 2 and example["label"].dtype == np.int32
+        assert example["box"].dtype == np.float32 and example["box"][3] == number(example)
+    assert (source.take([3, 1])["image"][1] == source[1]["image"]).all()
+    assert "tensorflow" not in sys.modules
+
+
+def test_split_expressions_and_resizing(root):
+    parts = [open_source("tfds:tiny_pictures", split, 4, 3, root=root) for split in ("train[:5]", "train[5:]+test")]
+    titles = [set(part.arrays["title"]) for part in parts]
+    assert len(titles[0]) == 5 and len(titles[1]) == 7 and not titles[0] & titles[1]
+    assert parts[0][0]["image"].shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("tfds:tiny_pictures", "val", 6, 3), "no split 'val'.*train, test"),
+        (("tfds:tiny_pictures", "train[", 6, 3), "no split"),
+        (("tfds:tiny_pictures", "train", 6, 1), "config.data.channels=3"),
+        (("tfds:tiny_pictures", "train", 6, 3, 1), r"outside \[0, 1\)"),
+        (("tfds:mnist", "train", 28, 1), "not prepared in .*download_and_prepare"),
+        (("tfds:no_such_set", "train", 28, 1), "not prepared"),
+    ],
+)
+def test_refusals(root, arguments, message):
+    with pytest.raises(UserError, match=message):
+        open_source(*arguments, root=root)

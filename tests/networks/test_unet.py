@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.errors import UserError
+from jaxgen.networks.unet import UNet
+
+SMALL = {
+    "channels": 8,
+    "channel_multipliers": (1, 2),
+    "blocks": 1,
+    "norm_groups": 4,
+    "attention_resolutions": (4,),
+}
+VARIANTS = {
+    "plain": {},
+    "adaptive": {"time_mode": "adaptive", "heads": 2},
+    "residual": {"resample": "residual", "head_channels": 4},
+    "fourier": {"time_embedding": "fourier", "time_scale": 1e-3, "downsample_padding": "same"},
+    "one level": {"channel_multipliers": (1,), "attention_resolutions": (), "middle_attention": False},
+    "classes": {"num_classes": 3},
+    "context": {"context_dim": 5},
+    "everything": {
+        "time_mode": "adaptive",
+        "resample": "residual",
+        "num_classes": 3,
+        "context_dim": 5,
+        "out_channels": 6,
+        "blocks": 2,
+    },
+}
+BATCH, LENGTH = 3, 4
+
+
+def inputs(unet, height=8, width=8, seed=0):
+    keys = jax.random.split(jax.random.key(seed), 2)
+    given = {
+        "x": jax.random.normal(keys[0], (BATCH, height, width, 3)),
+        "time": jnp.asarray([1.0, 300.0, 999.0]),
+    }
+    if unet.num_classes:
+        given["label"] = jnp.arange(BATCH)
+    if unet.context_dim:
+        given["context"] = jax.random.normal(keys[1], (BATCH, LENGTH, unet.context_dim))
+    return given
+
+
+def make(**options):
+    unet = UNet(**{**SMALL, **options})
+    given = inputs(unet)
+    params = jax.jit(unet.init)(jax.random.key(1), **given)["params"]
+    return unet, params, given
+
+
+def awake(params, seed=7):
+    """Params with noise added to all, so that nothing is hidden by what starts at zero."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    noisy = [leaf + 0.1 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
+    return tree.unflatten(noisy)
+
+
+def run(unet, params, **given):
+    return jax.jit(unet.apply)({"params": params}, **given)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_starts_at_zero_and_every_parameter_learns(name):
+    unet, params, given = make(**VARIANTS[name])
+    y = run(unet, params, **given)
+    assert y.shape == (BATCH, 8, 8, unet.out_channels)
+    np.testing.assert_array_equal(y, 0.0)
+
+    def loss(params):
+        return jnp.square(unet.apply({"params": params}, **given) - 1).sum()
+
+    gradients = jax.jit(jax.grad(loss))(awake(params))
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        name = jax.tree_util.keystr(path)
+        # A constant added to every key moves all logits of a query alike: its gradient is zero in exact numbers.
+        assert "['key']['bias']" in name or float(jnp.abs(gradient).max()) > 1e-6, name
+
+
+@pytest.mark.parametrize("name", ["plain", "residual"])
+def test_any_size_that_halves(name):
+    unet, params, _ = make(**VARIANTS[name], attention_resolutions=())
+    y = run(unet, awake(params), **inputs(unet, 6, 20))
+    assert y.shape == (BATCH, 6, 20, 3)
+
+
+def test_attention_is_where_the_shorter_side_says():
+    unet = UNet(**{**SMALL, "attention_resolutions": (4,)})
+    time = jnp.zeros(1)
+    tree = jax.eval_shape(unet.init, jax.random.key(0), jnp.zeros((1, 8, 16, 3)), time)["params"]
+    assert "down_1_attention_0" in tree and "down_0_attention_0" not in tree
+    tree = jax.eval_shape(unet.init, jax.random.key(0), jnp.zeros((1, 16, 4, 3)), time)["params"]
+    assert "down_0_attention_0" in tree and "down_1_attention_0" not in tree
+
+
+@pytest.mark.parametrize("name", ["plain", "everything"])
+def test_examples_do_not_see_each_other(name):
+    unet, params, given = make(**VARIANTS[name])
+    params = awake(params)
+    y = run(unet, params, **given)
+    other = {key: value.at[1:].set(jnp.flip(value)[1:]) for key, value in given.items()}
+    z = run(unet, params, **other)
+    np.testing.assert_array_equal(y[0], z[0])
+    assert np.abs(y[1] - z[1]).max() > 1e-3
+
+
+def test_bfloat16_is_close_and_ends_in_float32():
+    unet, params, given = make(**VARIANTS["everything"])
+    half, half_params, _ = make(**VARIANTS["everything"], dtype="bfloat16")
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(half_params))
+    assert jax.tree.map(jnp.shape, half_params) == jax.tree.map(jnp.shape, params)
+    params = awake(params)
+    exact, rough = run(unet, params, **given), run(half, params, **given)
+    assert exact.dtype == rough.dtype == jnp.float32
+    error = float(jnp.linalg.norm(exact - rough) / jnp.linalg.norm(exact))
+    assert 1e-5 < error < 0.05
+
+
+def test_time_and_label_matter():
+    unet, params, given = make(**VARIANTS["classes"])
+    params = awake(params)
+    y = run(unet, params, **given)
+    assert np.abs(y - run(unet, params, **{**given, "time": given["time"] + 50})).max() > 1e-3
+    null = run(unet, params, **{**given, "label": jnp.full(BATCH, 3)})
+    assert np.isfinite(null).all()
+    assert np.abs(y - null).max((1, 2, 3)).min() > 1e-3
+
+
+def test_masked_context_does_not_matter():
+    unet, params, given = make(**VARIANTS["context"])
+    params = awake(params)
+    mask = jnp.asarray([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    y = run(unet, params, **given, context_mask=mask)
+    noise = jnp.where(mask[..., None] == 1, given["context"], 100.0)
+    np.testing.assert_array_equal(y, run(unet, params, **{**given, "context": noise}, context_mask=mask))
+    shorter = run(unet, params, **{**given, "context": given["context"][:, :2]}, context_mask=mask[:, :2])
+    np.testing.assert_allclose(y, shorter, atol=1e-5)
+    assert np.abs(y - run(unet, params, **given)).max() > 1e-3
+
+
+def test_condition_joins_the_channels():
+    unet = UNet(**SMALL)
+    given = inputs(unet)
+    condition = jnp.flip(given["x"][..., :2])
+    params = awake(jax.jit(unet.init)(jax.random.key(1), **given, condition=condition)["params"])
+    assert params["conv_in"]["kernel"].shape[2] == 5
+    joined = jnp.concatenate([given["x"], condition], -1)
+    expected = run(unet, params, x=joined, time=given["time"])
+    np.testing.assert_array_equal(run(unet, params, **given, condition=condition), expected)
+
+
+def test_dropout_only_in_training():
+    unet, params, given = make(dropout=0.5)
+    params = {"params": awake(params)}
+    apply = jax.jit(unet.apply, static_argnames="train")
+    still = apply(params, **given)
+    np.testing.assert_array_equal(still, apply(params, **given, rngs={"dropout": jax.random.key(0)}))
+    first, again, second = (
+        apply(params, **given, train=True, rngs={"dropout": jax.random.key(seed)}) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - second).max() > 1e-3 and np.abs(first - still).max() > 1e-3
+    no_dropout = UNet(**SMALL)
+    no_dropout.apply(params, **given, train=True)  # asks for no random key
+
+
+def test_forward_mode_agrees_with_differences():
+    unet, params, given = make(**VARIANTS["adaptive"])
+    params = awake(params)
+    x, time = given["x"], given["time"]
+    direction = jnp.flip(x)
+
+    def f(x):
+        return unet.apply({"params": params}, x, time)
+
+    with jax.default_matmul_precision("highest"):
+        _, tangent = jax.jit(lambda x: jax.jvp(f, (x,), (direction,)))(x)
+        step = 1e-2
+        difference = (jax.jit(f)(x + step * direction) - jax.jit(f)(x - step * direction)) / (2 * step)
+    np.testing.assert_allclose(tangent, difference, atol=1e-2 * float(jnp.abs(tangent).max()))
+    assert float(jnp.abs(tangent).max()) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "word"),
+    [
+        ({}, {"x": jnp.zeros((3, 7, 8, 3))}, "7x8"),
+        ({}, {"x": jnp.zeros((8, 8, 3))}, "B, H, W, C"),
+        ({}, {"time": jnp.zeros(2)}, "time"),
+        ({}, {"label": jnp.zeros(3, int)}, "num_classes"),
+        ({"num_classes": 3}, {"label": None}, "needs a label"),
+        ({"num_classes": 3}, {"label": jnp.zeros(3)}, "integers"),
+        ({}, {"context": jnp.zeros((3, 4, 5))}, "context_dim"),
+        ({"context_dim": 5}, {"context": None}, "needs context"),
+        ({"context_dim": 5}, {"context": jnp.zeros((3, 4, 6))}, "context"),
+        ({"context_dim": 5}, {"context_mask": jnp.zeros((3, 3))}, "context_mask"),
+        ({}, {"condition": jnp.zeros((3, 4, 4, 3))}, "resize"),
+        ({"norm_groups": 3}, {}, "norm_groups"),
+        ({"heads": 3}, {}, "heads"),
+        ({"head_channels": 3}, {}, "head_channels"),
+        ({"time_mode": "multiply"}, {}, "time_mode"),
+        ({"resample": "bilinear"}, {}, "resample"),
+        ({"time_embedding": "learned"}, {}, "time_embedding"),
+        ({"channel_multipliers": ()}, {}, "channel_multipliers"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, change, word):
+    unet = UNet(**{**SMALL, **options})
+    given = {**inputs(unet), **change}
+    with pytest.raises(UserError, match=word):
+        jax.eval_shape(unet.init, jax.random.key(0), **given)
