@@ -6,13 +6,14 @@ JAX is imported inside the modes, so that help, the list of configs and a config
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import logging
 import pathlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -20,8 +21,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen import commandline
-from jaxgen.config import check, from_json
+from jaxgen.config import check
 from jaxgen.errors import UserError, nearest
+from jaxgen.train.workdir import sentence, stored_config
 
 log = logging.getLogger("jaxgen")
 
@@ -78,8 +80,6 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
     except UserError as error:
         print(f"jaxgen: {error}", file=sys.stderr)
     except OSError as error:
-        from jaxgen.train.workdir import sentence
-
         print(f"jaxgen: {sentence(error)}", file=sys.stderr)
     except Exception as error:
         text = disk_trouble(error)
@@ -114,8 +114,8 @@ def _labels(given: Sequence[str] | None) -> tuple[int, ...] | None:
 
 
 def _summary(argv: Sequence[str]) -> str:
-    path = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), None)
-    return commandline.summary(ast.get_docstring(ast.parse(pathlib.Path(path).read_text()))) if path else ""
+    path = commandline.config_file(argv)
+    return commandline.summary(ast.get_docstring(ast.parse(path.read_text()))) if path else ""
 
 
 def run(config: ConfigDict | None, flags: Flags) -> int:
@@ -130,10 +130,9 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
     if not flags.workdir:
         raise UserError("--workdir is needed: the folder of the run, such as --workdir=runs/ddpm_digits.")
     if config is None:
-        stored = epath.Path(flags.workdir) / "config.json"
-        if flags.mode == "train" or not stored.exists():
+        config = stored_config(flags.workdir) if flags.mode != "train" else None
+        if config is None:
             raise UserError("--config is needed, such as --config=configs/ddpm_digits.py; --list names them all.")
-        config = from_json(stored.read_text())
     check(config)
     if flags.mode == "sample" and (flags.num < 1 or not flags.out):
         raise UserError("--mode=sample needs --out=<folder for the images> and --num of at least 1.")
@@ -146,18 +145,34 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
     return modes[flags.mode](config, flags)
 
 
+@contextlib.contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """Outside the training loop, which has its own way, all is on disk: SIGTERM ends the process with 0."""
+
+    def leave(number: int, frame: Any) -> None:
+        log.info("stopped; the same command goes on from here")
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@_leaving_on_sigterm()
 def train(config: ConfigDict, flags: Flags) -> int:
     """Trains, or resumes; at the end judges and writes the report."""
     from jaxgen.report.files import read_json
     from jaxgen.report.page import write_report
-    from jaxgen.train.evaluate import evaluate, metric_functions
+    from jaxgen.train.evaluate import check_evaluation, evaluate
     from jaxgen.train.logs import add_event
     from jaxgen.train.loop import Trainer
     from jaxgen.train.record import record, write_panels, write_scores
     from jaxgen.train.setup import make_method
     from jaxgen.train.workdir import adopt
 
-    make_method(config), metric_functions(config)  # a misspelt key is found before anything is written
+    make_method(config), check_evaluation(config)  # a misspelt key is found before anything is written
     workdir = epath.Path(flags.workdir)
     config, changed = adopt(workdir, config, training=True)
 

@@ -22,22 +22,23 @@ def parse(argv: Sequence[str]) -> Any:
         that does not exist.
     """
     values = flags.FLAGS
-    path = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), None)
-    if path is not None:
-        file = path.partition(":")[0]
-        if not file.endswith(".py") or not pathlib.Path(file).is_file():
-            near = nearest(file, [str(p) for p in pathlib.Path(file).parent.glob("[!_]*.py")])
-            raise UserError(f"--config={path}: there is no such config file; {near}")
+    path = config_file(argv)
+    if path is not None and (path.suffix != ".py" or not path.is_file()):
+        folders = {path.parent, pathlib.Path("configs")} - {pathlib.Path()}
+        near = nearest(str(path), [str(file) for folder in folders for file in folder.glob("[!_]*.py")])
+        raise UserError(f"--config={path}: there is no such config file; {near}")
     try:
         rest = values(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
-        known = [name for name in values if not name.startswith("config.")]
+        ours = values.find_module_defining_flag("workdir")
+        known = [name for name in values if values.find_module_defining_flag(name) == ours]
         raise UserError(f"the flag --{error.flagname} does not exist; {nearest(error.flagname, known)}") from error
     except flags.Error as error:
-        raise UserError(f"{_one_line(error)}; see --help.") from error
+        raise UserError(f"{_one_line(error).rstrip('.')}; see --help.") from error
     except (KeyError, AttributeError) as error:
-        missing = re.sub(r"^['\"\s]+|['\"\s]+$", "", str(error.args[0])).split("\n")[0]
-        raise UserError(f"an override names a section that the config does not have: {missing!r}.") from error
+        text = str(error.args[0])
+        missing = re.search(r"lookup: ([\w.]+)", text) or re.search(r"([\w.]+)", text)
+        raise UserError(f"an override names a section that the config does not have: {missing[1]!r}.") from error
     except UserError:
         raise
     except Exception as error:  # whatever a config file's own Python raises
@@ -45,6 +46,15 @@ def parse(argv: Sequence[str]) -> Any:
     if rest:
         raise UserError(f"{rest[0]!r} is not a flag; flags look like --workdir=runs/name, with two dashes and '='.")
     return values
+
+
+def config_file(argv: Sequence[str]) -> pathlib.Path | None:
+    """What --config names, without the argument that may follow a colon."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            return pathlib.Path((value if equals else following).partition(":")[0])
+    return None
 
 
 def _one_line(error: Exception) -> str:

@@ -125,6 +125,14 @@ def check(config: ConfigDict) -> None:
             f"config.train.accumulate={train.accumulate} does not divide "
             f"config.train.batch_size={train.batch_size}; choose a divisor."
         )
+    for key, least in (("num", 2), ("batch_size", 1)):
+        if config.evaluate[key] < least:
+            raise UserError(f"config.evaluate.{key} is {config.evaluate[key]}; it must be at least {least}.")
+    for key in ("crop", "num_classes", "workers"):
+        if config.data[key] < 0:
+            raise UserError(f"config.data.{key} is {config.data[key]}; it must be 0 (none) or more.")
+    if config.mesh.data < 0:
+        raise UserError(f"config.mesh.data is {config.mesh.data}; it must be 0 (as many as divide the batch) or more.")
     if not 0 <= train.ema_decay < 1:
         raise UserError(f"config.train.ema_decay is {train.ema_decay}; it must lie in [0, 1).")
     if not config.data.source:
@@ -173,8 +181,9 @@ def _check_type(value: Any, known: Any, path: str) -> None:
     else:
         ok = isinstance(value, tuple | list)
     if not ok:
-        wanted = "a size (pixels) or (height, width)" if path.endswith("resolution") else type(known).__name__
-        raise UserError(f"{path} must be of type {wanted}, not {value!r}.")
+        size = "a size in pixels or (height, width)"
+        wanted = size if path.endswith("resolution") else f"of type {type(known).__name__}"
+        raise UserError(f"{path} must be {wanted}, not {value!r}.")
 
 
 def to_json(config: ConfigDict) -> str:
@@ -206,7 +215,7 @@ def may_change(key: str, extra: tuple[str, ...] = ()) -> bool:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, f"{path}.{key}" if path else key)
     else:

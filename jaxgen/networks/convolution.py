@@ -26,9 +26,7 @@ zeros_init = nn.initializers.zeros_init()
 
 def plain_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Convolution of [B, H, W, in] with [h, w, in, out] by the library's own operator."""
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = ((0, 0), (0, 0))) -> Array:

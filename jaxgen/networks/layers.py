@@ -151,9 +151,7 @@ class Attention(nn.Module):
     def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
         batch, height, width, channels = x.shape
         if self.heads < 1 or channels % self.heads:
-            raise UserError(
-                f"{self.heads} attention heads do not divide {channels} channels: choose other heads."
-            )
+            raise UserError(f"{self.heads} attention heads do not divide {channels} channels: choose other heads.")
 
         def project(tokens: Array, name: str, init: Callable = kernel_init) -> Array:
             return nn.Dense(channels, kernel_init=init, dtype=self.dtype, name=name)(tokens)

@@ -192,9 +192,7 @@ class UNet(nn.Module):
         """Time and class as one float32 vector [B, 4 channels]."""
         time = time * self.time_scale
         if self.time_embedding == "sinusoidal":
-            h = layers.sinusoidal(
-                time, self.channels, cos_first=self.time_cos_first, freq_shift=self.time_freq_shift
-            )
+            h = layers.sinusoidal(time, self.channels, cos_first=self.time_cos_first, freq_shift=self.time_freq_shift)
         else:
             h = layers.random_fourier(time, self.channels, self.fourier_std, self.time_cos_first)
         width = 4 * self.channels

@@ -1,14 +1,15 @@
 """Checkpoints through Orbax: asynchronous, atomic, and read back on any number of devices.
 
 A checkpoint at `checkpoints/<step>/` holds the state's parts as items of their own (`params`, `ema`, ...), so that
-another run can read one group without the rest, and `meta`: stage, seed, data iterator, and where frozen
-groups came from, with a hash. Frozen groups themselves are not written again.
+another run can read one group without the rest, and `meta`: stage, seed, data iterator, where frozen groups
+came from, with a hash, and a checksum of every array. Frozen groups themselves are not written again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from jaxgen.errors import UserError, nearest
+from jaxgen.train.integrity import checksums, text_checksum, verify
 from jaxgen.train.state import State
 
 log = logging.getLogger("jaxgen")
@@ -39,6 +41,7 @@ class Meta:
       data: the data iterator's state, JSON-able.
       example: `{name: [shape, dtype]}` of a host batch, so that a model can be restored without its data.
       origins: `{group: {"source": ..., "step": ..., "sha256": ...}}` of groups given from elsewhere.
+      sums: `{path: checksum}` of every array and of the rest of this record; `Checkpoints.save` fills it in.
     """
 
     step: int
@@ -49,6 +52,11 @@ class Meta:
     data: dict[str, Any]
     example: dict[str, list[Any]]
     origins: dict[str, dict[str, Any]]
+    sums: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def text_sum(self) -> dict[str, int]:
+        """The checksum of all but `sums`."""
+        return {"meta": text_checksum({**dataclasses.asdict(self), "sums": None})}
 
 
 class Checkpoints:
@@ -69,7 +77,7 @@ class Checkpoints:
         mode: str = "min",
         read_only: bool = False,
     ):
-        self.folder = epath.Path(workdir) / "checkpoints"
+        self.folder = epath.Path(workdir).absolute() / "checkpoints"  # Orbax takes no other
         policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
         if keep_best:
             policies.append(
@@ -104,6 +112,7 @@ class Checkpoints:
         if meta.step in self._manager.all_steps():
             return
         items = {k: ocp.args.StandardSave(v) for k, v in _items(state).items() if jax.tree.leaves(v)}
+        meta = dataclasses.replace(meta, sums=checksums(_items(state)) | meta.text_sum())
         metrics = None
         if self._metric and self._metric in (scores or {}):
             metrics = {self._metric: float(scores[self._metric])}
@@ -152,9 +161,11 @@ class Checkpoints:
     def _restore(self, step: int, abstract: Callable[[Meta], State]) -> tuple[State, Meta]:
         read = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
         meta = Meta(**read["meta"])
+        verify(meta.text_sum(), meta.sums)
         target = _items(abstract(meta))
         items = {k: ocp.args.StandardRestore(v) for k, v in target.items() if jax.tree.leaves(v)}
         arrays = self._manager.restore(step, args=ocp.args.Composite(**items))
+        verify(checksums(dict(arrays)), meta.sums)
         parts = {k: arrays[k] if k in items else target[k] for k in _ITEMS}
         return State(**parts.pop("counters"), **parts), meta
 
@@ -201,7 +212,7 @@ def load_group(source: str, group: str) -> tuple[Any, Any, dict[str, Any]]:
     """
     folder, _, there = str(source).partition("#")
     there = there or group
-    workdir = epath.Path(folder)
+    workdir = epath.Path(folder).absolute()
     if not (workdir / "config.json").exists():
         raise UserError(f"config.init_from.{group}={source!r} is not the workdir of a run (it has no config.json).")
     root = workdir / "checkpoints"
@@ -209,7 +220,15 @@ def load_group(source: str, group: str) -> tuple[Any, Any, dict[str, Any]]:
     if not steps:
         raise UserError(f"config.init_from.{group}={source!r} has no finished checkpoint; train that run first.")
     at = root / str(steps[-1])
-    learned, averaged, memory = _read(at / "params"), _read(at / "ema"), _read(at / "memory")
+    try:
+        items = {name: _read(at / name) for name in ("params", "ema", "memory")}
+        verify(checksums(items), json.loads((at / "meta" / "metadata").read_text())["sums"])
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        raise UserError(
+            f"config.init_from.{group}: the checkpoint {at} cannot be read ({_first_line(error)}); restore it from a "
+            "copy, or resume that run, which puts a damaged checkpoint aside."
+        ) from error
+    learned, averaged, memory = items.values()
     if there not in learned:
         raise UserError(f"config.init_from.{group}: the run {folder} has no group {there!r}; {nearest(there, learned)}")
     params = averaged.get(there, learned[there])

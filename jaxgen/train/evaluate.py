@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from jaxgen.build import lookup
 from jaxgen.data import Source
-from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.metrics.evidence import Evidence, Score
 from jaxgen.train.generate import Generator
@@ -29,6 +28,17 @@ def metric_functions(config: ConfigDict) -> dict[str, Callable[[Evidence], dict[
     return {name: lookup(name, "jaxgen.metrics", "config.evaluate.metrics") for name in config.evaluate.metrics}
 
 
+def check_evaluation(config: ConfigDict) -> None:
+    """Finds before training what would stop the judging after it.
+
+    Raises:
+      UserError: for an unknown metric, or held-out data that cannot be opened.
+    """
+    metric_functions(config)
+    if config.evaluate.at_end or config.train.evaluate_every_images:
+        open_split(config, config.data.eval_split)
+
+
 def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, dict[str, Any]]:
     """All numbers of a model, `{name: entry}` as in `metrics.json`."""
     config = generator.config
@@ -40,8 +50,6 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, 
         for key, value in generator.scores(model, seed, source).items()
     }
     if functions:
-        if config.evaluate.num < 2:
-            raise UserError(f"config.evaluate.num is {config.evaluate.num}; judging needs at least 2 samples.")
         samples = generator.images(model, seed, config.evaluate.num)
         train = open_split(config, config.data.split)
         evidence = Evidence(samples.images, samples.labels, _images(train), _images(source), name)

@@ -48,6 +48,16 @@ class Generator:
         self._programs: dict[str, Any] = {}
         self._held_out: Any = None
 
+    def check(self, model: Model) -> None:
+        """Traces the sampler, so that what stops it is found before training and not after it.
+
+        Raises:
+          UserError: as sampling would.
+        """
+        if self.method.samples_images:
+            index = np.arange(self.batch_size, dtype=np.uint32)
+            jax.eval_shape(self._program("sample"), model, jnp.uint32(0), index, self._conditions(index, None))
+
     def images(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> Samples:
         """`num` images; labels are cycled through where given, else all classes are.
 
@@ -79,12 +89,15 @@ class Generator:
 
     def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: dict[str, np.ndarray]) -> Any:
         """One of the method's functions of (model, keys, batch), compiled over the mesh."""
-        if what not in self._programs:
-            self._programs[what] = self._compile(what)
         placed = place({**batch, "index": index.astype(np.uint32)}, self.mesh)
         index = placed.pop("index")
         model = jax.device_put(model, replicated(self.mesh))
-        return await_cpu(self.mesh, self._programs[what](model, jnp.uint32(seed), index, placed))
+        return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), index, placed))
+
+    def _program(self, what: str) -> Any:
+        if what not in self._programs:
+            self._programs[what] = self._compile(what)
+        return self._programs[what]
 
     def _compile(self, what: str) -> Any:
         function = getattr(self.method, what)

@@ -66,6 +66,7 @@ class Trainer:
         self._stop: int | None = None
         self.generator = Generator(self.method, config)
         self._restore()
+        self.generator.check(self.model())
 
     def _restore(self) -> None:
         found = self.checkpoints.restore(lambda meta: self.stages.abstract(meta.stage))

@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from jaxgen.config import to_json
 from jaxgen.methods.base import Model
 from jaxgen.report.files import read_json, write_bytes, write_json
 from jaxgen.report.images import animation, grid, save_gif, save_png
@@ -20,7 +21,8 @@ from jaxgen.train.logs import hardware, run_record, versions
 
 
 def record(workdir: epath.Path, flags: Any, config: ConfigDict, params: Any) -> None:
-    """Writes `run.json`: command, method, versions, hardware, parameter counts."""
+    """Writes `config.json`, as resolved, and `run.json`: command, method, versions, hardware, parameter counts."""
+    write_bytes(workdir / "config.json", to_json(config).encode())
     known = read_json(workdir / "run.json") if (workdir / "run.json").exists() else {}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     run_record(
@@ -69,5 +71,7 @@ def write_panels(
 
 
 def write_scores(workdir: epath.Path, entries: dict[str, dict[str, Any]], step: int, images: int) -> None:
-    """`metrics.json`: the entries, and of which step they are."""
-    write_json(workdir / "metrics.json", {**entries, "_meta": {"step": step, "images": images}})
+    """`metrics.json`: the entries, of which step they are, and which one to show first."""
+    headline = next((k for k, v in entries.items() if v["excess"] is not None), next(iter(entries), None))
+    meta = {"step": step, "images": images, "headline": headline}
+    write_json(workdir / "metrics.json", {**entries, "_meta": meta})

@@ -124,7 +124,9 @@ class Stages:
         memory: dict[str, Any] = self.given.memory
         for _, stage in self.method.stages:
             call = functools.partial(self._init, stage)
+            first = not found
             params, memory = jax.eval_shape(call, self._key, self.example, self.given.params, params, memory)
+            memory = {**memory, **self.given.memory} if first else memory
             found.update(dict.fromkeys(params))
         return tuple(found)
 

@@ -57,13 +57,14 @@ def begin(
     given: Params,
     memory: dict[str, Any],
 ) -> State:
-    """The state at the start of a run, with loaded weights where they are given. Runs under jit."""
-    params, memory = method.init(key, batch, method.stages[0][1], given, {}, memory)
-    for group in params:
-        if group in given:
-            check_loaded(group, given[group], params[group])
-            params = {**params, group: jax.tree.map(jnp.copy, given[group])}  # the state is donated
-    return _fresh(method, optimizers, method.stages[0][1], params, memory, {}, 0, 0)
+    """The state at the start of a run, with loaded weights, and their memory, where given. Runs under jit."""
+    params, fresh = method.init(key, batch, method.stages[0][1], given, {}, memory)
+    for group in sorted(params.keys() & given.keys()):
+        check_loaded(group, given[group], params[group])
+        params = {**params, group: given[group]}
+    for name in sorted(fresh.keys() & memory.keys()):
+        check_loaded(name, memory[name], fresh[name])
+    return _fresh(method, optimizers, method.stages[0][1], params, {**fresh, **memory}, {}, 0, 0)
 
 
 def cross(
@@ -91,6 +92,8 @@ def _fresh(
     images: Any,
 ) -> State:
     averaged = [g for g in params if method.averaged is None or g in method.averaged]
+    # an entry that init passes through as it is would share its buffer with what it came from
+    params, memory = jax.tree.map(jnp.copy, (params, memory))
     return State(
         step=jnp.asarray(step, jnp.int32),
         images=jnp.asarray(images, jnp.uint32),

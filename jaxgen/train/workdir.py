@@ -20,6 +20,8 @@ _IN_USE = ("sampler", "train.total_images")
 def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool) -> tuple[ConfigDict, dict[str, Any]]:
     """Makes or enters a workdir, and settles the config against the one it was begun with.
 
+    `config.json` is written where nothing was trained yet; later changes to it are `record`'s to write.
+
     Returns:
       The config to use and what changed, `{key: (old, new)}`.
 
@@ -27,17 +29,16 @@ def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool) -> tup
       UserError: where the folder cannot be written, or a key differs that may not; all such keys are named.
     """
     workdir = epath.Path(workdir)
-    stored = workdir / "config.json"
-    old = _stored_config(stored)
-    if old is None:
-        if not training:
-            raise UserError(f"{workdir} holds no run (it has no config.json); train one first, with --mode=train.")
+    saved = (workdir / "checkpoints").exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").iterdir())
+    if not saved and training:  # nothing was trained yet, so that another config hurts nobody
         _settle(config, config)
         _writable(workdir)
-        if (workdir / "checkpoints").exists() and any((workdir / "checkpoints").iterdir()):
-            raise UserError(f"{workdir} holds checkpoints but no config.json; use another workdir.")
-        write_bytes(stored, to_json(config).encode())
+        write_bytes(workdir / "config.json", to_json(config).encode())
         return config, {}
+    old = stored_config(workdir)
+    if old is None:
+        mend = "restore it, or use another workdir" if saved else "train first, with --mode=train"
+        raise UserError(f"{workdir} holds no run that can be used (it has no config.json); {mend}.")
     _settle(config, old)
     changed = differences(old, config)
     refused = {k: v for k, v in changed.items() if not may_change(k, () if training else _IN_USE)}
@@ -46,8 +47,6 @@ def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool) -> tup
         raise UserError(f"{workdir} was begun with another config: {keys}. Use another workdir, or the values there.")
     if training:
         _writable(workdir)
-        if changed:
-            write_bytes(stored, to_json(config).encode())
     return config, changed
 
 
@@ -62,13 +61,22 @@ def _settle(config: ConfigDict, begun: ConfigDict) -> None:
             own.decay_images = old.get("decay_images", 0) or begun.train.total_images
 
 
-def _stored_config(path: epath.Path) -> ConfigDict | None:
+def stored_config(workdir: epath.PathLike) -> ConfigDict | None:
+    """The config that a run was begun with; None where there is no `config.json`.
+
+    Raises:
+      UserError: where that is damaged.
+    """
+    path = epath.Path(workdir) / "config.json"
     if not path.exists():
         return None
     try:
-        return from_json(path.read_text())
+        config = from_json(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is not readable as JSON ({error}); restore it, or use another workdir.") from error
+    if not isinstance(config, ConfigDict) or not {"method", "data", "train"} <= set(config):
+        raise UserError(f"{path} is not the config of a run; restore it, or use another workdir.")
+    return config
 
 
 def _writable(workdir: epath.Path) -> None:

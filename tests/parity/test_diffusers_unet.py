@@ -1,4 +1,4 @@
-"""UNet against diffusers' UNet2DModel with random weights: the same numbers, and weights that travel both ways."""
+"""UNet against diffusers' UNet2DModel with random weights: equal numbers, and weights that travel both ways."""
 
 from __future__ import annotations
 

@@ -1,0 +1,113 @@
+"""Two implementations timed in turns: each in a process of its own, never both at work.
+
+A worker is a script run with `--worker NAME`. It calls `serve(step, **facts)`, which says that it is ready and then
+runs as many steps as each line on its standard input asks for. The parent alternates between the workers, so a
+slow minute of the machine falls on both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+PREFIX = "peer: "
+
+
+def serve(step: Callable[[], None], **facts: Any) -> None:
+    """Worker's side: warm up with two steps, then answer each line "N" with the wall seconds of N steps.
+
+    `step` returns when its work is done. `facts` (JSON) reach the parent with the first answer.
+    """
+    begun = time.perf_counter()
+    step()
+    facts["first_step_s"] = round(time.perf_counter() - begun, 2)
+    step()
+    print(PREFIX + json.dumps(facts), flush=True)
+    for line in sys.stdin:
+        seconds, cpu = [], time.process_time()
+        for _ in range(int(line)):
+            begun = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - begun)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        cores = (time.process_time() - cpu) / sum(seconds)
+        print(PREFIX + json.dumps({"seconds": seconds, "cores": cores, "peak_gib": peak}), flush=True)
+
+
+class Worker:
+    """A child process that serves steps. `facts` is what it said when ready; raises RuntimeError if it dies."""
+
+    def __init__(self, name: str, command: Sequence[str], env: dict[str, str]):
+        self.name = name
+        self.process = subprocess.Popen(
+            command, env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.facts = self.answer()
+        self.seconds: list[float] = []
+        self.cores: list[float] = []
+        self.peak_gib = 0.0
+
+    def answer(self) -> dict[str, Any]:
+        for line in self.process.stdout:
+            if line.startswith(PREFIX):
+                return json.loads(line[len(PREFIX) :])
+        raise RuntimeError(f"worker {self.name} ended with code {self.process.wait()}")
+
+    def run(self, steps: int) -> None:
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        result = self.answer()
+        self.seconds += result["seconds"]
+        self.cores.append(result["cores"])
+        self.peak_gib = result["peak_gib"]
+
+    def summary(self) -> dict[str, Any]:
+        quartiles = statistics.quantiles(self.seconds, n=4)
+        return {
+            "median_s": statistics.median(self.seconds),
+            "quartiles_s": [quartiles[0], quartiles[2]],
+            "min_s": min(self.seconds),
+            "steps": len(self.seconds),
+            "busy_cores": statistics.mean(self.cores),
+            "peak_gib": self.peak_gib,
+            **self.facts,
+        }
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def alternate(workers: Sequence[Worker], steps: int, turn: int = 5, pause: float = 0.3) -> dict[str, Any]:
+    """Run at least `steps` (>= 2) steps of each worker in turns of `turn`; `pause` lets thread pools fall asleep."""
+    for number in range(-(-steps // turn)):
+        for worker in workers if number % 2 == 0 else reversed(workers):
+            worker.run(turn)
+            time.sleep(pause)
+    return {worker.name: worker.summary() for worker in workers}
+
+
+def report(results: dict[str, Any], ours: str, peer: str) -> dict[str, Any]:
+    """Print a table and one line of JSON; return the JSON. `ratio` is ours / peer: below 1 we are faster."""
+    print(f"{'':>10} {'median s':>9} {'quartiles s':>17} {'min s':>8} {'cores':>6} {'peak GiB':>9} {'steps':>6}")
+    for name, r in results.items():
+        low, high = r["quartiles_s"]
+        print(
+            f"{name:>10} {r['median_s']:9.4f} {low:8.4f}-{high:8.4f} {r['min_s']:8.4f} {r['busy_cores']:6.2f} "
+            f"{r['peak_gib']:9.2f} {r['steps']:6d}"
+        )
+    summary = {
+        "ratio": results[ours]["median_s"] / results[peer]["median_s"],
+        "ratio_of_min": results[ours]["min_s"] / results[peer]["min_s"],
+        **results,
+    }
+    print(f"{ours} / {peer}: {summary['ratio']:.3f} of medians, {summary['ratio_of_min']:.3f} of minima")
+    print(json.dumps(summary))
+    return summary

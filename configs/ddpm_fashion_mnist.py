@@ -1,0 +1,38 @@
+"""DDPM on Fashion-MNIST (28x28, through TFDS), small enough for two CPU cores.
+
+Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models". The data set must have been prepared, see
+docs/data.md.
+"""
+
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="ddpm",
+        network=section(
+            name="unet",
+            out_channels=1,
+            channels=16,
+            channel_multipliers=(1, 2, 4),
+            blocks=1,
+            attention_resolutions=(7,),
+            norm_groups=8,
+        ),
+        schedule=section(name="cosine", steps=1000),
+        prediction="v",
+    )
+    config.sampler = section(name="ddim", steps=50)
+    config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1)
+    config.optimizer.update(learning_rate=2e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)
+    config.train.update(
+        batch_size=64,
+        total_images=120_000,
+        log_every_images=5_000,
+        checkpoint_every_images=20_000,
+        sample_every_images=20_000,
+        ema_decay=0.998,
+    )
+    config.evaluate.update(num=500, batch_size=100, metrics=("memorisation",))
+    return config

@@ -1,0 +1,36 @@
+"""One CPU, eight virtual devices and a compilation cache for every test; set up before JAX starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import sys
+
+import pytest
+
+DEVICES = 8
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
+_CACHES = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.fspath(pathlib.Path(_CACHES) / "jaxgen" / "tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+for noisy in ("absl", "orbax", "etils"):
+    logging.getLogger(noisy).setLevel(logging.ERROR)
+
+# the package itself, so that an uninstalled checkout can be tested, and the methods that exist for the tests only,
+# named in configs as `tiny_methods:<Name>`
+_TESTS = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [os.fspath(_TESTS.parent), os.fspath(_TESTS / "train")]
+
+
+@pytest.fixture(scope="session")
+def devices() -> int:
+    """How many virtual devices there are."""
+    import jax
+
+    return jax.device_count()

@@ -1,0 +1,42 @@
+"""The examples in the README and the docs run as they stand."""
+
+import pathlib
+import re
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.config import check, defaults, section
+from jaxgen.train.loop import Trainer
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def _blocks(path: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.S)
+
+
+def test_the_readme_samples_from_a_function_without_a_config():
+    scope: dict = {}
+    exec(_blocks("README.md")[0], scope)
+    assert scope["images"].shape == (16, 32, 32, 3)
+    assert np.isfinite(np.asarray(scope["images"])).all()
+
+
+def test_the_method_in_the_docs_trains(tmp_path, monkeypatch):
+    method, config_line = _blocks("docs/methods.md")
+    (tmp_path / "restore_example.py").write_text(method)
+    monkeypatch.syspath_prepend(tmp_path)
+    config: ConfigDict = defaults()
+    exec(config_line, {"config": config, "section": section})
+    config.method.update(name="restore_example:Restore")
+    config.method.network.update(channels=8, channel_multipliers=(1, 2), blocks=1, norm_groups=4)
+    config.data.update(source="digits", resolution=8, channels=1)
+    config.train.update(batch_size=16, total_images=160, log_every_images=32, tensorboard=False)
+    check(config)
+    trainer = Trainer(config, tmp_path / "run")
+    before = jax.device_get(trainer.state.params)
+    assert trainer.train()
+    changed = jax.tree.map(lambda a, b: float(abs(a - b).max()), before, jax.device_get(trainer.state.params))
+    assert max(jax.tree.leaves(changed)) > 0
