@@ -67,9 +67,10 @@ def _apply(params: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def entropy(probabilities: np.ndarray) -> float:
-    """Entropy of the mean class distribution, as a share of its maximum log(classes)."""
-    mean = probabilities.mean(axis=0)
-    return float(-(mean * np.log(np.maximum(mean, 1e-12))).sum() / np.log(len(mean)))
+    """Entropy of how often each class is the likeliest one, as a share of its maximum log(classes)."""
+    classes = probabilities.shape[1]
+    share = np.bincount(probabilities.argmax(axis=1), minlength=classes) / len(probabilities)
+    return float(-(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(classes))
 
 
 def digits(evidence: Evidence) -> dict[str, Score]:

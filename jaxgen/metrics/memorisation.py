@@ -25,7 +25,8 @@ def memorisation(evidence: Evidence) -> dict[str, Score]:
     ours = nearest_distances(evidence.samples, evidence.train)
     theirs = nearest_distances(evidence.held_out, evidence.train)
     near = np.quantile(theirs, 0.01)
-    common = {"n": len(ours), "reference": evidence.held_out_name, "better": None}
+    reference = f"{len(evidence.train)} training images; {evidence.held_out_name}"
+    common = {"n": len(ours), "reference": reference, "better": None}
     return {
         "nearest_train_distance": Score(
             float(ours.mean()), floor=float(theirs.mean()), note="Like the floor: no memorising.", **common

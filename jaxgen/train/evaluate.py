@@ -13,10 +13,12 @@ from jaxgen.data import Source
 from jaxgen.methods.base import Model
 from jaxgen.metrics.evidence import Evidence, Score
 from jaxgen.train.generate import Generator
-from jaxgen.train.setup import open_split
 
 # Seed of the samples that are judged; not the one of a run's sample grids.
 SEED = 1_000_003
+
+# Real images that judges look at, at most.
+MOST = 50_000
 
 
 def metric_functions(config: ConfigDict) -> dict[str, Callable[[Evidence], dict[str, Score]]]:
@@ -43,7 +45,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, 
     """All numbers of a model, `{name: entry}` as in `metrics.json`."""
     config = generator.config
     functions = metric_functions(config)
-    source = open_split(config, config.data.eval_split)
+    source = generator.source(config.data.eval_split)
     name = f"{source.name}/{source.split} ({len(source)})"
     scores = {
         key: Score(value, len(source), name, better="higher" if key == "accuracy" else "lower")
@@ -51,7 +53,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, 
     }
     if functions:
         samples = generator.images(model, seed, config.evaluate.num)
-        train = open_split(config, config.data.split)
+        train = generator.source(config.data.split)
         evidence = Evidence(samples.images, samples.labels, _images(train), _images(source), name)
         for function in functions.values():
             scores |= function(evidence)
@@ -59,4 +61,5 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, 
 
 
 def _images(source: Source) -> np.ndarray:
-    return source.take(range(len(source)))["image"]
+    """All images of a source, or `MOST` of them, evenly spread."""
+    return source.take(np.linspace(0, len(source) - 1, min(len(source), MOST)).astype(int))["image"]

@@ -37,16 +37,25 @@ class Generator:
 
     Args:
       batch_size: images per program; 0 takes `config.evaluate.batch_size`.
+      sources: `{split: source}` of the config's data that are open already.
     """
 
-    def __init__(self, method: Method, config: ConfigDict, batch_size: int = 0):
+    def __init__(
+        self, method: Method, config: ConfigDict, batch_size: int = 0, sources: dict[str, Source] | None = None
+    ):
         self.method, self.config = method, config
         self.batch_size = batch_size or config.evaluate.batch_size
         if self.batch_size < 1:
             raise UserError(f"config.evaluate.batch_size is {self.batch_size}; it must be at least 1.")
         self.mesh = make_mesh(0, self.batch_size)
         self._programs: dict[str, Any] = {}
-        self._held_out: Any = None
+        self._sources = dict(sources or {})
+
+    def source(self, split: str) -> Source:
+        """One split of the config's data, opened once."""
+        if split not in self._sources:
+            self._sources[split] = open_split(self.config, split)
+        return self._sources[split]
 
     def check(self, model: Model) -> None:
         """Traces the sampler, so that what stops it is found before training and not after it.
@@ -120,9 +129,8 @@ class Generator:
             raise UserError("--labels was given, but this model is not conditional on labels; leave it out.")
         others = [name for name in wanted if name != "label"]
         if others:
-            if self._held_out is None:
-                self._held_out = open_split(self.config, self.config.data.eval_split)
-            found = self._held_out.take(list(index % len(self._held_out)))
+            held_out = self.source(self.config.data.eval_split)
+            found = held_out.take(list(index % len(held_out)))
             batch |= {name: np.asarray(found[name]) for name in others}
         return batch
 

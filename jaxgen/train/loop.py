@@ -64,7 +64,7 @@ class Trainer:
         self._updates: dict[tuple[int, tuple[str, ...]], Any] = {}
         self._scores: dict[str, float] = {}
         self._stop: int | None = None
-        self.generator = Generator(self.method, config)
+        self.generator = Generator(self.method, config, sources={config.data.split: self.sources[""]})
         self._restore()
         self.generator.check(self.model())
 
@@ -139,6 +139,7 @@ class Trainer:
             origins=self.given.origins,
         )
         self.checkpoints.save(self.state, meta, self._scores)
+        self._scores = {}  # numbers judge the checkpoint that follows them, and no later one
 
     def train(self) -> bool:
         """Runs until `config.train.total_images`, or until SIGTERM or SIGINT; saves at the end.
@@ -187,6 +188,7 @@ class Trainer:
             if self._crossed(train.evaluate_every_images, before) and self.evaluate is not None:
                 self._scores = {**self._scores, **self.evaluate(self)}
             if self._crossed(train.checkpoint_every_images, before):
+                writer.flush()  # the log is never behind a checkpoint
                 self.save()
         self._read(pending)
         if self.images > began or not self.checkpoints.steps():
