@@ -25,14 +25,14 @@ def get_config():
     )
     config.sampler = section(name="ddim", steps=50)
     config.data.update(source="tfds:mnist", resolution=28, channels=1)
-    config.optimizer.update(learning_rate=2e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)
+    config.optimizer.update(learning_rate=1e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)
     config.train.update(
-        batch_size=64,
-        total_images=120_000,
+        batch_size=32,
+        total_images=96_000,
         log_every_images=5_000,
-        checkpoint_every_images=20_000,
-        sample_every_images=20_000,
-        ema_decay=0.998,
+        checkpoint_every_images=16_000,
+        sample_every_images=16_000,
+        ema_decay=0.999,
     )
     config.evaluate.update(num=500, batch_size=100, metrics=("memorisation",))
     return config

@@ -56,7 +56,8 @@ def lookup(name: str, room: str, path: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     home = importlib.import_module(room)
     local = getattr(home, module_name, None)
-    if not attribute and callable(local) and not module_name.startswith("_"):
+    own = callable(local) and getattr(local, "__module__", None) == home.__name__  # not what it imports
+    if not attribute and own and not module_name.startswith("_"):
         return local
     inside = f"{room}.{module_name}"
     if hasattr(home, "__path__") and _exists(inside):
@@ -120,7 +121,7 @@ def _value(value: Any, hint: Any, path: str, given: Mapping[str, Any]) -> Any:
 
 
 def _room(hint: Any, path: str) -> str:
-    options = [h for h in typing.get_args(hint) or (hint,) if inspect.isclass(h) and h is not type(None)]
+    options = [h for h in typing.get_args(hint) or (hint,) if inspect.isclass(h) and h not in (type(None), Any)]
     if not options:
         raise UserError(f"{path} takes a plain value, not a section.")
     if options[0].__module__.startswith("flax."):

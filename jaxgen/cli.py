@@ -13,6 +13,7 @@ import pathlib
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -57,8 +58,7 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
-    for noisy in ("absl", "orbax"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    _hush_threads()
     if {"--help", "-help", "-h"} & set(argv):
         print(f"{description}\nflags:\n{absl_flags.FLAGS.module_help('__main__') or absl_flags.FLAGS.get_help()}")
         return 0
@@ -79,6 +79,9 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
         ))
     except UserError as error:
         print(f"jaxgen: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("jaxgen: interrupted; the checkpoints on disk are whole, the same command goes on.", file=sys.stderr)
+        return 130
     except OSError as error:
         print(f"jaxgen: {sentence(error)}", file=sys.stderr)
     except Exception as error:
@@ -87,6 +90,25 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
             raise
         print(f"jaxgen: {text}", file=sys.stderr)
     return 2
+
+
+def _hush_threads() -> None:
+    """Threads of the storage libraries tell of one failed write in hundreds of lines; the command tells it once."""
+    for noisy in ("absl", "asyncio", "orbax"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    unraisable, in_thread = sys.unraisablehook, threading.excepthook
+
+    def on_unraisable(seen: Any) -> None:
+        if "Event loop is closed" not in str(seen.exc_value):
+            unraisable(seen)
+
+    def on_thread(seen: Any) -> None:
+        if isinstance(seen.exc_value, OSError):
+            log.warning("a thread stopped: %s", sentence(seen.exc_value))
+        else:
+            in_thread(seen)
+
+    sys.unraisablehook, threading.excepthook = on_unraisable, on_thread
 
 
 def disk_trouble(error: BaseException | None) -> str | None:
@@ -136,6 +158,8 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
     check(config)
     if flags.mode == "sample" and (flags.num < 1 or not flags.out):
         raise UserError("--mode=sample needs --out=<folder for the images> and --num of at least 1.")
+    if not 0 <= flags.seed < 2**32:
+        raise UserError(f"--seed={flags.seed}: a seed lies in [0, 2**32).")
 
     from jaxgen.train.mesh import use_cpu_cores
     from jaxgen.train.xla import use_compilation_cache
@@ -165,16 +189,17 @@ def train(config: ConfigDict, flags: Flags) -> int:
     """Trains, or resumes; at the end judges and writes the report."""
     from jaxgen.report.files import read_json
     from jaxgen.report.page import write_report
-    from jaxgen.train.evaluate import check_evaluation, evaluate
+    from jaxgen.train.evaluate import check_held_out, evaluate, metric_functions
     from jaxgen.train.logs import add_event
     from jaxgen.train.loop import Trainer
     from jaxgen.train.record import record, write_panels, write_scores
     from jaxgen.train.setup import make_method
     from jaxgen.train.workdir import adopt
 
-    make_method(config), check_evaluation(config)  # a misspelt key is found before anything is written
+    make_method(config), metric_functions(config)  # a misspelt key is found before anything is written
     workdir = epath.Path(flags.workdir)
     config, changed = adopt(workdir, config, training=True)
+    check_held_out(config)
 
     def scores(trainer: Trainer) -> dict[str, float]:
         entries = evaluate(trainer.generator, trainer.model())

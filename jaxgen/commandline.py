@@ -45,6 +45,8 @@ def parse(argv: Sequence[str]) -> Any:
         raise UserError(f"--config={path} cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
     if rest:
         raise UserError(f"{rest[0]!r} is not a flag; flags look like --workdir=runs/name, with two dashes and '='.")
+    if not isinstance(values.config, ConfigDict | None):
+        raise UserError(f"--config={path}: get_config() gives no ConfigDict; start it from jaxgen.config.defaults().")
     return values
 
 
@@ -62,11 +64,18 @@ def _one_line(error: Exception) -> str:
 
 
 def load_config(path: pathlib.Path) -> tuple[ConfigDict, str]:
-    """A config file's config and the first line of its docstring."""
+    """A config file's config and the first line of its docstring.
+
+    Raises:
+      UserError: for whatever the file's own Python raises.
+    """
     spec = importlib.util.spec_from_file_location(f"jaxgen_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(), summary(module.__doc__)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(), summary(module.__doc__)
+    except Exception as error:
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
 
 
 def summary(docstring: str | None) -> str:

@@ -143,6 +143,13 @@ def check(config: ConfigDict) -> None:
         raise UserError("config.train.keep_best needs config.train.best_metric, the metric to judge by.")
     if train.best_mode not in ("min", "max"):
         raise UserError(f"config.train.best_mode={train.best_mode!r} is unknown; it is 'min' or 'max'.")
+    shared = defaults().optimizer
+    for group, own in config.optimizers.items():
+        if not isinstance(own, ConfigDict):
+            raise UserError(f"config.optimizers.{group} must be a section with keys, not {own!r}.")
+        for key in own:
+            if key in shared:
+                _check_type(own[key], shared[key], f"config.optimizers.{group}.{key}")
     for name, extra in config.data.extra.items():
         if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or "split" not in extra:
             raise UserError(f"config.data.extra.{name} must be a section with 'source' and 'split'.")

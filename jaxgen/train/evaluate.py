@@ -13,6 +13,7 @@ from jaxgen.data import Source
 from jaxgen.methods.base import Model
 from jaxgen.metrics.evidence import Evidence, Score
 from jaxgen.train.generate import Generator
+from jaxgen.train.setup import open_split
 
 # Seed of the samples that are judged; not the one of a run's sample grids.
 SEED = 1_000_003
@@ -30,13 +31,12 @@ def metric_functions(config: ConfigDict) -> dict[str, Callable[[Evidence], dict[
     return {name: lookup(name, "jaxgen.metrics", "config.evaluate.metrics") for name in config.evaluate.metrics}
 
 
-def check_evaluation(config: ConfigDict) -> None:
+def check_held_out(config: ConfigDict) -> None:
     """Finds before training what would stop the judging after it.
 
     Raises:
-      UserError: for an unknown metric, or held-out data that cannot be opened.
+      UserError: for held-out data that are needed and cannot be opened.
     """
-    metric_functions(config)
     if config.evaluate.at_end or config.train.evaluate_every_images:
         open_split(config, config.data.eval_split)
 

@@ -22,7 +22,8 @@ def use_cpu_cores() -> None:
         return
     if "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", cores)
 
 
 def make_mesh(data: int, batch_size: int) -> Mesh:

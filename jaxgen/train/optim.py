@@ -97,6 +97,11 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
     return known[name](learning_rate=1.0, **arguments)
 
 
+def global_norm(tree: Any) -> jax.Array:
+    """The Euclidean norm of all leaves taken together."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
 def clip_by_global_norm(gradients: Any, norm: jax.Array, limit: float) -> Any:
     """Gradients scaled so that their global norm is at most `limit`; 0 leaves them alone."""
     if not limit:

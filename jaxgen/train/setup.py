@@ -112,7 +112,9 @@ class Stages:
 
     def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, given: Given, example: dict[str, Any]):
         self.method, self.mesh, self.given, self.example = method, mesh, given, example
-        self._key = states.seed_key(config.seed, "init")
+        # threefry takes four times as long to compile for a network's many small draws; nothing but the
+        # initial weights depends on these, which checkpoints hold
+        self._key = states.fold_name(jax.random.key(config.seed, impl="rbg"), "init")
         groups = self._groups()
         states.check_groups(method, groups, given.params)
         self.optimizers: dict[str, Optimizer] = optimizers(config, groups)

@@ -92,7 +92,7 @@ def _fresh(
     images: Any,
 ) -> State:
     averaged = [g for g in params if method.averaged is None or g in method.averaged]
-    # an entry that init passes through as it is would share its buffer with what it came from
+    # an entry that init passes through as it is could share its buffer with what it came from
     params, memory = jax.tree.map(jnp.copy, (params, memory))
     return State(
         step=jnp.asarray(step, jnp.int32),

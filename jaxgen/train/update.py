@@ -11,13 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from jaxgen.data.transforms import augment, to_float
 from jaxgen.methods.base import Batch, Metrics, Params, Turn
 from jaxgen.train.mesh import over_data, replicated
-from jaxgen.train.optim import Optimizer, clip_by_global_norm
+from jaxgen.train.optim import Optimizer, clip_by_global_norm, global_norm
 from jaxgen.train.state import State, fold_name, seed_key
 
 Update = Callable[[State, Params, tuple[Batch, ...]], tuple[State, Metrics]]
@@ -86,7 +85,7 @@ def make_update(
     def _take(turn: Turn, state: State, frozen: Params, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         groups = {g: state.params[g] for g in turn.groups}
         total, extra, gradients, memory = _gradients(turn, groups, state, frozen, batch, key)
-        norms = {g: optax.global_norm(gradients[g]) for g in turn.groups}
+        norms = {g: global_norm(gradients[g]) for g in turn.groups}
         norm = jnp.sqrt(sum(n**2 for n in norms.values()))
         metrics = {f"{turn.name}/loss": total, f"{turn.name}/grad_norm": norm}
         metrics |= {f"{turn.name}/{k}": v for k, v in extra.items()}

@@ -48,7 +48,7 @@ ARGUMENTS = {
     "misspelt key of the sampler": (["--config.sampler.step=4"], "'steps'"),
     "more steps than the schedule": (["--config.sampler.steps=2000"], "config.sampler.steps"),
     "eta out of range": (["--config.sampler.eta=2.0"], "config.sampler.eta"),
-    "misspelt optimiser": (["--config.optimizer.name=adamv"], "'adamw'"),
+    "misspelt optimiser": (["--config.optimizer.name=adamww"], "'adamw'"),
     "misspelt key of the optimiser": (["--config.optimizer.weight_decai=0.1"], "'weight_decay'"),
     "negative learning rate": (["--config.optimizer.learning_rate=-1.0"], "learning_rate"),
     "unknown decay": (["--config.optimizer.decay=cosin"], "'cosine'"),
@@ -69,6 +69,7 @@ ARGUMENTS = {
     "word for a count": (["--num=many"], "--num"),
     "no images": (["--mode=sample", "--num=0", "--out=x"], "--num"),
     "no place for images": (["--mode=sample"], "--out"),
+    "negative seed of samples": (["--mode=sample", "--out=x", "--seed=-1"], "--seed=-1"),
     "labels that are words": (["--mode=sample", "--out=x", "--labels=three"], "three"),
     "sampling before training": (["--mode=sample", "--out=x"], "--mode=train"),
     "judging before training": (["--mode=evaluate"], "--mode=train"),
@@ -102,3 +103,256 @@ def test_arguments(case, config, tmp_path, complaint):
     workdir = tmp_path / "run"
     assert named in complaint(f"--config={config}", f"--workdir={workdir}", *arguments)
     assert not (workdir / "checkpoints").exists() or not any((workdir / "checkpoints").iterdir())
+
+
+def test_command_without_its_parts(config, tmp_path, complaint):
+    assert "--workdir" in complaint(f"--config={config}")
+    assert "--config" in complaint(f"--workdir={tmp_path / 'run'}")
+    assert "tniy.py" in complaint(f"--config={config.with_name('tniy.py')}", f"--workdir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("def get_config(:\n", "SyntaxError"),
+        ("import no_such_thing\n", "no_such_thing"),
+        ("def get_config():\n    return 1 / 0\n", "ZeroDivisionError"),
+        ("x = 1\n", "get_config"),
+        ("def get_config():\n    return 3\n", "ConfigDict"),
+    ],
+)
+def test_broken_config_file(text, named, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    said = tiny.spawn(f"--config={path}", f"--workdir={tmp_path / 'run'}")  # modules live as long as a process
+    assert said.status == 2
+    assert named in said.complaint and "broken.py" in said.complaint
+    assert not (tmp_path / "run").exists()
+
+
+def colour_folder(folder: pathlib.Path, count: int = 40) -> pathlib.Path:
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    return folder
+
+
+def empty(folder):
+    folder.mkdir()
+    return f"folder:{folder}", "empty"
+
+
+def absent(folder):
+    return f"folder:{folder}", os.fspath(folder)
+
+
+def truncated(folder):
+    file = colour_folder(folder) / "07.png"
+    file.write_bytes(file.read_bytes()[:100])
+    return f"folder:{folder}", "07.png"
+
+
+def text_as_image(folder):
+    (colour_folder(folder) / "07.png").write_text("not an image")
+    return f"folder:{folder}", "07.png"
+
+
+def grey_among_colour(folder):
+    Image.new("L", (8, 8)).save(colour_folder(folder) / "07.png")
+    return f"folder:{folder}", "07.png"
+
+
+def caption_missing(folder):
+    lines = [json.dumps({"file": f"{i:02d}.png", "caption": "a thing"}) for i in range(40) if i != 7]
+    (colour_folder(folder) / "captions.jsonl").write_text("\n".join(lines))
+    return f"folder:{folder}", "07.png"
+
+
+def caption_broken(folder):
+    (colour_folder(folder) / "captions.jsonl").write_text('{"file": "00.png"}\n')
+    return f"folder:{folder}", "captions.jsonl"
+
+
+def _npz(folder, **arrays):
+    folder.mkdir()
+    np.savez(folder / "data.npz", **arrays)
+    return f"npz:{folder / 'data.npz'}"
+
+
+def nan_in_npz(folder):
+    images = np.full((40, 8, 8, 3), 0.5, np.float32)
+    images[7, 0, 0, 0] = np.nan
+    return _npz(folder, images=images), "Image "
+
+
+def integers_in_npz(folder):
+    return _npz(folder, images=np.zeros((40, 8, 8, 3), np.int64)), "int64"
+
+
+def no_images_in_npz(folder):
+    return _npz(folder, pictures=np.zeros((40, 8, 8, 3), np.uint8)), "'images'"
+
+
+def truncated_npz(folder):
+    source = _npz(folder, images=np.zeros((40, 8, 8, 3), np.uint8))
+    (folder / "data.npz").write_bytes((folder / "data.npz").read_bytes()[:500])
+    return source, "data.npz"
+
+
+SOURCES = [
+    empty, absent, truncated, text_as_image, grey_among_colour, caption_missing, caption_broken, nan_in_npz,
+    integers_in_npz, no_images_in_npz, truncated_npz,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", SOURCES, ids=lambda make: make.__name__)
+def test_data(make, config, tmp_path, complaint):
+    source, named = make(tmp_path / "data")
+    shape = ["--config.data.channels=3", "--config.method.network.out_channels=3", "--config.evaluate.metrics=()"]
+    assert named in complaint(
+        f"--config={config}", f"--workdir={tmp_path / 'run'}", f"--config.data.source={source}", *shape
+    )
+
+
+def test_workdir_that_cannot_be(config, tmp_path, complaint):
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run", pathlib.Path("/proc/run"), pathlib.Path("/sys/run")):
+        assert os.fspath(workdir) in complaint(f"--config={config}", f"--workdir={workdir}")
+
+
+def truncate_all(folder: pathlib.Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:3])
+
+
+def cut_config(run):
+    (run / "config.json").write_text('{"data": {')
+    return [], "config.json"
+
+
+def foreign_config(run):
+    (run / "config.json").write_text("[]")
+    return [], "config.json"
+
+
+def lost_config(run):
+    (run / "config.json").unlink()
+    return [], "config.json"
+
+
+def cut_checkpoints(run):
+    truncate_all(run / "checkpoints")
+    return [], "No checkpoint"
+
+
+def lost_parameters(run):
+    for folder in (run / "checkpoints").glob("*/params"):
+        shutil.rmtree(folder)
+    return [], "No checkpoint"
+
+
+def cut_history(run):
+    path = run / "metrics.jsonl"
+    path.write_text("{\n" + path.read_text())
+    return [], "metrics.jsonl, line 1"
+
+
+def cut_record(run):
+    (run / "run.json").write_text("{")
+    return [], "run.json"
+
+
+def labels_for_none(run):
+    return ["--mode=sample", f"--out={run.parent / 'out'}", "--labels=3"], "--labels"
+
+
+def width(run):
+    return ["--config.method.network.channels=16"], "config.method.network.channels was 8 and is 16"
+
+
+def mesh(run):
+    return ["--config.mesh.data=3", "--config.train.total_images=512"], "config.mesh.data=3"
+
+
+RUNS = [
+    cut_config, foreign_config, lost_config, cut_checkpoints, lost_parameters, cut_history, cut_record, labels_for_none,
+    width, mesh,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", RUNS, ids=lambda spoil: spoil.__name__)
+def test_finished_run(spoil, config, run, complaint):
+    arguments, named = spoil(run)
+    before = snapshot(run)
+    assert named in complaint(f"--config={config}", f"--workdir={run}", *arguments)
+    assert snapshot(run) == before
+
+
+def test_run_of_another_method(run, complaint):
+    before = snapshot(run)
+    said = complaint("--config=configs/judge_digits.py", f"--workdir={run}")
+    assert "config.method.name was 'ddpm' and is 'classifier'" in said
+    assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("name", ["critic", "denoiser"])
+def test_weights_of_an_unknown_group(name, config, trained, tmp_path, complaint):
+    said = complaint(
+        f"--config={config}", f"--workdir={tmp_path / 'run'}", f"--config.init_from.{name}={trained}#critic"
+    )
+    assert "'critic'" in said and f"config.init_from.{name}" in said
+
+
+def test_weights_of_another_shape(config, trained, tmp_path, complaint):
+    said = complaint(
+        f"--config={config}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.init_from.denoiser={trained}",
+        "--config.method.network.channels=16",
+    )
+    assert "config.init_from.denoiser" in said and "shape" in said
+
+
+@pytest.mark.parametrize("labels", ["10", "-1", "0,99"])
+def test_labels_that_are_no_classes(labels, labelled, tmp_path, complaint):
+    said = complaint("--mode=sample", f"--workdir={labelled}", f"--out={tmp_path / 'out'}", f"--labels={labels}")
+    assert "from 0 to 9" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_learning_rate_that_explodes(config, tmp_path, complaint):
+    workdir = tmp_path / "run"
+    said = complaint(
+        f"--config={config}",
+        f"--workdir={workdir}",
+        "--config.optimizer.learning_rate=1e38",
+        "--config.optimizer.warmup_images=0",
+        "--config.train.total_images=6400",
+        "--config.train.sample_every_images=0",
+        "--config.train.max_bad_steps=3",
+    )
+    assert "'denoise'" in said and "learning rate" in said and os.fspath(workdir) in said
+    assert list((workdir / "checkpoints").glob("[0-9]*/params"))
+
+
+def test_disk_that_is_full(config, run):
+    """A limit on a file's size stands for a full disk: the checkpoints before it stay, and the run goes on later."""
+    before = snapshot(run / "checkpoints")
+    limit = 20_000  # less than the parameters, more than the notes
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    longer = [f"--config={config}", f"--workdir={run}", "--config.train.total_images=512"]
+    environment = tiny.environment(JAX_ENABLE_COMPILATION_CACHE="false")
+    done = subprocess.run(
+        tiny.command(*longer), env=environment, cwd=tiny.ROOT, preexec_fn=limited, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "larger than is allowed" in tiny.Result(done.returncode, done.stdout, done.stderr).complaint
+    after = snapshot(run / "checkpoints")
+    assert {name: after.get(name) for name in before} == before
+    assert tiny.call(*longer) == 0

@@ -10,13 +10,14 @@ import numpy as np
 import optax
 import pytest
 import tiny_methods
+from running import differing, largest_difference, named, on_host, opened, run
+from tiny_methods import tiny_config
+
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
 from jaxgen.train.loop import Trainer
 from jaxgen.train.setup import make_loader, training_sources
 from jaxgen.train.state import fold_name, seed_key
-from running import differing, largest_difference, named, on_host, opened, run
-from tiny_methods import tiny_config
 
 
 def host_batches(config, count):
@@ -34,7 +35,7 @@ def host_batches(config, count):
 def players(tmp_path_factory):
     """Two steps of two players: config, states before and after, metrics."""
     config = tiny_config("TwoPlayers")
-    config.optimizer.update(clip_norm=0.3, b1=0.5)
+    config.optimizer.update(clip_norm=0.3, b1=0.5, eps=1e-3)  # or Adam blows rounding up where nothing is to be learnt
     config.optimizers = {"critic": {"learning_rate": 3e-3}}
     with opened(config, tmp_path_factory.mktemp("players")) as trainer:
         states, metrics = [on_host(trainer.state)], []
@@ -77,7 +78,7 @@ def test_a_step_is_what_plain_optax_does_by_hand(players):
     start = states[0]
     params, memory = jax.tree.map(jnp.asarray, (start.params, start.memory))
     rates = {"critic": 3e-3, "generator": 1e-3}
-    tools = {g: optax.chain(optax.clip_by_global_norm(0.3), optax.adam(r, b1=0.5)) for g, r in rates.items()}
+    tools = {g: optax.chain(optax.clip_by_global_norm(0.3), optax.adam(r, b1=0.5, eps=1e-3)) for g, r in rates.items()}
     opt = {g: tools[g].init(params[g]) for g in rates}
     losses = {"critic": method.critic_loss, "generator": method.generator_loss}
 
@@ -98,7 +99,7 @@ def test_a_step_is_what_plain_optax_does_by_hand(players):
                 assert abs(float(found[0]) - metrics[step][f"{name}/loss"]) < 1e-5
     for group in rates:
         assert largest_difference(params[group], states[-1].params[group]) < 2e-5
-        assert largest_difference(memory[group], states[-1].memory[group]) < 1e-3  # Adam magnifies rounding
+        assert largest_difference(memory[group], states[-1].memory[group]) < 1e-4
         assert largest_difference(memory[group], start.memory[group]) > 3e-2
 
 

@@ -1,0 +1,64 @@
+"""Every shipped config, shrunk: trained for two steps, resumed, judged and sampled from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from jaxgen import commandline
+from jaxgen.config import image_shape
+
+CONFIGS = sorted(path.name for path in (tiny.ROOT / "configs").glob("[!_]*.py"))
+
+
+def stand_in(folder, config):
+    """An npz of noise in the shape of data that are not installed."""
+    height, width, channels = image_shape(config)
+    chance = np.random.default_rng(0)
+    arrays = {}
+    for split in {config.data.split, config.data.eval_split}:
+        arrays[f"{split}_images"] = chance.integers(0, 256, (40, height, width, channels), np.uint8)
+        arrays[f"{split}_labels"] = np.arange(40, dtype=np.int32) % max(1, config.data.num_classes)
+    np.savez(folder / "data.npz", **arrays)
+    return f"--config.data.source=npz:{folder / 'data.npz'}"
+
+
+def shrunk(config):
+    """Overrides that make any config small in steps; its networks stay as they are."""
+    batch = 8 * config.train.accumulate
+    yield f"--config.train.batch_size={batch}"
+    yield f"--config.train.total_images={2 * batch}"
+    yield f"--config.train.log_every_images={batch}"
+    yield f"--config.train.checkpoint_every_images={batch}"
+    yield "--config.train.sample_every_images=0"
+    yield "--config.evaluate.num=16"
+    yield "--config.evaluate.batch_size=8"
+    if "steps" in config.sampler:
+        yield f"--config.sampler.steps={min(2, config.sampler.steps)}"
+    if "network" in config.method and "channels" in config.method.network:
+        yield f"--config.method.network.channels={config.method.network.get('norm_groups', 8)}"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config(name, tmp_path, capsys):
+    config, summary = commandline.load_config(tiny.ROOT / "configs" / name)
+    assert summary
+    workdir = tmp_path / "run"
+    command = [f"--config=configs/{name}", f"--workdir={workdir}", *shrunk(config)]
+    if config.data.source.startswith(("tfds:", "folder:", "npz:")):
+        command.append(stand_in(tmp_path, config))
+    assert tiny.call(*command) == 0
+    numbers = json.loads((workdir / "metrics.json").read_text())
+    for metric, entry in numbers.items():
+        assert metric == "_meta" or (np.isfinite(entry["value"]) and entry["n"] > 0 and entry["reference"])
+    assert (workdir / "report.html").exists()
+    capsys.readouterr()
+    assert tiny.call(*command, "--mode=sample", "--num=3", f"--out={tmp_path / 'out'}") in (0, 2)
+    said = capsys.readouterr().err
+    if (tmp_path / "out" / "samples.npz").exists():
+        assert np.load(tmp_path / "out" / "samples.npz")["images"].shape == (3, *image_shape(config))
+    else:
+        assert "makes no images" in said

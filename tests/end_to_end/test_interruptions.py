@@ -1,0 +1,105 @@
+"""Killed or stopped at any moment, the same command ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import signal
+
+import pytest
+import tiny
+
+kill_and_resume = tiny.load(tiny.ROOT / "benchmarks" / "kill_and_resume.py")
+
+# Saves follow each other without a break, so that kills fall into them.
+LENGTHS = [
+    "--config.train.total_images=896",
+    "--config.train.log_every_images=64",
+    "--config.train.checkpoint_every_images=64",
+    "--config.train.sample_every_images=0",
+]
+
+
+@pytest.fixture(scope="module")
+def straight(config, tmp_path_factory) -> pathlib.Path:
+    """The run that nothing happens to."""
+    top = tmp_path_factory.mktemp("straight")
+    command = kill_and_resume.train_command(os.fspath(config), top / "run", LENGTHS)
+    kill_and_resume.run_once(command, tiny.environment(devices=2), top / "log.txt")
+    return top / "run"
+
+
+def check_kills(config, straight, tmp_path, kills):
+    workdir = tmp_path / "killed"
+    command = kill_and_resume.train_command(os.fspath(config), workdir, LENGTHS)
+    done = kill_and_resume.kill_and_resume(
+        command, tiny.environment(devices=2), tmp_path / "log.txt", workdir, kills, longest=0.5, seed=kills
+    )
+    assert len(done) == kills
+    assert any(kill.partial for kill in done), "no kill fell into a save"
+    assert kill_and_resume.compare(straight, workdir) == []
+
+
+def test_two_kills(config, straight, tmp_path):
+    check_kills(config, straight, tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_six_kills(config, straight, tmp_path):
+    check_kills(config, straight, tmp_path, 6)
+
+
+def test_the_comparison_sees_a_difference(straight, tmp_path):
+    other = pathlib.Path(shutil.copytree(straight, tmp_path / "other"))
+    assert kill_and_resume.compare(straight, other) == []
+    found = kill_and_resume.checkpoint(straight)
+    assert {name.split("/")[0] for name in found} >= {"params", "ema", "opt_state", "counters", "meta"}
+    name = next(name for name in found if name.startswith("params/"))
+    changed = {**found, name: found[name] * 1.0000002}
+    assert kill_and_resume.differing(found, changed) == [name]
+    assert kill_and_resume.differing(found, {n: v for n, v in found.items() if n != "meta/data"}) == ["meta/data"]
+    lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (other / "metrics.jsonl").write_text("".join([*lines, lines[-1]]))
+    assert len(kill_and_resume.compare(straight, other)) == 2
+    (other / "checkpoints" / "301.orbax-checkpoint-tmp").mkdir()
+    assert len(kill_and_resume.compare(straight, other)) == 3
+
+
+def test_sigterm_saves_and_exits_with_zero(config, straight, tmp_path):
+    workdir, log = tmp_path / "stopped", tmp_path / "log.txt"
+    command = kill_and_resume.train_command(os.fspath(config), workdir, LENGTHS)
+    environment = tiny.environment(devices=2)
+    for _ in range(2):
+        status, left = kill_and_resume.interrupt(
+            command, environment, log, workdir, "moment", 0.3, number=signal.SIGTERM
+        )
+        assert status == 0
+        assert left.partial == 0 and left.step * tiny.BATCH >= left.images > 0
+    assert left.step * tiny.BATCH < 896, "the run was over before it was stopped"
+    assert log.read_text().count("the same command goes on from here") == 2 and "Traceback" not in log.read_text()
+    assert "stopped" in (workdir / "run.json").read_text()
+    kill_and_resume.run_once(command, environment, log)
+    assert kill_and_resume.differing(kill_and_resume.checkpoint(straight), kill_and_resume.checkpoint(workdir)) == []
+    steps = [[row["step"] for row in kill_and_resume.history(run)] for run in (straight, workdir)]
+    assert steps[0] == steps[1]
+
+
+def test_sigterm_outside_the_loop(config, tmp_path):
+    """Before there is anything to save, it is an orderly end too."""
+    workdir = tmp_path / "run"
+    command = kill_and_resume.train_command(os.fspath(config), workdir, LENGTHS)
+    argv = [command[0], "-c", PROBE, *command[1:]]
+    result = tiny.spawn(argv=argv, devices=2)
+    assert result.status == 0 and "Traceback" not in result.err
+    assert not kill_and_resume.finished_steps(workdir)
+
+
+# Sends the signal to itself when the trainer is about to be made.
+PROBE = """
+import os, runpy, signal, sys
+import jaxgen.train.loop as loop
+loop.Trainer = lambda *args: os.kill(os.getpid(), signal.SIGTERM)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""

@@ -1,0 +1,180 @@
+"""The command line before a run begins: help, the list, overrides, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+
+import pytest
+import tiny
+
+from jaxgen import cli, commandline
+from jaxgen.config import defaults, differences, from_json, to_json
+from jaxgen.errors import UserError
+
+HEAVY = ("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets", "sklearn", "numpy", "PIL")
+
+# Runs the command line and then says, on stderr, which of the slow packages that took.
+PROBE = f"""
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    code = end.code
+print("imported:", *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def probe(*arguments: str) -> tuple[tiny.Result, str]:
+    """What a command left, and the slow packages it imported."""
+    result = tiny.spawn(argv=[sys.executable, "-c", PROBE, *tiny.command(*arguments)[1:]])
+    text, _, imported = result.err.rpartition("imported:")
+    return tiny.Result(result.status, result.out, text), imported.strip()
+
+
+def test_help():
+    result, imported = probe("--help")
+    assert result.status == 0 and result.err == "" and imported == ""
+    for flag in ("--config", "--workdir", "--mode", "--num", "--seed", "--out", "--labels", "list"):
+        assert flag in result.out
+    assert "python main.py --config=" in result.out
+
+
+def test_list_names_every_config():
+    result, imported = probe("--list")
+    assert result.status == 0 and result.err == "" and imported == ""
+    lines = result.out.splitlines()
+    files = sorted((tiny.ROOT / "configs").glob("[!_]*.py"))
+    assert len(lines) == len(files)
+    for line, file in zip(lines, files, strict=True):
+        config, summary = commandline.load_config(file)
+        assert [config.method.name, config.data.source] == line.split()[1:3]
+        assert line.split()[0] == f"configs/{file.name}"
+        assert summary and line.endswith(summary)
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ("--config.train.batch_sise=8", "'batch_size'"),
+        ("--config.train.batch_size=0", "config.train.batch_size"),
+        ("--config.train.batch_size=many", "config.train.batch_size"),
+        ("--config.train.accumulate=3", "config.train.accumulate"),
+        ("--config.trian.batch_size=8", "trian"),
+        ("--config.seed=-1", "config.seed"),
+        ("--config.evaluate.num=1", "config.evaluate.num"),
+        ("--config.mesh.data=-1", "config.mesh.data"),
+        ("--config.data.resolution=0", "config.data.resolution"),
+        ("--wrokdir=x", "'workdir'"),
+        ("--mode=trian", "'train'"),
+        ("--mode=sample", "--out"),
+        ("junk", "'junk'"),
+    ],
+)
+def test_config_errors_come_before_jax(argument, named, tmp_path):
+    config = tiny.write_config(tmp_path)
+    result, imported = probe(f"--config={config}", f"--workdir={tmp_path / 'run'}", argument)
+    assert result.status == 2 and imported == ""
+    assert result.err.count("\n") == 1 and named in result.complaint
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the command line hands to training, which is not done."""
+    found = []
+    monkeypatch.setattr(cli, "run", lambda config, flags: found.append((config, flags)) or 0)
+    return found
+
+
+def test_overrides(seen, tmp_path):
+    path = tiny.write_config(tmp_path)
+    overrides = {
+        "seed": 7,
+        "train.batch_size": 16,
+        "train.total_images": 999,
+        "train.ema_decay": 0.5,
+        "data.resolution": 16,
+        "data.source": "shapes",
+        "sampler.name": "ddpm",
+        "sampler.steps": 3,
+        "mesh.data": 2,
+        "init_from.denoiser": "runs/other",
+        "method.network.channels": 12,
+        "method.network.channel_multipliers": (1, 2),
+        "evaluate.metrics": (),
+    }
+    assert tiny.call(f"--config={path}", "--workdir=w", *[f"--config.{k}={v}" for k, v in overrides.items()]) == 0
+    ((config, flags),) = seen
+    plain, _ = commandline.load_config(path)
+    changed = differences(plain, config)
+    assert {k: tuple(new) if isinstance(new, list) else new for k, (_, new) in changed.items()} == overrides
+    assert flags.workdir == "w" and flags.mode == "train" and flags.summary == "A tiny DDPM on 8x8 digits"
+    assert flags.command.startswith("python main.py --config=") and "--config.seed=7" in flags.command
+
+
+@pytest.mark.parametrize("form", [["--config", "{}"], ["-config={}"], ["--config={}"]])
+def test_forms_of_the_config_flag(form, seen, tmp_path):
+    path = tiny.write_config(tmp_path)
+    assert tiny.call(*[word.format(path) for word in form], "--workdir=w") == 0
+    ((config, flags),) = seen
+    assert config.method.name == "ddpm" and flags.summary
+
+
+def test_commands_do_not_remember_each_other(seen, tmp_path):
+    path = tiny.write_config(tmp_path)
+    tiny.call(f"--config={path}", "--workdir=w", "--config.seed=7", "--labels=1,2")
+    tiny.call(f"--config={path}", "--workdir=v")
+    assert [config.seed for config, _ in seen] == [7, 0]
+    assert [flags.labels for _, flags in seen] == [(1, 2), None]
+
+
+def test_broken_config_in_the_list(tmp_path):
+    (tmp_path / "good.py").write_text((tiny.write_config(tmp_path / "elsewhere")).read_text())
+    (tmp_path / "bad.py").write_text("import no_such_thing\n")
+    with pytest.raises(UserError, match="bad.py.*no_such_thing"):
+        commandline.listing(tmp_path)
+    (tmp_path / "bad.py").unlink()
+    assert "A tiny DDPM" in commandline.listing(tmp_path)
+    with pytest.raises(UserError, match="no configs"):
+        commandline.listing(tmp_path / "nothing")
+
+
+def test_unexpected_errors_keep_their_traceback(monkeypatch, tmp_path):
+    def broken(config, flags):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "run", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        tiny.call(f"--config={tiny.write_config(tmp_path)}", "--workdir=w")
+
+
+@pytest.mark.parametrize("text", ["No space left on device", "Disk quota exceeded"])
+def test_full_disk_inside_another_error(text, monkeypatch, tmp_path, capsys):
+    def full(config, flags):
+        try:
+            raise ValueError(f"RESOURCE_EXHAUSTED: writing a/b: {text}")
+        except ValueError as error:
+            raise RuntimeError("saving failed") from error
+
+    monkeypatch.setattr(cli, "run", full)
+    assert tiny.call(f"--config={tiny.write_config(tmp_path)}", "--workdir=w") == 2
+    assert "disk" in tiny.Result(2, *capsys.readouterr()).complaint
+
+
+def test_json_brings_configs_back():
+    config = defaults()
+    config.data.resolution = (8, 16)
+    config.sampler.name = "ddim"
+    again = from_json(to_json(config))
+    assert differences(config, again) == {} and again.data.resolution == (8, 16)
+    assert json.loads(to_json(again)) == json.loads(to_json(config))
+
+
+def test_a_config_file_is_found_in_any_form():
+    assert commandline.config_file(["main.py", "--workdir=w"]) is None
+    for words in (["--config=a/b.py"], ["-config=a/b.py"], ["--config", "a/b.py"], ["--config=a/b.py:large"]):
+        assert commandline.config_file(["main.py", *words, "--config.seed=1"]) == pathlib.Path("a/b.py")
