@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import random
@@ -119,9 +120,9 @@ def run_once(command: Sequence[str], environment: Mapping[str, str], log: pathli
     """
     began = time.monotonic()
     with log.open("ab") as stream:
-        status = subprocess.run(command, env=environment, cwd=ROOT, stdout=stream, stderr=stream, check=False).returncode
-    if status:
-        raise RuntimeError(f"exit status {status}: {log.read_text()[-2000:]}")
+        done = subprocess.run(command, env=environment, cwd=ROOT, stdout=stream, stderr=stream, check=False)
+    if done.returncode:
+        raise RuntimeError(f"exit status {done.returncode}: {log.read_text()[-2000:]}")
     return time.monotonic() - began
 
 
@@ -228,6 +229,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--workdir", type=pathlib.Path, help="for both runs; a temporary folder without it")
     own, extra = parser.parse_known_args()
+    logging.getLogger("absl").setLevel(logging.ERROR)
     every = own.every_images or max(1, own.total_images // 50)
     lengths = {"total_images": own.total_images, "checkpoint_every_images": every, "log_every_images": every}
     # pictures take time and change nothing
@@ -252,7 +254,7 @@ def main() -> int:
         arrays = checkpoint(straight)
     size = sum(value.size for value in arrays.values() if isinstance(value, np.ndarray))
     print(f"compared: {len(arrays)} entries of the last checkpoint, {size:,} numbers, and the history")
-    print("\n".join(said) if said else f"verdict: after {own.kills} kills the run ends bit for bit as the unkilled one.")
+    print("\n".join(said) or f"verdict: after {own.kills} kills the run ends bit for bit as the unkilled one.")
     return 1 if said else 0
 
 

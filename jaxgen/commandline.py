@@ -36,6 +36,8 @@ def parse(argv: Sequence[str]) -> Any:
     except flags.Error as error:
         raise UserError(f"{_one_line(error).rstrip('.')}; see --help.") from error
     except (KeyError, AttributeError) as error:
+        if path is not None:
+            load_config(path)  # raises where the file itself is to blame, and not an override
         text = str(error.args[0])
         missing = re.search(r"lookup: ([\w.]+)", text) or re.search(r"([\w.]+)", text)
         raise UserError(f"an override names a section that the config does not have: {missing[1]!r}.") from error

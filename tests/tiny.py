@@ -143,7 +143,6 @@ def spawn(*arguments: str | os.PathLike, devices: int = 1, argv: Sequence[str] =
     Args:
       argv: what to run in its place.
     """
-    done = subprocess.run(
-        list(argv) or command(*arguments), cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=300
-    )
+    words = list(argv) or command(*arguments)
+    done = subprocess.run(words, cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=300)
     return Result(done.returncode, done.stdout, done.stderr)

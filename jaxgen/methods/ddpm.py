@@ -10,9 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgen.diffusion.grid import noise
 from jaxgen.diffusion.loss import Weighting, denoising_loss, sample_times
 from jaxgen.diffusion.prediction import Denoiser, Kind, denoiser
-from jaxgen.diffusion.samplers import Sampler, noise
+from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.methods.base import Batch, Method, Model, Params, Turn
 

@@ -107,6 +107,21 @@ class Checkpoints:
         """Steps of the finished checkpoints, in order."""
         return sorted(self._manager.all_steps(read=True))
 
+    def origins(self) -> dict[str, dict[str, Any]]:
+        """Where the newest checkpoint whose record can be read says that given groups came from."""
+        for step in reversed(self.steps()):
+            try:
+                return self._meta(step).origins
+            except Exception as error:  # `restore` falls back likewise, and says so
+                log.debug("checkpoint %d: %s", step, _first_line(error))
+        return {}
+
+    def _meta(self, step: int) -> Meta:
+        read = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+        meta = Meta(**read["meta"])
+        verify(meta.text_sum(), meta.sums)
+        return meta
+
     def save(self, state: State, meta: Meta, scores: dict[str, float] | None = None) -> None:
         """Writes a checkpoint in the background; a second call waits for the first."""
         if meta.step in self._manager.all_steps():
@@ -159,9 +174,7 @@ class Checkpoints:
         return None
 
     def _restore(self, step: int, abstract: Callable[[Meta], State]) -> tuple[State, Meta]:
-        read = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-        meta = Meta(**read["meta"])
-        verify(meta.text_sum(), meta.sums)
+        meta = self._meta(step)
         target = _items(abstract(meta))
         items = {k: ocp.args.StandardRestore(v) for k, v in target.items() if jax.tree.leaves(v)}
         arrays = self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -197,11 +210,12 @@ def _items(state: State) -> dict[str, Any]:
     }
 
 
-def load_group(source: str, group: str) -> tuple[Any, Any, dict[str, Any]]:
+def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, Any, dict[str, Any]]:
     """One group's weights from another run: its EMA where there is one, else its parameters.
 
     Args:
       source: `<workdir>` or `<workdir>#<group there>`.
+      step: which checkpoint, where it is still there; else the newest.
 
     Returns:
       The parameters as numpy arrays, the run's memory entry of that group (None where there is none), and the
@@ -219,7 +233,8 @@ def load_group(source: str, group: str) -> tuple[Any, Any, dict[str, Any]]:
     steps = sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.exists() else []
     if not steps:
         raise UserError(f"config.init_from.{group}={source!r} has no finished checkpoint; train that run first.")
-    at = root / str(steps[-1])
+    step = step if step in steps else steps[-1]
+    at = root / str(step)
     try:
         items = {name: _read(at / name) for name in ("params", "ema", "memory")}
         verify(checksums(items), json.loads((at / "meta" / "metadata").read_text())["sums"])
@@ -232,7 +247,7 @@ def load_group(source: str, group: str) -> tuple[Any, Any, dict[str, Any]]:
     if there not in learned:
         raise UserError(f"config.init_from.{group}: the run {folder} has no group {there!r}; {nearest(there, learned)}")
     params = averaged.get(there, learned[there])
-    origin = {"source": str(source), "step": steps[-1], "sha256": digest(params)}
+    origin = {"source": str(source), "step": step, "sha256": digest(params)}
     return params, memory.get(there), origin
 
 

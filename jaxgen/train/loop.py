@@ -53,11 +53,11 @@ class Trainer:
         start = self.loader.get_state()
         example = place(next(self.loader), self.mesh)
         self.loader.set_state(start)
-        self.given = load_given(config, self.mesh)
-        self.stages = Stages(config, self.method, self.mesh, self.given, example)
         self.checkpoints = Checkpoints(
             workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode
         )
+        self.given = load_given(config, self.mesh, self.checkpoints.origins())
+        self.stages = Stages(config, self.method, self.mesh, self.given, example)
         self.stage = self.method.stages[0][1]
         self.step = self.images = 0
         self.seconds = 0.0
@@ -74,13 +74,6 @@ class Trainer:
             self.state = self.stages.begin()
             return
         self.state, meta = found
-        for group, origin in self.given.origins.items():
-            before = meta.origins.get(group)
-            if before is not None and before["sha256"] != origin["sha256"]:
-                raise UserError(
-                    f"config.init_from.{group}: the weights in {origin['source']} are not those that this run began "
-                    f"with (step {before['step']} there); restore them, or begin again in another workdir."
-                )
         self.stage, self.step, self.images, self.seconds = meta.stage, meta.step, meta.images, meta.seconds
         self.loader.set_state(meta.data)
         log.info("resuming at step %d, %d images", self.step, self.images)

@@ -36,13 +36,13 @@ def restore(config: ConfigDict, workdir: epath.PathLike) -> Trained:
     """
     method = make_method(config)
     generator = Generator(method, config)
-    given = load_given(config, generator.mesh)
+    checkpoints = Checkpoints(workdir, config.train.keep_last, read_only=True)
+    given = load_given(config, generator.mesh, checkpoints.origins())
 
     def stages(meta: Meta) -> Stages:
         example = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (shape, dtype) in meta.example.items()}
         return Stages(config, method, generator.mesh, given, example)
 
-    checkpoints = Checkpoints(workdir, config.train.keep_last, read_only=True)
     found = checkpoints.restore(lambda meta: stages(meta).abstract(meta.stage))
     if found is None:
         raise UserError(f"{workdir} has no finished checkpoint yet; train first, with --mode=train.")

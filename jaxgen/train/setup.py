@@ -89,13 +89,28 @@ class Given:
     origins: dict[str, dict[str, Any]]
 
 
-def load_given(config: ConfigDict, mesh: Mesh) -> Given:
-    """Loads every group of `config.init_from`."""
+def load_given(config: ConfigDict, mesh: Mesh, before: dict[str, dict[str, Any]]) -> Given:
+    """Loads every group of `config.init_from`.
+
+    Args:
+      before: the origins that a checkpoint of this run recorded; the same weights are loaded again, even where
+        the other run has been trained further.
+
+    Raises:
+      UserError: where a source cannot be read, or its weights are not those that this run began with.
+    """
     params, memory, origins = {}, {}, {}
     for group, source in config.init_from.items():
         if not source:
             continue
-        weights, carried, origins[group] = load_group(source, group)
+        known = before.get(group)
+        weights, carried, origin = load_group(source, group, known and known["step"])
+        if known and known["sha256"] != origin["sha256"]:
+            raise UserError(
+                f"config.init_from.{group}: the weights in {source} are not those that this run began with "
+                f"(step {known['step']} there); restore them, or begin again in another workdir."
+            )
+        origins[group] = origin
         params[group] = jax.device_put(weights, replicated(mesh))
         if carried is not None:
             memory[group] = jax.device_put(carried, replicated(mesh))

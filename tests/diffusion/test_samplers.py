@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion.grid import noise, time_grid
 from jaxgen.diffusion.prediction import Prediction, posterior
-from jaxgen.diffusion.samplers import ddim, ddpm, noise, time_grid
+from jaxgen.diffusion.samplers import ddim, ddpm
 from jaxgen.errors import UserError
 
 LINEAR = schedules.linear()

@@ -28,10 +28,8 @@ def labelled(tmp_path_factory) -> pathlib.Path:
     """As `trained`, with ten classes."""
     config = tiny.write_config(tmp_path_factory.mktemp("configs"), conditional=True)
     workdir = tmp_path_factory.mktemp("runs") / "labelled"
-    status = tiny.call(
-        f"--config={config}", f"--workdir={workdir}", "--config.train.sample_every_images=0", "--config.evaluate.at_end=False"
-    )
-    assert status == 0
+    lean = ["--config.train.sample_every_images=0", "--config.evaluate.at_end=False"]
+    assert tiny.call(f"--config={config}", f"--workdir={workdir}", *lean) == 0
     return workdir
 
 

@@ -119,6 +119,7 @@ def test_command_without_its_parts(config, tmp_path, complaint):
         ("import no_such_thing\n", "no_such_thing"),
         ("def get_config():\n    return 1 / 0\n", "ZeroDivisionError"),
         ("x = 1\n", "get_config"),
+        ("def get_config():\n    return {}['sede']\n", "sede"),
         ("def get_config():\n    return 3\n", "ConfigDict"),
     ],
 )

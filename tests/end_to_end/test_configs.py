@@ -27,7 +27,7 @@ def stand_in(folder, config):
 
 
 def shrunk(config):
-    """Overrides that make any config small in steps; its networks stay as they are."""
+    """Overrides that make any config small; how its networks are built stays."""
     batch = 8 * config.train.accumulate
     yield f"--config.train.batch_size={batch}"
     yield f"--config.train.total_images={2 * batch}"
@@ -40,6 +40,8 @@ def shrunk(config):
         yield f"--config.sampler.steps={min(2, config.sampler.steps)}"
     if "network" in config.method and "channels" in config.method.network:
         yield f"--config.method.network.channels={config.method.network.get('norm_groups', 8)}"
+    if "blocks" in config.method.get("network", {}):
+        yield "--config.method.network.blocks=1"
 
 
 @pytest.mark.parametrize("name", CONFIGS)

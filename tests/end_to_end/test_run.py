@@ -39,7 +39,7 @@ def test_numbers_name_what_they_are_of(trained):
     assert numbers.pop("_meta") == {"step": 8, "images": 256, "headline": "frechet_digits"}
     assert {"denoising_loss", "frechet_digits", "share_of_near_copies"} <= set(numbers)
     for entry in numbers.values():
-        assert entry["n"] in (64, 500) and entry["reference"] == "digits/test (500)"
+        assert entry["n"] in (64, 500) and "digits/test (500)" in entry["reference"]
         assert "floor" in entry and np.isfinite(entry["value"])
     assert numbers["frechet_digits"]["floor"] < numbers["frechet_digits"]["noise"]
 

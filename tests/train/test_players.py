@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -234,9 +235,13 @@ def test_resuming_on_other_frozen_weights_is_refused(tmp_path):
     run(config, mine, 16)
     state = run(config, mine)  # unchanged, it goes on
     assert state.images == 32
+    began_with = list((source / "checkpoints").iterdir())
     run(table_config(rows=20), source, 64)
+    assert run(config, mine, 48).images == 48  # the weights it began with are still there
+    for checkpoint in began_with:
+        shutil.rmtree(checkpoint)
     with pytest.raises(UserError, match=r"config\.init_from\.table.* not those that this run began with"):
-        run(config, mine, 48)
+        run(config, mine, 64)
 
 
 def test_what_is_wrong_with_init_from_is_said(tmp_path, table):
