@@ -2,8 +2,8 @@
 
 Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
 Command: python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
-Hardware and time: HARDWARE
-Expected: EXPECTED
+Hardware and time: two CPU cores, 4 minutes with a cold compilation cache.
+Expected: excess Fréchet distance 0.006 (bar: 0.03), class entropy 0.997 of its maximum; docs/results.md.
 """
 
 from jaxgen.config import defaults, section

@@ -1,7 +1,10 @@
 """DDPM on MNIST (28x28, through TFDS), small enough for two CPU cores.
 
-Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models". The data set must have been prepared, see
-docs/data.md.
+Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
+Command: python main.py --config=configs/ddpm_mnist.py --workdir=runs/ddpm_mnist
+Data: must have been prepared, see docs/data.md.
+Hardware and time: two CPU cores, about 15 minutes. On a GPU, widen it: --config.method.network.channels=64.
+Expected: a denoising loss of 0.116 on the test images; trained to be looked at, not to compete (docs/results.md).
 """
 
 from jaxgen.config import defaults, section

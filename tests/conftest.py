@@ -12,8 +12,12 @@ import pytest
 DEVICES = 8
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
+for flag, value in (
+    ("xla_force_host_platform_device_count", DEVICES),
+    ("xla_backend_optimization_level", 0),  # the suite compiles far longer than it computes
+):
+    if flag not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{flag}={value}".strip()
 _CACHES = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.fspath(pathlib.Path(_CACHES) / "jaxgen" / "tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

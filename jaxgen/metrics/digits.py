@@ -73,6 +73,11 @@ def entropy(probabilities: np.ndarray) -> float:
     return float(-(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(classes))
 
 
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Share of examples whose likeliest class is their label."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
 def digits(evidence: Evidence) -> dict[str, Score]:
     """Fréchet distance in the judge's features, class entropy, mean confidence; label accuracy where asked for."""
     probabilities, features = judge(evidence.samples)
@@ -105,6 +110,11 @@ def digits(evidence: Evidence) -> dict[str, Score]:
         ),
     }
     if evidence.labels is not None:
-        right = probabilities.argmax(axis=1) == evidence.labels
-        scores["label_accuracy"] = Score(float(right.mean()), better="higher", **common)
+        scores["label_accuracy"] = Score(
+            accuracy(probabilities, evidence.labels),
+            floor=accuracy(real_probabilities, evidence.held_out_labels),
+            better="higher",
+            note="Share of samples in which the judge sees the class that was asked for.",
+            **common,
+        )
     return scores

@@ -15,6 +15,7 @@ class Evidence:
     """Attributes:
     samples: uint8 `[N, H, W, C]`, from the model. labels: int32 `[N]` they were asked for, or None.
     train: uint8 `[M, H, W, C]`, what the model learned from. held_out: uint8 `[K, H, W, C]`, what it never saw.
+    held_out_labels: int32 `[K]` where the data have labels, else None.
     held_out_name: the data set and split of `held_out`, to be printed with each number.
     """
 
@@ -22,6 +23,7 @@ class Evidence:
     labels: np.ndarray | None
     train: np.ndarray
     held_out: np.ndarray
+    held_out_labels: np.ndarray | None
     held_out_name: str
 
     @property

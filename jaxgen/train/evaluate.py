@@ -47,19 +47,34 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, 
     functions = metric_functions(config)
     source = generator.source(config.data.eval_split)
     name = f"{source.name}/{source.split} ({len(source)})"
+    train = generator.source(config.data.split)
+    seen = generator.scores(model, seed, train, limit=len(source))
     scores = {
-        key: Score(value, len(source), name, better="higher" if key == "accuracy" else "lower")
+        key: Score(
+            value,
+            len(source),
+            name,
+            floor=seen[key],
+            better="higher" if key == "accuracy" else "lower",
+            note=f"On held-out images; floor: on {min(len(source), len(train))} training images.",
+        )
         for key, value in generator.scores(model, seed, source).items()
     }
     if functions:
         samples = generator.images(model, seed, config.evaluate.num)
-        train = generator.source(config.data.split)
-        evidence = Evidence(samples.images, samples.labels, _images(train), _images(source), name)
+        held_out = _spread(source)
+        evidence = Evidence(
+            samples.images, samples.labels, _spread(train)["image"], held_out["image"], held_out.get("label"), name
+        )
         for function in functions.values():
             scores |= function(evidence)
     return {key: score.to_dict() for key, score in scores.items()}
 
 
-def _images(source: Source) -> np.ndarray:
-    """All images of a source, or `MOST` of them, evenly spread."""
-    return source.take(np.linspace(0, len(source) - 1, min(len(source), MOST)).astype(int))["image"]
+def _spread(source: Source) -> dict[str, np.ndarray]:
+    """Images and labels of all examples of a source, or of `MOST` of them, evenly spread."""
+    if source.arrays is not None and len(source) <= MOST:
+        return source.arrays
+    chosen = np.linspace(0, len(source) - 1, min(len(source), MOST)).astype(int)
+    parts = [source.take(part) for part in np.array_split(chosen, -(-len(chosen) // 1000))]
+    return {key: np.concatenate([part[key] for part in parts]) for key in ("image", "label") if key in parts[0]}

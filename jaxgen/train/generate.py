@@ -86,14 +86,15 @@ class Generator:
         pictures = self._run("panels", model, seed, index, self._conditions(index, labels))
         return {k: np.asarray(v) for k, v in pictures.items()}
 
-    def scores(self, model: Model, seed: int, source: Source) -> dict[str, float]:
-        """Means of the method's per-example scores over all examples of a source."""
+    def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
+        """Means of the method's per-example scores over a source's examples, or the first `limit` of them."""
+        count = min(limit or len(source), len(source))
         total: dict[str, list[np.ndarray]] = {}
-        for start in range(0, len(source), self.batch_size):
+        for start in range(0, count, self.batch_size):
             index = np.arange(start, start + self.batch_size)
-            batch = _numeric(source.take(list(index % len(source))))
+            batch = _numeric(source.take(list(index % count)))
             for name, values in self._run("scores", model, seed, index, batch).items():
-                total.setdefault(name, []).append(np.asarray(values)[: len(source) - start])
+                total.setdefault(name, []).append(np.asarray(values)[: count - start])
         return {k: float(np.concatenate(v).mean()) for k, v in total.items()}
 
     def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: dict[str, np.ndarray]) -> Any:

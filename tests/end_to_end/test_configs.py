@@ -44,7 +44,10 @@ def shrunk(config):
         yield "--config.method.network.blocks=1"
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+SLOW = ("ddpm_mnist.py", "ddpm_fashion_mnist.py")  # larger images take longer to compile
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CONFIGS])
 def test_config(name, tmp_path, capsys):
     config, summary = commandline.load_config(tiny.ROOT / "configs" / name)
     assert summary

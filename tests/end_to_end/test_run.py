@@ -150,6 +150,7 @@ def test_warm_start(config, trained, tmp_path):
     assert found["meta/origins"]["denoiser"]["step"] == 8
 
 
+@pytest.mark.slow
 def test_a_relative_workdir(config, tmp_path):
     """Orbax wants absolute paths; people do not."""
     argv = [*tiny.command(f"--config={config}"), "--workdir=here/run", "--config.train.total_images=32"]

@@ -18,7 +18,7 @@ def _sets():
 
 def _evidence(sets, samples, labels=None):
     train, test = sets
-    return Evidence(samples, labels, train["image"], test["image"], "digits/test (500)")
+    return Evidence(samples, labels, train["image"], test["image"], test["label"], "digits/test (500)")
 
 
 def test_the_shipped_judge_knows_held_out_digits(sets):
@@ -64,6 +64,9 @@ def test_labels_are_checked_where_asked_for(sets):
     train = sets[0]
     scores = digits(_evidence(sets, train["image"], train["label"]))
     assert scores["label_accuracy"].value > 0.98
+    assert scores["label_accuracy"].floor == (judge(sets[1]["image"])[0].argmax(1) == sets[1]["label"]).mean()
+    wrong = digits(_evidence(sets, train["image"], (train["label"] + 1) % 10))
+    assert wrong["label_accuracy"].value < 0.02
     assert "label_accuracy" not in digits(_evidence(sets, train["image"]))
 
 

@@ -101,6 +101,7 @@ def test_eight_devices_compute_what_one_does(tmp_path, devices):
         assert runs[mesh][0][-1].memory["diary"][:, 0].tolist() == runs[1][0][-1].memory["diary"][:, 0].tolist()
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_what_one_does_for_ddpm(tmp_path):
     config = ddpm_config()
     config.optimizer.update(name="adam", learning_rate=1e-4, warmup_images=0)
