@@ -128,7 +128,7 @@ def call(*arguments: str | os.PathLike) -> int:
 def environment(devices: int = 1, **extra: str) -> dict[str, str]:
     """For a process with so many CPU devices."""
     found = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.fspath(ROOT), **extra}
-    found["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    found["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
     return found
 
 

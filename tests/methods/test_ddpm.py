@@ -11,8 +11,8 @@ import pytest
 from running import opened
 from tiny_methods import ddpm_config
 
-from jaxgen.diffusion.prediction import denoiser
 from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.prediction import denoiser
 from jaxgen.methods.base import Model
 from jaxgen.methods.ddpm import DDPM
 from jaxgen.train.setup import make_method, open_split
