@@ -4,7 +4,7 @@ Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine
 Command: python main.py --config=configs/ddpm_fashion_mnist.py --workdir=runs/ddpm_fashion_mnist
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, about 15 minutes. On a GPU, widen it: --config.method.network.channels=64.
-Expected: a denoising loss of FLOSS on the test images; trained to be looked at, not to compete (docs/results.md).
+Expected: clothes that a person recognises; a training loss of 0.174 at 59,000 images (docs/results.md).
 """
 
 from jaxgen.config import defaults, section
