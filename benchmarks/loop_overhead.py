@@ -1,10 +1,11 @@
 """What the training loop costs beside the update, and how far the loader is ahead.
 
-    python benchmarks/loop_overhead.py --config=configs/ddpm_digits.py --steps=100 --rounds=7
+    python benchmarks/loop_overhead.py --config=configs/ddpm_digits.py --steps=600
 
-In one process, in turn: `steps` bare calls of the jitted update on one batch, and the same number of steps of
-the real loop (loader, placement, stage and turn bookkeeping, metrics, log lines; no sampling and no checkpoint). Prints
-the ratio of their speeds in each round and the median, then how many times faster the loader alone is.
+One process, one call of the real loop (loader, placement, stage and turn bookkeeping, metrics, log lines; no sampling
+and no checkpoint), in which every `--block` steps are followed by as many bare calls of the jitted update: what
+else the machine does meets both alike. Prints the ratio of their speeds, start and end of the loop included, the
+quartiles of the blocks' own ratios, and how many times faster the loader alone is.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from jaxgen.train.xla import use_compilation_cache
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/ddpm_digits.py")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--block", type=int, default=10)
     options = parser.parse_args()
     use_cpu_cores()
     use_compilation_cache()
@@ -44,36 +45,38 @@ def main() -> None:
         size = train.batch_size * len(batches)
         update = trainer.update(turns, size)
 
-        def bare() -> float:
-            start = time.perf_counter()
-            for _ in range(options.steps):
-                trainer.state, metrics = update(trainer.state, trainer.frozen, batches)
-                await_cpu(trainer.mesh, metrics)
-            float(metrics[f"{turns[0].name}/loss"])
-            return time.perf_counter() - start
+        real, bare, marks = trainer.take_step, [], []
 
-        def loop() -> float:
-            train.total_images = trainer.images + options.steps * size
-            start = time.perf_counter()
-            trainer.train()
-            return time.perf_counter() - start
+        def take_step() -> dict:
+            metrics = real()
+            if len(marks) % options.block == options.block - 1:
+                start = time.perf_counter()
+                for _ in range(options.block):
+                    trainer.state, values = update(trainer.state, trainer.frozen, batches)
+                    await_cpu(trainer.mesh, values)
+                bare.append(time.perf_counter() - start)
+            marks.append(time.perf_counter())
+            return metrics
 
-        bare(), loop()
-        ratios = []
-        for round_number in range(options.rounds):
-            times = {}
-            for run in (bare, loop) if round_number % 2 else (loop, bare):
-                times[run.__name__] = run()
-            ratios.append(times["bare"] / times["loop"])
-            step = times["bare"] / options.steps
-            print(f"bare {1e3 * step:.2f} ms a step, loop at {ratios[-1]:.3f} of its speed", flush=True)
+        for _ in range(20):  # warm
+            real()
+        trainer.take_step = take_step
+        train.total_images = trainer.images + options.steps * size
+        start = time.perf_counter()
+        trainer.train()
+        total = time.perf_counter() - start
+        blocks = [b - a for a, b in zip(marks[:: options.block][:-1], marks[:: options.block][1:], strict=True)]
+        ratios = [b / (both - b) for b, both in zip(bare, blocks, strict=False)]
+        step = sum(bare) / options.steps
         for _ in range(20):
             next(trainer.loader)
         start = time.perf_counter()
         for _ in range(500):
             next(trainer.loader)
         batch = (time.perf_counter() - start) / 500
-    print(f"loop / bare update, speed: median {statistics.median(ratios):.3f} of {options.rounds} rounds")
+    quartiles = ", ".join(f"{q:.3f}" for q in statistics.quantiles(ratios, n=4))
+    print(f"bare update: {1e3 * step:.2f} ms a step")
+    print(f"the loop runs at {sum(bare) / (total - sum(bare)):.3f} of its speed; quartiles of blocks: {quartiles}")
     print(f"loader: {1e3 * batch:.3f} ms a batch, {step / (len(batches) * batch):.0f} times what training eats")
 
 

@@ -36,7 +36,8 @@ def jax_worker(batch: int, size: int) -> None:
     import numpy as np
 
     from jaxgen.config import defaults
-    from jaxgen.diffusion import samplers, schedule
+    from jaxgen.diffusion import schedule
+    from jaxgen.diffusion.samplers.ddim import DDIM
     from jaxgen.interop.diffusers_unet import unet_options
     from jaxgen.methods.ddpm import DDPM
     from jaxgen.networks.unet import UNet
@@ -46,7 +47,7 @@ def jax_worker(batch: int, size: int) -> None:
 
     shape = (size, size, 3)
     unet = UNet(**unet_options({**CONFIG, "sample_size": size}))
-    method = DDPM(unet, schedule.linear(), samplers.ddim(), shape)
+    method = DDPM(unet, schedule.linear(), DDIM(), shape)
     mesh = make_mesh(0, batch)
     images = np.random.default_rng(0).integers(0, 256, (batch, *shape), dtype=np.uint8)
     data = place({"image": images}, mesh)

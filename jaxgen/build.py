@@ -7,6 +7,7 @@ room's own module, or `module:Attribute` for anything else (`dcgan:Generator`, `
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -96,10 +97,11 @@ def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    owner = target.__init__ if inspect.isclass(target) and "__init__" in vars(target) else target
-    hints = typing.get_type_hints(owner)
-    if inspect.isclass(target):
-        hints = {**typing.get_type_hints(target), **hints}
+    if not inspect.isclass(target):
+        return typing.get_type_hints(target)
+    hints = typing.get_type_hints(target)  # of every base, each in its own module's names
+    if "__init__" in vars(target) and not dataclasses.is_dataclass(target):
+        hints = {**hints, **typing.get_type_hints(target.__init__)}
     return hints
 
 

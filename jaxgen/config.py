@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from jaxgen.errors import UserError, nearest
 
 # Sections whose keys are checked by the factory that builds from them, or that hold names the user chooses.
-OPEN = ("method", "sampler", "optimizer", "optimizers", "init_from", "data.extra")
+OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra")
 
 # Keys that may change between the runs of one workdir: how long, how often, on what, and where things lie.
 CADENCES = (
@@ -91,6 +91,7 @@ def defaults() -> ConfigDict:
             tensorboard=True,
         ),
         sampler=section(),
+        guidance=section(),  # how sampling is steered; none where it is empty
         mesh=section(data=0),  # devices on the data axis; 0: as many as divide the batch
         init_from=section(),  # init_from.<group> = <workdir of a run>[#<group there>]
         evaluate=section(

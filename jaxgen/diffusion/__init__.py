@@ -5,5 +5,5 @@ Time runs from data at 0 to noise at 1; `x_t = alpha(t) x_0 + sigma(t) epsilon`.
 
     schedule = jaxgen.diffusion.schedule.linear()
     denoise = jaxgen.diffusion.prediction.denoiser(schedule, "epsilon", network)
-    images = jaxgen.diffusion.samplers.ddim(steps=50)(denoise, schedule, x, keys)
+    images = jaxgen.diffusion.samplers.ddim.DDIM(steps=50)(denoise, schedule, x, keys)
 """

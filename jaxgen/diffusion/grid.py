@@ -10,14 +10,21 @@ import numpy as np
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
 
-Grid = Literal["uniform", "quadratic"]
+Grid = Literal["uniform", "linspace", "quadratic", "trailing", "leading", "log_snr", "karras"]
+
+# Log-spaced grids begin here where a schedule's end is darker still: below, x_t holds no signal to speak of
+DARKEST = -10.0
 
 
-def time_grid(name: Grid, steps: int, schedule: Schedule) -> np.ndarray:
-    """`[steps + 1]` decreasing times from 1 to 0, on the schedule's levels.
+def time_grid(name: Grid, steps: int, schedule: Schedule, rho: float = 7.0) -> np.ndarray:
+    """`[steps + 1]` decreasing times from 1 to 0, float64, on the schedule's levels but for the last two.
 
-    uniform: equal steps. quadratic: equal steps of sqrt(t), denser near the data (Song et al. 2020,
-    Appendix D.2).
+    uniform: equal steps. trailing: another name for it (Lin et al. 2023, Table 2).
+    leading: every (levels // steps)-th level from the first on: it does not begin at 1 (ibid.).
+    linspace: equal steps from 1 to the schedule's t_min, then to 0 (ibid.).
+    quadratic: equal steps of sqrt(t), denser near the data (Song et al. 2020, Appendix D.2).
+    log_snr: equal steps of log_snr down to t_min, then to 0 (Lu et al. 2022, Section 3.4).
+    karras: equal steps of (sigma / alpha)**(1 / rho) down to t_min, then to 0 (Karras et al. 2022, Eq. 5).
 
     Raises:
       UserError: where a discrete schedule has fewer levels than the grid wants.
@@ -30,13 +37,38 @@ def time_grid(name: Grid, steps: int, schedule: Schedule) -> np.ndarray:
             f"Set config.sampler.steps to at most {schedule.steps}."
         )
     even = np.linspace(1.0, 0.0, steps + 1)
-    times = schedule.grid({"uniform": even, "quadratic": even**2}[name])
+    if name in ("uniform", "trailing"):
+        times = schedule.grid(even)
+    elif name == "quadratic":
+        times = schedule.grid(even**2)
+    elif name == "leading":
+        every = (schedule.steps // steps) / schedule.steps if schedule.steps else 1 / steps
+        times = np.append(np.arange(steps)[::-1] * every + schedule.t_min, 0.0)
+    else:
+        times = _from_noise_to(schedule.t_min, name, steps, schedule, rho)
     if (np.diff(times) >= 0).any():
         raise UserError(
             f"The {name} grid of {steps} steps visits a noise level of this schedule twice; "
             "use fewer steps or the uniform grid."
         )
     return times
+
+
+def _from_noise_to(end: float, name: Grid, steps: int, schedule: Schedule, rho: float) -> np.ndarray:
+    """Times from 1 to `end`, and 0 behind it where it is not 0 itself."""
+    share = np.linspace(0.0, 1.0, steps if end > 0 else steps + 1)
+    if name == "linspace":
+        times = schedule.grid(1 - share * (1 - end))
+    else:
+        dark, bright = max(float(schedule.log_snr(1.0)), DARKEST), float(schedule.log_snr(end))
+        if name == "karras":
+            high, low = np.exp(-0.5 * dark / rho), np.exp(-0.5 * bright / rho)
+            log_snr = -2 * rho * np.log(high + share * (low - high))
+        else:
+            log_snr = dark + share * (bright - dark)
+        times = schedule.time(log_snr)
+    times[0] = 1.0
+    return np.append(times, 0.0) if end > 0 else np.append(times[:-1], 0.0)
 
 
 def noise(keys: jax.Array, index: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:

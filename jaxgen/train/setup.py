@@ -37,6 +37,10 @@ def make_method(config: ConfigDict) -> Method:
         given["sampler"] = build(config.sampler, "jaxgen.diffusion.samplers", "config.sampler")
     elif len(config.sampler):
         raise UserError(f"config.sampler is set, but the method {config.method.name!r} takes no sampler; remove it.")
+    if "guidance" in fields and len(config.guidance):
+        given["guidance"] = build(config.guidance, "jaxgen.diffusion.guidance", "config.guidance")
+    elif len(config.guidance):
+        raise UserError(f"config.guidance is set, but the method {config.method.name!r} takes none; remove it.")
     method = build(config.method, "jaxgen.methods", "config.method", **given)
     if not isinstance(method, Method):
         raise UserError(f"config.method.name={config.method.name!r} is not a method of jaxgen.methods.")

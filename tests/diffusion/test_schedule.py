@@ -114,7 +114,7 @@ def test_forward_marginals_by_monte_carlo(schedule, t):
 
 
 def test_bad_schedules_are_refused():
-    with pytest.raises(UserError, match="between 0 and 1"):
+    with pytest.raises(UserError, match="above 0 and at most 1"):
         schedules.linear(beta_end=1.5)
     with pytest.raises(UserError, match="at least 1"):
         schedules.cosine(steps=0)

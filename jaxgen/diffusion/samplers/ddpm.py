@@ -1,0 +1,57 @@
+"""Ancestral sampling (Ho et al. 2020, Algorithm 2)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.prediction import Prediction, fresh_noise, reverse_log_variance
+from jaxgen.diffusion.samplers import Plan, Sampler
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.errors import UserError
+
+Variance = Literal["small", "large", "learned"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DDPM(Sampler):
+    """Ancestral sampling (Ho et al. 2020, Algorithm 2), over any sub-sequence of the levels.
+
+    Attributes:
+      variance: of p(x_s | x_t): small, that of q(x_s | x_t, x_0); large, all the noise added between s and
+        t (beta_t; Ho et al., Section 3.2); learned, between the two as the network says (Nichol & Dhariwal 2021,
+        Eq. 15). The last step adds none.
+    """
+
+    steps: int = 1000
+    clip: bool = True
+    variance: Variance = "small"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variance == "learned" and self.recurrence > 1:
+            raise UserError("config.sampler.recurrence needs config.sampler.variance small or large.")
+
+    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
+        alpha, sigma = schedule.alpha(times), schedule.sigma(times)
+        rows = []
+        for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+            fresh = fresh_noise(schedule, t, s)
+            std = np.sqrt(fresh) * (sigma[i] if self.variance == "large" else sigma[i + 1])
+            if self.variance == "learned":
+                std = 1.0
+            # the mean of q(x_s | x_t, x_0): Eq. 7
+            move = alpha[i] / alpha[i + 1] * (sigma[i + 1] / sigma[i]) ** 2
+            row = {"t": t, "s": s, "move": move, "step": [alpha[i + 1] * fresh]}
+            rows.append({**row, "noise": std if sigma[i + 1] > 0 else 0.0})
+        return Plan.of("x0", rows)
+
+    def spread(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
+        if self.variance == "learned":
+            z = jnp.exp(0.5 * reverse_log_variance(now, row["s"])) * z
+        return row["noise"] * z
