@@ -264,4 +264,8 @@ def _trained(config: ConfigDict, flags: Flags) -> Any:
     config, changed = adopt(flags.workdir, config, training=False)
     for key, (old, new) in changed.items():
         log.info("config.%s is %r here and was %r in training", key, new, old)
-    return restore(config, flags.workdir)
+    trained = restore(config, flags.workdir)
+    sampler = getattr(trained.generator.method, "sampler", None)
+    if sampler is not None:
+        log.info("sampler %s: %d network evaluations an image", config.sampler.name, sampler.evaluations)
+    return trained

@@ -57,15 +57,19 @@ def suits_log(values: np.ndarray) -> bool:
     return high / low >= 20 and middle - low < 0.25 * (high - low)
 
 
-def line_chart(name: str, x: Sequence[float], y: Sequence[float | None], note: str = "") -> str:
-    """One metric against the training images seen, as an HTML `<figure>`.
+def line_chart(
+    name: str, x: Sequence[float], y: Sequence[float | None], note: str = "", against: str = "images seen"
+) -> str:
+    """One metric against the training images seen, or against something else, as an HTML `<figure>`.
 
     Args:
       name: the chart's title; plain text, escaped here.
       x: images seen, rising, `[N]`.
       y: values, `[N]`; None marks one that was not finite.
       note: a line of help below the chart; plain text.
+      against: what x is.
     """
+    unit = "images" if against == "images seen" else against
     xs = np.asarray(x, np.float64)
     ys = np.asarray([math.nan if v is None else v for v in y], np.float64)
     finite = np.isfinite(ys)
@@ -102,11 +106,11 @@ def line_chart(name: str, x: Sequence[float], y: Sequence[float | None], note: s
     if len(lost):
         remarks.append(f"Red mark: {len(lost)} logged value{'s' * (len(lost) > 1)} not finite.")
     hover = [
-        [round(float(horizontal(a)), 1), round(float(vertical(b)), 1), f"{number(b)} at {short(a)} images"]
+        [round(float(horizontal(a)), 1), round(float(vertical(b)), 1), f"{number(b)} at {short(a)} {unit}"]
         for a, b in bold
     ]
-    ends = f"from {number(smooth[0])} to {number(smooth[-1])} at {short(fx[-1])} images"
-    what = f"{name} against images seen: {ends}"
+    ends = f"from {number(smooth[0])} to {number(smooth[-1])} at {short(fx[-1])} {unit}"
+    what = f"{name} against {against}: {ends}"
     return _figure(name, number(smooth[-1]), "".join(parts), what, remarks, hover)
 
 

@@ -33,6 +33,10 @@ KNOWN_NUMBERS = {
     "lpips": "Perceptual distance between images.",
     "psnr": "Peak signal-to-noise ratio, in dB.",
 }
+KNOWN_PROFILES = {
+    "denoising_loss_by_time": "Squared error of epsilon at each time, from data at 0 to noise at 1: fine detail is "
+    "what early times decide, the picture's content what late ones do.",
+}
 ARROWS = {"lower": "lower is better", "higher": "higher is better"}
 
 
@@ -89,8 +93,9 @@ def numbers_section(path: Any, entries: Mapping[str, Any]) -> str:
 
 
 def judged(path: Any, entries: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The entries of `metrics.json` that are numbers: all but `_meta` and other names that begin with `_`."""
-    found = {name: entry for name, entry in entries.items() if not name.startswith("_")}
+    """The entries of `metrics.json` that are numbers: all but `_meta` and other names that begin with `_`, and
+    the points of curves, `<curve>@<x>`."""
+    found = {name: entry for name, entry in entries.items() if not name.startswith("_") and "@" not in name}
     for name, entry in found.items():
         fields = ("value", "floor", "noise", "excess")
         if not isinstance(entry, Mapping) or "value" not in entry:
@@ -137,6 +142,29 @@ def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
     )
     return (
         f'<section id="curves"><h2>Learning curves</h2><p class="help">{text}</p>{"".join(parts)}</section>'
+    )
+
+
+def profiles_section(entries: Mapping[str, Any]) -> str:
+    """One chart for each family of judged numbers called `<curve>@<x>`, or "" where there is none.
+
+    A curve's x is a part of its name's first half: `loss_by_time@0.1` is drawn against `time`.
+    """
+    curves: dict[str, list[tuple[float, float | None]]] = {}
+    for name, entry in entries.items():
+        curve, at, x = name.partition("@")
+        if at:
+            curves.setdefault(curve, []).append((float(x), entry["value"]))
+    if not curves:
+        return ""
+    charts = []
+    for curve, points in curves.items():
+        name, _, against = curve.partition("_by_")
+        x, y = zip(*sorted(points), strict=True)
+        charts.append(line_chart(name.replace("_", " "), x, y, _known(KNOWN_PROFILES, curve), against or "x"))
+    return (
+        '<section id="profiles"><h2>Profiles</h2><p class="help">Judged numbers as curves.</p>'
+        f'<div class="charts">{"".join(charts)}</div></section>'
     )
 
 

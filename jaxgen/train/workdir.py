@@ -14,7 +14,7 @@ from jaxgen.errors import UserError
 from jaxgen.report.files import write_bytes
 
 # Beside lengths, cadences and mesh, these may differ when a trained model is used.
-_IN_USE = ("sampler", "guidance", "train.total_images")
+_IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
 
 
 def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool) -> tuple[ConfigDict, dict[str, Any]]:

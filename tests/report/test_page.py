@@ -262,3 +262,15 @@ def test_the_command(workdir, tmp_path, capsys):
         assert command.main([str(tmp_path / wrong)]) == 2
         output = capsys.readouterr()
         assert wrong in output.err and output.err.count("\n") == 1 and not output.out
+
+
+def test_numbers_at_places_are_one_curve_and_no_rows_of_the_table(tmp_path):
+    def entry(value):
+        return {"value": value, "n": 10, "reference": "digits/test", "floor": None, "noise": None, "excess": None}
+
+    points = {f"denoising_loss_by_time@{x}": entry(y) for x, y in ((0.9, 0.01), (0.1, 0.5), (0.5, 0.04))}
+    files.write_json(tmp_path / "metrics.json", {"accuracy": entry(0.9), **points, "_meta": {}})
+    found = report(tmp_path)
+    assert "@" not in found.text and "fine detail" in found.text and "profiles" in found.sections()
+    charts = [svg["aria-label"] for svg in found.all("svg")]
+    assert charts == ["denoising loss against time: from 0.5 to 0.01 at 0.9 time"]
