@@ -21,12 +21,13 @@ def get_config():
             blocks=2,
             attention_resolutions=(4,),
             norm_groups=8,
+            num_classes=0,  # labels are there for guidance by a classifier, the network does not see them
         ),
         schedule=section(name="cosine", steps=1000),
         prediction="v",
     )
     config.sampler = section(name="ddim", steps=50)
-    config.data.update(source="digits", resolution=8, channels=1)
+    config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
     config.optimizer.update(
         name="adamw", learning_rate=2e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0, weight_decay=1e-4
     )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
+from jaxgen.networks.convolution import Conv
 
 
 class Classifier(nn.Module):
@@ -31,7 +32,8 @@ class Classifier(nn.Module):
         if self.num_classes < 2:
             raise UserError("A classifier needs classes; set config.data.num_classes to 2 or more.")
         for level, width in enumerate(self.widths):
-            x = nn.gelu(nn.Conv(width, (3, 3), strides=2 if level else 1, name=f"conv_{level}")(x))
+            options = {"stride": 2 if level else 1, "padding": "same", "kernel_init": nn.initializers.lecun_normal()}
+            x = nn.gelu(Conv(width, **options, name=f"conv_{level}")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
         features = nn.gelu(nn.Dense(self.features, name="features")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(features)

@@ -3,11 +3,18 @@
 A 1x1 convolution is a matrix product, and on a CPU a convolution of a doubled image runs at the size of the
 original. Kernels keep their standard shape [h, w, in, out] and are re-indexed at use, so weights do not
 depend on the form.
+
+Inside a loop (`lax.scan`, `while_loop`) XLA's CPU compiler leaves the transposes of a convolution in a layout that
+runs tens of times slower. Networks traced under `gradients_in_loops` write these transposes out as plain
+convolutions, with the same results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator
 
 import flax.linen as nn
 import jax
@@ -23,6 +30,23 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 zeros_init = nn.initializers.zeros_init()
 
+_in_loops: contextvars.ContextVar[bool] = contextvars.ContextVar("gradients_in_loops", default=False)
+
+
+@contextlib.contextmanager
+def gradients_in_loops() -> Iterator[None]:
+    """Convolutions traced herein may be differentiated inside a loop at full speed, in reverse mode only.
+
+    Wrap the call of the network, be it by `with` or as a decorator of a function that calls it; the gradient itself
+    may be taken outside. Forward mode (`jax.jvp`) of such a network raises a TypeError. A function that
+    was jitted, and traced with the same shapes, before keeps the form it was traced in.
+    """
+    token = _in_loops.set(True)
+    try:
+        yield
+    finally:
+        _in_loops.reset(token)
+
 
 def plain_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Convolution of [B, H, W, in] with [h, w, in, out] by the library's own operator."""
@@ -33,7 +57,82 @@ def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = ((0, 0), (
     """Convolution of x [B, H, W, in] with kernel [h, w, in, out]; `padding` counts zeros before and after."""
     if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
         return x[:, ::stride, ::stride] @ kernel[0, 0]
+    return (loop_conv if _in_loops.get() else plain_conv)(x, kernel, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def loop_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    """`plain_conv`, whose gradients on a CPU are convolutions in the layout of the forward one."""
     return plain_conv(x, kernel, stride, padding)
+
+
+def _loop_conv_forward(x: Array, kernel: Array, stride: int, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return plain_conv(x, kernel, stride, padding), (x, kernel)
+
+
+def _loop_conv_backward(stride: int, padding: Padding, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+
+    def explicit_dx(x: Array, kernel: Array, dy: Array) -> Array:
+        return gradient_of_image(dy, kernel, stride, padding, x.shape[1:3])
+
+    def explicit_dk(x: Array, kernel: Array, dy: Array) -> Array:
+        return gradient_of_kernel(x, dy, stride, padding, kernel.shape[:2])
+
+    def own_dx(x: Array, kernel: Array, dy: Array) -> Array:
+        return jax.vjp(lambda x: plain_conv(x, kernel, stride, padding), x)[1](dy)[0]
+
+    def own_dk(x: Array, kernel: Array, dy: Array) -> Array:
+        return jax.vjp(lambda kernel: plain_conv(x, kernel, stride, padding), kernel)[1](dy)[0]
+
+    # one choice each, so that the kernel's gradient costs nothing where nobody asks for it
+    dx = lax.platform_dependent(x, kernel, dy, cpu=explicit_dx, default=own_dx)
+    return dx, lax.platform_dependent(x, kernel, dy, cpu=explicit_dk, default=own_dk)
+
+
+loop_conv.defvjp(_loop_conv_forward, _loop_conv_backward)
+
+
+def gradient_of_image(dy: Array, kernel: Array, stride: int, padding: Padding, shape: tuple[int, int]) -> Array:
+    """What `plain_conv` passes back to an image of this height and width, as one plain convolution.
+
+    The padded row p = stride q + r has met the rows o of the result through the taps a = p - stride o, so
+
+        dx[stride q + r] = sum_j dy[q - j] kernel[stride j + r],
+
+    a convolution for each phase r with every stride-th tap, in reverse order; all phases are computed as channels
+    and interleaved. At stride 1 it is the convolution with the flipped kernel.
+    """
+    height, width, channels, features = kernel.shape
+    taps = -(-height // stride), -(-width // stride)
+    spare = ((0, taps[0] * stride - height), (0, taps[1] * stride - width), (0, 0), (0, 0))
+    k = jnp.pad(kernel, spare).reshape(taps[0], stride, taps[1], stride, channels, features)
+    k = k[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(*taps, features, stride * stride * channels)
+    rows = [-(-(low + size) // stride) for (low, _), size in zip(padding, shape, strict=True)]
+    around = [(tap - 1, row - size, 0) for tap, row, size in zip(taps, rows, dy.shape[1:3], strict=True)]
+    dy = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *around, (0, 0, 0)))
+    dx = plain_conv(dy, k, 1, ((0, 0), (0, 0)))
+    dx = dx.reshape(-1, *rows, stride, stride, channels).transpose(0, 1, 3, 2, 4, 5)
+    dx = dx.reshape(-1, rows[0] * stride, rows[1] * stride, channels)
+    (top, _), (left, _) = padding
+    return dx[:, top : top + shape[0], left : left + shape[1]]
+
+
+def gradient_of_kernel(x: Array, dy: Array, stride: int, padding: Padding, size: tuple[int, int]) -> Array:
+    """What `plain_conv` passes back to a kernel of this height and width, as one plain convolution.
+
+    dk[a] = sum_o x[stride o + a] dy[o]: dy is the kernel, its taps `stride` apart, the images are its input
+    channels, and the channels of x the batch.
+    """
+    dk = lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        dy.transpose(1, 2, 0, 3),
+        (1, 1),
+        padding,
+        rhs_dilation=(stride, stride),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return dk[:, : size[0], : size[1]].transpose(1, 2, 0, 3)
 
 
 def upsample(x: Array) -> Array:
@@ -49,12 +148,12 @@ def downsample(x: Array) -> Array:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
-def plain_upsampled_conv(x: Array, kernel: Array) -> Array:
+def plain_upsampled_conv(x: Array, kernel: Array, form: Callable[..., Array] = plain_conv) -> Array:
     """`upsample`, then a 3x3 convolution that keeps the size."""
-    return plain_conv(upsample(x), kernel, 1, ((1, 1), (1, 1)))
+    return form(upsample(x), kernel, 1, ((1, 1), (1, 1)))
 
 
-def phase_upsampled_conv(x: Array, kernel: Array) -> Array:
+def phase_upsampled_conv(x: Array, kernel: Array, form: Callable[..., Array] = plain_conv) -> Array:
     """The same as `plain_upsampled_conv` with 4/9 of its products: a 2x2 convolution, then depth-to-space.
 
     Row 2i of the result meets source rows i-1, i, i with taps w0, w1, w2, so with w0 and w1 + w2; row 2i + 1
@@ -74,14 +173,25 @@ def phase_upsampled_conv(x: Array, kernel: Array) -> Array:
     # Zeros are added before, not inside, the convolution: a CPU takes 15 times longer for the gradient of a
     # padded 2x2 kernel.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    y = plain_conv(x, k, 1, ((0, 0), (0, 0)))
+    y = form(x, k, 1, ((0, 0), (0, 0)))
     y = y.reshape(batch, height + 1, width + 1, 2, 2, features).transpose(0, 1, 3, 2, 4, 5)
     return y.reshape(batch, 2 * height + 2, 2 * width + 2, features)[:, 1:-1, 1:-1]
 
 
 def upsampled_conv(x: Array, kernel: Array) -> Array:
     """A 3x3 convolution of the doubled image, [B, H, W, in] -> [B, 2H, 2W, out], in the platform's form."""
-    return lax.platform_dependent(x, kernel, cpu=phase_upsampled_conv, default=plain_upsampled_conv)
+    cpu, default = phase_upsampled_conv, plain_upsampled_conv
+    if _in_loops.get():  # other functions, since JAX remembers how it traced these
+        cpu, default = _loop_phase_upsampled_conv, _loop_plain_upsampled_conv
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=default)
+
+
+def _loop_phase_upsampled_conv(x: Array, kernel: Array) -> Array:
+    return phase_upsampled_conv(x, kernel, loop_conv)
+
+
+def _loop_plain_upsampled_conv(x: Array, kernel: Array) -> Array:
+    return plain_upsampled_conv(x, kernel, loop_conv)
 
 
 class Conv(nn.Module):

@@ -42,6 +42,8 @@ def shrunk(config):
         yield f"--config.method.network.channels={config.method.network.get('norm_groups', 8)}"
     if "blocks" in config.method.get("network", {}):
         yield "--config.method.network.blocks=1"
+    if "depth" in config.method.get("network", {}):
+        yield "--config.method.network.depth=1"
 
 
 SLOW = ("ddpm_mnist.py", "ddpm_fashion_mnist.py")  # larger images take longer to compile

@@ -43,6 +43,17 @@ CONFIGS = {
         "resnet_time_scale_shift": "scale_shift",
         "attn_norm_num_groups": 8,
     },
+    "scale and shift, residual resampling, heads and classes together, as ADM": {
+        "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "resnet_time_scale_shift": "scale_shift",
+        "attn_norm_num_groups": 8,
+        "attention_head_dim": 8,
+        "num_class_embeds": 11,
+        "out_channels": 6,
+    },
     "no attention, three levels": {
         "block_out_channels": (8, 16, 24),
         "down_block_types": ("DownBlock2D",) * 3,

@@ -1,0 +1,93 @@
+"""The terms of the variational bound (Ho et al. 2020, Eq. 5), each in bits per dimension.
+
+    L = L_T                      KL(q(x_T | x_0) || N(0, I)): `prior_term`
+      + sum of L_{t-1}, t > 1    KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)): `level_term`
+      + L_0                      -log p(x_0 | x_1), a Gaussian's mass over each of 256 values: `level_term` at s = 0
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.prediction import Prediction, fresh_noise, like, posterior, reverse_log_variance
+from jaxgen.diffusion.schedule import Schedule
+
+Variance = Literal["small", "large", "learned"]
+
+LOG_2 = float(np.log(2.0))
+# values 0..255 lie at -1 + value / 127.5, so a bin reaches this far to both sides
+HALF_BIN = 1 / 255
+
+
+def gaussian_kl(
+    mean_q: jax.Array, log_variance_q: jax.Array, mean_p: jax.Array, log_variance_p: jax.Array
+) -> jax.Array:
+    """KL(N(mean_q, exp(log_variance_q)) || N(mean_p, exp(log_variance_p))) of each value, in nats."""
+    difference = log_variance_p - log_variance_q
+    squared = jnp.square(mean_q - mean_p) * jnp.exp(-log_variance_p)
+    return 0.5 * (difference + jnp.expm1(-difference) + squared)
+
+
+def decoder_nll(x0: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """-log of a Gaussian's mass over the bin of x0, of each value, in nats (Ho et al. 2020, Eq. 13).
+
+    Args:
+      x0: uint8 values v as v / 127.5 - 1. The outermost bins reach to infinity, so the 256 masses sum to 1.
+    """
+    shift, spread = x0 - mean, jnp.exp(-0.5 * log_variance)
+    # by the symmetry of the Gaussian both ends of the bin are brought to its left, where log_ndtr is precise
+    lowest, highest = x0 < -1 + HALF_BIN, x0 > 1 - HALF_BIN
+    high = (HALF_BIN - jnp.abs(shift)) * spread
+    low = (-HALF_BIN - jnp.abs(shift)) * spread
+    log_high = jax.scipy.special.log_ndtr(high)
+    # log(F(high) - F(low)) = log F(high) + log(1 - F(low) / F(high))
+    inside = log_high + jnp.log(-jnp.expm1(jnp.minimum(jax.scipy.special.log_ndtr(low) - log_high, -1e-12)))
+    below = jax.scipy.special.log_ndtr((shift + HALF_BIN) * spread)
+    above = jax.scipy.special.log_ndtr((HALF_BIN - shift) * spread)
+    return -jnp.where(lowest, below, jnp.where(highest, above, inside))
+
+
+def level_term(now: Prediction, x0: jax.Array, s: jax.Array, variance: Variance = "small") -> jax.Array:
+    """`[B]` bits per dimension of the step from `now.t` to s: a KL, or L_0 where s = 0.
+
+    Args:
+      now: the prediction at x_t, a draw of q(x_t | x0). x0: `[B, ...]` uint8 values as v / 127.5 - 1.
+      s: `[B]` or scalar times below `now.t`.
+      variance: of p(x_s | x_t), see `jaxgen.diffusion.samplers.ddpm.DDPM`. Of the last step it is that of the
+        posterior one level above, where it is fixed: its own is 0.
+    """
+    t = now.t
+    s = jnp.broadcast_to(jnp.asarray(s, t.dtype), t.shape)
+    above, below = jnp.where(s > 0, t, 2 * t), jnp.where(s > 0, s, t)
+    fresh = fresh_noise(now.schedule, above, below)
+    of_posterior = like(jnp.log(fresh) + 2 * jnp.log(now.schedule.sigma(below)), x0)
+    if variance == "learned":
+        log_variance = reverse_log_variance(now, s)
+    elif variance == "large":
+        added = like(jnp.log(fresh) + 2 * jnp.log(now.schedule.sigma(above)), x0)
+        log_variance = jnp.where(like(s, x0) > 0, added, of_posterior)
+    else:
+        log_variance = of_posterior
+    of_x, of_x0, _ = posterior(now.schedule, t, s, x0)
+    mean = of_x * now.x + of_x0 * now.x0
+    kl = gaussian_kl(of_x0 * x0, of_posterior, of_x0 * now.x0, log_variance)
+    # a KL's arguments are far outside a decoder's range, and the other way round: each sees its own rows only
+    last = like(s, x0) <= 0
+    nll = decoder_nll(jnp.where(last, x0, 0.0), jnp.where(last, mean, 0.0), jnp.where(last, log_variance, 0.0))
+    return _per_dimension(jnp.where(last, nll, kl))
+
+
+def prior_term(schedule: Schedule, x0: jax.Array) -> jax.Array:
+    """`[B]` bits per dimension of L_T: what q(x_T | x_0) still says about x_0."""
+    one = jnp.ones(x0.shape[0])
+    mean = like(schedule.alpha(one), x0) * x0
+    log_variance = 2 * jnp.log(like(schedule.sigma(one), x0))
+    return _per_dimension(gaussian_kl(mean, log_variance, 0.0, 2 * jnp.log(schedule.prior_std)))
+
+
+def _per_dimension(nats: jax.Array) -> jax.Array:
+    return nats.reshape(nats.shape[0], -1).mean(axis=1) / LOG_2

@@ -1,0 +1,248 @@
+"""How probable a model finds an image: the variational bound, and the exact density through the flow.
+
+All numbers are per image; image i's depend on its own key alone, whatever the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.bound import LOG_2, Variance, level_term, prior_term
+from jaxgen.diffusion.grid import DARKEST, noise
+from jaxgen.diffusion.loss import diffuse
+from jaxgen.diffusion.prediction import Denoiser
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.errors import UserError
+
+Solver = Literal["heun", "rk4"]
+
+
+@flax.struct.dataclass
+class Bound:
+    """The variational bound in bits per dimension (Ho et al. 2020, Eq. 5).
+
+    Attributes:
+      terms: `[B, N]` L_0, then the KLs upwards. Where levels were drawn, column n is the sum over levels
+        edges[n] .. edges[n + 1] - 1 as one of them lets it be guessed; without bias.
+      prior: `[B]` L_T.
+      edges: `[N + 1]` from 1 to steps + 1.
+    """
+
+    terms: jax.Array
+    prior: jax.Array
+    edges: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+    @property
+    def total(self) -> jax.Array:
+        """`[B]` an upper bound of -log2 p(x_0) per dimension."""
+        return self.rate + self.distortion
+
+    @property
+    def rate(self) -> jax.Array:
+        """`[B]` L_1 + ... + L_T (Ho et al. 2020, Table 2)."""
+        return self.terms[:, 1:].sum(axis=1) + self.prior
+
+    @property
+    def distortion(self) -> jax.Array:
+        """`[B]` L_0."""
+        return self.terms[:, 0]
+
+
+def variational_bound(
+    denoise: Denoiser,
+    schedule: Schedule,
+    x0: jax.Array,
+    keys: jax.Array,
+    variance: Variance = "small",
+    levels: int = 0,
+    clip: bool = True,
+) -> Bound:
+    """The bound of every image, one noise for each level, one evaluation of the network after the other.
+
+    Args:
+      denoise: `(x, t) -> Prediction`, conditions filled in.
+      x0: `[B, ...]` float32, uint8 values v as v / 127.5 - 1. keys: `[B]`.
+      variance: of p(x_s | x_t), small, large or learned; see `jaxgen.diffusion.samplers.ddpm.DDPM`.
+      levels: 0 for all; else so many evaluations: level 1 always, and one level drawn from each of levels - 1 ranges
+        of the rest, short ones near the data, where the terms are large.
+      clip: whether x0 is clipped to [-1, 1] at each level, as Ho et al. do.
+
+    Raises:
+      UserError: for a schedule without discrete levels, or more levels than it has.
+    """
+    edges = _edges(schedule.steps, levels)
+    starts, sizes = jnp.asarray(edges[:-1]), jnp.asarray(np.diff(edges))
+
+    def term(row: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        index, start, size = row
+        share = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2 * index)))(keys)
+        level = jnp.minimum(start + jnp.floor(share * size).astype(jnp.int32), start + size - 1)
+        t = level / schedule.steps
+        x = diffuse(schedule, x0, t, noise(keys, 2 * index + 1, x0.shape[1:]).astype(x0.dtype))
+        now = denoise(x, t)
+        now = now.clip() if clip else now
+        return size * level_term(now, x0, (level - 1) / schedule.steps, variance)
+
+    terms = jax.lax.map(term, (jnp.arange(len(starts)), starts, sizes)).T
+    return Bound(terms, prior_term(schedule, x0), tuple(int(edge) for edge in edges))
+
+
+def _edges(steps: int, levels: int) -> np.ndarray:
+    """First levels of the ranges, and steps + 1: all ranges of one level, or the widths growing evenly."""
+    if not steps:
+        raise UserError("The variational bound is a sum over levels; use a discrete schedule, or log_likelihood.")
+    if not (levels == 0 or 2 <= levels <= steps):
+        raise UserError(f"The bound of a schedule of {steps} levels can be guessed from 2 to {steps}, not {levels}.")
+    if levels in (0, steps):
+        return np.arange(1, steps + 2)
+    share = np.arange(levels) / (levels - 1)
+    rest = np.round((steps - 1) * share**2).astype(int)
+    return np.concatenate([[1], 2 + np.maximum(rest, np.arange(levels))])
+
+
+@flax.struct.dataclass
+class Density:
+    """Attributes:
+    log_prob: `[B]` nats. latent: `[B, ...]` where the flow takes the image, about standard normal.
+    """
+
+    log_prob: jax.Array
+    latent: jax.Array
+
+
+def log_likelihood(
+    denoise: Denoiser,
+    schedule: Schedule,
+    x0: jax.Array,
+    keys: jax.Array | None = None,
+    steps: int = 64,
+    solver: Solver = "rk4",
+    probes: int = 0,
+    chunk: int = 16,
+    darkest: float = DARKEST,
+) -> Density:
+    """The density of the probability-flow ODE at x0 (Song et al. 2021, Section 4.3, Eq. 39), on a fixed grid.
+
+    It is the density of data blurred by the schedule's least noise, sigma / alpha at t_min. With
+    `x = r (cos u x_0 + sin u epsilon)`, `r**2 = alpha**2 + sigma**2`, the flow is dz/du = v / r for z = x / r whatever
+    the schedule; the grid is even in log u, up to u = pi / 2 at most. All derivatives are forward ones.
+
+    Args:
+      denoise: `(x, t) -> Prediction`, conditions filled in. x0: `[B, ...]` float32. keys: `[B]`, for probes.
+      steps: of the grid; Heun evaluates the network 2 times in each, Runge-Kutta 4 times.
+      probes: 0 for the exact trace, one tangent for each dimension; else so many Rademacher vectors an image, the same
+        ones all along (Hutchinson; Grathwohl et al. 2019, Section 3.1): unbiased, noisy.
+      chunk: tangents at a time.
+      darkest: log_snr at which the flow ends where the schedule goes on: an error of epsilon is
+        exp(-darkest / 2) times as large in x0. With x0, v, velocity or edm, -20 is more exact.
+
+    Raises:
+      UserError: for probes without keys, or a solver that does not exist.
+    """
+    if solver not in Solver.__args__:
+        raise UserError(f"The likelihood's solver {solver!r} is unknown; known are {', '.join(Solver.__args__)}.")
+    if steps < 1 or chunk < 1 or probes < 0:
+        raise UserError("The likelihood needs at least one step, a chunk of at least one, and no fewer than 0 probes.")
+    if probes and keys is None:
+        raise UserError("Hutchinson's estimate draws probes; give one key for each image.")
+    size = x0[0].size
+    rows, first, last = _angles(schedule, steps, solver, darkest)
+    if probes:
+        draws = jax.vmap(lambda key: jax.random.rademacher(key, (probes, *x0.shape[1:]), x0.dtype), out_axes=1)
+        tangents, factor = draws(keys), 1 / probes
+    else:
+        tangents, factor = jnp.eye(size, dtype=x0.dtype).reshape(size, 1, *x0.shape[1:]), 1.0
+
+    def slope(z: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        t, norm = at
+
+        def field(z: jax.Array) -> jax.Array:
+            return denoise(norm * z, t).v / norm
+
+        value, push = jax.linearize(field, z)
+
+        def along(e: jax.Array) -> jax.Array:
+            e = jnp.broadcast_to(e, z.shape)
+            return (e * push(e)).reshape(len(z), -1).sum(axis=1)
+
+        return value, factor * jax.lax.map(along, tangents, batch_size=min(chunk, len(tangents))).sum(axis=0)
+
+    def step(carry: tuple[jax.Array, jax.Array], row: dict[str, jax.Array]):
+        z, gained = carry
+        width, points = row["width"], [(row["t"][i], row["norm"][i]) for i in range(row["t"].shape[0])]
+        if solver == "heun":
+            k1, d1 = slope(z, points[0])
+            k2, d2 = slope(z + width * k1, points[1])
+            k, d = (k1 + k2) / 2, (d1 + d2) / 2
+        else:
+            k1, d1 = slope(z, points[0])
+            k2, d2 = slope(z + width / 2 * k1, points[1])
+            k3, d3 = slope(z + width / 2 * k2, points[1])
+            k4, d4 = slope(z + width * k3, points[2])
+            k, d = (k1 + 2 * k2 + 2 * k3 + k4) / 6, (d1 + 2 * d2 + 2 * d3 + d4) / 6
+        return (z + width * k, gained + width * d), None
+
+    rows = {name: jnp.asarray(value, x0.dtype) for name, value in rows.items()}
+    start = (math.cos(first) * x0, jnp.full(len(x0), size * math.log(math.cos(first)), x0.dtype))
+    (z, gained), _ = jax.lax.scan(step, start, rows)
+    # what is left at the end is noise of this standard deviation
+    std = math.sin(last)
+    normal = -0.5 * jnp.square(z / std) - 0.5 * math.log(2 * math.pi) - math.log(std)
+    return Density(normal.reshape(len(z), -1).sum(axis=1) + gained, z / std)
+
+
+def _angles(
+    schedule: Schedule, steps: int, solver: Solver, darkest: float
+) -> tuple[dict[str, np.ndarray], float, float]:
+    """For each step its width and, at its points, times and norms of (alpha, sigma); first and last angle."""
+    ends = np.asarray([schedule.t_min, 1.0])
+    if schedule.log_snr(1.0) < darkest:
+        ends[1] = schedule.time(darkest)
+    first, last = np.arctan2(schedule.sigma(ends), schedule.alpha(ends))
+    grid = np.geomspace(first, last, steps + 1)
+    grid[[0, -1]] = first, last
+    points = [grid[:-1], grid[1:]] if solver == "heun" else [grid[:-1], (grid[:-1] + grid[1:]) / 2, grid[1:]]
+    angles = np.stack(points, axis=1)
+    times = np.clip(schedule.time(-2 * np.log(np.tan(angles))), ends[0], ends[1])
+    times[0, 0], times[-1, -1] = ends
+    norms = np.hypot(schedule.alpha(times), schedule.sigma(times))
+    return {"width": np.diff(grid), "t": times, "norm": norms}, float(first), float(last)
+
+
+def dequantise(images: jax.Array, keys: jax.Array) -> jax.Array:
+    """uint8 `[B, ...]` to float32: evenly spread over their bins, value v around v / 127.5 - 1."""
+    spread = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), images.shape[1:]))(keys)
+    return (images.astype(jnp.float32) + spread - 0.5) / 127.5 - 1
+
+
+def bits_per_dimension(log_prob: jax.Array, size: int, bin_width: float = 1.0) -> jax.Array:
+    """-log2 of a density's mass over bins of this width, for each of `size` dimensions; from nats `[B]`."""
+    return -(log_prob / size + math.log(bin_width)) / LOG_2
+
+
+def image_bits(
+    denoise: Denoiser, schedule: Schedule, images: jax.Array, keys: jax.Array, draws: int = 1, **options
+) -> jax.Array:
+    """`[B]` bits per dimension of uint8 images `[B, ...]`, by the flow and uniform dequantisation.
+
+    The mean over `draws` is, but for the solver and for probes, an upper bound of -log2 P(image) (Theis et al. 2016,
+    Section 3.1).
+
+    Args:
+      options: of `log_likelihood`.
+    """
+    if images.dtype != jnp.uint8:
+        raise UserError(f"Bits per dimension are those of uint8 images, not of {images.dtype}.")
+
+    def once(index: jax.Array) -> jax.Array:
+        mine = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+        log_prob = log_likelihood(denoise, schedule, dequantise(images, mine), mine, **options).log_prob
+        return bits_per_dimension(log_prob, images[0].size, 1 / 127.5)
+
+    return jax.lax.map(once, jnp.arange(draws)).mean(axis=0)

@@ -1,0 +1,89 @@
+"""Explicit Runge-Kutta methods for the probability-flow ODE, as tables.
+
+The ODE (Song et al. 2021, Eq. 13) has two forms that lose nothing:
+
+    sigma   y = x / alpha over u = sigma / alpha:  dy/du = epsilon  (Song et al. 2020, Eq. 14; Karras et al. 2022,
+            Eq. 4 with s(t) = alpha, where the slope (y - x0) / u is epsilon)
+    time    x over t:  dx/dt = velocity  (Lipman et al. 2023, Eq. 1)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from jaxgen.diffusion.samplers import Plan, Sampler
+from jaxgen.diffusion.samplers._exponential import FAINTEST
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.errors import UserError
+
+Variable = Literal["sigma", "time"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RungeKutta(Sampler):
+    """An explicit Runge-Kutta method with the tableau `a`, `b` of its class.
+
+    A step that ends where there is no noise, or at t = 0, is Euler's, of one evaluation: no solver looks at
+    t = 0, where no network was trained.
+
+    Attributes:
+      variable: what is integrated over. `sigma` needs a signal at the first time and cannot start rectified flow;
+        `time` needs a continuous schedule.
+    """
+
+    variable: Variable = "sigma"
+
+    # the tableau (Butcher): a[i] the weights of the slopes that make stage i + 1's state, b those of the step;
+    # stage i + 1 lies at the share sum(a[i]) of the step
+    a: ClassVar[Sequence[Sequence[float]]] = ()
+    b: ClassVar[Sequence[float]] = (1.0,)
+
+    @property
+    def evaluations(self) -> int:
+        """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
+        return (self.stages * (self.steps - 1) + 1) * self.recurrence
+
+    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
+        if self.variable == "time" and schedule.steps:
+            raise UserError(
+                "config.sampler.variable 'time' needs a continuous schedule, whose alpha and sigma have a slope at "
+                "every time; use 'sigma' with a discrete one."
+            )
+        rows: list[dict[str, Any]] = []
+        for t, s in zip(times[:-1], times[1:], strict=True):
+            rows += self._step(schedule, t, s)
+        return Plan.of("epsilon" if self.variable == "sigma" else "velocity", rows)
+
+    def _step(self, schedule: Schedule, t: float, s: float) -> Iterator[dict[str, Any]]:
+        a, b = (self.a, self.b) if s > 0 and schedule.sigma(s) > 0 else ((), (1.0,))
+        shares = [0.0, *(sum(row) for row in a), 1.0]
+        at, reach = self._line(schedule, t, s, np.asarray(shares))
+        scale = schedule.alpha(at) if self.variable == "sigma" else np.ones_like(at)
+        for i, weights in enumerate([*a, b]):
+            yield {
+                "t": at[i],
+                "s": at[i + 1],
+                "keep": float(i > 0),
+                "take": float(i == 0),
+                "move": scale[i + 1] / scale[0],
+                "step": scale[i + 1] * reach * np.asarray(weights[::-1]),  # the newest slope first
+                "ends": i == len(a),
+            }
+
+    def _line(self, schedule: Schedule, t: float, s: float, shares: np.ndarray) -> tuple[np.ndarray, float]:
+        """The times at these shares of a step, and how far the step reaches in the variable."""
+        if self.variable == "time":
+            return t + shares * (s - t), s - t
+        if schedule.alpha(t) < FAINTEST:
+            raise UserError(
+                f"The solver {type(self).__name__} cannot step over sigma / alpha from time {t:g}, where this schedule "
+                "leaves no signal; set config.sampler.variable to 'time', or use euler, dpmpp_2m or unipc."
+            )
+        start, end = schedule.sigma(t) / schedule.alpha(t), schedule.sigma(s) / schedule.alpha(s)
+        at = schedule.time(-2 * np.log(start + shares * (end - start)))
+        at[shares == 0], at[shares == 1] = t, s
+        return at, end - start

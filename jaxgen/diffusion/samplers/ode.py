@@ -1,0 +1,155 @@
+"""The probability-flow ODE by an adaptive solver (Song et al. 2021, Section 4.3), diffrax's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.prediction import Denoiser, like
+from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.errors import UserError
+
+SOLVERS = {"tsit5": diffrax.Tsit5, "dopri5": diffrax.Dopri5, "bosh3": diffrax.Bosh3, "heun": diffrax.Heun}
+# the first step that is tried, as a share of the way
+FIRST = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class ODE(Sampler):
+    """The probability-flow ODE, to a tolerance.
+
+    With the angle phi = arctan(sigma / alpha) and z = x / sqrt(alpha**2 + sigma**2), the ODE is
+
+        dz / dphi = cos(phi) epsilon - sin(phi) x0 = v / sqrt(alpha**2 + sigma**2)
+
+    (Salimans & Ho 2022, Appendix D), regular at both ends and for every schedule. It is followed down to the
+    schedule's t_min; one step of DDIM leads from there to t = 0. Every image has its own steps, so that it does not
+    depend on its batch: the denoiser sees one time per image.
+
+    Attributes:
+      steps: the most steps, of those that were refused too; a run that needs more stops with an error.
+      grid: has no meaning here.
+      rtol, atol: tolerances of the error of one step, in units of z, which are about those of the images.
+      method: an embedded pair: tsit5 or dopri5, of fifth order; bosh3, of third; heun, of second.
+    """
+
+    steps: int = 1000
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    method: Literal["tsit5", "dopri5", "bosh3", "heun"] = "tsit5"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recurrence != 1:
+            raise UserError("config.sampler.recurrence is for one-step solvers, such as ddim and ddpm.")
+        if self.method not in SOLVERS:
+            raise UserError(f"config.sampler.method is {self.method!r}; known are {', '.join(SOLVERS)}.")
+        if not (self.rtol > 0 and self.atol > 0):
+            raise UserError("config.sampler.rtol and config.sampler.atol must be above 0.")
+
+    @property
+    def evaluations(self) -> int:
+        """An upper bound: what `steps` would cost. `solve` says what a run has used."""
+        return self._used(self.steps) + 1
+
+    def _used(self, steps):
+        """Evaluations of so many steps: a pair whose last slope is the next one's first saves one each."""
+        tableau = SOLVERS[self.method].tableau
+        return (len(tableau.b_sol) - tableau.fsal) * steps + tableau.fsal
+
+    def __call__(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        x: jax.Array,
+        keys: jax.Array | None = None,
+        frames: int = 0,
+        times: np.ndarray | None = None,
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Follows the ODE; see `Sampler.__call__`. Frames lie at equal shares of the angle; of `times` only the first
+        and the last count."""
+        x, kept, _ = self.solve(denoise, schedule, x, frames, times)
+        return (x, kept) if frames else x
+
+    def solve(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        x: jax.Array,
+        frames: int = 0,
+        times: np.ndarray | None = None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The result `[B, ...]`, the trajectory `[frames, B, ...]`, and how often the denoiser was called, int32.
+
+        Raises:
+          UserError: for more frames than steps. A run that reaches `steps` stops with a RuntimeError.
+        """
+        if not 0 <= frames <= self.steps:
+            raise UserError(f"A trajectory of {self.steps} steps has no {frames} frames; ask for fewer.")
+        first, last = (1.0, 0.0) if times is None else (float(times[0]), float(times[-1]))
+        stop = max(last, schedule.t_min)
+        kept, evaluations = jnp.zeros((frames, *x.shape), x.dtype), jnp.int32(0)
+        if first > stop:
+            x, kept, evaluations = self._follow(denoise, schedule, x, frames, first, stop)
+        if last < stop:
+            x, evaluations = self._last(denoise, schedule, x, stop, last), evaluations + 1
+        return x, kept.at[-1:].set(x), evaluations
+
+    def _follow(self, denoise: Denoiser, schedule: Schedule, x: jax.Array, frames: int, t: float, s: float):
+        start, end = (np.arctan2(schedule.sigma(u), schedule.alpha(u)) for u in (t, s))
+        saved = diffrax.SaveAt(ts=jnp.asarray(np.linspace(start, end, frames + 2 - bool(frames))[1:], x.dtype))
+
+        def solve(z: jax.Array):
+            solution = diffrax.diffeqsolve(
+                diffrax.ODETerm(_slope(lambda y, time: self.output(denoise(y, time)).v, schedule)),
+                SOLVERS[self.method](),
+                t0=jnp.asarray(start, x.dtype),
+                t1=jnp.asarray(end, x.dtype),
+                dt0=jnp.asarray(FIRST * (end - start), x.dtype),
+                y0=z,
+                saveat=saved,
+                stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+                max_steps=self.steps,
+                throw=False,
+            )
+            return solution.ys, solution.stats["num_steps"], solution.result == diffrax.RESULTS.successful
+
+        z, taken, done = jax.vmap(solve, axis_name="image")(x / np.hypot(schedule.alpha(t), schedule.sigma(t)))
+        z = eqx.error_if(
+            z,
+            ~done.all(),
+            f"The sampler ode needs more than {self.steps} steps: raise config.sampler.steps, or rtol and atol.",
+        )
+        norm = _norm(schedule, schedule.time(-2 * jnp.log(jnp.tan(saved.subs.ts))))
+        states = jnp.swapaxes(z, 0, 1) * like(norm, jnp.swapaxes(z, 0, 1))
+        return states[-1], states[:frames], self._used(taken.max())
+
+    def _last(self, denoise: Denoiser, schedule: Schedule, x: jax.Array, t: float, s: float) -> jax.Array:
+        """A step of DDIM: what is seen at t is kept to s."""
+        now = self.output(denoise(x, jnp.full(x.shape[:1], t, x.dtype)))
+        x = jnp.asarray(schedule.alpha(s), x.dtype) * now.x0
+        return x + jnp.asarray(schedule.sigma(s), x.dtype) * now.epsilon if schedule.sigma(s) > 0 else x
+
+
+def _slope(velocity: Callable[[jax.Array, jax.Array], jax.Array], schedule: Schedule):
+    """One image's dz / dphi. The images of the batch, each at its own angle, meet in one call of the denoiser."""
+
+    def slope(phi: jax.Array, z: jax.Array, _: None) -> jax.Array:
+        phi, z = jax.lax.all_gather(phi, "image"), jax.lax.all_gather(z, "image")
+        t = schedule.time(-2 * jnp.log(jnp.tan(phi)))
+        norm = like(_norm(schedule, t), z)
+        return (velocity(norm * z, t) / norm)[jax.lax.axis_index("image")]
+
+    return slope
+
+
+def _norm(schedule: Schedule, t: jax.Array) -> jax.Array:
+    return jnp.hypot(schedule.alpha(t), schedule.sigma(t))

@@ -1,0 +1,30 @@
+"""Dynamic thresholding: an image that strong guidance has driven out of range is shrunk into it, not cut."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from jaxgen.diffusion.prediction import Prediction, like
+from jaxgen.errors import UserError
+
+
+def dynamic_threshold(now: Prediction, quantile: float = 0.995) -> Prediction:
+    """The prediction whose x0 is clipped to [-s, s] and divided by s, so that it lies in [-1, 1].
+
+    s is that quantile of |x0| over each image's own values, at least 1 (Saharia et al. 2022, Section 2.3 and
+    Appendix A.2): an image whose values are in range stays as it is. For pixels, not for latents.
+
+    Raises:
+      UserError: for a quantile outside (0, 1].
+    """
+    check_quantile(quantile)
+    x0 = now.x0
+    size = jnp.quantile(jnp.abs(x0).reshape(len(x0), -1), quantile, axis=1)
+    size = like(jnp.maximum(size, 1.0), x0)
+    return now.replace(value=jnp.clip(x0, -size, size) / size, kind="x0")
+
+
+def check_quantile(quantile: float) -> None:
+    """Raises a UserError for a quantile outside (0, 1]."""
+    if not 0 < quantile <= 1:
+        raise UserError(f"A dynamic threshold is a quantile above 0 and at most 1, such as 0.995, not {quantile}.")

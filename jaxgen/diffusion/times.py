@@ -1,0 +1,255 @@
+"""At which times a network is trained, and what each draw must weigh.
+
+Every way gives `(times [B], weights [B])`, both float32, the times in [first level or t_min, 1]. Weights are 1 but
+for `loss_aware`, whose draws are uneven for the sake of variance alone: weighted by them, losses have the mean
+that uniform times give. The uneven densities of `logit_normal` and `log_normal` are part of the objective.
+
+    memory = times.init(schedule)                                  # {} but for loss_aware
+    t, weights = times.sample(key, count, schedule, memory)
+    memory = times.update(memory, t, losses, schedule)             # the unweighted losses [B]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.errors import UserError
+
+Memory = dict[str, jax.Array]
+Draw = tuple[jax.Array, jax.Array]
+
+
+class Times:
+    """The contract; see the module's docstring. All functions are pure, all shapes static.
+
+    Attributes:
+      carries: whether there is something to carry from step to step.
+    """
+
+    carries: ClassVar[bool] = False
+
+    def init(self, schedule: Schedule) -> Memory:
+        """What is carried from step to step."""
+        return {}
+
+    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+        """`[count]` times and their weights."""
+        raise NotImplementedError
+
+    def update(self, memory: Memory, t: jax.Array, losses: jax.Array, schedule: Schedule) -> Memory:
+        """The memory after having seen `[B]` losses at `[B]` times."""
+        return memory
+
+
+def sample_times(key: jax.Array, count: int, schedule: Schedule) -> jax.Array:
+    """`[count]` uniform times: the levels 1/steps .. 1 of a discrete schedule, else (t_min, 1]."""
+    if schedule.steps:
+        return jax.random.randint(key, (count,), 1, schedule.steps + 1) / schedule.steps
+    return 1.0 - (1 - schedule.t_min) * jax.random.uniform(key, (count,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform(Times):
+    """Independent and uniform (Ho et al. 2020, Algorithm 1)."""
+
+    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+        return sample_times(key, count, schedule), jnp.ones(count)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stratified(Times):
+    """Uniform one by one, evenly spread together: one random shift of count equally spaced times (Kingma et al.
+    2021, Appendix I.1). The mean loss of a batch varies less."""
+
+    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+        share = (jax.random.uniform(key) + jnp.arange(count) / count) % 1.0
+        return _from_share(share, schedule), jnp.ones(count)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitNormal(Times):
+    """logit(t) ~ N(mean, std**2) (Esser et al. 2024, Section 3.1): for flows; the middle times are the likelier ones.
+
+    Attributes:
+      mean: above 0 favours noise. std: above 0.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_std("logit_normal", self.std)
+
+    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+        t = jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key, (count,)))
+        return _onto(t, schedule), jnp.ones(count)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogNormal(Times):
+    """log(sigma / alpha) ~ N(mean, std**2) (Karras et al. 2022, Table 1: P_mean, P_std), under any schedule.
+
+    Noise levels beyond the schedule's ends are moved onto them.
+    """
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self) -> None:
+        _check_std("log_normal", self.std)
+
+    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+        log_sigma = self.mean + self.std * jax.random.normal(key, (count,))
+        return _onto(schedule.time(-2.0 * log_sigma), schedule), jnp.ones(count)
+
+
+@dataclasses.dataclass(frozen=True)
+class LossAware(Times):
+    """Importance sampling by the size of recent losses (Nichol & Dhariwal 2021, Section 3.3, Eq. 18).
+
+    The times are cut into bins of equal width. A bin is drawn with a probability in proportion to sqrt(E[L**2])
+    over its last losses, and a time evenly within it; the weight is the uniform probability of the bin over that.
+    Until every bin has seen `history` losses, draws are uniform.
+
+    Attributes:
+      bins: at most the schedule's levels. history: losses remembered for each bin.
+      uniform: share of uniform draws mixed in, so that no bin is forgotten.
+    """
+
+    bins: int = 100
+    history: int = 10
+    uniform: float = 1e-3
+
+    carries: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.bins < 1 or self.history < 1:
+            raise UserError("The times loss_aware need at least one bin and a history of at least one loss.")
+        if not 0 <= self.uniform <= 1:
+            raise UserError(f"The uniform share of the times loss_aware lies in [0, 1], not at {self.uniform}.")
+
+    def init(self, schedule: Schedule) -> Memory:
+        """`losses` float32 `[bins, history]`, a ring in each row, and `seen` int32 `[bins]`.
+
+        Raises:
+          UserError: for more bins than the schedule has levels.
+        """
+        self._shares(schedule)
+        return {"losses": jnp.zeros((self.bins, self.history)), "seen": jnp.zeros(self.bins, jnp.int32)}
+
+    def probabilities(self, memory: Memory, schedule: Schedule) -> jax.Array:
+        """`[bins]` probabilities of the bins; they sum to 1."""
+        shares = jnp.asarray(self._shares(schedule), jnp.float32)
+        # within a bin the mean is over times: a bin with more levels counts for more
+        size = shares * jnp.sqrt(jnp.mean(jnp.square(memory["losses"]), axis=1))
+        total = size.sum()
+        filled = (memory["seen"] >= self.history).all() & (total > 0)
+        learned = (1 - self.uniform) * size / jnp.where(total > 0, total, 1.0) + self.uniform * shares
+        return jnp.where(filled, learned, shares)
+
+    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+        if not memory:
+            raise UserError("The times loss_aware need their memory; carry what init and update give.")
+        of_bin, within = jax.random.split(key)
+        probabilities = self.probabilities(memory, schedule)
+        chosen = jax.random.categorical(of_bin, jnp.log(probabilities), shape=(count,))
+        shares = jnp.asarray(self._shares(schedule), jnp.float32)
+        low = jnp.asarray(np.concatenate([[0.0], np.cumsum(self._shares(schedule))[:-1]]), jnp.float32)
+        share = low[chosen] + shares[chosen] * jax.random.uniform(within, (count,), maxval=1 - 1e-6)
+        weights = shares[chosen] / probabilities[chosen]
+        if not schedule.steps:
+            return _from_share(share, schedule), weights
+        # rounding must not carry a time into the next bin
+        first, last = (jnp.asarray(x)[chosen] for x in self._levels(schedule))
+        level = jnp.clip(jnp.floor(share * schedule.steps).astype(jnp.int32) + 1, first, last)
+        return level / schedule.steps, weights
+
+    def update(self, memory: Memory, t: jax.Array, losses: jax.Array, schedule: Schedule) -> Memory:
+        bins = self._bin(t, schedule)
+        hot = jax.nn.one_hot(bins, self.bins, dtype=jnp.int32)
+        place = jnp.take_along_axis(jnp.cumsum(hot, axis=0), bins[:, None], axis=1)[:, 0] - 1  # within its bin
+        here = hot.sum(axis=0)
+        slot = (memory["seen"][bins] + place) % self.history
+        # of more losses than the ring holds, the last ones stay
+        row = jnp.where(here[bins] - place <= self.history, bins, self.bins)
+        losses = jax.lax.stop_gradient(losses).astype(jnp.float32)
+        ring = memory["losses"].at[row, slot].set(losses, mode="drop")
+        # kept small without losing the ring's place or that it is full
+        seen = memory["seen"] + here
+        seen = jnp.where(seen >= 2 * self.history, self.history + seen % self.history, seen)
+        return {"losses": ring, "seen": seen}
+
+    def _levels(self, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
+        """First and last level of each bin of a discrete schedule."""
+        edges = np.arange(self.bins + 1) * schedule.steps // self.bins
+        return edges[:-1] + 1, edges[1:]
+
+    def _shares(self, schedule: Schedule) -> np.ndarray:
+        """`[bins]` the uniform probability of each bin."""
+        if not schedule.steps:
+            return np.full(self.bins, 1 / self.bins)
+        if self.bins > schedule.steps:
+            raise UserError(
+                f"The times loss_aware have {self.bins} bins for a schedule of {schedule.steps} levels; "
+                f"set bins to at most {schedule.steps}."
+            )
+        first, last = self._levels(schedule)
+        return (last - first + 1) / schedule.steps
+
+    def _bin(self, t: jax.Array, schedule: Schedule) -> jax.Array:
+        if schedule.steps:
+            level = jnp.round(t * schedule.steps).astype(jnp.int32)
+            return jnp.searchsorted(jnp.asarray(self._levels(schedule)[1]), level).astype(jnp.int32)
+        share = (1.0 - t) / (1 - schedule.t_min)
+        return jnp.clip(jnp.floor(share * self.bins), 0, self.bins - 1).astype(jnp.int32)
+
+
+def uniform() -> Uniform:
+    """See `Uniform`."""
+    return Uniform()
+
+
+def stratified() -> Stratified:
+    """See `Stratified`."""
+    return Stratified()
+
+
+def logit_normal(mean: float = 0.0, std: float = 1.0) -> LogitNormal:
+    """See `LogitNormal`."""
+    return LogitNormal(mean, std)
+
+
+def log_normal(mean: float = -1.2, std: float = 1.2) -> LogNormal:
+    """See `LogNormal`."""
+    return LogNormal(mean, std)
+
+
+def loss_aware(bins: int = 100, history: int = 10, uniform: float = 1e-3) -> LossAware:
+    """See `LossAware`."""
+    return LossAware(bins, history, uniform)
+
+
+def _from_share(share: jax.Array, schedule: Schedule) -> jax.Array:
+    """Uniform numbers in [0, 1) as uniform times: of discrete levels upwards, else from 1 down to t_min."""
+    if schedule.steps:
+        return jnp.clip(jnp.floor(share * schedule.steps) + 1, 1, schedule.steps) / schedule.steps
+    return 1.0 - (1 - schedule.t_min) * share
+
+
+def _onto(t: jax.Array, schedule: Schedule) -> jax.Array:
+    """The nearest time that the schedule can be trained at."""
+    if schedule.steps:
+        return jnp.clip(jnp.round(t * schedule.steps), 1, schedule.steps) / schedule.steps
+    # a schedule that has noise at 0 may be trained there
+    return jnp.clip(t, schedule.t_min, 1.0)
+
+
+def _check_std(name: str, std: float) -> None:
+    if not std > 0:
+        raise UserError(f"The std of the times {name} must be above 0, not {std}.")

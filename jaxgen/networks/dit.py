@@ -1,0 +1,215 @@
+"""The diffusion transformer DiT of Peebles & Xie (2023), with adaLN-Zero blocks and a place for text.
+
+The image is cut into patches, a transformer runs over them, and each token becomes a patch again. Parameter
+names are `patch_in`, `time_in`, `time_out`, `class`, `block_<i>`, `modulation_out` and `patch_out`.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.networks import layers
+from jaxgen.networks.layers import Array
+from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, layer_norm
+
+
+def patchify(x: Array, size: int) -> Array:
+    """Images [B, H, W, C] as tokens [B, (H/size) (W/size), size size C], row by row, channels last."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // size, size, width // size, size, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, (height // size) * (width // size), size * size * channels)
+
+
+def unpatchify(tokens: Array, size: int, height: int, width: int) -> Array:
+    """The inverse of `patchify` for images of this height and width in pixels."""
+    batch, _, features = tokens.shape
+    channels = features // size**2
+    x = tokens.reshape(batch, height // size, width // size, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, height, width, channels)
+
+
+class DiTBlock(nn.Module):
+    """Attention and MLP, scaled, shifted and gated by time and class (Peebles & Xie 2023, figure 3: adaLN-Zero).
+
+    tokens [B, N, D], embedding [B, E] (already through its SiLU) -> [B, N, D]. With `context` [B, L, D'] the
+    tokens look at it between the two, behind a normalisation that nothing modulates and without a gate, as
+    in PixArt-alpha (Chen et al. 2023). A fresh block is the identity: gates and the context's `out` start at zero.
+    """
+
+    heads: int
+    mlp_features: int
+    norm_eps: float = 1e-6
+    mlp_norm_eps: float = 1e-6
+    dropout: float = 0.0
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Array,
+        embedding: Array,
+        context: Array | None = None,
+        mask: Array | None = None,
+        train: bool = False,
+    ) -> Array:
+        width = tokens.shape[-1]
+        modulation = nn.Dense(6 * width, kernel_init=layers.zeros_init, dtype=self.dtype, name="modulation")
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = jnp.split(modulation(embedding), 6, -1)
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+
+        h = layer_norm(tokens, self.norm_eps, scale, shift)
+        h = drop(TokenAttention(self.heads, dtype=self.dtype, name="attention")(h))
+        tokens = tokens + gate[:, None] * h
+        if context is not None:
+            attention = TokenAttention(self.heads, layers.zeros_init, self.dtype, name="context_attention")
+            tokens = tokens + drop(attention(layer_norm(tokens, self.mlp_norm_eps), context, mask))
+        h = layer_norm(tokens, self.mlp_norm_eps, mlp_scale, mlp_shift)
+        h = MLP(self.mlp_features, self.dropout, self.dtype, name="mlp")(h, train)
+        return tokens + mlp_gate[:, None] * h
+
+
+class DiT(nn.Module):
+    """Predicts an image of `out_channels` from a noisy image, its time and optional conditions, as `UNet` does.
+
+    out_channels: of the prediction; twice the image's where the variance is learned too.
+    patch_size: pixels of a token's side; it divides height and width. Any such size is taken: positions are
+        counted in patches from the upper left corner, never stretched.
+    width: of the tokens, divisible by 4. DiT-S, B, L and XL: 384, 768, 1024 and 1152.
+    depth: number of blocks: 12, 12, 24 and 28.
+    heads: of every attention, dividing width: 6, 12, 16 and 16.
+    mlp_ratio: the MLP's hidden width over `width`.
+    dropout: rate behind the attentions and inside the MLPs, used when called with train=True (rng collection
+        "dropout").
+    num_classes: 0, or the number of labels 0..num_classes-1; label num_classes is the null class of
+        classifier-free guidance. Its embedding is added to that of time.
+    context_dim: 0, or the width of context tokens, which every block then looks at.
+    time_features, time_cos_first, time_freq_shift: the sinusoidal features of time * time_scale, see
+        layers.sinusoidal.
+    norm_eps: of every normalisation; mlp_norm_eps, where given, of those of contexts and MLPs.
+    dtype: arithmetic in this type (say "bfloat16"); parameters, time embedding and output stay float32.
+
+    Blocks start as the identity and the last layer at zero: so does the output.
+    """
+
+    out_channels: int = 3
+    patch_size: int = 2
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    num_classes: int = 0
+    context_dim: int = 0
+    time_features: int = 256
+    time_scale: float = 1.0
+    time_cos_first: bool = True
+    time_freq_shift: float = 0.0
+    norm_eps: float = 1e-6
+    mlp_norm_eps: float | None = None
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        time: Array,
+        label: Array | None = None,
+        context: Array | None = None,
+        context_mask: Array | None = None,
+        condition: Array | None = None,
+        train: bool = False,
+    ) -> Array:
+        """Run the network.
+
+        x: float32 [B, H, W, C]; H and W are multiples of patch_size.
+        time: float32 [B], on the scale of `time_scale` (0..999 for the schedules' conditioning).
+        label: int32 [B] in 0..num_classes, where num_classes > 0 and only there.
+        context: float32 [B, L, context_dim], where context_dim > 0 and only there; context_mask [B, L] is
+            nonzero on its valid tokens.
+        condition: float32 [B, H, W, C'], joined to the channels of x.
+        Returns float32 [B, H, W, out_channels]. Raises UserError where the inputs do not fit the options.
+        """
+        self.check(x, time, label, context, context_mask, condition)
+        height, width = x.shape[1:3]
+        size = self.patch_size
+
+        def dense(features: int, name: str, init=layers.kernel_init) -> nn.Dense:
+            return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
+
+        embedding = nn.silu(self.embed(time, label))
+        h = x if condition is None else jnp.concatenate([x, condition], -1)
+        h = dense(self.width, "patch_in")(patchify(h, size))
+        h = h + grid_positions(height // size, width // size, self.width).astype(h.dtype)
+
+        mlp_norm_eps = self.norm_eps if self.mlp_norm_eps is None else self.mlp_norm_eps
+        mlp_features = int(self.width * self.mlp_ratio)
+        options = (self.heads, mlp_features, self.norm_eps, mlp_norm_eps, self.dropout, self.dtype)
+        for i in range(self.depth):
+            h = DiTBlock(*options, name=f"block_{i}")(h, embedding, context, context_mask, train)
+
+        shift, scale = jnp.split(dense(2 * self.width, "modulation_out", layers.zeros_init)(embedding), 2, -1)
+        h = layer_norm(h, self.norm_eps, scale, shift)
+        h = dense(size**2 * self.out_channels, "patch_out", layers.zeros_init)(h)
+        return unpatchify(h, size, height, width).astype(jnp.float32)
+
+    def embed(self, time: Array, label: Array | None) -> Array:
+        """Time and class as one float32 vector [B, width]."""
+        features = {"cos_first": self.time_cos_first, "freq_shift": self.time_freq_shift}
+        h = layers.sinusoidal(time * self.time_scale, self.time_features, **features)
+        h = nn.silu(nn.Dense(self.width, kernel_init=layers.kernel_init, name="time_in")(h))
+        h = nn.Dense(self.width, kernel_init=layers.kernel_init, name="time_out")(h)
+        if self.num_classes:
+            # Peebles & Xie start it with a standard deviation of 0.02, which this is close to at their widths.
+            init = nn.initializers.normal(self.width**-0.5)
+            h = h + nn.Embed(self.num_classes + 1, self.width, embedding_init=init, name="class")(label)
+        return h
+
+    def check(
+        self,
+        x: Array,
+        time: Array,
+        label: Array | None,
+        context: Array | None,
+        context_mask: Array | None,
+        condition: Array | None,
+    ) -> None:
+        """Raise UserError for options that make no network and inputs that do not fit them."""
+        for field in ("patch_size", "depth", "heads"):
+            if getattr(self, field) < 1:
+                raise UserError(f"{field} is {getattr(self, field)}; it must be at least 1.")
+        if x.ndim != 4:
+            raise UserError(f"the DiT takes images [B, H, W, C], not an array of shape {x.shape}.")
+        batch, height, width, _ = x.shape
+        if height % self.patch_size or width % self.patch_size:
+            raise UserError(
+                f"images of {height}x{width} cannot be cut into patches of {self.patch_size}: pad them to "
+                f"multiples of {self.patch_size} or choose another patch_size."
+            )
+        if time.shape != (batch,):
+            raise UserError(f"time has shape {time.shape}, but a batch of {batch} images needs ({batch},).")
+        if label is None and self.num_classes:
+            raise UserError(
+                f"this DiT has num_classes={self.num_classes} and needs a label for each image; "
+                f"{self.num_classes} stands for no class."
+            )
+        if label is not None and not self.num_classes:
+            raise UserError("a label was given, but this DiT has num_classes=0: set num_classes.")
+        if label is not None and (label.shape != (batch,) or not jnp.issubdtype(label.dtype, jnp.integer)):
+            raise UserError(f"label is {label.dtype} of {label.shape}, not integers of ({batch},).")
+        if context is None and self.context_dim:
+            raise UserError(f"this DiT has context_dim={self.context_dim} and needs context [B, L, D].")
+        if context is not None and not self.context_dim:
+            raise UserError("context was given, but this DiT has context_dim=0: set context_dim.")
+        if context is not None and (
+            context.ndim != 3 or context.shape[0] != batch or context.shape[-1] != self.context_dim
+        ):
+            raise UserError(f"context has shape {context.shape}, but this DiT needs ({batch}, L, {self.context_dim}).")
+        if context_mask is not None and (context is None or context_mask.shape != context.shape[:2]):
+            raise UserError("context_mask needs the batch and length of context, [B, L].")
+        if condition is not None and (condition.ndim != 4 or condition.shape[:3] != x.shape[:3]):
+            raise UserError(
+                f"condition has shape {condition.shape}, but images of shape {x.shape} need the same batch, "
+                "height and width: resize it first."
+            )

@@ -1,0 +1,96 @@
+"""Parts of transformers over tokens [B, N, D]: normalisation, attention, the MLP, and positions on a grid.
+
+Parameters are float32; `dtype` is the type of the arithmetic, while statistics and softmax are float32
+whatever it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxgen.errors import UserError
+from jaxgen.networks.layers import Array, attend, kernel_init
+
+
+def layer_norm(x: Array, eps: float = 1e-6, scale: Array | None = None, shift: Array | None = None) -> Array:
+    """Layer normalisation (Ba et al. 2016) without parameters of its own: x [B, N, D] -> the same.
+
+    `scale` and `shift` [B, D], where given, modulate it as norm(x) (1 + scale) + shift, one value for all
+    tokens of an example (Peebles & Xie 2023, adaptive layer normalisation). Statistics and modulation are
+    float32; the result has the type of x.
+    """
+    h = x.astype(jnp.float32)
+    h = h - h.mean(-1, keepdims=True)
+    h = h * lax.rsqrt(jnp.square(h).mean(-1, keepdims=True) + eps)
+    if scale is not None:
+        h = h * (1 + scale.astype(jnp.float32)[:, None])
+    if shift is not None:
+        h = h + shift.astype(jnp.float32)[:, None]
+    return h.astype(x.dtype)
+
+
+class TokenAttention(nn.Module):
+    """Attention of tokens [B, N, D] to each other, or to `context` [B, L, D'], -> [B, N, D]; no residual.
+
+    `mask` [B, L] is nonzero on the tokens that may be looked at; where none may, the result is the bias of
+    `out`. Parameters: `query`, `key`, `value`, `out`. Raises UserError where `heads` does not divide D.
+    """
+
+    heads: int
+    out_init: Callable = kernel_init
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, tokens: Array, context: Array | None = None, mask: Array | None = None) -> Array:
+        batch, length, width = tokens.shape
+        if self.heads < 1 or width % self.heads:
+            raise UserError(f"{self.heads} attention heads do not divide a width of {width}: choose other heads.")
+
+        def project(a: Array, name: str, init: Callable = kernel_init) -> Array:
+            return nn.Dense(width, kernel_init=init, dtype=self.dtype, name=name)(a)
+
+        source = tokens if context is None else context
+        query, key, value = (
+            project(a, name).reshape(batch, a.shape[1], self.heads, width // self.heads)
+            for a, name in ((tokens, "query"), (source, "key"), (source, "value"))
+        )
+        h = attend(query, key, value, mask).reshape(batch, length, width)
+        return project(h, "out", self.out_init)
+
+
+class MLP(nn.Module):
+    """Dense, GELU in its tanh form, dropout, dense: [..., D] -> [..., D]; parameters `in` and `out`."""
+
+    features: int
+    dropout: float = 0.0
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        h = nn.Dense(self.features, kernel_init=kernel_init, dtype=self.dtype, name="in")(x)
+        h = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(h, approximate=True))
+        return nn.Dense(x.shape[-1], kernel_init=kernel_init, dtype=self.dtype, name="out")(h)
+
+
+def grid_positions(height: int, width: int, dim: int) -> np.ndarray:
+    """Fixed sine and cosine features of a grid's cells, float32 [height * width, dim], row by row.
+
+    The first half of the features belongs to the column, the second to the row; each is the sines, then the
+    cosines, of its integer times 10000^(-4 i / dim) (Vaswani et al. 2017, section 3.5, once for each axis).
+    Raises UserError unless 4 divides dim.
+    """
+    if dim % 4 or dim < 4:
+        raise UserError(f"positions on a grid need a width divisible by 4, not {dim}.")
+    frequency = 10000.0 ** (-np.arange(dim // 4) / (dim // 4))
+
+    def features(places: np.ndarray) -> np.ndarray:
+        angle = places.reshape(-1, 1) * frequency
+        return np.concatenate([np.sin(angle), np.cos(angle)], -1)
+
+    rows, columns = np.indices((height, width))
+    return np.concatenate([features(columns), features(rows)], -1).astype(np.float32)
