@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
+from jaxgen.config import section
 from jaxgen.errors import UserError, nearest
+
+# Sections to which the command line may add sections.
+GROWING = ("sampler", "guidance", "optimizers")
 
 
 def parse(argv: Sequence[str]) -> Any:
@@ -27,8 +33,10 @@ def parse(argv: Sequence[str]) -> Any:
         folders = {path.parent, pathlib.Path("configs")} - {pathlib.Path()}
         near = nearest(str(path), [str(file) for folder in folders for file in folder.glob("[!_]*.py")])
         raise UserError(f"--config={path}: there is no such config file; {near}")
+    argv, deep = _set_deep_ones_aside(argv, path)
+    whole, sys.argv = sys.argv, argv  # where the flags of a config look for its overrides
     try:
-        rest = values(list(argv))[1:]
+        rest = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         ours = values.find_module_defining_flag("workdir")
         known = [name for name in values if values.find_module_defining_flag(name) == ours]
@@ -45,11 +53,49 @@ def parse(argv: Sequence[str]) -> Any:
         raise
     except Exception as error:  # whatever a config file's own Python raises
         raise UserError(f"--config={path} cannot be loaded: {type(error).__name__}: {_one_line(error)}") from error
+    finally:
+        sys.argv = whole
     if rest:
         raise UserError(f"{rest[0]!r} is not a flag; flags look like --workdir=runs/name, with two dashes and '='.")
     if not isinstance(values.config, ConfigDict | None):
         raise UserError(f"--config={path}: get_config() gives no ConfigDict; start it from jaxgen.config.defaults().")
+    for keys, value in deep:
+        inner = values.config
+        for key in keys[:-1]:
+            if key not in inner:
+                inner[key] = section()
+            inner = inner[key]
+        inner[keys[-1]] = value
     return values
+
+
+def _set_deep_ones_aside(
+    argv: Sequence[str], path: pathlib.Path | None
+) -> tuple[list[str], list[tuple[list[str], Any]]]:
+    """Overrides of keys in sections that do not exist yet, such as `--config.guidance.network.name=classifier` where
+    the config has no guidance: the flags of a config know its own keys only, and one level more."""
+    kept, deep = [], []
+    config = load_config(path)[0] if path is not None and any("=" in a and a.count(".") > 2 for a in argv) else None
+    for argument in argv:
+        name, equals, text = argument.partition("=")
+        keys = name.removeprefix("--config.").split(".")
+        found = config
+        if name.startswith("--config.") and equals and len(keys) > 2 and keys[0] in GROWING and config is not None:
+            for key in keys[:-1]:
+                found = found.get(key) if isinstance(found, ConfigDict) else None
+            if found is None:
+                deep.append((keys, _literal(text)))
+                continue
+        kept.append(argument)
+    return kept, deep
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, or else the text itself, as the flags of a config read their values."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def config_file(argv: Sequence[str]) -> pathlib.Path | None:

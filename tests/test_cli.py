@@ -116,6 +116,21 @@ def test_overrides(seen, tmp_path):
     assert flags.command.startswith("python main.py --config=") and "--config.seed=7" in flags.command
 
 
+def test_overrides_may_add_sections(seen, tmp_path):
+    path = tiny.write_config(tmp_path)
+    overrides = {
+        "guidance.name": "universal",
+        "guidance.scale": 0.5,
+        "guidance.network.name": "classifier",
+        "guidance.network.widths": (12, 16),
+        "optimizers.denoiser.learning_rate": 3e-4,
+    }
+    assert tiny.call(f"--config={path}", "--workdir=w", *[f"--config.{k}={v}" for k, v in overrides.items()]) == 0
+    ((config, _),) = seen
+    changed = differences(commandline.load_config(path)[0], config)
+    assert {k: tuple(new) if isinstance(new, list) else new for k, (_, new) in changed.items()} == overrides
+
+
 @pytest.mark.parametrize("form", [["--config", "{}"], ["-config={}"], ["--config={}"]])
 def test_forms_of_the_config_flag(form, seen, tmp_path):
     path = tiny.write_config(tmp_path)

@@ -38,7 +38,7 @@ def make_method(config: ConfigDict) -> Method:
     elif len(config.sampler):
         raise UserError(f"config.sampler is set, but the method {config.method.name!r} takes no sampler; remove it.")
     if "guidance" in fields and len(config.guidance):
-        given["guidance"] = build(config.guidance, "jaxgen.diffusion.guidance", "config.guidance")
+        given["guidance"] = build(config.guidance, "jaxgen.diffusion.guidance", "config.guidance", **given)
     elif len(config.guidance):
         raise UserError(f"config.guidance is set, but the method {config.method.name!r} takes none; remove it.")
     method = build(config.method, "jaxgen.methods", "config.method", **given)

@@ -11,6 +11,7 @@ import pytest
 from running import opened
 from tiny_methods import ddpm_config
 
+from jaxgen.config import section
 from jaxgen.diffusion.grid import noise
 from jaxgen.diffusion.prediction import denoiser
 from jaxgen.methods.base import Model
@@ -133,3 +134,72 @@ def test_training_lowers_the_held_out_loss(tmp_path):
         trainer.train()
         after = trainer.generator.scores(trainer.model(), 0, held_out)["denoising_loss"]
     assert after < 0.75 * before
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What a loss sees of the state."""
+
+    memory: dict
+
+
+def test_dropped_labels_are_the_null_class():
+    """Where labels are as good as always dropped, the loss is that of the null class."""
+    method, model = make(num_classes=3, label_dropout=0.999999)
+    null = jnp.full(4, 3)
+    batch = {"image": images(4), "label": jnp.array([0, 1, 2, 0])}
+    dropped = method.loss(model.params, batch, jax.random.key(0), None)[0]
+    plain = dataclasses.replace(method, label_dropout=0.0)
+    same = plain.loss(model.params, {**batch, "label": null}, jax.random.key(0), None)[0]
+    other = plain.loss(model.params, batch, jax.random.key(0), None)[0]
+    np.testing.assert_allclose(dropped, same, rtol=1e-6)
+    assert abs(dropped - other) > 1e-6
+
+
+def test_classifier_free_guidance_of_scale_zero_forgets_the_label():
+    config = ddpm_config()
+    config.data.num_classes = 3
+    config.method.label_dropout = 0.1
+    drawn = {}
+    for scale in (0.0, 1.0, 3.0):
+        config.guidance = section(name="classifier_free", scale=scale)
+        method = make_method(config)
+        model = make(num_classes=3)[1]
+        drawn[scale] = jax.jit(method.sample)(model, keys(0, 0), {"label": jnp.array([0, 1])})
+    assert np.abs(drawn[0.0][0] - drawn[0.0][1]).max() < 1e-5
+    apart = {scale: float(np.abs(images[0] - images[1]).mean()) for scale, images in drawn.items()}
+    assert apart[3.0] > apart[1.0] > 1e-4
+
+
+def test_a_learned_variance_is_trained_by_the_bound_alone():
+    method, model = make(
+        network=section(**{**ddpm_config().method.network.to_dict(), "out_channels": 2}), learned_variance=True
+    )
+    batch = {"image": images(4)}
+
+    def loss(params, weight):
+        return dataclasses.replace(method, vlb_weight=weight).loss(params, batch, jax.random.key(0), None)[0]
+
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    with_bound, without = (gradient(model.params, w)["denoiser"]["conv_out"]["kernel"] for w in (1e-3, 0.0))
+    np.testing.assert_allclose(with_bound[..., 0], without[..., 0], rtol=1e-4, atol=1e-7)  # the mean is not moved
+    assert np.abs(without[..., 1]).max() == 0 < np.abs(with_bound[..., 1]).max()
+
+
+def test_loss_aware_times_remember_in_the_state():
+    method, model = make(times=section(name="loss_aware", bins=4, history=2))
+    assert set(model.memory) == {"times"}
+    batch = {"image": images(16)}
+    step = jax.jit(lambda memory, key: method.loss(model.params, batch, key, Memory(memory))[1][1])
+    memory = model.memory
+    for i in range(3):
+        memory = step(memory, jax.random.key(i))
+    assert (np.asarray(memory["times"]["seen"]) >= 2).all() and (np.asarray(memory["times"]["losses"]) > 0).all()
+
+
+def test_the_error_is_read_by_noise_level(unconditional):
+    method, model = unconditional
+    scores = jax.jit(method.scores)(model, keys(0, 1), {"image": images(2)})
+    profile = {name: value for name, value in scores.items() if "@" in name}
+    assert len(profile) == 10 and all(value.shape == (2,) for value in profile.values())
+    assert all(name.startswith("denoising_loss_by_time@0.") for name in profile)

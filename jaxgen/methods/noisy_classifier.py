@@ -1,0 +1,82 @@
+"""A classifier p(y | x_t) of noisy images, for classifier guidance (Dhariwal & Nichol 2021, Section 4.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.loss import diffuse
+from jaxgen.diffusion.prediction import like
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.times import sample_times
+from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+
+# where accuracy is read by noise level
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoisyClassifier(Method):
+    """One turn, one group, `classifier`; no sampler. Scores: `accuracy`, `cross_entropy` over uniform times, and
+    `accuracy_by_time@t` at five of them.
+
+    Guide a DDPM of the same schedule with it: `config.guidance` of the name `classifier` with this network, and
+    `config.init_from.classifier` the work folder of this run.
+
+    Attributes:
+      network: `(x_t [B, H, W, C], time [B]) -> (logits [B, num_classes], features [B, D])`.
+      schedule: that of the model to be guided.
+      num_classes: from the config's data.
+      label_smoothing: share of the target spread evenly over all classes.
+    """
+
+    network: nn.Module
+    schedule: Schedule
+    num_classes: int
+    label_smoothing: float = 0.0
+
+    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+        image = batch["image"]
+        return {"classifier": self.network.init(key, image, jnp.zeros(image.shape[0]))["params"]}, {}
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        return (Turn("classify", ("classifier",), self.loss),)
+
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+        of_time, of_noise, dropout = jax.random.split(key, 3)
+        image, label = batch["image"], batch["label"]
+        t = sample_times(of_time, image.shape[0], self.schedule)
+        x = diffuse(self.schedule, image, t, jax.random.normal(of_noise, image.shape))
+        logits = self.logits(params, x, t, train=True, rngs={"dropout": dropout})
+        targets = optax.smooth_labels(jax.nn.one_hot(label, self.num_classes), self.label_smoothing)
+        accuracy = (logits.argmax(axis=1) == label).mean()
+        return optax.softmax_cross_entropy(logits, targets).mean(), ({"accuracy": accuracy}, {})
+
+    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        image, label = batch["image"], batch["label"]
+        z = noise(keys, 1, image.shape[1:])
+
+        def right(t: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits = self.logits(model.params, diffuse(self.schedule, image, t, z), t)
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+            return jnp.asarray(logits.argmax(axis=1) == label, jnp.float32), loss
+
+        times = jax.vmap(lambda key: sample_times(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
+        accuracy, loss = right(times)
+        levels = np.asarray(self.schedule.grid(np.asarray(LEVELS)), np.float32)
+        by_level, _ = jax.lax.map(lambda t: right(jnp.full(image.shape[0], t)), levels)
+        found = {f"accuracy_by_time@{t}": by_level[i] for i, t in enumerate(LEVELS)}
+        return {"accuracy": accuracy, "cross_entropy": loss, **found}
+
+    def logits(self, params: Params, x: jax.Array, t: jax.Array, **options: Any) -> jax.Array:
+        """`[B, num_classes]` logits of p(y | x_t) at `[B]` times; options go to the network (`train`, `rngs`)."""
+        scaled = like(self.schedule.input_scale(t), x) * x
+        variables = {"params": params["classifier"]}
+        return self.network.apply(variables, scaled, self.schedule.conditioning(t), **options)[0]
