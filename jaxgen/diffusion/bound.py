@@ -1,8 +1,8 @@
 """The terms of the variational bound (Ho et al. 2020, Eq. 5), each in bits per dimension.
 
-    L = L_T                      KL(q(x_T | x_0) || N(0, I)): `prior_term`
-      + sum of L_{t-1}, t > 1    KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)): `level_term`
-      + L_0                      -log p(x_0 | x_1), a Gaussian's mass over each of 256 values: `level_term` at s = 0
+- L_T, KL(q(x_T | x_0) || N(0, I)): `prior_term`
+- L_{t-1} for t > 1, KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)): `level_term`
+- L_0, -log p(x_0 | x_1), a Gaussian's mass over each of 256 values: `level_term` at s = 0
 """
 
 from __future__ import annotations

@@ -375,10 +375,15 @@ def classifier(network: nn.Module, scale: float = 1.0, threshold: float = 0.0) -
 
 
 def universal(
-    scale: float = 1.0, backward_steps: int = 0, backward_rate: float = 0.1, threshold: float = 0.0
+    network: nn.Module,
+    scale: float = 1.0,
+    backward_steps: int = 0,
+    backward_rate: float = 0.1,
+    threshold: float = 0.0,
 ) -> Universal:
     """See `Universal`."""
-    return Universal(scale=scale, backward_steps=backward_steps, backward_rate=backward_rate, threshold=threshold)
+    backward = {"backward_steps": backward_steps, "backward_rate": backward_rate}
+    return Universal(scale=scale, network=network, **backward, threshold=threshold)
 
 
 def compose(first: Guidance, then: Guidance, threshold: float = 0.0) -> Compose:

@@ -44,13 +44,13 @@ class DDPM(Method):
       image_shape: `(H, W, C)`; from the config's data.
       num_classes: of the data; 0 where they have none.
       prediction: what the network predicts.
-      weighting: of the loss, see `jaxgen.diffusion.loss.weight`, with its `min_snr_gamma`, `p2_gamma` and
-        `sigmoid_bias`.
+      weighting: of the loss, see `jaxgen.diffusion.loss.weight`, with its `min_snr_gamma`, `p2_gamma`, `p2_k`
+        and `sigmoid_bias`.
       times: at which times the network is trained, see `jaxgen.diffusion.times`.
       label_dropout: share of training examples whose label is replaced by the null class, for classifier-free
         guidance (Ho & Salimans 2022, Algorithm 1).
       learned_variance: the network has twice the images' channels and learns the reverse variance too (Nichol &
-        Dhariwal 2021), by `vlb_weight` times the variational bound.
+        Dhariwal 2021), by `vlb_weight` times the variational bound; for uint8 images, not for latents.
       guidance: how sampling is steered; `config.guidance`, which brings the network of a classifier with it.
       frames: how many states a trajectory panel shows.
     """
@@ -64,6 +64,7 @@ class DDPM(Method):
     weighting: Weighting = "simple"
     min_snr_gamma: float = 5.0
     p2_gamma: float = 1.0
+    p2_k: float = 1.0
     sigmoid_bias: float = 2.0
     times: Times = time_sampling.Uniform()
     label_dropout: float = 0.0
@@ -160,7 +161,7 @@ class DDPM(Method):
     def _losses(
         self, denoise: Denoiser, image: jax.Array, condition: Batch, times: jax.Array, noises: jax.Array
     ) -> jax.Array:
-        options = {n: getattr(self, n) for n in ("min_snr_gamma", "p2_gamma", "sigmoid_bias")}
+        options = {n: getattr(self, n) for n in ("min_snr_gamma", "p2_gamma", "p2_k", "sigmoid_bias")}
         arguments = (denoise, self.schedule, image, times, noises, self.prediction, self.weighting, options)
         if self.learned_variance:
             return hybrid_loss(*arguments, self.vlb_weight, **condition)

@@ -1,4 +1,4 @@
-"""The denoising loss: known minima, weights as ratios of squared errors, one example at a time."""
+"""The denoising loss: known minima, weights as ratios of squared errors, one example at a time; the hybrid loss."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.loss import denoising_loss, sample_times, weight
-from jaxgen.diffusion.prediction import Prediction, denoiser
+from jaxgen.diffusion.bound import level_term
+from jaxgen.diffusion.loss import denoising_loss, diffuse, hybrid_loss, weight
+from jaxgen.diffusion.prediction import Prediction, denoiser, posterior, reverse_log_variance
 from jaxgen.errors import UserError
 
-KINDS = ("x0", "epsilon", "v", "score", "posterior_mean")
+KINDS = ("x0", "epsilon", "v", "score", "posterior_mean", "velocity", "edm")
+WEIGHTINGS = ("snr", "truncated_snr", "min_snr", "p2", "edm", "sigmoid")
 LINEAR = schedules.linear()
+T = jnp.asarray([0.02, 0.1, 0.5, 0.9])
 
 
 def _batch(n=6):
@@ -20,13 +23,12 @@ def _batch(n=6):
 
 
 def _perfect(schedule, x0, kind, off=0.0):
-    """A network that knows x0, off by a constant in it."""
+    """A denoiser that knows x0, off by a constant in it."""
 
-    def network(x, time):
-        t = (time + 1) / 1000
-        return getattr(Prediction(x0 + off, x, t, schedule, "x0"), kind)
+    def denoise(x, t):
+        return Prediction(x0 + off, x, t, schedule, "x0").to(kind)
 
-    return denoiser(schedule, kind, network)
+    return denoise
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,8 +39,8 @@ def test_a_perfect_network_has_no_loss(kind):
     np.testing.assert_allclose(losses, 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("weighting", ["snr", "truncated_snr"])
-@pytest.mark.parametrize("kind", ["x0", "epsilon", "v", "score"])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_weight_means_the_same_in_every_form(kind, weighting):
     """An x0 that is off by 0.1 costs 0.01 times the weight of x0, whatever the network predicts."""
     x0, noise, t = _batch()
@@ -46,22 +48,64 @@ def test_a_weight_means_the_same_in_every_form(kind, weighting):
     np.testing.assert_allclose(losses, 0.01 * weight(weighting, LINEAR, t, "x0"), rtol=2e-2)
 
 
-def test_weights_by_snr_are_the_simple_loss_of_epsilon():
-    t = jnp.asarray([0.1, 0.5, 0.9])
-    np.testing.assert_allclose(weight("snr", LINEAR, t, "epsilon"), 1, rtol=1e-5)
-    assert (weight("truncated_snr", LINEAR, t, "x0") >= 1).all()
+@pytest.mark.parametrize("schedule", [schedules.rectified_flow(shift=3.0), schedules.edm(), schedules.sub_vp()])
+@pytest.mark.parametrize("kind", ["epsilon", "v", "score", "velocity", "edm"])
+def test_so_it_does_where_the_variance_is_not_preserved(kind, schedule):
+    x0, noise, _ = _batch(4)
+    losses = denoising_loss(_perfect(schedule, x0, kind, 0.1), schedule, x0, T, noise, kind, "min_snr")
+    np.testing.assert_allclose(losses, 0.01 * weight("min_snr", schedule, T, "x0"), rtol=2e-2)
 
 
-def test_an_undefined_weight_is_refused():
-    with pytest.raises(UserError, match="posterior_mean"):
-        weight("snr", LINEAR, jnp.ones(2), "posterior_mean")
+def test_known_forms_of_the_weights():
+    """In the forms in which the papers state them, from alpha_bar."""
+    alpha_bar = np.exp(LINEAR.log_alpha_bar[[20, 100, 500, 900]])
+    snr = alpha_bar / (1 - alpha_bar)
+    for weighting, kind, options, expected in (
+        ("snr", "epsilon", {}, np.ones(4)),
+        ("truncated_snr", "epsilon", {}, np.maximum(1, 1 / snr)),
+        ("min_snr", "x0", {}, np.minimum(snr, 5)),
+        ("min_snr", "epsilon", {}, np.minimum(snr, 5) / snr),
+        ("min_snr", "v", {"min_snr_gamma": 2.0}, np.minimum(snr, 2) / (snr + 1)),
+        ("p2", "epsilon", {"p2_gamma": 0.5}, 1 / np.sqrt(1 + snr)),
+        ("p2", "epsilon", {"p2_k": 3.0}, 1 / (3 + snr)),
+        ("sigmoid", "epsilon", {"sigmoid_bias": -1.0}, 1 / (1 + snr * np.exp(1.0))),
+    ):
+        np.testing.assert_allclose(weight(weighting, LINEAR, T, kind, **options), expected, rtol=2e-4)
+
+
+def test_edm_weight_is_karras_lambda_and_one_in_their_form():
+    schedule = schedules.edm(sigma_data=0.4)
+    sigma = 80 * np.asarray(T, np.float64)
+    expected = (sigma**2 + 0.4**2) / (sigma * 0.4) ** 2
+    np.testing.assert_allclose(weight("edm", schedule, T, "x0"), expected, rtol=1e-5)
+    for other in (schedule, LINEAR, schedules.rectified_flow()):
+        np.testing.assert_allclose(weight("edm", other, T, "edm"), 1, rtol=1e-4)
+
+
+def test_the_simple_loss_of_a_velocity_is_flow_matching():
+    schedule = schedules.rectified_flow()
+    x0, noise, _ = _batch(4)
+    denoise = denoiser(schedule, "velocity", lambda x, time: jnp.full_like(x, 0.25))
+    losses = denoising_loss(denoise, schedule, x0, T, noise, "velocity")
+    np.testing.assert_allclose(losses, jnp.square(0.25 - (noise - x0)).mean((1, 2, 3)), rtol=1e-4)
+
+
+def test_what_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="min_snr"):
+        weight("minsnr", LINEAR, T, "x0")
+    with pytest.raises(UserError, match="gamma"):
+        weight("min_snr", LINEAR, T, "x0", min_snr_gamma=0.0)
+    with pytest.raises(UserError, match="'mean'"):
+        weight("snr", LINEAR, T, "mean")
+    with pytest.raises(UserError, match="discrete"):
+        weight("snr", schedules.rectified_flow(), T, "posterior_mean")
 
 
 def test_examples_do_not_see_each_other():
     x0, noise, t = _batch()
     denoise = denoiser(LINEAR, "epsilon", lambda x, time: 0.3 * x)
-    whole = denoising_loss(denoise, LINEAR, x0, t, noise, "epsilon")
-    alone = denoising_loss(denoise, LINEAR, x0[2:3], t[2:3], noise[2:3], "epsilon")
+    whole = denoising_loss(denoise, LINEAR, x0, t, noise, "epsilon", "min_snr")
+    alone = denoising_loss(denoise, LINEAR, x0[2:3], t[2:3], noise[2:3], "epsilon", "min_snr")
     np.testing.assert_allclose(whole[2:3], alone, rtol=1e-6)
 
 
@@ -74,11 +118,62 @@ def test_the_best_constant_for_epsilon_is_its_mean():
     assert abs(float(losses.mean()) - 1) < 0.05
 
 
-def test_times_cover_every_level_evenly():
-    small = schedules.linear(steps=10)
-    t = sample_times(jax.random.key(0), 20_000, small)
-    levels, counts = np.unique(np.round(np.asarray(t) * 10), return_counts=True)
-    assert levels.tolist() == list(range(1, 11))
-    assert (np.abs(counts - 2000) < 5 * np.sqrt(2000)).all()
-    t = sample_times(jax.random.key(0), 1000, schedules.continuous_cosine())
-    assert float(t.min()) > 0 and float(t.max()) <= 1 and abs(float(t.mean()) - 0.5) < 0.05
+def _with_variance(value, log_variance):
+    def network(x, time):
+        return jnp.concatenate([jnp.broadcast_to(v, x.shape) for v in (value, log_variance)], axis=-1)
+
+    return denoiser(LINEAR, "epsilon", network, learned_variance=True)
+
+
+def test_the_hybrid_loss_teaches_the_mean_by_the_simple_one_and_the_variance_by_the_bound():
+    x0, noise, _ = _batch(4)
+    t = jnp.asarray([0.001, 0.002, 0.4, 1.0])
+    value, place = 0.1 * noise, jnp.full_like(x0, 0.2)
+
+    def hybrid(value, place):
+        return hybrid_loss(_with_variance(value, place), LINEAR, x0, t, noise, "epsilon")
+
+    def simple(value):
+        return denoising_loss(_with_variance(value, place), LINEAR, x0, t, noise, "epsilon")
+
+    def bound(place):
+        now = _with_variance(value, place)(diffuse(LINEAR, x0, t, noise), t)
+        return level_term(now, x0, t - 0.001, "learned")
+
+    losses = hybrid(value, place)
+    assert losses.shape == (4,) and np.isfinite(losses).all()
+    np.testing.assert_allclose(losses, simple(value) + 1e-3 * 1000 * bound(place), rtol=2e-3)
+    of_value, of_place = jax.grad(lambda *a: hybrid(*a).sum(), argnums=(0, 1))(value, place)
+    np.testing.assert_allclose(of_value, jax.grad(lambda v: simple(v).sum())(value), rtol=1e-5)
+    assert np.isfinite(of_place).all() and (np.abs(of_place).max((1, 2, 3)) > 0).all()
+
+
+def test_the_best_learned_variance_is_that_of_the_reverse_step():
+    """For data N(0, 0.5**2) the reverse step's variance is known; there the bound's slope vanishes."""
+    t, s, std = jnp.full(200_000, 0.5), jnp.full(200_000, 0.499), 0.5
+    x0 = std * jax.random.normal(jax.random.key(0), (200_000, 1))
+    noise = jax.random.normal(jax.random.key(1), x0.shape)
+    alpha, sigma = LINEAR.alpha(t)[:, None], LINEAR.sigma(t)[:, None]
+    x = diffuse(LINEAR, x0, t, noise)
+    mean = alpha * std**2 / (alpha**2 * std**2 + sigma**2) * x
+    of_x, of_x0, variance = posterior(LINEAR, t, s, x)
+    exact = variance + of_x0**2 * std**2 * sigma**2 / (alpha**2 * std**2 + sigma**2)
+
+    def at(place):
+        log_variance = jnp.full_like(x, place)
+        return Prediction(mean, x, t, LINEAR, "x0", log_variance)
+
+    low, high = (float(reverse_log_variance(at(p), s)[0, 0]) for p in (-1.0, 1.0))
+    best = 2 * (float(jnp.log(exact[0, 0])) - low) / (high - low) - 1
+    assert -1 < best < 1
+    slope = jax.jit(jax.grad(lambda place: level_term(at(place), x0, s, "learned").mean()))
+    left, here, right = (float(slope(jnp.float32(best + d))) for d in (-0.4, 0.0, 0.4))
+    assert left < 0 < right and abs(here) < 0.02 * (right - left)
+
+
+def test_the_hybrid_loss_needs_levels_and_a_learned_variance():
+    x0, noise, t = _batch(2)
+    with pytest.raises(UserError, match="levels"):
+        hybrid_loss(lambda x, t: None, schedules.rectified_flow(), x0, t, noise, "v")
+    with pytest.raises(UserError, match="learned_variance"):
+        hybrid_loss(_perfect(LINEAR, x0, "epsilon"), LINEAR, x0, t, noise, "epsilon")

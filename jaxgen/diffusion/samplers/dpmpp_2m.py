@@ -22,7 +22,7 @@ class DPMpp2M(Sampler):
     The first step is of first order, and so is one that ends without noise.
 
     Attributes:
-      lower_order_final: below 15 steps the last one is of first order, which is steadier (ibid., Section 5).
+      lower_order_final: below 15 steps the last one is of first order, which is steadier (the authors' code).
     """
 
     lower_order_final: bool = True

@@ -1,4 +1,4 @@
-"""DPM-Solver++ (3M) (Lu et al. 2022b)."""
+"""DPM-Solver++ (3M), from the code of Lu et al. (2022b)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from jaxgen.diffusion.samplers.dpmpp_2m import DPMpp2M
 
 @dataclasses.dataclass(frozen=True)
 class DPMpp3M(DPMpp2M):
-    """DPM-Solver++ (3M), multistep: the parabola through the last three x0, one evaluation a step.
+    """DPM-Solver++ (3M), multistep: the parabola through the last three x0, one evaluation a step. The paper describes
+    2M; this is its extension in the authors' code, mended.
 
     Of third order once it runs; its first two steps are of first and second order, which leaves an error of second
     order in the result.
 
     Attributes:
       lower_order_final: below 15 steps the last two are of second and first order.
-      half_curvature: the authors' released code counts the parabola's curvature half, which makes every step of
-        second order only; on for parity with it and with what copied it.
+      half_curvature: that code counts the parabola's curvature half (its singlestep solver does not), which makes
+        every step of second order only; on for parity with it and with what copied it.
     """
 
     half_curvature: bool = False

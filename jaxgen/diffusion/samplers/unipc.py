@@ -17,16 +17,16 @@ from jaxgen.errors import UserError
 @dataclasses.dataclass(frozen=True)
 class UniPC(Sampler):
     """UniPC in the data's form: a multistep predictor (UniP), and a corrector (UniC) that reuses the evaluation of the
-    next step, so that a step costs one (Zhao et al. 2023, Algorithms 5-7).
+    next step, so that a step costs one (Zhao et al. 2023, Section 3).
 
-    The predictor of order p and its corrector, of order p + 1, put the polynomial through the x0 seen under the
-    integral; B(h) enters only where the paper takes a weight of 1/2 for the exact one: with two x0. The result of the
-    last step is not corrected. The first step has one x0 only and, corrected, an error of second order at its end.
+    Both put the polynomial through the x0 seen under the integral, the corrector the new one too, which raises the
+    order by one; B(h) enters only where the paper takes a weight of 1/2 for the exact one, with two x0. The last step
+    is not corrected. With few x0 at the start, order 2 converges with order 3, and so, in the end, does order 3;
+    steps of lower order at the end, `lower_order_final`, leave order 2.
 
     Attributes:
       order: 1, 2 or 3: how many x0 the predictor uses.
-      variant: B(h) = h ("bh1") or exp(h) - 1 ("bh2"), in the data's form with the sign of h turned (ibid.,
-        Section 4.1).
+      variant: B(h) = h ("bh1") or exp(h) - 1 ("bh2"), the second in the data's form 1 - exp(-h).
       corrector: whether the corrector runs; without it UniP is left.
       lower_order_final: fewer x0 in the last steps, one in the very last.
     """
@@ -64,6 +64,6 @@ class UniPC(Sampler):
         return self._half(h, 1.0)[::-1] if len(nodes) == 1 else adams(h, np.append(1.0, nodes))
 
     def _half(self, h: float, node: float) -> np.ndarray:
-        """Two x0, at 0 and at `node`, with the weight 1/2 (ibid., Section 3.3 and Appendix)."""
+        """Two x0, at 0 and at `node`, with the weight 1/2."""
         b = h if self.variant == "bh1" else -math.expm1(-h)
         return np.append(first(h), 0.0) + 0.5 * b / node * np.asarray([-1.0, 1.0])

@@ -1,0 +1,133 @@
+"""`python -m jaxgen.editing --workdir=RUN --out=FOLDER`: draws what this room does with a trained diffusion model.
+
+Inversion and interpolation as animations, `<name>.gif`, with their frames as rows of `<name>.png`; branching, SDEdit
+and a masked edit as `panel_<name>.png`; `captions.json`, and `editing.json` with the numbers. Give the run's own
+`samples` folder as --out, and `python -m jaxgen.report RUN` shows each once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxgen.data.transforms import to_float
+from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.editing.inversion import reconstruction_error
+from jaxgen.editing.panels import CAPTIONS, draw_branches, editing_panels
+from jaxgen.errors import UserError
+from jaxgen.report.files import read_json, write_json
+from jaxgen.report.images import animation, grid, save_gif, save_png
+from jaxgen.train.restore import restore
+from jaxgen.train.state import seed_key
+from jaxgen.train.workdir import stored_config
+from jaxgen.train.xla import use_compilation_cache
+
+MOVING = ("inversion", "interpolation")
+
+
+def edit(
+    workdir: epath.PathLike,
+    out: epath.PathLike,
+    num: int = 8,
+    seed: int = 0,
+    steps: int = 50,
+    eta: float = 1.0,
+    inversion_steps: Sequence[int] = (10, 20, 50, 100),
+    branch_times: tuple[float, ...] = (1.0, 0.8, 0.6, 0.4, 0.2),
+    strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
+) -> dict[str, dict[str, float]]:
+    """Draws and measures; returns what `editing.json` holds.
+
+    Args:
+      workdir: of a run of a diffusion method. num: held-out images. steps: of all grids.
+      eta: of the DDIM that branches and edits: 1 is ancestral sampling, at 0 nothing branches.
+      inversion_steps: at which the error of inversion is measured, plain and with three refinements.
+      branch_times, strengths: of the branches and of SDEdit.
+
+    Raises:
+      UserError: where there is no such run, or its method has no denoiser.
+    """
+    config = stored_config(workdir)
+    if config is None:
+        raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
+    trained = restore(config, workdir)
+    method = trained.generator.method
+    if not (hasattr(method, "denoiser") and hasattr(method, "schedule") and hasattr(method, "sampler")):
+        raise UserError(f"The method {config.method.name!r} is no diffusion model; there is nothing to edit with.")
+    source = trained.generator.source(config.data.eval_split)
+    batch = to_float(source.take(list(range(min(num, len(source))))))
+    condition = {name: jax.numpy.asarray(batch[name]) for name in method.conditions}
+    images = jax.numpy.asarray(batch["image"])
+    device = jax.devices()[0]
+    params = jax.device_put(trained.model.params, device)
+    root = seed_key(jax.numpy.uint32(seed), "editing")
+    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(len(images)))
+    sampler = DDIM(steps, clip=method.sampler.clip, eta=eta)
+    schedule = method.schedule
+
+    # a program of its own: traced once for the many samplers below
+    network = jax.jit(lambda params, condition, x, t: method.denoiser(params)(x, t, **condition))
+
+    @jax.jit
+    def draw(params, condition, keys, images):
+        denoise = functools.partial(network, params, condition)
+        parted = draw_branches(denoise, schedule, sampler, keys, images.shape[1:], branch_times)
+        pictures = editing_panels(denoise, schedule, sampler, keys, images, steps, strengths=strengths, parted=parted)
+        plain, refined = (
+            reconstruction_error(denoise, schedule, images, inversion_steps, refinements=count) for count in (0, 3)
+        )
+        return pictures, (plain.mean(axis=1), refined.mean(axis=1), parted.spread.mean(axis=1))
+
+    out = epath.Path(out)
+    pictures, found = jax.device_get(draw(params, condition, keys, images))
+    for name, frames in pictures.items():
+        rows = grid(frames.reshape(-1, *frames.shape[2:]), columns=frames.shape[1])
+        save_png(out / (f"{name}.png" if name in MOVING else f"panel_{name}.png"), rows)
+        if name in MOVING:
+            save_gif(out / f"{name}.gif", animation(frames), ms=300)
+    captions = read_json(out / "captions.json") if (out / "captions.json").exists() else {}
+    write_json(out / "captions.json", {**captions, **CAPTIONS})
+    plain, refined, spreads = (np.asarray(v, np.float64).tolist() for v in found)
+    numbers = {
+        "_meta": {"step": trained.step, "images": trained.images, "num": len(images), "seed": seed, "eta": eta},
+        "inversion_error": dict(zip(map(str, inversion_steps), plain, strict=True)),
+        "inversion_error_refined": dict(zip(map(str, inversion_steps), refined, strict=True)),
+        "branching_spread": dict(zip(map(str, branch_times), spreads, strict=True)),
+    }
+    write_json(out / "editing.json", numbers)
+    return numbers
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for bad input, after one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m jaxgen.editing", description=__doc__.split("\n\n")[1])
+    parser.add_argument("--workdir", required=True, help="the folder of a run")
+    parser.add_argument("--out", required=True, help="the folder for the pictures")
+    parser.add_argument("--num", type=int, default=8, help="held-out images to work on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=50, help="of all time grids")
+    parser.add_argument("--eta", type=float, default=1.0, help="of the DDIM that branches and edits: 1 is ancestral")
+    given = parser.parse_args(arguments)
+    use_compilation_cache()
+    try:
+        if given.num < 1:
+            raise UserError(f"--num must be at least 1, not {given.num}.")
+        numbers = edit(given.workdir, given.out, given.num, given.seed, given.steps, given.eta)
+    except UserError as error:
+        print(f"jaxgen: {error}", file=sys.stderr)
+        return 2
+    for name, values in numbers.items():
+        if name != "_meta":
+            print(f"{name}:", "  ".join(f"{at}: {value:.4g}" for at, value in values.items()))
+    print(epath.Path(given.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Branching: one trajectory down to time t, many from there on. How much they differ shows where chance counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.grid import time_grid
+from jaxgen.diffusion.prediction import Denoiser
+from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.errors import UserError
+
+
+class Branching(NamedTuple):
+    """Attributes:
+    times: `[T]` where the trajectories parted, on the sampler's grid. images: `[T, branches, B, ...]`.
+    spread: `[T, B]` variance over the branches, see `spread`.
+    """
+
+    times: np.ndarray
+    images: jax.Array
+    spread: jax.Array
+
+
+def branch(
+    denoise: Denoiser,
+    schedule: Schedule,
+    sampler: Sampler,
+    x: jax.Array,
+    keys: jax.Array,
+    t: float,
+    branches: int = 8,
+) -> jax.Array:
+    """`[branches, B, ...]` images that share their trajectory from t = 1 down to time t and draw their own noise below.
+
+    At t = 1 only the starting noise is shared; at t = 0 all branches are one image. A deterministic sampler, such as
+    DDIM with eta = 0, gives one image at any t.
+
+    Args:
+      x: `[B, ...]` starting noise, `schedule.prior_std` times standard normals.
+      keys: `[B]`; the shared part draws from these, branch j from fold_in(key, j).
+      t: moved onto the nearest time of the sampler's grid.
+
+    Raises:
+      UserError: for a t outside [0, 1] or no branches.
+    """
+    if branches < 1:
+        raise UserError(f"A trajectory parts into at least one branch, not {branches}.")
+    shared, own = _parts(sampler, schedule, t)
+    if len(shared) > 1:
+        x = sampler(denoise, schedule, x, keys, times=shared)
+    return _fork(denoise, schedule, sampler, x, keys, own, branches)
+
+
+def branching(
+    denoise: Denoiser,
+    schedule: Schedule,
+    sampler: Sampler,
+    x: jax.Array,
+    keys: jax.Array,
+    times: Sequence[float] = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0),
+    branches: int = 8,
+    features: Callable[[jax.Array], jax.Array] | None = None,
+) -> Branching:
+    """`branch` at several times, the trunk walked once, and the spread at each.
+
+    Args:
+      times: decreasing. features: see `spread`; the others as for `branch`.
+    """
+    times = np.asarray(times, np.float64)
+    if (np.diff(times) >= 0).any():
+        raise UserError("Branching times must decrease: the shared trajectory is walked once, from noise to data.")
+    parted, images, begun = [], [], 0
+    for t in times:
+        shared, own = _parts(sampler, schedule, t)
+        if len(shared) - 1 > begun:
+            between = jax.vmap(lambda key, here=begun: jax.random.fold_in(key, here))(keys)
+            x = sampler(denoise, schedule, x, between, times=shared[begun:])
+            begun = len(shared) - 1
+        parted.append(own[0])
+        images.append(_fork(denoise, schedule, sampler, x, keys, own, branches))
+    images = jnp.stack(images)
+    return Branching(np.asarray(parted), images, jnp.stack([spread(i, features) for i in images]))
+
+
+def spread(images: jax.Array, features: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
+    """`[B]` unbiased variance over the branches of `[branches, B, ...]`, the mean over pixels or features.
+
+    Args:
+      features: `[B, ...]` images to `[B, D]`; the pixels themselves where None.
+    """
+    if len(images) < 2:
+        raise UserError("A spread needs at least two branches.")
+    values = images if features is None else jnp.stack([features(branch) for branch in images])
+    return jnp.var(values.reshape(*values.shape[:2], -1), axis=0, ddof=1).mean(axis=1)
+
+
+def _parts(sampler: Sampler, schedule: Schedule, t: float) -> tuple[np.ndarray, np.ndarray]:
+    """The sampler's grid down to the time nearest to t, and from there."""
+    if not 0 <= t <= 1:
+        raise UserError(f"A branching time lies in [0, 1], not {t}.")
+    times = time_grid(sampler.grid, sampler.steps, schedule)
+    cut = int(np.abs(times - t).argmin())
+    return times[: cut + 1], times[cut:]
+
+
+def _fork(
+    denoise: Denoiser, schedule: Schedule, sampler: Sampler, x: jax.Array, keys: jax.Array, own: np.ndarray, count: int
+) -> jax.Array:
+    if len(own) < 2:
+        return jnp.repeat(x[None], count, axis=0)
+
+    def one(j: jax.Array) -> jax.Array:
+        # far from the numbers that the trunk's parts fold in
+        apart = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2**31), j))(keys)
+        return sampler(denoise, schedule, x, apart, times=own)
+
+    return jax.lax.map(one, jnp.arange(count, dtype=jnp.uint32))

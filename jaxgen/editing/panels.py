@@ -1,0 +1,116 @@
+"""Pictures of everything in this room for one model, each `[frames, B, H, W, C]`: an animation, or rows of a grid."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.prediction import Denoiser
+from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.editing.branching import Branching, branching
+from jaxgen.editing.interpolation import interpolate
+from jaxgen.editing.inversion import invert, reconstruct
+from jaxgen.editing.sdedit import sdedit
+
+CAPTIONS = {
+    "inversion": "An image walked to its latent by DDIM inversion and drawn again from it: first and last agree.",
+    "interpolation": "Along the arc between two starting noises, DDIM without noise.",
+    "branching": "One trajectory down to the time of the frame, from which branches draw their own noise: four of each "
+    "of the first two images. Early partings change what is drawn, late ones details.",
+    "sdedit": "A coarse guide (first frame), noised to a growing time and denoised from there.",
+    "masked_edit": "The right half is drawn anew, the left one held: the image, then two edits.",
+}
+
+
+def editing_panels(
+    denoise: Denoiser,
+    schedule: Schedule,
+    sampler: Sampler,
+    keys: jax.Array,
+    images: jax.Array,
+    steps: int = 50,
+    frames: int = 8,
+    branch_times: tuple[float, ...] = (1.0, 0.7, 0.4, 0.1),
+    strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
+    parted: Branching | None = None,
+) -> dict[str, jax.Array]:
+    """`{name: [frames, B, H, W, C]}`, ready for a report.
+
+    Args:
+      sampler: draws the branches and edits; a deterministic one shows no branching.
+      images: `[B, H, W, C]` real ones, in [-1, 1]. keys: `[B]`.
+      steps, frames: of inversion and interpolation, which are DDIM's.
+      parted: branches that are drawn already, by `draw_branches`.
+    """
+    if parted is None:
+        parted = draw_branches(denoise, schedule, sampler, keys, images.shape[1:], branch_times)
+    return {
+        "inversion": _inversion(denoise, schedule, images, steps, frames),
+        "interpolation": _interpolation(denoise, schedule, keys, images.shape[1:], steps, frames),
+        "branching": _first_two(parted.images),
+        "sdedit": _sdedit(denoise, schedule, sampler, keys, images, strengths),
+        "masked_edit": _masked_edit(denoise, schedule, sampler, keys, images),
+    }
+
+
+def draw_branches(
+    denoise: Denoiser,
+    schedule: Schedule,
+    sampler: Sampler,
+    keys: jax.Array,
+    shape: tuple[int, ...],
+    times: tuple[float, ...],
+) -> Branching:
+    """Four branches of one image of `shape` a key, at each of `times`; see `branching`."""
+    start = schedule.prior_std * noise(keys, 0, shape)
+    return branching(denoise, schedule, sampler, start, keys, times, branches=4)
+
+
+def coarse(images: jax.Array) -> jax.Array:
+    """Images `[B, H, W, C]` of about eight cells a side: stands for a stroke drawing."""
+    count, height, width, channels = images.shape
+    factor = max(2, min(height, width) // 8)
+    small = jax.image.resize(images, (count, height // factor, width // factor, channels), "linear")
+    return jax.image.resize(small, images.shape, "nearest")
+
+
+def right_half(images: jax.Array) -> jax.Array:
+    """`[1, 1, W, 1]` mask, 1 on the right half of images."""
+    width = images.shape[2]
+    return jnp.asarray(jnp.arange(width) >= width // 2, images.dtype)[None, None, :, None]
+
+
+def _inversion(denoise: Denoiser, schedule: Schedule, images: jax.Array, steps: int, frames: int) -> jax.Array:
+    half = min(frames, steps)
+    latents, there = invert(denoise, schedule, images, steps, frames=half)
+    _, back = reconstruct(denoise, schedule, latents, steps, frames=half)
+    return jnp.concatenate([images[None], there, back])
+
+
+def _interpolation(denoise: Denoiser, schedule: Schedule, keys: jax.Array, shape: tuple, steps: int, frames: int):
+    start = schedule.prior_std * noise(keys, 0, shape)
+    decode = functools.partial(reconstruct, denoise, schedule, steps=steps)
+    return interpolate(decode, start, jnp.roll(start, -1, axis=0), frames)
+
+
+def _first_two(drawn: jax.Array) -> jax.Array:
+    """`[T, branches, B, ...]` to `[T, 2 * branches, ...]`, an image's branches beside each other."""
+    shown = jnp.moveaxis(drawn[:, :, :2], 2, 1)
+    return shown.reshape(len(shown), -1, *shown.shape[3:])
+
+
+def _sdedit(denoise: Denoiser, schedule: Schedule, sampler: Sampler, keys: jax.Array, images: jax.Array, strengths):
+    guide = coarse(images)
+    return jnp.stack([guide, *(sdedit(denoise, schedule, sampler, guide, keys, s) for s in strengths)])
+
+
+def _masked_edit(denoise: Denoiser, schedule: Schedule, sampler: Sampler, keys: jax.Array, images: jax.Array):
+    def draw(number: jax.Array) -> jax.Array:
+        own = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+        return sdedit(denoise, schedule, sampler, images, own, 1.0, right_half(images))
+
+    return jnp.concatenate([images[None], jax.lax.map(draw, jnp.arange(2))])
