@@ -39,5 +39,5 @@ def get_config():
         sample_every_images=16_000,
         ema_decay=0.999,
     )
-    config.evaluate.update(num=500, batch_size=100, metrics=("memorisation",))
+    config.evaluate.update(num=500, batch_size=100, metrics=("fashion", "memorisation"))
     return config

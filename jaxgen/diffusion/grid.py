@@ -13,7 +13,7 @@ from jaxgen.errors import UserError
 Grid = Literal["uniform", "linspace", "quadratic", "trailing", "leading", "log_snr", "karras"]
 
 # Log-spaced grids begin here where a schedule's end is darker still: below, x_t holds no signal to speak of
-DARKEST = -10.0
+DARKEST = -12.0
 
 
 def time_grid(name: Grid, steps: int, schedule: Schedule, rho: float = 7.0) -> np.ndarray:
@@ -42,6 +42,8 @@ def time_grid(name: Grid, steps: int, schedule: Schedule, rho: float = 7.0) -> n
     elif name == "quadratic":
         times = schedule.grid(even**2)
     elif name == "leading":
+        if not schedule.t_min:
+            raise UserError("The leading grid needs a schedule with a smallest time above 0; use the uniform grid.")
         every = (schedule.steps // steps) / schedule.steps if schedule.steps else 1 / steps
         times = np.append(np.arange(steps)[::-1] * every + schedule.t_min, 0.0)
     else:

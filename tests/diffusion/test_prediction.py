@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.prediction import Prediction, denoiser, posterior
+from jaxgen.diffusion.loss import diffuse
+from jaxgen.diffusion.prediction import Prediction, denoiser, fresh_noise, posterior, reverse_log_variance
+from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
 from jaxgen.errors import UserError
 
 KINDS = ("x0", "epsilon", "v", "score", "posterior_mean")
@@ -106,3 +108,134 @@ def test_an_unknown_form_is_refused():
     prediction = Prediction(jnp.zeros((1, 2)), jnp.zeros((1, 2)), jnp.ones(1), SCHEDULES["linear"], "x0")
     with pytest.raises(UserError, match="epsilon"):
         prediction.to("eps")
+
+
+CONTINUOUS = {
+    "vp": schedules.vp(),
+    "sub_vp": schedules.sub_vp(),
+    "ve": schedules.ve(sigma_max=20.0),
+    "edm": schedules.edm(sigma_max=20.0),
+    "rectified_flow": schedules.rectified_flow(),
+    "rectified_flow_shifted": schedules.rectified_flow(shift=3.0),
+    "cosine": SCHEDULES["cosine"],
+}
+EVERY_KIND = ("x0", "epsilon", "v", "score", "velocity", "edm")
+
+
+@pytest.mark.parametrize("t", [0.03, 0.5, 0.95])
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_every_form_is_read_from_every_other_under_every_schedule(name, t):
+    """In float64, from the true image and noise; no form is reached through itself alone."""
+    schedule = CONTINUOUS[name]
+    with jax.enable_x64(True):
+        x0 = jax.random.uniform(jax.random.key(0), (2, 3), jnp.float64, -1, 1)
+        epsilon = jax.random.normal(jax.random.key(1), (2, 3), jnp.float64)
+        times = jnp.full((2,), t, jnp.float64)
+        x = diffuse(schedule, x0, times, epsilon)
+        exact = Prediction(x0, x, times, schedule, "x0")
+        for kind in EVERY_KIND:
+            held = exact.to(kind)
+            assert held.kind == kind
+            np.testing.assert_allclose(held.x0, x0, atol=1e-9, err_msg=kind)
+            np.testing.assert_allclose(held.epsilon, epsilon, atol=1e-9, err_msg=kind)
+            for other in EVERY_KIND:
+                np.testing.assert_allclose(getattr(held, other), getattr(exact, other), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_velocity_is_how_a_path_moves(name):
+    """d x_t / dt at fixed x0 and epsilon, by autodiff along the path; on straight paths epsilon - x0."""
+    schedule = CONTINUOUS[name]
+    x0, epsilon = jnp.asarray([[0.2, -0.7]]), jnp.asarray([[1.1, 0.4]])
+    path = lambda t: diffuse(schedule, x0, t[None], epsilon)  # noqa: E731
+    t = jnp.float32(0.3005)
+    x, velocity = jax.jvp(path, (t,), (jnp.float32(1),))
+    np.testing.assert_allclose(Prediction(x0, x, t[None], schedule, "x0").velocity, velocity, rtol=1e-4)
+    if name == "rectified_flow":
+        np.testing.assert_allclose(velocity, epsilon - x0, rtol=1e-6)
+
+
+def test_velocity_gives_x0_and_epsilon_at_both_ends_of_a_straight_path():
+    schedule = CONTINUOUS["rectified_flow"]
+    x0, epsilon = jnp.asarray([[0.2, -0.7]]), jnp.asarray([[1.1, 0.4]])
+    for t in (0.0, 1.0):
+        now = Prediction(
+            epsilon - x0, diffuse(schedule, x0, jnp.full(1, t), epsilon), jnp.full(1, t), schedule, "velocity"
+        )
+        np.testing.assert_allclose(now.x0, x0, atol=1e-6)
+        np.testing.assert_allclose(now.epsilon, epsilon, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 1.2])
+def test_edm_is_the_papers_preconditioning(sigma_data):
+    """Karras et al. (2022), Table 1 (last column): D = c_skip x + c_out F(c_in x, c_noise)."""
+    schedule = schedules.edm(sigma_data=sigma_data)
+    x = jax.random.normal(jax.random.key(0), (3, 5))
+    for sigma in (0.002, 0.3, 4.0, 80.0):
+        c_skip = sigma_data**2 / (sigma**2 + sigma_data**2)
+        c_out = sigma * sigma_data / np.sqrt(sigma**2 + sigma_data**2)
+        c_in = 1 / np.sqrt(sigma**2 + sigma_data**2)
+        network = lambda x, c_noise: jnp.tanh(x + c_noise[:, None])  # noqa: E731
+        got = denoiser(schedule, "edm", network)(sigma * x, jnp.float32(sigma / 80)).x0
+        wanted = c_skip * sigma * x + c_out * jnp.tanh(c_in * sigma * x + np.log(sigma) / 4)
+        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("t", [0.01, 0.3, 0.97])
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_edm_keeps_a_networks_input_and_target_at_unit_variance(name, t):
+    """At every noise level of every schedule, for data of the standard deviation that it expects."""
+    schedule = CONTINUOUS[name]
+    x0 = schedule.sigma_data * jax.random.normal(jax.random.key(0), (1, 50_000))
+    z = jax.random.normal(jax.random.key(1), x0.shape)
+    times = jnp.full((1,), t)
+    x = diffuse(schedule, x0, times, z)
+    seen = []
+    denoiser(schedule, "edm", lambda x, time: (seen.append(x), x)[1])(x, times)
+    target = Prediction(x0, x, times, schedule, "x0").edm
+    assert abs(float(seen[0].std()) - 1) < 0.02
+    assert abs(float(target.std()) - 1) < 0.02
+    assert abs(float((seen[0] * target).mean())) < 0.02  # what is left to learn has nothing of the input in it
+
+
+def _learned(place, schedule=SCHEDULES["linear"]):
+    """A denoiser whose network puts the variance at `place` between its bounds."""
+    network = lambda x, time: jnp.concatenate([0.3 * x, jnp.full_like(x, place)], -1)  # noqa: E731
+    return denoiser(schedule, "epsilon", network, learned_variance=True)
+
+
+def test_a_network_that_learns_the_variance_gives_twice_the_channels():
+    now = _learned(0.25)(jnp.ones((2, 4, 4, 3)), 0.5)
+    assert now.value.shape == now.log_variance.shape == (2, 4, 4, 3)
+    np.testing.assert_allclose(now.epsilon, 0.3, rtol=1e-6)
+    np.testing.assert_array_equal(now.log_variance, 0.25)
+    with pytest.raises(UserError, match="twice"):
+        denoiser(SCHEDULES["linear"], "epsilon", lambda x, t: x, learned_variance=True)(jnp.ones((1, 2, 2, 3)), 0.5)
+    with pytest.raises(UserError, match="learned"):
+        plain = denoiser(SCHEDULES["linear"], "epsilon", lambda x, t: x)(jnp.ones((1, 2, 2, 3)), 0.5)
+        reverse_log_variance(plain, 0.4)
+
+
+@pytest.mark.parametrize("t,s", [(1.0, 0.999), (0.5, 0.3), (0.002, 0.001)])
+def test_the_learned_variance_lies_between_posterior_and_added_noise(t, s):
+    """Nichol & Dhariwal (2021), Eq. 15: interpolated in the logarithm."""
+    schedule, x = SCHEDULES["linear"], jnp.ones((2, 3))
+    low = posterior(schedule, jnp.float32(t), jnp.float32(s), x)[2]
+    high = fresh_noise(schedule, t, s) * schedule.sigma(t) ** 2
+    got = [jnp.exp(reverse_log_variance(_learned(place)(x, t), s)) for place in (-1.0, 0.0, 1.0)]
+    for value, wanted in zip(got, (low, np.sqrt(low * high), high), strict=True):
+        np.testing.assert_allclose(value, np.broadcast_to(wanted, (2, 3)), rtol=2e-3)
+    # the last step has no posterior variance: that of the step above stands in, and nothing is infinite
+    last = reverse_log_variance(_learned(-1.0)(x, 0.001), 0.0)
+    above = posterior(schedule, jnp.float32(0.002), jnp.float32(0.001), x)[2]
+    np.testing.assert_allclose(jnp.exp(last), np.broadcast_to(above, (2, 3)), rtol=2e-3)
+
+
+@pytest.mark.parametrize("place,variance", [(-1.0, "small"), (1.0, "large")])
+def test_ddpm_with_a_learned_variance_at_its_bounds_is_ddpm(place, variance):
+    keys = jax.random.split(jax.random.key(0), 4)
+    x = jax.random.normal(jax.random.key(1), (4, 5))
+    a, b = (ddpm(20, variance=v)(_learned(place), SCHEDULES["linear"], x, keys) for v in ("learned", variance))
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    other = ddpm(20, variance="learned")(_learned(0.0), SCHEDULES["linear"], x, keys)
+    assert float(jnp.abs(other - a).max()) > 1e-2

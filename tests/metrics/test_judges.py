@@ -1,13 +1,24 @@
-"""The digits judge and the memorisation numbers move the way they should."""
+"""The shipped judges and the memorisation numbers move the way they should."""
 
+import dataclasses
+from importlib import resources
+
+import jax
 import numpy as np
 import pytest
+import tiny
 
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
-from jaxgen.metrics.digits import digits, entropy, judge
+from jaxgen.interop import judge_weights
+from jaxgen.interop.judge_weights import export
+from jaxgen.metrics import digits as digits_module
+from jaxgen.metrics import fashion as fashion_module
+from jaxgen.metrics.digits import digits, judge
 from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.metrics.judge import entropy
 from jaxgen.metrics.memorisation import memorisation, nearest_distances
+from jaxgen.train.checkpoint import load_group
 
 
 @pytest.fixture(scope="module", name="sets")
@@ -52,6 +63,15 @@ def test_worse_images_score_worse(sets):
         previous = now
 
 
+def test_the_kernel_distance_agrees_with_the_frechet_distance_and_has_no_floor(sets):
+    evidence = _evidence(sets, sets[0]["image"][:1000])
+    real = digits(evidence)["kid_digits"].to_dict()
+    assert abs(real["excess"]) < 0.01
+    assert abs(real["floor"]) < 0.03 * real["noise"]
+    half = digits(_evidence(sets, sets[0]["image"][sets[0]["label"] < 5]))["kid_digits"].to_dict()
+    assert half["excess"] > 0.02 + real["excess"]
+
+
 def test_missing_classes_are_seen(sets):
     train = sets[0]
     half = train["image"][train["label"] < 5]
@@ -78,6 +98,51 @@ def test_entropy_at_its_ends():
 def test_the_judge_refuses_other_shapes():
     with pytest.raises(UserError, match=r"\(28, 28, 1\)"):
         judge(np.zeros((2, 28, 28, 1), np.uint8))
+
+
+@pytest.mark.parametrize("shipped", [digits_module.JUDGE, fashion_module.JUDGE], ids=lambda j: j.name)
+def test_the_shipped_weights_are_those_of_the_network(shipped):
+    example = jax.ShapeDtypeStruct((1, *shipped.shape), np.float32)
+    wanted = jax.eval_shape(shipped.network.init, jax.random.key(0), example)["params"]
+    assert jax.tree.map(np.shape, shipped.weights()) == jax.tree.map(lambda x: x.shape, wanted)
+    file = resources.files("jaxgen.metrics").joinpath(shipped.file)
+    assert len(file.read_bytes()) < 200_000
+    noise = np.random.default_rng(0).integers(0, 256, (3, *shipped.shape), np.uint8)
+    probabilities, features = shipped(noise)
+    assert probabilities.shape == (3, 10) and features.shape == (3, shipped.network.features)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_the_judge_of_fashion_knows_held_out_clothes():
+    try:
+        test = open_source("tfds:fashion_mnist", "test", 28, 1, 10).arrays
+    except UserError as error:
+        pytest.skip(f"needs prepared data: {error}")
+    images, labels = test["image"], test["label"]
+    probabilities, _ = fashion_module.judge(images[:2000])
+    assert (probabilities.argmax(1) == labels[:2000]).mean() >= 0.9
+    evidence = Evidence(images[:1000], labels[:1000], images[1000:4000], images[4000:8000], labels[4000:8000], "test")
+    real = fashion_module.fashion(evidence)
+    assert abs(real["frechet_fashion"].to_dict()["excess"]) < 0.01
+    assert abs(real["kid_fashion"].to_dict()["excess"]) < 0.01
+    assert real["label_accuracy"].value >= 0.9
+    flat = np.broadcast_to(images[:1000].mean(axis=(1, 2), keepdims=True), (1000, 28, 28, 1)).astype(np.uint8)
+    blurred = fashion_module.fashion(dataclasses.replace(evidence, samples=flat, labels=None))
+    assert blurred["frechet_fashion"].to_dict()["excess"] > 0.1
+
+
+def test_a_trained_judge_is_written_where_the_package_looks_for_it(tmp_path, capsys):
+    lean = ["--config.train.total_images=128", "--config.train.checkpoint_every_images=128"]
+    lean += ["--config.evaluate.at_end=False"]
+    run = tmp_path / "run"
+    assert tiny.call("--config=configs/judge_digits.py", f"--workdir={run}", *lean) == 0
+    with np.load(export(run, "digits", tmp_path)) as written:
+        params, _, _ = load_group(run, "classifier")
+        assert set(written) == {f"{layer}/{leaf}" for layer, p in params.items() for leaf in p}
+        np.testing.assert_array_equal(written["classes/bias"], params["classes"]["bias"].astype(np.float16))
+    capsys.readouterr()
+    assert judge_weights.main([str(run), "fashion"]) == 2
+    assert "another network than the fashion judge's" in capsys.readouterr().err
 
 
 def test_copies_are_called_copies_and_held_out_images_are_not(sets):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,8 @@ from jaxgen.errors import UserError
 from jaxgen.networks.convolution import (
     Conv,
     downsample,
+    gradients_in_loops,
+    loop_conv,
     phase_upsampled_conv,
     plain_upsampled_conv,
     upsample,
@@ -86,3 +91,86 @@ def test_bad_options_are_refused():
         Conv(5, padding="full").init(jax.random.key(0), x)
     with pytest.raises(UserError, match="size 3"):
         Conv(5, size=1, upsampled=True).init(jax.random.key(0), x)
+
+
+# gradients inside loops
+
+
+SIZES = [(1, 1), (2, 2), (3, 1), (3, 2), (3, 3), (4, 2), (5, 3), (2, 3)]
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (7, 9)])
+@pytest.mark.parametrize(("size", "stride"), SIZES)
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), "SAME", ((1, 1), (1, 1)), ((0, 1), (2, 0)), ((3, 3), (2, 4))])
+def test_explicit_gradients_equal_the_library_s(size, stride, padding, shape):
+    if padding == "SAME":
+        padding = tuple(lax.padtype_to_pads(shape, (size,) * 2, (stride,) * 2, "SAME"))
+    x, kernel = normal(0, 2, *shape, 3), normal(1, size, size, 3, 4)
+
+    @jax.jit
+    def both(x, kernel):
+        y, back = jax.vjp(lambda x, k: reference(x, k, stride, padding), x, kernel)
+        dy = jnp.cos(3 * y)
+        explicit = jax.vjp(lambda x, k: loop_conv(x, k, stride, padding), x, kernel)
+        return y, back(dy), explicit[0], explicit[1](dy)
+
+    with jax.default_matmul_precision("highest"):
+        y, wanted, got_y, got = both(x, kernel)
+    np.testing.assert_array_equal(got_y, y)
+    for g, w in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(g, w, atol=1e-5 * max(1.0, float(jnp.abs(w).max())))
+
+
+class Net(nn.Module):
+    """Every kind of convolution there is."""
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.silu(Conv(8, name="a")(x))
+        h = nn.silu(Conv(8, stride=2, padding="same", name="b")(h))
+        h = nn.silu(Conv(6, size=1, name="c")(h))
+        return Conv(2, upsampled=True, name="d")(h)
+
+
+def test_the_context_changes_gradients_neither_of_images_nor_of_weights():
+    x = normal(0, 2, 8, 6, 3)
+    params = Net().init(jax.random.key(0), x)
+
+    def loss(params, x):
+        return jnp.square(Net().apply(params, x)).sum()
+
+    plain = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)
+    inside = jax.jit(jax.value_and_grad(gradients_in_loops()(loss), (0, 1)))(params, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), plain, inside)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(gradients_in_loops()(lambda x: loss(params, x)), (x,), (x,))
+    jax.jvp(lambda x: loss(params, x), (x,), (x,))  # outside the context the plain form is back
+
+
+def test_the_context_ends_where_an_error_is_raised():
+    with pytest.raises(ZeroDivisionError), gradients_in_loops():
+        raise ZeroDivisionError
+    x = normal(0, 1, 4, 4, 3)
+    params = Conv(2).init(jax.random.key(0), x)
+    jax.jvp(lambda x: Conv(2).apply(params, x), (x,), (x,))
+
+
+def test_in_a_loop_all_convolutions_have_the_layout_that_is_fast_on_a_cpu():
+    """XLA's CPU backend has fast code for images, kernels and results in this order without inner zeros, and puts
+    others into it in the entry computation only; benchmarks/guidance_cost.py has the times."""
+    x = normal(0, 2, 8, 8, 3)
+    params = Net().init(jax.random.key(0), x)
+
+    def compiled(net):
+        def body(carry, _):
+            gradients = jax.grad(lambda p, x: jnp.square(net(p, x)).sum(), (0, 1))(*carry)
+            return jax.tree.map(lambda a, g: a - 1e-3 * g, carry, gradients), None
+
+        text = jax.jit(lambda *c: lax.scan(body, c, None, length=3)[0]).lower(params, x).compile().as_text()
+        found = re.findall(r"window=.*dim_labels=.*", text)
+        return len(found), sum("dim_labels=b01f_01io->b01f" in line and "lhs_dilate" not in line for line in found)
+
+    every, fast = compiled(Net().apply)
+    assert every > fast
+    every, fast = compiled(gradients_in_loops()(Net().apply))
+    assert every == fast == 9  # three convolutions that are none of 1x1, and two gradients each

@@ -21,8 +21,9 @@ class DPMpp1S(Sampler):
     """DPM-Solver++, singlestep: every step stands on its own, of `order` evaluations.
 
     Order 1 is DDIM with eta 0; 2 is Lu et al. (2022b), Algorithm 1 (2S), looking half-way; 3 (3S) looks at a third
-    and two thirds of the way (Lu et al. 2022a, Algorithm 2, in the data's form). A step that ends where there is no noise, or at t = 0, is
-    of first order, with one evaluation; one that starts where there is no signal is `order` steps of first order.
+    and two thirds of the way (Lu et al. 2022a, Algorithm 2, in the data's form). A step that ends where there is no
+    noise, or at t = 0, is of first order, with one evaluation; one that starts where there is no signal is `order`
+    steps of first order.
 
     Attributes:
       order: 1, 2 or 3, the number in the paper's names.

@@ -1,0 +1,177 @@
+"""What guidance by gradients costs inside a sampler's loop, and what a longer grid costs to compile.
+
+    python benchmarks/guidance_cost.py
+
+One process. In each round every function below runs once, in turn, so that what else the machine does meets all alike;
+printed are medians over the rounds, and of ratios taken within a round, of wall seconds and of the seconds that all
+the process's threads were at work.
+
+    denoiser, classifier gradient        one call each, outside any loop: what a guided step must do
+    guided step                          of a DDIM sampler under classifier guidance, whole run / steps
+    universal gradient                   prediction and gradient through the denoiser, outside any loop
+    universal step                       of a sampler under universal guidance
+
+The steps are taken with `gradients_in_loops` and without. Then: seconds to trace and compile the classifier-guided
+sampler at 10 and at 1000 steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.guidance import Classifier as ClassifierGuidance
+from jaxgen.diffusion.guidance import Guidance, Means, Universal
+from jaxgen.diffusion.prediction import denoiser
+from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.networks.classifier import Classifier
+from jaxgen.networks.convolution import gradients_in_loops
+from jaxgen.networks.unet import UNet
+from jaxgen.networks.unet_encoder import UNetEncoder
+
+
+class Bench:
+    """Networks with random weights, and the functions that are timed."""
+
+    def __init__(self, size: int, channels: int, batch: int) -> None:
+        shape = {"channels": channels, "channel_multipliers": (1, 2, 4), "blocks": 1, "norm_groups": 8}
+        shape |= {"attention_resolutions": (size // 4,)}
+        self.schedule = schedules.cosine()
+        self.network = UNet(out_channels=1, **shape)
+        self.noisy, self.clean = UNetEncoder(num_classes=10, **shape), Classifier(num_classes=10)
+        self.keys = jax.random.split(jax.random.key(0), batch)
+        self.x = noise(self.keys, 0, (size, size, 1))
+        self.label = jnp.arange(batch) % 10
+        time_of = jnp.zeros(batch)
+        inputs = {"denoiser": (self.network, time_of), "noisy": (self.noisy, time_of), "clean": (self.clean,)}
+        self.params = {}
+        for i, (name, (network, *rest)) in enumerate(inputs.items()):
+            fresh = jax.jit(network.init)(jax.random.key(i), self.x, *rest)["params"]
+            # the zeros that networks begin with would make trivial gradients
+            leaves, tree = jax.tree.flatten(fresh)
+            keys = jax.random.split(jax.random.key(i + 10), len(leaves))
+            drawn = [a + 0.02 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+            self.params[name] = jax.tree.unflatten(tree, drawn)
+
+    def means(self, params: dict, classifier: str, context: Callable) -> Means:
+        def logits(x: jax.Array, t: jax.Array) -> jax.Array:
+            if classifier == "clean":
+                return self.clean.apply({"params": params["clean"]}, x)[0]
+            return self.noisy.apply({"params": params["noisy"]}, x, self.schedule.conditioning(t))[0]
+
+        def network(x: jax.Array, t: jax.Array) -> jax.Array:
+            return self.network.apply({"params": params["denoiser"]}, x, t)
+
+        denoise = denoiser(self.schedule, "v", network)
+        return Means(context()(denoise), {}, classifier=context()(logits), label=self.label)
+
+    def call(self) -> Callable:
+        """One call of the denoiser."""
+        return jax.jit(lambda p, x, k: self.means(p, "noisy", plain).denoise(x, jnp.float32(0.5)).x0)
+
+    def gradient(self) -> Callable:
+        """One gradient of the noise-aware classifier."""
+
+        def log_p(x: jax.Array, p: dict) -> jax.Array:
+            logits = self.means(p, "noisy", plain).classifier(x, jnp.full(len(x), 0.5))
+            return jnp.take_along_axis(jax.nn.log_softmax(logits), self.label[:, None], axis=1).sum()
+
+        return jax.jit(lambda p, x, k: jax.grad(log_p)(x, p))
+
+    def once(self, guide: Guidance, classifier: str) -> Callable:
+        """One guided prediction, outside any loop."""
+        return jax.jit(lambda p, x, k: guide(self.means(p, classifier, plain))(x, jnp.float32(0.5)).x0)
+
+    def sampler(self, guide: Guidance, classifier: str, context: Callable, steps: int) -> Callable:
+        def run(p: dict, x: jax.Array, keys: jax.Array) -> jax.Array:
+            return DDIM(steps)(guide(self.means(p, classifier, context)), self.schedule, x, keys)
+
+        return jax.jit(run)
+
+    def seconds(self, function: Callable, repeats: int = 1) -> np.ndarray:
+        """Wall and processor seconds."""
+        start = clocks()
+        for _ in range(repeats):
+            jax.block_until_ready(function(self.params, self.x, self.keys))
+        return (clocks() - start) / repeats
+
+    def compile_seconds(self, steps: int) -> np.ndarray:
+        function = self.sampler(ClassifierGuidance(), "noisy", gradients_in_loops, steps)
+        start = clocks()
+        function.lower(self.params, self.x, self.keys).compile()
+        return clocks() - start
+
+
+def clocks() -> np.ndarray:
+    return np.asarray([time.perf_counter(), time.process_time()])
+
+
+@contextlib.contextmanager
+def plain():
+    """The form that networks have outside loops."""
+    yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=28)
+    parser.add_argument("--channels", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compilations", type=int, default=3)
+    options = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
+    bench = Bench(options.size, options.channels, options.batch)
+    few = max(2, options.steps // 10)  # the slow ones
+    classifier, universal = ClassifierGuidance(), Universal()
+    functions = {
+        "denoiser": (bench.call(), 1),
+        "classifier gradient": (bench.gradient(), 1),
+        "guided step": (bench.sampler(classifier, "noisy", gradients_in_loops, options.steps), options.steps),
+        "guided step, plain": (bench.sampler(classifier, "noisy", plain, few), few),
+        "universal gradient": (bench.once(universal, "clean"), 1),
+        "universal step": (bench.sampler(universal, "clean", gradients_in_loops, options.steps), options.steps),
+        "universal step, plain": (bench.sampler(universal, "clean", plain, few), few),
+    }
+    for function, _ in functions.values():
+        bench.seconds(function)
+    # a single call is short: repeated, so that a round's figure is not one moment's luck
+    repeats = {name: options.steps // 2 if steps == 1 else 1 for name, (_, steps) in functions.items()}
+    rounds = []
+    for _ in range(options.rounds):
+        took = {n: bench.seconds(function, repeats[n]) / steps for n, (function, steps) in functions.items()}
+        took["sum"] = took["denoiser"] + took["classifier gradient"]
+        rounds.append(took)
+    for name in rounds[0]:
+        wall, work = 1e3 * np.median([r[name] for r in rounds], axis=0)
+        print(f"{name:24s} {wall:9.2f} ms {work:9.2f} ms of processors")
+
+    def ratio(of: str, to: str) -> str:
+        ratios = np.asarray([r[of] / r[to] for r in rounds])
+        (wall, work), (low, _), (high, _) = np.median(ratios, axis=0), ratios.min(0), ratios.max(0)
+        return f"{wall:.2f} (from {low:.2f} to {high:.2f}), of processor time {work:.2f}"
+
+    print(f"classifier-guided step / (denoiser + classifier gradient): {ratio('guided step', 'sum')}")
+    print(f"    without gradients_in_loops: {ratio('guided step, plain', 'sum')}")
+    print(f"universal step / universal gradient: {ratio('universal step', 'universal gradient')}")
+    print(f"    without gradients_in_loops: {ratio('universal step, plain', 'universal gradient')}")
+    if options.compilations:
+        bench.compile_seconds(10)
+        pairs = [(bench.compile_seconds(10), bench.compile_seconds(1000)) for _ in range(options.compilations)]
+        short, long = np.median(pairs, axis=0)
+        print(f"trace and compile 10 steps: {short[0]:.2f} s, {short[1]:.2f} s of processors")
+        print(f"1000 steps / 10 steps: {long[0] / short[0]:.3f}, of processor time {long[1] / short[1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

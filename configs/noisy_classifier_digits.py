@@ -1,0 +1,36 @@
+"""A classifier of noisy 8x8 digits, p(y | x_t), which steers the unconditional model of configs/ddpm_digits.py.
+
+Paper: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis", Section 4 and Appendix I.
+Command: python main.py --config=configs/noisy_classifier_digits.py --workdir=runs/noisy_classifier_digits
+    then sample from runs/ddpm_digits under its guidance, see docs/guidance.md.
+Hardware and time: two CPU cores, TIME.
+Expected: EXPECTED
+"""
+
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="noisy_classifier",
+        network=section(
+            name="unet_encoder",
+            channels=16,
+            channel_multipliers=(1, 2),
+            blocks=1,
+            attention_resolutions=(4,),
+            norm_groups=8,
+            dropout=0.1,
+        ),
+        schedule=section(name="cosine", steps=1000),  # that of the model to be guided
+    )
+    config.data.update(source="digits", resolution=8, channels=1, num_classes=10, crop=1)
+    config.optimizer.update(
+        name="adamw", learning_rate=2e-3, warmup_images=5_000, decay="cosine", clip_norm=1.0, weight_decay=5e-2
+    )
+    config.train.update(
+        batch_size=64, total_images=200_000, log_every_images=5_000, checkpoint_every_images=50_000,
+        sample_every_images=0, ema_decay=0.999,
+    )
+    return config
