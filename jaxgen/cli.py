@@ -267,5 +267,6 @@ def _trained(config: ConfigDict, flags: Flags) -> Any:
     trained = restore(config, flags.workdir)
     sampler = getattr(trained.generator.method, "sampler", None)
     if sampler is not None:
-        log.info("sampler %s: %d network evaluations an image", config.sampler.name, sampler.evaluations)
+        most = "at most " if config.sampler.name == "ode" else ""
+        log.info("sampler %s: %s%d network evaluations an image", config.sampler.name, most, sampler.evaluations)
     return trained

@@ -12,7 +12,7 @@ import pytest
 DEVICES = 8
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices; waiting threads would spin beside the other workers
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # waiting threads would spin beside the other workers
 for flag, value in (
     ("xla_force_host_platform_device_count", DEVICES),
     ("xla_backend_optimization_level", 1),  # the suite compiles far longer than it computes

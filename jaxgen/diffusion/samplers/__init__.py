@@ -1,8 +1,8 @@
 """Samplers: from noise to images in one `lax.scan`, one evaluation of the network in its body.
 
-A sampler is `(denoise, schedule, x, keys) -> x`, pure and jit-able: `denoise(x, t) -> Prediction` with scalar t, `x`
-`[B, ...]` at the grid's first time, `keys` one key per image, so that image i depends on its own key alone,
-whatever the batch. `evaluations` says how often `denoise` runs before it runs.
+A sampler is `(denoise, schedule, x, keys) -> x`, pure and jit-able: `denoise(x, t) -> Prediction` with t a scalar (of
+`ode` alone `[B]`), `x` `[B, ...]` at the grid's first time, `keys` one key per image, so that image i depends on its
+own key alone, whatever the batch. `evaluations` says how often `denoise` runs before it runs.
 
 All but a few solvers are linear in the state and in the network's outputs, so a solver is a table: its `plan`
 gives, in float64, the numbers by which it joins them after each evaluation. Each module here is one solver,
@@ -164,7 +164,7 @@ class Sampler:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             plan = self.plan(schedule, times)
             plan = plan.repeated(self.recurrence, schedule) if self.recurrence > 1 else plan
-        _check_finite(plan, self)
+        _check_finite(plan, self, x.dtype)
         return self.run(plan, denoise, x, keys, frames)
 
     def run(self, plan: Plan, denoise: Denoiser, x: jax.Array, keys: jax.Array, frames: int = 0):
@@ -205,10 +205,14 @@ class Sampler:
         return (x, kept) if frames else x
 
 
-def _check_finite(plan: Plan, sampler: Sampler) -> None:
+def _check_finite(plan: Plan, sampler: Sampler, dtype: Any) -> None:
     for field in dataclasses.fields(plan):
         value = getattr(plan, field.name)
-        if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+        if not isinstance(value, np.ndarray):
+            continue
+        with np.errstate(over="ignore"):
+            value = value.astype(dtype)
+        if not np.isfinite(value).all():
             row = int(np.argmin(np.isfinite(value).reshape(len(value), -1).all(axis=1)))
             raise UserError(
                 f"The solver {type(sampler).__name__} cannot step from time {plan.t[row]:g} to {plan.s[row]:g} under "

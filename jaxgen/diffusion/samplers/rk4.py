@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+from jaxgen.diffusion.grid import Grid
 from jaxgen.diffusion.samplers._runge_kutta import RungeKutta
 
 
@@ -16,6 +17,8 @@ class RK4(RungeKutta):
     Attributes:
       variable: sigma, or time for continuous schedules without signal at t = 1.
     """
+
+    grid: Grid = "karras"  # equal steps of time are far apart in sigma / alpha near noise
 
     stages: ClassVar[int] = 4
     a: ClassVar = ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0))
