@@ -98,7 +98,30 @@ class Unguided(Guidance):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Contrast(Guidance):
+class _Timed(Guidance):
+    """Guidance at some noise levels only (Kynkäänniemi et al. 2024, Section 3).
+
+    Attributes:
+      interval: (low, high) in time; outside of it the prediction is that of the model under its condition. What
+        guides is evaluated there too.
+    """
+
+    interval: Interval = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.interval
+        if not 0 <= low < high <= 1:
+            raise UserError(f"config.guidance.interval is {self.interval}; it runs from low to high within [0, 1].")
+
+    def inside(self, now: Prediction) -> jax.Array:
+        """Whether the prediction's times lie in the interval, to broadcast against it."""
+        low, high = self.interval
+        return like((low <= now.t) & (now.t <= high), now.x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Contrast(_Timed):
     """Away from a worse prediction: (1 - scale) worse + scale wanted, in the form that the network predicts.
 
     At given (x, t) every form is x0 times a number plus x times another, and the factors sum to 1: in whichever
@@ -106,21 +129,15 @@ class _Contrast(Guidance):
 
     Attributes:
       scale: 1 is the wanted prediction, 0 the worse one.
-      interval: (low, high) in time; outside of it the scale is 1 (Kynkäänniemi et al. 2024, Eq. 7). Both predictions
-        are made there too.
       rescale: share in [0, 1] of the way back to the standard deviation that the wanted prediction has over an
         image (Lin et al. 2023, Eq. 15-16); of the network's own form, as there.
     """
 
     scale: float = 1.0
-    interval: Interval = (0.0, 1.0)
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        low, high = self.interval
-        if not 0 <= low < high <= 1:
-            raise UserError(f"config.guidance.interval is {self.interval}; it runs from low to high within [0, 1].")
         if not 0 <= self.rescale <= 1:
             raise UserError(f"config.guidance.rescale is {self.rescale}; it lies in [0, 1].")
 
@@ -131,10 +148,9 @@ class _Contrast(Guidance):
 
     def join(self, wanted: Prediction, worse: Prediction) -> Prediction:
         """Both at the same (x, t); the learned variance is that of the wanted one."""
-        low, high = self.interval
-        scale = jnp.where((low <= wanted.t) & (wanted.t <= high), self.scale, 1.0).astype(wanted.value.dtype)
+        scale = jnp.where(self.inside(wanted), self.scale, 1.0).astype(wanted.value.dtype)
         worse = worse.to(wanted.kind).value
-        value = worse + like(scale, worse) * (wanted.value - worse)
+        value = worse + scale * (wanted.value - worse)
         if self.rescale:
             axes = tuple(range(1, value.ndim))
             wide, want = value.std(axes, keepdims=True), wanted.value.std(axes, keepdims=True)
@@ -197,7 +213,7 @@ class Autoguidance(_Contrast):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Classifier(Guidance):
+class Classifier(_Timed):
     """Classifier guidance (Dhariwal & Nichol 2021, Algorithm 2) with a classifier p(y | x_t) that has seen noise.
 
     By Bayes' rule the score gains scale * grad log p(y | x_t), so epsilon loses sigma times that: right for every
@@ -227,13 +243,14 @@ class Classifier(Guidance):
 
         def denoise(x: jax.Array, t: jax.Array) -> Prediction:
             now = means.wanted(x, t)
-            return _moved(now, _in_x0(now, self.scale * jax.grad(log_p)(x, now.t)))
+            change = _in_x0(now, self.scale * jax.grad(log_p)(x, now.t))
+            return _moved(now, jnp.where(self.inside(now), change, 0.0))
 
         return denoise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Universal(Guidance):
+class Universal(_Timed):
     """Universal guidance (Bansal et al. 2023, Algorithm 1): a classifier of clean images looks at the predicted x0.
 
     Forward (Eq. 6): epsilon -= scale sigma grad_x log p(y | x0(x)), the gradient taken through the denoiser.
@@ -289,7 +306,7 @@ class Universal(Guidance):
                     return delta + self.backward_rate * jax.grad(log_p)(x0 + delta, now.t)
 
                 change = change + jax.lax.fori_loop(0, self.backward_steps, step, jnp.zeros_like(x0))
-            return _moved(now, change)
+            return _moved(now, jnp.where(self.inside(now), change, 0.0))
 
         return denoise
 
@@ -369,9 +386,11 @@ def autoguidance(
     return Autoguidance(scale=scale, interval=interval, rescale=rescale, threshold=threshold)
 
 
-def classifier(network: nn.Module, scale: float = 1.0, threshold: float = 0.0) -> Classifier:
+def classifier(
+    network: nn.Module, scale: float = 1.0, interval: Interval = (0.0, 1.0), threshold: float = 0.0
+) -> Classifier:
     """See `Classifier`."""
-    return Classifier(scale=scale, network=network, threshold=threshold)
+    return Classifier(scale=scale, network=network, interval=interval, threshold=threshold)
 
 
 def universal(
@@ -379,11 +398,12 @@ def universal(
     scale: float = 1.0,
     backward_steps: int = 0,
     backward_rate: float = 0.1,
+    interval: Interval = (0.0, 1.0),
     threshold: float = 0.0,
 ) -> Universal:
     """See `Universal`."""
     backward = {"backward_steps": backward_steps, "backward_rate": backward_rate}
-    return Universal(scale=scale, network=network, **backward, threshold=threshold)
+    return Universal(scale=scale, network=network, **backward, interval=interval, threshold=threshold)
 
 
 def compose(first: Guidance, then: Guidance, threshold: float = 0.0) -> Compose:

@@ -148,7 +148,7 @@ class DDPM(Method):
         denoise, condition = self.denoiser(model.params), self._condition(batch)
         if self.guidance is None:
             return lambda x, t: denoise(x, t, **condition)
-        if self.guidance.needs:  # gradients inside the sampler's scan
+        if "classifier" in self.needs:  # gradients inside the sampler's scan
             denoise = gradients_in_loops()(denoise)
         null = {"label": jnp.full_like(batch["label"], self.num_classes)} if self.label_dropout else None
         means = guidances.Means(denoise, condition, null, label=batch.get("label"))

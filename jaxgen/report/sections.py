@@ -36,6 +36,7 @@ KNOWN_NUMBERS = {
 KNOWN_PROFILES = {
     "denoising_loss_by_time": "Squared error of epsilon at each time, from data at 0 to noise at 1: fine detail is "
     "what early times decide, the picture's content what late ones do.",
+    "accuracy_by_time": "How much of the class noise leaves to be seen, from data at 0 to noise at 1.",
 }
 ARROWS = {"lower": "lower is better", "higher": "higher is better"}
 

@@ -55,7 +55,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, 
             len(source),
             name,
             floor=seen[key],
-            better="higher" if key == "accuracy" else "lower",
+            better="higher" if key.startswith("accuracy") else "lower",
             note=f"On held-out images; floor: on {min(len(source), len(train))} training images.",
         )
         for key, value in generator.scores(model, seed, source).items()

@@ -169,6 +169,15 @@ def test_a_negative_condition_may_stand_for_none():
     np.testing.assert_allclose(away, line, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", [guidance.Classifier, guidance.Universal])
+def test_gradients_keep_to_their_interval_too(kind):
+    x, label, t = points(), jnp.zeros(6, int), jnp.asarray([0.1, 0.2, 0.4, 0.6, 0.7, 0.9])
+    inside = np.asarray([False, True, True, True, False, False])[:, None]
+    got, whole = (read(kind(scale=2.0, **on)(means(label)), x, t) for on in ({"interval": (0.2, 0.6)}, {}))
+    np.testing.assert_allclose(got, np.where(inside, whole, plain(x, t, label)), atol=2e-5)
+    assert np.abs(whole - plain(x, t, label)).max(1)[4] > 1e-3
+
+
 def images(x, t, label):
     """A made-up model of images: conditional and unconditional predictions of unlike spread."""
     t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])

@@ -46,10 +46,11 @@ def shrunk(config):
         yield "--config.method.network.depth=1"
 
 
-SLOW = ("ddpm_mnist.py", "ddpm_fashion_mnist.py")  # larger images take longer to compile
+# these run by default; the others take longer to compile, or differ from them in what other tests cover
+QUICK = ("ddpm_digits.py", "dit_digits.py", "judge_digits.py", "noisy_classifier_digits.py")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CONFIGS])
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])
 def test_config(name, tmp_path, capsys):
     config, summary = commandline.load_config(tiny.ROOT / "configs" / name)
     assert summary
