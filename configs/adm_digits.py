@@ -4,7 +4,7 @@ Papers: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis";
     variance and the loss-aware times.
 Command: python main.py --config=configs/adm_digits.py --workdir=runs/adm_digits
 Hardware and time: two CPU cores, about 8 minutes.
-Expected: TODO
+Expected: not run to its end yet.
 """
 
 from jaxgen.config import defaults, section

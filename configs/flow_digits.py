@@ -4,7 +4,7 @@ Papers: Lipman et al. 2023, "Flow Matching for Generative Modeling"; Liu et al. 
     Esser et al. 2024, Section 3.1, for the times.
 Command: python main.py --config=configs/flow_digits.py --workdir=runs/flow_digits
 Hardware and time: two CPU cores, about 5 minutes.
-Expected: TODO
+Expected: not run to its end yet.
 """
 
 from jaxgen.config import defaults, section
