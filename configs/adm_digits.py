@@ -1,4 +1,4 @@
-"""ADM-style DDPM on 8x8 digits: adaptive group norm, residual resampling, heads of 16 channels, learned variance.
+"""ADM-style DDPM on 8x8 digits: adaptive group norm, residual resampling, learned variance.
 
 Papers: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis"; Nichol & Dhariwal 2021 for the learned
     variance and the loss-aware times.

@@ -5,6 +5,7 @@ import re
 
 import jax
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from jaxgen.config import check, defaults, section
@@ -24,6 +25,7 @@ def test_the_readme_samples_from_a_function_without_a_config():
     assert np.isfinite(np.asarray(scope["images"])).all()
 
 
+@pytest.mark.slow
 def test_the_method_in_the_docs_trains(tmp_path, monkeypatch):
     method, config_line = _blocks("docs/methods.md")
     (tmp_path / "restore_example.py").write_text(method)

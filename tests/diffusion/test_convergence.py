@@ -31,6 +31,8 @@ COUNT = 16
 KEYS = jax.random.split(jax.random.key(0), COUNT)
 MEAN, STD = 0.3, 0.25
 
+pytestmark = pytest.mark.slow  # many small programs to compile
+
 
 def times(steps, first=FIRST, last=LAST, schedule=SCHEDULE):
     """Equal steps of log_snr."""

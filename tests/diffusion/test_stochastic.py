@@ -39,6 +39,8 @@ SCHEDULES = {
 }
 VP = SCHEDULES["vp"]
 
+pytestmark = pytest.mark.slow  # many small programs to compile
+
 
 def marginal(schedule, t, mean=MEAN, std=STD):
     """Mean and standard deviation of x_t for data N(mean, std**2)."""

@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import pytest
 import tiny
 from exact import LINEAR, make_keys, modes
 from PIL import Image
@@ -35,6 +36,7 @@ def test_the_pictures_show_what_their_captions_say():
     assert np.abs(panels["masked_edit"][1] - panels["masked_edit"][2])[:, :, ~kept].max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_drawn(tmp_path):
     """With labels: those of the held-out images."""
     config = tiny.write_config(tmp_path, conditional=True)

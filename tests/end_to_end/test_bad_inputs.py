@@ -324,6 +324,7 @@ def test_labels_that_are_no_classes(labels, labelled, tmp_path, complaint):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_learning_rate_that_explodes(config, tmp_path, complaint):
     workdir = tmp_path / "run"
     said = complaint(
@@ -339,6 +340,7 @@ def test_learning_rate_that_explodes(config, tmp_path, complaint):
     assert list((workdir / "checkpoints").glob("[0-9]*/params"))
 
 
+@pytest.mark.slow
 def test_disk_that_is_full(config, run):
     """A limit on a file's size stands for a full disk: the checkpoints before it stay, and the run goes on later."""
     before = snapshot(run / "checkpoints")

@@ -66,6 +66,7 @@ def test_the_comparison_sees_a_difference(straight, tmp_path):
     assert len(kill_and_resume.compare(straight, other)) == 3
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_with_zero(config, straight, tmp_path):
     workdir, log = tmp_path / "stopped", tmp_path / "log.txt"
     command = kill_and_resume.train_command(os.fspath(config), workdir, LENGTHS)

@@ -63,6 +63,7 @@ def test_evaluate_prints_one_line_of_json(run, capsys):
     assert json.loads(out) == stored
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on(config, run, caplog):
     first = (run / "metrics.jsonl").read_text()
     arguments = ["--config.train.total_images=320", "--config.train.log_every_images=32", "--config.mesh.data=4"]
@@ -135,6 +136,7 @@ def test_a_first_attempt_that_failed_binds_nobody(config, tmp_path, capsys):
     assert from_json((tmp_path / "run" / "config.json").read_text()).data.source == "digits"
 
 
+@pytest.mark.slow
 def test_warm_start(config, trained, tmp_path):
     """A run that begins from another's averaged weights and learns nothing keeps them."""
     kill_and_resume = tiny.load(tiny.ROOT / "benchmarks" / "kill_and_resume.py")

@@ -46,6 +46,7 @@ def test_fewer_images_are_the_first_of_more(trained, sample):
     assert apart(nine, sample(trained, "--num=9", "--seed=4")["images"]) > 20
 
 
+@pytest.mark.slow
 def test_batch_size(config, trained, sample):
     whole = sample(trained, "--num=9", "--seed=3")["images"]
     noisy = ["--config.sampler.name=ddpm"]  # its steps' noise must not depend on the batch either
@@ -56,6 +57,7 @@ def test_batch_size(config, trained, sample):
         assert apart(sample(trained, *arguments, *noisy)["images"], of_noise) <= 1
 
 
+@pytest.mark.slow
 def test_number_of_devices(trained, sample, tmp_path):
     here = sample(trained, "--num=9", "--seed=3")["images"]  # eight devices
     for devices in (1, 2):

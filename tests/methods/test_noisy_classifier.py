@@ -75,6 +75,7 @@ def bars(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_it_learns_from_noisy_images(tmp_path, bars):
     config = tiny_config("Plain")
     network = section(

@@ -10,6 +10,8 @@ from jaxgen.errors import UserError
 
 table = tiny.load(tiny.ROOT / "benchmarks" / "sampler_table.py")
 
+pytestmark = pytest.mark.slow  # many small programs to compile
+
 
 @pytest.mark.parametrize("solver", table.every_solver())
 @pytest.mark.parametrize("budget", [5, 20, 1000])

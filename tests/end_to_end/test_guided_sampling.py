@@ -33,6 +33,7 @@ def blind(tmp_path_factory):
     return path, folder / "run"
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_guided_by_another_run(judge, blind, tmp_path):
     """Universal guidance of a hardly trained model: what it draws is what the judge takes for the label."""
     config, workdir = blind
