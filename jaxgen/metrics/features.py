@@ -1,0 +1,95 @@
+"""What a metric sees of images: a network's features, taken in batches over all devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxgen.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Attributes:
+    features: floating `[N, D]`. probabilities: `[N, K]` over the network's classes, each row's sum 1, or None.
+    """
+
+    features: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+class FeatureNetwork(Protocol):
+    """Anything that turns uint8 images into features.
+
+    Attributes:
+      name: as in the names of numbers, such as "inception" or "digits".
+      resize: how images come to the network's size, in words; "none" where other sizes are refused.
+      digest: the first 16 hexadecimal digits of the SHA-256 of its weights.
+    """
+
+    name: str
+    resize: str
+
+    @property
+    def digest(self) -> str: ...
+
+    def __call__(self, images: np.ndarray, batch: int = 100) -> Features:
+        """Features of uint8 images `[N, H, W, C]`."""
+        ...
+
+
+def digest(weights: Any) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over names, shapes, types and bytes of a tree of arrays."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        array = np.ascontiguousarray(leaf)
+        found.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()[:16]
+
+
+class Extractor:
+    """`function(params, images)` over many images: one compiled shape, each batch split over all devices.
+
+    The last batch is filled up with zeros and cut again, so that no result depends on how many images there are.
+
+    Args:
+      function: pure; images `[B, H, W, C]` to a tree of arrays with a leading `[B]`, an image's row depending on
+        that image alone.
+      params: its first argument, placed on every device once.
+    """
+
+    def __init__(self, function: Callable[[Any, jax.Array], Any], params: Any):
+        self._mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
+        whole, self._split = (NamedSharding(self._mesh, spec) for spec in (PartitionSpec(), PartitionSpec("data")))
+        self._params = jax.device_put(params, whole)
+        self._function = jax.jit(function, in_shardings=(whole, self._split), out_shardings=self._split)
+
+    def __call__(self, images: np.ndarray, batch: int = 100) -> Any:
+        """The function's results for `[N, ...]` images, as NumPy arrays of leading axis N.
+
+        Args:
+          batch: images per program, rounded up to a multiple of the devices.
+
+        Raises:
+          UserError: for no images, or a batch below 1.
+        """
+        if batch < 1 or not len(images):
+            raise UserError(f"Features need at least one image and a batch of at least 1, not {len(images)}, {batch}.")
+        batch = -(-batch // self._mesh.size) * self._mesh.size
+        parts = []
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            count = len(part)
+            if count < batch:
+                part = np.concatenate([part, np.zeros((batch - count, *part.shape[1:]), part.dtype)])
+            # awaited one by one: several sharded programs in flight can deadlock on a CPU
+            found = jax.block_until_ready(self._function(self._params, jax.device_put(part, self._split)))
+            parts.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], found))
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
