@@ -4,7 +4,8 @@ Paper: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis", 
 Command: python main.py --config=configs/noisy_classifier_digits.py --workdir=runs/noisy_classifier_digits
     then sample from runs/ddpm_digits under its guidance, see docs/guidance.md.
 Hardware and time: two CPU cores, a minute and a half.
-Expected: accuracy 0.98 at t = 0.05, 0.93 at 0.25, 0.67 at 0.5, 0.28 at 0.75, 0.13 at 0.95, on held-out digits.
+Expected: accuracy 0.99 at t = 0.05, 0.98 at 0.25, 0.77 at 0.5, 0.39 at 0.75, 0.13 at 0.95, on held-out digits; shifted training
+    digits (data.crop=1) read 0.67 at 0.5 and steer half as well.
 """
 
 from jaxgen.config import defaults, section
@@ -25,7 +26,7 @@ def get_config():
         ),
         schedule=section(name="cosine", steps=1000),  # that of the model to be guided
     )
-    config.data.update(source="digits", resolution=8, channels=1, num_classes=10, crop=1)
+    config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
     config.optimizer.update(
         name="adamw", learning_rate=2e-3, warmup_images=5_000, decay="cosine", clip_norm=1.0, weight_decay=5e-2
     )

@@ -72,6 +72,7 @@ def defaults() -> ConfigDict:
             decay="constant",  # constant, cosine or linear: down to 0 at decay_images
             decay_images=0,  # 0: train.total_images as it was when the run began
             clip_norm=0.0,  # global norm over a turn's groups together; 0: none
+            clip_weights=0.0,  # each weight stays in [-clip_weights, clip_weights] (WGAN's critic); 0: none
         ),
         optimizers=section(),  # optimizers.<group> = {...} overrides optimizer for one group
         train=section(
@@ -98,6 +99,8 @@ def defaults() -> ConfigDict:
             num=1000,
             batch_size=250,  # also the batch of --mode=sample
             metrics=(),
+            weights="",  # a file or folder of the published weights that metrics look through; "": found or fetched
+            resize="legacy",  # how images come to Inception's size: legacy (the first FID's) or clean (clean-FID's)
             at_end=True,
         ),
     )
@@ -129,6 +132,8 @@ def check(config: ConfigDict) -> None:
     for key, least in (("num", 2), ("batch_size", 1)):
         if config.evaluate[key] < least:
             raise UserError(f"config.evaluate.{key} is {config.evaluate[key]}; it must be at least {least}.")
+    if config.evaluate.resize not in ("legacy", "clean"):
+        raise UserError(f"config.evaluate.resize={config.evaluate.resize!r} is unknown; it is 'legacy' or 'clean'.")
     for key in ("crop", "num_classes", "workers"):
         if config.data[key] < 0:
             raise UserError(f"config.data.{key} is {config.data[key]}; it must be 0 (none) or more.")
@@ -207,7 +212,13 @@ def from_json(text: str) -> ConfigDict:
             return section(**{k: plain(v) for k, v in value.items()})
         return tuple(plain(v) for v in value) if isinstance(value, list) else value
 
-    return plain(json.loads(text))
+    config = plain(json.loads(text))
+    if isinstance(config, ConfigDict) and isinstance(config.get("evaluate"), ConfigDict):
+        # a run may be judged by what was not there yet when it began
+        for key, value in defaults().evaluate.items():
+            if key not in config.evaluate:
+                config.evaluate[key] = value
+    return config
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

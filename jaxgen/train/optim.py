@@ -13,7 +13,7 @@ import optax
 from jaxgen.errors import UserError, nearest
 
 # keys of the section that are ours; the rest are arguments of the optax function
-_OWN = ("name", "learning_rate", "warmup_images", "decay", "decay_images", "clip_norm")
+_OWN = ("name", "learning_rate", "warmup_images", "decay", "decay_images", "clip_norm", "clip_weights")
 
 LearningRate = Callable[[jax.Array], jax.Array]
 
@@ -29,6 +29,9 @@ class Optimizer:
         self.transform = _transform(section, path)
         self.learning_rate = learning_rate(section, total_images, path)
         self.clip_norm = float(section.get("clip_norm", 0.0))
+        self.clip_weights = float(section.get("clip_weights", 0.0))
+        if self.clip_norm < 0 or self.clip_weights < 0:
+            raise UserError(f"{path}: clip_norm and clip_weights must not be negative; 0 switches them off.")
 
     def init(self, params: Any) -> Any:
         return self.transform.init(params)
@@ -37,7 +40,10 @@ class Optimizer:
         """New parameters and optimiser state."""
         updates, opt_state = self.transform.update(gradients, opt_state, params)
         rate = self.learning_rate(images)
-        return jax.tree.map(lambda p, u: p + (rate * u).astype(p.dtype), params, updates), opt_state
+        new = jax.tree.map(lambda p, u: p + (rate * u).astype(p.dtype), params, updates)
+        if self.clip_weights:  # Arjovsky et al. 2017, Algorithm 1: after each update, whatever its size
+            new = jax.tree.map(lambda p: jnp.clip(p, -self.clip_weights, self.clip_weights), new)
+        return new, opt_state
 
 
 def optimizers(config: Any, groups: tuple[str, ...]) -> dict[str, Optimizer]:

@@ -113,3 +113,20 @@ def test_another_optimiser_does_not_inherit_arguments_that_it_lacks():
     found = optimizers(config, ("critic", "generator"))
     assert found["critic"].clip_norm == 2.0  # what is ours is inherited
     assert not jax.tree.leaves(found["critic"].init({"w": jnp.ones(2)}))
+
+
+def test_weights_are_clipped_after_each_update_and_only_where_asked():
+    params = {"w": jnp.array([-0.5, 0.005, 0.0099, 3.0])}
+    clipped = Optimizer({"name": "sgd", "learning_rate": 0.1, "clip_weights": 0.01}, 100, "config.optimizer")
+    free = Optimizer({"name": "sgd", "learning_rate": 0.1}, 100, "config.optimizer")
+    gradients = {"w": jnp.array([0.0, 0.01, -1.0, 0.0])}
+    new, _ = clipped.update(gradients, clipped.init(params), params, jnp.uint32(0))
+    np.testing.assert_allclose(new["w"], [-0.01, 0.004, 0.01, 0.01], rtol=1e-6)
+    new, _ = free.update(gradients, free.init(params), params, jnp.uint32(0))
+    np.testing.assert_allclose(new["w"], [-0.5, 0.004, 0.1099, 3.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("key", ["clip_norm", "clip_weights"])
+def test_negative_limits_are_refused(key):
+    with pytest.raises(UserError, match="must not be negative"):
+        Optimizer({"name": "sgd", "learning_rate": 0.1, key: -1.0}, 100, "config.optimizer")
