@@ -16,6 +16,7 @@ SOURCES = {
     "tfds": ("jaxgen.data.sources.tfds", True),
     "folder": ("jaxgen.data.sources.folder", True),
     "npz": ("jaxgen.data.sources.npz", True),
+    "gaussians": ("jaxgen.data.sources.gaussians", True),
 }
 
 
@@ -30,7 +31,7 @@ def open_source(
     """Opens one split of a data source.
 
     Args:
-      source: "digits", "shapes", "tfds:<name>", "folder:<path>" or "npz:<path>".
+      source: "digits", "shapes", "tfds:<name>", "folder:<path>", "npz:<path>" or "gaussians:<world>".
       split: a split's name; which there are is each source's to say (its module's docstring).
       resolution: height and width of every image, or one number for both.
       channels: 1 grey, 3 RGB, 4 RGBA. Files with another number are refused, never converted.
