@@ -39,6 +39,14 @@ def test_no_bias_where_the_frechet_distance_has_much():
     assert np.mean(frechets) > 100 * np.std(frechets) / np.sqrt(len(frechets))
 
 
+@pytest.mark.parametrize("count", [100, 1000, 10_000])
+def test_no_bias_at_any_number_of_examples(count):
+    """Fresh draws of one law: the mean lies within its own standard error of 0."""
+    chance = np.random.default_rng(count)
+    values = [kid(*chance.normal(0.5, 1, size=(2, count, 16)), subsets=1).mean for _ in range(16)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
+
+
 def test_the_population_value_of_two_gaussians():
     """N(0, I) and N(m, I) in D dimensions: E (x y / D + 1)**3 in closed form from the moments of x y."""
     width, count = 8, 20_000

@@ -1,0 +1,133 @@
+"""The Inception network of FID, KID, IS and precision/recall, with its published weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.special
+
+from jaxgen.errors import UserError, nearest
+from jaxgen.interop.inception import PUBLISHED, inception_params
+from jaxgen.interop.torch_file import read
+from jaxgen.metrics import resize as resizes
+from jaxgen.metrics.features import Extractor, Features, digest
+from jaxgen.metrics.weights import locate
+from jaxgen.networks import inception as network
+
+RESIZES = ("legacy", "clean", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inception:
+    """A `FeatureNetwork`. Weights are read, and fetched where they are nowhere on this machine, at the first use.
+
+    Attributes:
+      weights: pytorch-fid's or torch-fidelity's file, or a folder that holds one of them; "" looks for them (`locate`).
+      resize: "legacy" as the first FID, "clean" as clean-FID, both to 299 pixels a side; "none" leaves images as large
+        as they are, which is for maps (SIFID).
+      tap: where the features are taken, a name in `jaxgen.networks.inception.TAPS` that is no map.
+      given: parameters of the network instead of published ones, for tests.
+
+    Raises:
+      UserError: for an unknown resize or tap.
+    """
+
+    weights: str | os.PathLike[str] = ""
+    resize: str = "legacy"
+    tap: str = "2048"
+    given: Any = dataclasses.field(default=None, repr=False, compare=False)
+    name: str = dataclasses.field(default="inception", init=False)
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZES:
+            raise UserError(f"Inception resizes by {', '.join(RESIZES)}, not {self.resize!r}.")
+        _check_taps([self.tap])
+        if self.tap.startswith("map_"):
+            raise UserError(f"Inception's features are vectors; take the tap {self.tap!r} by Inception.taps.")
+
+    @functools.cached_property
+    def params(self) -> Any:
+        """The network's parameters, NumPy float32."""
+        return published_params(os.fspath(self.weights)) if self.given is None else self.given
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 over the parameters."""
+        return digest(self.params)
+
+    def __call__(self, images: np.ndarray, batch: int = 50) -> Features:
+        """Features at the tap, and probabilities of 1008 classes from the logits without bias, as the Inception Score
+        wants them.
+
+        Args:
+          images: uint8 `[N, H, W, C]`; grey ones (C = 1) are repeated to three channels.
+          batch: images per program.
+
+        Raises:
+          UserError: for another type or number of channels, or no images.
+        """
+        found = self.taps(images, batch, (self.tap, "logits_unbiased"))
+        return Features(found[self.tap], scipy.special.softmax(found["logits_unbiased"].astype(np.float64), axis=1))
+
+    def taps(self, images: np.ndarray, batch: int = 50, names: Iterable[str] = ("2048",)) -> dict[str, np.ndarray]:
+        """Features at several taps in one pass, float32, by name; the network runs no further than the last of them.
+
+        "map_64" and "map_192" are `[N, h, w, width]`. Arguments and errors otherwise as `__call__`.
+        """
+        names = _check_taps(names)
+        images = colour(images)
+        if self.resize != "clean":
+            return self._extractor(names)(images, batch)
+        # resized images are some hundred times as large as small ones: never all of them at once
+        extract = self._extractor(names)
+        parts = [extract(resizes.clean(images[i : i + batch]), batch) for i in range(0, len(images), batch)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    @functools.cached_property
+    def _extractors(self) -> dict[tuple[str, ...], Extractor]:
+        return {}
+
+    def _extractor(self, names: tuple[str, ...]) -> Extractor:
+        if names not in self._extractors:
+
+            def function(params: Any, images: jax.Array) -> dict[str, jax.Array]:
+                x = resizes.legacy(images) if self.resize == "legacy" else images
+                return network.Inception().apply({"params": params}, resizes.centred(x), names)
+
+            self._extractors[names] = Extractor(function, self.params)
+        return self._extractors[names]
+
+
+def colour(images: np.ndarray) -> np.ndarray:
+    """uint8 `[N, H, W, 3]` from grey or colour images.
+
+    Raises:
+      UserError: for another type, number of axes or channels, or no images.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+        raise UserError(f"Inception sees uint8 images [N, H, W, C], not {images.dtype} {images.shape}.")
+    if images.shape[-1] == 4:
+        raise UserError("Inception sees no alpha channel; put the images on a background first.")
+    if images.shape[-1] not in (1, 3):
+        raise UserError(f"Inception sees grey or RGB images, not {images.shape[-1]} channels.")
+    return np.repeat(images, 3, -1) if images.shape[-1] == 1 else images
+
+
+@functools.lru_cache(maxsize=1)
+def published_params(path: str = "") -> Any:
+    """The published parameters; `path` as in `locate`."""
+    return inception_params(read(locate(PUBLISHED, path)))
+
+
+def _check_taps(names: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(names))
+    for name in names:
+        if name not in network.TAPS:
+            raise UserError(f"Inception has no tap {name!r}; {nearest(name, network.TAPS)}")
+    return names

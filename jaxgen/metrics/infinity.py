@@ -1,0 +1,65 @@
+"""An estimate without its bias in the number of samples: a line in 1/n, read at 1/n = 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgen.errors import UserError
+
+POINTS = 15
+SMALLEST = 10  # the smallest subset is this part of the whole
+
+
+class Extrapolated(NamedTuple):
+    """Attributes:
+    value: at infinitely many samples. sizes: `[P]` of the subsets, the last is all. values: `[P]` estimates of them.
+    """
+
+    value: float
+    sizes: np.ndarray
+    values: np.ndarray
+
+
+def extrapolate(
+    estimator: Callable[[np.ndarray, np.ndarray], float],
+    samples: np.ndarray,
+    reference: np.ndarray,
+    sizes: tuple[int, ...] | None = None,
+    both: bool = False,
+    seed: int = 0,
+) -> Extrapolated:
+    """The estimate at infinitely many samples (Chong & Forsyth 2020): FID-infinity where the estimator is the FID.
+
+    The bias of the Fréchet distance and of the logarithm of the Inception score is linear in 1/n to first order, once
+    n is well above the number of features; with fewer samples than features the line is no guide. The value may be
+    below 0: it is an estimate with noise, larger than that of the full set.
+
+    Args:
+      estimator: `(features [n, D], features [m, D]) -> float`, such as `frechet_distance`.
+      samples, reference: `[N, ...]`, `[M, ...]`.
+      sizes: of the subsets of the samples, at least two different ones; by default 15 from N / 10 to N. The subsets
+        are nested: each is the beginning of one random order.
+      both: the reference shrinks by the same share, which takes its own bias out too; else it stays whole, as in the
+        paper, and its bias stays in. Only the first makes real against real 0 on average.
+
+    Raises:
+      UserError: for sizes that are too few or out of range.
+    """
+    samples, reference = np.asarray(samples), np.asarray(reference)
+    count = len(samples)
+    if sizes is None:
+        sizes = tuple(np.linspace(max(count // SMALLEST, 2), count, POINTS).astype(int))
+    if len(set(sizes)) < 2 or min(sizes) < 2 or max(sizes) > count:
+        raise UserError(f"Extrapolation needs two or more different sizes between 2 and {count}, not {sizes}.")
+    chance = np.random.default_rng(seed)
+    order = chance.permutation(count)
+    others = chance.permutation(len(reference))
+    values = []
+    for size in sizes:
+        beside = reference[others[: max(round(len(reference) * size / count), 2)]] if both else reference
+        values.append(estimator(samples[order[:size]], beside))
+    slope_and_value = np.polyfit(1 / np.asarray(sizes, np.float64), np.asarray(values, np.float64), 1)
+    return Extrapolated(float(slope_and_value[1]), np.asarray(sizes), np.asarray(values))

@@ -1,0 +1,89 @@
+"""Distances between paired images, pixel by pixel: PSNR, SSIM, absolute and squared error, one number per image."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import correlate1d
+
+from jaxgen.errors import UserError
+
+RANGE = 255.0
+WINDOWS = {"gaussian": 11, "uniform": 7}  # sides, in pixels
+
+
+def absolute_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`[N]` mean absolute differences of uint8 images `[N, H, W, C]`, in [0, 255]. Raises as `psnr` does."""
+    return np.array([np.abs(x - y).mean() for x, y in _pairs(a, b)])
+
+
+def squared_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`[N]` mean squared differences of uint8 images `[N, H, W, C]`, in [0, 255**2]. Raises as `psnr` does."""
+    return np.array([np.square(x - y).mean() for x, y in _pairs(a, b)])
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`[N]` peak signal-to-noise ratios in dB, 10 log10(255**2 / squared error); infinite for equal images.
+
+    Args:
+      a, b: uint8 `[N, H, W, C]`, the pairs in order.
+
+    Raises:
+      UserError: for other types, unequal shapes or no images.
+    """
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(RANGE**2 / squared_error(a, b))
+
+
+def ssim(a: np.ndarray, b: np.ndarray, window: str = "gaussian") -> np.ndarray:
+    """`[N]` structural similarities in [-1, 1], 1 for equal images (Wang et al. 2004, Eq. 13).
+
+    The mean over channels and over all positions where the window lies inside the image; constants 0.01 and 0.03.
+
+    Args:
+      a, b: uint8 `[N, H, W, C]`, the pairs in order.
+      window: "gaussian", 11x11 pixels with a standard deviation of 1.5 and plain covariances, as in the paper; or
+        "uniform", 7x7 pixels and unbiased covariances, scikit-image's default. They are different numbers: name it.
+
+    Raises:
+      UserError: for other types, unequal shapes, no images, images smaller than the window, or an unknown window.
+    """
+    if window not in WINDOWS:
+        raise UserError(f"SSIM has no window {window!r}; it is one of {', '.join(WINDOWS)}.")
+    side = WINDOWS[window]
+    size = np.shape(a)[1:3]
+    if min(size, default=side) < side:
+        raise UserError(f"SSIM with the {window} window needs images of at least {side}x{side}, not {size}.")
+    if window == "gaussian":
+        weights = np.exp(-0.5 * ((np.arange(side) - side // 2) / 1.5) ** 2)
+        correction = 1.0
+    else:
+        weights = np.ones(side)
+        correction = side**2 / (side**2 - 1)
+    weights /= weights.sum()
+    return np.array([_similarity(x, y, weights, correction) for x, y in _pairs(a, b)])
+
+
+def _similarity(x: np.ndarray, y: np.ndarray, weights: np.ndarray, correction: float) -> float:
+    half = len(weights) // 2
+
+    def local(z):
+        for axis in (0, 1):
+            z = correlate1d(z, weights, axis=axis)
+        return z[half : z.shape[0] - half, half : z.shape[1] - half]
+
+    mean_x, mean_y = local(x), local(y)
+    variances = correction * (local(x * x) + local(y * y) - mean_x**2 - mean_y**2)
+    covariance = correction * (local(x * y) - mean_x * mean_y)
+    c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return float((similarity / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))).mean())
+
+
+def _pairs(a: np.ndarray, b: np.ndarray):
+    """float64 images `[H, W, C]`, two by two."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype != np.uint8 or b.dtype != np.uint8:
+        raise UserError(f"Images are compared as uint8, not {a.dtype} and {b.dtype}.")
+    if a.shape != b.shape or a.ndim != 4 or not a.size:
+        raise UserError(f"Images are compared in pairs of equal shape [N, H, W, C], not {a.shape} and {b.shape}.")
+    return ((x.astype(np.float64), y.astype(np.float64)) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,37 @@
+"""The single-image Fréchet distance: the laws of two images' patches, seen through a network's spatial features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxgen.errors import UserError
+from jaxgen.metrics.frechet import frechet_distance
+
+
+def sifid(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`[N]` Fréchet distances between the positions' features of a sample and of its real image.
+
+    Rott Shaham et al. (2019), SinGAN; the authors take the mean over images. The paper's features are an
+    Inception's just before its second max pooling, `[H, W, 192]`, of images at their own size; other features give
+    other numbers. Positions are neighbours and the fewer the more biased the number is: compare images of equal size.
+
+    Args:
+      samples: `[N, H, W, D]`. reference: `[N, H', W', D]`, or `[1, H', W', D]`, one real image for all samples.
+
+    Raises:
+      UserError: for unequal numbers of images or features, fewer than two positions, or values that are not finite.
+    """
+    samples, reference = np.asarray(samples), np.asarray(reference)
+    if samples.ndim != 4 or reference.ndim != 4 or samples.shape[3] != reference.shape[3]:
+        raise UserError(
+            f"SIFID compares features [N, H, W, D] of equal D, not {samples.shape} and {reference.shape}."
+        )
+    if len(reference) not in (1, len(samples)):
+        raise UserError(f"SIFID compares pairs of images, not {len(samples)} with {len(reference)}.")
+    width = samples.shape[3]
+    return np.array(
+        [
+            frechet_distance(sample.reshape(-1, width), reference[i % len(reference)].reshape(-1, width))
+            for i, sample in enumerate(samples)
+        ]
+    )
