@@ -23,10 +23,11 @@ config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("workdir", "", "The run's folder: made, or resumed. gs:// works.")
 flags.DEFINE_string("mode", "train", "train, sample or evaluate.")
-flags.DEFINE_integer("num", 64, "--mode=sample: how many images.")
-flags.DEFINE_integer("seed", 0, "--mode=sample: image i depends on the seed and on i alone.")
+flags.DEFINE_integer("num", 64, "--mode=sample: how many images; --quiz: how many pairs.")
+flags.DEFINE_integer("seed", 0, "--mode=sample, --quiz: image i depends on the seed and on i alone.")
 flags.DEFINE_string("out", "", "--mode=sample: the folder for samples.png, samples.npz and the like.")
 flags.DEFINE_list("labels", None, "--mode=sample: the classes to draw, such as 3 or 0,1,2; all without it.")
+flags.DEFINE_bool("quiz", False, "--mode=evaluate: also quiz.html, which asks people which images are real.")
 flags.DEFINE_bool("list", False, "Print every config with its method, its data and what it is.")
 
 if __name__ == "__main__":

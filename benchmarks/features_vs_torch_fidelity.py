@@ -70,7 +70,7 @@ def features(num: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def jax_features(num: int, size: int, step: int, batch: int) -> None:
-    from jaxgen.train.mesh import use_cpu_cores
+    from jaxgen.host import use_cpu_cores
 
     use_cpu_cores()
     import jax

@@ -3,11 +3,12 @@
     python benchmarks/guidance_curves.py --classes=runs/ddpm_digits_classes --plain=runs/ddpm_digits \\
         --noisy=runs/noisy_classifier_digits --clean=runs/judge_digits_1 --num=500 --seeds=3 --out=curves.jsonl
 
-Four ways to ask for a digit: classifier-free guidance of the model that was trained with labels; and of the plain one,
-the gradient of a classifier that has seen noise, of a clean one on the predicted x0 (universal guidance), and of the
-same clean one on x_t, which it has never seen noisy. The clean classifier must not be the judge: train it with another
-seed. One JSON line for each way, scale and seed is appended to --out; the same command goes on where it stopped, and
-prints the means over seeds and their standard deviations as Markdown.
+Five ways to ask for a digit: classifier-free guidance of the model that was trained with labels; and of the plain one,
+the gradient of a classifier that has seen noise, of a clean one on the predicted x0 (universal guidance, forward), of
+the same on x_t, which it has never seen noisy, and universal guidance with its backward search and self-recurrence too.
+The clean classifier must not be the judge: train configs/judge_digits.py with --config.seed=1 --config.data.crop=0
+--config.method.label_smoothing=0.0. One JSON line for each way, scale and seed is appended to --out; the same command
+goes on where it stopped, and prints the means over seeds and their standard deviations as Markdown.
 """
 
 from __future__ import annotations
@@ -22,15 +23,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.config import section
+from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.metrics.classification import class_accuracy
 from jaxgen.metrics.digits import JUDGE
 from jaxgen.metrics.frechet import frechet_distance
-from jaxgen.metrics.judge import accuracy
 from jaxgen.train.generate import Generator
-from jaxgen.train.mesh import use_cpu_cores
 from jaxgen.train.restore import restore
 from jaxgen.train.setup import make_method
 from jaxgen.train.workdir import stored_config
-from jaxgen.train.xla import use_compilation_cache
 
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 LABELS = 10
@@ -46,23 +46,25 @@ def diversity(features: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def ways(options: argparse.Namespace) -> dict[str, tuple[str, ConfigDict, str]]:
-    """`{name: (workdir, guidance, workdir of the classifier)}`; the scale is still to be filled in."""
+def ways(options: argparse.Namespace) -> dict[str, tuple[str, ConfigDict, str, int]]:
+    """`{name: (workdir, guidance, workdir of the classifier, recurrence)}`; the scale is still to be filled in."""
 
     def network(workdir: str) -> ConfigDict:
         return stored_config(workdir).method.network
 
     found = {}
     if options.classes:
-        found["classifier-free"] = (options.classes, section(name="classifier_free"), "")
+        found["classifier-free"] = (options.classes, section(name="classifier_free"), "", 1)
     if options.plain and options.noisy:
         noisy = section(name="classifier", network=network(options.noisy))
-        found["classifier that has seen noise"] = (options.plain, noisy, options.noisy)
+        found["classifier that has seen noise"] = (options.plain, noisy, options.noisy, 1)
     if options.plain and options.clean:
         clean = network(options.clean)
-        universal = section(name="universal", network=clean)
-        found["clean classifier on x0-hat (universal)"] = (options.plain, universal, options.clean)
-        found["the same on x_t"] = (options.plain, section(name="classifier", network=clean), options.clean)
+        forward = section(name="universal", network=clean)
+        found["clean classifier on x0-hat (universal)"] = (options.plain, forward, options.clean, 1)
+        found["the same on x_t"] = (options.plain, section(name="classifier", network=clean), options.clean, 1)
+        whole = section(name="universal", network=clean, backward_steps=5, backward_rate=0.3)
+        found["universal, 5 backward steps, recurrence 3"] = (options.plain, whole, options.clean, 3)
     return found
 
 
@@ -71,11 +73,11 @@ def measure(generator: Generator, model: Any, seed: int, num: int, real: np.ndar
     begun = time.perf_counter()
     samples = generator.images(model, 1000 + seed, num, range(LABELS))
     seconds = time.perf_counter() - begun
-    probabilities, features = JUDGE(samples.images)
+    seen = JUDGE(samples.images)
     return {
-        "label_accuracy": accuracy(probabilities, samples.labels),
-        "frechet": frechet_distance(features, real),
-        "diversity": diversity(features, samples.labels),
+        "label_accuracy": class_accuracy(seen.probabilities, samples.labels).value,
+        "frechet": frechet_distance(seen.features, real),
+        "diversity": diversity(seen.features, samples.labels),
         "seconds": round(seconds, 1),
     }
 
@@ -100,9 +102,9 @@ def main() -> None:
     rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     done = {(row["way"], row["scale"], row["seed"], row["num"]) for row in rows}
     reference = None
-    for way, (workdir, guidance, classifier) in ways(options).items():
+    for way, (workdir, guidance, classifier, recurrence) in ways(options).items():
         config = stored_config(workdir)
-        config.sampler = section(name="ddim", steps=options.steps)
+        config.sampler = section(name="ddim", steps=options.steps, recurrence=recurrence)
         config.evaluate.batch_size = 125
         config.guidance = section(**{**guidance.to_dict(), "scale": 1.0})
         if classifier:
@@ -110,10 +112,10 @@ def main() -> None:
         trained = restore(config, workdir)
         source = trained.generator.source(config.data.eval_split)
         held_out = source.take(list(range(len(source))))
-        probabilities, real = JUDGE(held_out["image"])
+        real = JUDGE(held_out["image"])
         reference = {
-            "label_accuracy": accuracy(probabilities, held_out["label"]),
-            "diversity": diversity(real, held_out["label"]),
+            "label_accuracy": class_accuracy(real.probabilities, held_out["label"]).value,
+            "diversity": diversity(real.features, held_out["label"]),
         }
         for scale in options.scales:
             config.guidance.scale = scale
@@ -122,7 +124,7 @@ def main() -> None:
                 if (way, scale, seed, options.num) in done:
                     continue
                 row = {"way": way, "scale": scale, "seed": seed, "num": options.num}
-                row |= measure(generator, trained.model, seed, options.num, real)
+                row |= measure(generator, trained.model, seed, options.num, real.features)
                 rows.append(row)
                 with options.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")

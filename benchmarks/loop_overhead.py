@@ -17,8 +17,8 @@ import tempfile
 import time
 
 from jaxgen.commandline import load_config
-from jaxgen.train.mesh import await_cpu, place, use_cpu_cores
-from jaxgen.train.xla import use_compilation_cache
+from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.train.mesh import await_cpu, place
 
 
 def main() -> None:

@@ -26,8 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.train.mesh import use_cpu_cores
-from jaxgen.train.xla import use_compilation_cache
+from jaxgen.host import use_compilation_cache, use_cpu_cores
 
 REJECTED = np.array([0.0, 0.1, 0.25, 0.5, 0.75])
 

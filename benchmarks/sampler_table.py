@@ -30,16 +30,15 @@ from ml_collections import ConfigDict
 from jaxgen.build import build, lookup
 from jaxgen.config import section
 from jaxgen.errors import UserError
+from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.metrics.classification import class_accuracy
 from jaxgen.metrics.evidence import Evidence
 from jaxgen.metrics.frechet import frechet_distance
-from jaxgen.metrics.judge import accuracy
 from jaxgen.metrics.kernel import kid
 from jaxgen.train.generate import Generator, Samples
-from jaxgen.train.mesh import use_cpu_cores
 from jaxgen.train.restore import restore
 from jaxgen.train.setup import make_method
 from jaxgen.train.workdir import stored_config
-from jaxgen.train.xla import use_compilation_cache
 
 ROOM = "jaxgen.diffusion.samplers"
 EVALUATIONS = (5, 10, 20, 50, 100, 1000)
@@ -107,14 +106,15 @@ class Judged:
         self.judge = importlib.import_module(f"jaxgen.metrics.{name}").JUDGE
         evidence = Evidence(np.zeros((num, *held_out.shape[1:]), np.uint8), None, train, held_out, None, "")
         self.real, self.floor, self.noise = (
-            self.judge(images)[1] for images in (held_out, evidence.floor, evidence.noise)
+            self.judge(images).features for images in (held_out, evidence.floor, evidence.noise)
         )
         self.frechet = [frechet_distance(features, self.real) for features in (self.floor, self.noise)]
         self.kernel = [kid(features, self.real).mean for features in (self.floor, self.noise)]
 
     def __call__(self, samples: Samples) -> dict[str, float]:
         """Distances with what they are of real images (floor) and of noise; `excess` is the share between the two."""
-        probabilities, features = self.judge(samples.images)
+        seen = self.judge(samples.images)
+        features = seen.features
         kernel = kid(features, self.real)
         found = {"kid_std": kernel.std}
         pairs = (("frechet", frechet_distance(features, self.real), self.frechet), ("kid", kernel.mean, self.kernel))
@@ -122,7 +122,7 @@ class Judged:
             excess = (value - floor) / (noise - floor)
             found |= {name: value, f"{name}_floor": floor, f"{name}_noise": noise, f"{name}_excess": excess}
         if samples.labels is not None:
-            found["label_accuracy"] = accuracy(probabilities, samples.labels)
+            found["label_accuracy"] = class_accuracy(seen.probabilities, samples.labels).value
         return found
 
 

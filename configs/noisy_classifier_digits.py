@@ -4,8 +4,8 @@ Paper: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis", 
 Command: python main.py --config=configs/noisy_classifier_digits.py --workdir=runs/noisy_classifier_digits
     then sample from runs/ddpm_digits under its guidance, see docs/guidance.md.
 Hardware and time: two CPU cores, a minute and a half.
-Expected: accuracy 0.99 at t = 0.05, 0.98 at 0.25, 0.77 at 0.5, 0.39 at 0.75, 0.13 at 0.95, on held-out digits; shifted training
-    digits (data.crop=1) read 0.67 at 0.5 and steer half as well.
+Expected: accuracy 0.99 at t = 0.05, 0.98 at 0.25, 0.77 at 0.5, 0.39 at 0.75, 0.13 at 0.95, on held-out digits.
+    Shifted training digits (data.crop=1) read 0.67 at 0.5, and steer half as well.
 """
 
 from jaxgen.config import defaults, section

@@ -34,7 +34,8 @@ class Flags:
     """The command line besides the config.
 
     Attributes:
-      workdir: the run's folder. mode: train, sample or evaluate. num, seed, out, labels: of --mode=sample.
+      workdir: the run's folder. mode: train, sample or evaluate. num, seed, out, labels: of --mode=sample; num and
+        seed of the quiz too. quiz: whether --mode=evaluate writes one.
       command: the whole line, to be recorded. summary: the first line of the config's docstring.
     """
 
@@ -44,6 +45,7 @@ class Flags:
     seed: int = 0
     out: str = ""
     labels: tuple[int, ...] | None = None
+    quiz: bool = False
     command: str = ""
     summary: str = ""
 
@@ -74,6 +76,7 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
             seed=given.seed,
             out=given.out,
             labels=_labels(given.labels),
+            quiz=given.quiz,
             command=shlex.join(["python", *argv]),
             summary=_summary(argv),
         ))
@@ -158,11 +161,12 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
     check(config)
     if flags.mode == "sample" and (flags.num < 1 or not flags.out):
         raise UserError("--mode=sample needs --out=<folder for the images> and --num of at least 1.")
+    if flags.quiz and (flags.mode != "evaluate" or flags.num < 1 or flags.labels is not None):
+        raise UserError("--quiz needs --mode=evaluate and --num of at least 1; it shows every class: no --labels.")
     if not 0 <= flags.seed < 2**32:
         raise UserError(f"--seed={flags.seed}: a seed lies in [0, 2**32).")
 
-    from jaxgen.train.mesh import use_cpu_cores
-    from jaxgen.train.xla import use_compilation_cache
+    from jaxgen.host import use_compilation_cache, use_cpu_cores
 
     use_cpu_cores()
     use_compilation_cache()
@@ -246,10 +250,13 @@ def judge(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.report.files import strict_json
     from jaxgen.report.page import write_report
     from jaxgen.train.evaluate import evaluate, metric_functions
+    from jaxgen.train.quiz import make_quiz
     from jaxgen.train.record import write_scores
 
     metric_functions(config)
     trained = _trained(config, flags)
+    if flags.quiz:
+        log.info("quiz: %s", make_quiz(flags.workdir, trained, flags.seed, flags.num))
     entries = evaluate(trained.generator, trained.model)
     write_scores(epath.Path(flags.workdir), entries, trained.step, trained.images)
     write_report(flags.workdir)

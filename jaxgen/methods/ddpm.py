@@ -51,7 +51,7 @@ class DDPM(Method):
         guidance (Ho & Salimans 2022, Algorithm 1).
       learned_variance: the network has twice the images' channels and learns the reverse variance too (Nichol &
         Dhariwal 2021), by `vlb_weight` times the variational bound; for uint8 images, not for latents.
-      guidance: how sampling is steered; `config.guidance`, which brings the network of a classifier with it.
+      guidance: how sampling is steered; `config.guidance`, which brings the networks of others with it.
       frames: how many states a trajectory panel shows.
     """
 
@@ -138,9 +138,11 @@ class DDPM(Method):
         errors = jax.lax.map(error, jnp.asarray(self.schedule.grid(np.asarray(PROFILE)), jnp.float32))
         return found | {f"denoising_loss_by_time@{t}": errors[i] for i, t in enumerate(PROFILE)}
 
-    def denoiser(self, params: Params, group: str = "denoiser", **options: Any) -> Denoiser:
-        """The network as a denoiser `(x, t, label?) -> Prediction`; options go to it (`train`, `rngs`)."""
-        apply = functools.partial(self.network.apply, {"params": params[group]}, **options)
+    def denoiser(
+        self, params: Params, group: str = "denoiser", network: nn.Module | None = None, **options: Any
+    ) -> Denoiser:
+        """The network, or another, as a denoiser `(x, t, label?) -> Prediction`; options go to it (`train`, `rngs`)."""
+        apply = functools.partial((network or self.network).apply, {"params": params[group]}, **options)
         return denoiser(self.schedule, self.prediction, apply, self.learned_variance)
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
@@ -153,7 +155,7 @@ class DDPM(Method):
         null = {"label": jnp.full_like(batch["label"], self.num_classes)} if self.label_dropout else None
         means = guidances.Means(denoise, condition, null, label=batch.get("label"))
         if "weak" in self.needs:
-            means = dataclasses.replace(means, weak=self.denoiser(model.params, "weak"))
+            means = dataclasses.replace(means, weak=self.denoiser(model.params, "weak", self.guidance.weak))
         if "classifier" in self.needs:
             means = dataclasses.replace(means, classifier=self._classifier(model.params["classifier"]))
         return self.guidance(means)

@@ -5,18 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.metrics.pairwise import BLOCK, nearest
 
 
-def nearest_distances(a: np.ndarray, b: np.ndarray, block: int = 256) -> np.ndarray:
-    """`[N]` Euclidean distances from each row of a to the nearest of b; images are flattened, in [-1, 1]."""
-    a, b = (np.asarray(x, np.float32).reshape(len(x), -1) / 127.5 - 1 for x in (a, b))
-    squares = (b**2).sum(1)
-    found = []
-    for start in range(0, len(a), block):
-        part = a[start : start + block]
-        distances = (part**2).sum(1)[:, None] + squares - 2 * part @ b.T
-        found.append(np.sqrt(np.maximum(distances.min(axis=1), 0)))
-    return np.concatenate(found)
+def nearest_distances(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> np.ndarray:
+    """`[N]` Euclidean distances from each image of a to the nearest of b, both uint8 `[N, ...]`, as in [-1, 1]."""
+    _, squares = nearest(*(x.reshape(len(x), -1) for x in (a, b)), k=1, block=block)
+    return np.sqrt(squares[:, 0]) / 127.5
 
 
 def memorisation(evidence: Evidence) -> dict[str, Score]:
@@ -26,7 +21,8 @@ def memorisation(evidence: Evidence) -> dict[str, Score]:
     theirs = nearest_distances(evidence.held_out, evidence.train)
     near = np.quantile(theirs, 0.01)
     reference = f"{len(evidence.train)} training images; {evidence.held_out_name}"
-    common = {"n": len(ours), "reference": reference, "better": None}
+    common = {"n": len(ours), "reference": reference, "reference_n": len(evidence.train), "floor_n": len(theirs)}
+    common |= {"better": None}
     return {
         "nearest_train_distance": Score(
             float(ours.mean()), floor=float(theirs.mean()), note="Like the floor: no memorising.", **common

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxgen.errors import UserError
 from jaxgen.networks import layers
+from jaxgen.networks.contract import check_images, check_inputs
 from jaxgen.networks.layers import Array
 from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, layer_norm
 
@@ -179,37 +180,12 @@ class DiT(nn.Module):
         for field in ("patch_size", "depth", "heads"):
             if getattr(self, field) < 1:
                 raise UserError(f"{field} is {getattr(self, field)}; it must be at least 1.")
-        if x.ndim != 4:
-            raise UserError(f"the DiT takes images [B, H, W, C], not an array of shape {x.shape}.")
-        batch, height, width, _ = x.shape
+        check_images("DiT", x)
+        height, width = x.shape[1:3]
         if height % self.patch_size or width % self.patch_size:
             raise UserError(
                 f"images of {height}x{width} cannot be cut into patches of {self.patch_size}: pad them to "
                 f"multiples of {self.patch_size} or choose another patch_size."
             )
-        if time.shape != (batch,):
-            raise UserError(f"time has shape {time.shape}, but a batch of {batch} images needs ({batch},).")
-        if label is None and self.num_classes:
-            raise UserError(
-                f"this DiT has num_classes={self.num_classes} and needs a label for each image; "
-                f"{self.num_classes} stands for no class."
-            )
-        if label is not None and not self.num_classes:
-            raise UserError("a label was given, but this DiT has num_classes=0: set num_classes.")
-        if label is not None and (label.shape != (batch,) or not jnp.issubdtype(label.dtype, jnp.integer)):
-            raise UserError(f"label is {label.dtype} of {label.shape}, not integers of ({batch},).")
-        if context is None and self.context_dim:
-            raise UserError(f"this DiT has context_dim={self.context_dim} and needs context [B, L, D].")
-        if context is not None and not self.context_dim:
-            raise UserError("context was given, but this DiT has context_dim=0: set context_dim.")
-        if context is not None and (
-            context.ndim != 3 or context.shape[0] != batch or context.shape[-1] != self.context_dim
-        ):
-            raise UserError(f"context has shape {context.shape}, but this DiT needs ({batch}, L, {self.context_dim}).")
-        if context_mask is not None and (context is None or context_mask.shape != context.shape[:2]):
-            raise UserError("context_mask needs the batch and length of context, [B, L].")
-        if condition is not None and (condition.ndim != 4 or condition.shape[:3] != x.shape[:3]):
-            raise UserError(
-                f"condition has shape {condition.shape}, but images of shape {x.shape} need the same batch, "
-                "height and width: resize it first."
-            )
+        options = (self.num_classes, self.context_dim)
+        check_inputs("DiT", *options, x, time, label, context, context_mask, condition)

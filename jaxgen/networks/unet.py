@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxgen.errors import UserError
 from jaxgen.networks import layers
+from jaxgen.networks.contract import check_images, check_inputs
 from jaxgen.networks.layers import Array, Attention, Conv, GroupNorm
 
 
@@ -227,43 +228,16 @@ class UNet(nn.Module):
                 raise UserError(f"{field} is {' or '.join(map(repr, known))}, not {value!r}.")
         if not self.channel_multipliers:
             raise UserError("channel_multipliers needs at least one level, such as (1, 2).")
-        if x.ndim != 4:
-            raise UserError(f"the U-Net takes images [B, H, W, C], not an array of shape {x.shape}.")
-        batch, height, width, _ = x.shape
+        check_images("U-Net", x)
+        height, width = x.shape[1:3]
         factor = 2 ** (len(self.channel_multipliers) - 1)
         if height % factor or width % factor:
             raise UserError(
                 f"images of {height}x{width} cannot be halved {len(self.channel_multipliers) - 1} times: pad "
                 f"them to multiples of {factor} or use fewer channel_multipliers."
             )
-        if time.shape != (batch,):
-            raise UserError(f"time has shape {time.shape}, but a batch of {batch} images needs ({batch},).")
-        if label is None and self.num_classes:
-            raise UserError(
-                f"this U-Net has num_classes={self.num_classes} and needs a label for each image; "
-                f"{self.num_classes} stands for no class."
-            )
-        if label is not None and not self.num_classes:
-            raise UserError("a label was given, but this U-Net has num_classes=0: set num_classes.")
-        if label is not None and (label.shape != (batch,) or not jnp.issubdtype(label.dtype, jnp.integer)):
-            raise UserError(f"label is {label.dtype} of {label.shape}, not integers of ({batch},).")
-        if context is None and self.context_dim:
-            raise UserError(f"this U-Net has context_dim={self.context_dim} and needs context [B, L, D].")
-        if context is not None and not self.context_dim:
-            raise UserError("context was given, but this U-Net has context_dim=0: set context_dim.")
-        if context is not None and (
-            context.ndim != 3 or context.shape[0] != batch or context.shape[-1] != self.context_dim
-        ):
-            raise UserError(
-                f"context has shape {context.shape}, but this U-Net needs ({batch}, L, {self.context_dim})."
-            )
-        if context_mask is not None and (context is None or context_mask.shape != context.shape[:2]):
-            raise UserError("context_mask needs the batch and length of context, [B, L].")
-        if condition is not None and (condition.ndim != 4 or condition.shape[:3] != x.shape[:3]):
-            raise UserError(
-                f"condition has shape {condition.shape}, but images of shape {x.shape} need the same batch, "
-                "height and width: resize it first."
-            )
+        options = (self.num_classes, self.context_dim)
+        check_inputs("U-Net", *options, x, time, label, context, context_mask, condition)
 
 
 OPTIONS = {

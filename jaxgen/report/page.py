@@ -16,10 +16,11 @@ from typing import Any
 from etils import epath
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.evidence import called
 from jaxgen.report import sections
 from jaxgen.report.files import read_json, read_metrics, write_bytes
 from jaxgen.report.numbers import duration, number, share, short
-from jaxgen.report.pictures import panels_section, samples_section
+from jaxgen.report.pictures import panels_section, samples_section, sights_section
 from jaxgen.report.style import CSS, SCRIPT
 
 PARTS = ("run.json", "config.json", "metrics.jsonl", "metrics.json", "samples")
@@ -28,6 +29,7 @@ TITLES = {
     "samples": "Samples",
     "panels": "Panels",
     "numbers": "Numbers",
+    "seen": "What the numbers saw",
     "profiles": "Profiles",
     "curves": "Learning curves",
     "reproduce": "To reproduce",
@@ -71,6 +73,7 @@ def _page(workdir: epath.Path) -> str:
         "samples": samples_section(workdir / "samples", total),
         "panels": panels_section(workdir / "samples"),
         "numbers": sections.numbers_section(workdir / "metrics.json", numbers),
+        "seen": sights_section(workdir / "samples"),
         "profiles": sections.profiles_section(numbers),
         "curves": sections.curves_section(rows),
         "reproduce": sections.reproduce_section(run),
@@ -122,7 +125,8 @@ def _facts(rows: Sequence[Mapping], total: float | None, judged: Mapping[str, Ma
         about += [f"n = {entry['n']:,}"] if isinstance(entry.get("n"), int) else []
         about += [f"{word} {number(entry[key], 4)}" for key, word in (("floor", "real"), ("noise", "noise"))
                   if entry.get(key) is not None]  # fmt: skip
-        facts.append(("fact main", number(entry["value"], 4), name, "; ".join(filter(None, about))))
+        named = called(name, entry.get("n"), entry.get("published"))
+        facts.append(("fact main", number(entry["value"], 4), named, "; ".join(filter(None, about))))
     if rows:
         last = rows[-1]
         part = f"{share(last['images'], total)} of {short(total)} asked for" if total else ""

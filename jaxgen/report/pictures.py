@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxgen.errors import UserError
 from jaxgen.report.files import read_json
-from jaxgen.report.numbers import share
+from jaxgen.report.numbers import number, share
 
 FRAMES = 24  # pictures in the strip
 LARGEST_PICTURE = 300_000  # bytes above which a still is embedded smaller
@@ -96,6 +96,38 @@ def panels_section(folder: epath.Path) -> str:
     return (
         '<section id="panels"><h2>Panels</h2><p class="help">Further pictures made with the trained model.'
         f'</p><div class="panels">{"".join(figures)}</div></section>'
+    )
+
+
+def sights_section(folder: epath.Path) -> str:
+    """What `seen.json` of the `samples` folder names, in its order: `<name>.png` with its title, sentence and scores.
+
+    Raises:
+      UserError: for an entry without those, or a picture that is not there.
+    """
+    path = folder / "seen.json"
+    if not path.exists():
+        return ""
+    figures = []
+    for name, entry in read_json(path).items():
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in ("title", "text")):
+            raise UserError(f"{path}: {name!r} must be an object with a 'title' and a 'text'.")
+        picture = folder / f"{name}.png"
+        if not picture.exists():
+            raise UserError(f"{path} names {name!r}, but there is no {picture.name}; judge the run again.")
+        image, note = _still_tag(picture, entry["title"])
+        # a copy of a real image has a realism beyond all numbers, which JSON has no word for
+        scores = ", ".join("infinite" if s is None else number(s) for s in entry.get("scores") or [])
+        figures.append(
+            f'<figure class="panel"><figcaption><b>{escape(entry["title"])}</b><br>'
+            f"<small>{escape(' '.join([entry['text'], *note]))}</small></figcaption>{image}"
+            f"<figcaption><small>{escape(scores)}</small></figcaption></figure>"
+        )
+    if not figures:
+        return ""
+    return (
+        '<section id="seen"><h2>What the numbers saw</h2><p class="help">The judged samples themselves, beside real '
+        f'images and in order.</p><div class="panels">{"".join(figures)}</div></section>'
     )
 
 

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.evidence import called
 from jaxgen.report.charts import WINDOWS, line_chart
 from jaxgen.report.numbers import number, short
 
@@ -29,6 +30,8 @@ KNOWN_NUMBERS = {
     "inception_score": "How sure, and how varied, a classifier finds the samples.",
     "precision": "Share of samples that lie near real images.",
     "recall": "Share of real images that lie near samples.",
+    "density": "In how many real images' neighbourhoods a sample lies; may exceed 1.",
+    "coverage": "Share of real images that have a sample in their neighbourhood.",
     "accuracy": "Share of images that a classifier assigns to the class asked for.",
     "lpips": "Perceptual distance between images.",
     "psnr": "Peak signal-to-noise ratio, in dB.",
@@ -49,7 +52,7 @@ def numbers_section(path: Any, entries: Mapping[str, Any]) -> str:
     """
     rows = []
     for name, entry in judged(path, entries).items():
-        help_text = " ".join(filter(None, [_known(KNOWN_NUMBERS, name), str(entry.get("note") or "")]))
+        help_text = " ".join(filter(None, [_known_number(name), str(entry.get("note") or ""), _seen_by(entry)]))
         better = ARROWS.get(str(entry.get("better")), "")
         excess = entry.get("excess")
         bar = ""
@@ -68,7 +71,8 @@ def numbers_section(path: Any, entries: Mapping[str, Any]) -> str:
             f'<td data-label="{label}">{cell}</td>' if cell else "<td></td>" for label, cell in cells.items()
         )
         rows.append(
-            f'<tr><th scope="row">{escape(name)}<br><small>{escape(help_text)}</small></th>{columns}</tr>'
+            f'<tr><th scope="row">{escape(called(name, entry.get("n"), entry.get("published")))}<br>'
+            f"<small>{escape(help_text)}</small></th>{columns}</tr>"
         )
     if not rows:
         return ""
@@ -279,6 +283,25 @@ def _optional(value: float | None) -> str:
 
 def _group(key: str) -> str:
     return key.rpartition("/")[0] or "run"
+
+
+def _known_number(name: str) -> str:
+    """What a number means: of `precision_digits` what `precision` does."""
+    known = [key for key in KNOWN_NUMBERS if name == key or name.startswith(f"{key}_")]
+    return KNOWN_NUMBERS[max(known, key=len)] if known else ""
+
+
+def _seen_by(entry: Mapping[str, Any]) -> str:
+    """Through which network, with which weights; how far values scatter; of how many real images the floor is."""
+    parts = []
+    if entry.get("network"):
+        resize = "" if entry.get("resize") in (None, "", "none") else f", images resized: {entry['resize']}"
+        parts.append(f"Network {entry['network']}, weights {entry.get('digest')}{resize}.")
+    if isinstance(entry.get("std"), (int, float)):
+        parts.append(f"Standard deviation {number(entry['std'])}.")
+    if entry.get("network") and isinstance(entry.get("floor_n"), int):
+        parts.append(f"Real data: {entry['floor_n']:,} images.")
+    return " ".join(parts)
 
 
 def _known(table: Mapping[str, str], name: str) -> str:

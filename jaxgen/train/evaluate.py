@@ -12,6 +12,8 @@ from jaxgen.build import lookup
 from jaxgen.data import Source
 from jaxgen.methods.base import Model
 from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.metrics.features import FeatureNetwork
+from jaxgen.metrics.judges import NAMES, open_judge
 from jaxgen.train.generate import Generator
 from jaxgen.train.setup import open_split
 
@@ -22,27 +24,58 @@ SEED = 1_000_003
 MOST = 50_000
 
 
+# Where a network's class bears its module's name, its numbers are made elsewhere.
+ELSEWHERE = {"inception": "judges:inception", "clip": "judges:clip"}
+
+
+class Judgement(dict[str, dict[str, Any]]):
+    """All numbers of a model, `{name: entry}` as in `metrics.json`, and what they were seen on.
+
+    Attributes:
+      evidence: images of the model and of the data, or None where no metric looked at images.
+      network: the first judge that the config names, or None.
+    """
+
+    def __init__(
+        self, scores: dict[str, Score], evidence: Evidence | None = None, network: FeatureNetwork | None = None
+    ):
+        super().__init__({name: score.to_dict() for name, score in scores.items()})
+        self.evidence, self.network = evidence, network
+
+
 def metric_functions(config: ConfigDict) -> dict[str, Callable[[Evidence], dict[str, Score]]]:
     """The functions that `config.evaluate.metrics` names, each of `Evidence`.
 
     Raises:
       UserError: for an unknown one.
     """
-    return {name: lookup(name, "jaxgen.metrics", "config.evaluate.metrics") for name in config.evaluate.metrics}
+    room, path = "jaxgen.metrics", "config.evaluate.metrics"
+    return {name: lookup(ELSEWHERE.get(name, name), room, path) for name in config.evaluate.metrics}
 
 
 def check_held_out(config: ConfigDict) -> None:
     """Finds before training what would stop the judging after it.
 
     Raises:
-      UserError: for held-out data that are needed and cannot be opened.
+      UserError: for held-out data, or published weights, that are needed and cannot be had.
     """
     if config.evaluate.at_end or config.train.evaluate_every_images:
         open_split(config, config.data.eval_split)
+        _networks(config)
 
 
-def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, dict[str, Any]]:
-    """All numbers of a model, `{name: entry}` as in `metrics.json`."""
+def _networks(config: ConfigDict) -> list[FeatureNetwork]:
+    """The judges that the config names, in its order."""
+    asked = config.evaluate
+    return [
+        open_judge(name, asked.weights if name in ELSEWHERE else "", asked.resize if name == "inception" else "legacy")
+        for name in asked.metrics
+        if name in NAMES
+    ]
+
+
+def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Judgement:
+    """All numbers of a model."""
     config = generator.config
     functions = metric_functions(config)
     source = generator.source(config.data.eval_split)
@@ -55,20 +88,31 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> dict[str, 
             len(source),
             name,
             floor=seen[key],
+            reference_n=len(source),
+            floor_n=min(len(source), len(train)),
             better="higher" if key.startswith("accuracy") else "lower",
             note=f"On held-out images; floor: on {min(len(source), len(train))} training images.",
         )
         for key, value in generator.scores(model, seed, source).items()
     }
+    evidence, networks = None, []
     if functions:
         samples = generator.images(model, seed, config.evaluate.num)
         held_out = _spread(source)
         evidence = Evidence(
-            samples.images, samples.labels, _spread(train)["image"], held_out["image"], held_out.get("label"), name
+            samples.images,
+            samples.labels,
+            _spread(train)["image"],
+            held_out["image"],
+            held_out.get("label"),
+            name,
+            config.evaluate.weights,
+            config.evaluate.resize,
         )
         for function in functions.values():
             scores |= function(evidence)
-    return {key: score.to_dict() for key, score in scores.items()}
+        networks = _networks(config)
+    return Judgement(scores, evidence, networks[0] if networks else None)
 
 
 def _spread(source: Source) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import jax
@@ -11,19 +10,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.errors import UserError
-
-
-def use_cpu_cores() -> None:
-    """One virtual CPU device per core, so that a CPU run uses them all; call before JAX starts its backends.
-
-    An XLA_FLAGS with a device count of its own, or JAX_NUM_CPU_DEVICES, wins. Accelerators are not affected.
-    """
-    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    if "JAX_NUM_CPU_DEVICES" in os.environ:
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", cores)
 
 
 def make_mesh(data: int, batch_size: int) -> Mesh:

@@ -16,6 +16,8 @@ from jaxgen.config import to_json
 from jaxgen.methods.base import Model
 from jaxgen.report.files import read_json, write_bytes, write_json
 from jaxgen.report.images import animation, grid, save_gif, save_png
+from jaxgen.train.evaluate import Judgement
+from jaxgen.train.examine import examine
 from jaxgen.train.generate import Generator, Samples
 from jaxgen.train.logs import hardware, run_record, versions
 
@@ -70,8 +72,15 @@ def write_panels(
             save_png(folder / f"panel_{name}.png", grid(value))
 
 
-def write_scores(workdir: epath.Path, entries: dict[str, dict[str, Any]], step: int, images: int) -> None:
-    """`metrics.json`: the entries, of which step they are, and which one to show first."""
+def write_scores(workdir: epath.Path, entries: Judgement, step: int, images: int) -> None:
+    """`metrics.json`: the entries, of which step they are, and which one to show first; and what they saw:
+    `samples/<sight>.png` with `samples/seen.json`, a title, a sentence and scores for each."""
+    if entries.evidence is not None:
+        sights = examine(entries.evidence, entries.network)
+        for sight in sights:
+            save_png(workdir / "samples" / f"{sight.name}.png", sight.picture)
+        seen = {s.name: {"title": s.title, "text": s.text, "scores": s.scores} for s in sights}
+        write_json(workdir / "samples" / "seen.json", seen)
     headline = next((k for k, v in entries.items() if v["excess"] is not None), next(iter(entries), None))
     meta = {"step": step, "images": images, "headline": headline}
     write_json(workdir / "metrics.json", {**entries, "_meta": meta})

@@ -274,3 +274,39 @@ def test_numbers_at_places_are_one_curve_and_no_rows_of_the_table(tmp_path):
     assert "@" not in found.text and "fine detail" in found.text and "profiles" in found.sections()
     charts = [svg["aria-label"] for svg in found.all("svg")]
     assert charts == ["denoising loss against time: from 0.5 to 0.01 at 0.9 time"]
+
+
+def test_the_record_of_a_number_is_shown_and_only_a_fid_of_50k_is_called_so(tmp_path):
+    entry = {
+        "value": 3.5, "n": 50_000, "reference": "cifar10/test (10000)", "network": "inception", "std": 0.25,
+        "digest": "0a1b2c3d4e5f6071", "resize": "legacy", "published": True, "better": "lower",
+    }  # fmt: skip
+    files.write_json(tmp_path / "metrics.json", {"fid": entry})
+    found = report(tmp_path)
+    for words in ("FID-50k", "50,000", "0a1b2c3d4e5f6071", "legacy", "Standard deviation 0.25", "cifar10/test (10000)"):
+        assert words in found.text, words
+    for change in ({"n": 49_999}, {"published": False}):
+        files.write_json(tmp_path / "metrics.json", {"fid": {**entry, **change}})
+        found = report(tmp_path)
+        assert "FID-50k" not in found.text and "FID" in found.text
+
+
+def test_numbers_of_a_network_are_explained_as_their_kind_is(tmp_path):
+    entries = {"inception_score_digits": {"value": 7.0}, "recall_digits": {"value": 0.5}}
+    files.write_json(tmp_path / "metrics.json", entries)
+    found = report(tmp_path)
+    assert "how varied" in found.text and "Share of real images that lie near samples" in found.text
+
+
+def test_what_the_numbers_saw_is_text_and_pictures(tmp_path):
+    images.save_png(tmp_path / "samples/best.png", images.grid(np.zeros((4, 8, 8, 1))))
+    files.write_json(
+        tmp_path / "samples/seen.json", {"best": {"title": EVIL, "text": EVIL, "scores": [2.5, None, 0.5]}}
+    )
+    found = report(tmp_path)
+    assert found.sections() == {"seen"} and found.text.count(EVIL) == 2
+    assert "2.5, infinite, 0.5" in found.text and len(found.all("img")) == 1
+    for wrong in ({"best": {"title": "a"}}, {"best": 3}):
+        files.write_json(tmp_path / "samples/seen.json", wrong)
+        with pytest.raises(UserError, match="seen.json.*'best'"):
+            report(tmp_path)

@@ -26,7 +26,8 @@ def linear():
     covariance = np.linalg.inv(np.eye(LATENTS) + weights.T @ weights / NOISE**2)
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-12
     mean = x @ weights @ covariance / NOISE**2
-    posterior = Gaussian(jnp.asarray(mean, jnp.float32), jnp.log(jnp.tile(np.diag(covariance), (5, 1)).astype(jnp.float32)))
+    variance = np.tile(np.diag(covariance), (5, 1))
+    posterior = Gaussian(jnp.asarray(mean, jnp.float32), jnp.log(jnp.asarray(variance, jnp.float32)))
     return x, exact, weights, posterior
 
 

@@ -56,7 +56,7 @@ def open_split(
             )
     if files:
         check_labels(name, labels, num_classes)
-    captions = _captions(base, files)
+    captions = captions_of(base, files)
     source = Folder(name, split, base, files, labels, captions, resolution, channels,
                     num_classes=num_classes or len(classes), class_names=classes)
     if len(files) * resolution[0] * resolution[1] * channels > MEMORY_LIMIT:
@@ -109,18 +109,19 @@ def _files_of(name: str, top: epath.Path, split: str) -> tuple[epath.Path, list[
     marked = [word for word in SPLIT_FOLDERS if (top / word).is_dir()]
     if not marked and not (top / split).is_dir():
         check_split(name, split, ("all", "train", "test"))
-        images = _images_below(top)
+        images = images_below(top)
         return top, [file for file in images if split in ("all", hash_split(file))], _classes_of(images)
     known = marked if split in marked or not (top / split).is_dir() else [*marked, split]
     check_split(name, split, known)
     # A class that one split lacks must not shift the numbers of the others, so all are looked at.
-    images = {word: _images_below(top / word) for word in known}
+    images = {word: images_below(top / word) for word in known}
     labelled = all(_classes_of(files) for files in images.values() if files)
     classes = sorted({word for files in images.values() for word in _classes_of(files)}) if labelled else []
     return top / split, images[split], classes
 
 
-def _images_below(folder: epath.Path) -> list[str]:
+def images_below(folder: epath.Path) -> list[str]:
+    """The names of all image files below a folder, sorted; hidden ones aside."""
     return sorted(file for file in _walk(folder) if file.lower().endswith(SUFFIXES))
 
 
@@ -140,7 +141,8 @@ def _classes_of(files: Sequence[str]) -> list[str]:
     return sorted({file.split("/")[0] for file in files})
 
 
-def _captions(base: epath.Path, files: Sequence[str]) -> list[str] | None:
+def captions_of(base: epath.Path, files: Sequence[str]) -> list[str] | None:
+    """The caption of each file, or None where there are none; raises a UserError where some are missing."""
     table = base / "captions.jsonl"
     if table.exists():
         known = dict(_caption_lines(table))

@@ -1,0 +1,145 @@
+"""What a guidance draws on, what it is, and the two that know no more: none at all, and one on top of another.
+
+`jaxgen.diffusion.guidance` has the whole picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from jaxgen.diffusion.prediction import Denoiser, Prediction, like
+from jaxgen.diffusion.threshold import check_quantile, dynamic_threshold
+from jaxgen.errors import UserError
+
+Condition = dict[str, jax.Array]
+Interval = tuple[float, float]
+# (x [B, ...], t [B] or scalar) -> [B, classes] logits; a clean classifier ignores t
+ClassifierLogits = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """What a guidance may draw on; None where a model has no such thing.
+
+    Attributes:
+      denoise: `(x, t, **condition) -> Prediction`, the model.
+      condition: what is wanted: `{"label": int32 [B]}`, text, ...; empty for an unconditional model.
+      null: the same for no condition at all, where the model was trained with conditions dropped; a negative
+        condition may stand here. Arrays of the same names and shapes.
+      classifier: logits of p(y | x_t), or of p(y | x_0) for `universal`.
+      weak: a weaker model of the same data, `(x, t, **condition) -> Prediction`.
+      label: int32 `[B]`, the class that a classifier should see.
+    """
+
+    denoise: Denoiser
+    condition: Condition
+    null: Condition | None = None
+    classifier: ClassifierLogits | None = None
+    weak: Denoiser | None = None
+    label: jax.Array | None = None
+
+    def wanted(self, x: jax.Array, t: jax.Array) -> Prediction:
+        """The model's prediction under its condition."""
+        return self.denoise(x, t, **self.condition)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """The contract: `(means) -> denoise(x, t)`. A guidance fills in `guide`.
+
+    Attributes:
+      threshold: 0, or the quantile of dynamic thresholding, such as 0.995, applied to the guided prediction.
+    """
+
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.threshold:
+            check_quantile(self.threshold)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Parameter groups beside the model's own, to be given by `config.init_from`: `classifier`, `weak`."""
+        return ()
+
+    @property
+    def classifier(self) -> nn.Module | None:
+        """The network of the classifier that it needs."""
+        return None
+
+    @property
+    def weak(self) -> nn.Module | None:
+        """The network of the weaker model that it needs; None where that has the model's own."""
+        return None
+
+    def guide(self, means: Means) -> Denoiser:
+        """The guided denoiser, before thresholding."""
+        raise NotImplementedError
+
+    def __call__(self, means: Means) -> Denoiser:
+        guided = self.guide(means)
+        if not self.threshold:
+            return guided
+        return lambda x, t: dynamic_threshold(guided(x, t), self.threshold)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unguided(Guidance):
+    """The model under its condition; of use for its threshold."""
+
+    def guide(self, means: Means) -> Denoiser:
+        return means.wanted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timed(Guidance):
+    """Guidance at some noise levels only (Kynkäänniemi et al. 2024, Section 3).
+
+    Attributes:
+      interval: (low, high) in time; outside of it the prediction is that of the model under its condition. What
+        guides is evaluated there too.
+    """
+
+    interval: Interval = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.interval
+        if not 0 <= low < high <= 1:
+            raise UserError(f"config.guidance.interval is {self.interval}; it runs from low to high within [0, 1].")
+
+    def inside(self, now: Prediction) -> jax.Array:
+        """Whether the prediction's times lie in the interval, to broadcast against it."""
+        low, high = self.interval
+        return like((low <= now.t) & (now.t <= high), now.x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compose(Guidance):
+    """One guidance on top of another: `then` guides the denoiser that `first` has made.
+
+    Nest it for more than two. Classifier-free guidance comes first, since what it makes has its condition within.
+    """
+
+    first: Guidance
+    then: Guidance
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.first.needs, *self.then.needs)))
+
+    @property
+    def classifier(self) -> nn.Module | None:
+        return self.first.classifier or self.then.classifier
+
+    @property
+    def weak(self) -> nn.Module | None:
+        return self.first.weak or self.then.weak
+
+    def guide(self, means: Means) -> Denoiser:
+        inner = self.first(means)
+        return self.then(dataclasses.replace(means, denoise=lambda x, t, **condition: inner(x, t), null=None))

@@ -1,0 +1,120 @@
+"""Guidance away from a worse prediction: classifier-free guidance and autoguidance."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.diffusion.guidance_base import Means, Timed
+from jaxgen.diffusion.prediction import Denoiser, Prediction
+from jaxgen.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrast(Timed):
+    """Away from a worse prediction: (1 - scale) worse + scale wanted, in the form that the network predicts.
+
+    At given (x, t) every form is x0 times a number plus x times another, and the factors sum to 1: in whichever
+    form predictions are joined, the result is the same.
+
+    Attributes:
+      scale: 1 is the wanted prediction, 0 the worse one.
+      rescale: share in [0, 1] of the way back to the standard deviation that the wanted prediction has over an
+        image (Lin et al. 2023, Eq. 15-16); of the network's own form, as there.
+    """
+
+    scale: float = 1.0
+    rescale: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.rescale <= 1:
+            raise UserError(f"config.guidance.rescale is {self.rescale}; it lies in [0, 1].")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the scale is the whole story."""
+        return self.interval == (0.0, 1.0) and not self.rescale
+
+    def join(self, wanted: Prediction, worse: Prediction) -> Prediction:
+        """Both at the same (x, t); the learned variance is that of the wanted one."""
+        scale = jnp.where(self.inside(wanted), self.scale, 1.0).astype(wanted.value.dtype)
+        worse = worse.to(wanted.kind).value
+        value = worse + scale * (wanted.value - worse)
+        if self.rescale:
+            axes = tuple(range(1, value.ndim))
+            wide, want = value.std(axes, keepdims=True), wanted.value.std(axes, keepdims=True)
+            factor = jnp.where(wide > 0, want / jnp.where(wide > 0, wide, 1.0), 1.0)  # Eq. 15
+            value = (self.rescale * factor + 1 - self.rescale) * value  # Eq. 16
+        return wanted.replace(value=value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierFree(Contrast):
+    """Classifier-free guidance (Ho & Salimans 2022, Eq. 6): (1 - scale) unconditional + scale conditional.
+
+    `scale` is Stable Diffusion's; the paper's w is scale - 1. One call on a doubled batch, and a single one where
+    scale is 1 (conditional) or 0 (unconditional).
+    """
+
+    def guide(self, means: Means) -> Denoiser:
+        if self.scale == 1:
+            return means.wanted
+        if means.null is None or not means.condition:
+            raise UserError(
+                "Classifier-free guidance needs a model that was trained with its condition and without; "
+                "where guidances are composed, it comes first."
+            )
+        condition, null = means.condition, means.null
+        if condition.keys() != null.keys():
+            raise UserError(
+                f"Classifier-free guidance needs null conditions for {sorted(condition)}, not for {sorted(null)}."
+            )
+        if self.scale == 0 and self.plain:
+            return lambda x, t: means.denoise(x, t, **null)
+        both = jax.tree.map(_interleaved, condition, null)
+
+        def denoise(x: jax.Array, t: jax.Array) -> Prediction:
+            t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
+            now = means.denoise(_interleaved(x, x), _interleaved(t, t), **both)
+            pairs = jax.tree.map(lambda a: a.reshape(len(x), 2, *a.shape[1:]), now)
+            return self.join(*(jax.tree.map(lambda a, i=i: a[:, i], pairs) for i in (0, 1)))
+
+        return denoise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Autoguidance(Contrast):
+    """Away from a weaker model of the same data under the same condition (Karras et al. 2024, Eq. 3).
+
+    The weaker one has fewer parameters, less training or both. Two calls, since the parameters differ.
+
+    Attributes:
+      network: of the weaker model, called as the model's own, which is taken where there is none here; its weights
+        are the group `weak`.
+    """
+
+    network: nn.Module | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("weak",)
+
+    @property
+    def weak(self) -> nn.Module | None:
+        return self.network
+
+    def guide(self, means: Means) -> Denoiser:
+        if self.scale == 1:
+            return means.wanted
+        if means.weak is None:
+            raise UserError("Autoguidance needs a weaker model of the same data.")
+        return lambda x, t: self.join(means.wanted(x, t), means.weak(x, t, **means.condition))
+
+
+def _interleaved(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`[2 B, ...]`: a0, b0, a1, b1, ...; so each image's two are on the device that holds the image."""
+    return jnp.stack([a, b], axis=1).reshape(2 * len(a), *a.shape[1:])

@@ -1,0 +1,144 @@
+"""Guidance by gradients of a classifier's log p(y | x): classifier guidance and universal guidance.
+
+The gradients run inside a sampler's loop, where those of convolutions are slow on a CPU: hand over networks that are
+traced under `jaxgen.networks.convolution.gradients_in_loops`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.diffusion.guidance_base import ClassifierLogits, Means, Timed
+from jaxgen.diffusion.prediction import Denoiser, Prediction
+from jaxgen.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classifier(Timed):
+    """Classifier guidance (Dhariwal & Nichol 2021, Algorithm 2) with a classifier p(y | x_t) that has seen noise.
+
+    By Bayes' rule the score gains scale * grad log p(y | x_t), so epsilon loses sigma times that: right for every
+    solver. With the exact classifier and scale 1 it is the exact conditional model.
+
+    Attributes:
+      scale: of the gradient; above 1 sharpens the classes.
+      network: of the classifier, `(x_t [B, ...], time [B]) -> logits`, where the method builds one; its weights
+        are the group `classifier`.
+    """
+
+    scale: float = 1.0
+    network: nn.Module | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("classifier",)
+
+    @property
+    def classifier(self) -> nn.Module | None:
+        return self.network
+
+    def guide(self, means: Means) -> Denoiser:
+        log_p = _log_probability(means, "Classifier guidance")
+        if self.scale == 0:
+            return means.wanted
+
+        def denoise(x: jax.Array, t: jax.Array) -> Prediction:
+            now = means.wanted(x, t)
+            change = _in_x0(now, self.scale * jax.grad(log_p)(x, now.t))
+            return _moved(now, jnp.where(self.inside(now), change, 0.0))
+
+        return denoise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Universal(Timed):
+    """Universal guidance (Bansal et al. 2023, Algorithm 1): a classifier of clean images looks at the predicted x0.
+
+    Forward (Eq. 6): epsilon -= scale sigma grad_x log p(y | x0(x)), the gradient taken through the denoiser.
+    Backward (Eq. 7-9): x0 is moved by Delta, found by gradient ascent of log p(y | x0 + Delta) from 0, through the
+    classifier alone. Self-recurrence (Section 3.3) is the sampler's: `config.sampler.recurrence`.
+
+    Attributes:
+      scale: of the forward gradient; 0 leaves it out.
+      backward_steps: gradient steps of the backward search; 0 leaves it out.
+      backward_rate: their step size.
+      network: of the classifier, `x0 [B, ...] -> logits`, where the method builds one; its weights are the group
+        `classifier`.
+    """
+
+    scale: float = 1.0
+    backward_steps: int = 0
+    backward_rate: float = 0.1
+    network: nn.Module | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("classifier",)
+
+    @property
+    def classifier(self) -> nn.Module | None:
+        return self.network
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backward_steps < 0:
+            raise UserError(f"config.guidance.backward_steps is {self.backward_steps}; it is at least 0.")
+
+    def guide(self, means: Means) -> Denoiser:
+        log_p = _log_probability(means, "Universal guidance")
+        if self.scale == 0 and not self.backward_steps:
+            return means.wanted
+
+        def of_x0(x: jax.Array, t: jax.Array) -> tuple[jax.Array, Prediction]:
+            now = means.wanted(x, t)
+            return log_p(now.x0, now.t), now
+
+        def denoise(x: jax.Array, t: jax.Array) -> Prediction:
+            if self.scale:
+                gradient, now = jax.grad(of_x0, has_aux=True)(x, t)
+                change = _in_x0(now, self.scale * gradient)
+            else:
+                now = means.wanted(x, t)
+                change = jnp.zeros_like(x)
+            if self.backward_steps:
+                x0 = now.x0
+
+                def step(_: int, delta: jax.Array) -> jax.Array:
+                    return delta + self.backward_rate * jax.grad(log_p)(x0 + delta, now.t)
+
+                change = change + jax.lax.fori_loop(0, self.backward_steps, step, jnp.zeros_like(x0))
+            return _moved(now, jnp.where(self.inside(now), change, 0.0))
+
+        return denoise
+
+
+def _log_probability(means: Means, who: str) -> ClassifierLogits:
+    """`(x, t) -> ` the sum over the batch of log p(label | x): its gradient is each image's own."""
+    if means.classifier is None or means.label is None:
+        raise UserError(f"{who} needs a classifier and the label that it should see.")
+
+    def log_p(x: jax.Array, t: jax.Array) -> jax.Array:
+        log = jax.nn.log_softmax(means.classifier(x, t))
+        return jnp.take_along_axis(log, means.label[:, None], axis=1).sum()
+
+    return log_p
+
+
+def _in_x0(now: Prediction, gradient: jax.Array) -> jax.Array:
+    """The change of x0 that adds `gradient` to the score: sigma**2 / alpha times it (epsilon -= sigma gradient).
+
+    Where alpha is 0, x_t says nothing about the class and the gradient has no meaning: there is no change.
+    """
+    alpha = now.alpha
+    factor = jnp.where(alpha > 0, now.sigma**2 / jnp.where(alpha > 0, alpha, 1.0), 0.0)
+    return factor.astype(gradient.dtype) * gradient
+
+
+def _moved(now: Prediction, change: jax.Array) -> Prediction:
+    """The prediction whose x0 is larger by `change`, at the same x; in the form v, sound at both ends."""
+    value = now.v - (now.alpha**2 + now.sigma**2) / now.sigma * change
+    return now.replace(value=value.astype(now.x.dtype), kind="v")

@@ -1,0 +1,282 @@
+"""Image sets on the command line of metrics: folders, archives and data sources, read in batches.
+
+A set need not fit in memory. What is wrong with a file is said before any network looks at the first image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxgen.data import open_source
+from jaxgen.data.images import check_mode, decode, from_array, open_image
+from jaxgen.data.sources import SOURCES, folder
+from jaxgen.errors import UserError
+
+KEYS = ("image", "images", "arr_0", "samples")  # of an archive's images; arr_0 as ADM writes it
+ORIENTATION = 0x0112  # the EXIF tag
+Batch = np.ndarray | list[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Attributes:
+    name: as it was given, for records. count: images. channels: 1 or 3.
+    shape: `(H, W, C)` of all images, or None where their sizes differ.
+    batches: of a size, to uint8 `[B, H, W, C]`, or where sizes differ a list of `[H, W, C]`, in order.
+    fingerprint: a hash of what the images are made from; takes one pass.
+    captions: one per image, or None.
+    """
+
+    name: str
+    count: int
+    channels: int
+    shape: tuple[int, int, int] | None
+    batches: Callable[[int], Iterator[Batch]]
+    fingerprint: Callable[[], str]
+    captions: Sequence[str] | None = None
+
+
+def is_source(text: str) -> bool:
+    """Whether a text names a data source with a split, and not a path."""
+    return text.partition(":")[0].partition("/")[0] in SOURCES and (":" in text or "/" in text)
+
+
+def open_set(
+    text: str,
+    resolution: tuple[int, int] | None = None,
+    channels: int | None = None,
+    num: int = 0,
+    captioned: bool = False,
+) -> ImageSet:
+    """Opens a set.
+
+    Args:
+      text: a folder (sub-folders count), a `.npz` file with an array `image`, `images`, `arr_0` or `samples`, or a data
+        source with its split, such as `digits/test`, `tfds:cifar10/test`, `folder:photos/train`.
+      resolution: (height, width) that images are cropped and resized to; None leaves them as they are. Sources that
+        have no size of their own need it.
+      channels: 1 or 3; None takes what the images have.
+      num: images taken, evenly spread; 0 takes all. captioned: whether captions are read.
+
+    Raises:
+      UserError: naming the file, for anything that is not there, damaged, of another kind than its neighbours, or too
+        small a set.
+    """
+    try:
+        if is_source(text):
+            return _of_source(text, resolution, channels, num, captioned)
+        path = epath.Path(text).expanduser()
+        if path.is_dir():
+            return _of_folder(text, path, resolution, channels, num, captioned)
+        if not path.exists():
+            raise UserError(f"There is no folder or file {text!r}, and it names no data source such as 'digits/test'.")
+        if path.suffix != ".npz":
+            raise UserError(f"{text!r} is neither a folder nor an .npz file of images.")
+        return _of_archive(text, path, resolution, channels, num)
+    except UserError as error:  # the data room speaks of a config, which there is none of here
+        raise UserError(str(error).replace("config.data.", "--")) from error
+
+
+def _chosen(name: str, count: int, num: int) -> np.ndarray:
+    if num > count:
+        raise UserError(f"--num={num} images are asked of {name!r}, which has {count}.")
+    return np.linspace(0, count - 1, num).astype(int) if num else np.arange(count)
+
+
+def _parts(indices: np.ndarray, size: int) -> list[np.ndarray]:
+    return [indices[i : i + size] for i in range(0, len(indices), size)]
+
+
+def _ahead(function: Callable[[Any], Any], parts: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
+    """`[function(x) for x in part]` for each part, by threads, the next part while the last one is worked on."""
+    with ThreadPoolExecutor(folder.THREADS) as pool:
+        waiting = iter(parts)
+        begun = [[pool.submit(function, x) for x in part] for part in itertools.islice(waiting, 1)]
+        while begun:
+            begun += [[pool.submit(function, x) for x in part] for part in itertools.islice(waiting, 1)]
+            yield [job.result() for job in begun.pop(0)]
+
+
+# folders
+
+
+def _of_folder(
+    name: str, path: epath.Path, resolution: tuple[int, int] | None, channels: int | None, num: int, captioned: bool
+) -> ImageSet:
+    files = folder.images_below(path)
+    if not files:
+        raise UserError(f"There are no images ({', '.join(folder.SUFFIXES)}) in the folder {name!r}.")
+    captions = folder.captions_of(path, files) if captioned else None
+    indices = _chosen(name, len(files), num)
+    files = [files[i] for i in indices]
+    if channels is None:
+        with (path / files[0]).open("rb") as opened, open_image(opened, repr(str(path / files[0]))) as first:
+            channels = 1 if first.mode in ("1", "L", "LA") or first.mode.startswith("I") else 3
+
+    def header(file: str) -> tuple[int, int]:
+        where = repr(str(path / file))
+        with (path / file).open("rb") as opened, open_image(opened, where) as image:
+            if image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+                raise UserError(f"{where} has an alpha channel, which no metric sees; put it on a background first.")
+            check_mode(image, channels, where)
+            try:  # notes may stand behind the pixels
+                turned = image.getexif().get(ORIENTATION, 1) >= 5
+            except (OSError, SyntaxError, ValueError) as error:
+                raise UserError(f"{where} is damaged ({error}); mend or remove it.") from error
+            return image.size if turned else image.size[::-1]
+
+    with ThreadPoolExecutor(folder.THREADS) as pool:
+        sizes = dict(zip(files, pool.map(header, files), strict=True))
+    one = resolution or (sizes[files[0]] if len(set(sizes.values())) == 1 else None)
+
+    def image(file: str) -> np.ndarray:
+        data = (path / file).read_bytes()
+        return decode(data, resolution or sizes[file], channels, repr(str(path / file)))
+
+    def batches(size: int) -> Iterator[Batch]:
+        for part in _ahead(image, [[files[i] for i in p] for p in _parts(np.arange(len(files)), size)]):
+            yield np.stack(part) if one else part
+
+    def fingerprint() -> str:
+        found = hashlib.sha256()
+        for part in _ahead(lambda file: hashlib.sha256((path / file).read_bytes()).digest(), [files]):
+            for digest in part:
+                found.update(digest)
+        return found.hexdigest()
+
+    shape = (*one, channels) if one else None
+    captions = [captions[i] for i in indices] if captions is not None else None
+    return ImageSet(name, len(files), channels, shape, batches, fingerprint, captions)
+
+
+# archives
+
+
+def _of_archive(
+    name: str, path: epath.Path, resolution: tuple[int, int] | None, channels: int | None, num: int
+) -> ImageSet:
+    key, shape = _header(name, path)
+    own = shape[3] if len(shape) == 4 else 1
+    if own not in (1, 3):
+        raise UserError(f"The images of {name!r} have {own} channels; metrics see grey (1) or RGB (3) ones.")
+    if channels not in (None, own):
+        raise UserError(f"The images of {name!r} have {own} channel(s), not --channels={channels}.")
+    indices = _chosen(name, shape[0], num)
+    height, width = resolution or shape[1:3]
+
+    def batches(size: int) -> Iterator[np.ndarray]:
+        parts = iter(_parts(indices, size))
+        for images in _rows(name, path, key, shape, parts):
+            images = images.reshape(*images.shape[:3], own)
+            if resolution and resolution != shape[1:3]:
+                images = np.stack([from_array(x, resolution, own, f"An image of {name!r}") for x in images])
+            yield images
+
+    def fingerprint() -> str:
+        found = hashlib.sha256()
+        for images in _rows(name, path, key, shape, iter(_parts(indices, 1000))):
+            found.update(np.ascontiguousarray(images))
+        return found.hexdigest()
+
+    return ImageSet(name, len(indices), own, (height, width, own), batches, fingerprint)
+
+
+def _broken(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"{name!r} cannot be read as an .npz archive of images ({str(error).rstrip('.')}); save it again with "
+        "numpy.savez(images=...)."
+    )
+
+
+_DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+def _header(name: str, path: epath.Path) -> tuple[str, tuple[int, ...]]:
+    """The key of the images and their shape; their bytes are not read."""
+    try:
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as archive:
+            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
+            key = next((k for k in KEYS if k in names), None)
+            if key is None:
+                raise UserError(f"{name!r} has no array {', '.join(KEYS)}; it has {', '.join(names) or 'none'}.")
+            with archive.open(f"{key}.npy") as member:
+                shape, fortran, dtype = _array_header(member)
+    except _DAMAGED as error:
+        raise _broken(name, error) from error
+    if dtype != np.uint8 or len(shape) not in (3, 4) or not all(shape):
+        raise UserError(f"{key!r} of {name!r} is {dtype} of shape {shape}; uint8 [N, H, W] or [N, H, W, C] is needed.")
+    if fortran:
+        raise UserError(f"{key!r} of {name!r} is in Fortran order; save it as numpy.ascontiguousarray(...).")
+    return key, shape
+
+
+def _array_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(member)
+
+
+def _rows(
+    name: str, path: epath.Path, key: str, shape: tuple[int, ...], parts: Iterator[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The rows of rising numbers, part by part, in one pass over the archive."""
+    row = int(np.prod(shape[1:]))
+    try:
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as archive, archive.open(f"{key}.npy") as member:
+            _array_header(member)
+            at = 0
+            for part in parts:
+                images = np.empty((len(part), row), np.uint8)
+                for i, wanted in enumerate(part):
+                    while at <= wanted:  # compressed members cannot be jumped in
+                        data = member.read(row)
+                        at += 1
+                    if len(data) != row:
+                        raise EOFError(f"it ends after {at - 1} of {shape[0]} images")
+                    images[i] = np.frombuffer(data, np.uint8)
+                yield images.reshape(len(part), *shape[1:])
+    except _DAMAGED as error:
+        raise _broken(name, error) from error
+
+
+# data sources
+
+
+def _of_source(
+    text: str, resolution: tuple[int, int] | None, channels: int | None, num: int, captioned: bool
+) -> ImageSet:
+    name, _, split = text.rpartition("/")
+    if not name:
+        raise UserError(f"{text!r} names no split; write it behind a slash, such as 'digits/test'.")
+    if resolution is None and name != "digits":
+        raise UserError(f"{text!r} has no size of its own; give --resolution.")
+    own = {"digits": 1}.get(name, 3)
+    source = open_source(name, split, resolution or 8, channels or own)
+    indices = _chosen(text, len(source), num)
+
+    def batches(size: int) -> Iterator[np.ndarray]:
+        for part in _parts(indices, size):
+            yield np.asarray(source.take(list(part))["image"])
+
+    def fingerprint() -> str:
+        found = hashlib.sha256()
+        for images in batches(1000):
+            found.update(np.ascontiguousarray(images))
+        return found.hexdigest()
+
+    example = source[0]
+    captions = None
+    if captioned and "caption" in example:
+        captions = [str(text) for part in _parts(indices, 1000) for text in source.take(list(part))["caption"]]
+    shape = example["image"].shape
+    return ImageSet(text, len(indices), shape[2], shape, batches, fingerprint, captions)

@@ -1,0 +1,85 @@
+"""Batch normalisation (Ioffe & Szegedy 2015) whose statistics are those of the whole batch, over all devices.
+
+Running statistics live in the collection `batch_stats`, which a method keeps in its memory. Under jit a
+mean over a sharded batch is a mean over all of it, so nothing else is needed for devices to agree. What is normalised
+together is what one call sees: real and fake images go through a discriminator in two calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgen.errors import UserError
+
+Array = jax.Array
+
+
+def dcgan_scale_init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    """N(1, 0.02): the scale at the start, as DCGAN's code has it (Radford et al. 2016)."""
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+class BatchNorm(nn.Module):
+    """Normalises [B, ..., C] by channel; parameters `scale` and `bias`, state `mean` and `var` in `batch_stats`.
+
+    In training the batch's own mean and (biased) variance normalise, and where `batch_stats` is mutable the running
+    ones follow as momentum * old + (1 - momentum) * new, the variance with n / (n - 1), as in PyTorch, whose
+    momentum is 1 - ours. Else the running statistics normalise, and an example does not depend on its neighbours.
+    The batch's moments can be had from the collection `batch_moments`, where that is mutable. Statistics are float32.
+
+    Attributes:
+      momentum: share of the old statistics that is kept at each call.
+      eps: added to the variance.
+      num_classes: above 0 for conditional BatchNorm (de Vries et al. 2017): a scale and a bias for each class.
+      scale_init: of the scale.
+
+    Raises:
+      UserError: in training, for one value a channel; without labels, where it is conditional.
+    """
+
+    momentum: float = 0.9
+    eps: float = 1e-5
+    num_classes: int = 0
+    scale_init: Callable = dcgan_scale_init
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, label: Array | None = None) -> Array:
+        channels = x.shape[-1]
+        shape = (self.num_classes, channels) if self.num_classes else (channels,)
+        scale = self.param("scale", self.scale_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
+        mean_state = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        var_state = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        if self.num_classes:
+            if label is None:
+                raise UserError("Conditional batch normalisation needs the label of each example.")
+            around = (-1, *(1,) * (x.ndim - 2), channels)
+            scale, bias = scale[label].reshape(around), bias[label].reshape(around)
+        out_type, x = x.dtype, x.astype(jnp.float32)
+        if train:
+            mean, var = self._moments(x, mean_state, var_state)
+        else:
+            mean, var = mean_state.value, var_state.value
+        factor = lax.rsqrt(var + self.eps) * scale
+        return (x * factor + (bias - mean * factor)).astype(out_type)
+
+    def _moments(self, x: Array, mean_state: nn.Variable, var_state: nn.Variable) -> tuple[Array, Array]:
+        """Mean and biased variance of the batch; the running ones follow."""
+        count = x.size // x.shape[-1]
+        if count < 2:
+            raise UserError("Batch normalisation learns from more than one value a channel: use a larger batch.")
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes)
+        var = jnp.maximum(jnp.square(x).mean(axes) - jnp.square(mean), 0.0)
+        new = {"mean": lax.stop_gradient(mean), "var": lax.stop_gradient(var) * (count / (count - 1))}
+        for name, state in (("mean", mean_state), ("var", var_state)):
+            if not self.is_initializing():
+                self.sow("batch_moments", name, new[name], reduce_fn=lambda _, last: last, init_fn=lambda: None)
+                if self.is_mutable_collection("batch_stats"):
+                    state.value = self.momentum * state.value + (1 - self.momentum) * new[name]
+        return mean, var

@@ -1,0 +1,88 @@
+"""Fully connected networks for points and small images; contract in `jaxgen.networks.gan_layers`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxgen.networks.convolution import Array
+from jaxgen.networks.gan_layers import Dense, Norm, Outputs, Player, checked, condition, leaky_relu, norm
+
+# He et al. (2015), for a leaky rectifier of slope 0.2
+he_init = nn.initializers.variance_scaling(2 / (1 + 0.2**2), "fan_in", "normal")
+
+
+class Generator(Player):
+    """z [B, Z] -> images [B, H, W, C]; a point of a plane is an image of shape (1, 1, 2).
+
+    Attributes:
+      image_shape: `(H, W, C)`. latents: the width of z that a method draws. widths: of the hidden layers.
+      conditioning: "concat" joins the label to z, one-hot, or as an embedding of width `embedding`.
+      norm: "batch", "layer" or "none". output: "tanh", or "linear" for data without bounds.
+    """
+
+    image_shape: tuple[int, int, int]
+    latents: int = 64
+    widths: tuple[int, ...] = (256, 256)
+    num_classes: int = 0
+    conditioning: Literal["none", "concat"] = "none"
+    embedding: int = 0
+    norm: Literal["batch", "layer", "none"] = "none"
+    output: Literal["tanh", "linear"] = "tanh"
+
+    @nn.compact
+    def __call__(self, z: Array, label: Array | None = None, train: bool = False) -> Array:
+        if self.conditional:
+            z = jnp.concatenate([z, condition(label, self.num_classes, self.embedding)], -1)
+        for i, width in enumerate(self.widths):
+            z = Dense(width, use_bias=self.norm == "none", kernel_init=he_init, name=f"dense_{i}")(z)
+            z = leaky_relu(norm(self.norm, f"norm_{i}", train)(z))
+        x = Dense(math.prod(self.image_shape), kernel_init=nn.initializers.lecun_normal(), name="image")(z)
+        x = x.reshape(-1, *self.image_shape)
+        return jnp.tanh(x) if self.output == "tanh" else x
+
+
+class Discriminator(Player):
+    """Images [B, ...] -> `{"logits", "features", heads...}`; the features are the last hidden layer.
+
+    Attributes:
+      widths: of the hidden layers.
+      conditioning: "concat" joins the label to the pixels, "projection" adds the inner product of a class's
+        embedding with the features.
+      norm: "batch" (not on the input's layer), "layer", "none", or "spectral", of every weight.
+      heads: `{name: width}` of further outputs.
+    """
+
+    widths: tuple[int, ...] = (256, 256)
+    num_classes: int = 0
+    conditioning: Literal["none", "concat", "projection"] = "none"
+    embedding: int = 0
+    norm: Norm = "none"
+    heads: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @nn.compact
+    def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
+        if self.conditional:
+            checked(label, self.num_classes)
+        x = x.reshape(x.shape[0], -1)
+        if self.conditioning == "concat":
+            x = jnp.concatenate([x, condition(label, self.num_classes, self.embedding)], -1)
+        spectral = self.norm == "spectral"
+        for i, width in enumerate(self.widths):
+            kind = self.norm if i else "none"
+            bias = kind in ("none", "spectral")
+            x = Dense(width, spectral=spectral, use_bias=bias, kernel_init=he_init, name=f"dense_{i}")(x, train)
+            x = leaky_relu(norm(kind, f"norm_{i}", train)(x))
+        outputs = Outputs(
+            self.heads,
+            self.num_classes,
+            self.conditioning == "projection",
+            spectral,
+            nn.initializers.lecun_normal(),
+            name="outputs",
+        )
+        return outputs(x, x, label, train)

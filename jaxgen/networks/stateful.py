@@ -1,0 +1,64 @@
+"""Networks that carry something beside their parameters: batch statistics, vectors of spectral normalisation.
+
+A method keeps what a network carries in its memory under the group's name, `{collection: values}`, empty where there is
+nothing to carry:
+
+    params["critic"], memory["critic"] = begin(critic, key, image)
+    outputs, carried = run(critic, params["critic"], memory["critic"], image, train=True)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jaxgen.errors import UserError
+
+Params = dict[str, Any]
+Memory = dict[str, Any]
+
+
+def begin(network: nn.Module, key: jax.Array, *inputs: Any, **options: Any) -> tuple[Params, Memory]:
+    """Fresh parameters and memory of a network, for inputs of these shapes."""
+    variables = dict(network.init(key, *inputs, **options))
+    return variables.pop("params", {}), variables
+
+
+def run(
+    network: nn.Module, params: Params, memory: Memory, *inputs: Any, train: bool, **options: Any
+) -> tuple[Any, Memory]:
+    """The network's outputs and its memory after the call, which in training is new."""
+    variables = {"params": params, **memory}
+    if not train or not memory:
+        return network.apply(variables, *inputs, train=train, **options), memory
+    outputs, changed = network.apply(variables, *inputs, train=True, mutable=list(memory), **options)
+    return outputs, {**memory, **changed}
+
+
+def reestimate(network: nn.Module, params: Params, memory: Memory, inputs: Any) -> Memory:
+    """The memory with batch statistics that belong to these parameters: the mean of each batch's moments.
+
+    An average of parameters has not seen the statistics that were gathered beside the parameters themselves; give
+    it some batches of fresh noise before sampling. Everything but `batch_stats` stays as it is.
+
+    Args:
+      inputs: what the network is called with, a tuple of arrays [N, B, ...] (or None) for N batches, such
+        as `(z,)` or `(z, label)`.
+
+    Raises:
+      UserError: where there are no batches.
+    """
+    if "batch_stats" not in memory:
+        return memory
+    leaves = jax.tree.leaves(inputs)
+    if not leaves or not leaves[0].shape[0]:
+        raise UserError("Batch statistics are estimated from one batch at least.")
+
+    def moments(batch: Any) -> Any:
+        variables = {"params": params, **memory}
+        return network.apply(variables, *batch, train=True, mutable=["batch_moments"])[1]["batch_moments"]
+
+    found = jax.lax.map(moments, inputs)  # forward only: loops are as fast as anything
+    return {**memory, "batch_stats": jax.tree.map(lambda x: x.mean(0), found)}

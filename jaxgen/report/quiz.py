@@ -1,0 +1,154 @@
+"""The human judge: a page that shows pairs of images, one generated and one held out, and asks which is real.
+
+    python main.py --workdir=W --mode=evaluate --quiz     writes W/quiz.html
+    python -m jaxgen.report.quiz ANSWERS...               the fool rate of the files that people saved, pooled
+
+The page is one HTML file that loads and sends nothing. Which image is real is not to be seen in it at a glance: names
+are digests of pixels, and the truth is written against a random pad. It is not a secret: whoever reads the source can
+work it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from jaxgen.errors import UserError
+from jaxgen.metrics.human import FoolRate, fool_rate
+from jaxgen.report.answers import FORMAT, read_answers
+from jaxgen.report.files import strict_json, write_bytes
+from jaxgen.report.images import to_rgb
+from jaxgen.report.numbers import duration
+from jaxgen.report.quiz_page import render
+
+
+def write_quiz(
+    path: epath.PathLike,
+    samples: np.ndarray,
+    real: np.ndarray,
+    *,
+    seed: int = 0,
+    pairs: int = 50,
+    title: str = "",
+    details: Mapping[str, Any] | None = None,
+    limit_ms: int = 0,
+    feedback: bool = False,
+) -> epath.Path:
+    """Writes the quiz as one HTML file, atomically, and returns its path.
+
+    Which images meet, on which side, and in what order follows from the seed alone. No image is shown twice.
+
+    Args:
+      samples, real: images from the model and held-out ones, `[N, H, W, C]` and `[M, H, W, C]`, uint8 or floats in
+        [-1, 1]; C is 1 or 3.
+      pairs: how many to show; no more than there are samples, or real images.
+      title: one line about the model, shown at the start.
+      details: what to record with the answers, such as run and step, of plain values; shown at the end.
+      limit_ms: milliseconds after which a pair is covered, while the choice stays open, as in HYPE's timed variant
+        (Zhou et al. 2019; its masks and its staircase of times are left out); 0 shows it until the choice.
+      feedback: whether each choice is at once said to be right or wrong; people then learn while they are tested.
+
+    Raises:
+      UserError: no images on one side, images of different sizes or channels, or a number below its minimum.
+    """
+    samples, real = np.asarray(samples), np.asarray(real)
+    if samples.ndim != 4 or real.ndim != 4 or not len(samples) or not len(real):
+        raise UserError(f"A quiz needs images [N, H, W, C] of both kinds, not {samples.shape} and {real.shape}.")
+    if samples.shape[1:] != real.shape[1:]:
+        raise UserError(
+            f"Samples of shape {samples.shape[1:]} and real images of shape {real.shape[1:]} tell themselves apart: "
+            "bring both to one size and number of channels."
+        )
+    if pairs < 1 or limit_ms < 0:
+        raise UserError(f"A quiz has at least one pair and a limit of at least 0 ms, not {pairs} and {limit_ms}.")
+    data = {
+        "format": FORMAT,
+        "title": title,
+        "details": dict(details or {}),
+        "seed": seed,
+        "limit_ms": limit_ms,
+        "feedback": feedback,
+        **_questions(samples, real, min(pairs, len(samples), len(real)), seed),
+    }
+    path = epath.Path(path)
+    write_bytes(path, render(title, strict_json(data), len(data["pairs"]), limit_ms).encode())
+    return path
+
+
+def _questions(samples: np.ndarray, real: np.ndarray, count: int, seed: int) -> dict[str, Any]:
+    """The pictures by neutral names, the pairs of names in the order shown, and the sealed truth."""
+    rng = np.random.default_rng(seed)
+    generated = [_picture(image) for image in samples[rng.permutation(len(samples))[:count]]]
+    held_out = [_picture(image) for image in real[rng.permutation(len(real))[:count]]]
+    real_first = rng.integers(0, 2, count)
+    pairs, pictures = [], {}
+    for i, (fake, true) in enumerate(zip(generated, held_out, strict=True)):
+        both = (true, fake) if real_first[i] else (fake, true)
+        pairs.append([name for name, _ in both])
+        pictures |= dict(both)
+    pad, spare = rng.integers(0, 16, (2, count))
+    sealed = pad ^ ((spare & 14) | real_first)  # the lowest bit of pad ^ sealed: whether the first is real
+    names = sorted(pictures)  # by digest: the order says nothing
+    return {
+        "digest": hashlib.sha256(strict_json(pairs).encode()).hexdigest()[:16],
+        "height": samples.shape[1],
+        "width": samples.shape[2],
+        "pairs": pairs,
+        "pictures": {name: pictures[name] for name in names},
+        "pad": "".join(f"{value:x}" for value in pad),
+        "sealed": "".join(f"{value:x}" for value in sealed),
+    }
+
+
+def _picture(image: np.ndarray) -> tuple[str, str]:
+    """A name made from the pixels, and a PNG as base64."""
+    pixels = to_rgb(image)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if image.shape[-1] == 1 and _is_grey(pixels) else pixels).save(buffer, "PNG")
+    name = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:12]
+    return name, base64.b64encode(buffer.getvalue()).decode()
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    return bool((pixels == pixels[..., :1]).all())
+
+
+def sentence(rate: FoolRate) -> str:
+    """A fool rate in words, with its interval, its count and the time that choices took."""
+    return (
+        f"fool rate {rate.value:.3f}, 95 % interval {rate.low:.3f} to {rate.high:.3f} "
+        f"({rate.fooled} of {rate.pairs} pairs; chance is 0.5); median time {duration(rate.median_ms / 1000)}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the fool rate of each file and of all together; returns 0, or 2 for bad input after one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxgen.report.quiz", description="The fool rate of the answers that quiz pages saved, pooled."
+    )
+    parser.add_argument("answers", metavar="ANSWERS", nargs="+", help="files that people saved at the end of a quiz")
+    paths = parser.parse_args(arguments).answers
+    try:
+        found = [read_answers(path) for path in paths]
+        pooled = fool_rate(found)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if len(found) > 1:
+        for one in found:
+            print(f"{one.name}: {sentence(fool_rate(one))}")
+    print(f"all {len(found)}: {sentence(pooled)}" if len(found) > 1 else sentence(pooled))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

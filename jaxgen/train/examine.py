@@ -1,0 +1,107 @@
+"""What the numbers saw: samples beside their nearest training images, and the best and the worst of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxgen.metrics.evidence import Evidence
+from jaxgen.metrics.features import FeatureNetwork
+from jaxgen.metrics.manifold import realism
+from jaxgen.metrics.pairwise import nearest
+from jaxgen.report.images import PADDING, grid
+
+SHOWN = 12  # samples in a picture of neighbours
+NEIGHBOURS = 3
+RANKED = 10  # samples in a picture of the best or the worst
+COLUMNS = 5  # of that picture
+BLOCKS = 3  # of rows, side by side
+SEARCHED = 10_000  # training images whose features are looked at, at most
+BALLS = 3  # k of the realism score
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """Attributes:
+    name: of its file, without the ending. title: two or three words. text: a sentence.
+    picture: uint8 `[H, W, 3]`. scores: a number for each sample, in reading order.
+    """
+
+    name: str
+    title: str
+    text: str
+    picture: np.ndarray
+    scores: list[float]
+
+
+def examine(evidence: Evidence, network: FeatureNetwork | None) -> list[Sight]:
+    """Pictures of a judged model's samples.
+
+    Args:
+      network: the judge whose features neighbours and realism are taken in; None leaves those out.
+    """
+    sights = [_nearest_pixels(evidence)]
+    if network is not None:
+        sights.append(_nearest_features(evidence, network))
+        if len(evidence.held_out) > BALLS:
+            sights += _ranked(evidence, network)
+    return sights
+
+
+def _nearest_pixels(evidence: Evidence) -> Sight:
+    flat = [x.reshape(len(x), -1) for x in (evidence.samples[:SHOWN], evidence.train)]
+    found, squares = nearest(*flat, k=min(NEIGHBOURS, len(evidence.train)))
+    text = (
+        f"In each row of a block: a sample, then the nearest of {len(evidence.train):,} training images by pixels; the "
+        "numbers, block by block, are the distances to the first, of values in [-1, 1]."
+    )
+    picture = _beside(evidence.samples[:SHOWN], evidence.train[found])
+    distances = np.sqrt(squares[:, 0]) / 127.5
+    return Sight("nearest_pixels", "Nearest training images, by pixels", text, picture, distances.tolist())
+
+
+def _nearest_features(evidence: Evidence, network: FeatureNetwork) -> Sight:
+    count = len(evidence.train)
+    train = evidence.train[np.linspace(0, count - 1, min(count, SEARCHED)).astype(int)]
+    seen = evidence.features(network, "samples").features[:SHOWN]
+    found, squares = nearest(seen, network(train).features, k=min(NEIGHBOURS, len(train)))
+    text = (
+        f"The same in the features of the network {network.name}, of {len(train):,} training images; the numbers are "
+        "the distances to the first, in those features."
+    )
+    picture = _beside(evidence.samples[:SHOWN], train[found])
+    distances = np.sqrt(squares[:, 0])
+    return Sight("nearest_features", "Nearest training images, by features", text, picture, distances.tolist())
+
+
+def _ranked(evidence: Evidence, network: FeatureNetwork) -> list[Sight]:
+    scores = realism(*(evidence.features(network, side).features for side in ("samples", "held_out")), k=BALLS)
+    order = np.argsort(-scores, kind="stable")
+    what = (
+        f"of {len(scores):,} samples by realism (Kynkäänniemi et al. 2019, Eq. 3) in the features of {network.name}: "
+        "from 1 on they lie where real images do"
+    )
+    sights = []
+    for name, title, text, chosen in (
+        ("most_real", "Best samples", f"The best {what}; the best first.", order[:RANKED]),
+        ("least_real", "Worst samples", f"The worst {what}; the worst first.", order[::-1][:RANKED]),
+    ):
+        picture = grid(evidence.samples[chosen], columns=COLUMNS)
+        sights.append(Sight(name, title, text, picture, scores[chosen].tolist()))
+    return sights
+
+
+def _beside(samples: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Rows of a sample and its neighbours `[N, K, H, W, C]`, in blocks side by side, read block by block."""
+    rows = np.concatenate([samples[:, None], neighbours], axis=1)
+    high = -(-len(rows) // BLOCKS)
+    blocks = [rows[i : i + high] for i in range(0, len(rows), high)]
+    pictures = [grid(block.reshape(-1, *block.shape[2:]), columns=block.shape[1], pad=2) for block in blocks]
+    tall = max(picture.shape[0] for picture in pictures)
+    gap = pictures[0].shape[1] // 8
+    parts = []
+    for picture in pictures:
+        below = ((0, tall - picture.shape[0]), (0, 0 if picture is pictures[-1] else gap), (0, 0))
+        parts.append(np.pad(picture, below, constant_values=PADDING))
+    return np.concatenate(parts, axis=1)
