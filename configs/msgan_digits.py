@@ -1,0 +1,30 @@
+"""MSGAN on 8x8 digits: a conditional GAN whose images must differ as their z do.
+
+Paper: Mao et al. 2019, "Mode Seeking Generative Adversarial Networks".
+Command: python main.py --config=configs/msgan_digits.py --workdir=runs/msgan_digits
+Hardware and time: two CPU cores, not run to its end yet.
+Expected: docs/results.md.
+"""
+
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="msgan",
+        generator=section(name="dcgan:Generator", latents=32, channels=32, extra=1, conditioning="concat"),
+        critic=section(name="dcgan:Discriminator", channels=32, extra=1, conditioning="concat"),
+    )
+    config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
+    config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99)
+    config.train.update(
+        batch_size=64,
+        total_images=250_000,
+        log_every_images=5_000,
+        checkpoint_every_images=100_000,
+        sample_every_images=50_000,
+        ema_decay=0.999,
+    )
+    config.evaluate.update(num=1000, batch_size=128, metrics=("digits", "memorisation"))
+    return config

@@ -1,0 +1,51 @@
+"""A vector to an image: dense layers, then, or not, convolutions that double the sides."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.networks.convolution import Conv
+from jaxgen.networks.encoder import activation, with_label
+
+
+class Decoder(nn.Module):
+    """`[B, D]` latents to `[B, H, W, C]` raw outputs, float32: means, or logits, as the likelihood takes them.
+
+    Attributes:
+      image_shape: `(H, W, C)`. widths: channels before each doubling of the sides, from the smallest image on; () for
+        dense layers alone. hidden: widths of the dense layers.
+      num_classes: above 0 a label enters each dense layer. activation: as of the encoder.
+    """
+
+    image_shape: tuple[int, int, int]
+    widths: tuple[int, ...] = (64, 32)
+    hidden: tuple[int, ...] = (128,)
+    num_classes: int = 0
+    activation: str = "gelu"
+
+    @nn.compact
+    def __call__(self, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        """Raises a UserError for labels that are missing or not wanted."""
+        act = activation(self.activation)
+        height, width, channels = self.image_shape
+        x = z
+        for level, features in enumerate(self.hidden):
+            x = act(nn.Dense(features, name=f"dense_{level}")(with_label(x, label, self.num_classes)))
+        x = with_label(x, label, self.num_classes)
+        if not self.widths:
+            x = nn.Dense(math.prod(self.image_shape), name="out")(x)
+            return jnp.asarray(x.reshape(-1, *self.image_shape), jnp.float32)
+        scale = 2 ** len(self.widths)
+        start = (-(-height // scale), -(-width // scale), self.widths[0])
+        x = act(nn.Dense(math.prod(start), name="start")(x)).reshape(-1, *start)
+        init = nn.initializers.lecun_normal()
+        for level, features in enumerate(self.widths):
+            x = act(Conv(features, upsampled=True, kernel_init=init, name=f"conv_{level}")(x))
+        # sides that no power of two divides are cut evenly
+        top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+        x = x[:, top : top + height, left : left + width]
+        return jnp.asarray(Conv(channels, kernel_init=init, name="out")(x), jnp.float32)

@@ -1,0 +1,57 @@
+"""An image to a vector: convolutions that halve the sides, or none of them, then dense layers."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.networks.convolution import Conv
+
+
+class Encoder(nn.Module):
+    """`[B, H, W, C]` images in [-1, 1] to `[B, outputs]`, float32.
+
+    Attributes:
+      outputs: set by the method: latents, or twice as many for means and log variances.
+      widths: channels of 3x3 convolutions, each halving the sides (rounded up); () for a network of dense layers alone.
+      hidden: widths of the dense layers before the last. num_classes: above 0 a label enters each dense layer.
+      activation: "gelu", "relu" or "tanh".
+    """
+
+    outputs: int = 0
+    widths: tuple[int, ...] = (32, 64)
+    hidden: tuple[int, ...] = (128,)
+    num_classes: int = 0
+    activation: str = "gelu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        """Raises a UserError for labels that are missing or not wanted."""
+        act = activation(self.activation)
+        for level, width in enumerate(self.widths):
+            init = nn.initializers.lecun_normal()
+            x = act(Conv(width, stride=2, padding="same", kernel_init=init, name=f"conv_{level}")(x))
+        x = x.reshape(x.shape[0], -1)
+        for level, width in enumerate(self.hidden):
+            x = act(nn.Dense(width, name=f"dense_{level}")(with_label(x, label, self.num_classes)))
+        return jnp.asarray(nn.Dense(self.outputs, name="out")(with_label(x, label, self.num_classes)), jnp.float32)
+
+
+def activation(name: str):
+    """The function of a name. Raises a UserError for an unknown one."""
+    known = {"gelu": nn.gelu, "relu": nn.relu, "tanh": jnp.tanh}
+    if name not in known:
+        raise UserError(f"The activation {name!r} is unknown; take one of {', '.join(known)}.")
+    return known[name]
+
+
+def with_label(x: jax.Array, label: jax.Array | None, num_classes: int) -> jax.Array:
+    """`[B, D]` and, where there are classes, the label's one-hot vector behind it."""
+    if (label is None) == (num_classes > 0):
+        raise UserError(
+            "The network was made with labels and none were given." if num_classes else
+            "Labels were given to a network made without; set its num_classes."
+        )  # fmt: skip
+    return x if label is None else jnp.concatenate([x, jax.nn.one_hot(label, num_classes, dtype=x.dtype)], axis=1)
