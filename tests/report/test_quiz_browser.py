@@ -29,7 +29,8 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no chromium on
 
 SWITCHES = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--window-size=1200,900",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--window-size=1200,900",
 ]  # fmt: skip
 
 PLAYER = """<!doctype html><body style="margin:0"><script>
@@ -64,7 +65,8 @@ frame.addEventListener("load", async () => {
     press("ArrowRight");  // too fast, held down, with a modifier: of no effect
     const real = light("a") > light("b") ? "a" : "b", fake = real === "a" ? "b" : "a";
     const image = of("a").querySelector("img"), style = getComputedStyle(image);
-    const seen = { width: image.getBoundingClientRect().width, room: of("a").clientWidth, rendering: style.imageRendering };
+    const width = image.getBoundingClientRect().width, room = of("a").clientWidth;
+    const seen = { width, room, rendering: style.imageRendering };
     await rest(plan.ms[i]);
     press("ArrowLeft", { repeat: true });
     press("ArrowLeft", { ctrlKey: true });
