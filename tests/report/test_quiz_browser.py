@@ -170,7 +170,7 @@ def test_all_wrong_by_click(tmp_path):
 
 def test_some_of_each_under_a_limit_with_feedback(tmp_path):
     """An early choice leaves the next pair its whole time."""
-    fooled, times = [1, 0, 0, 1, 0, 0, 0], [150, 300, 1200, 150, 1100, 1100, 150]
+    fooled, times = [1, 0, 0, 1, 0, 0, 0], [300, 400, 1200, 300, 1100, 1100, 150]
     saved, shown, rows, log = play(tmp_path, fooled, ms=times, limit_ms=1000, feedback=True)
     found = read_answers(saved)
     np.testing.assert_array_equal(found.fooled, fooled)
