@@ -111,6 +111,7 @@ def test_refusals(arguments, message):
         open_source(*arguments)
 
 
+@pytest.mark.slow
 def test_a_gan_of_points_trains_and_samples_through_the_loop(tmp_path):
     config = defaults()
     config.method = section(name="point_gan:PointGAN", loss=section(name="hinge"))

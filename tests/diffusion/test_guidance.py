@@ -104,6 +104,7 @@ def test_at_scale_one_samples_follow_the_conditional_law_at_zero_the_uncondition
         np.testing.assert_allclose(x.std(0), np.sqrt(second - mean**2), atol=0.03)
 
 
+@pytest.mark.slow
 def test_a_larger_scale_leaves_fewer_samples_near_the_other_class():
     """Class 1 lies beside half of class 0; guidance moves away from it, so the samples get surer of their class."""
     sure = []

@@ -47,7 +47,7 @@ def shrunk(config):
 
 
 # these run by default; the others take longer to compile, or differ from them in what other tests cover
-QUICK = ("ddpm_digits.py", "judge_digits.py")
+QUICK = ("judge_digits.py",)
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])

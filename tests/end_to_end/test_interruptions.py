@@ -41,6 +41,7 @@ def check_kills(config, straight, tmp_path, kills):
     assert kill_and_resume.compare(straight, workdir) == []
 
 
+@pytest.mark.slow
 def test_two_kills(config, straight, tmp_path):
     check_kills(config, straight, tmp_path, 2)
 

@@ -171,6 +171,7 @@ def test_classifier_free_guidance_of_scale_zero_forgets_the_label():
     assert apart[3.0] > apart[1.0] > 1e-4
 
 
+@pytest.mark.slow
 def test_a_learned_variance_is_trained_by_the_bound_alone():
     method, model = make(
         network=section(**{**ddpm_config().method.network.to_dict(), "out_channels": 2}), learned_variance=True

@@ -121,6 +121,7 @@ def test_slopes_and_batch_norm_do_not_go_together(options):
         make(**options)
 
 
+@pytest.mark.slow
 def test_ebgans_generator_learns_through_both_sides_of_the_error():
     method = make(**METHODS["ebgan"], pull_away=0.0)
     params, state = begun(method)

@@ -303,6 +303,7 @@ def test_spectral_normalisation_finds_the_largest_singular_value(network):
     np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_weight_of_a_spectral_discriminator_is_normalised():
     """Its outputs do not change when all kernels are scaled; those of the others do."""
     for name, spectral in (
