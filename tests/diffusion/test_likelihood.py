@@ -124,6 +124,7 @@ def test_correlated_images_by_the_exact_trace(correlated):
     np.testing.assert_allclose((found.latent**2).sum((1, 2, 3)), far, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_hutchinson_is_unbiased_and_noisy(correlated):
     schedule, denoise, x, _ = correlated
     many = jnp.repeat(x[:1], 600, axis=0)

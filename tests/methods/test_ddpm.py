@@ -120,6 +120,7 @@ def test_who_knows_the_image_has_no_loss_and_draws_it(prediction, unconditional)
     np.testing.assert_allclose(oracle.sample(model, keys(0, 1), {})[0], image[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_held_out_loss(tmp_path):
     """A few dozen steps on digits; the EMA is what is judged."""
     config = ddpm_config(dropout=0.0)

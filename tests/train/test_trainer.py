@@ -75,6 +75,7 @@ def test_a_higher_total_extends_a_finished_run(tmp_path):
     assert differing(longer, run(config, tmp_path / "straight", 48)) == []
 
 
+@pytest.mark.slow
 def test_numbers_drawn_after_a_resume_are_those_of_a_run_that_went_on(tmp_path):
     config = tiny_config("TwoPlayers", repeats=2)
     whole = run(config, tmp_path / "whole", 64)

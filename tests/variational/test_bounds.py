@@ -46,6 +46,7 @@ def test_with_the_exact_posterior_each_bound_is_log_p(linear):
     np.testing.assert_allclose(elbo(found.mean(axis=0), posterior.kl()), exact, atol=0.05)
 
 
+@pytest.mark.slow
 def test_another_posterior_costs_its_divergence_and_importance_weights_win_it_back(linear):
     _, exact, _, posterior = linear
     wrong = posterior.replace(mean=posterior.mean + 0.3, log_variance=posterior.log_variance + 0.5)
