@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.adversarial.regularisers import clip_weights
 from jaxgen.errors import UserError, nearest
 
 # keys of the section that are ours; the rest are arguments of the optax function
@@ -41,8 +42,8 @@ class Optimizer:
         updates, opt_state = self.transform.update(gradients, opt_state, params)
         rate = self.learning_rate(images)
         new = jax.tree.map(lambda p, u: p + (rate * u).astype(p.dtype), params, updates)
-        if self.clip_weights:  # Arjovsky et al. 2017, Algorithm 1: after each update, whatever its size
-            new = jax.tree.map(lambda p: jnp.clip(p, -self.clip_weights, self.clip_weights), new)
+        if self.clip_weights:
+            new = clip_weights(new, self.clip_weights)
         return new, opt_state
 
 
