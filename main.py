@@ -22,12 +22,19 @@ config_flags.DEFINE_config_file(
     lock_config=False,
 )
 flags.DEFINE_string("workdir", "", "The run's folder: made, or resumed. gs:// works.")
-flags.DEFINE_string("mode", "train", "train, sample or evaluate.")
-flags.DEFINE_integer("num", 64, "--mode=sample: how many images; --quiz: how many pairs.")
+flags.DEFINE_string("mode", "train", "train, sample, evaluate or plan.")
+flags.DEFINE_integer("num", 64, "--mode=sample: how many images (one a prompt); --quiz: how many pairs.")
 flags.DEFINE_integer("seed", 0, "--mode=sample, --quiz: image i depends on the seed and on i alone.")
 flags.DEFINE_string("out", "", "--mode=sample: the folder for samples.png, samples.npz and the like.")
 flags.DEFINE_list("labels", None, "--mode=sample: the classes to draw, such as 3 or 0,1,2; all without it.")
+flags.DEFINE_string("checkpoint", "last", "--mode=sample, evaluate: last, best (see train.keep_best), or a step.")
 flags.DEFINE_bool("quiz", False, "--mode=evaluate: also quiz.html, which asks people which images are real.")
+flags.DEFINE_string("topology", "", "--mode=plan: the machine, such as v5e:2x4, v5p:4x4x4, v6e:16x16 or cpu:8.")
+flags.DEFINE_bool("find_batch", False, "--mode=plan: double the batch size until it no longer fits.")
+flags.DEFINE_multi_string("prompt", [], "--mode=sample: what a text-to-image model draws; may be given several times.")
+flags.DEFINE_string("prompts", "", "--mode=sample: a file of such texts, one a line.")
+flags.DEFINE_string("negative_prompt", "", "--mode=sample: the text that guidance leads away from.")
+flags.DEFINE_string("latents", "", "--mode=sample: an npy file of the noise to start from, [N, h, w, c] or [N, c, h, w].")
 flags.DEFINE_bool("list", False, "Print every config with its method, its data and what it is.")
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=100, help="images in a timed step")
     parser.add_argument("--size", type=int, default=64, help="height and width of the images")
     parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--distances", type=int, default=3, help="timed distances of each side; 0 leaves them out")
+    parser.add_argument("--distances", type=int, default=9, help="timed distances of each side; 0 leaves them out")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:

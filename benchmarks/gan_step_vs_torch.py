@@ -55,7 +55,7 @@ def jax_worker(task: str, batch: int, size: int, channels: int) -> None:
         return value, (params, {**memory, **changed}, {**optimisers, name: state})
 
     def noise(key):
-        return jax.random.normal(key, (batch, LATENTS))
+        return jax.lax.with_sharding_constraint(jax.random.normal(key, (batch, LATENTS)), over_data(mesh))
 
     def dcgan(state, image, key):
         of_critic, of_generator = jax.random.split(key)

@@ -10,6 +10,7 @@ import scipy.linalg
 from jaxgen.errors import UserError
 
 BLOCK = 8192  # rows that are cast to float64 at a time
+WELL_CONDITIONED = 1e-6  # least squared diagonal entry of a Cholesky factor, over the largest, that needs no pivots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,16 +109,31 @@ def _rank(moments: Moments) -> int:
 def _trace_of_root(s_a: np.ndarray, s_b: np.ndarray) -> float:
     """Tr (S_a S_b)**(1/2): the sum of the roots of the eigenvalues of U S_b U^T, where S_a = U^T U.
 
-    U is a Cholesky factor with pivots and has as many rows as S_a has rank, so that null directions of S_a, a few
-    thousand where there are fewer examples than features, leave nothing whose rounding could be rooted.
+    U has as many rows as S_a has rank, so that null directions of S_a, a few thousand where there are fewer examples
+    than features, leave nothing whose rounding could be rooted.
     """
-    upper, pivots, rank, _ = scipy.linalg.lapack.dpstrf(s_a)
-    upper[rank:] = 0
+    upper, order, rank = _factor(s_a)
     # below the diagonal `upper` holds what it held; no routine here reads it
-    inner, _ = scipy.linalg.lapack.dsygst(s_b[np.ix_(pivots - 1, pivots - 1)], upper, itype=2)  # U S_b U^T
-    # Pivots grade the matrix from large to small; read as a lower triangle, its small eigenvalues keep their digits.
+    inner, _ = scipy.linalg.lapack.dsygst(s_b[np.ix_(order, order)], upper, itype=2)  # U S_b U^T
+    # The order grades the matrix from large to small; read as a lower triangle, its small eigenvalues keep digits.
     values = np.linalg.eigvalsh(inner[:rank, :rank].T)
     return float(np.sqrt(np.maximum(values, 0.0)).sum())
+
+
+def _factor(s: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """U with s[order][:, order] = U^T U, the order, and the rank; rows of U beyond it are 0.
+
+    Variances in falling order are pivots enough where no row of U comes near 0, and three times as fast as searching
+    for the pivots on the way.
+    """
+    order = np.argsort(-np.diagonal(s), kind="stable")
+    upper, failed = scipy.linalg.lapack.dpotrf(s[np.ix_(order, order)], clean=False, overwrite_a=True)
+    rows = np.square(np.diagonal(upper))
+    if failed == 0 and rows.min() > WELL_CONDITIONED * rows.max():
+        return upper, order, len(s)
+    upper, pivots, rank, _ = scipy.linalg.lapack.dpstrf(s)
+    upper[rank:] = 0
+    return upper, pivots - 1, rank
 
 
 def _moments(block: np.ndarray) -> Moments:

@@ -1,7 +1,7 @@
 """One run's report: a single HTML file that opens anywhere, made only of what lies in the work folder.
 
 `run.json` (command, versions, hardware, events), `config.json`, `metrics.jsonl` (curves), `metrics.json`
-(judged numbers) and `samples/` (pictures) each fill their sections, and a missing one leaves its sections
+(judged numbers), `plan.json` (what a machine would need) and `samples/` (pictures) each fill their sections, and a missing one leaves its sections
 out. The page loads nothing: pictures are embedded, styles and the small script are inline, and a policy in
 its head holds it to that.
 """
@@ -21,17 +21,20 @@ from jaxgen.report import sections
 from jaxgen.report.files import read_json, read_metrics, write_bytes
 from jaxgen.report.numbers import duration, number, share, short
 from jaxgen.report.pictures import panels_section, samples_section, sights_section
+from jaxgen.report.plan import plan_section
 from jaxgen.report.style import CSS, SCRIPT
 
-PARTS = ("run.json", "config.json", "metrics.jsonl", "metrics.json", "samples")
+PARTS = ("run.json", "config.json", "metrics.jsonl", "metrics.json", "samples", "plan.json")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 TITLES = {
     "samples": "Samples",
     "panels": "Panels",
     "numbers": "Numbers",
+    "best": "The best checkpoint",
     "seen": "What the numbers saw",
     "profiles": "Profiles",
     "curves": "Learning curves",
+    "plan": "Plan",
     "reproduce": "To reproduce",
     "events": "Events",
     "config": "Configuration",
@@ -73,9 +76,11 @@ def _page(workdir: epath.Path) -> str:
         "samples": samples_section(workdir / "samples", total),
         "panels": panels_section(workdir / "samples"),
         "numbers": sections.numbers_section(workdir / "metrics.json", numbers),
+        "best": sections.numbers_section(workdir / "metrics_best.json", read("metrics_best.json"), "best"),
         "seen": sights_section(workdir / "samples"),
         "profiles": sections.profiles_section(numbers),
         "curves": sections.curves_section(rows),
+        "plan": plan_section(workdir / "plan.json", read("plan.json")),
         "reproduce": sections.reproduce_section(run),
         "events": sections.events_section(events),
         "config": sections.config_section(config) if config else "",

@@ -44,8 +44,10 @@ KNOWN_PROFILES = {
 ARROWS = {"lower": "lower is better", "higher": "higher is better"}
 
 
-def numbers_section(path: Any, entries: Mapping[str, Any]) -> str:
+def numbers_section(path: Any, entries: Mapping[str, Any], of: str = "") -> str:
     """The table of `metrics.json`, or "" if it holds no number. `path` is for messages only.
+
+    With `of="best"` it is that of the best checkpoint, beside which the last one's stands.
 
     Raises:
       UserError: an entry is not an object with a `value`.
@@ -78,6 +80,7 @@ def numbers_section(path: Any, entries: Mapping[str, Any]) -> str:
         return ""
     heads = ("number", "value", "n", "reference", "real data scores", "noise scores", "excess")
     head = "".join(f'<th scope="col">{label}</th>' for label in heads)
+    title = "Numbers of the best checkpoint" if of else "Numbers"
     text = "Each number with how many samples (n) it was measured on, and against what."
     if any(entry.get("excess") is not None for entry in judged(path, entries).values()):
         text += (
@@ -91,7 +94,7 @@ def numbers_section(path: Any, entries: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f'<section id="numbers"><h2>Numbers</h2><p class="help">{text}</p>'
+        f'<section id="{of or "numbers"}"><h2>{title}</h2><p class="help">{text}</p>'
         f'<table class="stack numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
         f"{more}</section>"
     )

@@ -16,6 +16,7 @@ from jaxgen.config import to_json
 from jaxgen.methods.base import Model
 from jaxgen.report.files import read_json, write_bytes, write_json
 from jaxgen.report.images import animation, grid, save_gif, save_png
+from jaxgen.train.distributed import is_first
 from jaxgen.train.evaluate import Judgement
 from jaxgen.train.examine import examine
 from jaxgen.train.generate import Generator, Samples
@@ -39,11 +40,14 @@ def record(workdir: epath.Path, flags: Any, config: ConfigDict, params: Any) -> 
     )
 
 
-def write_samples(folder: epath.Path, samples: Samples, shown: int = 400) -> None:
-    """`samples.png`, a grid of up to `shown`, and `samples.npz` with all `images` and, where there are, `labels`."""
+def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> None:
+    """`samples.png`, a grid of up to `shown`, and `samples.npz` with all `images` and, where there are, `labels` and
+    `prompts`, of which image i has number i, around."""
     arrays = {"images": samples.images}
     if samples.labels is not None:
         arrays["labels"] = samples.labels
+    if prompts:
+        arrays["prompts"] = np.asarray([prompts[i % len(prompts)] for i in range(len(samples.images))])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_bytes(folder / "samples.npz", buffer.getvalue())
@@ -58,14 +62,19 @@ def write_panels(
     labels: Sequence[int] | None = None,
     samples: int | None = None,
 ) -> None:
-    """The method's pictures: `<name>.gif` of what moves (`[F, N, H, W, C]`), `panel_<name>.png` of the rest.
+    """The method's pictures: `<name>.gif` of what moves (`[F, N, H, W, C]`), `panel_<name>.png` of the rest. All
+    processes draw them, the first one writes.
 
     Args:
       samples: also a grid of samples, `step_<samples>.png`, so many images into training.
     """
     if samples is not None and generator.method.samples_images:
-        save_png(folder / f"step_{samples:010d}.png", grid(generator.images(model, seed, 64, labels).images))
+        drawn = generator.images(model, seed, 64, labels).images
+        if is_first():
+            save_png(folder / f"step_{samples:010d}.png", grid(drawn))
     for name, value in generator.panels(model, seed, 16, labels).items():
+        if not is_first():
+            continue
         if value.ndim == 5:
             save_gif(folder / f"{name}.gif", animation(value))
         else:
@@ -81,6 +90,14 @@ def write_scores(workdir: epath.Path, entries: Judgement, step: int, images: int
             save_png(workdir / "samples" / f"{sight.name}.png", sight.picture)
         seen = {s.name: {"title": s.title, "text": s.text, "scores": s.scores} for s in sights}
         write_json(workdir / "samples" / "seen.json", seen)
+    _write_numbers(workdir / "metrics.json", entries, step, images)
+
+
+def write_best(workdir: epath.Path, entries: Judgement, step: int, images: int) -> None:
+    """`metrics_best.json`, the numbers of the best checkpoint beside those of the last in `metrics.json`."""
+    _write_numbers(workdir / "metrics_best.json", entries, step, images)
+
+
+def _write_numbers(path: epath.Path, entries: Judgement, step: int, images: int) -> None:
     headline = next((k for k, v in entries.items() if v["excess"] is not None), next(iter(entries), None))
-    meta = {"step": step, "images": images, "headline": headline}
-    write_json(workdir / "metrics.json", {**entries, "_meta": meta})
+    write_json(path, {**entries, "_meta": {"step": step, "images": images, "headline": headline}})

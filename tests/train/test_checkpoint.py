@@ -286,3 +286,21 @@ def test_a_source_without_checkpoints_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="has no finished checkpoint"):
         load_group(str(tmp_path), "net")
+
+
+def test_the_best_step_is_found_and_read_again(tmp_path):
+    scores = {1: {"fid": 3.0}, 2: {"fid": 1.0}, 3: {"fid": 2.0}}
+    write(tmp_path, *scores, scores=scores, keep_last=1, keep_best=1, metric="fid")
+    checkpoints = Checkpoints(tmp_path, 1, 1, "fid", read_only=True)
+    assert checkpoints.best_step() == 2
+    state, meta = checkpoints.restore_step(2, shapes())
+    assert differing(state, make_state(2)) == [] and meta.step == 2
+    with pytest.raises(UserError, match=r"no checkpoint of step 1; there are \[2, 3\]"):
+        checkpoints.restore_step(1, shapes())
+    checkpoints.close()
+
+
+def test_without_a_number_to_judge_by_there_is_no_best(workdir):
+    checkpoints = Checkpoints(workdir, read_only=True)
+    assert checkpoints.best_step() is None
+    checkpoints.close()

@@ -1,0 +1,196 @@
+"""The two-player game where the truth is known: eight Gaussians on a ring, twenty-five on a grid, and each loss.
+
+    python benchmarks/gan_toys.py --out=runs/gan_toys
+
+Three things, each printed as Markdown and kept in OUT; the same command goes on where it stopped.
+
+1. `toys.jsonl`: for each world and loss, of 2,500 samples by the averaged generator, the modes covered (at least 10
+   samples within three standard deviations), the share of such samples (of the data: 0.989), and how evenly they lie:
+   the entropy of the modes' shares over its maximum.
+2. `slopes.jsonl`: the critic trained alone against a generator that does not move. Mean norm of the generator's loss's
+   gradient in its images, after 0, 100, ... critic steps, and the critic's accuracy: minimax loses its gradient as the
+   critic gets better.
+3. `WORLD_LOSS.gif`: samples of the training generator over the critic's surface, dark where it says fake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import pathlib
+import runpy
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxgen.host import use_compilation_cache, use_cpu_cores
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+WORLDS = ("ring8", "grid25")
+LOSSES = ("minimax", "non_saturating", "least_squares", "hinge", "wgan", "wgan_gp")
+CRITIC_STEPS = (0, 100, 300, 1000, 3000)
+SIDE = 96  # pixels of a frame
+REACH = 1.2  # a frame shows [-REACH, REACH]^2
+FRAMES = 40
+
+
+def config_of(world: str, loss: str) -> Any:
+    config = runpy.run_path(str(CONFIGS / f"gan_{world}.py"))["get_config"]()
+    if loss in ("wgan", "wgan_gp"):
+        config.method.name = loss
+        del config.method["loss"]
+        config.optimizer.update(b1=0.0, b2=0.9)
+    else:
+        config.method.loss.name = loss
+    if loss == "wgan":
+        config.optimizers.critic = {"name": "rmsprop", "learning_rate": 5e-4, "clip_weights": 0.1}
+        config.optimizer.name = "adam"
+    config.train.tensorboard = False
+    return config
+
+
+def play(world: str, loss: str, steps: int, out: pathlib.Path) -> dict[str, Any]:
+    """Trains both players; writes the animation."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxgen.adversarial.diagnostics import modes_covered
+    from jaxgen.data.sources import gaussians
+    from jaxgen.report.images import save_gif
+    from jaxgen.train.loop import Trainer
+
+    mixture = gaussians.WORLDS[world]
+    axis = np.linspace(-REACH, REACH, SIDE)
+    x, y = np.meshgrid(axis, -axis)
+    plane = jnp.asarray(np.stack([x, y], -1).reshape(-1, 1, 2, 1), jnp.float32)
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config_of(world, loss), pathlib.Path(folder))
+        method = trainer.method
+
+        @functools.partial(jax.jit, static_argnums=2)
+        def draw(model: Any, seed: int, count: int) -> jax.Array:
+            z, _ = method.draw(jax.random.split(jax.random.key(seed), count))
+            return method.generate(model.params, model.memory, z, {}, train=False)[0]
+
+        @jax.jit
+        def surface(model: Any) -> jax.Array:
+            return method.look(model.params, model.memory, plane, {}, train=False)[0]["logits"]
+
+        frames = []
+        for step in range(steps):
+            if step % (steps // FRAMES) == 0:
+                now = trainer.model(averaged=False)
+                frames.append(frame(*map(np.asarray, (draw(now, 1, 1000), surface(now))), method.loss.boundary))
+            trainer.take_step()
+        samples = np.asarray(draw(trainer.model(), 2, 2500))
+    save_gif(out / f"{world}_{loss}.gif", np.stack(frames), ms=120)
+    coverage = modes_covered(samples, mixture.centres, mixture.std, least=10)
+    share = coverage.counts / max(coverage.counts.sum(), 1)
+    evenness = -(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(len(share))
+    return {
+        "world": world, "loss": loss, "steps": steps, "modes": coverage.covered, "of": len(share),
+        "high_quality": round(coverage.high_quality, 4), "evenness": round(float(evenness), 4),
+        "seconds": round(time.process_time() - begun, 1),
+    }  # fmt: skip
+
+
+def frame(points: np.ndarray, logits: np.ndarray, boundary: float | None) -> np.ndarray:
+    """uint8 `[SIDE, SIDE, 3]`: the critic in grey (its ranks where it has no boundary), samples in orange."""
+    if boundary is None:
+        grey = logits.argsort().argsort() / len(logits)
+    else:
+        grey = 1 / (1 + np.exp(-np.clip(logits - boundary, -30, 30)))
+    picture = np.repeat((40 + 190 * grey).reshape(SIDE, SIDE, 1), 3, axis=-1)
+    place = np.round((points.reshape(-1, 2) * (1, -1) / REACH + 1) / 2 * (SIDE - 1)).astype(int)
+    inside = ((place >= 0) & (place < SIDE)).all(axis=1)
+    picture[place[inside, 1], place[inside, 0]] = (255, 120, 0)
+    return picture.astype(np.uint8)
+
+
+def slopes(loss: str) -> Iterator[dict[str, Any]]:
+    """The critic alone, on the ring; see the module."""
+    import jax
+
+    from jaxgen.adversarial.diagnostics import accuracy, generator_gradient_norm
+    from jaxgen.train.loop import Trainer
+    from jaxgen.train.mesh import place
+
+    config = config_of("ring8", loss)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, pathlib.Path(folder))
+        method = trainer.method
+        only = tuple(turn for turn in method.turns(0) if turn.name == "critic")
+        update = trainer.update(only, config.train.batch_size * only[0].repeats)
+        real = trainer.sources[""].take(list(range(1000)))["image"]
+
+        @jax.jit
+        def look(model: Any) -> tuple[jax.Array, ...]:
+            z, _ = method.draw(jax.random.split(jax.random.key(1), 1000))
+            fake, memory = method.generate(model.params, model.memory, z, {}, train=False)
+
+            def logits(images: jax.Array) -> jax.Array:
+                return method.look(model.params, memory, images, {}, train=False)[0]["logits"]
+
+            return generator_gradient_norm(method.loss, logits, fake).mean(), *accuracy(logits(real), logits(fake))
+
+        for step in range(max(CRITIC_STEPS) + 1):
+            if step in CRITIC_STEPS:
+                norm, on_real, on_fake = map(float, look(trainer.model(averaged=False)))
+                row = {"loss": loss, "critic_steps": step * only[0].repeats, "norm": norm}
+                yield row | ({} if method.loss.boundary is None else {"accuracy": (on_real + on_fake) / 2})
+            batches = tuple(place(next(trainer.loader), trainer.mesh) for _ in range(only[0].repeats))
+            trainer.state, metrics = update(trainer.state, trainer.frozen, batches)
+            jax.block_until_ready(metrics)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--steps", type=int, default=10_000, help="generator steps")
+    options = parser.parse_args()
+    use_cpu_cores()
+    use_compilation_cache()
+    options.out.mkdir(parents=True, exist_ok=True)
+    games, norms = (options.out / f"{name}.jsonl" for name in ("toys", "slopes"))
+
+    def rows(file: pathlib.Path) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def add(file: pathlib.Path, found: list[dict[str, Any]]) -> None:
+        with file.open("a") as opened:
+            opened.writelines(json.dumps(row) + "\n" for row in found)
+        print(found[-1], flush=True)
+
+    for loss in LOSSES:
+        if loss not in {row["loss"] for row in rows(norms)}:
+            add(norms, list(slopes(loss)))
+    for world in WORLDS:
+        for loss in LOSSES:
+            if (world, loss, options.steps) not in {(row["world"], row["loss"], row["steps"]) for row in rows(games)}:
+                add(games, [play(world, loss, options.steps, options.out)])
+
+    print("\n| loss | " + " | ".join(f"{world}: modes | good samples | evenness" for world in WORLDS) + " |")
+    print("|---" * (3 * len(WORLDS) + 1) + "|")
+    for loss in LOSSES:
+        cells = []
+        for world in WORLDS:
+            row = next(r for r in rows(games) if (r["world"], r["loss"], r["steps"]) == (world, loss, options.steps))
+            cells.append(f"{row['modes']} of {row['of']} | {row['high_quality']:.3f} | {row['evenness']:.3f}")
+        print(f"| {loss} | " + " | ".join(cells) + " |")
+    print("\n| gradient norm after so many critic steps (accuracy) | " + " | ".join(map(str, CRITIC_STEPS)) + " |")
+    print("|---" * (len(CRITIC_STEPS) + 1) + "|")
+    for loss in dict.fromkeys(row["loss"] for row in rows(norms)):
+        cells = []
+        for row in (row for row in rows(norms) if row["loss"] == loss):
+            accuracy = f" ({row['accuracy']:.3f})" if "accuracy" in row else ""
+            cells.append(f"{row['norm']:.2e}{accuracy}")
+        print(f"| {loss} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""A non-saturating GAN on eight Gaussians on a ring: a game whose data are known.
+
+Paper: Goodfellow et al. 2014, "Generative Adversarial Nets"; the ring as in Metz et al. 2017 (Unrolled GAN).
+Command: python main.py --config=configs/gan_ring8.py --workdir=runs/gan_ring8
+Other losses: --config.method.loss.name=minimax (least_squares, hinge). All of them, with the modes that they cover and
+pictures of the critic's surface: python benchmarks/gan_toys.py --out=runs/gan_toys.
+Hardware and time: two CPU cores, under two minutes.
+Expected: docs/results.md.
+"""
+
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="gan",
+        generator=section(name="mlp:Generator", latents=16, widths=(128, 128), output="linear"),
+        critic=section(name="mlp:Discriminator", widths=(128, 128)),
+        loss=section(name="non_saturating"),
+    )
+    config.data.update(source="gaussians:ring8", resolution=(1, 2), channels=1, num_classes=8)
+    config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.99)
+    config.train.update(
+        batch_size=256,
+        total_images=2_560_000,
+        log_every_images=51_200,
+        checkpoint_every_images=1_024_000,
+        sample_every_images=0,
+        ema_decay=0.995,
+    )
+    config.evaluate.update(num=2500, batch_size=500)
+    return config
