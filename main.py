@@ -34,7 +34,7 @@ flags.DEFINE_bool("find_batch", False, "--mode=plan: double the batch size until
 flags.DEFINE_multi_string("prompt", [], "--mode=sample: what a text-to-image model draws; may be given several times.")
 flags.DEFINE_string("prompts", "", "--mode=sample: a file of such texts, one a line.")
 flags.DEFINE_string("negative_prompt", "", "--mode=sample: the text that guidance leads away from.")
-flags.DEFINE_string("latents", "", "--mode=sample: an npy file of the noise to start from, [N, h, w, c] or [N, c, h, w].")
+flags.DEFINE_string("latents", "", "--mode=sample: an npy file of noise to start from, [N, h, w, c] or [N, c, h, w].")
 flags.DEFINE_bool("list", False, "Print every config with its method, its data and what it is.")
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ A part of the images is written to --out as soon as it is known, and is not made
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import time
@@ -38,11 +39,15 @@ KEPT = ("negative_elbo", "negative_log_likelihood", "kl", "squared_error", "squa
 
 
 class Scorer:
-    """The method's scores of uint8 images, by number: image i's random numbers depend on i alone."""
+    """The method's scores of uint8 images, by number: image i's random numbers depend on i alone.
 
-    def __init__(self, trained: Trained, batch: int):
+    Args:
+      samples: k of the importance-weighted bound; 0 for none.
+    """
+
+    def __init__(self, trained: Trained, batch: int, samples: int = 0):
         self.model, self.batch = trained.model, batch
-        self._scores = jax.jit(trained.generator.method.scores)
+        self._scores = jax.jit(dataclasses.replace(trained.generator.method, importance_samples=samples).scores)
 
     def __call__(self, images: np.ndarray, labels: np.ndarray | None, first: int = 0) -> dict[str, np.ndarray]:
         """`{name: [N, ...]}`; the last batch is filled up with the first images."""
@@ -100,10 +105,9 @@ def main() -> None:
     if config is None or config.method.name != "vae":
         raise UserError(f"{options.workdir} holds no run of the method vae; train first.")
 
-    config.method.importance_samples = options.samples
     trained = restore(config, options.workdir)
     held_out, training = (trained.generator.source(split) for split in (config.data.eval_split, config.data.split))
-    scores = bounds(Scorer(trained, options.batch), held_out, options, trained.step)
+    scores = bounds(Scorer(trained, options.batch, options.samples), held_out, options, trained.step)
     count = len(scores["kl"])
     print(f"\n{count} images of {held_out.name}/{held_out.split}, model at {trained.images:,} images\n")
     print("| number | value | standard error |\n|---|---|---|")
@@ -114,8 +118,7 @@ def main() -> None:
     if not options.outliers:
         return
 
-    config.method.importance_samples = 0
-    scorer = Scorer(restore(config, options.workdir), options.batch)
+    scorer = Scorer(trained, options.batch)
     sets = {
         name: source.take(list(range(min(options.outliers, len(source)))))
         for name, source in (("data", held_out), ("training", training))

@@ -22,7 +22,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen import commandline
-from jaxgen.config import check
+from jaxgen.config import check, defaults
 from jaxgen.errors import UserError, nearest
 from jaxgen.train.workdir import sentence, stored_config
 
@@ -34,8 +34,11 @@ class Flags:
     """The command line besides the config.
 
     Attributes:
-      workdir: the run's folder. mode: train, sample or evaluate. num, seed, out, labels: of --mode=sample; num and
-        seed of the quiz too. quiz: whether --mode=evaluate writes one.
+      workdir: the run's folder. mode: train, sample, evaluate or plan. num, seed, out, labels: of
+        --mode=sample; num and seed of the quiz too. quiz: whether --mode=evaluate writes one.
+      checkpoint: last, best or a step.
+      prompts, negative_prompt, latents: of --mode=sample with a text-to-image model.
+      topology, find_batch: of --mode=plan.
       command: the whole line, to be recorded. summary: the first line of the config's docstring.
     """
 
@@ -46,6 +49,12 @@ class Flags:
     out: str = ""
     labels: tuple[int, ...] | None = None
     quiz: bool = False
+    checkpoint: str = "last"
+    prompts: tuple[str, ...] = ()
+    negative_prompt: str = ""
+    latents: str = ""
+    topology: str = ""
+    find_batch: bool = False
     command: str = ""
     summary: str = ""
 
@@ -64,19 +73,34 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
     if {"--help", "-help", "-h"} & set(argv):
         print(f"{description}\nflags:\n{absl_flags.FLAGS.module_help('__main__') or absl_flags.FLAGS.get_help()}")
         return 0
+    status = _status(argv, folder)
+    together = sys.modules.get("jaxgen.train.distributed")
+    if status and together is not None:
+        together.leave(status)
+    return status
+
+
+def _status(argv: Sequence[str], folder: str) -> int:
     try:
         given = commandline.parse(argv)
         if given.list:
             print(commandline.listing(pathlib.Path(folder)))
             return 0
+        prompts = commandline.prompts(given)
         return run(given.config, Flags(
             workdir=given.workdir,
             mode=given.mode,
-            num=given.num,
+            num=len(prompts) if prompts and not given["num"].present else given.num,
             seed=given.seed,
             out=given.out,
             labels=_labels(given.labels),
             quiz=given.quiz,
+            checkpoint=given.checkpoint,
+            prompts=prompts,
+            negative_prompt=given.negative_prompt,
+            latents=given.latents,
+            topology=given.topology,
+            find_batch=given.find_batch,
             command=shlex.join(["python", *argv]),
             summary=_summary(argv),
         ))
@@ -88,7 +112,8 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
     except OSError as error:
         print(f"jaxgen: {sentence(error)}", file=sys.stderr)
     except Exception as error:
-        text = disk_trouble(error)
+        together = sys.modules.get("jaxgen.train.distributed")
+        text = disk_trouble(error) or (together.lost(error) if together else None)
         if text is None:
             raise
         print(f"jaxgen: {text}", file=sys.stderr)
@@ -150,12 +175,17 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
       UserError: for bad input.
     """
     modes: dict[str, Callable[[ConfigDict, Flags], int]] = {"train": train, "sample": sample, "evaluate": judge}
+    modes["plan"] = plan
     if flags.mode not in modes:
         raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, modes)}")
-    if not flags.workdir:
+    if config is not None and "pretrained" in config.init_from:
+        _check_pretrained(config, flags)
+    elif flags.prompts or flags.negative_prompt or flags.latents:
+        raise UserError("--prompt, --prompts, --negative_prompt and --latents need config.init_from.pretrained.")
+    elif not flags.workdir and flags.mode != "plan":
         raise UserError("--workdir is needed: the folder of the run, such as --workdir=runs/ddpm_digits.")
     if config is None:
-        config = stored_config(flags.workdir) if flags.mode != "train" else None
+        config = stored_config(flags.workdir) if flags.mode != "train" and flags.workdir else None
         if config is None:
             raise UserError("--config is needed, such as --config=configs/ddpm_digits.py; --list names them all.")
     check(config)
@@ -166,16 +196,43 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
     if not 0 <= flags.seed < 2**32:
         raise UserError(f"--seed={flags.seed}: a seed lies in [0, 2**32).")
 
+    if flags.mode == "plan":
+        if not flags.topology:
+            raise UserError("--mode=plan needs --topology=<machine>, such as v5e:2x4 or cpu:8.")
+        return plan(config, flags)
+    if flags.topology or flags.find_batch:
+        raise UserError("--topology and --find_batch belong to --mode=plan.")
+
     from jaxgen.host import use_compilation_cache, use_cpu_cores
+    from jaxgen.train import distributed
 
     use_cpu_cores()
     use_compilation_cache()
+    distributed.start(config.distributed)
+    config.distributed = defaults().distributed  # how processes met is no part of the run
     return modes[flags.mode](config, flags)
+
+
+def _check_pretrained(config: ConfigDict, flags: Flags) -> None:
+    if flags.mode != "sample":
+        raise UserError(f"--mode={flags.mode} has no use for config.init_from.pretrained; it is for --mode=sample.")
+    if flags.workdir:
+        raise UserError("config.init_from.pretrained is sampled from without a run: leave --workdir out.")
+    if not config.init_from.pretrained:
+        raise UserError("config.init_from.pretrained is empty; name the folder of a pipeline that diffusers wrote.")
+    if flags.labels is not None:
+        raise UserError("--labels was given, but this model draws what texts say; leave it out.")
 
 
 @contextlib.contextmanager
 def _leaving_on_sigterm() -> Iterator[None]:
     """Outside the training loop, which has its own way, all is on disk: SIGTERM ends the process with 0."""
+
+    from jax import process_count
+
+    if process_count() > 1:  # JAX's preemption service has the signal
+        yield
+        return
 
     def leave(number: int, frame: Any) -> None:
         log.info("stopped; the same command goes on from here")
@@ -193,16 +250,22 @@ def train(config: ConfigDict, flags: Flags) -> int:
     """Trains, or resumes; at the end judges and writes the report."""
     from jaxgen.report.files import read_json
     from jaxgen.report.page import write_report
+    from jaxgen.train.distributed import barrier, is_first
     from jaxgen.train.evaluate import check_held_out, evaluate, metric_functions
     from jaxgen.train.logs import add_event
     from jaxgen.train.loop import Trainer
-    from jaxgen.train.record import record, write_panels, write_scores
+    from jaxgen.train.record import record, write_best, write_panels, write_scores
+    from jaxgen.train.restore import restore
     from jaxgen.train.setup import make_method
     from jaxgen.train.workdir import adopt
 
     make_method(config), metric_functions(config)  # a misspelt key is found before anything is written
     workdir = epath.Path(flags.workdir)
-    config, changed = adopt(workdir, config, training=True)
+    first = is_first()
+    config, changed = adopt(workdir, config, training=True, writes=first)
+    barrier("adopt")
+    if not (workdir / "config.json").exists():
+        raise UserError(f"--workdir={workdir} is not the same folder for all processes; put it where all can see it.")
     check_held_out(config)
 
     def scores(trainer: Trainer) -> dict[str, float]:
@@ -210,14 +273,16 @@ def train(config: ConfigDict, flags: Flags) -> int:
         return {name: entry["value"] for name, entry in entries.items()}
 
     trainer = Trainer(config, workdir, scores)
-    record(workdir, flags, config, trainer.state.params)
-    for key, (old, new) in changed.items():
+    if first:
+        record(workdir, flags, config, trainer.state.params)
+    for key, (old, new) in changed.items() if first else ():
         log.info("config.%s changes from %r to %r", key, old, new)
         add_event(workdir, "config changed", f"config.{key}: {old!r} -> {new!r}")
     finished = trainer.train()
     if not finished:
-        add_event(workdir, "stopped", f"by signal {trainer.stopped_by} at step {trainer.step}")
-        write_report(workdir)
+        if first:
+            add_event(workdir, "stopped", f"by signal {trainer.stopped_by} at step {trainer.step}")
+            write_report(workdir)
         log.info("stopped at %d images; the same command goes on from here", trainer.images)
         return 0 if trainer.stopped_by == signal.SIGTERM else 130
     judged = workdir / "metrics.json"
@@ -226,41 +291,82 @@ def train(config: ConfigDict, flags: Flags) -> int:
     else:
         write_panels(workdir / "samples", trainer.generator, trainer.model(), config.seed, samples=trainer.images)
         if config.evaluate.at_end:
-            write_scores(workdir, evaluate(trainer.generator, trainer.model()), trainer.step, trainer.images)
-    path = write_report(workdir)
-    log.info("report: %s", path)
+            entries = evaluate(trainer.generator, trainer.model())
+            if first:
+                write_scores(workdir, entries, trainer.step, trainer.images)
+            if config.train.keep_best and trainer.checkpoints.best_step() not in (None, trainer.step):
+                best = restore(config, workdir, "best")
+                entries = evaluate(best.generator, best.model)
+                if first:
+                    write_best(workdir, entries, best.step, best.images)
+    if first:
+        log.info("report: %s", write_report(workdir))
+    barrier("end")
     return 0
 
 
 def sample(config: ConfigDict, flags: Flags) -> int:
     """Writes samples.png, samples.npz and the method's pictures to --out."""
+    from jaxgen.train.distributed import is_first
     from jaxgen.train.record import write_panels, write_samples
 
-    trained = _trained(config, flags)
+    trained = _pretrained(config, flags) if "pretrained" in config.init_from else _trained(config, flags)
     drawn = trained.generator.images(trained.model, flags.seed, flags.num, flags.labels)
     out = epath.Path(flags.out)
-    write_samples(out, drawn)
+    if is_first():
+        write_samples(out, drawn, prompts=flags.prompts)
     write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
     log.info("%d images at step %d: %s", len(drawn.images), trained.step, out / "samples.png")
     return 0
 
 
 def judge(config: ConfigDict, flags: Flags) -> int:
-    """Judges the newest checkpoint: one JSON line on stdout, metrics.json and the report in the workdir."""
+    """Judges a checkpoint: one JSON line on stdout; of the newest and of the best also metrics.json or
+    metrics_best.json, and the report, in the workdir."""
     from jaxgen.report.files import strict_json
     from jaxgen.report.page import write_report
+    from jaxgen.train.distributed import is_first
     from jaxgen.train.evaluate import evaluate, metric_functions
     from jaxgen.train.quiz import make_quiz
-    from jaxgen.train.record import write_scores
+    from jaxgen.train.record import write_best, write_scores
 
     metric_functions(config)
     trained = _trained(config, flags)
     if flags.quiz:
         log.info("quiz: %s", make_quiz(flags.workdir, trained, flags.seed, flags.num))
     entries = evaluate(trained.generator, trained.model)
-    write_scores(epath.Path(flags.workdir), entries, trained.step, trained.images)
-    write_report(flags.workdir)
+    if not is_first():
+        return 0
+    write = {"last": write_scores, "best": write_best}.get(flags.checkpoint)
+    if write:
+        write(epath.Path(flags.workdir), entries, trained.step, trained.images)
+        write_report(flags.workdir)
     print(strict_json(entries))
+    return 0
+
+
+def plan(config: ConfigDict, flags: Flags) -> int:
+    """Prints what the config needs of a machine that need not be here; also plan.json in --out or the workdir."""
+    from jaxgen.host import use_compilation_cache
+    from jaxgen.report.files import write_json
+    from jaxgen.report.page import write_report
+    from jaxgen.report.plan import plan_text
+    from jaxgen.train.plan import find_batch
+    from jaxgen.train.plan import plan as make_plan
+    from jaxgen.train.topology import use_topology
+
+    use_topology(flags.topology)
+    use_compilation_cache()
+    batches: dict[int, bool] = {}
+    if flags.find_batch:
+        largest, batches = find_batch(config, flags.topology)
+        config.train.batch_size = largest or config.train.batch_size
+    made = dataclasses.replace(make_plan(config, flags.topology), batches=batches)
+    print(plan_text(made.to_dict()))
+    folder = flags.out or flags.workdir
+    if folder:
+        write_json(epath.Path(folder) / "plan.json", made.to_dict())
+        log.info("report: %s", write_report(folder))
     return 0
 
 
@@ -271,9 +377,21 @@ def _trained(config: ConfigDict, flags: Flags) -> Any:
     config, changed = adopt(flags.workdir, config, training=False)
     for key, (old, new) in changed.items():
         log.info("config.%s is %r here and was %r in training", key, new, old)
-    trained = restore(config, flags.workdir)
+    trained = restore(config, flags.workdir, flags.checkpoint)
+    _tell_sampler(config, trained)
+    return trained
+
+
+def _pretrained(config: ConfigDict, flags: Flags) -> Any:
+    from jaxgen.train.restore import pretrained
+
+    trained = pretrained(config, flags.prompts, flags.negative_prompt, flags.latents, flags.num)
+    _tell_sampler(config, trained)
+    return trained
+
+
+def _tell_sampler(config: ConfigDict, trained: Any) -> None:
     sampler = getattr(trained.generator.method, "sampler", None)
     if sampler is not None:
         most = "at most " if config.sampler.name == "ode" else ""
         log.info("sampler %s: %s%d network evaluations an image", config.sampler.name, most, sampler.evaluations)
-    return trained

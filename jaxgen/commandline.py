@@ -98,6 +98,24 @@ def _literal(text: str) -> Any:
         return text
 
 
+def prompts(given: Any) -> tuple[str, ...]:
+    """The texts of --prompt and --prompts, in this order; lines of spaces are passed over.
+
+    Raises:
+      UserError: for a file that is missing, unreadable or empty.
+    """
+    if not given.prompts:
+        return tuple(given.prompt)
+    path = pathlib.Path(given.prompts)
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts={path} cannot be read as text ({_one_line(error)}).") from error
+    if not any(lines):
+        raise UserError(f"--prompts={path} holds no text; write one a line.")
+    return (*given.prompt, *(line for line in lines if line))
+
+
 def config_file(argv: Sequence[str]) -> pathlib.Path | None:
     """What --config names, without the argument that may follow a colon."""
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):

@@ -35,6 +35,8 @@ CADENCES = (
     "train.max_bad_steps",
     "train.tensorboard",
     "mesh",
+    "sharding",
+    "distributed",
     "data.workers",
     "data.root",
     "evaluate",
@@ -93,7 +95,22 @@ def defaults() -> ConfigDict:
         ),
         sampler=section(),
         guidance=section(),  # how sampling is steered; none where it is empty
-        mesh=section(data=0),  # devices on the data axis; 0: as many as divide the batch
+        mesh=section(
+            data=0,  # devices that a batch is split over; 0: as many as the others leave and as divide the batch
+            fsdp=1,  # devices that both the batch and the state are split over
+            tensor=1,  # devices that layers are split over
+        ),
+        sharding=section(
+            rules=(),  # ((expression, (axis or None, ...)), ...): found in a parameter's path; of its dimensions
+            min_size=1024,  # values of the smallest array that fsdp splits unasked
+        ),
+        distributed=section(
+            coordinator="",  # host:port of the first of several processes, or auto; "": alone, unless the environment
+            num_processes=0,  # names others: JAX_COORDINATOR_ADDRESS; 0: JAX_NUM_PROCESSES
+            process_id=-1,  # -1: JAX_PROCESS_ID
+            heartbeat=30,  # seconds after which a silent process counts as gone
+            timeout=300,  # seconds that meeting and parting may take
+        ),
         init_from=section(),  # init_from.<group> = <workdir of a run>[#<group there>]
         evaluate=section(
             num=1000,
@@ -139,6 +156,14 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.data.{key} is {config.data[key]}; it must be 0 (none) or more.")
     if config.mesh.data < 0:
         raise UserError(f"config.mesh.data is {config.mesh.data}; it must be 0 (as many as divide the batch) or more.")
+    for key in ("fsdp", "tensor"):
+        if config.mesh[key] < 1:
+            raise UserError(f"config.mesh.{key} is {config.mesh[key]}; it must be 1 (no splitting) or more.")
+    if config.sharding.min_size < 0:
+        raise UserError(f"config.sharding.min_size is {config.sharding.min_size}; it must be 0 or more.")
+    for key in ("heartbeat", "timeout"):
+        if config.distributed[key] < 1:
+            raise UserError(f"config.distributed.{key} is {config.distributed[key]}; it must be at least 1 second.")
     if not 0 <= train.ema_decay < 1:
         raise UserError(f"config.train.ema_decay is {train.ema_decay}; it must lie in [0, 1).")
     if not config.data.source:
@@ -213,11 +238,14 @@ def from_json(text: str) -> ConfigDict:
         return tuple(plain(v) for v in value) if isinstance(value, list) else value
 
     config = plain(json.loads(text))
-    if isinstance(config, ConfigDict) and isinstance(config.get("evaluate"), ConfigDict):
-        # a run may be judged by what was not there yet when it began
-        for key, value in defaults().evaluate.items():
-            if key not in config.evaluate:
-                config.evaluate[key] = value
+    # a run may be judged, and laid out, by what was not there yet when it began
+    for name in ("evaluate", "mesh", "sharding", "distributed") if isinstance(config, ConfigDict) else ():
+        if name not in config and name != "evaluate" and "train" in config:
+            config[name] = section()
+        if isinstance(config.get(name), ConfigDict):
+            for key, value in defaults()[name].items():
+                if key not in config[name]:
+                    config[name][key] = value
     return config
 
 

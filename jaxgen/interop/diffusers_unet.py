@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.interop.diffusers_layers import Layer, plain_attention, read_layers, resnet, write_layers
 from jaxgen.networks.unet import UNet
 
 # What UNet2DModel assumes where its config is silent.
 CONFIG_DEFAULTS = {
     "sample_size": None,
+    "in_channels": 3,
     "out_channels": 3,
     "center_input_sample": False,
     "time_embedding_type": "positional",
@@ -53,9 +56,6 @@ BLOCKS = {
     "ResnetUpsampleBlock2D": (False, "resnet"),
     "AttnUpBlock2D": (True, None),
 }
-
-# Names of attention layers in files written before diffusers 0.15.
-OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
 def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,31 +135,16 @@ def block_kinds(config: Mapping[str, Any]) -> tuple[list[bool], str]:
     return attention, "residual" if ways == {"resnet"} else "conv"
 
 
-def names(unet: UNet, attention: list[bool]) -> Iterator[tuple[str, str, str]]:
-    """(path here, prefix in diffusers, kind) of every layer; kind is conv, dense, norm or embedding."""
+def names(unet: UNet, attention: list[bool]) -> Iterator[Layer]:
+    """Every layer, where these levels attend."""
 
-    def block(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:
-        yield f"{ours}/norm_in", f"{theirs}.norm1", "norm"
-        yield f"{ours}/conv_in", f"{theirs}.conv1", "conv"
-        yield f"{ours}/time", f"{theirs}.time_emb_proj", "dense"
-        yield f"{ours}/norm_out", f"{theirs}.norm2", "norm"
-        yield f"{ours}/conv_out", f"{theirs}.conv2", "conv"
-        yield f"{ours}/shortcut", f"{theirs}.conv_shortcut", "conv"
-
-    def attend(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:
-        yield f"{ours}/norm", f"{theirs}.group_norm", "norm"
-        yield f"{ours}/query", f"{theirs}.to_q", "dense"
-        yield f"{ours}/key", f"{theirs}.to_k", "dense"
-        yield f"{ours}/value", f"{theirs}.to_v", "dense"
-        yield f"{ours}/out", f"{theirs}.to_out.0", "dense"
-
-    def level_of(ours: str, theirs: str, blocks: int, attends: bool, resampler: str) -> Iterator:
+    def level_of(ours: str, theirs: str, blocks: int, attends: bool, resampler: str) -> Iterator[Layer]:
         for i in range(blocks):
-            yield from block(f"{ours}_block_{i}", f"{theirs}.resnets.{i}")
+            yield from resnet(f"{ours}_block_{i}", f"{theirs}.resnets.{i}")
             if attends:
-                yield from attend(f"{ours}_attention_{i}", f"{theirs}.attentions.{i}")
+                yield from plain_attention(f"{ours}_attention_{i}", f"{theirs}.attentions.{i}")
         if resampler and unet.resample == "residual":
-            yield from block(f"{ours}_resample", f"{theirs}.{resampler}.0")
+            yield from resnet(f"{ours}_resample", f"{theirs}.{resampler}.0")
         elif resampler:
             yield f"{ours}_resample", f"{theirs}.{resampler}.0.conv", "conv"
 
@@ -174,54 +159,31 @@ def names(unet: UNet, attention: list[bool]) -> Iterator[tuple[str, str, str]]:
         up = "upsamplers" if level else ""
         yield from level_of(f"down_{level}", f"down_blocks.{level}", unet.blocks, here, down)
         yield from level_of(f"up_{level}", f"up_blocks.{last - level}", unet.blocks + 1, here, up)
-    yield from block("middle_block_0", "mid_block.resnets.0")
+    yield from resnet("middle_block_0", "mid_block.resnets.0")
     if unet.middle_attention:
-        yield from attend("middle_attention", "mid_block.attentions.0")
-    yield from block("middle_block_1", "mid_block.resnets.1")
+        yield from plain_attention("middle_attention", "mid_block.attentions.0")
+    yield from resnet("middle_block_1", "mid_block.resnets.1")
     yield "norm_out", "conv_norm_out", "norm"
     yield "conv_out", "conv_out", "conv"
-
-
-# kind -> our name of the weight, its axes there in the order they have here, and the way back.
-WEIGHTS = {
-    "conv": ("kernel", (2, 3, 1, 0), (3, 2, 0, 1)),
-    "dense": ("kernel", (1, 0), (1, 0)),
-    "norm": ("scale", (0,), (0,)),
-    "embedding": ("embedding", (0, 1), (0, 1)),
-}
 
 
 def unet_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[dict, dict]:
     """(arguments of `UNet`, its params as nested dicts of float32) from a `UNet2DModel`'s state and config.
 
-    Raises UserError for a config without an equal here, and for a state that lacks a weight or has one more.
+    Raises UserError for a config without an equal here, and for a state that lacks a weight, has one more, or one of
+    another shape.
     """
     options = unet_options(config)
-    attention, _ = block_kinds({**CONFIG_DEFAULTS, **config})
-    state = dict(state)
-    for old, new in OLD_NAMES.items():
-        state = {key.replace(old, new): value for key, value in state.items()}
-    params: dict[str, Any] = {}
-    for ours, theirs, kind in names(UNet(**options), attention):
-        if ours.endswith("/shortcut") and f"{theirs}.weight" not in state:
-            continue
-        weight, axes, _ = WEIGHTS[kind]
-        layer = params
-        for part in ours.split("/"):
-            layer = layer.setdefault(part, {})
-        layer[weight] = np.asarray(take(state, f"{theirs}.weight"), np.float32).transpose(axes)
-        if kind != "embedding":
-            layer["bias"] = np.asarray(take(state, f"{theirs}.bias"), np.float32)
-    if state:
-        raise UserError(f"the state has {min(state)!r}, which its config does not account for.")
-    return options, params
-
-
-def take(state: dict[str, np.ndarray], key: str) -> np.ndarray:
-    """Remove and return one weight."""
-    if key not in state:
-        raise UserError(f"the state lacks {key!r}, which its config asks for.")
-    return state.pop(key)
+    config = {**CONFIG_DEFAULTS, **config}
+    attention, _ = block_kinds(config)
+    unet = UNet(**options)
+    size = config["sample_size"] or 2 ** len(attention)
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    x = jax.ShapeDtypeStruct((1, *sides, config["in_channels"]), np.float32)
+    time = jax.ShapeDtypeStruct((1,), np.float32)
+    label = jax.ShapeDtypeStruct((1,), np.int32) if unet.num_classes else None
+    wanted = jax.eval_shape(unet.init, jax.random.key(0), x, time, label)["params"]
+    return options, read_layers(names(unet, attention), state, wanted)
 
 
 def unet_to_diffusers(params: Mapping[str, Any], unet: UNet) -> dict[str, np.ndarray]:
@@ -229,22 +191,11 @@ def unet_to_diffusers(params: Mapping[str, Any], unet: UNet) -> dict[str, np.nda
 
     Raises UserError where `unet` has what `UNet2DModel` cannot express.
     """
-    for field, only in (("context_dim", 0), ("time_embedding", "sinusoidal"), ("time_scale", 1.0)):
+    defaults = {"context_dim": 0, "time_embedding": "sinusoidal", "time_scale": 1.0, "middle_blocks": 2}
+    defaults |= {"class_embedding": "table", "input_kernel": 3, "output_kernel": 3}
+    for field, only in defaults.items():
         if getattr(unet, field) != only:
             raise UserError(f"UNet2DModel has no equal for {field}={getattr(unet, field)!r}, only {only!r}.")
     levels = range(len(unet.channel_multipliers))
     attention = [f"down_{level}_attention_0" in params for level in levels]
-    state = {}
-    for ours, theirs, kind in names(unet, attention):
-        layer: Any = params
-        for part in ours.split("/"):
-            layer = layer.get(part, {})
-        if ours.endswith("/shortcut") and not layer:
-            continue
-        weight, _, axes = WEIGHTS[kind]
-        if weight not in layer:
-            raise UserError(f"params lack {ours}/{weight}: they do not belong to this UNet.")
-        state[f"{theirs}.weight"] = np.ascontiguousarray(np.asarray(layer[weight]).transpose(axes))
-        if kind != "embedding":
-            state[f"{theirs}.bias"] = np.asarray(layer["bias"])
-    return state
+    return {entry.name: entry.array() for entry in write_layers(names(unet, attention), params)}

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgen.errors import UserError
 from jaxgen.methods.base import Batch, Method, Model, Params, Turn
 
 
@@ -27,10 +28,16 @@ class Autoencoder(Method):
     latents: int = 16
     noise: float = 0.0
 
+    pictured = ("image",)
+
+    def __post_init__(self) -> None:
+        if self.latents < 1 or self.noise < 0:
+            raise UserError("An autoencoder needs at least one latent, and noise of at least 0.")
+
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
         of_encoder, of_decoder = jax.random.split(key)
         encoder = self._encoder().init(of_encoder, batch["image"])["params"]
-        decoder = self.decoder.init(of_decoder, jnp.zeros((1, self.latents)))["params"]
+        decoder = unlabelled(self.decoder).init(of_decoder, jnp.zeros((1, self.latents)))["params"]
         return {"encoder": encoder, "decoder": decoder}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
@@ -47,12 +54,37 @@ class Autoencoder(Method):
 
     def decode(self, params: Params, z: jax.Array) -> jax.Array:
         """Images of `[B, D]` latents, about [-1, 1]."""
-        return self.decoder.apply({"params": params["decoder"]}, z)
+        return unlabelled(self.decoder).apply({"params": params["decoder"]}, z)
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         image = batch["image"]
         gap = self.decode(model.params, self.encode(model.params, image)) - image
         return {"squared_error": jnp.square(gap).reshape(len(image), -1).sum(axis=1)}
 
+    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """`reconstruction`: held-out images, what becomes of them, and the difference, below each other."""
+        if "image" not in batch:
+            return {}
+        image = batch["image"]
+        again = self.decode(model.params, self.encode(model.params, image))
+        return {"reconstruction": stacked(image, jnp.clip(again, -1, 1), jnp.clip((again - image) / 2, -1, 1))}
+
     def _encoder(self) -> nn.Module:
-        return self.encoder.clone(outputs=self.latents)
+        return unlabelled(self.encoder, outputs=self.latents)
+
+
+def unlabelled(network: nn.Module, **options: Any) -> nn.Module:
+    """A network with other options, and without labels: data that have classes give their number to every network."""
+    return network.clone(**options, **({"num_classes": 0} if hasattr(network, "num_classes") else {}))
+
+
+def stacked(*kinds: jax.Array) -> jax.Array:
+    """Three kinds of the same `[N, H, W, C]` images as cells of a square: each image's kinds stand below each other.
+
+    12 images of three kinds make a square of 6 by 6, three of them one of 3 by 3; the others are left out.
+    """
+    count = len(kinds[0])
+    columns = 6 if count >= 12 else min(count, 3)
+    blocks = max(columns // 3, 1)
+    cells = jnp.stack([kind[: blocks * columns].reshape(blocks, columns, *kind.shape[1:]) for kind in kinds], axis=1)
+    return cells.reshape(-1, *kinds[0].shape[1:])

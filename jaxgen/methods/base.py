@@ -6,12 +6,16 @@ a test; nothing shared is edited. `docs/methods.md` shows one of 25 lines.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.struct
 import jax
+import numpy as np
 
 from jaxgen.errors import UserError
 
@@ -21,6 +25,31 @@ Metrics = dict[str, jax.Array]
 
 # loss(params, batch, key, state) -> (scalar, (metrics, memory updates))
 Loss = Callable[[Params, Batch, jax.Array, Any], tuple[jax.Array, tuple[Metrics, dict[str, Any]]]]
+
+
+_rows: contextvars.ContextVar[jax.sharding.NamedSharding | None] = contextvars.ContextVar("rows", default=None)
+
+
+@contextlib.contextmanager
+def rows_lie(sharding: jax.sharding.NamedSharding) -> Iterator[None]:
+    """What is traced herein splits the rows of what it draws (`spread`) as `sharding` does those of the batch."""
+    token = _rows.set(sharding)
+    try:
+        yield
+    finally:
+        _rows.reset(token)
+
+
+def spread(tree: Any) -> Any:
+    """Arrays `[B, ...]` that a loss made up, split over the devices as the batch is.
+
+    What is computed from a batch lies where the batch does. A latent is not, and without this every device would
+    make, and judge, all of a step's fakes.
+    """
+    sharding = _rows.get()
+    if sharding is None:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +98,17 @@ class Method:
       averaged: groups of which an EMA is kept; None means all that learn.
       conditions: batch entries that `sample` reads. `label` is made up where none is given; others are taken
         from held-out data.
+      pictured: batch entries of held-out data that `panels` reads besides, `label` then being the true one; left out
+        where those data cannot be opened.
+      columns: images in a row of a panel that is a table, `{panel: columns}`; others fill a square.
     """
 
     stages: tuple[tuple[int, int], ...] = ((0, 0),)
     needs: tuple[str, ...] = ()
     averaged: tuple[str, ...] | None = None
     conditions: tuple[str, ...] = ()
+    pictured: tuple[str, ...] = ()
+    columns: Mapping[str, int] = types.MappingProxyType({})
 
     def init(
         self,
@@ -109,8 +143,16 @@ class Method:
         return {}
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """Per-example numbers on held-out data, `{name: [B]}`; `--mode=evaluate` reports their means."""
+        """Per-example numbers on held-out data, `{name: [B]}`; `--mode=evaluate` reports their `summary`."""
         return {}
+
+    def summary(self, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Numbers of a whole data set from its examples' scores `[N, ...]`: their means, or what a method says."""
+        return {name: float(values.mean()) for name, values in scores.items()}
+
+    def better(self, score: str) -> str | None:
+        """Which way a number of `summary` is better: "lower", "higher", or None where neither is."""
+        return "higher" if score.startswith("accuracy") else "lower"
 
     @property
     def samples_images(self) -> bool:

@@ -17,7 +17,7 @@ from jaxgen.diffusion import times as time_sampling
 from jaxgen.diffusion.grid import noise
 from jaxgen.diffusion.guidance import Guidance
 from jaxgen.diffusion.loss import Weighting, denoising_loss, diffuse, hybrid_loss
-from jaxgen.diffusion.prediction import Denoiser, Kind, check_kind, denoiser
+from jaxgen.diffusion.prediction import Denoiser, Kind, check_kind, denoiser, like
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.diffusion.times import Times, sample_times
@@ -47,8 +47,8 @@ class DDPM(Method):
       weighting: of the loss, see `jaxgen.diffusion.loss.weight`, with its `min_snr_gamma`, `p2_gamma`, `p2_k`
         and `sigmoid_bias`.
       times: at which times the network is trained, see `jaxgen.diffusion.times`.
-      label_dropout: share of training examples whose label is replaced by the null class, for classifier-free
-        guidance (Ho & Salimans 2022, Algorithm 1).
+      label_dropout: share of training examples whose label, or whatever a subclass is conditioned on, is replaced by
+        the null class, for classifier-free guidance (Ho & Salimans 2022, Algorithm 1).
       learned_variance: the network has twice the images' channels and learns the reverse variance too (Nichol &
         Dhariwal 2021), by `vlb_weight` times the variational bound; for uint8 images, not for latents.
       guidance: how sampling is steered; `config.guidance`, which brings the networks of others with it.
@@ -81,9 +81,19 @@ class DDPM(Method):
             raise UserError("config.method.label_dropout needs labels: set config.data.num_classes.")
 
     @property
-    def conditional(self) -> bool:
+    def shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)` of what is diffused: images here."""
+        return self.image_shape
+
+    @property
+    def labelled(self) -> bool:
         """Whether the network sees labels."""
         return getattr(self.network, "num_classes", 0) > 0
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network sees any condition."""
+        return self.labelled
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -91,12 +101,12 @@ class DDPM(Method):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        return ("label",) if self.conditional or "classifier" in self.needs else ()
+        return ("label",) if self.labelled or "classifier" in self.needs else ()
 
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
         image = batch["image"]
         time = jnp.zeros(image.shape[0])
-        learned = {"denoiser": self.network.init(key, image, time, **self._condition(batch))["params"]}
+        learned = {"denoiser": self.network.init(key, image, time, **self._condition(given, batch))["params"]}
         return learned, {"times": self.times.init(self.schedule)} if self.times.carries else {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
@@ -104,12 +114,13 @@ class DDPM(Method):
 
     def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
         of_time, of_noise, dropout, of_label = jax.random.split(key, 4)
-        image, condition = batch["image"], self._condition(batch)
+        image = batch["image"]
         memory = state.memory["times"] if self.times.carries else {}
         times, weights = self.times.sample(of_time, image.shape[0], self.schedule, memory)
         if self.label_dropout:
             dropped = jax.random.bernoulli(of_label, self.label_dropout, image.shape[:1])
-            condition |= {"label": jnp.where(dropped, self.num_classes, condition["label"])}
+            batch = {**batch, **{n: jnp.where(like(dropped, x), x, batch[n]) for n, x in self._null(batch).items()}}
+        condition = self._condition(params, batch)
         denoise = self.denoiser(params, train=True, rngs={"dropout": dropout})
         losses = self._losses(denoise, image, condition, times, jax.random.normal(of_noise, image.shape))
         carried = {"times": self.times.update(memory, times, losses, self.schedule)} if self.times.carries else {}
@@ -120,12 +131,13 @@ class DDPM(Method):
 
     def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         frames = min(self.frames, self.sampler.steps)
-        start = noise(keys, 0, self.image_shape)[None]
+        start = noise(keys, 0, self.shape)[None]
         return {"trajectory": jnp.concatenate([start, self._sample(model, keys, batch, frames)[1]])}
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """`denoising_loss`, as trained; and the squared error of epsilon at each time of `PROFILE`."""
-        image, condition, denoise = batch["image"], self._condition(batch), self.denoiser(model.params)
+        image, denoise = batch["image"], self.denoiser(model.params)
+        condition = self._condition(model.params, batch)
         times = jax.vmap(lambda key: sample_times(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
         noises = noise(keys, 1, image.shape[1:])
         found = {"denoising_loss": self._losses(denoise, image, condition, times, noises)}
@@ -147,12 +159,12 @@ class DDPM(Method):
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
         """What samplers walk with: `(x, t) -> Prediction` for the conditions of a batch, steered by `guidance`."""
-        denoise, condition = self.denoiser(model.params), self._condition(batch)
+        denoise, condition = self.denoiser(model.params), self._condition(model.params, batch)
         if self.guidance is None:
             return lambda x, t: denoise(x, t, **condition)
         if "classifier" in self.needs:  # gradients inside the sampler's scan
             denoise = gradients_in_loops()(denoise)
-        null = {"label": jnp.full_like(batch["label"], self.num_classes)} if self.label_dropout else None
+        null = self._condition(model.params, {**batch, **self._null(batch)}) if self.label_dropout else None
         means = guidances.Means(denoise, condition, null, label=batch.get("label"))
         if "weak" in self.needs:
             means = dataclasses.replace(means, weak=self.denoiser(model.params, "weak", self.guidance.weak))
@@ -170,11 +182,16 @@ class DDPM(Method):
         return denoising_loss(*arguments, **condition)
 
     def _sample(self, model: Model, keys: jax.Array, batch: Batch, frames: int = 0):
-        start = self.schedule.prior_std * noise(keys, 0, self.image_shape)
+        start = self.schedule.prior_std * noise(keys, 0, self.shape)
         return self.sampler(self.guided(model, batch), self.schedule, start, keys, frames)
 
-    def _condition(self, batch: Batch) -> Batch:
-        return {"label": batch["label"]} if self.conditional else {}
+    def _condition(self, params: Params, batch: Batch) -> Batch:
+        """What the network is called with beside (x, t)."""
+        return {"label": batch["label"]} if self.labelled else {}
+
+    def _null(self, batch: Batch) -> Batch:
+        """The batch's conditions as those of no condition at all."""
+        return {"label": jnp.full_like(batch["label"], self.num_classes)} if self.labelled else {}
 
     def _classifier(self, params: Any) -> guidances.ClassifierLogits:
         """The guidance's network on images; one that takes a time is given it."""

@@ -7,6 +7,7 @@ LSGAN, hinge, conditional GANs are configs of it. What needs another term is a s
 from __future__ import annotations
 
 import dataclasses
+import types
 from typing import Any
 
 import flax.linen as nn
@@ -77,6 +78,7 @@ class GAN(Method):
     statistics_batches: int = 8
 
     averaged = ("generator",)
+    columns = types.MappingProxyType({"interpolation": FRAMES})
 
     def __post_init__(self) -> None:
         slopes = self.gradient_penalty or self.r1

@@ -36,6 +36,11 @@ class InfoGAN(GAN):
         if self.generator.conditional or self.critic.conditional:
             raise UserError("InfoGAN finds classes by itself: set the conditioning of generator and critic to 'none'.")
 
+    @property
+    def columns(self) -> dict[str, int]:
+        of_codes = {f"categorical_{i}": classes for i, classes in enumerate(self.codes.categorical)}
+        return {**super().columns, **of_codes, **{f"continuous_{i}": FRAMES for i in range(self.codes.continuous)}}
+
     def judge(self) -> nn.Module:
         return self.critic.clone(heads={"code": self.codes.head_width})
 

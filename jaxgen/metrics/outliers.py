@@ -30,6 +30,14 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
 
 
+def typicality(scores: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """`[N]` distances of scores `[N]` from the median score of training data `[M]` (Nalisnick et al. 2019, one image).
+
+    High for images that are less probable than the data, and for those that are more: it mends a reversal.
+    """
+    return np.abs(_scores(scores) - np.median(_scores(training)))
+
+
 def accuracy_rejection(scores: np.ndarray, correct: np.ndarray, rejected: np.ndarray) -> np.ndarray:
     """`[K]` accuracies on what is accepted when these shares of all inputs, highest scores first, are rejected.
 

@@ -13,6 +13,7 @@ from jaxgen.errors import UserError
 from jaxgen.networks import layers
 from jaxgen.networks.contract import check_images, check_inputs
 from jaxgen.networks.layers import Array
+from jaxgen.networks.remat import remat
 from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, layer_norm
 
 
@@ -90,6 +91,7 @@ class DiT(nn.Module):
         layers.sinusoidal.
     norm_eps: of every normalisation; mlp_norm_eps, where given, of those of contexts and MLPs.
     dtype: arithmetic in this type (say "bfloat16"); parameters, time embedding and output stay float32.
+    remat: "", or what a block keeps for the backward pass: "block" its input alone, "dots" its dense layers' too.
 
     Blocks start as the identity and the last layer at zero: so does the output.
     """
@@ -110,6 +112,7 @@ class DiT(nn.Module):
     norm_eps: float = 1e-6
     mlp_norm_eps: float | None = None
     dtype: str | None = None
+    remat: str = ""
 
     @nn.compact
     def __call__(
@@ -147,8 +150,9 @@ class DiT(nn.Module):
         mlp_norm_eps = self.norm_eps if self.mlp_norm_eps is None else self.mlp_norm_eps
         mlp_features = int(self.width * self.mlp_ratio)
         options = (self.heads, mlp_features, self.norm_eps, mlp_norm_eps, self.dropout, self.dtype)
+        block = remat(DiTBlock, self.remat, static=(5,))
         for i in range(self.depth):
-            h = DiTBlock(*options, name=f"block_{i}")(h, embedding, context, context_mask, train)
+            h = block(*options, name=f"block_{i}")(h, embedding, context, context_mask, train)
 
         shift, scale = jnp.split(dense(2 * self.width, "modulation_out", layers.zeros_init)(embedding), 2, -1)
         h = layer_norm(h, self.norm_eps, scale, shift)

@@ -38,12 +38,14 @@ class TokenAttention(nn.Module):
     """Attention of tokens [B, N, D] to each other, or to `context` [B, L, D'], -> [B, N, D]; no residual.
 
     `mask` [B, L] is nonzero on the tokens that may be looked at; where none may, the result is the bias of
-    `out`. Parameters: `query`, `key`, `value`, `out`. Raises UserError where `heads` does not divide D.
+    `out`. Parameters: `query`, `key`, `value`, which have a bias where `qkv_bias`, and `out`. Raises UserError where
+    `heads` does not divide D.
     """
 
     heads: int
     out_init: Callable = kernel_init
     dtype: str | None = None
+    qkv_bias: bool = True
 
     @nn.compact
     def __call__(self, tokens: Array, context: Array | None = None, mask: Array | None = None) -> Array:
@@ -51,12 +53,12 @@ class TokenAttention(nn.Module):
         if self.heads < 1 or width % self.heads:
             raise UserError(f"{self.heads} attention heads do not divide a width of {width}: choose other heads.")
 
-        def project(a: Array, name: str, init: Callable = kernel_init) -> Array:
-            return nn.Dense(width, kernel_init=init, dtype=self.dtype, name=name)(a)
+        def project(a: Array, name: str, init: Callable = kernel_init, bias: bool = True) -> Array:
+            return nn.Dense(width, bias, kernel_init=init, dtype=self.dtype, name=name)(a)
 
         source = tokens if context is None else context
         query, key, value = (
-            project(a, name).reshape(batch, a.shape[1], self.heads, width // self.heads)
+            project(a, name, bias=self.qkv_bias).reshape(batch, a.shape[1], self.heads, width // self.heads)
             for a, name in ((tokens, "query"), (source, "key"), (source, "value"))
         )
         h = attend(query, key, value, mask).reshape(batch, length, width)

@@ -1,9 +1,9 @@
 """One run's report: a single HTML file that opens anywhere, made only of what lies in the work folder.
 
 `run.json` (command, versions, hardware, events), `config.json`, `metrics.jsonl` (curves), `metrics.json`
-(judged numbers), `plan.json` (what a machine would need) and `samples/` (pictures) each fill their sections, and a missing one leaves its sections
-out. The page loads nothing: pictures are embedded, styles and the small script are inline, and a policy in
-its head holds it to that.
+(judged numbers), `plan.json` (what a machine would need) and `samples/` (pictures) each fill their sections, and a
+missing one leaves its sections out. The page loads nothing: pictures are embedded, styles and the small script are
+inline, and a policy in its head holds it to that.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ REDUCED_SIDE = 1024  # pixels of the longer side of a reduced still
 KNOWN_PANELS = {
     "trajectory": "From noise to images: the states a sampler passes through; held at the end.",
     "interpolation": "From one image to another, through the model's latents.",
+    "reconstruction": "Held-out images and, below each, what the model makes of them.",
+    "traversal": "A row for each latent, which goes from -3 to 3 while the others stay; the most used ones first.",
+    "manifold": "The plane of both latents, in equal shares of the prior.",
+    "analogies": "The latents of one image a row, with each class in turn.",
 }
 
 

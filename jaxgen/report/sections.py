@@ -35,6 +35,11 @@ KNOWN_NUMBERS = {
     "accuracy": "Share of images that a classifier assigns to the class asked for.",
     "lpips": "Perceptual distance between images.",
     "psnr": "Peak signal-to-noise ratio, in dB.",
+    "negative_elbo": "Upper bound on -log p(x), in nats an image.",
+    "negative_iwae": "Upper bound on -log p(x) by importance weights, in nats an image.",
+    "squared_error": "Squared error of the reconstruction, summed over an image.",
+    "squared_error_shuffled": "The same from another image's latents: as low only where the decoder ignores them.",
+    "active_latents": "Latents whose posterior mean follows the image.",
 }
 KNOWN_PROFILES = {
     "denoising_loss_by_time": "Squared error of epsilon at each time, from data at 0 to noise at 1: fine detail is "

@@ -21,7 +21,9 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from jaxgen.errors import UserError, nearest
+from jaxgen.train.distributed import all_agree, barrier, is_first
 from jaxgen.train.integrity import checksums, text_checksum, verify
+from jaxgen.train.published import published
 from jaxgen.train.state import State
 
 log = logging.getLogger("jaxgen")
@@ -107,6 +109,10 @@ class Checkpoints:
         """Steps of the finished checkpoints, in order."""
         return sorted(self._manager.all_steps(read=True))
 
+    def best_step(self) -> int | None:
+        """The step of the best finished checkpoint by `metric`; None without one, or where none was judged."""
+        return self._manager.best_step() if self._metric else None
+
     def origins(self) -> dict[str, dict[str, Any]]:
         """Where the newest checkpoint whose record can be read says that given groups came from."""
         for step in reversed(self.steps()):
@@ -138,6 +144,21 @@ class Checkpoints:
             force=True,
         )
 
+    def restore_step(self, step: int, abstract: Callable[[Meta], State]) -> tuple[State, Meta]:
+        """The checkpoint of one step.
+
+        Raises:
+          UserError: where it is not there or cannot be read.
+        """
+        if step not in self.steps():
+            raise UserError(f"{self.folder} has no checkpoint of step {step}; there are {self.steps()}.")
+        try:
+            return self._restore(step, abstract)
+        except UserError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+            raise UserError(f"The checkpoint {self.folder / str(step)} cannot be read: {_first_line(error)}") from error
+
     def restore(self, abstract: Callable[[Meta], State]) -> tuple[State, Meta] | None:
         """The newest checkpoint that can be read, or None where there is none.
 
@@ -157,8 +178,12 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+                all_agree(False)
                 damaged.append((step, error))
                 log.warning("checkpoint %d is damaged (%s)", step, _first_line(error))
+                continue
+            if not all_agree(True):
+                damaged.append((step, ValueError("another process cannot read it")))
                 continue
             for bad, _ in damaged:
                 log.warning("falling back from checkpoint %d to %d", bad, step)
@@ -178,18 +203,23 @@ class Checkpoints:
         target = _items(abstract(meta))
         items = {k: ocp.args.StandardRestore(v) for k, v in target.items() if jax.tree.leaves(v)}
         arrays = self._manager.restore(step, args=ocp.args.Composite(**items))
-        verify(checksums(dict(arrays)), meta.sums)
+        verify(checksums(dict(arrays), meta.sums), meta.sums)
         parts = {k: arrays[k] if k in items else target[k] for k in _ITEMS}
         return State(**parts.pop("counters"), **parts), meta
 
     def _put_aside(self, step: int) -> None:
+        if is_first():
+            self._move_aside(step)
+        barrier(f"checkpoint {step} put aside")
+        self._manager.reload()
+
+    def _move_aside(self, step: int) -> None:
         target = self.folder.parent / "damaged"
         target.mkdir(parents=True, exist_ok=True)
         name, number = target / str(step), 1
         while name.exists():
             name, number = target / f"{step}.{number}", number + 1
         (self.folder / str(step)).rename(name)
-        self._manager.reload()
 
     def wait(self) -> None:
         """Returns when the last save is on disk; raises what went wrong with it."""
@@ -214,7 +244,7 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, A
     """One group's weights from another run: its EMA where there is one, else its parameters.
 
     Args:
-      source: `<workdir>` or `<workdir>#<group there>`.
+      source: `<workdir>` or `<workdir>#<group there>`, or what `jaxgen.train.published` knows.
       step: which checkpoint, where it is still there; else the newest.
 
     Returns:
@@ -224,6 +254,9 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, A
     Raises:
       UserError: where there is no run, no checkpoint or no such group.
     """
+    found = published(source)
+    if found is not None:
+        return *found, {"source": str(source), "step": 0, "sha256": digest(found[0])}
     folder, _, there = str(source).partition("#")
     there = there or group
     workdir = epath.Path(folder).absolute()
@@ -236,8 +269,9 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, A
     step = step if step in steps else steps[-1]
     at = root / str(step)
     try:
-        items = {name: _read(at / name) for name in ("params", "ema", "memory")}
-        verify(checksums(items), json.loads((at / "meta" / "metadata").read_text())["sums"])
+        items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
+        recorded = json.loads((at / "meta" / "metadata").read_text())["sums"]
+        verify(checksums(items, recorded), recorded)
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
         raise UserError(
             f"config.init_from.{group}: the checkpoint {at} cannot be read ({_first_line(error)}); restore it from a "
@@ -251,7 +285,7 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, A
     return params, memory.get(there), origin
 
 
-def _read(item: epath.Path) -> dict[str, Any]:
+def read_item(item: epath.Path) -> dict[str, Any]:
     """A checkpoint item as a dict of numpy arrays, whatever devices wrote it."""
     if not item.exists():
         return {}

@@ -90,7 +90,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Judgement:
             floor=seen[key],
             reference_n=len(source),
             floor_n=min(len(source), len(train)),
-            better="higher" if key.startswith("accuracy") else "lower",
+            better=generator.method.better(key),
             note=f"On held-out images; floor: on {min(len(source), len(train))} training images.",
         )
         for key, value in generator.scores(model, seed, source).items()

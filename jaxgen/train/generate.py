@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxgen.data import Source
 from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model
-from jaxgen.train.mesh import await_cpu, make_mesh, over_data, place, replicated
+from jaxgen.train.distributed import gathered
+from jaxgen.train.mesh import await_cpu, make_mesh, over_data, place_whole, replicated, rows
 from jaxgen.train.setup import open_split
+from jaxgen.train.sharding import Layout
 from jaxgen.train.state import seed_key
+
+log = logging.getLogger("jaxgen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +44,28 @@ class Generator:
     Args:
       batch_size: images per program; 0 takes `config.evaluate.batch_size`.
       sources: `{split: source}` of the config's data that are open already.
+      mesh: to be drawn on; by default all devices that divide the batch.
+      given: conditions by name, to be read instead of those of held-out data: image i has row i of each, around.
     """
 
     def __init__(
-        self, method: Method, config: ConfigDict, batch_size: int = 0, sources: dict[str, Source] | None = None
+        self,
+        method: Method,
+        config: ConfigDict,
+        batch_size: int = 0,
+        sources: dict[str, Source] | None = None,
+        mesh: Mesh | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
     ):
         self.method, self.config = method, config
         self.batch_size = batch_size or config.evaluate.batch_size
         if self.batch_size < 1:
             raise UserError(f"config.evaluate.batch_size is {self.batch_size}; it must be at least 1.")
-        self.mesh = make_mesh(0, self.batch_size)
+        self.mesh = mesh or make_mesh(0, self.batch_size, config.mesh.fsdp, config.mesh.tensor)
+        self.layout = Layout.of(config, self.mesh)
         self._programs: dict[str, Any] = {}
         self._sources = dict(sources or {})
+        self._given = dict(given or {})
 
     def source(self, split: str) -> Source:
         """One split of the config's data, opened once."""
@@ -67,6 +83,14 @@ class Generator:
             index = np.arange(self.batch_size, dtype=np.uint32)
             jax.eval_shape(self._program("sample"), model, jnp.uint32(0), index, self._conditions(index, None))
 
+    def trace(self, what: str, model: Model) -> Any:
+        """A program of this batch size, traced for a model's shapes and ready to be compiled for the mesh."""
+        index = np.arange(self.batch_size, dtype=np.uint32)
+        arrays = {"index": index, **self._conditions(index, None)}
+        batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=over_data(self.mesh)) for k, v in arrays.items()}
+        index = batch.pop("index")
+        return self._program(what).trace(model, jax.ShapeDtypeStruct((), jnp.uint32), index, batch)
+
     def images(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> Samples:
         """`num` images; labels are cycled through where given, else all classes are.
 
@@ -78,30 +102,31 @@ class Generator:
             index = np.arange(start, start + self.batch_size)
             parts.append(self._run("sample", model, seed, index, self._conditions(index, labels)))
         chosen = self._labels(np.arange(num), labels) if "label" in self.method.conditions else None
-        return Samples(np.concatenate([np.asarray(p) for p in parts])[:num], chosen)
+        return Samples(np.concatenate([gathered(p) for p in parts])[:num], chosen)
 
     def panels(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """The method's pictures, from the first images' keys: `num`, rounded up to the devices."""
-        index = np.arange(-(-num // self.mesh.size) * self.mesh.size)
-        pictures = self._run("panels", model, seed, index, self._conditions(index, labels))
-        return {k: np.asarray(v) for k, v in pictures.items()}
+        index = np.arange(-(-num // rows(self.mesh)) * rows(self.mesh))
+        batch = self._conditions(index, labels) | self._pictured(index)
+        pictures = self._run("panels", model, seed, index, batch)
+        return {k: gathered(v) for k, v in pictures.items()}
 
     def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
-        """Means of the method's per-example scores over a source's examples, or the first `limit` of them."""
+        """The method's summary of its scores over a source's examples, or the first `limit` of them."""
         count = min(limit or len(source), len(source))
         total: dict[str, list[np.ndarray]] = {}
         for start in range(0, count, self.batch_size):
             index = np.arange(start, start + self.batch_size)
             batch = _numeric(source.take(list(index % count)))
             for name, values in self._run("scores", model, seed, index, batch).items():
-                total.setdefault(name, []).append(np.asarray(values)[: count - start])
-        return {k: float(np.concatenate(v).mean()) for k, v in total.items()}
+                total.setdefault(name, []).append(gathered(values)[: count - start])
+        return self.method.summary({k: np.concatenate(v) for k, v in total.items()})
 
     def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: dict[str, np.ndarray]) -> Any:
         """One of the method's functions of (model, keys, batch), compiled over the mesh."""
-        placed = place({**batch, "index": index.astype(np.uint32)}, self.mesh)
+        placed = place_whole({**batch, "index": index.astype(np.uint32)}, self.mesh)
         index = placed.pop("index")
-        model = jax.device_put(model, replicated(self.mesh))
+        model = jax.device_put(model, self.layout.model(model))
         return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), index, placed))
 
     def _program(self, what: str) -> Any:
@@ -120,7 +145,8 @@ class Generator:
             return to_uint8(result) if what == "sample" else result
 
         out = whole if what == "panels" else split
-        return jax.jit(program, in_shardings=(whole, whole, split, split), out_shardings=out)
+        of_model = whole if self.layout.whole else None  # None: as it was placed
+        return jax.jit(program, in_shardings=(of_model, whole, split, split), out_shardings=out)
 
     def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> dict[str, np.ndarray]:
         """What the sampler reads for images of these numbers: labels made up, the rest from held-out data."""
@@ -128,12 +154,26 @@ class Generator:
         batch = {"label": self._labels(index, labels)} if "label" in wanted else {}
         if labels is not None and "label" not in wanted:
             raise UserError("--labels was given, but this model is not conditional on labels; leave it out.")
-        others = [name for name in wanted if name != "label"]
+        batch |= {name: rows[index % len(rows)] for name, rows in self._given.items()}
+        others = [name for name in wanted if name not in batch]
         if others:
             held_out = self.source(self.config.data.eval_split)
             found = held_out.take(list(index % len(held_out)))
             batch |= {name: np.asarray(found[name]) for name in others}
         return batch
+
+    def _pictured(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Held-out examples for the method's pictures, where they can be had."""
+        wanted = self.method.pictured
+        if not wanted:
+            return {}
+        try:
+            held_out = self.source(self.config.data.eval_split)
+        except UserError as error:
+            log.info("no pictures of held-out data: %s", error)
+            return {}
+        found = held_out.take(list(index % len(held_out)))
+        return {name: np.asarray(found[name]) for name in wanted}
 
     def _labels(self, index: np.ndarray, labels: Sequence[int] | None) -> np.ndarray:
         classes = self.config.data.num_classes

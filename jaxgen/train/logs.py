@@ -126,6 +126,18 @@ class MetricsLog:
         self._path = None
 
 
+class NoLog:
+    """What the processes beside the first one write: nothing. Methods as in `MetricsLog`."""
+
+    def write(self, step: int, images: int, seconds: float, scalars: Mapping[str, float]) -> None: ...
+
+    def image(self, name: str, images: int, array: np.ndarray) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def _event_writer(folder: epath.Path, purge_step: int | None) -> Any:
     try:
         from tensorboardX import SummaryWriter

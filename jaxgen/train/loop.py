@@ -19,8 +19,9 @@ from jaxgen.methods.base import Model, Turn
 from jaxgen.report.images import grid, save_png
 from jaxgen.train import state as states
 from jaxgen.train.checkpoint import Checkpoints, Meta
+from jaxgen.train.distributed import is_first, told_to_stop
 from jaxgen.train.generate import Generator
-from jaxgen.train.logs import MetricsLog, Progress, add_event
+from jaxgen.train.logs import MetricsLog, NoLog, Progress, add_event
 from jaxgen.train.mesh import await_cpu, make_mesh, place
 from jaxgen.train.setup import Stages, load_given, make_loader, make_method, training_sources
 from jaxgen.train.update import draws, due, make_update
@@ -47,7 +48,8 @@ class Trainer:
         self.evaluate = evaluate
         train = config.train
         self.method = make_method(config)
-        self.mesh = make_mesh(config.mesh.data, train.batch_size // train.accumulate)
+        sizes = config.mesh
+        self.mesh = make_mesh(sizes.data, train.batch_size // train.accumulate, sizes.fsdp, sizes.tensor)
         self.sources = training_sources(config)
         self.loader = make_loader(config, self.sources)
         start = self.loader.get_state()
@@ -77,7 +79,7 @@ class Trainer:
         self.stage, self.step, self.images, self.seconds = meta.stage, meta.step, meta.images, meta.seconds
         self.loader.set_state(meta.data)
         log.info("resuming at step %d, %d images", self.step, self.images)
-        add_event(self.workdir, "resumed", f"at step {self.step}, {self.images} images")
+        self._event("resumed", f"at step {self.step}, {self.images} images")
 
     @property
     def frozen(self) -> dict[str, Any]:
@@ -98,6 +100,7 @@ class Trainer:
                 accumulate=config.train.accumulate,
                 flip=config.data.flip,
                 crop=config.data.crop,
+                shardings=self.stages.shardings(self.state),
             )
         return self._updates[name]
 
@@ -134,8 +137,14 @@ class Trainer:
         self.checkpoints.save(self.state, meta, self._scores)
         self._scores = {}  # numbers judge the checkpoint that follows them, and no later one
 
+    def _event(self, event: str, detail: str) -> None:
+        if is_first():
+            add_event(self.workdir, event, detail)
+
     def train(self) -> bool:
         """Runs until `config.train.total_images`, or until SIGTERM or SIGINT; saves at the end.
+
+        Of several processes all stop after the same step when one gets SIGTERM; SIGINT ends one, and so all, unsaved.
 
         Returns:
           Whether `total_images` are reached.
@@ -143,9 +152,13 @@ class Trainer:
         Raises:
           UserError: after `max_bad_steps` non-finite updates in a row; the last good state is saved.
         """
-        writer = MetricsLog(self.workdir, tensorboard=self.config.train.tensorboard, resume_step=self.step)
-        bar = Progress(self.config.train.total_images, self.images)
-        handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        writer: MetricsLog | NoLog = NoLog()
+        if is_first():
+            writer = MetricsLog(self.workdir, tensorboard=self.config.train.tensorboard, resume_step=self.step)
+        bar = Progress(self.config.train.total_images, self.images, None if is_first() else False)
+        # several processes must agree on the step to stop after: SIGTERM goes to JAX's preemption service
+        watched = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
+        handlers = {s: signal.signal(s, self._on_signal) for s in watched}
         try:
             self._train(writer, bar)
             self.checkpoints.wait()
@@ -156,13 +169,16 @@ class Trainer:
             writer.close()
         return self.images >= self.config.train.total_images
 
-    def _train(self, writer: MetricsLog, bar: Progress) -> None:
+    def _train(self, writer: MetricsLog | NoLog, bar: Progress) -> None:
         train = self.config.train
         pending: list[tuple[int, dict[str, jax.Array]]] = []  # of steps whose numbers are still on the device
         window: list[dict[str, float]] = []  # of steps since the last line in the log
         began, clock = self.images, time.monotonic() - self.seconds
         mark = (self.images, self.seconds)
         while self.images < train.total_images and self._stop is None:
+            if told_to_stop(self.step):
+                self._stop = signal.SIGTERM
+                break
             before = self.images
             pending.append((self.step, self.take_step()))
             self.seconds = time.monotonic() - clock
@@ -214,7 +230,7 @@ class Trainer:
     def _bad(self, step: int, turn: str, group: str) -> None:
         text = f"step {step}, turn {turn!r}: the update of group {group!r} was not finite and was undone"
         log.warning(text)
-        add_event(self.workdir, "non-finite", text)
+        self._event("non-finite", text)
 
     def _check_bad(self) -> None:
         limit = self.config.train.max_bad_steps
@@ -230,7 +246,7 @@ class Trainer:
                 "lower the learning rate, or look for bad values in the data."
             )
 
-    def _log(self, writer: MetricsLog, bar: Progress, window: list[dict[str, float]], rate: float) -> None:
+    def _log(self, writer: MetricsLog | NoLog, bar: Progress, window: list[dict[str, float]], rate: float) -> None:
         names = dict.fromkeys(name for row in window for name in row)
         scalars = {n: float(np.mean([row[n] for row in window if n in row])) for n in names}
         scalars["images_per_second"] = rate
@@ -238,11 +254,12 @@ class Trainer:
         bar.update(self.images, {n: v for n, v in scalars.items() if n.endswith("/loss")})
         self._scores = {**self._scores, **scalars}
 
-    def _samples(self, writer: MetricsLog) -> None:
+    def _samples(self, writer: MetricsLog | NoLog) -> None:
         if not self.method.samples_images:
             return
         picture = grid(self.generator.images(self.model(), self.config.seed, 64).images)
-        save_png(self.workdir / "samples" / f"step_{self.images:010d}.png", picture)
+        if is_first():
+            save_png(self.workdir / "samples" / f"step_{self.images:010d}.png", picture)
         writer.image("samples", self.images, picture)
 
     def model(self, averaged: bool = True) -> Model:

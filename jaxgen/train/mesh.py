@@ -1,54 +1,112 @@
-"""The named mesh, and where batches and state lie on it. One device and many are the same code."""
+"""The named mesh, and how batches come to lie on it. One device, many devices and many hosts are the same code.
+
+Axes: `data` and `fsdp` split the batch, `fsdp` also splits the state, `tensor` splits layers. Where arrays of the state
+lie is `jaxgen.train.sharding`'s.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.errors import UserError
 
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")  # what a batch is split over
 
-def make_mesh(data: int, batch_size: int) -> Mesh:
-    """A mesh with the axis `data`.
+
+def make_mesh(data: int, batch_size: int, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with the axes `data`, `fsdp` and `tensor`.
 
     Args:
-      data: devices on the axis; 0 takes as many as divide the batch.
+      data: devices on that axis; 0 takes as many as the other two leave and as divide the batch.
       batch_size: images per micro-batch, over all devices.
+      fsdp, tensor: devices on those axes.
+      devices: to be used in place of those that are here.
 
     Raises:
-      UserError: where an explicit number does not divide the batch or is not there.
+      UserError: where the numbers do not divide the batch or are not there, or leave a process without a device.
     """
-    devices = jax.devices()
-    if data == 0:
-        data = math.gcd(batch_size, len(devices))
-    elif data < 0 or data > len(devices):
-        raise UserError(f"config.mesh.data={data}, but there are {len(devices)} devices; use at most that many.")
-    elif batch_size % data:
+    here = devices is None
+    devices = list(jax.devices() if here else devices)
+    inner = fsdp * tensor
+    sizes = f"config.mesh.data={data}"
+    if inner > 1:
+        sizes += f", fsdp={fsdp}, tensor={tensor}"
+    if min(fsdp, tensor) < 1 or data < 0 or max(data, 1) * inner > len(devices):
+        raise UserError(f"{sizes}, but there are {len(devices)} devices; use at most that many.")
+    if batch_size % (max(data, 1) * fsdp):
         raise UserError(
-            f"config.mesh.data={data} does not divide a (micro-)batch of {batch_size} images; "
-            "change config.train.batch_size, or leave config.mesh.data=0 to have it chosen."
+            f"{sizes} does not divide a (micro-)batch of {batch_size} images; change config.train.batch_size or "
+            "config.evaluate.batch_size, or leave config.mesh.data=0 and fsdp=1 to have it chosen."
         )
-    return Mesh(np.asarray(devices[:data]), ("data",))
+    if data == 0:
+        data = math.gcd(batch_size // fsdp, len(devices) // inner)
+    used = _ordered(devices, (data, fsdp, tensor))
+    if here and jax.process_count() > 1:
+        _check_processes(used, devices, sizes)
+    return Mesh(used, AXES)
+
+
+def _ordered(devices: list[Any], shape: tuple[int, int, int]) -> np.ndarray:
+    """Devices so that neighbours on the inner axes are neighbours on the machine; slices of TPUs lie along `data`."""
+    size = math.prod(shape)
+    slices = len({getattr(device, "slice_index", 0) or 0 for device in devices})
+    if devices[0].platform != "tpu" or size != len(devices):
+        return np.asarray(devices[:size]).reshape(shape)
+    if slices > 1 and shape[0] % slices == 0:
+        inside = (shape[0] // slices, *shape[1:])
+        return mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1), devices, allow_split_physical_axes=True)
+    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+
+
+def _check_processes(used: np.ndarray, devices: list[Any], sizes: str) -> None:
+    """Each process must hold rows of the batch that no other holds, and all must take part."""
+    everyone = {device.process_index for device in devices}
+    owners = [{device.process_index for device in row} for row in used.reshape(-1, used.shape[-1])]
+    if any(len(owner) > 1 for owner in owners):
+        raise UserError(f"{sizes}: config.mesh.tensor must divide the devices of one process.")
+    counts = [sum(owner == {process} for owner in owners) for process in everyone]
+    if min(counts) == 0 or min(counts) != max(counts):
+        raise UserError(
+            f"{sizes}: {used.size} of {len(devices)} devices leave a process without its share of the batch; choose a "
+            "config.train.batch_size and config.evaluate.batch_size that the number of devices divides."
+        )
+
+
+def rows(mesh: Mesh) -> int:
+    """Into how many parts a batch is split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device: parameters, optimiser state, metrics."""
+    """Whole on every device: metrics, counters."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_data(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over `data`: batches and keys."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The leading axis split over `data` and `fsdp`: batches and keys."""
+    return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
-def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This process's rows of a batch, as arrays over the whole mesh."""
     sharding = over_data(mesh)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def place_whole(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A whole batch that every process holds, as arrays over the whole mesh."""
+    sharding = over_data(mesh)
+    if jax.process_count() == 1:
+        return place(batch, mesh)
+    return {k: jax.make_array_from_callback(v.shape, sharding, v.__getitem__) for k, v in batch.items()}
 
 
 def must_await(mesh: Mesh) -> bool:

@@ -78,7 +78,7 @@ def write_panels(
         if value.ndim == 5:
             save_gif(folder / f"{name}.gif", animation(value))
         else:
-            save_png(folder / f"panel_{name}.png", grid(value))
+            save_png(folder / f"panel_{name}.png", grid(value, generator.method.columns.get(name)))
 
 
 def write_scores(workdir: epath.Path, entries: Judgement, step: int, images: int) -> None:

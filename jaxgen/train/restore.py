@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_pipeline import read_params
 from jaxgen.methods.base import Model
+from jaxgen.methods.stable_diffusion import StableDiffusion
 from jaxgen.train import state as states
 from jaxgen.train.checkpoint import Checkpoints, Meta
 from jaxgen.train.generate import Generator
@@ -80,6 +81,11 @@ def pretrained(
     """
     folder = config.init_from.pretrained
     method = make_method(config)
+    if not isinstance(method, StableDiffusion):
+        raise UserError(
+            f"config.init_from.pretrained is for the method stable_diffusion, not for {config.method.name!r}: use "
+            "--config=configs/stable_diffusion.py."
+        )
     given = text_conditions(method, folder, prompts, negative_prompt, latents, num)
     generator = Generator(method, config, given=given)
     place = functools.partial(jax.device_put, device=replicated(generator.mesh))

@@ -14,11 +14,13 @@ from jaxgen.build import build, lookup
 from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
 from jaxgen.errors import UserError
+from jaxgen.interop.diffusers_pipeline import read_pipeline
 from jaxgen.methods.base import Method, Params
 from jaxgen.train import state as states
 from jaxgen.train.checkpoint import load_group
 from jaxgen.train.mesh import replicated
 from jaxgen.train.optim import Optimizer, optimizers
+from jaxgen.train.sharding import Layout
 from jaxgen.train.update import prepare
 
 
@@ -33,18 +35,32 @@ def make_method(config: ConfigDict) -> Method:
         "num_classes": int(config.data.num_classes),
     }
     fields = {f.name for f in dataclasses.fields(lookup(config.method.name, "jaxgen.methods", "config.method.name"))}
+    sampler = {key: value for key, value in config.sampler.items() if key != "guidance_scale"}
+    guidance = _guidance(config)
     if "sampler" in fields:
-        given["sampler"] = build(config.sampler, "jaxgen.diffusion.samplers", "config.sampler")
+        given["sampler"] = build(sampler, "jaxgen.diffusion.samplers", "config.sampler")
     elif len(config.sampler):
         raise UserError(f"config.sampler is set, but the method {config.method.name!r} takes no sampler; remove it.")
-    if "guidance" in fields and len(config.guidance):
-        given["guidance"] = build(config.guidance, "jaxgen.diffusion.guidance", "config.guidance", **given)
-    elif len(config.guidance):
+    if "guidance" in fields and guidance:
+        given["guidance"] = build(guidance, "jaxgen.diffusion.guidance", "config.guidance", **given)
+    elif guidance:
         raise UserError(f"config.guidance is set, but the method {config.method.name!r} takes none; remove it.")
+    if config.init_from.get("pretrained"):
+        given |= read_pipeline(config.init_from.pretrained).method_fields()
+        if "grid" in config.sampler:
+            del given["grid"]
     method = build(config.method, "jaxgen.methods", "config.method", **given)
     if not isinstance(method, Method):
         raise UserError(f"config.method.name={config.method.name!r} is not a method of jaxgen.methods.")
     return method
+
+
+def _guidance(config: ConfigDict) -> dict[str, Any]:
+    """`config.guidance`; `config.sampler.guidance_scale` is short for classifier-free guidance of that scale."""
+    guidance = dict(config.guidance.items())
+    if config.sampler.get("guidance_scale") is None or guidance.get("name", "classifier_free") != "classifier_free":
+        return guidance
+    return {"name": "classifier_free", "scale": config.sampler.guidance_scale, **guidance}
 
 
 def training_sources(config: ConfigDict) -> dict[str, Source]:
@@ -104,6 +120,7 @@ def load_given(config: ConfigDict, mesh: Mesh, before: dict[str, dict[str, Any]]
       UserError: where a source cannot be read, or its weights are not those that this run began with.
     """
     params, memory, origins = {}, {}, {}
+    layout = Layout.of(config, mesh)
     for group, source in config.init_from.items():
         if not source:
             continue
@@ -115,7 +132,7 @@ def load_given(config: ConfigDict, mesh: Mesh, before: dict[str, dict[str, Any]]
                 f"(step {known['step']} there); restore them, or begin again in another workdir."
             )
         origins[group] = origin
-        params[group] = jax.device_put(weights, replicated(mesh))
+        params[group] = jax.device_put(weights, layout.params({group: weights})[group])
         if carried is not None:
             memory[group] = jax.device_put(carried, replicated(mesh))
     return Given(params, memory, origins)
@@ -134,6 +151,7 @@ class Stages:
         # threefry takes four times as long to compile for a network's many small draws; nothing but the
         # initial weights depends on these, which checkpoints hold
         self._key = states.fold_name(jax.random.key(config.seed, impl="rbg"), "init")
+        self.layout = Layout.of(config, mesh)
         groups = self._groups()
         states.check_groups(method, groups, given.params)
         self.optimizers: dict[str, Optimizer] = optimizers(config, groups)
@@ -141,6 +159,7 @@ class Stages:
     def _groups(self) -> tuple[str, ...]:
         """Every group that learns at some stage."""
         found: dict[str, None] = {}
+        trees: list[Params] = [self.given.params]
         params: Params = {}
         memory: dict[str, Any] = self.given.memory
         for _, stage in self.method.stages:
@@ -149,6 +168,8 @@ class Stages:
             params, memory = jax.eval_shape(call, self._key, self.example, self.given.params, params, memory)
             memory = {**memory, **self.given.memory} if first else memory
             found.update(dict.fromkeys(params))
+            trees.append(params)
+        self.layout.check(*trees)
         return tuple(found)
 
     def _init(self, stage: int, key: jax.Array, example: Any, given: Params, params: Params, memory: dict[str, Any]):
@@ -163,13 +184,19 @@ class Stages:
 
     def begin(self) -> states.State:
         """The state at the first stage's start."""
-        start = jax.jit(self._begin, out_shardings=replicated(self.mesh))
+        start = jax.jit(self._begin, out_shardings=self._out(self.method.stages[0][1]))
         return start(self._key, self.example, self.given.params, self.given.memory)
 
     def cross(self, state: states.State, stage: int) -> states.State:
         """The state at the start of `stage`."""
-        start = jax.jit(functools.partial(self._cross, stage), out_shardings=replicated(self.mesh))
+        start = jax.jit(functools.partial(self._cross, stage), out_shardings=self._out(stage))
         return start(self._key, self.example, self.given.params, state)
+
+    def _out(self, stage: int) -> Any:
+        """Shardings of the state at a stage's start, so that nothing has to be whole on one device first."""
+        if self.layout.whole:
+            return replicated(self.mesh)
+        return jax.tree.map(lambda x: x.sharding, self.abstract(stage))
 
     def abstract(self, stage: int) -> states.State:
         """Shapes and shardings of the state at a stage, without computing it."""
@@ -182,8 +209,13 @@ class Stages:
                 break
             call = functools.partial(self._cross, later)
             state = jax.eval_shape(call, self._key, self.example, given.params, state)
-        whole = replicated(self.mesh)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
+        return self.layout.placed(state)
+
+    def shardings(self, state: states.State) -> tuple[Any, Any] | None:
+        """What `make_update` asks for: of the state and the frozen groups; None where all is whole everywhere."""
+        if self.layout.whole:
+            return None
+        return jax.tree.map(lambda x: x.sharding, (state, self.frozen(state)))
 
     def frozen(self, state: states.State) -> Params:
         """Given groups that do not learn."""

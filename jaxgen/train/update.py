@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxgen.data.transforms import augment, to_float
-from jaxgen.methods.base import Batch, Metrics, Params, Turn
+from jaxgen.methods.base import Batch, Metrics, Params, Turn, rows_lie
 from jaxgen.train.mesh import over_data, replicated
 from jaxgen.train.optim import Optimizer, clip_by_global_norm, global_norm
 from jaxgen.train.state import State, fold_name, seed_key
@@ -51,6 +51,7 @@ def make_update(
     flip: bool = False,
     crop: int = 0,
     check: bool = True,
+    shardings: tuple[Any, Any] | None = None,
 ) -> Update:
     """The jitted update of one set of due turns: `update(state, frozen, batches) -> (state, metrics)`.
 
@@ -64,6 +65,7 @@ def make_update(
       images_per_step: what a step adds to `state.images`.
       accumulate: micro-batches per update; gradients are their mean.
       check: roll back non-finite updates.
+      shardings: of `state` and `frozen`, where they are not whole on every device.
     """
 
     def update(state: State, frozen: Params, batches: tuple[Batch, ...]) -> tuple[State, Metrics]:
@@ -119,7 +121,8 @@ def make_update(
         for i in range(accumulate):
             part = _micro_batch(batch, i, accumulate)
             part_key = jax.random.fold_in(key, i) if accumulate > 1 else key
-            value, gradients = jax.value_and_grad(loss, has_aux=True)(groups, part, part_key, memory)
+            with rows_lie(over_data(mesh)):
+                value, gradients = jax.value_and_grad(loss, has_aux=True)(groups, part, part_key, memory)
             total, (extra, memory) = value
             parts.append((total, extra, gradients))
         mean = jax.tree.map(lambda *xs: sum(xs) / len(xs), *parts) if accumulate > 1 else parts[0]
@@ -135,11 +138,12 @@ def make_update(
         return state.replace(step=state.step + 1, images=state.images + images_per_step, ema=ema)
 
     whole = replicated(mesh)
+    of_state, of_frozen = shardings or (whole, whole)
     return jax.jit(
         update,
         donate_argnums=0,
-        in_shardings=(whole, whole, over_data(mesh)),
-        out_shardings=(whole, whole),
+        in_shardings=(of_state, of_frozen, over_data(mesh)),
+        out_shardings=(of_state, whole),
     )
 
 

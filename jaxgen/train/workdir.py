@@ -17,10 +17,14 @@ from jaxgen.report.files import write_bytes
 _IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
 
 
-def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool) -> tuple[ConfigDict, dict[str, Any]]:
+def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool, writes: bool = True
+) -> tuple[ConfigDict, dict[str, Any]]:
     """Makes or enters a workdir, and settles the config against the one it was begun with.
 
     `config.json` is written where nothing was trained yet; later changes to it are `record`'s to write.
+
+    Args:
+      writes: whether this process is the one that writes.
 
     Returns:
       The config to use and what changed, `{key: (old, new)}`.
@@ -32,8 +36,9 @@ def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool) -> tup
     saved = (workdir / "checkpoints").exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").iterdir())
     if not saved and training:  # nothing was trained yet, so that another config hurts nobody
         _settle(config, config)
-        _writable(workdir)
-        write_bytes(workdir / "config.json", to_json(config).encode())
+        if writes:
+            _writable(workdir)
+            write_bytes(workdir / "config.json", to_json(config).encode())
         return config, {}
     old = stored_config(workdir)
     if old is None:
@@ -45,7 +50,7 @@ def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool) -> tup
     if refused:
         keys = "; ".join(f"config.{k} was {a!r} and is {b!r}" for k, (a, b) in refused.items())
         raise UserError(f"{workdir} was begun with another config: {keys}. Use another workdir, or the values there.")
-    if training:
+    if training and writes:
         _writable(workdir)
     return config, changed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import tiny
 from jaxgen import commandline
 from jaxgen.config import image_shape
 
-CONFIGS = sorted(path.name for path in (tiny.ROOT / "configs").glob("[!_]*.py"))
+# stable_diffusion.py needs a folder of weights and does not train: test_stable_diffusion.py
+CONFIGS = sorted(p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py") if p.name != "stable_diffusion.py")
 
 
 def stand_in(folder, config):
@@ -22,6 +24,9 @@ def stand_in(folder, config):
     for split in {config.data.split, config.data.eval_split}:
         arrays[f"{split}_images"] = chance.integers(0, 256, (40, height, width, channels), np.uint8)
         arrays[f"{split}_labels"] = np.arange(40, dtype=np.int32) % max(1, config.data.num_classes)
+        if "text" in config.method:
+            text = config.method.text
+            arrays[f"{split}_tokens"] = chance.integers(1, text.vocabulary, (40, text.length))
     np.savez(folder / "data.npz", **arrays)
     return f"--config.data.source=npz:{folder / 'data.npz'}"
 
@@ -38,12 +43,38 @@ def shrunk(config):
     yield "--config.evaluate.batch_size=8"
     if "steps" in config.sampler:
         yield f"--config.sampler.steps={min(2, config.sampler.steps)}"
-    if "network" in config.method and "channels" in config.method.network:
-        yield f"--config.method.network.channels={config.method.network.get('norm_groups', 8)}"
-    if "blocks" in config.method.get("network", {}):
-        yield "--config.method.network.blocks=1"
+    for part in ("network", "autoencoder"):
+        network = config.method.get(part, {})
+        if "channels" in network:
+            yield f"--config.method.{part}.channels={network.get('norm_groups', 8)}"
+        if "blocks" in network:
+            yield f"--config.method.{part}.blocks=1"
+    if "adversarial_start" in config.method:
+        yield f"--config.method.adversarial_start={batch}"
     if "depth" in config.method.get("network", {}):
         yield "--config.method.network.depth=1"
+
+
+def begun(folder, config):
+    """The runs that a config starts from, `runs/<another config>`, shrunk and trained; overrides that name them."""
+    for group, source in config.init_from.items():
+        if ":" in source:  # weights that come with the package
+            continue
+        run, _, there = source.partition("#")
+        name = pathlib.PurePath(run).name
+        other, _ = commandline.load_config(tiny.ROOT / "configs" / f"{name}.py")
+        if not (folder / name).exists():
+            assert tiny.call(*command_of(folder, name, other)) == 0
+        yield f"--config.init_from.{group}={folder / name}{'#' if there else ''}{there}"
+
+
+def command_of(folder, name, config):
+    """The command line of a config, shrunk, in `folder/name`."""
+    (folder / f"data_{name}").mkdir(parents=True)
+    command = [f"--config=configs/{name}.py", f"--workdir={folder / name}", *shrunk(config), *begun(folder, config)]
+    if config.data.source.startswith(("tfds:", "folder:", "npz:", "shapes", "caption_shapes")):
+        command.append(stand_in(folder / f"data_{name}", config))
+    return command
 
 
 # these run by default; the others take longer to compile, or differ from them in what other tests cover
@@ -54,10 +85,8 @@ QUICK = ("judge_digits.py",)
 def test_config(name, tmp_path, capsys):
     config, summary = commandline.load_config(tiny.ROOT / "configs" / name)
     assert summary
-    workdir = tmp_path / "run"
-    command = [f"--config=configs/{name}", f"--workdir={workdir}", *shrunk(config)]
-    if config.data.source.startswith(("tfds:", "folder:", "npz:", "shapes")):
-        command.append(stand_in(tmp_path, config))
+    workdir = tmp_path / name.removesuffix(".py")
+    command = command_of(tmp_path, workdir.name, config)
     assert tiny.call(*command) == 0
     numbers = json.loads((workdir / "metrics.json").read_text())
     for metric, entry in numbers.items():

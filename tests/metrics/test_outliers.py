@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.outliers import accuracy_rejection, auroc, corrupted, cropped, permuted, rotated
+from jaxgen.metrics.outliers import accuracy_rejection, auroc, corrupted, cropped, permuted, rotated, typicality
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
@@ -85,3 +85,11 @@ def test_outliers_are_made_the_same_again_and_differ_from_the_images():
         assert (images != IMAGES).any()
     with pytest.raises(UserError, match="uint8"):
         corrupted(IMAGES.astype(np.float32))
+
+
+def test_typicality_tells_what_is_too_probable():
+    training, inside = RNG.normal(100, 3, 500), RNG.normal(100, 3, 200)
+    easier = RNG.normal(50, 3, 200)  # far more probable than the data
+    assert auroc(inside, easier) == 0
+    assert auroc(typicality(inside, training), typicality(easier, training)) == 1
+    np.testing.assert_allclose(typicality(np.array([7.0, 1.0]), np.array([2.0, 3.0, 10.0])), [4.0, 2.0])

@@ -25,6 +25,16 @@ VARIANTS = {
     "one level": {"channel_multipliers": (1,), "attention_resolutions": (), "middle_attention": False},
     "classes": {"num_classes": 3},
     "context": {"context_dim": 5},
+    "levels": {
+        "attention_levels": (0,),
+        "heads": (2, 4),
+        "context_dim": 5,
+        "transformer_depth": (1, 2),
+        "only_cross_attention": (True, False),
+        "input_kernel": 1,
+        "output_kernel": 5,
+    },
+    "bare middle": {"attention_levels": (), "middle_blocks": 0},
     "everything": {
         "time_mode": "adaptive",
         "resample": "residual",
@@ -125,6 +135,47 @@ def test_attention_is_where_the_shorter_side_says():
     assert "down_1_attention_0" in tree and "down_0_attention_0" not in tree
     tree = jax.eval_shape(unet.init, jax.random.key(0), jnp.zeros((1, 16, 4, 3)), time)["params"]
     assert "down_0_attention_0" in tree and "down_1_attention_0" not in tree
+
+
+def test_attention_is_at_the_levels_that_are_named():
+    unet = UNet(**{**SMALL, **VARIANTS["levels"]})
+    for given in (inputs(unet), inputs(unet, 16, 32)):
+        tree = jax.eval_shape(unet.init, jax.random.key(0), **given)["params"]
+        assert {name for name in tree if "attention" in name} == {
+            "down_0_attention_0",
+            "middle_attention",
+            "up_0_attention_0",
+            "up_0_attention_1",
+        }
+    fine, middle = tree["down_0_attention_0"], tree["middle_attention"]
+    assert {name for name in fine if "block" in name} == {"block_0"}
+    assert {name for name in middle if "block" in name} == {"block_0", "block_1"}
+    assert "first_cross_attention" in fine["block_0"] and "self_attention" in middle["block_0"]
+    assert fine["block_0"]["cross_attention"]["key"]["kernel"].shape == (5, 8)
+    assert "bias" not in fine["block_0"]["cross_attention"]["key"]
+
+
+def test_an_untrained_transformer_changes_nothing():
+    unet, params, given = make(**VARIANTS["context"])
+    for name, layer in params.items():
+        if "attention" in name:
+            layer["out"] = jax.tree.map(jnp.zeros_like, layer["out"])
+    y = run(unet, params, **given)
+    other = {**given, "context": given["context"] + 1}
+    np.testing.assert_array_equal(y, run(unet, params, **other))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("timestep", ()), ("identity", (32,)), ("projection", (3,)), ("simple_projection", (3,))]
+)
+def test_labels_may_be_numbers_and_vectors(kind, shape):
+    unet = UNet(**SMALL, class_embedding=kind, class_dim=3)
+    label = jnp.ones((BATCH, *shape))
+    y = jax.eval_shape(lambda: unet.init_with_output(jax.random.key(0), **inputs(unet), label=label)[0])
+    assert y.shape == (BATCH, 8, 8, 3)
+    for wrong in (None, jnp.ones((BATCH, *shape, 2))):
+        with pytest.raises(UserError, match="class_embedding"):
+            jax.eval_shape(lambda wrong=wrong: unet.init(jax.random.key(0), **inputs(unet), label=wrong))
 
 
 @pytest.mark.parametrize("name", ["fourier", "everything"])
@@ -228,6 +279,11 @@ def test_forward_mode_agrees_with_differences():
         ({"resample": "bilinear"}, {}, "resample"),
         ({"time_embedding": "learned"}, {}, "time_embedding"),
         ({"channel_multipliers": ()}, {}, "channel_multipliers"),
+        ({"heads": (2, 2, 2)}, {}, "3 entries for 2 levels"),
+        ({"attention_levels": (2,)}, {}, "attention_levels"),
+        ({"input_kernel": 2}, {}, "odd"),
+        ({"middle_blocks": 3}, {}, "middle_blocks"),
+        ({"class_embedding": "sum"}, {}, "class_embedding"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, change, word):

@@ -13,10 +13,12 @@ from jaxgen.errors import UserError, nearest
 SOURCES = {
     "digits": ("jaxgen.data.sources.digits", False),
     "shapes": ("jaxgen.data.sources.shapes", False),
+    "caption_shapes": ("jaxgen.data.sources.caption_shapes", False),
     "tfds": ("jaxgen.data.sources.tfds", True),
     "folder": ("jaxgen.data.sources.folder", True),
     "npz": ("jaxgen.data.sources.npz", True),
     "gaussians": ("jaxgen.data.sources.gaussians", True),
+    "captions": ("jaxgen.data.sources.captions", True),
 }
 
 
@@ -31,7 +33,8 @@ def open_source(
     """Opens one split of a data source.
 
     Args:
-      source: "digits", "shapes", "tfds:<name>", "folder:<path>", "npz:<path>" or "gaussians:<world>".
+      source: "digits", "shapes", "caption_shapes", "tfds:<name>", "folder:<path>", "npz:<path>",
+        "captions:<folder or npz>" or "gaussians:<world>".
       split: a split's name; which there are is each source's to say (its module's docstring).
       resolution: height and width of every image, or one number for both.
       channels: 1 grey, 3 RGB, 4 RGBA. Files with another number are refused, never converted.

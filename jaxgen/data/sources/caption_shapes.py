@@ -1,0 +1,96 @@
+"""`caption_shapes`: 8 shapes x 8 colours x 9 places on black, each with a plain sentence, some combinations held out.
+
+"a red circle at the top left", "an orange star at the centre". One large untextured object; its exact place, turn and
+shade differ from scene to scene, as in `shapes`, by whose code it is drawn. Of the 576 combinations, 58 are in no
+training image, spread so that every pair of shape, colour and place is in some. Splits:
+
+    train 60,000   test 1,000     combinations that are trained on; other scenes
+    unseen 1,000                  only those that are not
+
+An example holds
+    image       uint8 [H, W, 3]
+    label       int32 []        the shape
+    attributes  int32 [3]       shape, colour and position, numbers into `shapes.NAMES`
+    tokens      int32 [LENGTH]  the caption by `TOKENIZER`
+    caption     str
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from jaxgen.data.source import Example, Source, check_labels, check_split
+from jaxgen.data.sources import shapes
+from jaxgen.data.word_tokenizer import WordTokenizer
+from jaxgen.errors import UserError
+
+ATTRIBUTES = ("shape", "colour", "position")
+NAMES = {key: shapes.NAMES[key] for key in ATTRIBUTES}
+SIZE, TEXTURE, BACKGROUND = 2, 0, 2  # large, plain, black
+LENGTH = 8
+TOKENIZER = WordTokenizer(
+    ("a", "an", "at", "the", *NAMES["colour"], *NAMES["shape"], "top", "bottom", "left", "right", "centre"),
+    LENGTH,
+    strict=True,
+)
+COMBINATIONS = np.array(list(itertools.product(*(range(len(NAMES[key])) for key in ATTRIBUTES))), np.int32)
+# 1, 3 and 7 have inverses modulo 10: of the combinations that differ in one attribute alone, one is held out at most
+HELD_OUT = (COMBINATIONS @ np.array([1, 3, 7])) % 10 == 0
+SPLITS = {"train": (0, 60_000), "test": (60_000, 1_000), "unseen": (61_000, 1_000)}  # first scene, number of scenes
+
+
+def open_split(
+    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
+    root: str | None,
+) -> Source:
+    """See `jaxgen.data.open_source`; channels must be 3."""
+    check_split(name, split, tuple(SPLITS))
+    if channels != 3:
+        raise UserError(f"The shapes are RGB, but config.data.channels is {channels}; set it to 3.")
+    check_labels(name, np.arange(len(NAMES["shape"])), num_classes)
+    return CaptionShapes(split, resolution, num_classes or len(NAMES["shape"]))
+
+
+class CaptionShapes(Source):
+    """Scenes drawn as they are asked for."""
+
+    def __init__(self, split: str, resolution: tuple[int, int], num_classes: int):
+        super().__init__("caption_shapes", split, num_classes=num_classes, class_names=NAMES["shape"])
+        self.resolution = resolution
+        self._first, self._length = SPLITS[split]
+        self._combinations = COMBINATIONS[HELD_OUT if split == "unseen" else ~HELD_OUT]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < self._length:
+            raise IndexError(f"scene {index} of {self._length}")
+        draws = shapes._draws(self._first + index)
+        attributes = self._combinations[int(draws[0] * len(self._combinations))]
+        sentence = caption(attributes)
+        return {
+            "image": draw(attributes, draws, self.resolution),
+            "label": attributes[0],
+            "attributes": attributes,
+            "tokens": TOKENIZER([sentence])[0],
+            "caption": np.str_(sentence),
+        }
+
+
+def draw(attributes: np.ndarray, draws: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
+    """uint8 `[H, W, 3]` of shape, colour and position; `draws` as of `shapes`."""
+    return shapes._render(np.array([*attributes, SIZE, TEXTURE, BACKGROUND]), draws, resolution)["image"]
+
+
+def caption(attributes: np.ndarray) -> str:
+    """The sentence of shape, colour and position."""
+    shape, colour, position = (NAMES[key][value] for key, value in zip(ATTRIBUTES, attributes, strict=True))
+    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape} at the {position}"
+
+
+def tokens_of(captions: list[str]) -> np.ndarray:
+    """int32 `[N, LENGTH]` of captions in these words, "" for none; raises a UserError that names an unknown word."""
+    return TOKENIZER(captions)

@@ -1,0 +1,119 @@
+"""`captions:<source>`: a source with captions, and their words as numbers, such as `captions:folder:photos`.
+
+Examples gain `tokens` int32 [L] (`jaxgen.data.word_tokenizer`). The vocabulary is a file beside the data,
+`<path>.vocabulary.json`, so that it stays the one that a run was trained with; the training captions make it:
+
+    python -m jaxgen.data.sources.captions folder:photos --length=16
+
+and says how many ids there are, for the text encoder's `vocabulary`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from jaxgen.data.source import Example, Source, batches, locate
+from jaxgen.data.word_tokenizer import WordTokenizer
+from jaxgen.errors import UserError
+
+KINDS = ("folder", "npz")
+
+
+def open_split(
+    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
+    root: str | None,
+) -> Source:
+    """See `jaxgen.data.open_source`. Raises UserError for data without captions or without a vocabulary."""
+    from jaxgen.data.sources import open_source
+
+    path = vocabulary_of(argument, root)
+    if not path.exists():
+        raise UserError(
+            f"{name!r} has no vocabulary, {str(path)!r}; `python -m jaxgen.data.sources.captions {argument}` makes one."
+        )
+    tokenizer = WordTokenizer.from_json(path.read_text())
+    return Captioned(name, open_source(argument, split, resolution, channels, num_classes, root), tokenizer)
+
+
+class Captioned(Source):
+    """Another source's examples with the tokens of their captions.
+
+    Attributes:
+      tokenizer: of the captions.
+    """
+
+    def __init__(self, name: str, inner: Source, tokenizer: WordTokenizer):
+        super().__init__(name, inner.split, num_classes=inner.num_classes, class_names=inner.class_names)
+        if "caption" not in inner[0]:
+            raise UserError(f"The examples of {inner.name!r} have no captions, so {name!r} has no tokens.")
+        self._inner, self.tokenizer = inner, tokenizer
+        if inner.arrays is not None:
+            self.arrays = self._with_tokens(inner.arrays)
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._inner[index]
+        return {**example, "tokens": self.tokenizer([str(example["caption"])])[0]}
+
+    def take(self, indices: Sequence[int]) -> Example:
+        return super().take(indices) if self.arrays is not None else self._with_tokens(self._inner.take(indices))
+
+    def _with_tokens(self, arrays: Example) -> Example:
+        return {**arrays, "tokens": self.tokenizer([str(caption) for caption in arrays["caption"]])}
+
+
+def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:
+    """Where the vocabulary of `folder:<path>` or `npz:<path>` lies. Raises UserError for another source."""
+    kind, _, path = argument.partition(":")
+    if kind not in KINDS or not path:
+        raise UserError(f"'captions:{argument}' is unknown: captions are those of folder:<path> or npz:<path>.")
+    place = locate(path, root)
+    return place.parent / f"{place.name}.vocabulary.json"
+
+
+def make_vocabulary(source: Source, argument: str, length: int, least: int = 1) -> WordTokenizer:
+    """Writes the words of a source's captions beside the data `argument`; see `WordTokenizer.of`.
+
+    Raises:
+      UserError: where the source has no captions.
+    """
+    if "caption" not in source[0]:
+        raise UserError(f"The examples of {source.name!r} have no captions to make a vocabulary from.")
+    captions = [str(caption) for batch in batches(source, 256) for caption in batch["caption"]]
+    tokenizer = WordTokenizer.of(captions, length, least)
+    vocabulary_of(argument).write_text(tokenizer.to_json())
+    return tokenizer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for bad input, after one line on stderr."""
+    from jaxgen.data.sources import open_source
+
+    parser = argparse.ArgumentParser(prog="python -m jaxgen.data.sources.captions", description="Makes a vocabulary.")
+    parser.add_argument("source", help="folder:<path> or npz:<path>")
+    parser.add_argument("--length", type=int, default=16, help="tokens of a caption, its end among them")
+    parser.add_argument("--least", type=int, default=1, help="how often a word occurs, at least, to be known")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--channels", type=int, default=3, help="of the images")
+    given = parser.parse_args(arguments)
+    options: dict[str, Any] = {"resolution": 8, "channels": given.channels}
+    try:
+        vocabulary_of(given.source)
+        source = open_source(given.source, given.split, **options)
+        words = make_vocabulary(source, given.source, given.length, given.least)
+    except UserError as error:
+        print(f"jaxgen: {error}", file=sys.stderr)
+        return 2
+    print(f"{vocabulary_of(given.source)}: {words.size} ids, {words.length} tokens a caption")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

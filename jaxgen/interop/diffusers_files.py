@@ -1,0 +1,226 @@
+"""Folders of diffusers' models: `config.json` and safetensors files, read and written one tensor at a time.
+
+A safetensors file is eight bytes with the length of a header, the header, JSON that gives each tensor's type, shape and
+place, and the numbers. A model may be cut into several files, which an index names. Neither torch nor diffusers is
+imported, and no more than one tensor beside those that the caller keeps is in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.errors import UserError
+
+CONFIG = "config.json"
+MODEL = "diffusion_pytorch_model"  # the weights' file name, without its ending, of diffusers' models
+TEXT_MODEL = "model"  # and of transformers'
+VARIANTS = ("", ".fp16")  # in the order in which they are looked for
+
+TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
+
+
+def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
+    """A JSON object. `what` says in messages what the file is for. Raises UserError where it is missing or damaged."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}, which {what}; restore it, or name another folder.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}); fetch it again.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object; fetch it again.")
+    return found
+
+
+def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
+    """Writes a JSON object, in a folder that is made where it is missing."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: `size` bytes of `path` from `start` on."""
+
+    path: pathlib.Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+class Weights(Mapping[str, np.ndarray]):
+    """A model's tensors by name; each is read from the disk when it is asked for.
+
+    Attributes:
+      places: `{name: Place}`. folder: for messages.
+    """
+
+    def __init__(self, places: Mapping[str, Place], folder: str | os.PathLike[str] = ""):
+        self.places, self.folder = dict(places), os.fspath(folder)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        place = self.places[name]
+        try:
+            found = np.fromfile(place.path, np.uint8, place.size, offset=place.start)
+        except OSError as error:
+            raise UserError(f"{place.path} cannot be read ({error.strerror or error}).") from error
+        if len(found) != place.size:
+            raise UserError(f"{place.path} ends before its last tensor; fetch it again.")
+        return found.view(place.dtype).reshape(place.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(place.size for place in self.places.values())
+
+
+def open_weights(folder: str | os.PathLike[str], stem: str = MODEL) -> Weights:
+    """The tensors of a folder: `<stem>.safetensors`, or the files that `<stem>.safetensors.index.json` names.
+
+    Where both are missing, those with `.fp16` before `.safetensors` are taken.
+
+    Raises:
+      UserError: where a file is missing or damaged.
+    """
+    folder = pathlib.Path(folder)
+    for variant in VARIANTS:
+        whole = folder / f"{stem}{variant}.safetensors"
+        index = folder / f"{stem}.safetensors.index{variant}.json"
+        if whole.is_file():
+            return Weights(read_header(whole), folder)
+        if index.is_file():
+            return Weights(_read_shards(index), folder)
+    pickled = next((name for name in (f"{stem}.bin", "pytorch_model.bin") if (folder / name).is_file()), "")
+    if pickled:
+        raise UserError(
+            f"{folder} has its weights in {pickled} only, a pickle: save the model again with safe_serialization=True."
+        )
+    raise UserError(
+        f"There is no file {folder / stem}.safetensors with the weights; restore it, or name another folder."
+    )
+
+
+def _read_shards(index: pathlib.Path) -> dict[str, Place]:
+    names = read_json(index, "names the files of the weights").get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{index} has no 'weight_map' from tensors to files; fetch it again.")
+    places: dict[str, Place] = {}
+    for file in sorted(set(names.values())):
+        path = index.parent / file
+        if not path.is_file():
+            raise UserError(f"There is no file {path}, which {index.name} names; restore it.")
+        places |= read_header(path)
+    lost = next((name for name in names if name not in places), None)
+    if lost is not None:
+        raise UserError(f"{index} promises {lost!r} in {names[lost]}, which does not hold it; fetch both again.")
+    return places
+
+
+def read_header(path: pathlib.Path) -> dict[str, Place]:
+    """Where the tensors of one safetensors file lie. Raises UserError for a file that is damaged or no such file."""
+    try:
+        with path.open("rb") as opened:
+            end = os.fstat(opened.fileno()).st_size
+            (length,) = struct.unpack("<Q", opened.read(8))
+            if length > end - 8:
+                raise ValueError("it is shorter than its header says")
+            header = json.loads(opened.read(length))
+        places = {}
+        for name, told in header.items():
+            if name == "__metadata__":
+                continue
+            dtype, shape = np.dtype(TYPES[told["dtype"]]), tuple(told["shape"])
+            first, last = told["data_offsets"]
+            if not 0 <= first <= last <= end - 8 - length or last - first != math.prod(shape) * dtype.itemsize:
+                raise ValueError(f"{name!r} does not fit into it")
+            places[name] = Place(path, dtype, shape, 8 + length + first, last - first)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
+        raise UserError(f"{path} is damaged, or no safetensors file ({error}); fetch it again.") from error
+    return places
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A tensor to be written.
+
+    Attributes:
+      name: in the file. leaf: the array here. axes: its axes in the order of the file.
+      tail: axes of length 1 that the file has behind them.
+    """
+
+    name: str
+    leaf: Any
+    axes: tuple[int, ...]
+    tail: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*(self.leaf.shape[axis] for axis in self.axes), *self.tail)
+
+    def array(self) -> np.ndarray:
+        """The tensor as the file has it."""
+        return np.ascontiguousarray(np.asarray(self.leaf).transpose(self.axes)).reshape(self.shape)
+
+
+def save_weights(path: str | os.PathLike[str], entries: Iterable[Entry], dtype: str = "") -> None:
+    """Writes a safetensors file, one tensor after the other.
+
+    Args:
+      dtype: a type that all floating tensors get, such as "float16"; their own by default.
+
+    Raises:
+      UserError: for a type that the format does not have.
+    """
+    path, entries = pathlib.Path(path), list(entries)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    place = 0
+    kinds = []
+    for entry in entries:
+        floating = jnp.issubdtype(entry.leaf.dtype, jnp.floating)
+        kind = jnp.dtype(dtype) if dtype and floating else np.dtype(entry.leaf.dtype)
+        if kind not in NAMES:
+            raise UserError(f"a safetensors file has no type {kind.name}; known are float32, float16 and bfloat16.")
+        size = math.prod(entry.shape) * kind.itemsize
+        header[entry.name] = {"dtype": NAMES[kind], "shape": entry.shape, "data_offsets": [place, place + size]}
+        place += size
+        kinds.append(kind)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as opened:
+        opened.write(struct.pack("<Q", len(text)) + text)
+        for entry, kind in zip(entries, kinds, strict=True):
+            opened.write(entry.array().astype(kind, copy=False).tobytes())

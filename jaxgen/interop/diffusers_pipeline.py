@@ -1,0 +1,298 @@
+"""Folders of diffusers' `StableDiffusionPipeline`, read and written.
+
+    model_index.json                 which class each part is of
+    unet/, vae/                      config.json and diffusion_pytorch_model.safetensors
+    text_encoder/                    config.json and model.safetensors
+    tokenizer/                       vocab.json and merges.txt, or tokenizer.json
+    scheduler/                       scheduler_config.json
+
+The networks' shapes come from these files. Weights are read one tensor at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data import clip_tokenizer
+from jaxgen.data.clip_tokenizer import ClipTokenizer
+from jaxgen.errors import UserError
+from jaxgen.interop import clip
+from jaxgen.interop.diffusers_autoencoder import (
+    SCALING,
+    autoencoder_config,
+    autoencoder_from_diffusers,
+    autoencoder_options,
+    autoencoder_to_diffusers,
+)
+from jaxgen.interop.diffusers_condition_unet import (
+    condition_unet_config,
+    condition_unet_from_diffusers,
+    condition_unet_options,
+    condition_unet_to_diffusers,
+)
+from jaxgen.interop.diffusers_files import (
+    CONFIG,
+    MODEL,
+    TEXT_MODEL,
+    Entry,
+    open_weights,
+    read_json,
+    save_weights,
+    write_json,
+)
+from jaxgen.interop.diffusers_scheduler import Noise, noise_from_diffusers, noise_to_diffusers
+from jaxgen.networks.autoencoder_kl import AutoencoderKL
+from jaxgen.networks.clip import TextTower
+from jaxgen.networks.unet import UNet
+
+INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
+PIPELINES = ("StableDiffusionPipeline",)
+FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text": "text_encoder"}  # by group
+TOKENIZER_FILES = (
+    clip_tokenizer.WHOLE,
+    clip_tokenizer.VOCABULARY,
+    clip_tokenizer.MERGES,
+    *clip_tokenizer.SETTINGS,
+    "added_tokens.json",
+)
+PARTS = {
+    "scheduler": ("diffusers", ""),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+}
+Placer = Callable[[np.ndarray], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """A text-to-image model without its weights.
+
+    Attributes:
+      unet, autoencoder, text: the networks. noise: schedule, prediction and grid.
+      scaling: what latents were multiplied by before diffusion.
+      latent_size: the latents' usual height and width. length: tokens of a text.
+      configs: the folder's configs by part: `unet`, `vae`, `text_encoder`, `scheduler`.
+      tokenizer_files: the tokenizer's files, `{name: bytes}`.
+    """
+
+    unet: UNet
+    autoencoder: AutoencoderKL
+    text: TextTower
+    noise: Noise
+    scaling: float
+    latent_size: tuple[int, int]
+    length: int
+    configs: Mapping[str, Mapping[str, Any]]
+    tokenizer_files: Mapping[str, bytes]
+
+    def method_fields(self) -> dict[str, Any]:
+        """What `jaxgen.methods.stable_diffusion.StableDiffusion` needs beside a sampler."""
+        return {
+            "network": self.unet,
+            "autoencoder": self.autoencoder,
+            "text": self.text,
+            "schedule": self.noise.schedule,
+            "prediction": self.noise.prediction,
+            "grid": self.noise.times,
+            "scaling": self.scaling,
+            "latent_size": self.latent_size,
+        }
+
+
+def read_pipeline(folder: str | os.PathLike[str]) -> Pipeline:
+    """What a folder's JSON files say; no weights are read.
+
+    Raises:
+      UserError: for a folder that is no Stable Diffusion pipeline, a file that is missing or damaged, and an entry
+        that has no equal here.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder} with a pretrained pipeline of diffusers.")
+    name = read_json(folder / INDEX, "says what a folder of diffusers holds").get("_class_name")
+    if name not in PIPELINES:
+        raise UserError(f"{folder / INDEX} is of {name!r}, which is not read here; known is {', '.join(PIPELINES)}.")
+    configs = {part: read_json(folder / part / CONFIG, f"gives the shapes of the {part}") for part in FOLDERS.values()}
+    configs["scheduler"] = read_json(folder / "scheduler" / SCHEDULER, "says how noise was added")
+    unet_config, vae_config = configs["unet"], configs["vae"]
+    noise = noise_from_diffusers(configs["scheduler"], f"{folder / 'scheduler' / SCHEDULER}")
+    levels = noise.schedule.steps
+    unet = UNet(**condition_unet_options(unet_config), time_scale=levels / 1000)
+    autoencoder = AutoencoderKL(**autoencoder_options(vae_config))
+    text = _text(folder, configs["text_encoder"])
+    _check_fit(folder, unet, autoencoder, text, int(unet_config.get("in_channels", 4)))
+    side = unet_config.get("sample_size") or 64
+    height, width = (side, side) if isinstance(side, int) else side
+    files = {name: (folder / "tokenizer" / name) for name in TOKENIZER_FILES}
+    return Pipeline(
+        unet=unet,
+        autoencoder=autoencoder,
+        text=text,
+        noise=noise,
+        scaling=float(vae_config.get("scaling_factor") or SCALING),
+        latent_size=(int(height), int(width)),
+        length=_length(folder / "tokenizer", text.length),
+        configs=configs,
+        tokenizer_files={name: path.read_bytes() for name, path in files.items() if path.is_file()},
+    )
+
+
+def _text(folder: pathlib.Path, config: Mapping[str, Any]) -> TextTower:
+    if config.get("use_attention_mask"):
+        raise UserError(f"{folder / 'text_encoder' / CONFIG}: use_attention_mask has no equal here, only without it.")
+    kinds = config.get("architectures") or ["CLIPTextModel"]
+    if kinds[0] not in ("CLIPTextModel", "CLIPModel"):
+        raise UserError(f"{folder / 'text_encoder' / CONFIG} is of {kinds[0]!r}; only a CLIPTextModel is read here.")
+    return clip.text_tower(config)
+
+
+def _check_fit(folder: pathlib.Path, unet: UNet, autoencoder: AutoencoderKL, text: TextTower, channels: int) -> None:
+    latents = autoencoder.latent_channels
+    if (channels, unet.out_channels) != (latents, latents):
+        raise UserError(
+            f"{folder}: the unet takes {channels} channels and gives {unet.out_channels}, but latents of the vae have "
+            f"{latents}; networks for inpainting or super-resolution are not read here."
+        )
+    if unet.context_dim != text.width:
+        raise UserError(
+            f"{folder}: the unet looks at texts of {unet.context_dim} features, but the text_encoder gives "
+            f"{text.width}."
+        )
+    if unet.num_classes or unet.class_embedding != "table":
+        raise UserError(f"{folder}: the unet wants labels beside texts, which no pipeline here gives.")
+
+
+def _length(folder: pathlib.Path, most: int) -> int:
+    """Tokens of a text: what the tokenizer says, at most what the text tower reads."""
+    settings = folder / "tokenizer_config.json"
+    said = read_json(settings, "sets up the tokenizer").get("model_max_length") if settings.is_file() else None
+    return min(most, int(said)) if isinstance(said, int | float) and said > 1 else most
+
+
+def read_tokenizer(folder: str | os.PathLike[str]) -> ClipTokenizer:
+    """The tokenizer of a pipeline's folder. Raises UserError where it is missing or damaged."""
+    return ClipTokenizer.from_folder(pathlib.Path(folder) / "tokenizer")
+
+
+def read_params(
+    folder: str | os.PathLike[str], dtype: str = "float32", place: Placer = lambda array: array
+) -> dict[str, Any]:
+    """The weights of a folder, `{"denoiser": ..., "autoencoder": ..., "text": ...}`, one tensor at a time.
+
+    Args:
+      dtype: of the params; "" keeps the files'. place: what each array goes through, such as `jax.device_put`.
+
+    Raises:
+      UserError: as `read_pipeline`, and for weights that do not fit their config.
+    """
+    folder = pathlib.Path(folder)
+    configs = {part: read_json(folder / part / CONFIG, f"gives the shapes of the {part}") for part in FOLDERS.values()}
+    weights = {part: open_weights(folder / part, TEXT_MODEL if part == "text_encoder" else MODEL) for part in configs}
+    text = _text_params(folder, weights["text_encoder"], configs["text_encoder"], dtype, place)
+    _, autoencoder = autoencoder_from_diffusers(weights["vae"], configs["vae"], dtype, place)
+    _, denoiser = condition_unet_from_diffusers(weights["unet"], configs["unet"], dtype, place)
+    return {"denoiser": denoiser, "autoencoder": autoencoder, "text": text}
+
+
+def _text_params(folder: pathlib.Path, state: Any, config: Mapping[str, Any], dtype: str, place: Placer) -> Any:
+    try:
+        _, params = clip.text_from_transformers(state, config)
+    except UserError as error:
+        raise UserError(f"{folder / 'text_encoder'}: {error}") from error
+    kinds = [there.dtype for there in state.places.values() if jnp.issubdtype(there.dtype, jnp.floating)]
+    kind = jnp.dtype(dtype) if dtype else kinds[0]
+    return jax.tree.map(lambda array: place(np.ascontiguousarray(array, kind)), params)
+
+
+def new_pipeline(
+    unet: UNet,
+    autoencoder: AutoencoderKL,
+    text: TextTower,
+    noise: Noise,
+    scaling: float,
+    tokenizer: str | os.PathLike[str],
+    latent_size: tuple[int, int] = (64, 64),
+) -> Pipeline:
+    """A pipeline of networks made here, with configs for `save_pipeline`.
+
+    Args:
+      tokenizer: a folder with its files.
+
+    Raises:
+      UserError: where diffusers has no equal for one of them.
+    """
+    folder = pathlib.Path(tokenizer)
+    files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
+    if not files:
+        raise UserError(f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES[:3])} is there.")
+    configs = {
+        "unet": condition_unet_config(unet, autoencoder.latent_channels, max(latent_size)),
+        "vae": autoencoder_config(
+            autoencoder, autoencoder.out_channels, scaling, max(latent_size) * autoencoder.factor
+        ),
+        "text_encoder": clip.text_config(text),
+        "scheduler": noise_to_diffusers(noise),
+    }
+    length = _length(folder, text.length)
+    return Pipeline(unet, autoencoder, text, noise, scaling, latent_size, length, configs, files)
+
+
+def save_pipeline(
+    folder: str | os.PathLike[str], pipeline: Pipeline, params: Mapping[str, Any], dtype: str = ""
+) -> None:
+    """Writes a folder that `StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)` reads.
+
+    Args:
+      params: the groups `denoiser`, `autoencoder` and `text`.
+      dtype: a type that all weights get, such as "float16"; their own by default.
+
+    Raises:
+      UserError: for params that are not those of the pipeline's networks.
+    """
+    folder = pathlib.Path(folder)
+    scheduler = pipeline.configs["scheduler"]["_class_name"]
+    parts = {name: [library, kind or scheduler] for name, (library, kind) in PARTS.items()}
+    empty = {name: [None, None] for name in ("feature_extractor", "image_encoder", "safety_checker")}
+    write_json(
+        folder / INDEX,
+        {"_class_name": "StableDiffusionPipeline", **parts, **empty, "requires_safety_checker": False},
+    )
+    for part, config in pipeline.configs.items():
+        write_json(folder / part / (SCHEDULER if part == "scheduler" else CONFIG), config)
+    linear = bool(pipeline.configs["unet"].get("use_linear_projection", False))
+    save_weights(
+        folder / "unet" / f"{MODEL}.safetensors",
+        condition_unet_to_diffusers(params["denoiser"], pipeline.unet, linear),
+        dtype,
+    )
+    save_weights(
+        folder / "vae" / f"{MODEL}.safetensors",
+        autoencoder_to_diffusers(params["autoencoder"], pipeline.autoencoder),
+        dtype,
+    )
+    save_weights(
+        folder / "text_encoder" / f"{TEXT_MODEL}.safetensors", _text_entries(params["text"], pipeline.text), dtype
+    )
+    (folder / "tokenizer").mkdir(exist_ok=True)
+    for name, content in pipeline.tokenizer_files.items():
+        (folder / "tokenizer" / name).write_bytes(content)
+
+
+def _text_entries(params: Mapping[str, Any], text: TextTower) -> Iterator[Entry]:
+    for ours, theirs, axes in clip.text_names(text.depth):
+        leaf: Any = params
+        for part in ours.split("/"):
+            if part not in leaf:
+                raise UserError(f"params lack {ours} of the text tower: they do not belong to this network.")
+            leaf = leaf[part]
+        yield Entry(theirs, leaf, tuple(axes.index(axis) for axis in range(len(axes))))

@@ -1,0 +1,151 @@
+"""What a diffusers scheduler's `scheduler_config.json` says about noise: schedule, prediction and grid, in and out.
+
+Which solver walks over it is not read: `config.sampler` names one. A scheduler counts its levels 0..T-1 where papers
+and `jaxgen.diffusion.schedule` count 1..T, so level i there is the time (i + 1) / T here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion.prediction import Kind
+from jaxgen.diffusion.schedule import Discrete
+from jaxgen.errors import UserError
+
+# class -> (timestep_spacing, set_alpha_to_one) where its config is silent; those that have no set_alpha_to_one end at
+# time 0, as if it were true
+CLASSES: dict[str, tuple[str, bool]] = {
+    "DDIMScheduler": ("leading", True),
+    "PNDMScheduler": ("leading", False),
+    "DDPMScheduler": ("leading", True),
+    "LMSDiscreteScheduler": ("linspace", True),
+    "EulerDiscreteScheduler": ("linspace", True),
+    "EulerAncestralDiscreteScheduler": ("linspace", True),
+    "HeunDiscreteScheduler": ("linspace", True),
+    "KDPM2DiscreteScheduler": ("linspace", True),
+    "KDPM2AncestralDiscreteScheduler": ("linspace", True),
+    "DPMSolverMultistepScheduler": ("linspace", True),
+    "DPMSolverSinglestepScheduler": ("linspace", True),
+    "DEISMultistepScheduler": ("linspace", True),
+    "UniPCMultistepScheduler": ("linspace", True),
+}
+LIGHT = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
+PREDICTIONS: dict[str, Kind] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+SPACINGS = ("leading", "trailing", "linspace")
+OFFSET = 1  # steps_offset of the leading spacing: StableDiffusionPipeline sets it, whatever the config says
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Attributes:
+    schedule: of noise. prediction: what the network predicts.
+    spacing: which levels are visited, see `times`. to_zero: whether the last step ends at time 0 and not at level 1.
+    """
+
+    schedule: Discrete
+    prediction: Kind
+    spacing: str = "leading"
+    to_zero: bool = False
+
+    def times(self, steps: int) -> np.ndarray:
+        """`[steps + 1]` decreasing times, float64, for `Sampler.__call__` (Lin et al. 2023, Table 2).
+
+        leading: every (T // steps)-th level, beginning at the second. trailing: backwards from the last.
+        linspace: equal shares from the last level to the first, rounded.
+
+        Raises:
+          UserError: for more steps than there are levels to visit.
+        """
+        levels = self.schedule.steps
+        if not 1 <= steps <= levels:
+            raise UserError(f"config.sampler.steps is {steps}; the schedule has {levels} levels to visit.")
+        if self.spacing == "leading":
+            visited = np.arange(steps)[::-1] * (levels // steps) + OFFSET + 1
+        elif self.spacing == "trailing":
+            visited = np.round(np.arange(levels, 0, -levels / steps))[:steps]
+        else:
+            visited = np.round(np.linspace(levels, 1, steps)) if steps > 1 else np.asarray([1.0])
+        if visited[0] > levels or (np.diff(visited) >= 0).any():
+            raise UserError(
+                f"the {self.spacing} spacing of {steps} steps does not fit {levels} levels; take fewer steps, or name "
+                "a grid, such as config.sampler.grid=uniform."
+            )
+        end = 0.0 if self.to_zero or visited[-1] <= 1 else 1.0
+        return np.append(visited, end) / levels
+
+
+def noise_from_diffusers(config: Mapping[str, Any], where: str = "the scheduler's config") -> Noise:
+    """From a `scheduler_config.json`.
+
+    `clip_sample` is passed over, since `StableDiffusionPipeline` clips no latents whatever it says.
+
+    Args:
+      where: names the config in messages.
+
+    Raises:
+      UserError: for a scheduler of other noise, or an entry whose value has no equal here.
+    """
+    name = config.get("_class_name")
+    if name not in CLASSES:
+        raise UserError(f"{where} is of {name!r}, whose noise has no equal here; known are {', '.join(CLASSES)}.")
+    spacing, to_zero = CLASSES[name]
+    found = {
+        "spacing": config.get("timestep_spacing", spacing),
+        "prediction": config.get("prediction_type", "epsilon"),
+        "thresholding": config.get("thresholding", False),
+        "beta_schedule": config.get("beta_schedule", "linear"),
+    }
+    known = {
+        "spacing": SPACINGS,
+        "prediction": tuple(PREDICTIONS),
+        "thresholding": (False, None),
+        "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
+    }
+    for entry, value in found.items():
+        if value not in known[entry]:
+            name = {"spacing": "timestep_spacing", "prediction": "prediction_type"}.get(entry, entry)
+            values = " or ".join(map(repr, known[entry]))
+            raise UserError(f"{where}: {name}={value!r} has no equal here, only {values}.")
+    to_zero = bool(config.get("set_alpha_to_one", to_zero))
+    return Noise(_schedule(config, where), PREDICTIONS[found["prediction"]], found["spacing"], to_zero)
+
+
+def _schedule(config: Mapping[str, Any], where: str) -> Discrete:
+    steps = config.get("num_train_timesteps", 1000)
+    zero = bool(config.get("rescale_betas_zero_snr", False))
+    betas = config.get("trained_betas")
+    if betas is not None:
+        if zero:
+            raise UserError(f"{where}: trained_betas with rescale_betas_zero_snr have no equal here; rescale them.")
+        return Discrete(np.asarray(betas, np.float64))
+    if config.get("beta_schedule", "linear") == "squaredcos_cap_v2":
+        return schedules.cosine(steps, zero_terminal_snr=zero)
+    low, high = (0.00085, 0.012) if config["_class_name"] in LIGHT else (1e-4, 0.02)
+    make = schedules.scaled_linear if config.get("beta_schedule") == "scaled_linear" else schedules.linear
+    return make(steps, config.get("beta_start", low), config.get("beta_end", high), zero_terminal_snr=zero)
+
+
+def noise_to_diffusers(noise: Noise) -> dict[str, Any]:
+    """The config of a `DDIMScheduler` over the same noise and levels.
+
+    Raises:
+      UserError: for a prediction that diffusers does not have.
+    """
+    names = {kind: name for name, kind in PREDICTIONS.items()}
+    if noise.prediction not in names:
+        raise UserError(f"diffusers' schedulers have no prediction {noise.prediction!r}, only {', '.join(names)}.")
+    return {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": noise.schedule.steps,
+        "trained_betas": noise.schedule.betas.tolist(),
+        "prediction_type": names[noise.prediction],
+        "timestep_spacing": noise.spacing,
+        "steps_offset": OFFSET,
+        "set_alpha_to_one": noise.to_zero,
+        "clip_sample": False,
+    }

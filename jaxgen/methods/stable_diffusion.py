@@ -1,0 +1,132 @@
+"""Text to image with the networks of Stable Diffusion (Rombach et al. 2022): words, latents, images.
+
+The networks, their noise and their weights come from a folder that diffusers wrote, `config.init_from.pretrained`, as
+`jaxgen.interop.diffusers_pipeline` reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.guidance import Guidance, Means
+from jaxgen.diffusion.prediction import Denoiser, Kind, check_kind, denoiser
+from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+
+
+@dataclasses.dataclass(frozen=True)
+class StableDiffusion(Method):
+    """Samples latents under texts, and decodes them. It does not train.
+
+    A batch has the token ids of the wanted texts, `tokens` int32 [B, L], and of the unwanted ones, `null_tokens`, both
+    with start, end and padding; and, where the noise to start from is given, `noise` float32 [B, h, w, D].
+
+    Attributes:
+      network: `(x [B, h, w, D], time [B], context=[B, L, C]) -> [B, h, w, D]`; its group is `denoiser`.
+      autoencoder: has `decode(z [B, h, w, D]) -> [B, H, W, 3]` and `factor`; group `autoencoder`.
+      text: `tokens [B, L] -> (hidden [B, L, C], pooled)`; group `text`.
+      schedule, prediction: of the noise. sampler: how latents are drawn, without clipping.
+      grid: from a number of steps to the times of the sampler's grid; None leaves it to the sampler's own.
+      guidance: how sampling is steered; None takes the network as it is.
+      scaling: 1 / the standard deviation of latents: what they were multiplied by before diffusion.
+      latent_size: height and width of latents where `height` and `width`, of the images in pixels, are 0.
+      dtype: type of the networks' arithmetic, such as "bfloat16", whatever the weights' is.
+      param_dtype: type that weights are kept in, "" for the files' own; whoever reads them goes by it.
+    """
+
+    network: nn.Module
+    autoencoder: nn.Module
+    text: nn.Module
+    schedule: Schedule
+    sampler: Sampler
+    prediction: Kind = "epsilon"
+    grid: Callable[[int], np.ndarray] | None = None
+    guidance: Guidance | None = None
+    scaling: float = 0.18215
+    latent_size: tuple[int, int] = (64, 64)
+    height: int = 0
+    width: int = 0
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_kind(self.schedule, self.prediction)
+        if self.sampler.clip:
+            raise UserError("config.sampler.clip must be False here: latents do not lie in [-1, 1].")
+        if self.guidance is not None and self.guidance.needs:
+            needs = ", ".join(self.guidance.needs)
+            raise UserError(f"config.guidance needs {needs}, which stable_diffusion cannot give; take classifier_free.")
+        for name in ("height", "width"):
+            if getattr(self, name) % self.autoencoder.factor:
+                raise UserError(
+                    f"config.method.{name} is {getattr(self, name)}; it must be a multiple of the autoencoder's "
+                    f"{self.autoencoder.factor}."
+                )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("denoiser", "autoencoder", "text")
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return ("tokens", "null_tokens")
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(h, w, D) of the latents of one image."""
+        factor = self.autoencoder.factor
+        height, width = (
+            given // factor or usual for given, usual in zip((self.height, self.width), self.latent_size, strict=True)
+        )
+        return height, width, self.autoencoder.latent_channels
+
+    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+        raise UserError("stable_diffusion samples and does not train: use --mode=sample.")
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        raise UserError("stable_diffusion samples and does not train: use --mode=sample.")
+
+    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+        start = batch["noise"] if "noise" in batch else noise(keys, 0, self.latent_shape)
+        times = None if self.grid is None else self.grid(self.sampler.steps)
+        x = self.schedule.prior_std * start.astype(jnp.float32)
+        latents = self.sampler(self.guided(model, batch), self.schedule, x, keys, times=times)
+        return self.decode(model.params, latents)
+
+    def guided(self, model: Model, batch: Batch) -> Denoiser:
+        """What samplers walk with: `(x, t) -> Prediction` under the texts of a batch."""
+        denoise = self.denoiser(model.params)
+        wanted = {"context": self.encode_text(model.params, batch["tokens"])}
+        if self.guidance is None:
+            return lambda x, t: denoise(x, t, **wanted)
+        null = {"context": self.encode_text(model.params, batch["null_tokens"])}
+        return self.guidance(Means(denoise, wanted, null))
+
+    def denoiser(self, params: Params) -> Denoiser:
+        """`(x, t, context) -> Prediction`."""
+        apply = functools.partial(self._typed(self.network).apply, {"params": params["denoiser"]})
+        return denoiser(self.schedule, self.prediction, apply)
+
+    def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
+        """Context [B, L, C], float32, of token ids [B, L]: the last block's, behind the last normalisation."""
+        hidden, _ = self._typed(self.text).apply({"params": params["text"]}, tokens)
+        return hidden.astype(jnp.float32)
+
+    def decode(self, params: Params, latents: jax.Array) -> jax.Array:
+        """Images [B, H, W, 3] of latents [B, h, w, D] on the scale of diffusion."""
+        variables = {"params": params["autoencoder"]}
+        return self._typed(self.autoencoder).apply(variables, latents / self.scaling, method="decode")
+
+    def _typed(self, network: Any) -> Any:
+        return network.clone(dtype=self.dtype)

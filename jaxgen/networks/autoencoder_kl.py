@@ -1,0 +1,180 @@
+"""The convolutional autoencoder of latent diffusion (Rombach et al. 2022), of the blocks of VQGAN (Esser et al. 2021).
+
+Images become a map of Gaussians, one for each 2^(levels - 1) x 2^(levels - 1) pixels, and samples of them images again.
+It computes what diffusers' `AutoencoderKL` computes. Parameter names are `encoder/...`, `decoder/...`, `quant` and
+`post_quant`; inside, `down_<level>_...`, `middle_...` and `up_<level>_...`, level 0 being the finest.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.networks import layers
+from jaxgen.networks.layers import Array, Attention, Conv, GroupNorm
+
+
+class Residual(nn.Module):
+    """norm, SiLU, conv, norm, SiLU, zero conv; then the input is added: [B, H, W, C] -> [B, H, W, features].
+
+    Parameters: `norm_in`, `conv_in`, `norm_out`, `conv_out`, and `shortcut`, a 1x1 convolution of the input, where the
+    width changes.
+    """
+
+    features: int
+    norm_groups: int
+    norm_eps: float
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        norm = (self.norm_groups, self.norm_eps, self.dtype)
+        h = nn.silu(GroupNorm(*norm, name="norm_in")(x))
+        h = Conv(self.features, dtype=self.dtype, name="conv_in")(h)
+        h = nn.silu(GroupNorm(*norm, name="norm_out")(h))
+        h = Conv(self.features, kernel_init=layers.zeros_init, dtype=self.dtype, name="conv_out")(h)
+        if x.shape[-1] != self.features:
+            x = Conv(self.features, size=1, dtype=self.dtype, name="shortcut")(x)
+        return x + h
+
+
+class Part(nn.Module):
+    """What encoder and decoder share: their widths, and the layers that are made of them.
+
+    Attributes:
+      widths: channels of each level, the finest first. blocks: residual blocks of a level.
+      outputs: channels of the result. The rest is as in `AutoencoderKL`.
+    """
+
+    widths: tuple[int, ...]
+    blocks: int
+    outputs: int
+    middle_attention: bool
+    norm_groups: int
+    norm_eps: float
+    dtype: str | None = None
+
+    def conv(self, features: int, name: str, **options) -> Conv:
+        return Conv(features, dtype=self.dtype, name=name, **options)
+
+    def block(self, features: int, name: str) -> Residual:
+        return Residual(features, self.norm_groups, self.norm_eps, self.dtype, name=name)
+
+    def middle(self, h: Array) -> Array:
+        """Two blocks at the coarsest level, and attention of one head between them."""
+        h = self.block(self.widths[-1], "middle_block_0")(h)
+        if self.middle_attention:
+            h = Attention(1, self.norm_groups, self.norm_eps, self.dtype, name="middle_attention")(h)
+        return self.block(self.widths[-1], "middle_block_1")(h)
+
+    def finish(self, h: Array) -> Array:
+        h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm_out")(h))
+        return self.conv(self.outputs, "conv_out")(h)
+
+
+class Encoder(Part):
+    """[B, H, W, C] -> [B, H / f, W / f, outputs], f being 2^(levels - 1)."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        h = self.conv(self.widths[0], "conv_in")(x)
+        for level, width in enumerate(self.widths):
+            for i in range(self.blocks):
+                h = self.block(width, f"down_{level}_block_{i}")(h)
+            if level != len(self.widths) - 1:
+                # one row of zeros below and one column at the right, none above and at the left
+                h = self.conv(width, f"down_{level}_resample", stride=2, padding=((0, 1), (0, 1)))(h)
+        return self.finish(self.middle(h))
+
+
+class Decoder(Part):
+    """[B, h, w, D] -> [B, f h, f w, outputs]; one block more at each level than the encoder has."""
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        h = self.middle(self.conv(self.widths[-1], "conv_in")(z))
+        for level in reversed(range(len(self.widths))):
+            for i in range(self.blocks + 1):
+                h = self.block(self.widths[level], f"up_{level}_block_{i}")(h)
+            if level:
+                h = self.conv(self.widths[level], f"up_{level}_resample", upsampled=True)(h)
+        return self.finish(h)
+
+
+class AutoencoderKL(nn.Module):
+    """Encodes images into Gaussians over latents and decodes latents into images.
+
+    Attributes:
+      out_channels: of the decoded images.
+      channels: width of the finest level; level i has channels * channel_multipliers[i] and 1/2^i of the pixels.
+        Latents have the coarsest level's: `factor` is 2^(levels - 1).
+      blocks: residual blocks per level of the encoder; the decoder has one more.
+      latent_channels: D.
+      middle_attention: whether the coarsest level's pixels attend to each other. Without it, and but for the group
+        normalisation's statistics, what is decoded depends on latents near by only.
+      quant_conv, post_quant_conv: 1x1 convolutions of the moments and of the latents.
+      norm_groups, norm_eps: of every group normalisation; norm_groups divides every width.
+      dtype: arithmetic in this type (say "bfloat16"); parameters, moments and images stay float32.
+
+    The last convolutions of blocks and the attentions' outputs start at zero.
+    """
+
+    out_channels: int = 3
+    channels: int = 128
+    channel_multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    blocks: int = 2
+    latent_channels: int = 4
+    middle_attention: bool = True
+    quant_conv: bool = True
+    post_quant_conv: bool = True
+    norm_groups: int = 32
+    norm_eps: float = 1e-6
+    dtype: str | None = None
+
+    @property
+    def factor(self) -> int:
+        """How many pixels, along each side, share a latent."""
+        return 2 ** (len(self.channel_multipliers) - 1)
+
+    def setup(self) -> None:
+        if not self.channel_multipliers or min(self.channels, self.blocks, self.latent_channels) < 1:
+            raise UserError(
+                "An autoencoder needs at least one level (channel_multipliers), and at least 1 for channels, blocks "
+                "and latent_channels."
+            )
+        widths = tuple(self.channels * multiplier for multiplier in self.channel_multipliers)
+        rest = (self.middle_attention, self.norm_groups, self.norm_eps, self.dtype)
+        self.encoder = Encoder(widths, self.blocks, 2 * self.latent_channels, *rest)
+        self.decoder = Decoder(widths, self.blocks, self.out_channels, *rest)
+        if self.quant_conv:
+            self.quant = Conv(2 * self.latent_channels, size=1, dtype=self.dtype)
+        if self.post_quant_conv:
+            self.post_quant = Conv(self.latent_channels, size=1, dtype=self.dtype)
+
+    def encode(self, x: Array) -> Array:
+        """Moments [B, H / factor, W / factor, 2 D], float32, of images [B, H, W, C] in [-1, 1].
+
+        Means come first, then log variances; `jaxgen.variational.gaussian.Gaussian.of` takes them.
+        Raises UserError for sides that `factor` does not divide.
+        """
+        if x.ndim != 4 or x.shape[1] % self.factor or x.shape[2] % self.factor:
+            raise UserError(
+                f"this autoencoder takes images [B, H, W, C] whose sides are multiples of {self.factor}, not an array "
+                f"of shape {x.shape}: pad or resize them."
+            )
+        h = self.encoder(x)
+        return jnp.asarray(self.quant(h) if self.quant_conv else h, jnp.float32)
+
+    def decode(self, z: Array) -> Array:
+        """Images [B, factor h, factor w, out_channels], float32, not clipped, of latents [B, h, w, D].
+
+        Raises UserError for latents of another width.
+        """
+        if z.ndim != 4 or z.shape[-1] != self.latent_channels:
+            raise UserError(f"this decoder takes latents [B, h, w, {self.latent_channels}], not of shape {z.shape}.")
+        return jnp.asarray(self.decoder(self.post_quant(z) if self.post_quant_conv else z), jnp.float32)
+
+    def __call__(self, x: Array) -> Array:
+        """Images decoded from the means of what was encoded: touches every parameter, so that `init` makes them all."""
+        return self.decode(jnp.split(self.encode(x), 2, -1)[0])

@@ -1,0 +1,40 @@
+"""A small network on features: what they say of an image's class, and a point on a sphere where classes lie apart."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.networks.encoder import activation
+
+
+class Head(nn.Module):
+    """`[B, D]` features through dense layers to `[B, num_classes]` logits and a `[B, embedding]` unit vector, float32.
+
+    Attributes:
+      num_classes: at least 2. hidden: widths of the dense layers; () makes the logits linear in the features.
+      embedding: width of the second output; 0 for none, which is then of width 0.
+      dropout: share of each dense layer's outputs that are dropped in training. activation: as of the encoder.
+    """
+
+    num_classes: int = 0
+    hidden: tuple[int, ...] = (128,)
+    embedding: int = 0
+    dropout: float = 0.0
+    activation: str = "gelu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Raises a UserError for fewer than two classes. `train` needs the random numbers "dropout"."""
+        if self.num_classes < 2:
+            raise UserError("A head needs classes; set config.data.num_classes to 2 or more.")
+        for level, width in enumerate(self.hidden):
+            x = activation(self.activation)(nn.Dense(width, name=f"dense_{level}")(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        logits = jnp.asarray(nn.Dense(self.num_classes, name="classes")(x), jnp.float32)
+        if not self.embedding:
+            return logits, jnp.zeros((len(x), 0))
+        point = jnp.asarray(nn.Dense(self.embedding, name="embedding")(x), jnp.float32)
+        return logits, point / jnp.maximum(jnp.linalg.norm(point, axis=1, keepdims=True), 1e-6)

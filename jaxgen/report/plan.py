@@ -1,0 +1,131 @@
+"""A plan (`plan.json`, see `jaxgen.train.plan`) as text for a terminal and as a section of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from jaxgen.errors import UserError
+from jaxgen.report.numbers import number, share
+
+Table = tuple[str, list[tuple[str, str]]]
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """A plan as lines: what it is of, whether it fits, a table for each program, mends, assumptions."""
+    tables = _tables(plan)
+    width = max(len(name) for _, rows in tables for name, _ in rows) + 2
+    lines = [_verdict(plan)]
+    for title, rows in tables:
+        lines += ["", title, *(f"  {name:<{width}}{text}" for name, text in rows)]
+    lines += ["", "Assumptions", *(f"  {sentence}" for sentence in plan["assumptions"])]
+    return "\n".join(lines)
+
+
+def plan_section(path: Any, plan: Mapping[str, Any]) -> str:
+    """The section of `plan.json`, or "" for an empty one. `path` is for messages only.
+
+    Raises:
+      UserError: where an entry of a plan is missing.
+    """
+    if not plan:
+        return ""
+    try:
+        tables, verdict, sentences = _tables(plan), _verdict(plan), plan["assumptions"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a plan ({error!r}); write it again with --mode=plan.") from error
+    cards = "".join(
+        f'<div class="card"><h3>{escape(title)}</h3><table><tbody>'
+        + "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>' for name, text in rows)
+        + "</tbody></table></div>"
+        for title, rows in tables
+    )
+    notes = "".join(f'<p class="help">{escape(sentence)}</p>' for sentence in sentences)
+    return (
+        f'<section id="plan"><h2>Plan</h2><p class="help">{escape(verdict)} Compiled ahead of time, not run.</p>'
+        f'<div class="pair">{cards}</div>{notes}</section>'
+    )
+
+
+def size(count: float | None) -> str:
+    """Bytes as 512 B, 3.2 kB, 1.05 MB, 15.8 GB (powers of ten)."""
+    if count is None:
+        return "unknown"
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= scale:
+            return f"{number(count / scale)} {unit}"
+    return f"{count:.0f} B"
+
+
+def seconds(value: float) -> str:
+    """A time as 1.2 s, 35 ms, 410 us."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if value >= scale:
+            return f"{number(value / scale)} {unit}"
+    return f"{number(value / 1e-6)} us"
+
+
+def _verdict(plan: Mapping[str, Any]) -> str:
+    mesh = ", ".join(f"{axis} {count}" for axis, count in plan["mesh"].items())
+    words = "fits" if plan["fits"] else "DOES NOT FIT"
+    text = f"{plan['topology']} ({plan['device']}; {mesh}), {plan['batch_size']} images an update: {words}."
+    if plan["fits"]:
+        return text
+    mends = plan["mends"]
+    if mends and mends[-1]["fits"]:
+        flags = " ".join(f"--config.{key}={value}" for key, value in mends[-1]["overrides"].items())
+        return f"{text} This does: {flags}"
+    if mends:
+        return f"{text} None of {len(mends)} changes that were compiled does either."
+    return text
+
+
+def _tables(plan: Mapping[str, Any]) -> list[Table]:
+    tables = []
+    learned = f"{plan['parameters']:,}"
+    state = [("parameters that learn, in all", learned)]
+    state += [(name, size(count)) for name, count in plan["state"].items() if count]
+    tables.append(("State, on one device", state))
+    for program in plan["programs"]:
+        tables.append((f"{program['name'].capitalize()}: {program['images']} images, on one device", _rows(program)))
+    if plan["mends"]:
+        rows = []
+        for mend in plan["mends"]:
+            flags = " ".join(f"{key}={value}" for key, value in mend["overrides"].items())
+            rows.append((flags, f"{'fits' if mend['fits'] else 'does not fit'}, {size(mend['total'])}"))
+        tables.append(("Changes that were compiled", rows))
+    if plan["batches"]:
+        rows = [(f"batch {batch}", "fits" if fits else "does not fit") for batch, fits in plan["batches"].items()]
+        tables.append(("Batch sizes that were compiled", rows))
+    return tables
+
+
+def _rows(program: Mapping[str, Any]) -> list[tuple[str, str]]:
+    memory = program["memory"]
+    parts = [(name, size(count)) for name, count in memory.items() if count and name not in ("total", "limit")]
+    total, limit = memory.get("total"), memory.get("limit")
+    rows = [*parts, ("memory in all", f"{size(total)} of {size(limit)}" + (_part(total, limit)))]
+    rows.append(("work of one image", f"{number(program['work'] / 1e9)} GFLOP"))
+    if program["flops"] is None:
+        return rows
+    rows += [("FLOPs", f"{number(program['flops'] / 1e9)} G"), ("memory traffic", size(program["traffic"]))]
+    for kind, entry in program["collectives"].items():
+        count = f"{entry['count']:,.0f} of {size(entry['bytes'])} in all"
+        rows.append((kind, f"{count}; a device sends {size(entry['moved'])}"))
+    if not program["collectives"]:
+        rows.append(("collectives", "none"))
+    estimate = program["estimate"]
+    if estimate:
+        three = "; ".join(f"{name} {seconds(estimate[name])}" for name in ("compute", "memory", "network"))
+        rows.append(("roofline", three))
+        rate = [number(program["images"] / estimate[end]) for end in ("most", "least")]
+        rows.append(
+            ("time", f"{seconds(estimate['least'])} to {seconds(estimate['most'])}, bound by {estimate['bound']}")
+        )
+        rows.append(("images a second", f"{rate[0]} to {rate[1]}"))
+    return rows
+
+
+def _part(total: float | None, limit: float | None) -> str:
+    return f" ({share(total, limit)})" if total is not None and limit else ""

@@ -1,0 +1,146 @@
+"""Many processes as one run: how they find each other, who writes, how they stop together.
+
+Every process runs the same program on its own share of each batch and holds its own devices' parts of the state. All
+take part in whatever has collectives in it (updates, sampling, checkpoints); only the first writes logs, pictures and
+numbers. Training, its data and its random keys do not depend on how many processes there are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from jaxgen.errors import UserError
+
+log = logging.getLogger("jaxgen")
+
+# What the libraries under a collective say when another process is gone.
+_LOST = ("gloo", "connection closed", "connection reset", "coordination service", "heartbeat", "another task died",
+         "barrier", "nccl", "socket closed", "peer")  # fmt: skip
+
+
+def start(section: ConfigDict) -> bool:
+    """Joins the run's other processes, where `config.distributed` or the environment names them; before JAX starts.
+
+    Args:
+      section: `coordinator`: "host:port" of the first process, "auto" to ask the cluster (TPU pods, SLURM, Open MPI,
+        Kubernetes), or empty: alone, unless JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are set.
+        `num_processes`, `process_id`: used with an address. `heartbeat`, `timeout`: seconds after which a silent
+        process counts as gone, and that the first meeting may take.
+
+    Returns:
+      Whether there are other processes.
+
+    Raises:
+      UserError: where the others cannot be met, or what names them is incomplete.
+    """
+    coordinator = section.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    if not coordinator:
+        return False
+    if jax.distributed.is_initialized():
+        return jax.process_count() > 1
+    named: dict[str, Any] = {}
+    if coordinator != "auto":
+        number = section.num_processes or _from_environment("JAX_NUM_PROCESSES", "num_processes")
+        own = section.process_id if section.process_id >= 0 else _from_environment("JAX_PROCESS_ID", "process_id")
+        if not 0 <= own < number:
+            raise UserError(
+                f"config.distributed.process_id is {own} of {number} processes; count them from 0 to {number - 1}."
+            )
+        named = {"coordinator_address": coordinator, "num_processes": number, "process_id": own}
+    try:
+        jax.distributed.initialize(
+            **named,
+            initialization_timeout=section.timeout,
+            heartbeat_timeout_seconds=section.heartbeat,
+            shutdown_timeout_seconds=section.timeout,
+            **({"cluster_detection_method": "deactivate"} if named else {}),
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"config.distributed: the processes of this run did not meet ({_first_line(error)}); check "
+            "config.distributed.coordinator, num_processes and process_id, and that the address can be reached."
+        ) from error
+    log.info("process %d of %d, %d devices in all", jax.process_index(), jax.process_count(), jax.device_count())
+    return jax.process_count() > 1
+
+
+def _from_environment(variable: str, key: str) -> int:
+    text = os.environ.get(variable, "")
+    if not text.isdigit():
+        raise UserError(
+            f"config.distributed.coordinator is set, but config.distributed.{key} is not; set it, or {variable}, or "
+            "let config.distributed.coordinator='auto' find out."
+        )
+    return int(text)
+
+
+def is_first() -> bool:
+    """Whether this process writes what is written once."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def gathered(array: Any) -> np.ndarray:
+    """A whole array on the host, in every process."""
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
+
+
+def added(values: np.ndarray) -> np.ndarray:
+    """The sum of an array of every process, [...] of integers, in every process."""
+    if jax.process_count() == 1:
+        return values
+    return np.asarray(multihost_utils.process_allgather(values)).sum(0, dtype=values.dtype)
+
+
+def all_agree(good: bool) -> bool:
+    """Whether something is true in every process."""
+    return int(added(np.array([not good], np.int32))[0]) == 0
+
+
+def told_to_stop(step: int) -> bool:
+    """Whether a process of several has been told to end (SIGTERM: preemption); true in all of them at the same step."""
+    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
+
+
+def lost(error: BaseException | None) -> str | None:
+    """A sentence where an error means that another process of the run is gone, else None."""
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return None
+    while error is not None:
+        text = str(error).lower()
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(word in text for word in _LOST):
+            return (
+                f"process {jax.process_index()} of {jax.process_count()} lost touch with another process of this run "
+                f"({_first_line(error)}); the checkpoints on disk are whole: give all of them the same command again."
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def leave(status: int) -> None:
+    """Ends a process of several at once: an orderly end would wait for those that are gone, or for ever."""
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

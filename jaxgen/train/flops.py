@@ -1,0 +1,70 @@
+"""Multiplications and additions of a traced function's matrix products and convolutions, before any compiler.
+
+Unlike a compiler's own count it knows how often a scan's body runs, and it does not depend on how the program is cut
+over devices: what it gives is the work that the mathematics asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jax.extend import core
+
+
+def count(jaxpr: Any) -> int:
+    """FLOPs, two for each multiply-add, of a (closed) jaxpr's `dot_general` and `conv_general_dilated`.
+
+    A scan counts its length, a conditional its dearest branch, a `while_loop`, whose length is unknown, once.
+    """
+    jaxpr = jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
+    total = 0
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        if name == "dot_general":
+            total += _product(equation)
+        elif name == "conv_general_dilated":
+            total += _convolution(equation)
+        elif name == "cond":
+            total += max(count(branch) for branch in equation.params["branches"])
+        else:
+            times = equation.params["length"] if name == "scan" else 1
+            total += times * sum(count(inner) for inner in _inner(equation.params))
+    return total
+
+
+def longest_scan(jaxpr: Any) -> int:
+    """Steps of the longest scan with products or convolutions in it, scans inside a scan multiplied; 1 without one."""
+    jaxpr = jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
+    longest = 1
+    for equation in jaxpr.eqns:
+        inside = max((longest_scan(inner) for inner in _inner(equation.params)), default=1)
+        works = equation.primitive.name == "scan" and count(equation.params["jaxpr"]) > 0
+        longest = max(longest, inside * (equation.params["length"] if works else 1))
+    return longest
+
+
+def _inner(params: dict[str, Any]) -> list[Any]:
+    found = []
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, core.ClosedJaxpr | core.Jaxpr):
+                found.append(item)
+    return found
+
+
+def _product(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[d] for d in contracted)
+
+
+def _convolution(equation: Any) -> int:
+    """As if no input were padding, and none of the zeros that a dilated input or kernel stands for were multiplied."""
+    numbers = equation.params["dimension_numbers"]
+    kernel = equation.invars[1].aval.shape
+    out = equation.outvars[0].aval.shape
+    inputs = kernel[numbers.rhs_spec[1]]  # of one feature group
+    window = math.prod(kernel[d] for d in numbers.rhs_spec[2:])
+    dilation = math.prod(equation.params["lhs_dilation"])
+    return 2 * math.prod(out) * inputs * window // dilation // equation.params["batch_group_count"]

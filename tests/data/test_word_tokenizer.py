@@ -1,0 +1,48 @@
+"""Words and numbers: there and back, what is cut, and what is unknown."""
+
+from __future__ import annotations
+
+import pytest
+
+from jaxgen.data.word_tokenizer import END, FIRST, PAD, UNKNOWN, WordTokenizer
+from jaxgen.errors import UserError
+
+CAPTIONS = ["A cat's face, grinning", "a cat", "the Cat 2"]
+
+
+def test_words_become_numbers_and_come_back():
+    words = WordTokenizer.of(CAPTIONS, length=6)
+    assert words.words == ("a", "cat", "2", "cat's", "face", "grinning", "the")  # by frequency, then by alphabet
+    assert words.size == FIRST + 7
+    ids = words(["The cat"])
+    assert ids.tolist() == [[FIRST + 6, FIRST + 1, END, PAD, PAD, PAD]] and ids.dtype == "int32"
+    assert [words.decode(row) for row in words(CAPTIONS)] == ["a cat's face grinning", "a cat", "the cat 2"]
+
+
+def test_long_captions_are_cut_and_empty_ones_are_an_end():
+    words = WordTokenizer(["a", "b"], length=3)
+    assert words(["a b a b", ""]).tolist() == [[FIRST, FIRST + 1, END], [END, PAD, PAD]]
+
+
+def test_rare_words_are_left_out_and_read_as_unknown():
+    words = WordTokenizer.of(CAPTIONS, length=4, least=2)
+    assert words.words == ("a", "cat")
+    assert words(["a dog"]).tolist() == [[FIRST, UNKNOWN, END, PAD]]
+    assert words.decode(words(["a dog"])[0]) == "a ?"
+    strict = WordTokenizer(words.words, 4, strict=True)
+    with pytest.raises(UserError, match=r"'cart'.*cat"):
+        strict(["a cart"])
+
+
+def test_a_vocabulary_survives_json():
+    words = WordTokenizer(["é", "b"], 5, strict=True)
+    again = WordTokenizer.from_json(words.to_json())
+    assert (again.words, again.length, again.strict) == (words.words, 5, True)
+    for broken in ("", "[]", '{"words": ["a"]}'):
+        with pytest.raises(UserError, match="no vocabulary"):
+            WordTokenizer.from_json(broken)
+
+
+def test_a_vocabulary_has_each_word_once():
+    with pytest.raises(UserError, match="each word once"):
+        WordTokenizer(["a", "a"], 4)

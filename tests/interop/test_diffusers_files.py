@@ -1,0 +1,131 @@
+"""Safetensors files read and written here, against the package of that name; what is damaged is one sentence."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxgen.errors import UserError
+from jaxgen.interop.diffusers_files import MODEL, Entry, open_weights, read_json, save_weights
+
+FILE = f"{MODEL}.safetensors"
+
+
+def tensors() -> dict[str, np.ndarray]:
+    chance = np.random.default_rng(0)
+    return {
+        "a.weight": chance.standard_normal((3, 4, 2, 2)).astype(np.float32),
+        "a.bias": chance.standard_normal(3).astype(np.float16),
+        "b": np.arange(6).reshape(2, 3),
+        "scalar": np.asarray(3.5, np.float32),
+        "empty": np.zeros((0, 2), np.float32),
+    }
+
+
+def test_files_of_the_package_are_read(tmp_path):
+    safetensors.numpy.save_file(tensors(), tmp_path / FILE, {"format": "pt"})
+    found = open_weights(tmp_path)
+    assert set(found) == set(tensors()) and found.size == sum(value.nbytes for value in tensors().values())
+    for name, value in tensors().items():
+        assert found[name].dtype == value.dtype
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_the_package_reads_what_is_written(tmp_path):
+    entries = [Entry(name, jnp.asarray(value), tuple(range(value.ndim))) for name, value in tensors().items()]
+    entries.append(Entry("turned", tensors()["b"], (1, 0), (1, 1)))
+    save_weights(tmp_path / FILE, entries)
+    found = safetensors.numpy.load_file(tmp_path / FILE)
+    for name, value in tensors().items():
+        np.testing.assert_array_equal(found[name], value)
+    np.testing.assert_array_equal(found["turned"], tensors()["b"].T[:, :, None, None])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_types_change_for_floats_only(dtype, tmp_path):
+    save_weights(tmp_path / FILE, [Entry("w", np.linspace(0, 1, 5), (0,)), Entry("n", np.arange(3), (0,))], dtype)
+    found = open_weights(tmp_path)
+    assert found["w"].dtype == jnp.dtype(dtype) and found["n"].dtype == np.int64
+    np.testing.assert_allclose(found["w"].astype(np.float32), np.linspace(0, 1, 5), atol=1e-2)
+
+
+def test_several_files_and_half_precision_variants(tmp_path):
+    shards = [dict(list(tensors().items())[:2]), dict(list(tensors().items())[2:])]
+    names = {}
+    for i, shard in enumerate(shards):
+        file = f"{MODEL}-{i}.safetensors"
+        safetensors.numpy.save_file(shard, tmp_path / file)
+        names |= dict.fromkeys(shard, file)
+    index = tmp_path / f"{FILE}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    for name, value in tensors().items():
+        np.testing.assert_array_equal(open_weights(tmp_path)[name], value)
+    index.write_text(json.dumps({"weight_map": {**names, "more": names["b"]}}))
+    with pytest.raises(UserError, match="promises 'more'"):
+        open_weights(tmp_path)
+    index.write_text(json.dumps({"weight_map": {**names, "more": "gone.safetensors"}}))
+    with pytest.raises(UserError, match=r"gone\.safetensors"):
+        open_weights(tmp_path)
+    index.write_text("{}")
+    with pytest.raises(UserError, match="weight_map"):
+        open_weights(tmp_path)
+    index.unlink()
+    safetensors.numpy.save_file(shards[0], tmp_path / f"{MODEL}.fp16.safetensors")
+    assert set(open_weights(tmp_path)) == set(shards[0])
+
+
+def header(told: dict, data: bytes = b"") -> bytes:
+    text = json.dumps(told).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"short",
+        struct.pack("<Q", 1 << 40),
+        struct.pack("<Q", 2) + b"{]",
+        header({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"0000"),
+        header({"w": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, b"00000000"),
+        header({"w": {"dtype": "F7", "shape": [2], "data_offsets": [0, 8]}}, b"00000000"),
+        header({"w": {"shape": [2]}}),
+        header({"w": 3}),
+    ],
+)
+def test_damaged_files_are_one_sentence(content, tmp_path):
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(UserError, match="is damaged, or no safetensors file"):
+        open_weights(tmp_path)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(UserError, match=FILE):
+        open_weights(tmp_path)
+    (tmp_path / f"{MODEL}.bin").write_bytes(b"")
+    with pytest.raises(UserError, match="safe_serialization"):
+        open_weights(tmp_path)
+    with pytest.raises(UserError, match="which says much"):
+        read_json(tmp_path / "a.json", "says much")
+    for content in ("{", "[]"):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(UserError, match="fetch it again"):
+            read_json(tmp_path / "a.json", "says much")
+
+
+def test_a_file_that_was_cut_after_it_was_opened(tmp_path):
+    safetensors.numpy.save_file({"w": np.zeros(64)}, tmp_path / FILE)
+    found = open_weights(tmp_path)
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-8])
+    with pytest.raises(UserError, match="ends before its last tensor"):
+        found["w"]
+
+
+def test_types_that_the_format_lacks(tmp_path):
+    with pytest.raises(UserError, match="complex64"):
+        save_weights(tmp_path / FILE, [Entry("w", np.zeros(2, np.complex64), (0,))])

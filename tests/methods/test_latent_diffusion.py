@@ -1,0 +1,224 @@
+"""Latent diffusion: DDPM on what an autoencoder gives, with labels and captions as its conditions."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from types import SimpleNamespace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.diffusion import schedule
+from jaxgen.diffusion.guidance import classifier_free
+from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Model
+from jaxgen.methods.ddpm import DDPM
+from jaxgen.methods.latent_diffusion import LatentDiffusion
+from jaxgen.networks.text_encoder import TextEncoder
+from jaxgen.networks.unet import UNet
+
+SHAPE = (16, 16, 1)
+MOMENTS = {"autoencoder": {"weight": jnp.float32(1), "mean": jnp.float32(0), "square": jnp.float32(0.25)}}
+KEYS = jax.random.split(jax.random.key(3), 3)
+
+
+class Folded(nn.Module):
+    """An autoencoder without loss: 2x2 pixels are four latents of a posterior of hardly any width, times a weight."""
+
+    factor = 2
+    latent_channels = 4
+
+    def setup(self):
+        self.weight = self.param("weight", nn.initializers.ones_init(), ())
+
+    def encode(self, x):
+        batch, height, width, _ = x.shape
+        x = x.reshape(batch, height // 2, 2, width // 2, 2).transpose(0, 1, 3, 2, 4)
+        z = self.weight * x.reshape(batch, height // 2, width // 2, 4)
+        return jnp.concatenate([z, jnp.full_like(z, -20.0)], -1)
+
+    def decode(self, z):
+        batch, height, width, _ = z.shape
+        x = (z / self.weight).reshape(batch, height, width, 2, 2).transpose(0, 1, 3, 2, 4)
+        return x.reshape(batch, 2 * height, 2 * width, 1)
+
+    def __call__(self, x):
+        return self.decode(jnp.split(self.encode(x), 2, -1)[0])
+
+
+def make(classes=0, text=False, **options):
+    network = UNet(
+        out_channels=4, channels=8, channel_multipliers=(1,), blocks=1, attention_resolutions=(8,),
+        middle_attention=False, norm_groups=4, num_classes=classes, context_dim=8 if text else 0,
+    )  # fmt: skip
+    options = {"autoencoder": Folded(), "sampler": DDIM(steps=3, clip=False), "prediction": "v"} | options
+    if text:
+        options["text"] = TextEncoder(vocabulary=9, length=5, width=8, depth=1, heads=2)
+    return LatentDiffusion(network, schedule.cosine(), image_shape=SHAPE, num_classes=classes, **options)
+
+
+def batch():
+    image = np.random.default_rng(0).uniform(-1, 1, (3, *SHAPE)).astype(np.float32)
+    tokens = jnp.array([[4, 5, 1, 0, 0], [6, 1, 0, 0, 0], [6, 7, 8, 4, 1]], jnp.int32)
+    return {"image": jnp.asarray(image), "label": jnp.array([0, 1, 2]), "tokens": tokens}
+
+
+@functools.cache
+def given():
+    return {"autoencoder": Folded().init(jax.random.key(0), batch()["image"])["params"]}
+
+
+@functools.cache
+def begun(classes=0, text=False):
+    method = make(classes, text)
+    init = jax.jit(lambda key: method.init(key, batch(), 0, given(), {}, MOMENTS))
+    params, memory = init(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    random = np.random.default_rng(0)  # what starts at zero is to have a say
+    params = jax.tree.unflatten(tree, [x + 0.1 * random.normal(size=x.shape).astype(np.float32) for x in leaves])
+    return Model({**given(), **params}, {**MOMENTS, **memory})
+
+
+def test_it_is_ddpm_in_latents():
+    method, model = make(), begun()
+    assert method.shape == (8, 8, 4) and method.needs == ("autoencoder",) and method.conditions == ()
+    plain = DDPM(method.network, method.schedule, method.sampler, method.shape, prediction="v")
+    z = jax.jit(plain.sample)(model, KEYS, {})
+    assert np.abs(z).max() > 1  # a clipped one would be another
+    expected = Folded().apply({"params": given()["autoencoder"]}, z / 2, method="decode")
+    found = jax.jit(method.sample)(model, KEYS, {})
+    np.testing.assert_allclose(found, jnp.clip(expected, -1, 1), atol=1e-5)
+    frames = jax.jit(method.panels)(model, KEYS, {})["trajectory"]
+    assert frames.shape == (4, 3, *SHAPE)
+    np.testing.assert_allclose(frames[-1], found, atol=1e-5)
+
+    latents = Folded().apply({"params": given()["autoencoder"]}, batch()["image"], method="encode")[..., :4] * 2
+    expected = jax.jit(plain.scores)(model, KEYS, {"image": latents})
+    scores = jax.jit(method.scores)(model, KEYS, batch())
+    np.testing.assert_allclose(scores["denoising_loss"], expected["denoising_loss"], rtol=1e-2)
+    found = method.summary({name: np.asarray(x) for name, x in scores.items()})
+    np.testing.assert_allclose(found["latent_std"], latents.std(), rtol=1e-2)
+    assert method.better("latent_std") is None and "latent_square" not in found
+
+
+def loss_of(method, model, batch, key=0):
+    state = SimpleNamespace(memory=model.memory)
+    return float(
+        jax.jit(lambda params, batch: method.loss(params, batch, jax.random.key(key), state)[0])(model.params, batch)
+    )
+
+
+def test_moments_that_come_with_the_data_are_taken_for_the_image():
+    method, model = make(), begun()
+    moments = Folded().apply({"params": given()["autoencoder"]}, batch()["image"], method="encode")
+    expected = loss_of(method, model, batch())
+    assert loss_of(method, model, {"image": 0 * batch()["image"], "moments": moments}) == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert abs(loss_of(method, model, {"image": 0 * batch()["image"]}) - expected) > 1e-3
+
+
+def test_the_scale_is_the_first_stages_or_the_configs():
+    model = begun()
+    np.testing.assert_allclose(make()._scale(model.memory), 2.0, rtol=1e-6)
+    assert make(scale=0.5)._scale(model.memory) == 0.5
+    with pytest.raises(UserError, match=r"config\.method\.scale"):
+        make().init(jax.random.key(0), batch(), 0, given(), {}, {})
+    assert "denoiser" in jax.eval_shape(lambda: make(scale=0.5).init(jax.random.key(0), batch(), 0, given(), {}, {}))[0]
+
+
+def test_decoding_in_parts_changes_nothing():
+    model = begun()
+    z = jnp.asarray(np.random.default_rng(5).normal(size=(3, 12, 20, 4)), jnp.float32)
+    whole = make().decode(model, z)
+    assert whole.shape == (3, 24, 40, 1)  # latents of any size
+    for options in ({"decode_batch": 2}, {"decode_tile": 8, "decode_overlap": 4}):
+        np.testing.assert_allclose(make(**options).decode(model, z), whole, atol=1e-6)
+
+
+def test_labels_and_captions_reach_the_samples():
+    method, model = make(3, text=True), begun(3, True)
+    assert method.conditions == ("label", "tokens")
+    draw = jax.jit(method.sample)
+    same = jax.vmap(lambda _: KEYS[0])(jnp.arange(3))
+    one = {"label": jnp.zeros(3, jnp.int32), "tokens": batch()["tokens"][:1].repeat(3, 0)}
+    base = draw(model, same, one)
+    np.testing.assert_allclose(base[0], base[1], atol=1e-5)
+    for name in ("label", "tokens"):
+        changed = draw(model, same, {**one, name: batch()[name]})
+        assert np.abs(changed[0] - base[0]).max() < 1e-5 and np.abs(changed[1] - base[1]).max() > 1e-4, name
+
+
+@pytest.mark.slow
+def test_what_lies_behind_a_captions_end_is_not_seen():
+    method, model = make(text=True), begun(text=True)
+    blind = dataclasses.replace(method, mask_padding=False)
+    conditions = [jax.jit(m._condition)(model.params, batch()) for m in (method, blind)]
+    np.testing.assert_array_equal(conditions[0]["context_mask"], batch()["tokens"] != 0)
+    assert "context_mask" not in conditions[1]
+    shorter = {**batch(), "tokens": batch()["tokens"][:2, :2]}
+    alone = jax.jit(method._condition)(model.params, shorter)["context"][1]
+    np.testing.assert_allclose(alone, conditions[0]["context"][1, :2], atol=1e-5)
+
+
+def test_no_condition_is_the_empty_caption_and_the_null_class():
+    method, model = make(3, True, label_dropout=0.5), begun(3, True)
+    null = method._null(batch())
+    np.testing.assert_array_equal(null["tokens"], [[1, 0, 0, 0, 0]] * 3)
+    np.testing.assert_array_equal(null["label"], [3, 3, 3])
+    unconditional = dataclasses.replace(method, guidance=classifier_free(scale=0.0))
+    found = jax.jit(unconditional.sample)(model, KEYS, batch())
+    np.testing.assert_allclose(found, jax.jit(method.sample)(model, KEYS, null), atol=1e-5)
+    guided = dataclasses.replace(method, guidance=classifier_free(scale=3.0))
+    assert np.abs(jax.jit(guided.sample)(model, KEYS, batch()) - found).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_dropped_captions_are_as_if_they_were_empty():
+    method, model = make(3, True), begun(3, True)
+    dropping = dataclasses.replace(method, label_dropout=1 - 1e-7)
+    null = {**batch(), **method._null(batch())}
+    assert loss_of(dropping, model, batch()) == pytest.approx(loss_of(method, model, null), rel=1e-5)
+    assert abs(loss_of(method, model, batch()) - loss_of(method, model, null)) > 1e-5
+
+
+def test_the_text_encoder_learns_or_is_frozen():
+    method, model = make(text=True), begun(text=True)
+    assert method.turns(0)[0].groups == ("denoiser", "text")
+    state = SimpleNamespace(memory=model.memory)
+    slope = jax.jit(jax.grad(lambda params: method.loss(params, batch(), jax.random.key(0), state)[0]))(model.params)
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope["text"])) > 0
+    frozen = make(text=True, text_learns=False)
+    assert frozen.needs == ("autoencoder", "text") and frozen.turns(0)[0].groups == ("denoiser",)
+    groups = {**given(), "text": model.params["text"]}
+    params, _ = jax.eval_shape(lambda: frozen.init(jax.random.key(0), batch(), 0, groups, {}, MOMENTS))
+    assert set(params) == {"denoiser"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sampler": DDIM(steps=3)}, r"sampler\.clip"),
+        ({"learned_variance": True}, "learned_variance"),
+        ({"label_dropout": 0.1}, "label_dropout needs labels"),
+        ({"scale": -1.0}, "scale"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, said):
+    with pytest.raises(UserError, match=said):
+        make(**options)
+
+
+def test_text_and_context_belong_together():
+    with pytest.raises(UserError, match="context_dim"):
+        dataclasses.replace(make(text=True), text=None)
+
+
+def test_another_autoencoders_weights_are_refused():
+    with pytest.raises(UserError, match=r"init_from\.autoencoder"):
+        make().init(jax.random.key(0), batch(), 0, {"autoencoder": {"other": jnp.zeros(3)}}, {}, MOMENTS)
