@@ -5,9 +5,8 @@
 Trains the same config with each number of processes, `--devices` CPU devices in all, and compares losses and
 checkpoints with the first. Then, with the largest number: `kill -9` of one process once a checkpoint is written, how
 long the others live on and what they say, and whether the same command then ends with the checkpoint of the run that
-nobody disturbed, bit for bit; SIGTERM to one process, after which all save and end, and likewise.
-Further flags (`--config.mesh.fsdp=2`) go to all runs. The
-exit status is 0 if all agree.
+nobody disturbed, bit for bit; SIGTERM to one process, after which all save and end, and likewise. Further
+flags (`--config.mesh.fsdp=2`) go to all runs. The exit status is 0 if all agree.
 """
 
 from __future__ import annotations

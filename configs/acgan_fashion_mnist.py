@@ -3,8 +3,8 @@
 Paper: Odena et al. 2017, "Conditional Image Synthesis with Auxiliary Classifier GANs".
 Command: python main.py --config=configs/acgan_fashion_mnist.py --workdir=runs/acgan_fashion_mnist
 Data: must have been prepared, see docs/data.md.
-Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks: --config.method.generator.channels=64
---config.method.critic.channels=64.
+Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
+    --config.method.generator.channels=64 --config.method.critic.channels=64
 Expected: docs/results.md.
 """
 

@@ -15,17 +15,17 @@ def get_config():
     config = defaults()
     config.method = section(
         name="gan",
-        generator=section(name="mlp:Generator", latents=16, widths=(128, 128), output="linear"),
-        critic=section(name="mlp:Discriminator", widths=(128, 128)),
+        generator=section(name="mlp:Generator", latents=2, widths=(256, 256, 256), output="linear"),
+        critic=section(name="mlp:Discriminator", widths=(256, 256, 256)),
         loss=section(name="non_saturating"),
     )
     config.data.update(source="gaussians:grid25", resolution=(1, 2), channels=1, num_classes=25)
-    config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.99)
+    config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99, decay="linear")
     config.train.update(
         batch_size=256,
-        total_images=2_560_000,
+        total_images=1_280_000,
         log_every_images=51_200,
-        checkpoint_every_images=1_024_000,
+        checkpoint_every_images=640_000,
         sample_every_images=0,
         ema_decay=0.995,
     )

@@ -3,8 +3,8 @@
 Paper: Gulrajani et al. 2017, "Improved Training of Wasserstein GANs".
 Command: python main.py --config=configs/wgan_gp_fashion_mnist.py --workdir=runs/wgan_gp_fashion_mnist
 Data: must have been prepared, see docs/data.md.
-Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks: --config.method.generator.channels=64
---config.method.critic.channels=64.
+Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
+    --config.method.generator.channels=64 --config.method.critic.channels=64
 Expected: docs/results.md.
 """
 

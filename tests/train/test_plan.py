@@ -251,6 +251,8 @@ def test_the_batch_is_doubled_until_it_no_longer_fits(monkeypatch):
     asked = []
 
     class Job:
+        traced = None
+
         def __init__(self, config, machine, shapes):
             asked.append(config.train.batch_size)
 
