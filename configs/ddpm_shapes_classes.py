@@ -38,5 +38,5 @@ def get_config():
         sample_every_images=16_000,
         ema_decay=0.999,
     )
-    config.evaluate.update(num=200, batch_size=50, metrics=("memorisation",))
+    config.evaluate.update(num=200, real=2000, batch_size=50, metrics=("memorisation",))
     return config

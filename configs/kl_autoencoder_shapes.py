@@ -42,5 +42,5 @@ def get_config():
         sample_every_images=0,
         ema_decay=0.998,
     )
-    config.evaluate.update(batch_size=50)
+    config.evaluate.update(real=2000, batch_size=50)
     return config

@@ -114,6 +114,7 @@ def defaults() -> ConfigDict:
         init_from=section(),  # init_from.<group> = <workdir of a run>[#<group there>]
         evaluate=section(
             num=1000,
+            real=50_000,  # real images of each split that judges look at, at most
             batch_size=250,  # also the batch of --mode=sample
             metrics=(),
             weights="",  # a file or folder of the published weights that metrics look through; "": found or fetched
@@ -146,7 +147,7 @@ def check(config: ConfigDict) -> None:
             f"config.train.accumulate={train.accumulate} does not divide "
             f"config.train.batch_size={train.batch_size}; choose a divisor."
         )
-    for key, least in (("num", 2), ("batch_size", 1)):
+    for key, least in (("num", 2), ("real", 2), ("batch_size", 1)):
         if config.evaluate[key] < least:
             raise UserError(f"config.evaluate.{key} is {config.evaluate[key]}; it must be at least {least}.")
     if config.evaluate.resize not in ("legacy", "clean"):

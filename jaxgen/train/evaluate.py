@@ -20,9 +20,6 @@ from jaxgen.train.setup import open_split
 # Seed of the samples that are judged; not the one of a run's sample grids.
 SEED = 1_000_003
 
-# Real images that judges look at, at most.
-MOST = 50_000
-
 
 # Where a network's class bears its module's name, its numbers are made elsewhere.
 ELSEWHERE = {"inception": "judges:inception", "clip": "judges:clip"}
@@ -79,30 +76,32 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Judgement:
     config = generator.config
     functions = metric_functions(config)
     source = generator.source(config.data.eval_split)
-    name = f"{source.name}/{source.split} ({len(source)})"
+    count = min(len(source), config.evaluate.real)
+    name = f"{source.name}/{source.split} ({count})"
     train = generator.source(config.data.split)
-    seen = generator.scores(model, seed, train, limit=len(source))
+    floor_count = min(count, len(train))
+    seen = generator.scores(model, seed, train, limit=floor_count)
     scores = {
         key: Score(
             value,
-            len(source),
+            count,
             name,
             floor=seen[key],
-            reference_n=len(source),
-            floor_n=min(len(source), len(train)),
+            reference_n=count,
+            floor_n=floor_count,
             better=generator.method.better(key),
-            note=f"On held-out images; floor: on {min(len(source), len(train))} training images.",
+            note=f"On held-out images; floor: on {floor_count} training images.",
         )
-        for key, value in generator.scores(model, seed, source).items()
+        for key, value in generator.scores(model, seed, source, limit=count).items()
     }
     evidence, networks = None, []
     if functions:
         samples = generator.images(model, seed, config.evaluate.num)
-        held_out = _spread(source)
+        held_out = _spread(source, count)
         evidence = Evidence(
             samples.images,
             samples.labels,
-            _spread(train)["image"],
+            _spread(train, config.evaluate.real)["image"],
             held_out["image"],
             held_out.get("label"),
             name,
@@ -115,10 +114,10 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Judgement:
     return Judgement(scores, evidence, networks[0] if networks else None)
 
 
-def _spread(source: Source) -> dict[str, np.ndarray]:
-    """Images and labels of all examples of a source, or of `MOST` of them, evenly spread."""
-    if source.arrays is not None and len(source) <= MOST:
+def _spread(source: Source, most: int) -> dict[str, np.ndarray]:
+    """Images and labels of all examples of a source, or of so many, evenly spread."""
+    if source.arrays is not None and len(source) <= most:
         return source.arrays
-    chosen = np.linspace(0, len(source) - 1, min(len(source), MOST)).astype(int)
+    chosen = np.linspace(0, len(source) - 1, min(len(source), most)).astype(int)
     parts = [source.take(part) for part in np.array_split(chosen, -(-len(chosen) // 1000))]
     return {key: np.concatenate([part[key] for part in parts]) for key in ("image", "label") if key in parts[0]}

@@ -112,12 +112,13 @@ class Generator:
         return {k: gathered(v) for k, v in pictures.items()}
 
     def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
-        """The method's summary of its scores over a source's examples, or the first `limit` of them."""
+        """The method's summary of its scores over a source's examples, or `limit` of them, evenly spread."""
         count = min(limit or len(source), len(source))
+        chosen = np.linspace(0, len(source) - 1, count).astype(int)
         total: dict[str, list[np.ndarray]] = {}
         for start in range(0, count, self.batch_size):
             index = np.arange(start, start + self.batch_size)
-            batch = _numeric(source.take(list(index % count)))
+            batch = _numeric(source.take(list(chosen[index % count])))
             for name, values in self._run("scores", model, seed, index, batch).items():
                 total.setdefault(name, []).append(gathered(values)[: count - start])
         return self.method.summary({k: np.concatenate(v) for k, v in total.items()})
