@@ -180,8 +180,10 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
         raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, modes)}")
     if config is not None and "pretrained" in config.init_from:
         _check_pretrained(config, flags)
-    elif flags.prompts or flags.negative_prompt or flags.latents:
-        raise UserError("--prompt, --prompts, --negative_prompt and --latents need config.init_from.pretrained.")
+    elif flags.negative_prompt or flags.latents:
+        raise UserError("--negative_prompt and --latents need config.init_from.pretrained.")
+    elif flags.prompts and flags.mode != "sample":
+        raise UserError("--prompt and --prompts need --mode=sample.")
     elif not flags.workdir and flags.mode != "plan":
         raise UserError("--workdir is needed: the folder of the run, such as --workdir=runs/ddpm_digits.")
     if config is None:
@@ -311,6 +313,8 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.train.record import write_panels, write_samples
 
     trained = _pretrained(config, flags) if "pretrained" in config.init_from else _trained(config, flags)
+    if flags.prompts and "pretrained" not in config.init_from:
+        trained.generator.ask(flags.prompts)
     drawn = trained.generator.images(trained.model, flags.seed, flags.num, flags.labels)
     out = epath.Path(flags.out)
     if is_first():

@@ -73,6 +73,23 @@ class Generator:
             self._sources[split] = open_split(self.config, split)
         return self._sources[split]
 
+    def ask(self, prompts: Sequence[str]) -> None:
+        """Draws what these texts say from now on, image i text i, around.
+
+        Raises:
+          UserError: where the model sees no text, the run's data have no tokenizer, or that does not know a word.
+        """
+        if "tokens" not in self.method.conditions:
+            raise UserError("--prompt was given, but this model is not conditional on text; leave it out.")
+        source = self.source(self.config.data.eval_split)
+        tokenizer = getattr(source, "tokenizer", None)
+        if tokenizer is None:
+            raise UserError(
+                f"--prompt needs the tokenizer that the model learned with; the data source {source.name} has none: "
+                "set config.data.source to the captions that it was trained on."
+            )
+        self._given["tokens"] = tokenizer(list(prompts))
+
     def check(self, model: Model) -> None:
         """Traces the sampler, so that what stops it is found before training and not after it.
 

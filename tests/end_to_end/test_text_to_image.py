@@ -103,9 +103,9 @@ def test_a_pipeline_needs_its_method(folder, tmp_path, capsys):
     assert "is for the method stable_diffusion, not for 'ddpm'" in capsys.readouterr().err
 
 
-def test_prompts_need_a_pretrained_pipeline(tmp_path, capsys):
+def test_negative_prompts_need_a_pretrained_pipeline(tmp_path, capsys):
     config = tiny.write_config(tmp_path)
     status = tiny.call(
-        f"--config={config}", "--mode=sample", f"--out={tmp_path}", "--prompt=a", f"--workdir={tmp_path}"
+        f"--config={config}", "--mode=sample", f"--out={tmp_path}", "--negative_prompt=a", f"--workdir={tmp_path}"
     )
     assert status == 2 and "need config.init_from.pretrained" in capsys.readouterr().err

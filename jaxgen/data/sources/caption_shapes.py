@@ -56,6 +56,8 @@ def open_split(
 class CaptionShapes(Source):
     """Scenes drawn as they are asked for."""
 
+    tokenizer = TOKENIZER
+
     def __init__(self, split: str, resolution: tuple[int, int], num_classes: int):
         super().__init__("caption_shapes", split, num_classes=num_classes, class_names=NAMES["shape"])
         self.resolution = resolution
