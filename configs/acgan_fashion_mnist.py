@@ -5,7 +5,7 @@ Command: python main.py --config=configs/acgan_fashion_mnist.py --workdir=runs/a
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
     --config.method.generator.channels=64 --config.method.critic.channels=64
-Expected: docs/results.md.
+Expected: 5 CPU-minutes to 300,000 images: excess Fréchet distance 0.071, label accuracy 0.940.
 """
 
 from jaxgen.config import defaults, section

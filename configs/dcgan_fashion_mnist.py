@@ -5,7 +5,7 @@ Command: python main.py --config=configs/dcgan_fashion_mnist.py --workdir=runs/d
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
     --config.method.generator.channels=64 --config.method.critic.channels=64
-Expected: docs/results.md.
+Expected: 5 CPU-minutes to 300,000 images: excess Fréchet distance 0.171.
 """
 
 from jaxgen.config import defaults, section
