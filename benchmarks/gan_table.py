@@ -76,6 +76,14 @@ ROWS: dict[str, dict[str, tuple[str, tuple[str, ...], tuple[int, ...]]]] = {
     },
 }  # fmt: skip
 
+# column: the name in metrics.json
+JUDGED = {
+    "frechet": "frechet_digits",
+    "entropy": "class_entropy",
+    "precision": "precision_digits",
+    "recall": "recall_digits",
+    "label": "label_accuracy",
+}
 COLUMNS = ("excess", "entropy", "precision", "recall", "label", "CAS", "diversity", "diversity_features", "purity",
            "energy_of_real", "energy_of_fake", "seconds")  # fmt: skip
 
@@ -93,13 +101,9 @@ def train(config: str, overrides: tuple[str, ...], seed: int, workdir: pathlib.P
 
 def spread(values: np.ndarray, labels: np.ndarray | None) -> float:
     """Mean Euclidean distance of two different examples `[N, D]` of a class, or of all."""
-    groups = [values] if labels is None else [values[labels == label] for label in np.unique(labels)]
-    found = []
-    for group in groups:
-        squares = np.square(group).sum(axis=1)
-        distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * group @ group.T, 0))
-        found.append(distances.sum() / (len(group) * (len(group) - 1)))
-    return float(np.mean(found))
+    from jaxgen.metrics.distances import class_diversity, diversity
+
+    return diversity(values) if labels is None else float(np.mean(list(class_diversity(values, labels).values())))
 
 
 def purity(codes: np.ndarray, classes: np.ndarray) -> float:
@@ -114,46 +118,31 @@ def measure(workdir: pathlib.Path, num: int) -> dict[str, float]:
     from jaxgen.data.transforms import to_float, to_uint8
     from jaxgen.methods.ebgan import EBGAN
     from jaxgen.methods.infogan import InfoGAN
-    from jaxgen.metrics.classification import class_accuracy, classification_accuracy_score
+    from jaxgen.metrics.classification import classification_accuracy_score
     from jaxgen.metrics.digits import JUDGE
-    from jaxgen.metrics.frechet import frechet_distance
-    from jaxgen.metrics.judge import entropy
-    from jaxgen.metrics.manifold import precision_recall
-    from jaxgen.networks.classifier import Classifier
-    from jaxgen.train.evaluate import SEED
+    from jaxgen.train.evaluate import SEED, evaluate
     from jaxgen.train.restore import restore
     from jaxgen.train.workdir import stored_config
 
     config = stored_config(workdir)
+    config.evaluate.num = num
     trained = restore(config, workdir)
     generator, model, method = trained.generator, trained.model, trained.generator.method
-    real, train = (generator.source(split).arrays for split in (config.data.eval_split, config.data.split))
-    drawn = generator.images(model, SEED, num)
-    seen, of_real = JUDGE(drawn.images), JUDGE(real["image"])
-
-    def distance(images: np.ndarray) -> float:
-        return frechet_distance(JUDGE(images).features, of_real.features)
-
-    chance = np.random.default_rng(0)
-    floor = distance(train["image"][chance.permutation(len(train["image"]))[:num]])
-    noise = distance(chance.integers(0, 256, drawn.images.shape, np.uint8))
-    frechet = frechet_distance(seen.features, of_real.features)
-    manifold = precision_recall(seen.features, of_real.features)
-    labels = real["label"] if drawn.labels is not None else None
-    found = {
-        "frechet": frechet,
-        "excess": (frechet - floor) / (noise - floor),
-        "entropy": entropy(seen.probabilities),
-        "precision": manifold.precision,
-        "recall": manifold.recall,
-        "diversity": spread(_flat(drawn.images), drawn.labels) / spread(_flat(real["image"]), labels),
-        "diversity_features": spread(seen.features, drawn.labels) / spread(of_real.features, labels),
+    judged = evaluate(generator, model)
+    evidence, real = judged.evidence, generator.source(config.data.eval_split).arrays
+    labels = real["label"] if evidence.labels is not None else None
+    seen, of_real = (evidence.features(JUDGE, which).features for which in ("samples", "held_out"))
+    found = {"excess": judged["frechet_digits"]["excess"]}
+    found |= {name: judged[key]["value"] for name, key in JUDGED.items() if key in judged}
+    found |= {
+        "diversity": spread(_flat(evidence.samples), evidence.labels) / spread(_flat(evidence.held_out), labels),
+        "diversity_features": spread(seen, evidence.labels) / spread(of_real, labels),
     }
-    if drawn.labels is not None:
-        found["label"] = class_accuracy(seen.probabilities, drawn.labels).value
+    if evidence.labels is not None:
+        train = generator.source(config.data.split).arrays
         more = generator.images(model, SEED + 1, len(train["image"]))
         score = classification_accuracy_score(
-            more.images, more.labels, real["image"], real["label"], Classifier(10, widths=(12, 16, 16), features=32),
+            more.images, more.labels, real["image"], real["label"], JUDGE.network,
             steps=600, real=(train["image"], train["label"]),
         )  # fmt: skip
         found |= {"CAS": score.samples.value, "CAS_of_real": score.real.value}
@@ -169,7 +158,7 @@ def measure(workdir: pathlib.Path, num: int) -> dict[str, float]:
         def energy(model: Any, images: jax.Array) -> jax.Array:
             return method.look(model.params, model.memory, images, {}, train=False)[0]["energy"].mean()
 
-        for name, images in (("real", real["image"]), ("fake", drawn.images)):
+        for name, images in (("real", evidence.held_out), ("fake", evidence.samples)):
             found[f"energy_of_{name}"] = float(energy(model, to_float({"image": images})["image"]))
     return {name: round(float(value), 5) for name, value in found.items()}
 

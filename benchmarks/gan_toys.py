@@ -48,7 +48,6 @@ def config_of(world: str, loss: str, steps: int) -> Any:
         config.method.loss.name = loss
     if loss == "wgan":
         config.optimizers.critic = {"name": "rmsprop", "learning_rate": 5e-4, "clip_weights": 0.1}
-        config.optimizer.name = "adam"
     critic_steps = 5 if loss in ("wgan", "wgan_gp") else 1
     config.train.update(tensorboard=False, total_images=steps * critic_steps * config.train.batch_size)
     return config

@@ -26,6 +26,7 @@ from jaxgen.config import section
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.metrics.classification import class_accuracy
 from jaxgen.metrics.digits import JUDGE
+from jaxgen.metrics.distances import class_diversity
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.train.generate import Generator
 from jaxgen.train.restore import restore
@@ -38,12 +39,7 @@ LABELS = 10
 
 def diversity(features: np.ndarray, labels: np.ndarray) -> float:
     """Mean distance between two different examples of a class, in the judge's features `[N, D]`."""
-    found = []
-    for label in np.unique(labels):
-        part = features[labels == label]
-        distances = np.linalg.norm(part[:, None] - part[None], axis=-1)
-        found.append(distances.sum() / (len(part) * (len(part) - 1)))
-    return float(np.mean(found))
+    return float(np.mean(list(class_diversity(features, labels).values())))
 
 
 def ways(options: argparse.Namespace) -> dict[str, tuple[str, ConfigDict, str, int]]:

@@ -174,8 +174,8 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
     Raises:
       UserError: for bad input.
     """
-    modes: dict[str, Callable[[ConfigDict, Flags], int]] = {"train": train, "sample": sample, "evaluate": judge}
-    modes["plan"] = plan
+    modes: dict[str, Callable[[ConfigDict, Flags], int]]
+    modes = {"train": train, "sample": sample, "evaluate": judge, "plan": plan}
     if flags.mode not in modes:
         raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, modes)}")
     if config is not None and "pretrained" in config.init_from:
@@ -298,7 +298,7 @@ def train(config: ConfigDict, flags: Flags) -> int:
                 write_scores(workdir, entries, trainer.step, trainer.images)
             if config.train.keep_best and trainer.checkpoints.best_step() not in (None, trainer.step):
                 best = restore(config, workdir, "best")
-                entries = evaluate(best.generator, best.model)
+                entries = evaluate(trainer.generator, best.model)  # whose sampler is compiled
                 if first:
                     write_best(workdir, entries, best.step, best.images)
     if first:
@@ -312,9 +312,12 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.train.distributed import is_first
     from jaxgen.train.record import write_panels, write_samples
 
-    trained = _pretrained(config, flags) if "pretrained" in config.init_from else _trained(config, flags)
-    if flags.prompts and "pretrained" not in config.init_from:
-        trained.generator.ask(flags.prompts)
+    if "pretrained" in config.init_from:
+        trained = _pretrained(config, flags)
+    else:
+        trained = _trained(config, flags)
+        if flags.prompts:
+            trained.generator.ask(flags.prompts)
     drawn = trained.generator.images(trained.model, flags.seed, flags.num, flags.labels)
     out = epath.Path(flags.out)
     if is_first():

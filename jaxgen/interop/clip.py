@@ -6,7 +6,6 @@ pure; neither torch nor transformers is imported.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxgen.errors import UserError, nearest
+from jaxgen.interop.diffusers_files import read_json, write_json
 from jaxgen.metrics.weights import Published, locate
 from jaxgen.networks.clip import CLIP, ImageTower, TextTower
 
@@ -114,16 +114,7 @@ def save_text(folder: str | os.PathLike[str], tower: TextTower, params: Mapping[
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A `config.json`. Raises UserError for a file that is missing or no JSON object."""
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; a CLIP folder holds {CONFIG} and {WEIGHTS}.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); fetch it again.") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is no model's config: it holds no JSON object.")
-    return found
+    return read_json(path, f"a CLIP folder holds beside {WEIGHTS}")
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -139,8 +130,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _write(folder: str | os.PathLike[str], state: dict[str, np.ndarray], config: Mapping[str, Any]) -> None:
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, config)
     safetensors.numpy.save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
 
 

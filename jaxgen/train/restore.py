@@ -51,15 +51,13 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
     )
     given = load_given(config, generator.mesh, checkpoints.origins())
 
-    def stages(meta: Meta) -> Stages:
-        example = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (shape, dtype) in meta.example.items()}
-        return Stages(config, method, generator.mesh, given, example)
-
     def abstract(meta: Meta) -> states.State:
-        return stages(meta).abstract(meta.stage)
+        example = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (shape, dtype) in meta.example.items()}
+        return Stages(config, method, generator.mesh, given, example).abstract(meta.stage)
 
-    found = checkpoints.restore(abstract) if checkpoint == "last" else None
-    if checkpoint != "last":
+    if checkpoint == "last":
+        found = checkpoints.restore(abstract)
+    else:
         found = checkpoints.restore_step(_step(checkpoints, checkpoint, workdir), abstract)
     if found is None:
         raise UserError(f"{workdir} has no finished checkpoint yet; train first, with --mode=train.")

@@ -97,9 +97,7 @@ class Layout:
 
     def placed(self, abstract: State) -> State:
         """The same shapes with their shardings."""
-        return jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, self.state(abstract)
-        )
+        return shapes(abstract, self.state(abstract))
 
     def check(self, *params: Mapping[str, Any]) -> None:
         """Finds what is wrong with the rules for all parameters that a run will have, learned at any stage or given.
@@ -179,6 +177,11 @@ class Layout:
             return whole
 
         return jax.tree_util.tree_map_with_path(of, tree)
+
+
+def shapes(tree: Any, shardings: Any) -> Any:
+    """The shapes of a tree's arrays, lying so."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 
 
 def _reduced(sharding: NamedSharding, shape: tuple[int, ...], kept: tuple[int, ...]) -> NamedSharding:

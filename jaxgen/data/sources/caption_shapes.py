@@ -21,10 +21,9 @@ import itertools
 
 import numpy as np
 
-from jaxgen.data.source import Example, Source, check_labels, check_split
+from jaxgen.data.source import Example, Source
 from jaxgen.data.sources import shapes
 from jaxgen.data.word_tokenizer import WordTokenizer
-from jaxgen.errors import UserError
 
 ATTRIBUTES = ("shape", "colour", "position")
 NAMES = {key: shapes.NAMES[key] for key in ATTRIBUTES}
@@ -38,6 +37,7 @@ TOKENIZER = WordTokenizer(
 COMBINATIONS = np.array(list(itertools.product(*(range(len(NAMES[key])) for key in ATTRIBUTES))), np.int32)
 # 1, 3 and 7 have inverses modulo 10: of the combinations that differ in one attribute alone, one is held out at most
 HELD_OUT = (COMBINATIONS @ np.array([1, 3, 7])) % 10 == 0
+SEEN, UNSEEN = COMBINATIONS[~HELD_OUT], COMBINATIONS[HELD_OUT]
 SPLITS = {"train": (0, 60_000), "test": (60_000, 1_000), "unseen": (61_000, 1_000)}  # first scene, number of scenes
 
 
@@ -46,32 +46,18 @@ def open_split(
     root: str | None,
 ) -> Source:
     """See `jaxgen.data.open_source`; channels must be 3."""
-    check_split(name, split, tuple(SPLITS))
-    if channels != 3:
-        raise UserError(f"The shapes are RGB, but config.data.channels is {channels}; set it to 3.")
-    check_labels(name, np.arange(len(NAMES["shape"])), num_classes)
-    return CaptionShapes(split, resolution, num_classes or len(NAMES["shape"]))
+    return CaptionShapes(name, SPLITS, split, resolution, channels, num_classes)
 
 
-class CaptionShapes(Source):
-    """Scenes drawn as they are asked for."""
+class CaptionShapes(shapes.Scenes):
+    """Scenes of three attributes, the same in all but shape, colour and position."""
 
     tokenizer = TOKENIZER
 
-    def __init__(self, split: str, resolution: tuple[int, int], num_classes: int):
-        super().__init__("caption_shapes", split, num_classes=num_classes, class_names=NAMES["shape"])
-        self.resolution = resolution
-        self._first, self._length = SPLITS[split]
-        self._combinations = COMBINATIONS[HELD_OUT if split == "unseen" else ~HELD_OUT]
-
-    def __len__(self) -> int:
-        return self._length
-
     def __getitem__(self, index: int) -> Example:
-        if not 0 <= index < self._length:
-            raise IndexError(f"scene {index} of {self._length}")
-        draws = shapes._draws(self._first + index)
-        attributes = self._combinations[int(draws[0] * len(self._combinations))]
+        draws = self.draws(index)
+        combinations = UNSEEN if self.split == "unseen" else SEEN
+        attributes = combinations[int(draws[0] * len(combinations))]
         sentence = caption(attributes)
         return {
             "image": draw(attributes, draws, self.resolution),

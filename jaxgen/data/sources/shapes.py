@@ -57,28 +57,46 @@ def open_split(
     root: str | None,
 ) -> Source:
     """See `jaxgen.data.open_source`; channels must be 3."""
-    check_split(name, split, tuple(SPLITS))
-    if channels != 3:
-        raise UserError(f"The shapes are RGB, but config.data.channels is {channels}; set it to 3.")
-    check_labels(name, np.arange(len(NAMES["shape"])), num_classes)
-    return Shapes(split, resolution, num_classes or len(NAMES["shape"]))
+    return Shapes(name, SPLITS, split, resolution, channels, num_classes)
 
 
-class Shapes(Source):
-    """Scenes rendered as they are asked for; several thousand a second and core at 32 pixels."""
+class Scenes(Source):
+    """Scenes that are functions of their number, rendered as they are asked for.
 
-    def __init__(self, split: str, resolution: tuple[int, int], num_classes: int):
-        super().__init__("shapes", split, num_classes=num_classes, class_names=NAMES["shape"])
+    Args:
+      splits: `{split: (first scene, number of scenes)}`.
+
+    Raises:
+      UserError: for an unknown split, channels that are not 3, or more classes than there are shapes.
+    """
+
+    def __init__(
+        self, name: str, splits: dict[str, tuple[int, int]], split: str, resolution: tuple[int, int], channels: int,
+        num_classes: int,
+    ):  # fmt: skip
+        check_split(name, split, tuple(splits))
+        if channels != 3:
+            raise UserError(f"The shapes are RGB, but config.data.channels is {channels}; set it to 3.")
+        check_labels(name, np.arange(len(NAMES["shape"])), num_classes)
+        super().__init__(name, split, num_classes=num_classes or len(NAMES["shape"]), class_names=NAMES["shape"])
         self.resolution = resolution
-        self._first, self._length = SPLITS[split]
+        self._first, self._length = splits[split]
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Example:
+    def draws(self, index: int) -> np.ndarray:
+        """The random numbers of one scene, `[16]` in [0, 1). Raises IndexError for one that is not there."""
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of {self._length}")
-        draws = _draws(self._first + index)
+        return _draws(self._first + index)
+
+
+class Shapes(Scenes):
+    """Several thousand a second and core at 32 pixels."""
+
+    def __getitem__(self, index: int) -> Example:
+        draws = self.draws(index)
         attributes = _attributes(draws, self.split)
         return {
             "label": attributes[0],
