@@ -1,4 +1,4 @@
-"""The one error that users meet: a sentence that names the thing and the mend."""
+"""The one error that users meet: a sentence that names the thing and the mend, and what helps to write it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """Raised for bad input. Its message is one sentence; `main.py` prints it and exits with 2."""
+
+
+def first_line(error: BaseException) -> str:
+    """Another library's error by its kind and the first line that it says, to stand within a sentence."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -18,7 +18,22 @@ from jaxgen.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Classifier(Timed):
+class ByClassifier(Timed):
+    """What is guided by a classifier whose network the method builds, and whose weights are the group `classifier`."""
+
+    network: nn.Module | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("classifier",)
+
+    @property
+    def classifier(self) -> nn.Module | None:
+        return self.network
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classifier(ByClassifier):
     """Classifier guidance (Dhariwal & Nichol 2021, Algorithm 2) with a classifier p(y | x_t) that has seen noise.
 
     By Bayes' rule the score gains scale * grad log p(y | x_t), so epsilon loses sigma times that: right for every
@@ -31,15 +46,6 @@ class Classifier(Timed):
     """
 
     scale: float = 1.0
-    network: nn.Module | None = None
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ("classifier",)
-
-    @property
-    def classifier(self) -> nn.Module | None:
-        return self.network
 
     def guide(self, means: Means) -> Denoiser:
         log_p = _log_probability(means, "Classifier guidance")
@@ -55,7 +61,7 @@ class Classifier(Timed):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Universal(Timed):
+class Universal(ByClassifier):
     """Universal guidance (Bansal et al. 2023, Algorithm 1): a classifier of clean images looks at the predicted x0.
 
     Forward (Eq. 6): epsilon -= scale sigma grad_x log p(y | x0(x)), the gradient taken through the denoiser.
@@ -73,15 +79,6 @@ class Universal(Timed):
     scale: float = 1.0
     backward_steps: int = 0
     backward_rate: float = 0.1
-    network: nn.Module | None = None
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ("classifier",)
-
-    @property
-    def classifier(self) -> nn.Module | None:
-        return self.network
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from jaxgen.errors import UserError, nearest
+from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.train.distributed import all_agree, barrier, is_first
 from jaxgen.train.integrity import checksums, text_checksum, verify
 from jaxgen.train.published import published
@@ -119,7 +119,7 @@ class Checkpoints:
             try:
                 return self._meta(step).origins
             except Exception as error:  # `restore` falls back likewise, and says so
-                log.debug("checkpoint %d: %s", step, _first_line(error))
+                log.debug("checkpoint %d: %s", step, first_line(error))
         return {}
 
     def _meta(self, step: int) -> Meta:
@@ -157,7 +157,7 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-            raise UserError(f"The checkpoint {self.folder / str(step)} cannot be read: {_first_line(error)}") from error
+            raise UserError(f"The checkpoint {self.folder / str(step)} cannot be read: {first_line(error)}") from error
 
     def restore(self, abstract: Callable[[Meta], State]) -> tuple[State, Meta] | None:
         """The newest checkpoint that can be read, or None where there is none.
@@ -180,7 +180,7 @@ class Checkpoints:
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
                 all_agree(False)
                 damaged.append((step, error))
-                log.warning("checkpoint %d is damaged (%s)", step, _first_line(error))
+                log.warning("checkpoint %d is damaged (%s)", step, first_line(error))
                 continue
             if not all_agree(True):
                 damaged.append((step, ValueError("another process cannot read it")))
@@ -193,7 +193,7 @@ class Checkpoints:
         if damaged:
             step, error = damaged[0]
             raise UserError(
-                f"No checkpoint in {self.folder} can be read; the newest, {step}, says: {_first_line(error)} "
+                f"No checkpoint in {self.folder} can be read; the newest, {step}, says: {first_line(error)} "
                 "Restore the folder from a copy, or begin again in another workdir."
             )
         return None
@@ -274,7 +274,7 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, A
         verify(checksums(items, recorded), recorded)
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
         raise UserError(
-            f"config.init_from.{group}: the checkpoint {at} cannot be read ({_first_line(error)}); restore it from a "
+            f"config.init_from.{group}: the checkpoint {at} cannot be read ({first_line(error)}); restore it from a "
             "copy, or resume that run, which puts a damaged checkpoint aside."
         ) from error
     learned, averaged, memory = items.values()
@@ -303,8 +303,3 @@ def digest(tree: Any) -> str:
         total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
         total.update(array.tobytes())
     return total.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, first_line
 
 log = logging.getLogger("jaxgen")
 
@@ -65,7 +65,7 @@ def start(section: ConfigDict) -> bool:
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"config.distributed: the processes of this run did not meet ({_first_line(error)}); check "
+            f"config.distributed: the processes of this run did not meet ({first_line(error)}); check "
             "config.distributed.coordinator, num_processes and process_id, and that the address can be reached."
         ) from error
     log.info("process %d of %d, %d devices in all", jax.process_index(), jax.process_count(), jax.device_count())
@@ -126,7 +126,7 @@ def lost(error: BaseException | None) -> str | None:
         if isinstance(error, jax.errors.JaxRuntimeError) and any(word in text for word in _LOST):
             return (
                 f"process {jax.process_index()} of {jax.process_count()} lost touch with another process of this run "
-                f"({_first_line(error)}); the checkpoints on disk are whole: give all of them the same command again."
+                f"({first_line(error)}); the checkpoints on disk are whole: give all of them the same command again."
             )
         error = error.__cause__ or error.__context__
     return None
@@ -139,8 +139,3 @@ def leave(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, first_line
 
 _FORM = re.compile(r"^(v5e|v5p|v6e|cpu|gpu):(\d+(?:x\d+)*)(?:\*(\d+))?$")
 
@@ -61,8 +61,7 @@ def devices(name: str) -> list[Any]:
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{chips}", **options)
     except Exception as error:  # the compiler's own kinds, for shapes that are not built
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UserError(f"--topology={name}: the TPU's compiler knows no such slice ({first}).") from error
+        raise UserError(f"--topology={name}: the TPU's compiler knows no such slice ({first_line(error)}).") from error
     return list(found.devices)
 
 

@@ -1,0 +1,167 @@
+"""The families side by side: VAE, GAN, pixel and latent diffusion at equal training time, on digits and Fashion-MNIST.
+
+    python benchmarks/families.py --out=runs/families --seconds=120
+
+Each family is a shipped config, without labels. A short run first says how many images a second it trains (the median
+of its log, so without compilation); then it trains for as many as fit `--seconds` of wall time, schedules and all
+stretched to that number, so that a quiet machine gives all families the same. Latent diffusion spends four tenths of it
+on its autoencoder. Judged are --num samples against held-out images in the features of the data set's judge, with the
+floor of real training images and noise as the other end. One JSON line for each family is appended to OUT/table.jsonl,
+and the same command goes on where it stopped; OUT/<data>.png has a row of samples for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from jaxgen.host import use_compilation_cache, use_cpu_cores
+
+MAIN = pathlib.Path(__file__).parent.parent / "main.py"
+FIRST_STAGE = 0.4  # share of latent diffusion's time that its autoencoder gets
+NO_LABELS = ("method.network.num_classes=0", "method.label_dropout=0.0", "guidance.scale=1.0")
+
+# data -> {family: stages (config, overrides)}
+FAMILIES: dict[str, dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
+    "digits": {
+        "VAE": (("vae_digits", ()),),
+        "GAN": (("gan_digits", ()),),
+        "pixel diffusion": (("ddpm_digits", ()),),
+        "latent diffusion": (("kl_autoencoder_digits", ()), ("latent_diffusion_digits", NO_LABELS)),
+    },
+    "fashion_mnist": {
+        "VAE": (("vae_fashion_mnist", ()),),
+        "GAN": (("dcgan_fashion_mnist", ()),),
+        "pixel diffusion": (("ddpm_fashion_mnist", ()),),
+        "latent diffusion": (("kl_autoencoder_fashion_mnist", ()), ("latent_diffusion_fashion_mnist", ())),
+    },
+}
+COLUMNS = ("images_seen", "train_images_per_second", "frechet", "excess", "precision", "recall", "copies",
+           "sample_images_per_second", "evaluations")  # fmt: skip
+
+
+def train(config: str, overrides: tuple[str, ...], images: int, workdir: pathlib.Path) -> list[dict[str, float]]:
+    """A run over so many images, its log in twenty lines and one checkpoint, not judged; its rows of numbers."""
+    command = [sys.executable, str(MAIN), f"--config={MAIN.parent / 'configs' / config}.py", f"--workdir={workdir}"]
+    settings = [f"train.total_images={images}", f"train.log_every_images={max(1, images // 20)}"]
+    settings += [f"train.checkpoint_every_images={images}", "train.sample_every_images=0", "train.tensorboard=False"]
+    settings += ["train.evaluate_every_images=0", "train.keep_best=0", "evaluate.at_end=False"]
+    if config.startswith("kl_autoencoder"):
+        settings += [f"method.adversarial_start={images // 2}"]
+    command += [f"--config.{setting}" for setting in (*settings, *overrides)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def seconds_per_image(rows: list[dict[str, float]]) -> float:
+    """The mean over both halves of a run, which may be two stages, of the median in each."""
+    middle = rows[-1]["images"] / 2
+    halves: tuple[list[float], list[float]] = ([], [])
+    for row in rows:
+        halves[row["images"] > middle].append(1 / row["images_per_second"])
+    return statistics.mean(statistics.median(half) for half in halves)
+
+
+def family(name: str, data: str, stages: Any, seconds: float, probe: int, out: pathlib.Path) -> dict[str, Any]:
+    """Trains one family; where its last run lies, and what it saw."""
+    found: dict[str, Any] = {"images_seen": 0}
+    earlier: tuple[str, ...] = ()
+    for number, (config, overrides) in enumerate(stages):
+        share = 1.0 if len(stages) == 1 else (FIRST_STAGE, 1 - FIRST_STAGE)[number]
+        overrides = (*overrides, *earlier)
+        folder = out / f"{data}_{config}"
+        pace = seconds_per_image(train(config, overrides, probe, folder.with_name(folder.name + "_probe")))
+        rows = train(config, overrides, max(1000, int(share * seconds / pace)), folder)
+        found["images_seen"] = int(rows[-1]["images"])
+        found["train_images_per_second"] = 1 / seconds_per_image(rows)
+        found[f"seconds_{config}"] = rows[-1]["images"] * seconds_per_image(rows)
+        earlier = (f"init_from.autoencoder={folder}",)
+    return {"family": name, "data": data, "workdir": str(folder), **found}
+
+
+def measure(workdir: pathlib.Path, num: int, shown: int) -> tuple[dict[str, float], np.ndarray]:
+    """A trained run's numbers, and samples to be looked at."""
+    from jaxgen.train.evaluate import evaluate
+    from jaxgen.train.restore import restore
+    from jaxgen.train.workdir import stored_config
+
+    config = stored_config(workdir)
+    config.evaluate.num = num
+    trained = restore(config, workdir)
+    generator, model = trained.generator, trained.model
+    judged = evaluate(generator, model)  # compiles the sampler
+    begun = time.perf_counter()
+    generator.images(model, 1, num)
+    seconds = time.perf_counter() - begun
+
+    def score(start: str) -> dict[str, Any]:
+        return next(entry for key, entry in judged.items() if key.startswith(start))
+
+    found = {"frechet": score("frechet_")["value"], "excess": score("frechet_")["excess"]}
+    found |= {"floor": score("frechet_")["floor"], "noise": score("frechet_")["noise"]}
+    found |= {key: score(f"{key}_")["value"] for key in ("precision", "recall")}
+    if copies := [entry for key, entry in judged.items() if key == "share_of_near_copies"]:
+        found["copies"] = copies[0]["value"]
+    found["sample_images_per_second"] = num / seconds
+    found["evaluations"] = getattr(getattr(generator.method, "sampler", None), "evaluations", 1)
+    return found, judged.evidence.samples[:shown]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        of = [row for row in rows if row["data"] == data]
+        lines += ["", f"{data}: real {of[0]['floor']:.3f}, noise {of[0]['noise']:.1f}, n = {of[0]['num']}", ""]
+        lines += ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+        for row in of:
+            cells = [row.get(column) for column in COLUMNS]
+            text = ["" if c is None else f"{c:,.0f}" if abs(c) >= 100 or c == int(c) else f"{c:.3g}" for c in cells]
+            lines.append(f"| {row['family']} | " + " | ".join(text) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--data", default=",".join(FAMILIES), help="data sets, separated by commas")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of training, for each family")
+    parser.add_argument("--probe", type=int, default=12_800, help="images of the run that measures the pace")
+    parser.add_argument("--num", type=int, default=1000)
+    parser.add_argument("--shown", type=int, default=16, help="samples in a row of the picture")
+    options = parser.parse_args()
+    unknown = [name for name in options.data.split(",") if name not in FAMILIES]
+    if unknown:
+        parser.error(f"--data has {unknown[0]!r}, which is none of {', '.join(FAMILIES)}.")
+    use_cpu_cores()
+    use_compilation_cache()
+    from jaxgen.report.images import grid, save_png
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "table.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    for data in options.data.split(","):
+        for name, stages in FAMILIES[data].items():
+            if any((row["data"], row["family"]) == (data, name) for row in rows):
+                continue
+            row = {**family(name, data, stages, options.seconds, options.probe, options.out), "num": options.num}
+            numbers, samples = measure(pathlib.Path(row["workdir"]), options.num, options.shown)
+            np.save(options.out / f"{data}_{name.replace(' ', '_')}.npy", samples)
+            rows.append(row | {key: float(value) for key, value in numbers.items()})
+            with file.open("a") as opened:
+                opened.write(json.dumps(rows[-1]) + "\n")
+            print(rows[-1], flush=True)
+        kept = [np.load(options.out / f"{data}_{name.replace(' ', '_')}.npy") for name in FAMILIES[data]]
+        save_png(options.out / f"{data}.png", grid(np.concatenate(kept), columns=options.shown))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
