@@ -1,14 +1,14 @@
-"""Two implementations timed in turns: each in a process of its own, never both at work.
+"""Implementations timed in turns: each in a process of its own, never two at work.
 
-A worker is a script run with `--worker NAME`. It calls `serve(step, **facts)`, which says that it is ready and then
-runs as many steps as each line on its standard input asks for. The parent alternates between the workers, so a
-slow minute of the machine falls on both.
+A worker calls `serve(step, ...)`, which says that it is ready and then runs as many steps as each line on its standard
+input asks for. The parent alternates between the workers, so a slow minute of the machine falls on all.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pathlib
 import resource
 import statistics
 import subprocess
@@ -18,16 +18,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 PREFIX = "peer: "
+GIB = 2**30
 
 
-def serve(step: Callable[[], None], **facts: Any) -> None:
-    """Worker's side: warm up with two steps, then answer each line "N" with the wall seconds of N steps.
+def serve(step: Callable[[], None], peak: Callable[[], float | None] = lambda: None, **facts: Any) -> None:
+    """Worker's side: warm up with three steps, then answer each line "N" with the wall seconds of N steps.
 
-    `step` returns when its work is done. `facts` (JSON) reach the parent with the first answer.
+    Args:
+      step: returns when its work is done.
+      peak: GiB of an accelerator's memory; None where there is none, and the process's own is meant.
+      facts: JSON that reaches the parent with the first answer.
     """
     begun = time.perf_counter()
     step()
     facts["first_step_s"] = round(time.perf_counter() - begun, 2)
+    step()
+    facts["peak_at_start_gib"] = _resident()
+    _forget_peak()
     step()
     print(PREFIX + json.dumps(facts), flush=True)
     for line in sys.stdin:
@@ -36,25 +43,57 @@ def serve(step: Callable[[], None], **facts: Any) -> None:
             begun = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - begun)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         cores = (time.process_time() - cpu) / sum(seconds)
-        print(PREFIX + json.dumps({"seconds": seconds, "cores": cores, "peak_gib": peak}), flush=True)
+        own = peak()
+        answer = {"seconds": seconds, "cores": cores, "running_gib": _resident() if own is None else own}
+        answer["peak_gib"] = max(answer["running_gib"], facts["peak_at_start_gib"]) if own is None else own
+        print(PREFIX + json.dumps(answer), flush=True)
+
+
+def _resident() -> float:
+    """GiB of memory that this process has had at most since `_forget_peak`."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def _forget_peak() -> None:
+    """Linux counts the peak anew from here on; elsewhere it stays that of the whole life."""
+    clear = pathlib.Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
 
 
 class Worker:
-    """A child process that serves steps. `facts` is what it said when ready; raises RuntimeError if it dies."""
+    """A child process that serves steps. `facts` is what it said when ready; raises RuntimeError if it dies.
 
-    def __init__(self, name: str, command: Sequence[str], env: dict[str, str]):
+    Unless `wait` is set, `ready` is to be called before anything else.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], env: dict[str, str], wait: bool = True):
         self.name = name
         self.process = subprocess.Popen(
             command, env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.facts = self.answer()
+        self.facts: dict[str, Any] = {}
         self.seconds: list[float] = []
         self.cores: list[float] = []
-        self.peak_gib = 0.0
+        self.memory: dict[str, float] = {}
+        if wait:
+            self.ready()
 
-    def answer(self) -> dict[str, Any]:
+    def ready(self) -> Worker:
+        """Waits until it is."""
+        self.facts = self._answer()
+        return self
+
+    @property
+    def peak_gib(self) -> float:
+        """Memory of the process, or of its accelerator, at its highest."""
+        return self.memory["peak_gib"]
+
+    def _answer(self) -> dict[str, Any]:
         for line in self.process.stdout:
             if line.startswith(PREFIX):
                 return json.loads(line[len(PREFIX) :])
@@ -63,25 +102,27 @@ class Worker:
     def run(self, steps: int) -> None:
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
-        result = self.answer()
+        result = self._answer()
         self.seconds += result["seconds"]
         self.cores.append(result["cores"])
-        self.peak_gib = result["peak_gib"]
+        self.memory = {name: result[name] for name in ("peak_gib", "running_gib")}
 
     def summary(self) -> dict[str, Any]:
-        quartiles = statistics.quantiles(self.seconds, n=4)
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return {
             "median_s": statistics.median(self.seconds),
-            "quartiles_s": [quartiles[0], quartiles[2]],
+            "quartiles_s": [low, high],
             "min_s": min(self.seconds),
             "steps": len(self.seconds),
             "busy_cores": statistics.mean(self.cores),
-            "peak_gib": self.peak_gib,
+            **self.memory,
             **self.facts,
         }
 
     def close(self) -> None:
+        """Ends the process, ready or not."""
         self.process.stdin.close()
+        self.process.terminate()
         self.process.wait()
 
 

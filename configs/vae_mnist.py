@@ -27,6 +27,7 @@ def get_config():
     )
     config.data.update(source="tfds:mnist", resolution=28, channels=1)
     config.optimizer.update(name="adam", learning_rate=1e-3, eps=1e-4, decay="cosine")
+    config.mesh.data = 1  # steps of milliseconds: several devices would wait for each other more than they compute
     config.train.update(
         batch_size=100,
         total_images=12_000_000,

@@ -11,6 +11,10 @@ import jax
 def use_cpu_cores() -> None:
     """One virtual CPU device per core, so that a CPU run uses them all; call before JAX starts its backends.
 
+    Devices that sum over all of them wait for each other, each on a thread of a pool that XLA makes as large as NPROC
+    says, the number of cores by default; with twice as many a core whose device waits helps the others (DCGAN's step,
+    with a sum for each BatchNorm: 0.77 of the time).
+
     An XLA_FLAGS with a device count of its own, or JAX_NUM_CPU_DEVICES, wins. Accelerators are not affected.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
@@ -19,6 +23,7 @@ def use_cpu_cores() -> None:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", cores)
+    os.environ.setdefault("NPROC", str(2 * cores))
 
 
 def use_compilation_cache() -> None:

@@ -56,8 +56,17 @@ def plain_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
 def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = ((0, 0), (0, 0))) -> Array:
     """Convolution of x [B, H, W, in] with kernel [h, w, in, out]; `padding` counts zeros before and after."""
     if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
+        return pointwise(x[:, ::stride, ::stride], kernel[0, 0])
     return (loop_conv if _in_loops.get() else plain_conv)(x, kernel, stride, padding)
+
+
+def pointwise(x: Array, kernel: Array) -> Array:
+    """x [..., in] times kernel [in, features], as a product of two matrices.
+
+    Were x left as it is, the kernel's gradient would contract several axes, for which a CPU transposes x first, at
+    more than the cost of the product.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

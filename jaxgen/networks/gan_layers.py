@@ -30,6 +30,7 @@ from jaxgen.networks.strided import (
     nearest_conv,
     pooled_conv,
     pooled_pointwise,
+    product,
     strided_conv,
     transposed_conv,
 )
@@ -66,7 +67,7 @@ class Dense(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros_init, (self.features,), jnp.float32) if self.use_bias else 0.0
-        return x @ (normalised(self, kernel, train) if self.spectral else kernel) + bias
+        return product(x, normalised(self, kernel, train) if self.spectral else kernel) + bias
 
 
 class Conv(nn.Module):

@@ -26,6 +26,7 @@ from jaxgen.networks.convolution import (
     phase_upsampled_conv,
     plain_conv,
     plain_upsampled_conv,
+    pointwise,
 )
 
 Pair = tuple[Array, Array]
@@ -91,10 +92,11 @@ kernel_gradient.defvjp(_kernel_forward, _kernel_backward)
 def strided_conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = NONE) -> Array:
     """`plain_conv`, fast in gradients of any order; a 1x1 convolution without padding is a matrix product."""
     if kernel.shape[:2] == (1, 1) and padding == NONE:
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
+        return pointwise(x[:, ::stride, ::stride], kernel[0, 0])
     return trilinear_conv(x, kernel, stride, padding)
 
 
+@jax.custom_vjp
 def transposed_conv(x: Array, kernel: Array) -> Array:
     """Twice the height and width by a transposed convolution of stride 2, [B, H, W, in] -> [B, 2H, 2W, out].
 
@@ -104,8 +106,80 @@ def transposed_conv(x: Array, kernel: Array) -> Array:
     """
     if kernel.shape[:2] != (4, 4):
         raise UserError(f"A transposed convolution has a 4x4 kernel here, not {kernel.shape[0]}x{kernel.shape[1]}.")
-    shape = (2 * x.shape[1], 2 * x.shape[2])
-    return image_gradient(x, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 2, ONE, shape)
+    return image_gradient(x, _turned(kernel), 2, ONE, (2 * x.shape[1], 2 * x.shape[2]))
+
+
+@jax.custom_vjp
+def transposed_kernel_gradient(x: Array, dy: Array) -> Array:
+    """What `transposed_conv` passes back to its kernel, from x [B, H, W, in] and dy [B, 2H, 2W, out].
+
+    Where the kernel is larger than the images, as behind a latent, a CPU multiplies x with all sixteen shifts of dy,
+    whose product has the kernel's own layout; as a strided convolution's gradient it would be transposed anew for
+    each use that the optimiser makes of it.
+    """
+
+    def as_convolution(x: Array, dy: Array) -> Array:
+        return _turned(kernel_gradient(dy, x, 2, ONE, (4, 4)))
+
+    if x.size // x.shape[-1] > x.shape[-1]:
+        return as_convolution(x, dy)
+    return lax.platform_dependent(x, dy, cpu=_kernel_gradient_as_product, default=as_convolution)
+
+
+def _kernel_gradient_as_product(x: Array, dy: Array) -> Array:
+    """k[a, b] has met x[i, j] and dy[2 i + 2 - a, 2 j + 2 - b]."""
+    _, height, width, channels = x.shape
+    around = jnp.pad(dy, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows, columns = 2 * height, 2 * width
+    taps = [around[:, 3 - a : 3 - a + rows : 2, 3 - b : 3 - b + columns : 2] for a in range(4) for b in range(4)]
+    features = dy.shape[-1]
+    product = x.reshape(-1, channels).T @ jnp.stack(taps, 3).reshape(-1, 16 * features)
+    return product.reshape(channels, 4, 4, features).transpose(1, 2, 0, 3)
+
+
+def _turned(kernel: Array) -> Array:
+    return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+def _transposed_forward(x: Array, kernel: Array) -> tuple[Array, Pair]:
+    return transposed_conv(x, kernel), (x, kernel)
+
+
+def _transposed_backward(saved: Pair, dy: Array) -> Pair:
+    x, kernel = saved
+    return trilinear_conv(dy, _turned(kernel), 2, ONE), transposed_kernel_gradient(x, dy)
+
+
+def _transposed_kernel_forward(x: Array, dy: Array) -> tuple[Array, Pair]:
+    return transposed_kernel_gradient(x, dy), (x, dy)
+
+
+def _transposed_kernel_backward(saved: Pair, kernel: Array) -> Pair:
+    x, dy = saved
+    return trilinear_conv(dy, _turned(kernel), 2, ONE), transposed_conv(x, kernel)
+
+
+transposed_conv.defvjp(_transposed_forward, _transposed_backward)
+transposed_kernel_gradient.defvjp(_transposed_kernel_forward, _transposed_kernel_backward)
+
+
+@jax.custom_vjp
+def product(x: Array, kernel: Array) -> Array:
+    """x [B, in] times kernel [in, out], whose gradient has the kernel's layout: JAX's own is its transpose, which a
+    CPU turns anew for each use that the optimiser makes of it."""
+    return x @ kernel
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, Pair]:
+    return product(x, kernel), (x, kernel)
+
+
+def _product_backward(saved: Pair, dy: Array) -> Pair:
+    x, kernel = saved
+    return product(dy, kernel.T), product(x.T, dy)
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 def nearest_conv(x: Array, kernel: Array) -> Array:
@@ -131,7 +205,7 @@ def pooled_conv(x: Array, kernel: Array) -> Array:
 
 def pooled_pointwise(x: Array, kernel: Array) -> Array:
     """A 1x1 convolution and the mean of 2x2 pixels, in the order that costs less."""
-    return downsample(x) @ kernel[0, 0]
+    return pointwise(downsample(x), kernel[0, 0])
 
 
 def bilinear_upsample(x: Array) -> Array:

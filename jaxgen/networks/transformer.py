@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxgen.errors import UserError
-from jaxgen.networks.layers import Array, attend, kernel_init
+from jaxgen.networks.layers import Array, attend, kernel_init, rows_dot
 
 
 def layer_norm(x: Array, eps: float = 1e-6, scale: Array | None = None, shift: Array | None = None) -> Array:
@@ -54,7 +54,7 @@ class TokenAttention(nn.Module):
             raise UserError(f"{self.heads} attention heads do not divide a width of {width}: choose other heads.")
 
         def project(a: Array, name: str, init: Callable = kernel_init, bias: bool = True) -> Array:
-            return nn.Dense(width, bias, kernel_init=init, dtype=self.dtype, name=name)(a)
+            return nn.Dense(width, bias, kernel_init=init, dtype=self.dtype, dot_general=rows_dot, name=name)(a)
 
         source = tokens if context is None else context
         query, key, value = (
@@ -74,9 +74,10 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        h = nn.Dense(self.features, kernel_init=kernel_init, dtype=self.dtype, name="in")(x)
+        options = {"kernel_init": kernel_init, "dtype": self.dtype, "dot_general": rows_dot}
+        h = nn.Dense(self.features, name="in", **options)(x)
         h = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(h, approximate=True))
-        return nn.Dense(x.shape[-1], kernel_init=kernel_init, dtype=self.dtype, name="out")(h)
+        return nn.Dense(x.shape[-1], name="out", **options)(h)
 
 
 def grid_positions(height: int, width: int, dim: int) -> np.ndarray:

@@ -103,6 +103,28 @@ def test_attend_equals_jax():
     np.testing.assert_allclose(attend(query, key, value, mask), expected, atol=1e-5)
 
 
+def test_attend_s_gradients_equal_jax_s():
+    query, key, value = normal(0, 2, 5, 3, 4), normal(1, 2, 7, 3, 4), normal(2, 2, 7, 3, 4)
+    mask = jnp.asarray([[1, 1, 0, 1, 0, 0, 1], [0, 0, 0, 1, 1, 1, 1]])
+
+    def gradients(form, **options):
+        return jax.grad(lambda *args: jnp.sin(form(*args, **options)).sum(), (0, 1, 2))(query, key, value)
+
+    wide = mask[:, None, None].astype(bool)
+    for ours, theirs in (({}, {}), ({"mask": mask}, {"mask": wide})):
+        expected = gradients(jax.nn.dot_product_attention, **theirs)
+        for got, wanted in zip(gradients(attend, **ours), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_attend_sums_over_its_weights_once():
+    """In the gradient, too: sums over matrices of pixels by pixels are what a CPU spends its time on."""
+    query, key, value = normal(0, 2, 5, 3, 4), normal(1, 2, 7, 3, 4), normal(2, 2, 7, 3, 4)
+    program = jax.make_jaxpr(jax.grad(lambda *args: jnp.sin(attend(*args)).sum(), (0, 1, 2)))(query, key, value)
+    sums = [e for e in program.eqns if e.primitive.name == "reduce_sum" and e.invars[0].aval.shape == (2, 3, 5, 7)]
+    assert len(sums) == 1
+
+
 def test_attend_with_nothing_to_look_at_is_zero_and_differentiable():
     query, key, value = normal(0, 1, 2, 1, 4), normal(1, 1, 3, 1, 4), normal(2, 1, 3, 1, 4)
     nothing = jnp.zeros((1, 3), int)

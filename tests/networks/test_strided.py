@@ -18,6 +18,7 @@ from jaxgen.networks.strided import (
     bilinear_upsample,
     nearest_conv,
     pooled_conv,
+    product,
     strided_conv,
     transposed_conv,
 )
@@ -76,9 +77,29 @@ def test_strided_convs_equal_lax_in_all_derivatives(size, stride, padding, shape
     check(lambda x, k: strided_conv(x, k, stride, padding), lambda x, k: plain_conv(x, k, stride, padding), x, kernel)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (4, 3)])
-def test_the_transposed_conv_equals_lax_in_all_derivatives(shape):
-    check(transposed_conv, plain_transposed_conv, normal(0, 2, *shape, 5), normal(1, 4, 4, 5, 3))
+# the last two have kernels larger than the images, whose gradient is a product on a CPU
+@pytest.mark.parametrize(("shape", "channels"), [((4, 3), 5), ((1, 1), 5), ((2, 3), 16)])
+def test_the_transposed_conv_equals_lax_in_all_derivatives(shape, channels):
+    check(transposed_conv, plain_transposed_conv, normal(0, 2, *shape, channels), normal(1, 4, 4, channels, 3))
+
+
+def test_the_product_equals_that_of_matrices_in_all_derivatives():
+    check(product, jnp.matmul, normal(0, 3, 5), normal(1, 5, 4))
+
+
+def test_a_product_s_gradient_is_summed_over_devices_in_the_kernel_s_layout(devices):
+    """Else a CPU turns the sum anew for each use of it."""
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    whole, rows = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+
+    def sums(form):
+        gradient = jax.grad(lambda kernel, x, dy: (form(x, kernel) * dy).sum())
+        step = jax.jit(gradient, in_shardings=(whole, rows, rows), out_shardings=whole)
+        inputs = normal(0, 20, 30), normal(1, 2 * devices, 20), normal(2, 2 * devices, 30)
+        return re.findall(r"(f32\[[\d,]+\])\S* all-reduce\(", step.lower(*inputs).compile().as_text())
+
+    assert sums(jnp.matmul) == ["f32[30,20]"]
+    assert sums(product) == ["f32[20,30]"]
 
 
 def test_the_transposed_conv_undoes_the_strided_one_s_direction():
@@ -122,7 +143,7 @@ def kinds(function, x, kernel):
     ],
 )
 def test_second_gradients_are_made_of_the_convolutions_of_first_ones(form, plain):
-    """XLA's CPU backend is slow at others; the times are those of benchmarks/gan_step_vs_torch.py."""
+    """XLA's CPU backend is slow at others; its times show in the row wgan_gp of benchmarks/run.py."""
     x, kernel = normal(0, 2, 8, 8, 3), normal(1, 4, 4, 3, 5)
 
     def first(x, kernel):

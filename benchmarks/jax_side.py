@@ -1,0 +1,200 @@
+"""jaxgen's side of `run.py`: its own update and its own sampler, as a run of `configs/` builds them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from peers import serve
+from workloads import (
+    CLIP,
+    DECAY,
+    GAN_RATES,
+    LATENTS,
+    MATMUL,
+    PENALTY,
+    RATE,
+    SAMPLING_STEPS,
+    TEXT,
+    WEIGHT_DECAY,
+    Row,
+    diffusers_config,
+)
+
+Step = Callable[[], None]
+
+
+def work(row: Row, device: str, small: bool) -> None:
+    """Builds a row's work and serves it."""
+    step, facts = build(row, device, small)
+    serve(step, _peak, **facts)
+
+
+def build(row: Row, device: str, small: bool) -> tuple[Step, dict[str, Any]]:
+    """A row's work, and what is to be known of it."""
+    from jaxgen.host import use_compilation_cache, use_cpu_cores
+
+    use_cpu_cores()
+    use_compilation_cache()
+    import jax
+
+    step, params, counted = {"train": _train, "sample": _sample, "matmul": _matmul}[row.task](row, device, small)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    here = {"devices": len(jax.devices()), "kind": jax.devices()[0].device_kind, "version": jax.__version__}
+    return step, {"parameters": parameters, "flops": counted, **here}
+
+
+def _peak() -> float | None:
+    import jax
+
+    stats = jax.devices()[0].memory_stats()
+    return stats["peak_bytes_in_use"] / 2**30 if stats else None
+
+
+def _train(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
+    import jax
+
+    from jaxgen.train import flops
+    from jaxgen.train.mesh import make_mesh, place
+    from jaxgen.train.setup import Given, Stages
+    from jaxgen.train.update import make_update
+
+    config, method = _config_and_method(row, device, small)
+    mesh = make_mesh(config.mesh.data, row.batch)
+    data = place(_batch(row, method, small), mesh)
+    stages = Stages(config, method, mesh, Given({}, {}, {}), data)
+    state = stages.begin()
+    turns = method.turns(0)
+    update = make_update(
+        turns[:1] if row.model == "wgan_gp" else turns,
+        stages.optimizers,
+        mesh,
+        seed=0,
+        images_per_step=row.batch,
+        ema_decay=DECAY,
+        check=True,
+    )
+    counted = flops.count(update.trace(state, {}, (data,)).jaxpr)
+
+    def run() -> None:
+        nonlocal state
+        state, metrics = update(state, {}, (data,))
+        jax.block_until_ready((state, metrics))
+
+    return run, state.params, counted
+
+
+def _sample(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
+    import jax
+
+    from jaxgen.methods.base import Model
+    from jaxgen.train import flops
+    from jaxgen.train.generate import Generator
+
+    config, method = _config_and_method(row, device, small)
+    batch = _batch(row, method, small)
+    given = {"context": batch["context"]} if "context" in batch else {}
+    generator = Generator(method, config, row.batch, given=given)
+    start = jax.jit(lambda key, batch: method.init(key, batch, 0, {}, {}, {})[0])
+    ready = {name: x for name, x in batch.items() if name != "image"}
+    shape = jax.numpy.zeros((row.batch, *method.shape))
+    params = start(jax.random.key(0, impl="rbg"), {"image": shape, **ready})
+    model = Model(params=params, memory={}, stage=0)
+    counted = flops.count(generator.trace("sample", model).jaxpr)
+
+    def run() -> None:
+        generator.images(model, 0, row.batch)
+
+    return run, params, counted
+
+
+def _matmul(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
+    import jax
+
+    side = 256 if small else MATMUL[device]
+    a = jax.random.normal(jax.random.key(0), (side, side), "bfloat16" if device == "gpu" else "float32")
+    product = jax.jit(lambda a: a @ a)
+
+    def run() -> None:
+        jax.block_until_ready(product(a))
+
+    return run, {}, 2 * side**3
+
+
+def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
+    from jaxgen.config import defaults, section
+    from jaxgen.train.setup import make_method
+
+    config = defaults()
+    config.train.update(batch_size=row.batch, total_images=row.batch)
+    config.evaluate.batch_size = row.batch
+    if row.model == "vae":
+        layers = {"widths": (), "hidden": (200, 200), "activation": "tanh"}  # as configs/vae_mnist.py
+        config.method = section(
+            name="vae",
+            encoder=section(name="encoder", **layers),
+            decoder=section(name="decoder", **layers),
+            latents=50,
+            likelihood=section(name="bernoulli", draw=True),
+        )
+        config.data.update(resolution=28, channels=1)
+        config.optimizer.update(name="adam", learning_rate=1e-3, eps=1e-4)
+        config.mesh.data = 1
+        return config, make_method(config)
+    if row.model in GAN_RATES:
+        rate, b1, b2 = GAN_RATES[row.model]
+        critic = section(name="dcgan:Discriminator", channels=row.channels)
+        config.method = section(name="gan", critic=critic)
+        config.method.generator = section(name="dcgan:Generator", latents=LATENTS, channels=row.channels)
+        if row.model == "wgan_gp":
+            critic.norm = "none"
+            config.method.update(name="wgan_gp", critic_steps=1, gradient_penalty=PENALTY)
+        config.data.update(resolution=row.size)
+        config.optimizer.update(name="adam", learning_rate=rate, b1=b1, b2=b2)
+        return config, make_method(config)
+    config.optimizer.update(name="adamw", learning_rate=RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP)
+    return config, _diffusion(row, device, small)
+
+
+def _diffusion(row: Row, device: str, small: bool) -> Any:
+    from jaxgen.diffusion import schedule
+    from jaxgen.diffusion.samplers.ddim import DDIM
+    from jaxgen.interop.diffusers_condition_unet import condition_unet_options
+    from jaxgen.interop.diffusers_dit import dit_options
+    from jaxgen.interop.diffusers_unet import unet_options
+    from jaxgen.methods.ddpm import DDPM
+    from jaxgen.networks.dit import DiT
+    from jaxgen.networks.unet import UNet
+
+    @dataclasses.dataclass(frozen=True)
+    class Conditioned(DDPM):
+        """Sees the features of a text that a batch brings."""
+
+        conditions = ("context",)
+
+        def _condition(self, params: Any, batch: Any) -> Any:
+            return {"context": batch["context"]}
+
+    name, described = diffusers_config(row.model, small)
+    find = {"UNet2DModel": unet_options, "UNet2DConditionModel": condition_unet_options}.get(name, dit_options)
+    dtype = "bfloat16" if device == "gpu" else None
+    network = (DiT if name.startswith("DiT") else UNet)(**find(described), dtype=dtype)
+    size, channels = described["sample_size"], described["in_channels"]
+    kind = Conditioned if name == "UNet2DConditionModel" else DDPM
+    sampler = DDIM(steps=2 if small else SAMPLING_STEPS)
+    return kind(network, schedule.linear(), sampler, (size, size, channels), getattr(network, "num_classes", 0))
+
+
+def _batch(row: Row, method: Any, small: bool) -> dict[str, Any]:
+    """Images of bytes, as loaders give them, and conditions."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.integers(0, 256, (row.batch, *method.image_shape), dtype=np.uint8)}
+    if "context" in method.conditions:
+        width = diffusers_config(row.model, small)[1]["cross_attention_dim"]
+        batch["context"] = rng.standard_normal((row.batch, TEXT, width)).astype(np.float32)
+    if "label" in method.conditions:
+        batch["label"] = rng.integers(0, method.num_classes, row.batch).astype(np.int32)
+    return batch

@@ -1,0 +1,217 @@
+"""The table of jaxgen against PyTorch, with diffusers where it has the model: speed, memory, utilisation.
+
+    python benchmarks/run.py --out=speed.json                  # every row for the device that is here
+    python benchmarks/run.py --rows=unet16,ddim --steps=40
+    python benchmarks/run.py --device=gpu --seconds=400        # no row is begun later: under nine minutes
+
+Each side runs in a process of its own, in turns, in one process tree: jaxgen's own update and sampler against PyTorch,
+eager (`pytorch`) and, where a compiler is found, under `torch.compile` (`compiled`). A ratio is of medians, jaxgen's
+seconds over those of eager PyTorch on a CPU and of compiled PyTorch on a GPU: below 1 jaxgen is faster. Times are wall
+seconds; FLOPs are counted in the traced program (`jaxgen.train.flops`) and set against the product of two large
+matrices, timed in the same run. Needs the extra 'parity'; the machine should be otherwise idle.
+
+Rows on a CPU: a U-Net's update at batch 16 and 64, DDIM with 50 steps, DCGAN's update (both players), the step of
+WGAN-GP's critic, the update of a VAE, and `start`: seconds from `python main.py` to its first step, the second time.
+On a GPU, in bfloat16: DiT-B/2, the U-Net of DDPM for CIFAR-10 and that of Stable Diffusion 1.5, updates and DDIM.
+jaxgen's updates hold the guard against non-finite values and the metrics; PyTorch's do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from peers import Worker, alternate
+from workloads import ROWS, Row
+
+HERE = pathlib.Path(__file__).resolve()
+START_BAR = 8.0  # seconds
+SIDES = ("jaxgen", "pytorch", "compiled")
+SAME = 1e-3  # parameters may differ by this share: a network's twin is the same network
+
+
+def environment(side: str, device: str) -> dict[str, str]:
+    """What a worker's process is started with."""
+    cores = str(len(os.sched_getaffinity(0)))
+    if side == "jaxgen":
+        # two processes share a GPU
+        return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if device == "gpu" else {"JAX_PLATFORMS": "cpu"}
+    return {"OMP_NUM_THREADS": cores, "HF_HUB_OFFLINE": "1"}
+
+
+def find_device() -> str:
+    """gpu where a driver answers, else cpu."""
+    if shutil.which("nvidia-smi") and not subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode:
+        return "gpu"
+    return "cpu"
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """The worker's side."""
+    rows = {**ROWS["cpu"], **ROWS["gpu"], "matmul": Row("matmul", task="matmul")}
+    row = rows[arguments.rows]
+    row = row.smaller() if arguments.small else row
+    if arguments.worker == "jaxgen":
+        import jax_side
+
+        jax_side.work(row, arguments.device, arguments.small)
+    else:
+        import torch_side
+
+        torch_side.work(row, arguments.device, arguments.small, arguments.worker == "compiled")
+
+
+def measure(name: str, row: Row, arguments: argparse.Namespace, sides: tuple[str, ...]) -> dict[str, Any]:
+    """One row, by all sides that can."""
+    own = ["--device", arguments.device, *(["--small"] if arguments.small else [])]
+    row = row.smaller() if arguments.small else row
+    workers = []
+    try:
+        for side in sides:
+            command = [sys.executable, str(HERE), "--worker", side, "--rows", name, *own]
+            one_by_one = arguments.device == "cpu"  # a GPU's programs are compiled at the same time
+            workers.append(Worker(side, command, environment(side, arguments.device), wait=one_by_one))
+        if arguments.device == "gpu":
+            for worker in workers:
+                worker.ready()
+        counts = {worker.name: worker.facts["parameters"] for worker in workers}
+        if row.model != "dit_b" and max(counts.values()) > (1 + SAME) * min(counts.values()):
+            raise RuntimeError(f"{name}: not the same networks, parameters {counts}")
+        steps = max(row.steps, arguments.steps) if arguments.steps else row.steps
+        found = alternate(workers, 2 if arguments.small else steps, row.turn)
+    finally:
+        for worker in workers:
+            worker.close()
+    peer = "compiled" if arguments.device == "gpu" and "compiled" in sides else "pytorch"
+    return {"row": name, "peer": peer, "batch": row.batch, "bar": row.bar, "goal": row.goal, **found}
+
+
+def start(config: str) -> dict[str, Any]:
+    """Seconds from the start of `python main.py` to its first step, with an empty compilation cache and again."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+        for number in range(4):
+            workdir = pathlib.Path(folder) / f"run{number}"
+            one = ["--config.train.log_every_images=1", "--config.train.total_images=1000000"]
+            command = [sys.executable, "main.py", f"--config={config}", f"--workdir={workdir}", *one]
+            begun = time.perf_counter()
+            process = subprocess.Popen(
+                command, cwd=HERE.parents[1], env={**os.environ, **cache}, stderr=subprocess.PIPE, text=True
+            )
+            log = workdir / "metrics.jsonl"
+            while not (log.exists() and log.stat().st_size) and process.poll() is None:
+                time.sleep(0.02)
+            found.append(time.perf_counter() - begun)
+            if process.poll() is not None:
+                raise RuntimeError(f"{' '.join(command)}: {process.stderr.read()}")
+            process.kill()
+            process.communicate()
+    return {"row": "start", "config": config, "cold_s": found[0], "warm_s": sorted(found[1:]), "bar_s": START_BAR}
+
+
+def ceiling(arguments: argparse.Namespace) -> float:
+    """FLOP/s of the faster side's product of two large matrices."""
+    row = Row("matmul", task="matmul", steps=10)
+    found = measure("matmul", row, arguments, ("jaxgen", "pytorch"))
+    return found["jaxgen"]["flops"] / min(found[side]["min_s"] for side in ("jaxgen", "pytorch"))
+
+
+def describe(found: dict[str, Any], peak: float | None) -> list[str]:
+    """Lines of the table for one row."""
+    if found["row"] == "start":
+        low, middle, high = found["warm_s"]
+        return [
+            f"start: {found['config']}, {middle:.1f} s ({low:.1f}-{high:.1f}) to the first step with a warm cache "
+            f"(bar {found['bar_s']:g} s), {found['cold_s']:.1f} s with an empty one"
+        ]
+    ours, theirs = found["jaxgen"], found[found["peer"]]
+    ratio = found["ratio"] = ours["median_s"] / theirs["median_s"]
+    memory = found["memory_ratio"] = ours["peak_gib"] / theirs["peak_gib"]
+    aims = ", ".join(f"{name} {found[name]:.2f}" for name in ("bar", "goal") if found[name])
+    aims = f" ({aims})" if aims else ""
+    head = f"{found['row']}: batch {found['batch']}, ratio to {found['peer']} {ratio:.3f}{aims}"
+    lines = [f"{head}, of peak memory {memory:.2f}"]
+    for side in SIDES:
+        if side not in found:
+            continue
+        one = found[side]
+        low, high = one["quartiles_s"]
+        rate = found["batch"] / one["median_s"]
+        text = (
+            f"  {side:>9} {one['median_s']:9.4f} s ({low:.4f}-{high:.4f}, least {one['min_s']:.4f}) "
+            f"{rate:9.1f} images/s {one['busy_cores']:5.2f} cores {one['peak_gib']:6.2f} GiB"
+        )
+        if peak:
+            one["utilisation"] = ours["flops"] / one["median_s"] / peak
+            text += f" {100 * one['utilisation']:5.1f} %"
+        lines.append(f"{text}  first step {one['first_step_s']:.1f} s")
+    for other in {"pytorch", "compiled"} & set(found) - {found["peer"]}:
+        found[f"ratio_to_{other}"] = ours["median_s"] / found[other]["median_s"]
+        lines.append(f"  ratio to {other}: {found[f'ratio_to_{other}']:.3f}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="", help="names, separated by commas; all by default")
+    parser.add_argument("--device", choices=("cpu", "gpu"), help="by default what is here")
+    parser.add_argument("--steps", type=int, default=0, help="timed steps of each side, where a row has fewer")
+    parser.add_argument("--seconds", type=float, default=0, help="no row is begun after so many; 0: no limit")
+    parser.add_argument("--out", help="a file for all numbers, JSON")
+    parser.add_argument("--start_config", default="configs/ddpm_digits.py", help="what the row `start` runs")
+    parser.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try every line of code")
+    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.device = arguments.device or find_device()
+    if arguments.worker:
+        return work(arguments)
+
+    begun = time.perf_counter()
+    rows = ROWS[arguments.device]
+    known = [*rows, *(["start"] if arguments.device == "cpu" else [])]
+    names = arguments.rows.split(",") if arguments.rows else known
+    if set(names) - set(known):
+        parser.error(f"rows for a {arguments.device} are {', '.join(known)}")
+    results: dict[str, Any] = {"device": arguments.device, "command": " ".join(["python", *sys.argv]), "rows": []}
+    peak = None
+    if names != ["start"]:
+        results["ceiling_gflops"] = (peak := ceiling(arguments)) / 1e9
+        print(f"ceiling: {peak / 1e9:.0f} GFLOP/s, the product of two large matrices", flush=True)
+    for name in names:
+        if arguments.seconds and time.perf_counter() - begun > arguments.seconds:
+            print(f"{name}: not begun, {arguments.seconds:.0f} s are over", flush=True)
+            continue
+        if name == "start":
+            found = start(arguments.start_config)
+        else:
+            found = one_row(name, rows[name], arguments)
+        print("\n".join(describe(found, peak)), flush=True)
+        results["rows"].append(found)
+        if arguments.out:
+            pathlib.Path(arguments.out).write_text(json.dumps(results, indent=1) + "\n")
+
+
+def one_row(name: str, row: Row, arguments: argparse.Namespace) -> dict[str, Any]:
+    """With torch.compile, or, where that fails, without."""
+    if not arguments.no_compile:
+        try:
+            return measure(name, row, arguments, SIDES)
+        except RuntimeError as error:
+            if "worker compiled" not in str(error):
+                raise
+            print(f"{name}: torch.compile does not work here ({error}); without it", flush=True)
+    return measure(name, row, arguments, SIDES[:2])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""PyTorch's side of `run.py`: the same models by diffusers, or written out here, as its users train and sample them.
+
+On a CPU in float32 with channels-last images and a thread per core; on a GPU under bfloat16 autocast. `compiled` is
+the same with `torch.compile`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from peers import serve
+from workloads import (
+    CLIP,
+    DECAY,
+    GAN_RATES,
+    LATENTS,
+    MATMUL,
+    PENALTY,
+    RATE,
+    SAMPLING_STEPS,
+    TEXT,
+    WEIGHT_DECAY,
+    Row,
+    diffusers_config,
+)
+
+Step = Callable[[], None]
+
+
+def work(row: Row, device: str, small: bool, compiled: bool) -> None:
+    """Builds a row's work and serves it."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    here = device == "gpu" and (torch.cuda.is_available() or not small)  # small sizes are tried where there is no GPU
+    where = torch.device("cuda" if here else "cpu")
+    torch.set_default_device(where)
+    if row.task == "matmul":
+        step, models = _matmul(256 if small else MATMUL[device], device, where)
+    elif row.model == "vae":
+        step, models = _vae(row, compiled)
+    elif row.model in GAN_RATES:
+        step, models = _gan(row, compiled)
+    else:
+        task = _denoise if row.task == "train" else _ddim
+        step, models = task(row, where, small, compiled, torch.autocast(where.type, torch.bfloat16, device == "gpu"))
+
+    def peak() -> float | None:
+        return torch.cuda.max_memory_allocated() / 2**30 if where.type == "cuda" else None
+
+    parameters = sum(p.numel() for model in models for p in model.parameters())
+    serve(step, peak, parameters=parameters, threads=torch.get_num_threads(), version=torch.__version__)
+
+
+def _matmul(side: int, device: str, where: Any) -> tuple[Step, list]:
+    import torch
+
+    a = torch.randn(side, side, dtype=torch.bfloat16 if device == "gpu" else torch.float32)
+
+    def run() -> None:
+        a @ a
+        if where.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run, []
+
+
+def _network(row: Row, small: bool) -> tuple[Any, tuple[int, ...], dict[str, Any]]:
+    """diffusers' model, the shape of a batch for it, and what else it is called with."""
+    import diffusers
+    import torch
+
+    name, config = diffusers_config(row.model, small)
+    model = getattr(diffusers, name)(**config).to(memory_format=torch.channels_last)
+    conditions: dict[str, Any] = {}
+    if name == "UNet2DConditionModel":
+        conditions["encoder_hidden_states"] = torch.randn(row.batch, TEXT, config["cross_attention_dim"])
+    if name == "DiTTransformer2DModel":
+        conditions["class_labels"] = torch.randint(0, config["num_embeds_ada_norm"], (row.batch,))
+    size = config["sample_size"]
+    return model, (row.batch, config["in_channels"], size, size), conditions
+
+
+def _denoise(row: Row, where: Any, small: bool, compiled: bool, lower: Any) -> tuple[Step, list]:
+    """Times and noise drawn, forward, backward, clipping by the global norm, AdamW and EMA."""
+    import torch
+
+    model, shape, conditions = _network(row, small)
+    model.train()
+    call = torch.compile(model) if compiled else model
+    params = list(model.parameters())
+    ema = [p.detach().clone() for p in params]
+    kind = {"fused": True} if where.type == "cuda" else {"foreach": True}
+    optimiser = torch.optim.AdamW(params, lr=RATE, weight_decay=WEIGHT_DECAY, **kind)
+    image = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
+
+    def run() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        time = torch.randint(0, 1000, (row.batch,))
+        noise = torch.randn_like(image)
+        kept = alpha_bar[time, None, None, None]
+        noisy = kept.sqrt() * image + (1 - kept).sqrt() * noise
+        with lower:
+            found = call(noisy, time, **conditions).sample
+        loss = torch.nn.functional.mse_loss(found.float(), noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, CLIP, foreach=True)
+        optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(ema, params, 1 - DECAY)
+        loss.item()
+
+    return run, [model]
+
+
+def _ddim(row: Row, where: Any, small: bool, compiled: bool, lower: Any) -> tuple[Step, list]:
+    """A batch of images by DDIM, as diffusers' pipelines draw them."""
+    import diffusers
+    import torch
+
+    model, shape, conditions = _network(row, small)
+    model.eval()
+    call = torch.compile(model) if compiled else model
+    scheduler = diffusers.DDIMScheduler(beta_start=1e-4, beta_end=0.02, clip_sample=True)
+    scheduler.set_timesteps(2 if small else SAMPLING_STEPS)
+
+    @torch.inference_mode()
+    def run() -> None:
+        x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        for time in scheduler.timesteps:
+            with lower:
+                found = call(x, time.to(where).expand(row.batch), **conditions).sample
+            x = scheduler.step(found.float(), time, x).prev_sample
+        (x / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+
+    return run, [model]
+
+
+def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
+    """DCGAN: both players' turns, BatchNorm with real and fake apart, Adam, and the generator's EMA. WGAN-GP: a step of
+    a critic without BatchNorm, fakes from a generator at rest, with the penalty, Adam."""
+    import torch
+    from torch import nn
+
+    levels = row.size.bit_length() - 3
+    widths = [row.channels * min(2**level, 8) for level in range(levels)]
+    layers = [nn.ConvTranspose2d(LATENTS, widths[-1], 4, 1, 0, bias=False)]
+    for width, out in zip(widths[::-1], [*widths[-2::-1], 3], strict=True):
+        layers += [nn.BatchNorm2d(width), nn.ReLU(True), nn.ConvTranspose2d(width, out, 4, 2, 1, bias=out == 3)]
+    generator = nn.Sequential(*layers, nn.Tanh())
+
+    norm = row.model == "dcgan"
+    layers = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, True)]
+    for width, out in zip(widths, widths[1:], strict=False):
+        layers += [nn.Conv2d(width, out, 4, 2, 1, bias=not norm), *([nn.BatchNorm2d(out)] if norm else [])]
+        layers.append(nn.LeakyReLU(0.2, True))
+    critic = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 0))
+
+    generator, critic = (model.to(memory_format=torch.channels_last) for model in (generator, critic))
+    image = torch.empty(row.batch, 3, row.size, row.size).uniform_(-1, 1)
+    image = image.contiguous(memory_format=torch.channels_last)
+    rate, *betas = GAN_RATES[row.model]
+    of_generator, of_critic = (
+        torch.optim.Adam(model.parameters(), rate, tuple(betas), fused=True) for model in (generator, critic)
+    )
+    draw, judge = (torch.compile(model) if compiled else model for model in (generator, critic))
+    ema = [p.detach().clone() for p in generator.parameters()]
+    softplus = nn.functional.softplus
+
+    def noise() -> Any:
+        return torch.randn(row.batch, LATENTS, 1, 1)
+
+    def descend(optimiser: Any, value: Any) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        optimiser.step()
+
+    def dcgan() -> None:
+        with torch.no_grad():
+            fake = draw(noise())
+        value = softplus(-judge(image)).mean() + softplus(judge(fake)).mean()
+        descend(of_critic, value)
+        critic.requires_grad_(False)
+        descend(of_generator, softplus(-judge(draw(noise()))).mean())
+        critic.requires_grad_(True)
+        with torch.no_grad():
+            torch._foreach_lerp_(ema, list(generator.parameters()), 1 - DECAY)
+        value.item()
+
+    def wgan_gp() -> None:
+        with torch.no_grad():
+            fake = draw(noise())
+        alpha = torch.rand(row.batch, 1, 1, 1)
+        mixed = (alpha * image + (1 - alpha) * fake).requires_grad_()
+        slope = torch.autograd.grad(judge(mixed).sum(), mixed, create_graph=True)[0]
+        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        value = judge(fake).mean() - judge(image).mean() + PENALTY * penalty
+        descend(of_critic, value)
+        value.item()
+
+    return dcgan if norm else wgan_gp, [generator, critic]
+
+
+def _vae(row: Row, compiled: bool) -> tuple[Step, list]:
+    """Pixels drawn as black or white, the bound with one sample, Adam and EMA: the networks of Burda et al. 2016."""
+    import torch
+    from torch import nn
+
+    latents, pixels = 50, 28 * 28
+
+    def layers(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(inputs, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, outputs))
+
+    encoder, decoder = layers(pixels, 2 * latents), layers(latents, pixels)
+    params = [*encoder.parameters(), *decoder.parameters()]
+    ema = [p.detach().clone() for p in params]
+    optimiser = torch.optim.Adam(params, 1e-3, eps=1e-4, fused=True)
+    image = torch.rand(row.batch, pixels)
+
+    def bound(white: Any) -> Any:
+        mean, log_variance = encoder(white).chunk(2, 1)
+        z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
+        found = -nn.functional.binary_cross_entropy_with_logits(decoder(z), white, reduction="none").sum(1)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+        return (found - kl).mean()
+
+    call = torch.compile(bound) if compiled else bound
+
+    def run() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss = -call(torch.bernoulli(image))
+        loss.backward()
+        optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(ema, params, 1 - DECAY)
+        loss.item()
+
+    return run, [encoder, decoder]
