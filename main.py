@@ -22,10 +22,10 @@ config_flags.DEFINE_config_file(
     lock_config=False,
 )
 flags.DEFINE_string("workdir", "", "The run's folder: made, or resumed. gs:// works.")
-flags.DEFINE_string("mode", "train", "train, sample, evaluate or plan.")
+flags.DEFINE_string("mode", "train", "train, sample, evaluate, plan or profile.")
 flags.DEFINE_integer("num", 64, "--mode=sample: how many images (one a prompt); --quiz: how many pairs.")
 flags.DEFINE_integer("seed", 0, "--mode=sample, --quiz: image i depends on the seed and on i alone.")
-flags.DEFINE_string("out", "", "--mode=sample: the folder for samples.png, samples.npz and the like.")
+flags.DEFINE_string("out", "", "--mode=sample, plan, profile: the folder for what is written.")
 flags.DEFINE_list("labels", None, "--mode=sample: the classes to draw, such as 3 or 0,1,2; all without it.")
 flags.DEFINE_string("checkpoint", "last", "--mode=sample, evaluate: last, best (see train.keep_best), or a step.")
 flags.DEFINE_bool("quiz", False, "--mode=evaluate: also quiz.html, which asks people which images are real.")

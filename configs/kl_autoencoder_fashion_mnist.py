@@ -37,7 +37,7 @@ def get_config():
         adaptive_limit=1e4,
     )
     config.init_from.perceptual = "judge:fashion"
-    config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1)
+    config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10)
     config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99, warmup_images=2_000, decay="cosine")
     config.train.update(
         batch_size=32,

@@ -1,4 +1,4 @@
-"""Latent diffusion on Fashion-MNIST (28x28, through TFDS): a small DiT on the 7x7 latents of a frozen autoencoder.
+"""Latent diffusion on Fashion-MNIST (28x28, through TFDS): a small DiT on the 7x7 latents of an autoencoder.
 
 Papers: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models"; Peebles & Xie 2023,
     "Scalable Diffusion Models with Transformers".

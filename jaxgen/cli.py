@@ -34,7 +34,7 @@ class Flags:
     """The command line besides the config.
 
     Attributes:
-      workdir: the run's folder. mode: train, sample, evaluate or plan. num, seed, out, labels: of
+      workdir: the run's folder. mode: train, sample, evaluate, plan or profile. num, seed, out, labels: of
         --mode=sample; num and seed of the quiz too. quiz: whether --mode=evaluate writes one.
       checkpoint: last, best or a step.
       prompts, negative_prompt, latents: of --mode=sample with a text-to-image model.
@@ -175,7 +175,7 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
       UserError: for bad input.
     """
     modes: dict[str, Callable[[ConfigDict, Flags], int]]
-    modes = {"train": train, "sample": sample, "evaluate": judge, "plan": plan}
+    modes = {"train": train, "sample": sample, "evaluate": judge, "plan": plan, "profile": profile}
     if flags.mode not in modes:
         raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, modes)}")
     if config is not None and "pretrained" in config.init_from:
@@ -184,7 +184,9 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
         raise UserError("--negative_prompt and --latents need config.init_from.pretrained.")
     elif flags.prompts and flags.mode != "sample":
         raise UserError("--prompt and --prompts need --mode=sample.")
-    elif not flags.workdir and flags.mode != "plan":
+    elif flags.mode == "profile" and not (flags.out or flags.workdir):
+        raise UserError("--mode=profile needs --out=<folder for the trace>, or the --workdir of a run.")
+    elif not flags.workdir and flags.mode not in ("plan", "profile"):
         raise UserError("--workdir is needed: the folder of the run, such as --workdir=runs/ddpm_digits.")
     if config is None:
         config = stored_config(flags.workdir) if flags.mode != "train" and flags.workdir else None
@@ -374,6 +376,25 @@ def plan(config: ConfigDict, flags: Flags) -> int:
     if folder:
         write_json(epath.Path(folder) / "plan.json", made.to_dict())
         log.info("report: %s", write_report(folder))
+    return 0
+
+
+def profile(config: ConfigDict, flags: Flags) -> int:
+    """Prints what update and sampler spend their time on here; trace and profile.json in --out or the workdir."""
+    from jax import process_count
+
+    from jaxgen.report.files import write_json
+    from jaxgen.report.page import write_report
+    from jaxgen.report.profile import profile_text
+    from jaxgen.train.profile import profile as run_and_trace
+
+    if process_count() > 1:
+        raise UserError("--mode=profile is for one process: leave config.distributed as it is by default.")
+    folder = epath.Path(flags.out or flags.workdir)
+    made = run_and_trace(config, folder / "trace").to_dict()
+    print(profile_text(made))
+    write_json(folder / "profile.json", made)
+    log.info("trace: %s; report: %s", folder / "trace", write_report(folder))
     return 0
 
 

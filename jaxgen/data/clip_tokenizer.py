@@ -90,6 +90,10 @@ class ClipTokenizer:
             row[: len(kept)] = kept
         return ids
 
+    def __call__(self, captions: Sequence[str]) -> np.ndarray:
+        """int32 `[N, 77]`, as the other tokenizers give their ids."""
+        return self.tokenize(captions)
+
     def _id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
         if found is None:

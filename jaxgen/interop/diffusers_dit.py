@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxgen.errors import UserError
@@ -158,8 +159,29 @@ def take(state: dict[str, np.ndarray], key: str) -> np.ndarray:
     return state.pop(key)
 
 
+def stack_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Params of a `DiT` as those of the same one with `scan_blocks`: `block_<i>` become `blocks`, stacked."""
+    depth = sum(name.startswith("block_") for name in params)
+    if not depth or any(f"block_{i}" not in params for i in range(depth)):
+        raise UserError("params have no block_0, block_1, ...: they do not belong to a DiT without scan_blocks.")
+    rest = {name: layer for name, layer in params.items() if not name.startswith("block_")}
+    return {**rest, "blocks": jax.tree.map(lambda *x: np.stack(x), *(params[f"block_{i}"] for i in range(depth)))}
+
+
+def unstack_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `stack_blocks`."""
+    if "blocks" not in params:
+        raise UserError("params have no 'blocks': they do not belong to a DiT with scan_blocks.")
+    rest = {name: layer for name, layer in params.items() if name != "blocks"}
+    depth = len(jax.tree.leaves(params["blocks"])[0])
+    each = {f"block_{i}": jax.tree.map(lambda x, i=i: np.asarray(x[i]), params["blocks"]) for i in range(depth)}
+    return {**rest, **each}
+
+
 def dit_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[dict, dict]:
     """(arguments of `DiT`, its params as nested dicts of float32) from a `DiTTransformer2DModel`'s state and config.
+
+    For a `DiT` with `scan_blocks` see `stack_blocks`.
 
     The peer has embedders of time and class in every block, `DiT` one for all, as the authors' code: their
     published weights have the same in each block. Raises UserError where blocks differ, for a config without
@@ -190,9 +212,12 @@ def dit_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, Any
 def dit_to_diffusers(params: Mapping[str, Any], dit: DiT) -> dict[str, np.ndarray]:
     """State dict of the `DiTTransformer2DModel` equal to `dit` with `params`; the inverse of `dit_from_diffusers`.
 
+    Blocks that `dit` scans are unstacked.
+
     Raises UserError where `dit` has what `DiTTransformer2DModel` cannot express, or `params` are not its own.
     """
     dit_config(dit, 1, dit.patch_size)
+    params = unstack_blocks(params) if dit.scan_blocks else params
     state = {}
 
     def found(path: str) -> Mapping[str, Any]:

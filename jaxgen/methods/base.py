@@ -6,11 +6,9 @@ a test; nothing shared is edited. `docs/methods.md` shows one of 25 lines.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import dataclasses
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -25,31 +23,6 @@ Metrics = dict[str, jax.Array]
 
 # loss(params, batch, key, state) -> (scalar, (metrics, memory updates))
 Loss = Callable[[Params, Batch, jax.Array, Any], tuple[jax.Array, tuple[Metrics, dict[str, Any]]]]
-
-
-_rows: contextvars.ContextVar[jax.sharding.NamedSharding | None] = contextvars.ContextVar("rows", default=None)
-
-
-@contextlib.contextmanager
-def rows_lie(sharding: jax.sharding.NamedSharding) -> Iterator[None]:
-    """What is traced herein splits the rows of what it draws (`spread`) as `sharding` does those of the batch."""
-    token = _rows.set(sharding)
-    try:
-        yield
-    finally:
-        _rows.reset(token)
-
-
-def spread(tree: Any) -> Any:
-    """Arrays `[B, ...]` that a loss made up, split over the devices as the batch is.
-
-    What is computed from a batch lies where the batch does. A latent is not, and without this every device would
-    make, and judge, all of a step's fakes.
-    """
-    sharding = _rows.get()
-    if sharding is None:
-        return tree
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +102,16 @@ class Method:
             memory that came with given groups.
         """
         raise NotImplementedError
+
+    @property
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
+        """Batch entries beside `image` and `label` whose `(shape without the batch, dtype)` the networks tell."""
+        return {}
+
+    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
+        """Fresh weights of the groups in `needs`, and the memory that would come with them: shapes for a plan where
+        the trained ones are not here. A group that is left out must be given."""
+        return {}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         """The turns of one step, in the order in which they run."""

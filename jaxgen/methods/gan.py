@@ -18,7 +18,8 @@ from jaxgen.adversarial import diagnostics, losses, penalties
 from jaxgen.adversarial.augment import DiffAugment
 from jaxgen.adversarial.losses import GANLoss
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Method, Metrics, Model, Params, Turn, spread
+from jaxgen.methods.base import Batch, Method, Metrics, Model, Params, Turn
+from jaxgen.networks.rows import spread
 from jaxgen.networks.stateful import begin, reestimate, run
 
 Outputs = dict[str, jax.Array]  # a critic's, with `logits` and `features`

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from jaxgen.adversarial.mutual_information import Codes
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Model, Params, Turn, spread
+from jaxgen.methods.base import Batch, Model, Params, Turn
 from jaxgen.methods.gan import FRAMES, GAN, ROWS
+from jaxgen.networks.rows import spread
 
 
 @dataclasses.dataclass(frozen=True)

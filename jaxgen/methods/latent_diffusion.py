@@ -96,6 +96,18 @@ class LatentDiffusion(DDPM):
     def conditions(self) -> tuple[str, ...]:
         return super().conditions + (("tokens",) if self.text is not None else ())
 
+    @property
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
+        length = getattr(self.text, "length", 0)
+        return {"tokens": ((length,), np.int32)} if length else {}
+
+    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
+        made = {"autoencoder": self.autoencoder.init(key, jnp.zeros((1, *self.image_shape)))["params"]}
+        if "text" in self.needs:
+            made["text"] = self.text.init(key, batch["tokens"])["params"]
+        moments = {name: jnp.ones(()) for name in ("weight", "mean", "square")}
+        return made, {} if self.scale else {"autoencoder": moments}
+
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
         of_denoiser, of_text, of_shape = jax.random.split(key, 3)
         if "autoencoder" in given:

@@ -7,8 +7,9 @@ import dataclasses
 import jax
 
 from jaxgen.adversarial.regularisers import mode_seeking
-from jaxgen.methods.base import Metrics, spread
+from jaxgen.methods.base import Metrics
 from jaxgen.methods.gan import GAN, Step
+from jaxgen.networks.rows import spread
 
 
 @dataclasses.dataclass(frozen=True)

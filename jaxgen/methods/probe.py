@@ -62,6 +62,10 @@ class Probe(Method):
     def needs(self) -> tuple[str, ...]:
         return ("encoder",) if self.encoder is not None and not self.tune else ()
 
+    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
+        made = {"encoder": self._encoder().init(key, batch["image"])["params"]} if self.encoder is not None else {}
+        return made, {}
+
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
         of_encoder, of_head = jax.random.split(key)
         image = batch["image"]

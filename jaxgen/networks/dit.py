@@ -1,7 +1,8 @@
 """The diffusion transformer DiT of Peebles & Xie (2023), with adaLN-Zero blocks and a place for text.
 
 The image is cut into patches, a transformer runs over them, and each token becomes a patch again. Parameter
-names are `patch_in`, `time_in`, `time_out`, `class`, `block_<i>`, `modulation_out` and `patch_out`.
+names are `patch_in`, `time_in`, `time_out`, `class`, `block_<i>`, `modulation_out` and `patch_out`; with `scan_blocks`
+`blocks` in place of `block_<i>`, each array with an axis of length `depth` in front.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from jaxgen.networks import layers
 from jaxgen.networks.contract import check_images, check_inputs
 from jaxgen.networks.layers import Array
 from jaxgen.networks.remat import remat
+from jaxgen.networks.rows import pinned
 from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, layer_norm
 
 
@@ -92,6 +94,8 @@ class DiT(nn.Module):
     norm_eps: of every normalisation; mlp_norm_eps, where given, of those of contexts and MLPs.
     dtype: arithmetic in this type (say "bfloat16"); parameters, time embedding and output stay float32.
     remat: "", or what a block keeps for the backward pass: "block" its input alone, "dots" its dense layers' too.
+    scan_blocks: the blocks are one loop, so that compiling takes as long as for one, whatever `depth` is; the same
+        function of other names.
 
     Blocks start as the identity and the last layer at zero: so does the output.
     """
@@ -113,6 +117,7 @@ class DiT(nn.Module):
     mlp_norm_eps: float | None = None
     dtype: str | None = None
     remat: str = ""
+    scan_blocks: bool = False
 
     @nn.compact
     def __call__(
@@ -142,7 +147,7 @@ class DiT(nn.Module):
         def dense(features: int, name: str, init=layers.kernel_init) -> nn.Dense:
             return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
 
-        embedding = nn.silu(self.embed(time, label))
+        embedding = pinned(nn.silu(self.embed(time, label)))
         h = x if condition is None else jnp.concatenate([x, condition], -1)
         h = dense(self.width, "patch_in")(patchify(h, size))
         h = h + grid_positions(height // size, width // size, self.width).astype(h.dtype)
@@ -150,9 +155,17 @@ class DiT(nn.Module):
         mlp_norm_eps = self.norm_eps if self.mlp_norm_eps is None else self.mlp_norm_eps
         mlp_features = int(self.width * self.mlp_ratio)
         options = (self.heads, mlp_features, self.norm_eps, mlp_norm_eps, self.dropout, self.dtype)
-        block = remat(DiTBlock, self.remat, static=(5,))
-        for i in range(self.depth):
-            h = block(*options, name=f"block_{i}")(h, embedding, context, context_mask, train)
+        block = remat(DiTBlock, self.remat, static=(5,), looped=self.scan_blocks)
+
+        def step(layer: nn.Module, h: Array) -> tuple[Array, None]:
+            return pinned(layer(pinned(h), embedding, context, context_mask, train)), None
+
+        if self.scan_blocks:
+            axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True, "dropout": True}}
+            h, _ = nn.scan(step, length=self.depth, **axes)(block(*options, name="blocks"), h)
+        else:
+            for i in range(self.depth):
+                h, _ = step(block(*options, name=f"block_{i}"), h)
 
         shift, scale = jnp.split(dense(2 * self.width, "modulation_out", layers.zeros_init)(embedding), 2, -1)
         h = layer_norm(h, self.norm_eps, scale, shift)

@@ -16,6 +16,8 @@ from jaxgen.errors import UserError
 from jaxgen.networks import layers
 from jaxgen.networks.contract import check_images, check_inputs
 from jaxgen.networks.layers import Array, Attention, Conv, GroupNorm
+from jaxgen.networks.remat import remat
+from jaxgen.networks.rows import pinned
 from jaxgen.networks.spatial_transformer import SpatialTransformer
 
 
@@ -94,6 +96,8 @@ class UNet(nn.Module):
         divides every width.
     input_kernel, output_kernel: odd sizes of the first and last convolution.
     dtype: arithmetic in this type (say "bfloat16"); parameters, time embedding and output stay float32.
+    remat: "", or what a residual block or an attention keeps for the backward pass: "block" its input alone, "dots"
+        its convolutions and dense layers too.
 
     The last convolutions of blocks and network and the attentions' outputs start at zero: so does the output.
     """
@@ -128,6 +132,7 @@ class UNet(nn.Module):
     input_kernel: int = 3
     output_kernel: int = 3
     dtype: str | None = None
+    remat: str = ""
 
     @nn.compact
     def __call__(
@@ -152,7 +157,7 @@ class UNet(nn.Module):
         Returns float32 [B, H, W, out_channels]. Raises UserError where the inputs do not fit the options.
         """
         self.check(x, time, label, context, context_mask, condition)
-        embedding = nn.silu(self.embed(time, label))
+        embedding = pinned(nn.silu(self.embed(time, label)))
         levels = range(len(self.channel_multipliers))
         widths = [self.channels * multiplier for multiplier in self.channel_multipliers]
 
@@ -161,17 +166,20 @@ class UNet(nn.Module):
 
         def block(h: Array, features: int, name: str, resample: str = "") -> Array:
             norm = (self.norm_groups, self.norm_eps)
-            module = ResBlock(features, self.time_mode, *norm, resample, self.dropout, self.dtype, name=name)
-            return module(h, embedding, train)
+            module = remat(ResBlock, self.remat, static=(3,))
+            options = (features, self.time_mode, *norm, resample, self.dropout, self.dtype)
+            return pinned(module(*options, name=name)(h, embedding, train))
 
         def attention(h: Array, level: int, name: str) -> Array:
             heads = self.heads_for(level, h.shape[-1])
             if not self.context_dim:
-                return Attention(heads, self.norm_groups, self.norm_eps, self.dtype, name=name)(h)
+                module = remat(Attention, self.remat)
+                return pinned(module(heads, self.norm_groups, self.norm_eps, self.dtype, name=name)(h))
             depth = at_level(self.transformer_depth, level)
             only_cross = at_level(self.only_cross_attention, level) and not name.startswith("middle")
-            module = SpatialTransformer(heads, depth, self.norm_groups, only_cross, self.dtype, name=name)
-            return module(h, context, context_mask)
+            module = remat(SpatialTransformer, self.remat)
+            options = (heads, depth, self.norm_groups, only_cross, self.dtype)
+            return pinned(module(*options, name=name)(h, context, context_mask))
 
         def attends(h: Array, level: int) -> bool:
             if self.attention_levels is not None:

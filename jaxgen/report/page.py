@@ -1,9 +1,9 @@
 """One run's report: a single HTML file that opens anywhere, made only of what lies in the work folder.
 
 `run.json` (command, versions, hardware, events), `config.json`, `metrics.jsonl` (curves), `metrics.json`
-(judged numbers), `plan.json` (what a machine would need) and `samples/` (pictures) each fill their sections, and a
-missing one leaves its sections out. The page loads nothing: pictures are embedded, styles and the small script are
-inline, and a policy in its head holds it to that.
+(judged numbers), `plan.json` (what a machine would need), `profile.json` (what takes the time) and `samples/`
+(pictures) each fill their sections, and a missing one leaves its sections out. The page loads nothing: pictures are
+embedded, styles and the small script are inline, and a policy in its head holds it to that.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from jaxgen.report.files import read_json, read_metrics, write_bytes
 from jaxgen.report.numbers import duration, number, share, short
 from jaxgen.report.pictures import panels_section, samples_section, sights_section
 from jaxgen.report.plan import plan_section
+from jaxgen.report.profile import profile_section
 from jaxgen.report.style import CSS, SCRIPT
 
-PARTS = ("run.json", "config.json", "metrics.jsonl", "metrics.json", "samples", "plan.json")
+PARTS = ("run.json", "config.json", "metrics.jsonl", "metrics.json", "samples", "plan.json", "profile.json")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 TITLES = {
     "samples": "Samples",
@@ -35,6 +36,7 @@ TITLES = {
     "profiles": "Profiles",
     "curves": "Learning curves",
     "plan": "Plan",
+    "timing": "Where the time goes",
     "reproduce": "To reproduce",
     "events": "Events",
     "config": "Configuration",
@@ -81,6 +83,7 @@ def _page(workdir: epath.Path) -> str:
         "profiles": sections.profiles_section(numbers),
         "curves": sections.curves_section(rows),
         "plan": plan_section(workdir / "plan.json", read("plan.json")),
+        "timing": profile_section(workdir / "profile.json", read("profile.json")),
         "reproduce": sections.reproduce_section(run),
         "events": sections.events_section(events),
         "config": sections.config_section(config) if config else "",

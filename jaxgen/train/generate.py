@@ -102,11 +102,14 @@ class Generator:
 
     def trace(self, what: str, model: Model) -> Any:
         """A program of this batch size, traced for a model's shapes and ready to be compiled for the mesh."""
-        index = np.arange(self.batch_size, dtype=np.uint32)
-        arrays = {"index": index, **self._conditions(index, None)}
-        batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=over_data(self.mesh)) for k, v in arrays.items()}
-        index = batch.pop("index")
+        rows = over_data(self.mesh)
+        index, batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), self.inputs())
         return self._program(what).trace(model, jax.ShapeDtypeStruct((), jnp.uint32), index, batch)
+
+    def inputs(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The first images' numbers and conditions, `[batch_size, ...]`: what a program takes behind model and seed."""
+        index = np.arange(self.batch_size, dtype=np.uint32)
+        return index, self._conditions(index, None)
 
     def images(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> Samples:
         """`num` images; labels are cycled through where given, else all classes are.

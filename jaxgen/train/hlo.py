@@ -19,6 +19,8 @@ _HEADER = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+)\s*(?:\(.*\)\s*->.*)?\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT\s+)?%?([\w.\-]+) = (.*)$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_OPERAND = re.compile(r"%([\w.\-]+)")
+_FREE = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast")  # they touch no memory
 _TRIPS = re.compile(r"known_trip_count\W+n\W+(\d+)")
 
 
@@ -48,9 +50,17 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class _Instruction:
+    name: str
     opcode: str
     shape: str
     rest: str
+
+
+def instructions(text: str) -> Iterator[tuple[str, str, str]]:
+    """(name, opcode, operands and attributes) of every instruction that `compiled.as_text()` shows."""
+    for computation in _computations(text)[0].values():
+        for each in computation:
+            yield each.name, each.opcode, each.rest
 
 
 def collectives(text: str, trips: int = 1) -> list[Collective]:
@@ -83,6 +93,46 @@ def collectives(text: str, trips: int = 1) -> list[Collective]:
     return list(found.values())
 
 
+def loops_factor(text: str, trips: int = 1) -> float:
+    """How many times more memory a program touches than a count that takes every loop's body once.
+
+    Weighed by the bytes that instructions outside fusions read and write. An array whose first axis is as long as the
+    loop around it is a stack, of which an iteration takes, or fills, one layer.
+
+    Args:
+      trips: iterations of a loop whose length the text does not say.
+    """
+    computations, entry, _ = _computations(text)
+    once = repeated = 0.0
+    waiting = [(entry, 1, 1)]
+    while waiting:
+        name, times, length = waiting.pop()
+        shapes = {instruction.name: instruction.shape for instruction in computations.get(name, [])}
+        for instruction in computations.get(name, []):
+            if instruction.opcode in _FREE:
+                continue
+            runs = instruction.opcode in ("while", "conditional", "call")
+            called = _called(instruction, computations, trips) if runs else []
+            if called:
+                waiting += [(other, times * count, count if count > 1 else length) for other, count in called]
+                continue
+            operands = _OPERAND.findall(instruction.rest.partition(")")[0])
+            arrays = [instruction.shape, *(shapes[operand] for operand in operands if operand in shapes)]
+            touched = sum(_touched(shape, length) for shape in arrays)
+            once += touched
+            repeated += touched * times
+    return repeated / once if once else 1.0
+
+
+def _touched(shape: str, length: int) -> float:
+    """Bytes of a shape's arrays, a layer of those that are stacks of `length`."""
+    total = 0.0
+    for (_, dimensions), size in zip(_ARRAY.findall(shape), _arrays(shape), strict=True):
+        first = re.match(r"\d+", dimensions)
+        total += size / length if length > 1 and first and int(first[0]) == length else size
+    return total
+
+
 def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str, int]:
     """`{name: instructions}`, the entry's name, and the number of devices."""
     computations: dict[str, list[_Instruction]] = {}
@@ -97,7 +147,7 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str, int]:
         if found and current is not None:
             shape, rest = _split_shape(found[2])
             opcode, _, rest = rest.partition("(")
-            current.append(_Instruction(opcode.strip(), shape, rest))
+            current.append(_Instruction(found[1], opcode.strip(), shape, rest))
     counts = re.findall(r"(?:num_partitions|replica_count)=(\d+)", text.partition("\n")[0])
     return computations, entry, max((int(n) for n in counts), default=1)
 
@@ -126,14 +176,30 @@ def _executions(computations: dict[str, list[_Instruction]], entry: str, unknown
         for instruction in computations[name]:
             if instruction.opcode in ("async-done", "async-update"):  # the work of their async-start
                 continue
-            trips = 1
-            if instruction.opcode == "while":
-                known = _TRIPS.search(instruction.rest)
-                trips = int(known[1]) if known else unknown
-            called = _CALLED.findall(instruction.rest)
-            for branches in _BRANCHES.findall(instruction.rest):
-                called += [branch.strip().lstrip("%") for branch in branches.split(",")]
-            waiting += [(other, times * trips) for other in called]
+            waiting += [(other, times * count) for other, count in _called(instruction, computations, unknown)]
+
+
+def _called(
+    instruction: _Instruction, computations: dict[str, list[_Instruction]], unknown: int
+) -> list[tuple[str, int]]:
+    """Computations that an instruction runs, with how often."""
+    called = _CALLED.findall(instruction.rest)
+    for branches in _BRANCHES.findall(instruction.rest):
+        called += [branch.strip().lstrip("%") for branch in branches.split(",")]
+    trips = _trips(instruction, computations, unknown) if instruction.opcode == "while" else 1
+    return [(name, trips) for name in called]
+
+
+def _trips(loop: _Instruction, computations: dict[str, list[_Instruction]], unknown: int) -> int:
+    """Iterations of a loop: what it says itself, or what its condition counts up to, from 0 as a scan does."""
+    known = _TRIPS.search(loop.rest)
+    if known:
+        return int(known[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", loop.rest)
+    inside = computations.get(condition[1], []) if condition else []
+    bounds = [re.match(r"\d+", i.rest) for i in inside if i.opcode == "constant" and re.match(r"[su]\d+\[\]", i.shape)]
+    below = [i for i in inside if i.opcode == "compare" and "direction=LT" in i.rest]
+    return int(bounds[0][0]) if len(bounds) == 1 and bounds[0] and len(below) == 1 else unknown
 
 
 def _arrays(shape: str) -> list[float]:

@@ -4,6 +4,7 @@ judge:digits, judge:fashion   the classifiers that come with the package
 lpips:alex, lpips:vgg         LPIPS as published; lpips:vgg:FOLDER where its files lie in FOLDER
 autoencoder_kl:FOLDER         diffusers' AutoencoderKL, a folder of config.json and safetensors, with the scale of
                               its latents
+clip_text:FOLDER              transformers' CLIPTextModel, such as the `text_encoder` of Stable Diffusion
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ def published(source: str) -> tuple[dict[str, Any], dict[str, Any] | None] | Non
         return load_lpips(name, folder), None
     if kind == "autoencoder_kl" and colon:
         return _autoencoder(rest)
+    if kind == "clip_text" and colon:
+        from jaxgen.interop.clip import load_text
+
+        return load_text(rest)[1], None
     return None
 
 

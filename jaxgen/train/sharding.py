@@ -4,8 +4,9 @@ A rule `(expression, (axis, ...))` gives, for every parameter whose path the exp
 each dimension is split over, None where it is whole; dimensions that it does not reach are whole. The first rule that
 is found wins: those of `config.sharding.rules`, then, where `config.mesh.tensor` is above 1, `TENSOR`. Beside them,
 where `config.mesh.fsdp` is above 1, every other array of at least `config.sharding.min_size` values is split over
-`fsdp` along its largest dimension that this divides (Rajbhandari et al. 2020, "ZeRO", stage 3, as a layout). What is
-left is whole on every device. Optimiser state and EMA lie as their parameters do.
+`fsdp` along its largest dimension that this divides (Rajbhandari et al. 2020, "ZeRO", stage 3, as a layout); the axis
+that counts layers which a network scans, its arrays below `blocks`, is none of them. What is left is whole on every
+device. Optimiser state and EMA lie as their parameters do.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ TENSOR: tuple[Rule, ...] = (
     (r"(^|/)mlp/in/kernel$|(^|/)mlp_in/kernel$", (None, "tensor")),
     (r"(^|/)mlp/in/bias$|(^|/)mlp_in/bias$", ("tensor",)),
     (r"(^|/)mlp/out/kernel$|(^|/)mlp_out/kernel$", ("tensor", None)),
-    (r"(^|/)block_\d+/modulation/kernel$", ("tensor", None)),
+    (r"(^|/)block(_\d+|s)/modulation/kernel$", ("tensor", None)),
 )
+
+# Arrays of layers that a network scans: the axis in front counts the layers, which a loop takes one by one.
+STACKED = re.compile(r"(^|/)blocks/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,17 +132,17 @@ class Layout:
         axes: tuple[Any, ...] = ()
         if self.mesh.shape["tensor"] > 1:
             axes = next((axes for expression, axes in TENSOR if re.search(expression, name)), ())
-            # a kernel with positions in front of its two channels
+            # a kernel with positions, or a stack of layers, in front of its two channels
             axes = (None,) * (len(shape) - len(axes)) + axes if axes else ()
         found = self._sharding(name, shape, axes, "config.mesh.tensor")
-        return self._over_fsdp(found, shape)
+        return self._over_fsdp(found, shape, first=int(STACKED.search(name) is not None))
 
-    def _over_fsdp(self, found: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
+    def _over_fsdp(self, found: NamedSharding, shape: tuple[int, ...], first: int) -> NamedSharding:
         size = self.mesh.shape["fsdp"]
         if size == 1 or math.prod(shape) < self.min_size:
             return found
         spec = list(found.spec) + [None] * (len(shape) - len(found.spec))
-        free = [d for d in range(len(shape)) if spec[d] is None and shape[d] % size == 0]
+        free = [d for d in range(first, len(shape)) if spec[d] is None and shape[d] % size == 0]
         if not free:
             return found
         spec[max(free, key=lambda d: (shape[d], d))] = "fsdp"

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxgen.data.transforms import augment, to_float
-from jaxgen.methods.base import Batch, Metrics, Params, Turn, rows_lie
+from jaxgen.methods.base import Batch, Metrics, Params, Turn
+from jaxgen.networks.rows import rows_lie
 from jaxgen.train.mesh import over_data, replicated
 from jaxgen.train.optim import Optimizer, clip_by_global_norm, global_norm
 from jaxgen.train.state import State, fold_name, seed_key

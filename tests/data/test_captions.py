@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tiny_pipeline import write_tokenizer
 
 from jaxgen.data import open_source
 from jaxgen.data.sources.captions import main, vocabulary_of
@@ -41,6 +42,15 @@ def test_a_source_that_is_not_in_memory_has_tokens_too(archive):
     arrays, source.arrays = source.arrays, None
     np.testing.assert_array_equal(source.take([2, 1])["tokens"], arrays["tokens"][[2, 1]])
     np.testing.assert_array_equal(source[1]["tokens"], arrays["tokens"][1])
+
+
+def test_a_folder_with_clips_tokenizer_beside_the_data_is_taken(archive, tmp_path):
+    write_tokenizer(tmp_path / "pets.npz.tokenizer")
+    source = open_source(f"captions:{archive}", "train", 8, 3)
+    tokens = source.tokenizer.tokenize(list(CAPTIONS))
+    np.testing.assert_array_equal(source.take([0, 1, 2])["tokens"], tokens)
+    np.testing.assert_array_equal(source[1]["tokens"], tokens[1])
+    assert tokens.shape == (3, 77) and len(np.unique(tokens, axis=0)) == 3
 
 
 def test_mistakes_are_named(archive, tmp_path, capsys):

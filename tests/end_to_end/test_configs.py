@@ -1,19 +1,38 @@
-"""Every shipped config, shrunk: trained for two steps, resumed, judged and sampled from."""
+"""Every shipped config: shrunk, trained for two steps, resumed, judged and sampled from; or traced as it is."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
 from jaxgen import commandline
-from jaxgen.config import image_shape
+from jaxgen.config import check, image_shape
+from jaxgen.train.programs import Job
+from jaxgen.train.topology import devices
 
 # stable_diffusion.py needs a folder of weights and does not train: test_stable_diffusion.py
-CONFIGS = sorted(p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py") if p.name != "stable_diffusion.py")
+APART = ("stable_diffusion.py",)
+# too large to be trained here, however shrunk: millions of parameters that learn, as published
+LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
+# of the parts of another that is trained here, or its first stage
+TWINS = (
+    "acgan_fashion_mnist.py",
+    "ddpm_fashion_mnist.py",
+    "ddpm_fashion_mnist_classes.py",
+    "ddpm_mnist.py",
+    "ddpm_shapes_classes.py",
+    "kl_autoencoder_digits.py",
+    "kl_autoencoder_fashion_mnist.py",
+    "kl_autoencoder_shapes.py",
+    "latent_diffusion_fashion_mnist.py",
+    "wgan_gp_fashion_mnist.py",
+)
+CONFIGS = sorted({p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py")} - {*APART, *LARGE, *TWINS})
 
 
 def stand_in(folder, config):
@@ -99,3 +118,24 @@ def test_config(name, tmp_path, capsys):
         assert np.load(tmp_path / "out" / "samples.npz")["images"].shape == (3, *image_shape(config))
     else:
         assert "makes no images" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*TWINS, *LARGE])
+def test_update_and_sampler_are_traced(name):
+    config, summary = commandline.load_config(tiny.ROOT / "configs" / name)
+    assert summary
+    check(config)
+    job = Job(config, devices("cpu:8"))
+    updated, metrics = job.traced.out_info
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), (updated.params, updated.ema)) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), (job.state.params, job.state.ema)
+    )
+    assert metrics
+    if job.method.samples_images:
+        assert job.traced_sampler.out_info.shape == (config.evaluate.batch_size, *image_shape(config))
+    if name in LARGE:
+        learned = sum(leaf.size for leaf in jax.tree.leaves(job.state.params))
+        assert round(learned / 1e6) == LARGE[name]
+        assert set(job.frozen) == set(config.init_from) == set(job.method.needs)
+        assert len(job.absent) == len(config.init_from)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
+from jaxgen.interop.diffusers_dit import stack_blocks, unstack_blocks
 from jaxgen.networks.dit import DiT, DiTBlock, patchify, unpatchify
 from jaxgen.networks.transformer import grid_positions, layer_norm
 
@@ -296,3 +297,41 @@ def test_what_does_not_fit_is_refused(options, change, word):
     given = {**inputs(dit), **change}
     with pytest.raises(UserError, match=word):
         jax.eval_shape(dit.init, jax.random.key(0), **given)
+
+
+@pytest.mark.parametrize("remat", [pytest.param("", marks=pytest.mark.slow), "block"])
+def test_scanned_blocks_are_the_same_function_of_stacked_parameters(remat):
+    dit, params, given = make(num_classes=3, context_dim=5)
+    scanned = dit.clone(scan_blocks=True, remat=remat)
+    stacked = stack_blocks(params)
+    shapes = jax.eval_shape(scanned.init, jax.random.key(0), **given)["params"]
+    assert jax.tree.map(jnp.shape, stacked) == jax.tree.map(lambda x: x.shape, shapes)
+    jax.tree.map(np.testing.assert_array_equal, unstack_blocks(stacked), params)
+
+    def loss(network):
+        return jit(jax.value_and_grad(lambda p: jnp.square(network.apply({"params": p}, **given)).sum()))
+
+    value, gradients = loss(dit)(params)
+    same, found = loss(scanned)(stacked)
+    assert float(same) == pytest.approx(float(value), rel=1e-6)
+    found = unstack_blocks(found)
+    most = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
+    gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()) / most, gradients, found)
+    assert max(jax.tree.leaves(gaps)) < 1e-6
+
+
+def test_scanned_blocks_begin_and_drop_out_differently():
+    dit = DiT(**{**SMALL, "depth": 3}, scan_blocks=True, dropout=0.5)
+    given = inputs(dit)
+    fresh = jit(dit.init)(jax.random.key(0), **given)["params"]["blocks"]["attention"]["query"]["kernel"]
+    assert fresh.shape == (3, 16, 16) and float(jnp.abs(fresh[0] - fresh[1]).min()) > 0
+    params = random_params(dit, **given)
+    run = jit(lambda key: dit.apply({"params": params}, **given, train=True, rngs={"dropout": key}))
+    assert float(jnp.abs(run(jax.random.key(1)) - run(jax.random.key(2))).max()) > 1e-3
+
+
+def test_parameters_that_cannot_be_stacked_are_refused():
+    with pytest.raises(UserError, match="block_0"):
+        stack_blocks({"block_1": {}})
+    with pytest.raises(UserError, match="no 'blocks'"):
+        unstack_blocks({"block_0": {}})

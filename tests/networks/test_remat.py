@@ -8,48 +8,71 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.networks.dit import DiT
+from jaxgen.networks.unet import UNet
 
-OPTIONS = dict(out_channels=1, patch_size=2, width=32, depth=3, heads=2, num_classes=4, dropout=0.3)
-
-
-def loss(network, params, x):
-    time, label = jnp.array([3.0, 500.0]), jnp.array([1, 4])
-    rngs = {"dropout": jax.random.key(5)}
-    return (network.apply({"params": params}, x, time, label, train=True, rngs=rngs) ** 2).sum()
-
-
-@pytest.fixture(scope="module")
-def start():
-    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 1))
-    params = DiT(**OPTIONS).init(jax.random.key(0), x, jnp.zeros(2), jnp.zeros(2, jnp.int32))["params"]
-    noise = jax.random.normal(jax.random.key(2), (1,))
-    # away from the zeros that a fresh network begins with
-    return x, jax.tree.map(lambda p: p + 0.05 * jnp.cos(jnp.arange(p.size) + noise).reshape(p.shape), params)
+DIT = dict(out_channels=1, patch_size=2, width=32, depth=2, heads=2, num_classes=4, dropout=0.3)
+LEVEL = dict(channel_multipliers=(1,), blocks=1, attention_levels=(0,), middle_blocks=0, middle_attention=False)
+UNET = dict(out_channels=1, channels=8, norm_groups=4, **LEVEL)
+CASES = {
+    "dit": (DiT, DIT, {"label": jnp.array([1, 4])}),
+    "classes": (UNet, {**UNET, "num_classes": 4, "dropout": 0.3}, {"label": jnp.array([1, 4])}),
+    "text": (
+        UNet,
+        {**UNET, "context_dim": 6, "heads": 2},
+        {"context": jnp.cos(jnp.arange(60.0)).reshape(2, 5, 6), "context_mask": jnp.arange(5) < jnp.array([[3], [5]])},
+    ),
+}
 
 
-@pytest.mark.parametrize("policy", ["block", "dots"])
-def test_values_gradients_and_parameters_are_the_same(start, policy):
-    x, params = start
-    again = DiT(**OPTIONS, remat=policy)
-    fresh = again.init(jax.random.key(0), x, jnp.zeros(2), jnp.zeros(2, jnp.int32))["params"]
-    assert jax.tree.structure(fresh) == jax.tree.structure(params)
-    one, two = (jax.jit(jax.value_and_grad(lambda p, n=n: loss(n, p, x)))(params) for n in (DiT(**OPTIONS), again))
-    assert float(one[0]) == pytest.approx(float(two[0]), rel=1e-6)
-    gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max() / (1e-3 + jnp.abs(a).max())), one[1], two[1])
-    assert max(jax.tree.leaves(gaps)) < 1e-4
+def loss(network, params, x, conditions):
+    time, rngs = jnp.array([3.0, 500.0]), {"dropout": jax.random.key(5)}
+    return (network.apply({"params": params}, x, time, **conditions, train=True, rngs=rngs) ** 2).sum()
+
+
+@pytest.fixture(scope="module", params=["dit", "classes", pytest.param("text", marks=pytest.mark.slow)])
+def start(request):
+    make, options, conditions = CASES[request.param]
+    x = jnp.sin(jnp.arange(32.0)).reshape(2, 4, 4, 1)
+    fresh = jax.eval_shape(make(**options).init, jax.random.key(0), x, jnp.zeros(2), **conditions)["params"]
+    params = jax.tree.map(lambda p: 0.3 * jnp.cos(jnp.arange(p.size) + 0.3).reshape(p.shape), fresh)
+
+    def function(policy):
+        network = make(**options, remat=policy)
+        return network, lambda p: loss(network, p, x, conditions)
+
+    return function, x, conditions, params, ("block",) if request.param == "classes" else ("block", "dots")
+
+
+def gradients(function, params):
+    lowered = jax.jit(jax.value_and_grad(function)).lower(params)
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(params)
+
+
+def test_values_gradients_and_parameters_are_the_same(start):
+    function, x, conditions, params, policies = start
+    value, plain = gradients(function("")[1], params)
+    most = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
+    for policy in policies:
+        network, again = function(policy)
+        fresh = jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(2), **conditions)["params"]
+        assert jax.tree.structure(fresh) == jax.tree.structure(params)
+        same, found = gradients(again, params)
+        assert float(value) == pytest.approx(float(same), rel=1e-6)
+        gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()) / most, plain, found)
+        assert max(jax.tree.leaves(gaps)) < 1e-6
 
 
 def test_fewer_values_are_kept_for_the_backward_pass(start):
-    x, params = start
+    function, *_, params, _ = start
 
     def kept(policy):
-        _, backward = jax.vjp(lambda p: loss(DiT(**OPTIONS, remat=policy), p, x), params)
+        backward = jax.eval_shape(lambda p: jax.vjp(function(policy)[1], p)[1], params)
         return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
     assert kept("block") < kept("dots") < kept("")
 
 
 def test_an_unknown_policy_is_refused(start):
-    x, params = start
+    function, *_, params, _ = start
     with pytest.raises(UserError, match=r"remat='blocks' is unknown; did you mean 'block'\?"):
-        loss(DiT(**OPTIONS, remat="blocks"), params, x)
+        function("blocks")[1](params)

@@ -16,6 +16,7 @@ from jaxgen.interop.diffusers_dit import (  # noqa: E402
     dit_from_diffusers,
     dit_options,
     dit_to_diffusers,
+    stack_blocks,
 )
 from jaxgen.networks.dit import DiT  # noqa: E402
 
@@ -145,6 +146,15 @@ def test_weights_travel_both_ways(name):
     again_options, again = dit_from_diffusers(back, config)
     assert again_options == options
     jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+def test_blocks_that_are_scanned_travel_too():
+    config, _, state = peer({"num_layers": 3})
+    options, params = dit_from_diffusers(state, config)
+    back = dit_to_diffusers(stack_blocks(params), DiT(**options, scan_blocks=True))
+    assert back.keys() == state.keys()
+    for key, value in state.items():
+        np.testing.assert_array_equal(back[key], value)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

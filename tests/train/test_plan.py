@@ -21,7 +21,7 @@ from jaxgen.errors import UserError
 from jaxgen.report.files import read_json
 from jaxgen.report.page import write_report
 from jaxgen.report.plan import plan_text, size
-from jaxgen.train import flops, hlo, roofline
+from jaxgen.train import flops, hlo, programs, roofline
 from jaxgen.train import plan as plans
 from jaxgen.train.topology import devices
 
@@ -119,6 +119,48 @@ def test_the_tpu_compilers_ways_of_writing_are_understood():
     }
 
 
+LOOPS = """HloModule jit_sample, is_scheduled=true, num_partitions=4
+
+%cond.1 (p: (s32[], f32[4])) -> pred[] {
+  %constant.1 = s32[]{:T(128)} constant(28)
+  %at = s32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%at, %constant.1), direction=LT
+}
+
+%inner (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  ROOT %all-reduce.9 = f32[4]{0} all-reduce(%p), channel_id=23, replica_groups=[1,4]<=[4], to_apply=%add
+}
+
+%outer (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  ROOT %w = (s32[], f32[4]{0}) while(%y), condition=%cond.1, body=%inner
+}
+
+ENTRY %main (p0: f32[4]) -> f32[4] {
+  ROOT %w = (s32[], f32[4]{0}) while(%y), condition=%unseen, body=%outer
+}
+"""
+
+
+def test_a_loop_that_does_not_say_its_length_counts_up_to_its_conditions_bound():
+    assert [c.times for c in hlo.collectives(LOOPS, trips=50)] == [50 * 28]
+    assert hlo.loops_factor(LOOPS, trips=50) == 50 * 28
+
+
+def test_memory_traffic_counts_a_loops_iterations_and_what_lies_outside_once():
+    def loop(x, w):
+        return jax.lax.scan(lambda c, w: (jnp.tanh(c @ w), None), x, w)[0] + 1
+
+    def layers(count):
+        shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((64, 64), (count, 64, 64))]
+        return hlo.loops_factor(jax.jit(loop).lower(*shapes).compile().as_text())
+
+    assert hlo.loops_factor(jax.jit(lambda x: x @ x).lower(jnp.ones((8, 8))).compile().as_text()) == 1
+    # twice the iterations are twice what the loop touches, and nothing else
+    few, many = layers(50), layers(100)
+    assert 25 < few < 50 and few - 1 == pytest.approx((many - 1) * 49 / 99, rel=0.02)
+    assert hlo.loops_factor(TPU, trips=50) > 1
+
+
 # ------------------------------------------------------------------ work
 
 
@@ -198,7 +240,7 @@ def test_eight_devices_hold_a_sixth_of_a_shipped_configs_state_each(name):
     config, _ = load_config(tiny.ROOT / "configs" / f"{name}.py")
     held = []
     for config.mesh.fsdp in (1, 8):
-        held.append(sum(plans._Job(config, devices("cpu:8"), plans._shapes(config)).parts().values()))
+        held.append(sum(programs.Job(config, devices("cpu:8")).parts().values()))
     assert held[1] <= held[0] / 6
 
 
@@ -221,9 +263,9 @@ def test_a_sampler_that_does_not_fit_gets_a_smaller_batch(monkeypatch):
 
     def sampler(job):
         size = job.config.evaluate.batch_size
-        return plans.Program("sampler", size, size <= 2, {"total": float(size), "limit": 2.0}, 0.0)
+        return programs.Program("sampler", size, size <= 2, {"total": float(size), "limit": 2.0}, 0.0)
 
-    monkeypatch.setattr(plans._Job, "sampler", sampler)
+    monkeypatch.setattr(plans.Job, "sampler", sampler)
     found = plans.plan(config, "cpu:2")
     assert [(mend.overrides["evaluate.batch_size"], mend.fits) for mend in found.mends] == [(4, False), (2, True)]
     assert "DOES NOT FIT. This does: --config.evaluate.batch_size=2" in plan_text(found.to_dict())
@@ -236,9 +278,28 @@ def test_data_are_opened_only_for_what_images_and_labels_do_not_show():
         plans.plan(absent(config), "cpu:2")
 
 
-def test_candidates_go_from_mild_to_harsh():
+def test_weights_that_are_not_here_have_the_shapes_of_the_configs_own_networks():
+    config, _ = load_config(tiny.ROOT / "configs" / "latent_diffusion_shapes.py")
+    config.init_from.autoencoder = "/nowhere/at/all"
+    job = programs.Job(absent(config), devices("cpu:2"))
+    (sentence,) = job.absent
+    assert "'/nowhere/at/all' is not the workdir of a run" in sentence and "config's own network" in sentence
+    method = job.method
+    fresh = jax.eval_shape(method.autoencoder.init, jax.random.key(0), jnp.zeros((1, *method.image_shape)))["params"]
+    assert jax.tree.map(lambda x: x.shape, job.frozen["autoencoder"]) == jax.tree.map(lambda x: x.shape, fresh)
+    assert job.example["tokens"].shape == (config.train.batch_size, config.method.text.length)
+    assert set(job.state.params) == {"denoiser", "text"} and job.state.memory["autoencoder"]["mean"].shape == ()
+
+    config, _ = load_config(tiny.ROOT / "configs" / "kl_autoencoder_shapes.py")
+    config.init_from.perceptual = "/nowhere/at/all"  # which the method cannot make
+    with pytest.raises(UserError, match="is not the workdir of a run"):
+        programs.Job(absent(config), devices("cpu:2"))
+
+
+@pytest.mark.parametrize("network", ["dit", "unet"])
+def test_candidates_go_from_mild_to_harsh(network):
     config = ddpm_config()
-    config.method.network = section(name="dit")
+    config.method.network = section(name=network)
     config.train.batch_size = 8
     found = plans._candidates(config, 8)
     assert found[:3] == [{"mesh.data": 0, "mesh.fsdp": 8}, {"method.network.remat": "block"}, {**found[0], **found[1]}]
@@ -253,13 +314,13 @@ def test_the_batch_is_doubled_until_it_no_longer_fits(monkeypatch):
     class Job:
         traced = None
 
-        def __init__(self, config, machine, shapes):
+        def __init__(self, config, machine):
             asked.append(config.train.batch_size)
 
         def update(self):
-            return plans.Program("update", asked[-1], asked[-1] <= limit, {}, 0.0)
+            return programs.Program("update", asked[-1], asked[-1] <= limit, {}, 0.0)
 
-    monkeypatch.setattr(plans, "_Job", Job)
+    monkeypatch.setattr(programs, "Job", Job)
     limit = 40
     assert plans.find_batch(config, "cpu:1") == (32, {8: True, 16: True, 32: True, 64: False})
     limit = 3
@@ -270,12 +331,12 @@ def test_the_batch_is_doubled_until_it_no_longer_fits(monkeypatch):
 
 def test_a_refused_program_says_what_it_would_have_used():
     used = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm capacity"
-    assert plans.refused(used, 1.0, 2.0) == {"total": 20.5 * 2**30, "limit": 15.75 * 2**30}
+    assert programs.refused(used, 1.0, 2.0) == {"total": 20.5 * 2**30, "limit": 15.75 * 2**30}
     other = (
         "Ran out of memory on HBM, the total memory required for HLO temporaries (25.42G) exceeds available HBM (1G)"
     )
-    assert plans.refused(other, 100.0, 2.0)["total"] == pytest.approx(25.42 * 2**30 + 100)
-    assert plans.refused("out of memory", 1.0, 2.0) == {"total": None, "limit": 2.0}
+    assert programs.refused(other, 100.0, 2.0)["total"] == pytest.approx(25.42 * 2**30 + 100)
+    assert programs.refused("out of memory", 1.0, 2.0) == {"total": None, "limit": 2.0}
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import pytest
 
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
+from jaxgen.interop.clip import save_text
 from jaxgen.interop.diffusers_autoencoder import autoencoder_config, autoencoder_to_diffusers
 from jaxgen.interop.diffusers_files import save_weights, write_json
 from jaxgen.methods.kl_autoencoder import scale_of
 from jaxgen.metrics.digits import JUDGE
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
+from jaxgen.networks.clip import TextTower
 from jaxgen.train.checkpoint import load_group
 from jaxgen.train.latents import encoded, main
 from jaxgen.train.published import published
@@ -38,6 +40,17 @@ def test_an_autoencoder_of_diffusers_comes_with_its_scale(tmp_path):
     np.testing.assert_allclose(scale_of(memory), 0.25, rtol=1e-6)
     with pytest.raises(UserError, match=r"config\.json"):
         load_group(f"autoencoder_kl:{tmp_path / 'other'}", "autoencoder")
+
+
+def test_a_text_encoder_of_transformers_is_read(tmp_path):
+    tower = TextTower(vocabulary=20, length=6, width=8, depth=1, heads=2, mlp_features=12)
+    shapes = jax.eval_shape(tower.init, jax.random.key(0), jnp.zeros((1, 6), jnp.int32))["params"]
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
+    save_text(tmp_path, tower, params)
+    found, memory, _ = load_group(f"clip_text:{tmp_path}", "text")
+    assert memory is None
+    jax.tree.map(np.testing.assert_array_equal, found, params)
 
 
 def test_folders_are_left_to_others_and_mistakes_are_named(tmp_path):

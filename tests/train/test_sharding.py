@@ -16,8 +16,11 @@ from tiny_methods import ddpm_config, tiny_config
 
 from jaxgen.config import check, differences, from_json, may_change, section, to_json
 from jaxgen.errors import UserError
+from jaxgen.networks.dit import DiT
+from jaxgen.networks.rows import rows_lie
+from jaxgen.networks.unet import UNet
 from jaxgen.train.loop import Trainer
-from jaxgen.train.mesh import make_mesh, rows
+from jaxgen.train.mesh import make_mesh, over_data, rows
 from jaxgen.train.optim import Optimizer
 from jaxgen.train.sharding import TENSOR, Layout, bytes_per_device
 from jaxgen.train.state import State
@@ -62,6 +65,33 @@ def test_a_rule_of_the_user_comes_first_and_is_final():
     mine = layout(fsdp=2, tensor=2, rules=((r"a/kernel$", ("tensor",)), (r"kernel$", (None, ("data", "fsdp")))))
     found = specs(mine, params)["net"]
     assert found["a"]["kernel"] == P("tensor") and found["b"]["kernel"] == P(None, ("data", "fsdp"))
+
+
+def test_layers_that_are_scanned_lie_as_those_that_are_not():
+    x = jnp.zeros((1, 8, 8, 3))
+    plain = DiT(width=32, depth=8, heads=4, num_classes=3)
+    trees = [
+        jax.eval_shape(dit.init, jax.random.key(0), x, jnp.zeros(1), jnp.zeros(1, jnp.int32))["params"]
+        for dit in (plain, plain.clone(scan_blocks=True))
+    ]
+    for sizes in ({"fsdp": 8}, {"tensor": 2}, {"fsdp": 2, "tensor": 2}):
+        each, stacked = (specs(layout(**sizes, min_size=1), tree) for tree in trees)
+        expected = jax.tree.map(lambda spec: P(None, *spec) if spec else spec, each["block_0"])
+        assert stacked["blocks"] == expected and stacked["patch_in"] == each["patch_in"]
+
+
+@pytest.mark.parametrize("make", [DiT, UNet])
+def test_activations_are_pinned_to_the_rows_where_weights_are_split(make):
+    options = {"depth": 3, "heads": 2} if make is DiT else {"channel_multipliers": (1,), "norm_groups": 4, "blocks": 3}
+    network = make(out_channels=1, **({"width": 16} if make is DiT else {"channels": 8}), **options)
+    x, time = jnp.zeros((8, 8, 8, 1)), jnp.zeros(8)
+    params = jax.eval_shape(network.init, jax.random.key(0), x, time)
+
+    def pins(fsdp):
+        with rows_lie(over_data(make_mesh(0, 8, fsdp))):
+            return str(jax.make_jaxpr(network.apply)(params, x, time)).count("sharding_constraint[")
+
+    assert pins(fsdp=1) == 0 and pins(fsdp=2) > 3
 
 
 def test_tensor_rules_pair_columns_with_rows_and_leave_room_for_fsdp():

@@ -5,7 +5,8 @@ Examples gain `tokens` int32 [L] (`jaxgen.data.word_tokenizer`). The vocabulary 
 
     python -m jaxgen.data.sources.captions folder:photos --length=16
 
-and says how many ids there are, for the text encoder's `vocabulary`.
+and says how many ids there are, for the text encoder's `vocabulary`. Where a folder `<path>.tokenizer` lies beside the
+data, with the files of a CLIP tokenizer, that is taken: tokens are then [77].
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any
 
 from etils import epath
 
+from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.source import Example, Source, batches, locate
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
 
 KINDS = ("folder", "npz")
+ENDING = ".vocabulary.json"
 
 
 def open_split(
@@ -32,6 +35,10 @@ def open_split(
     from jaxgen.data.sources import open_source
 
     path = vocabulary_of(argument, root)
+    published = path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
+    if published.is_dir():
+        source = open_source(argument, split, resolution, channels, num_classes, root)
+        return Captioned(name, source, ClipTokenizer.from_folder(published))
     if not path.exists():
         raise UserError(
             f"{name!r} has no vocabulary, {str(path)!r}; `python -m jaxgen.data.sources.captions {argument}` makes one."
@@ -47,7 +54,7 @@ class Captioned(Source):
       tokenizer: of the captions.
     """
 
-    def __init__(self, name: str, inner: Source, tokenizer: WordTokenizer):
+    def __init__(self, name: str, inner: Source, tokenizer: WordTokenizer | ClipTokenizer):
         super().__init__(name, inner.split, num_classes=inner.num_classes, class_names=inner.class_names)
         if "caption" not in inner[0]:
             raise UserError(f"The examples of {inner.name!r} have no captions, so {name!r} has no tokens.")
@@ -75,7 +82,7 @@ def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:
     if kind not in KINDS or not path:
         raise UserError(f"'captions:{argument}' is unknown: captions are those of folder:<path> or npz:<path>.")
     place = locate(path, root)
-    return place.parent / f"{place.name}.vocabulary.json"
+    return place.parent / f"{place.name}{ENDING}"
 
 
 def make_vocabulary(source: Source, argument: str, length: int, least: int = 1) -> WordTokenizer:
