@@ -3,8 +3,8 @@
 Papers: Lipman et al. 2023, "Flow Matching for Generative Modeling"; Liu et al. 2023, "Flow Straight and Fast";
     Esser et al. 2024, Section 3.1, for the times.
 Command: python main.py --config=configs/flow_digits.py --workdir=runs/flow_digits
-Hardware and time: two CPU cores, about 5 minutes.
-Expected: not run to its end yet.
+Hardware and time: two CPU cores, under 5 minutes of CPU.
+Expected: excess Fréchet distance 0.006, class entropy 0.998 of its maximum; docs/results.md.
 """
 
 from jaxgen.config import defaults, section
