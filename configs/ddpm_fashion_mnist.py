@@ -4,7 +4,8 @@ Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine
 Command: python main.py --config=configs/ddpm_fashion_mnist.py --workdir=runs/ddpm_fashion_mnist
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, about 20 minutes. On a GPU, widen it: --config.method.network.channels=64.
-Expected: clothes that a person recognises; a denoising loss of 0.160 on the test images (docs/results.md).
+Expected: clothes that a person recognises; a denoising loss of 0.160 on the test images, and of 500 samples
+    an excess Fréchet distance of 0.082 in the judge's features (docs/results.md).
 """
 
 from jaxgen.config import defaults, section

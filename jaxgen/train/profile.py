@@ -109,7 +109,7 @@ def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
 
 
 def _sampler(job: Job, model: Model, folder: epath.Path) -> Program:
-    generator = job.generator()
+    generator = job.generator
     model = jax.device_put(model, generator.layout.model(model))
     traced = generator.trace("sample", model)
     sampler = traced.lower().compile()

@@ -136,25 +136,27 @@ class Job:
           UserError: where only data that are not here show what it is conditional on.
         """
         parts = {"parameters": bytes_per_device(self._model.params)}
-        return self._program("sampler", self.traced_sampler, self.config.evaluate.batch_size, parts)
+        return self._program("sampler", self.traced_sampler, self.generator.batch_size, parts)
 
     @functools.cached_property
     def traced_sampler(self) -> Any:
         """The sampler, traced for its shapes."""
-        entries = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in self.method.entries.items()}
-        return Generator(self.method, self.config, mesh=self._wide, given=entries).trace("sample", self._model)
+        return self.generator.trace("sample", self._model)
 
     @functools.cached_property
-    def _wide(self) -> Mesh:
-        """The mesh that samples are drawn on."""
+    def generator(self) -> Generator:
+        """Draws `config.evaluate.batch_size` images at a time on these devices, for conditions of zeros where the
+        config tells their shapes."""
         sizes = self.config.mesh
-        return make_mesh(0, self.config.evaluate.batch_size, sizes.fsdp, sizes.tensor, self.machine)
+        mesh = make_mesh(0, self.config.evaluate.batch_size, sizes.fsdp, sizes.tensor, self.machine)
+        entries = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in self.method.entries.items()}
+        return Generator(self.method, self.config, mesh=mesh, given=entries)
 
     @functools.cached_property
     def _model(self) -> Model:
         params = {**self.frozen, **self.state.params, **self.state.ema}
         model = Model(params=params, memory=self.state.memory, stage=self.stage)
-        return sharding.shapes(model, Layout.of(self.config, self._wide).model(model))
+        return sharding.shapes(model, self.generator.layout.model(model))
 
     def _program(self, name: str, traced: Any, images: int, parts: dict[str, int]) -> Program:
         work = flops.count(traced.jaxpr) / images

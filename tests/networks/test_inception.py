@@ -38,6 +38,14 @@ def small() -> Features:
     return Features(resize="none", given=params())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def let_go():
+    """Gigabytes, on eight devices: not to be held while other modules run."""
+    yield
+    for kept in (params, small, state):
+        kept.cache_clear()
+
+
 def images(count: int, side: int = 75, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, side, side, channels), dtype=np.uint8)
 
