@@ -29,16 +29,16 @@ def get_config():
         loss=section(name="hinge"),
         kl_weight=1e-6,
         adversarial_weight=0.5,
-        adversarial_start=40_000,
+        adversarial_start=20_000,
         adaptive_limit=1e4,
     )
     config.data.update(source="caption_shapes", resolution=64, channels=3, num_classes=8)
-    config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99, warmup_images=4_000, decay="cosine")
+    config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99, warmup_images=2_000, decay="cosine")
     config.train.update(
         batch_size=16,
-        total_images=60_000,
-        log_every_images=4_000,
-        checkpoint_every_images=20_000,
+        total_images=32_000,
+        log_every_images=2_000,
+        checkpoint_every_images=8_000,
         sample_every_images=0,
         ema_decay=0.998,
     )

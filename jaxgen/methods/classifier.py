@@ -1,15 +1,21 @@
-"""A classifier p(y | x): cross-entropy with label smoothing. The judge of small data sets is one of these."""
+"""A classifier p(y | x): cross-entropy with label smoothing. The judge of small data sets is one of these.
+
+Of one label, or of several attributes at once, each with a softmax of its own over its share of the logits.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from jaxgen.errors import UserError
 from jaxgen.methods.base import Batch, Method, Model, Params, Turn
 
 
@@ -17,20 +23,38 @@ from jaxgen.methods.base import Batch, Method, Model, Params, Turn
 class Classifier(Method):
     """One turn, one group, `classifier`; no sampler. Scores: `accuracy`, `cross_entropy`.
 
+    With attributes `cross_entropy` is the sum over them, `accuracy` is 1 where all of them are right, and
+    `accuracy_<name>` where that one is.
+
     Attributes:
-      network: `x [B, H, W, C] -> (logits [B, num_classes], features [B, D])`.
+      network: `x [B, H, W, C] -> (logits [B, num_classes], features [B, D])`; with attributes its `num_classes` is the
+        sum of theirs.
       num_classes: from the config's data.
+      attributes: `((name, classes), ...)` of the columns of the batch's `attributes` `[B, K]`, which are told instead
+        of `label`; none for the label.
       label_smoothing: share of the target spread evenly over all classes.
       noise: standard deviation of normal noise added to training images, in units of [-1, 1].
     """
 
     network: nn.Module
     num_classes: int
+    attributes: tuple[tuple[str, int], ...] = ()
     label_smoothing: float = 0.0
     noise: float = 0.0
 
+    @property
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
+        return {"attributes": ((len(self.attributes),), np.int32)} if self.attributes else {}
+
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
-        return {"classifier": self.network.init(key, batch["image"])["params"]}, {}
+        (logits, _), variables = self.network.init_with_output(key, batch["image"])
+        wanted = sum(classes for _, classes in self.attributes) or self.num_classes
+        if logits.shape[-1] != wanted:
+            raise UserError(
+                f"The classifier's network tells {logits.shape[-1]} classes and should tell {wanted}: set "
+                f"config.method.network.num_classes={wanted}."
+            )
+        return {"classifier": variables["params"]}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("classifier",), self.loss),)
@@ -40,11 +64,32 @@ class Classifier(Method):
         image = batch["image"] + self.noise * jax.random.normal(of_noise, batch["image"].shape)
         variables = {"params": params["classifier"]}
         logits, _ = self.network.apply(variables, image, train=True, rngs={"dropout": dropout})
-        targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], self.num_classes), self.label_smoothing)
-        accuracy = (logits.argmax(axis=1) == batch["label"]).mean()
-        return optax.softmax_cross_entropy(logits, targets).mean(), ({"accuracy": accuracy}, {})
+        loss, right = self._told(logits, batch, self.label_smoothing)
+        return loss.mean(), ({"accuracy": right.all(axis=1).mean()}, {})
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         logits, _ = self.network.apply({"params": model.params["classifier"]}, batch["image"])
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        return {"accuracy": jnp.asarray(logits.argmax(axis=1) == batch["label"], jnp.float32), "cross_entropy": loss}
+        loss, right = self._told(logits, batch)
+        each = {f"accuracy_{name}": right[:, i] for i, (name, _) in enumerate(self.attributes)}
+        found = {"accuracy": right.all(axis=1), **each}
+        return {name: x.astype(jnp.float32) for name, x in found.items()} | {"cross_entropy": loss}
+
+    def tell(self, model: Model, image: jax.Array) -> jax.Array:
+        """The likeliest class of each attribute, int32 `[B, K]`, or of the label `[B, 1]`, of images in [-1, 1]."""
+        logits, _ = self.network.apply({"params": model.params["classifier"]}, image)
+        return jnp.stack([part.argmax(axis=1) for part in self._parts(logits)], axis=1)
+
+    def _told(self, logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> tuple[jax.Array, jax.Array]:
+        """Cross-entropy `[B]`, a sum over attributes, and which of them are right, `[B, K]`."""
+        truth = batch["attributes"] if self.attributes else batch["label"][:, None]
+        loss, right = jnp.zeros(len(logits)), []
+        for part, wanted in zip(self._parts(logits), truth.T, strict=True):
+            targets = optax.smooth_labels(jax.nn.one_hot(wanted, part.shape[1]), smoothing)
+            loss = loss + optax.softmax_cross_entropy(part, targets)
+            right.append(part.argmax(axis=1) == wanted)
+        return loss, jnp.stack(right, axis=1)
+
+    def _parts(self, logits: jax.Array) -> list[jax.Array]:
+        """An attribute's logits each."""
+        ends = np.cumsum([classes for _, classes in self.attributes])
+        return jnp.split(logits, ends[:-1], axis=1) if self.attributes else [logits]

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxgen.errors import UserError
+from jaxgen.networks.attention import attend
 from jaxgen.networks.convolution import (
     Array,
     Conv,
@@ -127,30 +128,6 @@ def random_fourier(time: Array, dim: int, std: float = 16.0, cos_first: bool = F
 def rows_dot(x: Array, kernel: Array, dimension_numbers: object, **options: object) -> Array:
     """`dot_general` of a flax Dense layer, x [..., in] and kernel [in, features], as a product of two matrices."""
     return pointwise(x, kernel)
-
-
-def attend(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
-    """Scaled dot-product attention: query [B, N, h, D], key and value [B, M, h, D] -> [B, N, h, D].
-
-    mask [B, M]: nonzero where a key may be looked at. A query with nothing to look at yields zero.
-    The softmax is float32 whatever the inputs are.
-    """
-    query, key, value = (a.transpose(0, 2, 1, 3) for a in (query, key, value))
-    query = query * np.asarray(query.shape[-1] ** -0.5, query.dtype)
-    logits = jnp.matmul(query, key.transpose(0, 1, 3, 2), preferred_element_type=jnp.float32)
-    if mask is not None:
-        mask = mask.astype(bool)[:, None, None, :]
-        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    # The softmax's division is left to the result, which is smaller than the weights; its gradient then is a sum over
-    # the result, too, and not over the weights: a third of the time on a CPU.
-    weights = jnp.exp(logits - lax.stop_gradient(logits).max(-1, keepdims=True))
-    if mask is not None:
-        weights = jnp.where(mask, weights, 0.0)
-    total = weights.sum(-1, keepdims=True)
-    if mask is not None:
-        total = jnp.where(total > 0, total, 1.0)
-    found = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32) / total
-    return found.astype(value.dtype).transpose(0, 2, 1, 3)
 
 
 class Attention(nn.Module):
