@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -67,12 +68,13 @@ class Trainer:
         self._scores: dict[str, float] = {}
         self._stop: int | None = None
         self.generator = Generator(self.method, config, sources={config.data.split: self.sources[""]})
+        self._compiling: Future | None = None
         self._restore()
-        self.generator.check(self.model())
 
     def _restore(self) -> None:
-        found = self.checkpoints.restore(lambda meta: self.stages.abstract(meta.stage))
+        found = self.checkpoints.restore(lambda meta: self._expect(meta.stage, meta.step, meta.images))
         if found is None:
+            self._expect(self.stage, 0, 0)
             self.state = self.stages.begin()
             return
         self.state, meta = found
@@ -81,12 +83,30 @@ class Trainer:
         log.info("resuming at step %d, %d images", self.step, self.images)
         self._event("resumed", f"at step {self.step}, {self.images} images")
 
+    def _expect(self, stage: int, step: int, images: int) -> states.State:
+        """The shapes of a state that is about to be made or read; meanwhile the update that follows is compiled on
+        another thread. What would stop the sampler after training is found first."""
+        self.stage = stage
+        state = self.stages.abstract(stage)
+        frozen = self.stages.frozen(state)
+        self.generator.check(states.model(state, frozen, stage))
+        # processes compile together, each program at one time
+        if self._compiling is None and jax.process_count() == 1 and states.stage_at(self.method, images) == stage:
+            turns = self.method.turns(stage)
+            count = draws(turns)
+            update = self.update(due(turns, step), self.config.train.batch_size * count, state)
+            lowered = update.trace(state, frozen, (self.stages.example,) * count).lower()
+            pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
+            self._compiling = pool.submit(lowered.compile)  # a call of `update` finds it
+            pool.shutdown(wait=False)
+        return state
+
     @property
     def frozen(self) -> dict[str, Any]:
         return self.stages.frozen(self.state)
 
-    def update(self, turns: tuple[Turn, ...], images_per_step: int) -> Any:
-        """The compiled update for a set of due turns."""
+    def update(self, turns: tuple[Turn, ...], images_per_step: int, state: states.State) -> Any:
+        """The compiled update for a set of due turns; `state` for its shardings."""
         name = (self.stage, tuple(turn.name for turn in turns))
         if name not in self._updates:
             config = self.config
@@ -100,7 +120,7 @@ class Trainer:
                 accumulate=config.train.accumulate,
                 flip=config.data.flip,
                 crop=config.data.crop,
-                shardings=self.stages.shardings(self.state),
+                shardings=self.stages.shardings(state),
             )
         return self._updates[name]
 
@@ -115,8 +135,11 @@ class Trainer:
         count = draws(turns)
         batches = tuple(place(next(self.loader), self.mesh) for _ in range(count))
         size = self.config.train.batch_size * count
-        now = due(turns, self.step)
-        self.state, metrics = self.update(now, size)(self.state, self.frozen, batches)
+        update = self.update(due(turns, self.step), size, self.state)
+        if self._compiling is not None:
+            self._compiling.result()
+            self._compiling = None
+        self.state, metrics = update(self.state, self.frozen, batches)
         await_cpu(self.mesh, metrics)
         self.step += 1
         self.images += size

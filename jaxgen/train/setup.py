@@ -152,6 +152,8 @@ class Stages:
         # initial weights depends on these, which checkpoints hold
         self._key = states.fold_name(jax.random.key(config.seed, impl="rbg"), "init")
         self.layout = Layout.of(config, mesh)
+        # jitted to be traced once: it is asked for its groups, for the state's shapes and for the state
+        self._init = jax.jit(_init_of(method), static_argnames="stage")
         groups = self._groups()
         states.check_groups(method, groups, given.params)
         self.optimizers: dict[str, Optimizer] = optimizers(config, groups)
@@ -163,8 +165,8 @@ class Stages:
         params: Params = {}
         memory: dict[str, Any] = self.given.memory
         for _, stage in self.method.stages:
-            call = functools.partial(self._init, stage)
             first = not found
+            call = functools.partial(self._start, stage)
             params, memory = jax.eval_shape(call, self._key, self.example, self.given.params, params, memory)
             memory = {**memory, **self.given.memory} if first else memory
             found.update(dict.fromkeys(params))
@@ -172,15 +174,16 @@ class Stages:
         self.layout.check(*trees)
         return tuple(found)
 
-    def _init(self, stage: int, key: jax.Array, example: Any, given: Params, params: Params, memory: dict[str, Any]):
-        return self.method.init(key, prepare(example, key), stage, given, params, memory)
+    def _start(self, stage: int, key: jax.Array, example: Any, given: Params, params: Params, memory: dict[str, Any]):
+        return self._init(key, prepare(example, key), stage=stage, given=given, params=params, memory=memory)
 
     def _begin(self, key: jax.Array, example: Any, given: Params, memory: dict[str, Any]) -> states.State:
-        return states.begin(self.method, self.optimizers, key, prepare(example, key), given, memory)
+        return states.begin(self.method, self._init, self.optimizers, key, prepare(example, key), given, memory)
 
     def _cross(self, stage: int, key: jax.Array, example: Any, given: Params, state: states.State) -> states.State:
         key = jax.random.fold_in(key, stage)
-        return states.cross(self.method, self.optimizers, key, prepare(example, key), given, state, stage)
+        batch = prepare(example, key)
+        return states.cross(self.method, self._init, self.optimizers, key, batch, given, state, stage)
 
     def begin(self) -> states.State:
         """The state at the first stage's start."""
@@ -220,3 +223,12 @@ class Stages:
     def frozen(self, state: states.State) -> Params:
         """Given groups that do not learn."""
         return {g: p for g, p in self.given.params.items() if g not in state.params}
+
+
+def _init_of(method: Method) -> Any:
+    """A method's `init` as a function that can be hashed whatever the method's fields are."""
+
+    def init(key: jax.Array, batch: Any, stage: int, given: Params, params: Params, memory: dict[str, Any]):
+        return method.init(key, batch, stage, given, params, memory)
+
+    return init

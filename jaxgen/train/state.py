@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -51,24 +52,31 @@ def fold_name(key: jax.Array, name: str) -> jax.Array:
 
 def begin(
     method: Method,
+    init: Callable[..., tuple[Params, dict[str, Any]]],
     optimizers: dict[str, Optimizer],
     key: jax.Array,
     batch: dict[str, jax.Array],
     given: Params,
     memory: dict[str, Any],
 ) -> State:
-    """The state at the start of a run, with loaded weights, and their memory, where given. Runs under jit."""
-    params, fresh = method.init(key, batch, method.stages[0][1], given, {}, memory)
+    """The state at the start of a run, with loaded weights, and their memory, where given. Runs under jit.
+
+    Args:
+      init: the method's, or that jitted.
+    """
+    stage = method.stages[0][1]
+    params, fresh = init(key, batch, stage=stage, given=given, params={}, memory=memory)
     for group in sorted(params.keys() & given.keys()):
         check_loaded(group, given[group], params[group])
         params = {**params, group: given[group]}
     for name in sorted(fresh.keys() & memory.keys()):
         check_loaded(name, memory[name], fresh[name])
-    return _fresh(method, optimizers, method.stages[0][1], params, {**fresh, **memory}, {}, 0, 0)
+    return _fresh(method, optimizers, stage, params, {**fresh, **memory}, {}, 0, 0)
 
 
 def cross(
     method: Method,
+    init: Callable[..., tuple[Params, dict[str, Any]]],
     optimizers: dict[str, Optimizer],
     key: jax.Array,
     batch: dict[str, jax.Array],
@@ -77,7 +85,7 @@ def cross(
     stage: int,
 ) -> State:
     """The state at the start of a later stage: optimiser state anew, EMA kept where shapes are. Under jit."""
-    params, memory = method.init(key, batch, stage, given, state.params, state.memory)
+    params, memory = init(key, batch, stage=stage, given=given, params=state.params, memory=state.memory)
     return _fresh(method, optimizers, stage, params, memory, state.ema, state.step, state.images)
 
 

@@ -27,8 +27,10 @@ TWINS = (
     "ddpm_mnist.py",
     "ddpm_shapes_classes.py",
     "kl_autoencoder_digits.py",
+    "kl_autoencoder_emoji.py",
     "kl_autoencoder_fashion_mnist.py",
     "kl_autoencoder_shapes.py",
+    "latent_diffusion_emoji.py",
     "latent_diffusion_fashion_mnist.py",
     "wgan_gp_fashion_mnist.py",
 )
@@ -46,6 +48,10 @@ def stand_in(folder, config):
         if "text" in config.method:
             text = config.method.text
             arrays[f"{split}_tokens"] = chance.integers(1, text.vocabulary, (40, text.length))
+        for i, (_, classes) in enumerate(config.method.get("attributes", ())):
+            column = chance.integers(0, classes, (40, 1), np.int32)
+            before = [arrays[f"{split}_attributes"]] if i else []
+            arrays[f"{split}_attributes"] = np.concatenate([*before, column], axis=1)
     np.savez(folder / "data.npz", **arrays)
     return f"--config.data.source=npz:{folder / 'data.npz'}"
 

@@ -89,3 +89,66 @@ def test_noise_is_added_in_training_only():
     assert first != second
     scores = [method.scores(Model(params, {}), jax.random.split(jax.random.key(i), 4), batch) for i in (0, 1)]
     np.testing.assert_array_equal(scores[0]["cross_entropy"], scores[1]["cross_entropy"])
+
+
+ATTRIBUTES = (("place", 3), ("tone", 2))
+
+
+def test_attributes_are_told_apart_each_by_its_own_logits(tmp_path, halves):
+    """Bright in one of three places, and inverted or not."""
+    content = np.load(halves)
+    tone = np.random.default_rng(1).integers(0, 2, len(content["labels"]))
+    images = np.where(tone[:, None, None, None] == 1, 255 - content["images"], content["images"])
+    attributes = np.stack([content["labels"], tone], axis=1).astype(np.int32)
+    held_out = np.arange(len(tone)) % 5 == 0
+    parts = {"train": ~held_out, "test": held_out}
+    arrays = {f"{split}_{key}": values[rows] for split, rows in parts.items()
+              for key, values in (("images", images), ("attributes", attributes))}  # fmt: skip
+    np.savez(tmp_path / "pairs.npz", **arrays)
+    config = tiny_config("Plain")
+    network = section(name="classifier", num_classes=5, widths=(8, 16), features=16)
+    config.method = section(name="classifier", network=network, attributes=ATTRIBUTES)
+    config.data.update(source=f"npz:{tmp_path / 'pairs.npz'}", crop=0)
+    config.optimizer.update(learning_rate=1e-2)
+    config.train.update(batch_size=32, total_images=32 * 80, log_every_images=10_000)
+    with opened(config, tmp_path / "run") as trainer:
+        trainer.train()
+        after = trainer.generator.scores(trainer.model(), 0, open_split(config, "test"))
+    assert set(after) == {"accuracy", "accuracy_place", "accuracy_tone", "cross_entropy"}
+    assert after["accuracy"] > 0.9
+    assert after["accuracy"] <= min(after["accuracy_place"], after["accuracy_tone"])
+
+
+def test_attributes_losses_add_up_and_tell_names_the_likeliest():
+    network = Network(num_classes=5, widths=(4,), features=4)
+    method = Classifier(network, num_classes=0, attributes=ATTRIBUTES)
+    image = jax.random.normal(jax.random.key(0), (6, 8, 8, 1))
+    batch = {"image": image, "attributes": jnp.array([[0, 1], [2, 0], [1, 1], [0, 0], [2, 1], [1, 0]])}
+    params, memory = method.init(jax.random.key(1), batch, 0, {}, {}, {})
+    model, keys = Model(params, memory), jax.random.split(jax.random.key(2), 6)
+    told = method.tell(model, image)
+    scores = method.scores(model, keys, batch)
+    np.testing.assert_array_equal(scores["accuracy"], (told == batch["attributes"]).all(axis=1))
+    logits = network.apply({"params": params["classifier"]}, image)[0]
+    np.testing.assert_array_equal(told[:, 0], logits[:, :3].argmax(axis=1))
+    np.testing.assert_array_equal(told[:, 1], logits[:, 3:].argmax(axis=1))
+    # each attribute as a classifier of one label of its own
+    alone = []
+    for column, part in ((0, slice(0, 3)), (1, slice(3, 5))):
+
+        class Part:
+            def apply(self, variables, x, part=part, **options):
+                return logits[:, part], None
+
+        one = Classifier(Part(), num_classes=part.stop - part.start)
+        labelled = {"image": image, "label": batch["attributes"][:, column]}
+        alone.append(one.scores(Model({"classifier": {}}, {}), keys, labelled))
+    np.testing.assert_allclose(scores["cross_entropy"], sum(one["cross_entropy"] for one in alone), rtol=1e-6)
+    np.testing.assert_array_equal(scores["accuracy_tone"], alone[1]["accuracy"])
+
+
+def test_a_network_of_another_number_of_classes_is_refused():
+    method = Classifier(Network(num_classes=4, widths=(4,), features=4), num_classes=0, attributes=ATTRIBUTES)
+    batch = {"image": jnp.zeros((2, 8, 8, 1)), "attributes": jnp.zeros((2, 2), jnp.int32)}
+    with pytest.raises(UserError, match="tells 4 classes and should tell 5: set config.method.network.num_classes=5"):
+        method.init(jax.random.key(0), batch, 0, {}, {}, {})

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from running import differing, named, on_host, opened, run
-from tiny_methods import ddpm_config, tiny_config
+from tiny_methods import Plain, ddpm_config, tiny_config
 
 from jaxgen.errors import UserError
 from jaxgen.train.generate import Generator
@@ -60,6 +60,38 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, straight):
     for row, other in zip(rows, others, strict=True):
         assert {k: v for k, v in row.items() if k not in timed} == {k: v for k, v in other.items() if k not in timed}
     assert all(a["seconds"] < b["seconds"] for a, b in zip(others, others[1:], strict=False))
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_update_is_compiled_once_and_before_the_first_step(tmp_path, begun):
+    """On another thread, for shapes and shardings that are those of the state which is made, or read."""
+    if begun:
+        run(small_ddpm(), tmp_path, 16)
+    compiled = []
+
+    def heard(event, seconds, **about):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(about.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        with opened(small_ddpm(), tmp_path) as trainer:
+            trainer._compiling.result()
+            before = compiled.count("jit(update)")
+            trainer.take_step()
+            trainer.take_step()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert before == compiled.count("jit(update)") == 1, compiled
+
+
+def test_init_is_traced_once(tmp_path, monkeypatch):
+    traces = []
+    init = Plain.init
+    monkeypatch.setattr(Plain, "init", lambda self, *rest: traces.append(rest[2]) or init(self, *rest))
+    with opened(tiny_config("Plain"), tmp_path) as trainer:
+        trainer.take_step()
+    assert traces == [0]
 
 
 def test_a_higher_total_extends_a_finished_run(tmp_path):
