@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import sys
 
-from absl import flags
-from ml_collections import config_flags
+from jaxgen.pages import restart_with_large_pages
 
-from jaxgen import cli
+if __name__ == "__main__":
+    restart_with_large_pages()  # before the imports, which it would do twice
+
+from absl import flags  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+from jaxgen import cli  # noqa: E402
 
 config_flags.DEFINE_config_file(
     "config",

@@ -32,6 +32,8 @@ from typing import Any
 from peers import Worker, alternate
 from workloads import ROWS, Row
 
+from jaxgen import pages
+
 HERE = pathlib.Path(__file__).resolve()
 START_BAR = 8.0  # seconds
 SIDES = ("jaxgen", "pytorch", "compiled")
@@ -43,7 +45,8 @@ def environment(side: str, device: str) -> dict[str, str]:
     cores = str(len(os.sched_getaffinity(0)))
     if side == "jaxgen":
         # two processes share a GPU
-        return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if device == "gpu" else {"JAX_PLATFORMS": "cpu"}
+        own = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if device == "gpu" else {"JAX_PLATFORMS": "cpu"}
+        return {**own, **pages.environment()}  # as main.py starts itself
     return {"OMP_NUM_THREADS": cores, "HF_HUB_OFFLINE": "1"}
 
 
