@@ -3,8 +3,9 @@
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
 Command: python main.py --config=configs/latent_diffusion_shapes.py --workdir=runs/latent_diffusion_shapes, behind that
     of configs/kl_autoencoder_shapes.py; then python benchmarks/caption_accuracy.py runs/latent_diffusion_shapes
-Hardware and time: made for an hour of two CPU cores, not run to its end yet.
-Expected: docs/results.md.
+    --judge=runs/judge_shapes, behind configs/judge_shapes.py
+Hardware and time: two CPU cores, 27 minutes (41 minutes of CPU) on latents that were encoded once (docs/results.md).
+Expected: shape, colour and place are all three right in 500 of 500 images of held-out combinations (the bar: 400).
 A tenth of the combinations of shape, colour and place is in no training image: the split `unseen`.
 """
 

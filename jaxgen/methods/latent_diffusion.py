@@ -32,7 +32,8 @@ class LatentDiffusion(DDPM):
 
     Images become latents z = scale * (a sample of the encoder's posterior), of standard deviation about 1, and samples
     images by decode(z / scale). Where a batch has `moments` `[B, h, w, 2 D]`, written by
-    `python -m jaxgen.train.latents`, these are taken, and no image is encoded. The U-Net sees `label` where it has
+    `python -m jaxgen.train.latents`, these are taken, and no image is encoded; with `cached` they must be there, and a
+    plan, which sees no data, knows of them. The U-Net sees `label` where it has
     classes, and `context` where there is a text encoder: its features of the batch's `tokens`. Scores are those of
     DDPM, in latents, and `latent_std`, theirs over a whole data set, which should be about 1.
 
@@ -44,6 +45,7 @@ class LatentDiffusion(DDPM):
       text_learns: else its weights are `config.init_from.text`, and frozen.
       empty: ids of the empty caption, which stands for a dropped one; filled up with `pad` to the captions' length.
       pad: the id behind a caption's end, which attention does not see where `mask_padding` is set.
+      cached: every batch has `moments`.
       decode_batch: images that are decoded at a time; 0 for all of a batch.
       decode_tile, decode_overlap: latents of a tile's side, 0 for whole images, and shared by neighbours; see
         `jaxgen.networks.tiling.decode_tiled`.
@@ -56,6 +58,7 @@ class LatentDiffusion(DDPM):
     empty: tuple[int, ...] = (1,)
     pad: int = 0
     mask_padding: bool = True
+    cached: bool = False
     decode_batch: int = 0
     decode_tile: int = 0
     decode_overlap: int = 8
@@ -99,7 +102,9 @@ class LatentDiffusion(DDPM):
     @property
     def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
         length = getattr(self.text, "length", 0)
-        return {"tokens": ((length,), np.int32)} if length else {}
+        found: dict[str, tuple[tuple[int, ...], Any]] = {"tokens": ((length,), np.int32)} if length else {}
+        height, width, channels = self.shape
+        return found | ({"moments": ((height, width, 2 * channels), np.float32)} if self.cached else {})
 
     def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
         made = {"autoencoder": self.autoencoder.init(key, jnp.zeros((1, *self.image_shape)))["params"]}
@@ -135,6 +140,11 @@ class LatentDiffusion(DDPM):
         """q(z | x) over `[B, h, w, D]`, before scaling."""
         if "moments" in batch:
             return Gaussian.of(batch["moments"])
+        if self.cached:
+            raise UserError(
+                "config.method.cached is set, and the data have no 'moments': write them with python -m "
+                "jaxgen.train.latents, or unset it to encode the images at each step."
+            )
         variables = {"params": params["autoencoder"]}
         return Gaussian.of(self.autoencoder.apply(variables, batch["image"], method="encode"))
 

@@ -21,6 +21,9 @@ from jaxgen.train import roofline
 from jaxgen.train.programs import Job, Program, job_of
 from jaxgen.train.topology import devices
 
+# JAX's settings, between -1 and 1, in the environment as JAX_<NAME>: less of them compiles large networks much sooner
+EFFORTS = ("exec_time_optimization_effort", "memory_fitting_effort")
+
 
 @dataclasses.dataclass(frozen=True)
 class Mend:
@@ -84,7 +87,7 @@ def plan(config: ConfigDict, topology: str, sampler: bool = True, mend: bool = T
     job = job_of(config, machine)
     programs, mends = [job.update()], ()
     known = roofline.chip(machine[0])
-    sentences = [*job.absent, *(roofline.assumptions(known) if known else _unknown(machine))]
+    sentences = [*job.absent, *_effort(), *(roofline.assumptions(known) if known else _unknown(machine))]
     if not programs[0].fits:
         mends = _mends(config, machine, _candidates(config, len(machine)), Job.update) if mend else ()
     elif sampler and job.method.samples_images:
@@ -106,6 +109,13 @@ def plan(config: ConfigDict, topology: str, sampler: bool = True, mend: bool = T
         mends=mends,
         assumptions=tuple(sentences),
     )
+
+
+def _effort() -> list[str]:
+    """What JAX was told of the compiler's effort, where it was told anything."""
+    effort = {name: getattr(jax.config, f"jax_{name}") for name in EFFORTS}
+    words = ", ".join(f"{name}={value:g}" for name, value in effort.items() if value)
+    return [f"Compiled with {words}: a run's own compilation finds faster programs, or smaller ones."] if words else []
 
 
 def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[int, dict[int, bool]]:

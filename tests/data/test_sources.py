@@ -10,6 +10,7 @@ import pytest
 
 from jaxgen.data import open_source
 from jaxgen.data.source import locate
+from jaxgen.data.sources import digits
 from jaxgen.errors import UserError
 
 
@@ -59,6 +60,15 @@ def test_digits_splits_are_a_partition_that_never_changes():
     assert sorted(map(bytes, values)) == sorted(map(bytes, np.round(pixels * 255 / 16).astype(np.uint8)))
     again = open_source("digits", "test", 8, 1).arrays["image"]
     assert (again == values[1297:]).all()
+
+
+@pytest.mark.parametrize("file", [digits.FILE, "kept/elsewhere"])
+def test_digits_are_those_of_scikit_learn_wherever_it_keeps_them(monkeypatch, file):
+    from sklearn.datasets import load_digits
+
+    monkeypatch.setattr(digits, "FILE", file)
+    for found, wanted in zip(digits._read(), load_digits(return_X_y=True), strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_digits_at_another_resolution():

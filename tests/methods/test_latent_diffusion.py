@@ -123,6 +123,19 @@ def test_moments_that_come_with_the_data_are_taken_for_the_image():
     assert abs(loss_of(method, model, {"image": 0 * batch()["image"]}) - expected) > 1e-3
 
 
+def test_cached_latents_must_be_there_and_a_plan_knows_of_them():
+    method = make(cached=True)
+    moments = Folded().apply({"params": given()["autoencoder"]}, batch()["image"], method="encode")
+    shape, dtype = method.entries["moments"]
+    assert shape == moments.shape[1:] and dtype == moments.dtype
+    assert "moments" not in make().entries
+    with pytest.raises(UserError, match="cached is set, and the data have no 'moments'"):
+        method.encode(given(), batch())
+    found = method.encode(given(), {**batch(), "moments": moments})
+    np.testing.assert_array_equal(found.mean, jnp.split(moments, 2, -1)[0])
+
+
+
 def test_the_scale_is_the_first_stages_or_the_configs():
     model = begun()
     np.testing.assert_allclose(make()._scale(model.memory), 2.0, rtol=1e-6)

@@ -429,3 +429,13 @@ def test_a_tpu_that_is_not_here(tmp_path):
     assert "all-gather" in update["collectives"]
     assert update["estimate"]["least"] > 0 and update["memory"]["limit"] == 16 * 2**30
     assert sampler["flops"] > 3 * update["work"]  # four steps
+
+
+def test_a_plan_says_what_effort_the_compiler_was_told_to_make():
+    assert plans._effort() == []
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    try:
+        (sentence,) = plans._effort()
+    finally:
+        jax.config.update("jax_exec_time_optimization_effort", 0.0)
+    assert "exec_time_optimization_effort=-1:" in sentence and "memory_fitting_effort" not in sentence
