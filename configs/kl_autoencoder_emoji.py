@@ -33,9 +33,9 @@ def get_config():
     config.optimizer.update(name="adam", learning_rate=2e-3, b1=0.5, b2=0.99, warmup_images=2_000, decay="cosine")
     config.train.update(
         batch_size=16,
-        total_images=32_000,
+        total_images=24_000,
         log_every_images=2_000,
-        checkpoint_every_images=16_000,
+        checkpoint_every_images=12_000,
         sample_every_images=0,
         ema_decay=0.998,
     )

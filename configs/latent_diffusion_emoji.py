@@ -50,10 +50,10 @@ def get_config():
     config.optimizer.update(learning_rate=1e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=64,
-        total_images=100_000,
+        total_images=80_000,
         log_every_images=10_000,
-        checkpoint_every_images=50_000,
-        sample_every_images=50_000,
+        checkpoint_every_images=20_000,
+        sample_every_images=20_000,
         ema_decay=0.999,
     )
     config.evaluate.update(num=200, batch_size=50, metrics=("memorisation",))

@@ -90,8 +90,9 @@ class Trainer:
         state = self.stages.abstract(stage)
         frozen = self.stages.frozen(state)
         self.generator.check(states.model(state, frozen, stage))
-        # processes compile together, each program at one time
-        if self._compiling is None and jax.process_count() == 1 and states.stage_at(self.method, images) == stage:
+        goes_on = images < self.config.train.total_images and states.stage_at(self.method, images) == stage
+        # several processes compile together, one program at a time
+        if goes_on and self._compiling is None and jax.process_count() == 1:
             turns = self.method.turns(stage)
             count = draws(turns)
             update = self.update(due(turns, step), self.config.train.batch_size * count, state)
