@@ -1,4 +1,4 @@
-"""Text to image: latent diffusion on emoji at 64 pixels, from their names, with a text encoder that learns along.
+"""Text to image: latent diffusion on emoji at 64 pixels, from their names; the text encoder learns along.
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
 Command: python -m jaxgen.data.sources.captions npz:emoji.npz --length=10, which makes the vocabulary (1,342 ids of the
@@ -50,7 +50,7 @@ def get_config():
     config.optimizer.update(learning_rate=1e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=64,
-        total_images=80_000,
+        total_images=40_000,
         log_every_images=10_000,
         checkpoint_every_images=20_000,
         sample_every_images=20_000,

@@ -250,5 +250,5 @@ def test_memory_that_init_did_not_make_is_refused(tmp_path, monkeypatch):
         return value, (metrics, {"dairy": jnp.zeros(1)})
 
     monkeypatch.setattr(tiny_methods.Plain, "loss", wrong)
-    with opened(tiny_config("Plain"), tmp_path) as trainer, pytest.raises(ValueError, match="'fit' updates memory"):
+    with pytest.raises(ValueError, match="'fit' updates memory"), opened(tiny_config("Plain"), tmp_path) as trainer:
         trainer.take_step()
