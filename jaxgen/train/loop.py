@@ -106,8 +106,8 @@ class Trainer:
     def frozen(self) -> dict[str, Any]:
         return self.stages.frozen(self.state)
 
-    def update(self, turns: tuple[Turn, ...], images_per_step: int, state: states.State) -> Any:
-        """The compiled update for a set of due turns; `state` for its shardings."""
+    def update(self, turns: tuple[Turn, ...], images_per_step: int, state: states.State | None = None) -> Any:
+        """The compiled update for a set of due turns, with the shardings of `state`; by default of the run's own."""
         name = (self.stage, tuple(turn.name for turn in turns))
         if name not in self._updates:
             config = self.config
@@ -121,7 +121,7 @@ class Trainer:
                 accumulate=config.train.accumulate,
                 flip=config.data.flip,
                 crop=config.data.crop,
-                shardings=self.stages.shardings(state),
+                shardings=self.stages.shardings(self.state if state is None else state),
             )
         return self._updates[name]
 
@@ -136,7 +136,7 @@ class Trainer:
         count = draws(turns)
         batches = tuple(place(next(self.loader), self.mesh) for _ in range(count))
         size = self.config.train.batch_size * count
-        update = self.update(due(turns, self.step), size, self.state)
+        update = self.update(due(turns, self.step), size)
         if self._compiling is not None:
             self._compiling.result()
             self._compiling = None

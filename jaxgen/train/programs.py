@@ -133,8 +133,14 @@ class Job:
         """The sampler at `config.evaluate.batch_size`.
 
         Raises:
-          UserError: where only data that are not here show what it is conditional on.
+          UserError: where only data that are not here show what it is conditional on, or it leaves TPU chips idle.
         """
+        used, there = self.generator.mesh.size, len(self.machine)
+        if self.machine[0].platform == "tpu" and used < there:
+            raise UserError(
+                f"config.evaluate.batch_size={self.generator.batch_size} fills {used} of {there} chips, and a TPU's "
+                f"compiler knows whole slices only; make it a multiple of {there}."
+            )
         parts = {"parameters": bytes_per_device(self._model.params)}
         return self._program("sampler", self.traced_sampler, self.generator.batch_size, parts)
 
