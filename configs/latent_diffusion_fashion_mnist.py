@@ -6,7 +6,8 @@ Command: python main.py --config=configs/latent_diffusion_fashion_mnist.py --wor
     behind that of configs/kl_autoencoder_fashion_mnist.py.
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, about 10 minutes.
-Expected: not run to its end yet.
+Expected: not run to its end yet; after two minutes for both stages an excess Fréchet distance of 0.154
+    (docs/results.md).
 """
 
 from jaxgen.config import defaults, section

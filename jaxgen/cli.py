@@ -365,7 +365,8 @@ def plan(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.train.topology import use_topology
 
     use_topology(flags.topology)
-    use_compilation_cache()
+    if flags.topology.startswith(("cpu:", "gpu:")):  # without a TPU its programs cannot be read back
+        use_compilation_cache()
     batches: dict[int, bool] = {}
     if flags.find_batch:
         largest, batches = find_batch(config, flags.topology)
