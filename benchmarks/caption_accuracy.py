@@ -14,6 +14,7 @@ others. Chance is 1/8, 1/8 and 1/9. Prints one JSON line per row, and writes a p
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
@@ -23,7 +24,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data.sources.caption_shapes import ATTRIBUTES
 from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.methods.base import Model
@@ -45,7 +45,7 @@ def main() -> int:
     use_compilation_cache()
 
     from jaxgen.errors import UserError
-    from jaxgen.metrics.shape_attributes import read_attributes
+    from jaxgen.metrics.shape_attributes import agreement, read_attributes
     from jaxgen.report.images import grid, save_png
     from jaxgen.train.workdir import stored_config
 
@@ -64,9 +64,8 @@ def main() -> int:
 
         def row(split: str, scale: float, what: str, images: np.ndarray, wanted: np.ndarray) -> None:
             for judge, tell in judges.items():
-                right = tell(images) == wanted
-                shares = [*right.mean(axis=0), right.all(axis=1).mean()]
-                numbers = dict(zip((*ATTRIBUTES, "all"), (round(float(x), 4) for x in shares), strict=True))
+                found = dataclasses.asdict(agreement(images, wanted, tell))
+                numbers = {name: round(value, 4) for name, value in found.items()}
                 facts = {"split": split, "scale": scale, "what": what, "judge": judge, "n": len(images)}
                 print(json.dumps(facts | numbers), flush=True)
 
@@ -85,7 +84,7 @@ def main() -> int:
                     def again(model: Model, image: jax.Array, method=method) -> jax.Array:
                         return to_uint8(method.decode(model, method.mean(model, {"image": image})))
 
-                    row(split, scale, "reconstructions", in_parts(again, model, real["image"]), wanted)
+                    row(split, scale, "reconstructions", in_parts(again, model)(real["image"]), wanted)
                 drawn = trained.generator.images(model, options.seed, options.num).images
                 row(split, scale, "samples", drawn, wanted)
                 row(split, scale, "other captions", drawn, np.roll(wanted, 1, axis=0))
@@ -100,16 +99,20 @@ def main() -> int:
     return 0
 
 
-def in_parts(program: Callable[[Model, jax.Array], jax.Array], model: Model, images: np.ndarray) -> np.ndarray:
-    """What a function of a model and float images makes of uint8 ones, fifty at a time."""
+def in_parts(program: Callable[[Model, jax.Array], jax.Array], model: Model) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of a model and float images as one of uint8 images, fifty at a time, compiled once."""
     compiled = jax.jit(lambda model, images: program(model, to_float({"image": images})["image"]))
-    return np.concatenate([np.asarray(compiled(model, part)) for part in np.array_split(images, -(-len(images) // 50))])
+
+    def run(images: np.ndarray) -> np.ndarray:
+        parts = np.array_split(images, -(-len(images) // 50))
+        return np.concatenate([np.asarray(compiled(model, part)) for part in parts])
+
+    return run
 
 
 def classifier(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
     """uint8 images -> the attributes that a trained classifier tells, `[N, 3]`."""
-    method = trained.generator.method
-    return lambda images: in_parts(method.tell, trained.model, images)
+    return in_parts(trained.generator.method.tell, trained.model)
 
 
 if __name__ == "__main__":
