@@ -115,7 +115,8 @@ def _effort() -> list[str]:
     """What JAX was told of the compiler's effort, where it was told anything."""
     effort = {name: getattr(jax.config, f"jax_{name}") for name in EFFORTS}
     words = ", ".join(f"{name}={value:g}" for name, value in effort.items() if value)
-    return [f"Compiled with {words}: a run's own compilation may find faster programs, or smaller ones."] if words else []
+    said = f"Compiled with {words}: a run's own compilation may find faster programs, or smaller ones."
+    return [said] if words else []
 
 
 def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[int, dict[int, bool]]:
