@@ -19,11 +19,11 @@ def get_config():
     config = defaults()
     config.method = section(
         name="vae",
-        encoder=section(name="encoder", widths=(), hidden=(200, 200), activation="tanh"),
+        encoder=section(name="encoder", widths=(), hidden=(200, 200), activation="tanh", unit_range=True),
         decoder=section(name="decoder", widths=(), hidden=(200, 200), activation="tanh"),
         latents=50,
         likelihood=section(name="bernoulli", draw=True),
-        warmup_images=300_000,
+        start_at_mean=True,
     )
     config.data.update(source="tfds:mnist", resolution=28, channels=1)
     config.optimizer.update(name="adam", learning_rate=1e-3, eps=1e-4, decay="cosine")

@@ -42,6 +42,8 @@ class VAE(Method):
       samples: z drawn for an image in training; above 1 the importance-weighted bound is what is raised (Burda et al.
         2016), in which the KL is a part of the weights and beta its exponent.
       importance_samples: k of the importance-weighted bound that judges; 0 leaves it out.
+      start_at_mean: the decoder's last bias begins where it gives the mean of the first batch, as in the code of Burda
+        et al. (2016), so that the first updates need not teach it by way of the latents, of which many die out of it.
     """
 
     encoder: nn.Module
@@ -55,6 +57,7 @@ class VAE(Method):
     free_bits: float = 0.0
     samples: int = 1
     importance_samples: int = 0
+    start_at_mean: bool = False
 
     def __post_init__(self) -> None:
         classes = {getattr(network, "num_classes", 0) for network in (self.encoder, self.decoder)}
@@ -80,6 +83,8 @@ class VAE(Method):
         labels = self._labels(batch)
         encoder = self._encoder().init(of_encoder, batch["image"], **labels)["params"]
         decoder = self.decoder.init(of_decoder, jnp.zeros((len(batch["image"]), self.latents)), **labels)["params"]
+        if self.start_at_mean:
+            decoder = self._at_mean(decoder, batch["image"].mean(axis=0))
         return {"encoder": encoder, "decoder": decoder}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
@@ -192,6 +197,14 @@ class VAE(Method):
 
     def _encoder(self) -> nn.Module:
         return self.encoder.clone(outputs=2 * self.latents)
+
+    def _at_mean(self, decoder: Params, image: jax.Array) -> Params:
+        """The decoder's parameters with the bias of `out`, of each pixel or of each channel, that gives an image."""
+        if "bias" not in decoder.get("out", {}):
+            raise UserError("This decoder has no layer `out` with a bias: set method.start_at_mean=False.")
+        bias = decoder["out"]["bias"]
+        mean = image if bias.size == image.size else image.mean(axis=(0, 1))
+        return {**decoder, "out": {**decoder["out"], "bias": self.likelihood.start(mean).reshape(bias.shape)}}
 
     def _prior(self, keys: jax.Array) -> jax.Array:
         return jax.vmap(lambda key: jax.random.normal(key, (self.latents,)))(keys)

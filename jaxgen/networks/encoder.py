@@ -18,6 +18,8 @@ class Encoder(nn.Module):
       widths: channels of 3x3 convolutions, each halving the sides (rounded up); () for a network of dense layers alone.
       hidden: widths of the dense layers before the last. num_classes: above 0 a label enters each dense layer.
       activation: "gelu", "relu" or "tanh".
+      unit_range: images enter the first layer in [0, 1], so that black pixels add nothing to it: with many of them, an
+        easier start than in [-1, 1].
     """
 
     outputs: int = 0
@@ -25,11 +27,13 @@ class Encoder(nn.Module):
     hidden: tuple[int, ...] = (128,)
     num_classes: int = 0
     activation: str = "gelu"
+    unit_range: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
         """Raises a UserError for labels that are missing or not wanted."""
         act = activation(self.activation)
+        x = (x + 1) / 2 if self.unit_range else x
         for level, width in enumerate(self.widths):
             init = nn.initializers.lecun_normal()
             x = act(Conv(width, stride=2, padding="same", kernel_init=init, name=f"conv_{level}")(x))

@@ -4,8 +4,9 @@
     python main.py --config=configs/latent_diffusion_digits.py --workdir=W --config.data.source=npz:digits_latents.npz
 
 The file holds, for each split, `<split>_images` (uint8), `<split>_moments` (float32 `[N, h, w, 2 D]`: means, then log
-variances) and every other array that the data have, such as labels and tokens. Latents are drawn anew from their
-moments at each step, as without the file. Random flips are not: the moments of a mirrored image are not the mirrored
+variances) and every other array that the data have, such as labels, tokens and captions, so that
+`captions:npz:OUT.npz` is data too (`jaxgen.data.sources.captions`). Latents are drawn anew from their moments at each
+step, as without the file. Random flips are not: the moments of a mirrored image are not the mirrored
 moments, so write both with `--flip` and leave `config.data.flip` off.
 """
 
@@ -26,9 +27,11 @@ from jaxgen.errors import UserError
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.train.mesh import await_cpu, make_mesh, over_data, place, replicated
 
+PLURALS = ("image", "label", "caption")  # as `npz:` files name them
+
 
 def encoded(source: Source, encode: Any, params: Any, batch_size: int, flip: bool = False) -> dict[str, np.ndarray]:
-    """Every example of a source with its `moments`; strings are left out.
+    """Every example of a source with its `moments`.
 
     Args:
       encode: (params, images float32 [B, H, W, C] in [-1, 1]) -> moments [B, h, w, 2 D].
@@ -41,7 +44,6 @@ def encoded(source: Source, encode: Any, params: Any, batch_size: int, flip: boo
     found: dict[str, list[np.ndarray]] = {}
     for batch in batches(source, batch_size):
         arrays = {key: np.asarray(value) for key, value in batch.items()}
-        arrays = {key: value for key, value in arrays.items() if value.dtype.kind in "uifb"}
         for example in (arrays, _mirrored(arrays)) if flip else (arrays,):
             image = example["image"]
             short = batch_size - len(image)  # one shape for all, so that one program does
@@ -82,7 +84,7 @@ def write(workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], f
         source = trained.generator.source(name)
         params, size = trained.model.params["autoencoder"], trained.generator.batch_size
         for key, values in encoded(source, encode, params, size, flip and name == config.data.split).items():
-            arrays[f"{name}_{key}s" if key in ("image", "label") else f"{name}_{key}"] = values
+            arrays[f"{name}_{key}s" if key in PLURALS else f"{name}_{key}"] = values
     path = epath.Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxgen.errors import UserError
 
 Array = jax.Array
+RAREST = 1e-3  # share of white at which a decoder's pixel may begin, at least, and of black; as Burda et al.'s code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Likelihood:
     log_prob: (image [B, ...] in [-1, 1], outputs [B, ...]) -> `[B]` nats, summed over all but the first axis.
     mean: outputs -> the expected image, in [-1, 1] for Bernoulli and as it comes for Gaussians.
     prepare: (image, key) -> the image that is explained: as it is, or its values drawn as zeros and ones.
+    start: mean values in [-1, 1] -> finite outputs whose `mean` they are, for a decoder that is to begin there.
     """
 
     log_prob: Callable[[Array, Array], Array]
     mean: Callable[[Array], Array]
     prepare: Callable[[Array, Array], Array]
+    start: Callable[[Array], Array] = lambda mean: mean
 
 
 def _sum(values: Array) -> Array:
@@ -52,7 +55,10 @@ def bernoulli(draw: bool = True) -> Likelihood:
             return image
         return 2.0 * jax.random.bernoulli(key, jnp.clip((image + 1) / 2, 0, 1)).astype(image.dtype) - 1
 
-    return Likelihood(log_prob, lambda outputs: 2 * jax.nn.sigmoid(outputs) - 1, prepare)
+    def start(mean: Array) -> Array:
+        return jax.scipy.special.logit(jnp.clip((mean + 1) / 2, RAREST, 1 - RAREST))
+
+    return Likelihood(log_prob, lambda outputs: 2 * jax.nn.sigmoid(outputs) - 1, prepare, start)
 
 
 def gaussian(std: float = 1.0) -> Likelihood:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -14,6 +15,7 @@ from jaxgen.build import build
 from jaxgen.config import defaults, section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
+from jaxgen.networks.encoder import Encoder
 from jaxgen.train.generate import Generator
 from jaxgen.train.setup import make_method
 
@@ -179,6 +181,35 @@ def test_impossible_numbers_of_samples_are_refused():
         make(samples=0)
     with pytest.raises(UserError, match="free_bits to 0"):
         make(samples=2, free_bits=0.1)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("widths", [(), (4,)])
+def test_a_decoder_may_begin_at_the_mean_image(batch, likelihood, widths):
+    method = make(start_at_mean=True, likelihood=section(name=likelihood))
+    method = dataclasses.replace(method, decoder=method.decoder.clone(widths=widths))
+    nowhere = jax.tree.map(jnp.zeros_like, begun(method, batch)["decoder"])
+    nowhere["out"]["bias"] = begun(method, batch)["decoder"]["out"]["bias"]  # with no weights, the bias alone
+    image = method.likelihood.mean(method.decode({"decoder": nowhere}, jnp.ones((1, LATENTS))))[0]
+    mean = batch["image"].mean(axis=0) if not widths else jnp.full((8, 8, 1), batch["image"].mean())
+    np.testing.assert_allclose(image, mean, atol=1e-5)
+    plain = begun(dataclasses.replace(method, start_at_mean=False), batch)["decoder"]
+    np.testing.assert_array_equal(plain["out"]["kernel"], begun(method, batch)["decoder"]["out"]["kernel"])
+    assert not plain["out"]["bias"].any()
+
+
+def test_a_pixel_that_is_never_white_begins_at_a_finite_logit():
+    method = make(start_at_mean=True)
+    batch = {"image": jnp.concatenate([-jnp.ones((5, 4, 8, 1)), jnp.ones((5, 4, 8, 1))], axis=1)}
+    bias = begun(method, batch)["decoder"]["out"]["bias"]
+    np.testing.assert_allclose(np.asarray(bias).reshape(2, 32).T, [[-np.log(999), np.log(999)]] * 32, rtol=1e-4)
+
+
+def test_images_may_enter_from_zero_to_one(batch):
+    plain = Encoder(outputs=3, widths=(), hidden=(8,), activation="tanh")
+    params = plain.init(jax.random.key(0), batch["image"])
+    found = plain.clone(unit_range=True).apply(params, batch["image"])
+    np.testing.assert_allclose(found, plain.apply(params, batch["image"] / 2 + 0.5), atol=1e-6)
 
 
 def test_two_latents_give_a_plane_and_held_out_images_their_pictures():

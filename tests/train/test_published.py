@@ -78,6 +78,14 @@ def test_every_example_is_encoded_once_in_order():
     np.testing.assert_allclose(found["moments"][..., :1], 2 * image, atol=1e-6)
 
 
+def test_captions_stay_with_their_latents(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), np.uint8)
+    captions = np.array(["a red ring", "a ring", "two blue rings", "a", "red"])
+    np.savez(tmp_path / "data.npz", train_images=images, train_captions=captions)
+    found = encoded(open_source(f"npz:{tmp_path / 'data.npz'}", "train", 4, 1), encode, jnp.float32(1), 2)
+    assert list(found["caption"]) == list(captions) and len(found["moments"]) == 5
+
+
 def test_mirrored_images_have_moments_of_their_own():
     source = open_source("digits", "test", 8, 1)
     found = encoded(source, encode, jnp.float32(1), 500, flip=True)
