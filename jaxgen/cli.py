@@ -362,10 +362,10 @@ def plan(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.report.plan import plan_text
     from jaxgen.train.plan import find_batch
     from jaxgen.train.plan import plan as make_plan
-    from jaxgen.train.topology import use_topology
+    from jaxgen.train.topology import runs_here, use_topology
 
     use_topology(flags.topology)
-    if flags.topology.startswith(("cpu:", "gpu:")):  # without a TPU its programs cannot be read back
+    if runs_here(flags.topology):
         use_compilation_cache()
     batches: dict[int, bool] = {}
     if flags.find_batch:

@@ -24,6 +24,10 @@ from jaxgen.train.topology import devices
 # JAX's settings, between -1 and 1, in the environment as JAX_<NAME>: less of them compiles large networks much sooner
 EFFORTS = ("exec_time_optimization_effort", "memory_fitting_effort")
 
+STATE = ("parameters", "optimiser", "EMA", "memory", "frozen")  # what smaller batches leave as it is
+FAR = 2.0  # the compiler saves memory where it runs out, so that proportions are no more than a hint
+MOST_PARTS = 8  # micro-batches that a mend may ask for: they are unrolled, and compile that much longer
+
 
 @dataclasses.dataclass(frozen=True)
 class Mend:
@@ -89,14 +93,15 @@ def plan(config: ConfigDict, topology: str, sampler: bool = True, mend: bool = T
     known = roofline.chip(machine[0])
     sentences = [*job.absent, *_effort(), *(roofline.assumptions(known) if known else _unknown(machine))]
     if not programs[0].fits:
-        mends = _mends(config, machine, _candidates(config, len(machine)), Job.update) if mend else ()
+        candidates = _candidates(config, len(machine)) if mend else []
+        mends = _mends(config, machine, candidates, Job.update, programs[0])
     elif sampler and job.method.samples_images:
         try:
             programs.append(job.sampler())
         except UserError as error:  # conditions that only the data can show, and those are not here
             sentences = [*sentences, f"The sampler was not planned: {error}"]
         if mend and not programs[-1].fits:
-            mends = _mends(config, machine, _smaller(config), Job.sampler)
+            mends = _mends(config, machine, _smaller(config), Job.sampler, programs[-1])
     return Plan(
         topology=topology,
         device=str(machine[0].device_kind),
@@ -127,10 +132,13 @@ def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[in
     """
     machine = devices(topology)
     tried: dict[int, bool] = {}
+    last: Program
 
     def fits(size: int) -> bool:
-        tried[size] = job_of(_changed(config, {"train.batch_size": size}), machine).update().fits
-        return tried[size]
+        nonlocal last
+        last = job_of(_changed(config, {"train.batch_size": size}), machine).update()
+        tried[size] = last.fits
+        return last.fits
 
     size = config.train.batch_size
     if fits(size):
@@ -139,6 +147,8 @@ def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[in
         return size, tried
     while size % 2 == 0:
         size //= 2
+        if _far_over(last, last.images / size):
+            continue
         try:
             if fits(size):
                 return size, tried
@@ -152,18 +162,43 @@ def _mends(
     machine: Sequence[Any],
     candidates: Sequence[dict[str, Any]],
     compiled: Callable[[Job], Program],
+    refused: Program,
 ) -> tuple[Mend, ...]:
-    """Changes that were compiled, in turn, up to the first that fits."""
+    """Changes that were compiled, in turn, up to the first that fits.
+
+    One that only makes batches smaller is not compiled where the last program says that it would still be far over.
+    """
     tried: list[Mend] = []
+    last, images = refused, _at_once(config)
     for overrides in candidates:
+        changed = _changed(config, overrides)
+        fewer = images / _at_once(changed)
+        if fewer < 1 or (fewer > 1 and _far_over(last, fewer)):  # below 1: more than what did not fit
+            continue
         try:
-            program = compiled(job_of(_changed(config, overrides), machine))
+            program = compiled(job_of(changed, machine))
         except UserError:  # a change that this config cannot take
             continue
+        last, images = program, _at_once(changed)
         tried.append(Mend(overrides, program.fits, program.memory["total"]))
         if program.fits:
             break
     return tuple(tried)
+
+
+def _at_once(config: ConfigDict) -> int:
+    """Images in memory at a time, in the update's micro-batch and the sampler's batch: one of them is what changes."""
+    return config.train.batch_size // config.train.accumulate * config.evaluate.batch_size
+
+
+def _far_over(program: Program, fewer: float) -> bool:
+    """Whether a program with so many times fewer images would need more than `FAR` times what there is, were all but
+    the state in proportion to them."""
+    total, limit = program.memory.get("total"), program.memory.get("limit")
+    if total is None or limit is None:
+        return False
+    state = sum(program.memory.get(part) or 0 for part in STATE)
+    return state + (total - state) / fewer > FAR * limit
 
 
 def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
@@ -176,7 +211,7 @@ def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
     both = {**(splits[0] if splits else {}), **(again[0] if again else {})}
     found = [*splits, *again, both] if splits and again else [*splits, *again]
     parts = config.train.accumulate * 2
-    while batch % parts == 0:
+    while batch % parts == 0 and parts <= MOST_PARTS:
         found.append({**both, "train.accumulate": parts})
         parts *= 2
     smaller = batch // 2

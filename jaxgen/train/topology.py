@@ -41,6 +41,15 @@ def use_topology(name: str) -> None:
         jax.config.update("jax_num_cpu_devices", shape[0])
 
 
+def runs_here(name: str) -> bool:
+    """Whether a program for a topology can be loaded by this machine, and so read back from a cache.
+
+    Raises:
+      UserError: where the name means no machine.
+    """
+    return _parts(name)[0] in ("cpu", "gpu")
+
+
 def devices(name: str) -> list[Any]:
     """The devices of a topology: to be compiled for, and where they are absent not to be computed on.
 

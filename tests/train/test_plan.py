@@ -271,6 +271,27 @@ def test_a_sampler_that_does_not_fit_gets_a_smaller_batch(monkeypatch):
     assert "DOES NOT FIT. This does: --config.evaluate.batch_size=2" in plan_text(found.to_dict())
 
 
+def test_a_change_that_the_last_program_shows_to_be_far_too_little_is_not_compiled(monkeypatch):
+    config = absent(tiny_config("Plain"))
+    config.train.batch_size = 64
+    asked = []
+
+    def update(job):
+        train = job.config.train
+        rows = train.batch_size // train.accumulate
+        asked.append((rows, train.accumulate))
+        memory = {"parameters": 5.0, "total": 5.0 + rows, "limit": 10.0}  # of which a batch of 5 fits
+        return programs.Program("update", train.batch_size, rows <= 5, memory, 0.0)
+
+    monkeypatch.setattr(plans.Job, "update", update)
+    found = plans.plan(config, "cpu:1")
+    # neither 32 nor 16 images at once, nor more than 8 micro-batches
+    assert asked == [(64, 1), (8, 8), (8, 1), (4, 1)]
+    assert found.mends[-1] == plans.Mend({"train.batch_size": 4}, True, 9.0)
+    asked.clear()
+    assert plans.find_batch(config, "cpu:1") == (4, {64: False, 8: False, 4: True})
+
+
 def test_data_are_opened_only_for_what_images_and_labels_do_not_show():
     config = tiny_config("Table", rows=10)  # reads labels, though the config says that there are no classes
     assert plans.plan(config, "cpu:2").parameters == 640
