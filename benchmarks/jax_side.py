@@ -56,7 +56,7 @@ def _train(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
     import jax
 
     from jaxgen.train import flops
-    from jaxgen.train.mesh import make_mesh, place
+    from jaxgen.train.mesh import make_mesh, must_await, place
     from jaxgen.train.setup import Given, Stages
     from jaxgen.train.update import make_update
 
@@ -77,10 +77,16 @@ def _train(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
     )
     counted = flops.count(update.trace(state, {}, (data,)).jaxpr)
 
+    before = None
+    ahead = device == "cpu" and not must_await(mesh)
+
     def run() -> None:
-        nonlocal state
+        """On one CPU device as `jaxgen.train.loop` goes, a step ahead: the next is dispatched while this one runs. On
+        GPUs both sides wait for every step, on several CPU devices the trainer does, and PyTorch on a CPU always."""
+        nonlocal state, before
         state, metrics = update(state, {}, (data,))
-        jax.block_until_ready((state, metrics))
+        jax.block_until_ready(before if ahead else (state, metrics))
+        before = metrics
 
     return run, state.params, counted
 
