@@ -2,8 +2,8 @@
 
 Paper: Burda et al. 2016, "Importance Weighted Autoencoders": one stochastic layer of 50 units, two layers of 200 tanh
     units each way, pixels drawn anew as black or white each time they are seen. The paper has 86.76 nats (k = 5,000)
-    after 3,280 epochs of batches of 20, and with method.samples=5 and 50, its IWAE, 85.54 and 84.78. As in its code, the
-    encoder sees black as 0 and the decoder begins at the mean image.
+    after 3,280 epochs of batches of 20, and with method.samples=5 and 50, its IWAE, 85.54 and 84.78. As in its code,
+    the encoder sees black as 0 and the decoder begins at the mean image.
 Command: python main.py --config=configs/vae_mnist.py --workdir=runs/vae_mnist
     python benchmarks/vae_numbers.py --workdir=runs/vae_mnist --samples=5000 --out=numbers.jsonl
 Data: must have been prepared, see docs/data.md.

@@ -147,7 +147,7 @@ def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[in
         return size, tried
     while size % 2 == 0:
         size //= 2
-        if _far_over(last, last.images / size):
+        if _far_over(last, min(tried) / size):
             continue
         try:
             if fits(size):
