@@ -139,7 +139,7 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
         layers = {"widths": (), "hidden": (200, 200), "activation": "tanh"}  # as configs/vae_mnist.py
         config.method = section(
             name="vae",
-            encoder=section(name="encoder", **layers),
+            encoder=section(name="encoder", unit_range=True, **layers),
             decoder=section(name="decoder", **layers),
             latents=50,
             likelihood=section(name="bernoulli", draw=True),

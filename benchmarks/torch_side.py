@@ -207,9 +207,8 @@ def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
     return dcgan if norm else wgan_gp, [generator, critic]
 
 
-def _vae(row: Row, compiled: bool) -> tuple[Step, list]:
-    """Pixels drawn as black or white, the bound with one sample, Adam and EMA: the networks of Burda et al. 2016."""
-    import torch
+def vae_networks() -> tuple[Any, Any]:
+    """Encoder and decoder of Burda et al. 2016 for 28x28 pixels and 50 latents."""
     from torch import nn
 
     latents, pixels = 50, 28 * 28
@@ -217,18 +216,36 @@ def _vae(row: Row, compiled: bool) -> tuple[Step, list]:
     def layers(inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(nn.Linear(inputs, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, outputs))
 
-    encoder, decoder = layers(pixels, 2 * latents), layers(latents, pixels)
+    return layers(pixels, 2 * latents), layers(latents, pixels)
+
+
+def vae_bound(encoder: Any, decoder: Any, white: Any, signed: bool = False) -> tuple[Any, Any]:
+    """The ELBO of images of zeros and ones [B, pixels] with one sample, [B] nats, and the posterior's means.
+
+    Args:
+      signed: the encoder sees -1 and 1.
+    """
+    import torch
+
+    mean, log_variance = encoder(2 * white - 1 if signed else white).chunk(2, 1)
+    z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
+    found = -torch.nn.functional.binary_cross_entropy_with_logits(decoder(z), white, reduction="none").sum(1)
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+    return found - kl, mean
+
+
+def _vae(row: Row, compiled: bool) -> tuple[Step, list]:
+    """Pixels drawn as black or white, the bound with one sample, Adam and EMA: the networks of Burda et al. 2016."""
+    import torch
+
+    encoder, decoder = vae_networks()
     params = [*encoder.parameters(), *decoder.parameters()]
     ema = [p.detach().clone() for p in params]
     optimiser = torch.optim.Adam(params, 1e-3, eps=1e-4, fused=True)
-    image = torch.rand(row.batch, pixels)
+    image = torch.rand(row.batch, decoder[-1].out_features)
 
     def bound(white: Any) -> Any:
-        mean, log_variance = encoder(white).chunk(2, 1)
-        z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
-        found = -nn.functional.binary_cross_entropy_with_logits(decoder(z), white, reduction="none").sum(1)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-        return (found - kl).mean()
+        return vae_bound(encoder, decoder, white)[0].mean()
 
     call = torch.compile(bound) if compiled else bound
 

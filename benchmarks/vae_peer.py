@@ -20,24 +20,20 @@ import time
 import numpy as np
 import torch
 from torch import nn
+from torch_side import vae_bound, vae_networks
 
 from jaxgen.data import open_source
 
-LATENTS, HIDDEN, PIXELS = 50, 200, 28 * 28
 NARROWER = 0.87962566103423978  # standard deviation of a standard normal cut off at 2
 
 
-def layers(inputs: int, outputs: int) -> nn.Sequential:
-    """Two tanh layers and a linear one, with Flax's initial weights: truncated normals of variance 1 / inputs."""
-    found = nn.Sequential(
-        nn.Linear(inputs, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, outputs)
-    )
-    for layer in found:
+def begin_as_flax(network: nn.Sequential) -> None:
+    """Flax's initial weights: truncated normals of variance 1 / inputs, and no bias."""
+    for layer in network:
         if isinstance(layer, nn.Linear):
             std = layer.in_features**-0.5 / NARROWER
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
             nn.init.zeros_(layer.bias)
-    return found
 
 
 def main() -> None:
@@ -52,7 +48,9 @@ def main() -> None:
     torch.manual_seed(options.seed)
     train, test = (torch.from_numpy(_images(options.source, split)) for split in ("train", "test"))
 
-    encoder, decoder = layers(PIXELS, 2 * LATENTS), layers(LATENTS, PIXELS)
+    encoder, decoder = vae_networks()
+    begin_as_flax(encoder)
+    begin_as_flax(decoder)
     if not options.zero_bias:
         mean = train[: options.batch].mean(0).clip(1e-3, 1 - 1e-3)
         decoder[-1].bias.data = torch.log(mean / (1 - mean))
@@ -60,12 +58,7 @@ def main() -> None:
     optimiser = torch.optim.Adam(parameters, 1e-3, eps=1e-4, fused=True)
 
     def bound(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        white = torch.bernoulli(image)
-        mean, log_variance = encoder(2 * white - 1 if options.signed else white).chunk(2, 1)
-        z = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
-        found = -nn.functional.binary_cross_entropy_with_logits(decoder(z), white, reduction="none").sum(1)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-        return found - kl, mean
+        return vae_bound(encoder, decoder, torch.bernoulli(image), options.signed)
 
     start = time.monotonic()
     for step in range(options.images // options.batch):
@@ -84,7 +77,7 @@ def main() -> None:
 
 def _images(source: str, split: str) -> np.ndarray:
     opened = open_source(source, split, 28, 1)
-    return opened.take(range(len(opened)))["image"].reshape(-1, PIXELS).astype(np.float32) / 255
+    return opened.take(range(len(opened)))["image"].reshape(len(opened), -1).astype(np.float32) / 255
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ import numpy as np
 from etils import epath
 
 from jaxgen.data import Source, batches
+from jaxgen.data.sources.npz import SYNONYMS
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.train.mesh import await_cpu, make_mesh, over_data, place, replicated
 
-PLURALS = ("image", "label", "caption")  # as `npz:` files name them
+IN_FILES = {entry: name for name, entry in SYNONYMS.items()}
 
 
 def encoded(source: Source, encode: Any, params: Any, batch_size: int, flip: bool = False) -> dict[str, np.ndarray]:
@@ -84,7 +85,7 @@ def write(workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], f
         source = trained.generator.source(name)
         params, size = trained.model.params["autoencoder"], trained.generator.batch_size
         for key, values in encoded(source, encode, params, size, flip and name == config.data.split).items():
-            arrays[f"{name}_{key}s" if key in PLURALS else f"{name}_{key}"] = values
+            arrays[f"{name}_{IN_FILES.get(key, key)}"] = values
     path = epath.Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:

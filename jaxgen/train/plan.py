@@ -24,7 +24,6 @@ from jaxgen.train.topology import devices
 # JAX's settings, between -1 and 1, in the environment as JAX_<NAME>: less of them compiles large networks much sooner
 EFFORTS = ("exec_time_optimization_effort", "memory_fitting_effort")
 
-STATE = ("parameters", "optimiser", "EMA", "memory", "frozen")  # what smaller batches leave as it is
 FAR = 2.0  # the compiler saves memory where it runs out, so that proportions are no more than a hint
 MOST_PARTS = 8  # micro-batches that a mend may ask for: they are unrolled, and compile that much longer
 
@@ -130,31 +129,18 @@ def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[in
     Returns:
       That batch size, 0 where none fits, and `{batch size: fits}` of all that were compiled.
     """
-    machine = devices(topology)
-    tried: dict[int, bool] = {}
-    last: Program
-
-    def fits(size: int) -> bool:
-        nonlocal last
-        last = job_of(_changed(config, {"train.batch_size": size}), machine).update()
-        tried[size] = last.fits
-        return last.fits
-
-    size = config.train.batch_size
-    if fits(size):
-        while 2 * size <= most and fits(2 * size):
+    machine, size = devices(topology), config.train.batch_size
+    first = job_of(config, machine).update()
+    tried = {size: first.fits}
+    if first.fits:
+        while tried[size] and 2 * size <= most:
             size *= 2
-        return size, tried
-    while size % 2 == 0:
-        size //= 2
-        if _far_over(last, min(tried) / size):
-            continue
-        try:
-            if fits(size):
-                return size, tried
-        except UserError:  # too small for the mesh or the micro-batches
-            break
-    return 0, tried
+            tried[size] = job_of(_changed(config, {"train.batch_size": size}), machine).update().fits
+        return max(size for size, fits in tried.items() if fits), tried
+    smaller = [{"train.batch_size": half} for half in _halves(size)]
+    mends = _mends(config, machine, smaller, lambda job: job.update(), first)
+    tried |= {mend.overrides["train.batch_size"]: mend.fits for mend in mends}
+    return min(tried) if any(tried.values()) else 0, tried
 
 
 def _mends(
@@ -194,11 +180,10 @@ def _at_once(config: ConfigDict) -> int:
 def _far_over(program: Program, fewer: float) -> bool:
     """Whether a program with so many times fewer images would need more than `FAR` times what there is, were all but
     the state in proportion to them."""
-    total, limit = program.memory.get("total"), program.memory.get("limit")
+    total, limit = program.memory["total"], program.memory["limit"]
     if total is None or limit is None:
         return False
-    state = sum(program.memory.get(part) or 0 for part in STATE)
-    return state + (total - state) / fewer > FAR * limit
+    return program.state + (total - program.state) / fewer > FAR * limit
 
 
 def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
@@ -214,17 +199,17 @@ def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
     while batch % parts == 0 and parts <= MOST_PARTS:
         found.append({**both, "train.accumulate": parts})
         parts *= 2
-    smaller = batch // 2
-    while smaller and batch % smaller == 0:
-        found.append({**both, "train.batch_size": smaller})
-        smaller = smaller // 2 if smaller % 2 == 0 else 0
-    return found
+    return found + [{**both, "train.batch_size": half} for half in _halves(batch)]
 
 
 def _smaller(config: ConfigDict) -> list[dict[str, Any]]:
     """Overrides for a sampler that does not fit."""
-    size = config.evaluate.batch_size
-    return [{"evaluate.batch_size": size // 2**k} for k in range(1, 11) if size % 2**k == 0]
+    return [{"evaluate.batch_size": half} for half in _halves(config.evaluate.batch_size)[:10]]
+
+
+def _halves(size: int) -> list[int]:
+    """Half of a number, half of that, as long as they are whole."""
+    return [size // 2**k for k in range(1, size.bit_length()) if size % 2**k == 0]
 
 
 def _has_remat(network: Any) -> bool:

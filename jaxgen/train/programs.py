@@ -35,6 +35,8 @@ _FULL = re.compile(r"(?:RESOURCE_EXHAUSTED|[Rr]an out of memory|Exceeded (?:hbm|
 _USED = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
 _TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)")
 
+STATE = ("parameters", "optimiser", "EMA", "memory", "frozen")  # parts of what a device holds between two steps
+
 Shapes = dict[str, tuple[tuple[int, ...], Any]]  # {entry of a batch: (shape, dtype)}
 
 
@@ -62,6 +64,11 @@ class Program:
     collectives: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     estimate: roofline.Estimate | None = None
     seconds: float = 0.0
+
+    @property
+    def state(self) -> float:
+        """Bytes that a smaller batch leaves as they are."""
+        return sum(self.memory.get(part) or 0 for part in STATE)
 
 
 class Job:
@@ -93,13 +100,9 @@ class Job:
     def parts(self) -> dict[str, int]:
         """Bytes of the state on one device."""
         state = self.state
-        return {
-            "parameters": bytes_per_device(state.params),
-            "optimiser": bytes_per_device(state.opt_state),
-            "EMA": bytes_per_device(state.ema),
-            "memory": bytes_per_device((state.memory, state.step, state.images, state.bad)),
-            "frozen": bytes_per_device(self.frozen),
-        }
+        rest = (state.memory, state.step, state.images, state.bad)
+        trees = (state.params, state.opt_state, state.ema, rest, self.frozen)
+        return {part: bytes_per_device(tree) for part, tree in zip(STATE, trees, strict=True)}
 
     def update(self) -> Program:
         """The update of a step on which every turn is due."""

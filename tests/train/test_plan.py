@@ -339,7 +339,7 @@ def test_the_batch_is_doubled_until_it_no_longer_fits(monkeypatch):
             asked.append(config.train.batch_size)
 
         def update(self):
-            return programs.Program("update", asked[-1], asked[-1] <= limit, {}, 0.0)
+            return programs.Program("update", asked[-1], asked[-1] <= limit, {"total": None, "limit": None}, 0.0)
 
     monkeypatch.setattr(programs, "Job", Job)
     limit = 40
