@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from jaxgen.pages import restart_with_large_pages
+from jaxgen.large_pages import restart_with_large_pages
 
 if __name__ == "__main__":
     restart_with_large_pages()  # before the imports, which it would do twice

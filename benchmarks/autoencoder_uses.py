@@ -33,8 +33,8 @@ from jaxgen.data import open_source
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.metrics.outliers import auroc
 from jaxgen.metrics.subspace import Subspace
+from jaxgen.runs.workdir import stored_config
 from jaxgen.train.loop import Trainer
-from jaxgen.train.workdir import stored_config
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 WAYS = {

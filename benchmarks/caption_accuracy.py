@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.methods.base import Model
-from jaxgen.train.restore import Trained, restore
+from jaxgen.sampling.restore import Trained, restore
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
     from jaxgen.errors import UserError
     from jaxgen.metrics.shape_attributes import agreement, read_attributes
     from jaxgen.report.images import grid, save_png
-    from jaxgen.train.workdir import stored_config
+    from jaxgen.runs.workdir import stored_config
 
     def run(workdir: str) -> ConfigDict:
         config = stored_config(workdir)

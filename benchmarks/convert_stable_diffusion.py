@@ -33,7 +33,7 @@ from jaxgen.interop.clip import text_names
 from jaxgen.interop.diffusers_files import MODEL, TEXT_MODEL, Entry, open_weights, save_weights, write_json
 from jaxgen.interop.diffusers_scheduler import Noise, noise_to_diffusers
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
-from jaxgen.networks.clip import TextTower
+from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.networks.unet import UNet
 
 UNET = UNet(

@@ -89,9 +89,9 @@ def family(name: str, data: str, stages: Any, seconds: float, probe: int, out: p
 
 def measure(workdir: pathlib.Path, num: int, shown: int) -> tuple[dict[str, float], np.ndarray]:
     """A trained run's numbers, and samples to be looked at."""
-    from jaxgen.train.evaluate import evaluate
-    from jaxgen.train.restore import restore
-    from jaxgen.train.workdir import stored_config
+    from jaxgen.evaluation.evaluate import evaluate
+    from jaxgen.runs.workdir import stored_config
+    from jaxgen.sampling.restore import restore
 
     config = stored_config(workdir)
     config.evaluate.num = num

@@ -116,13 +116,13 @@ def measure(workdir: pathlib.Path, num: int) -> dict[str, float]:
     import jax
 
     from jaxgen.data.transforms import to_float, to_uint8
-    from jaxgen.methods.ebgan import EBGAN
-    from jaxgen.methods.infogan import InfoGAN
+    from jaxgen.evaluation.evaluate import SEED, evaluate
+    from jaxgen.methods.gans.ebgan import EBGAN
+    from jaxgen.methods.gans.infogan import InfoGAN
     from jaxgen.metrics.classification import classification_accuracy_score
     from jaxgen.metrics.digits import JUDGE
-    from jaxgen.train.evaluate import SEED, evaluate
-    from jaxgen.train.restore import restore
-    from jaxgen.train.workdir import stored_config
+    from jaxgen.runs.workdir import stored_config
+    from jaxgen.sampling.restore import restore
 
     config = stored_config(workdir)
     config.evaluate.num = num

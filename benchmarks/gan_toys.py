@@ -119,8 +119,8 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
 
     from jaxgen.adversarial.diagnostics import accuracy, generator_gradient_norm
     from jaxgen.adversarial.losses import wasserstein
+    from jaxgen.parallel.mesh import place
     from jaxgen.train.loop import Trainer
-    from jaxgen.train.mesh import place
 
     config = config_of("ring8", loss, 2 * max(CRITIC_STEPS))
     with tempfile.TemporaryDirectory() as folder:

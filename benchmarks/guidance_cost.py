@@ -33,7 +33,7 @@ from jaxgen.diffusion.guidance import Guidance, Means, Universal
 from jaxgen.diffusion.prediction import denoiser
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.networks.classifier import Classifier
-from jaxgen.networks.convolution import gradients_in_loops
+from jaxgen.networks.layers.convolution import gradients_in_loops
 from jaxgen.networks.unet import UNet
 from jaxgen.networks.unet_encoder import UNetEncoder
 

@@ -28,10 +28,10 @@ from jaxgen.metrics.classification import class_accuracy
 from jaxgen.metrics.digits import JUDGE
 from jaxgen.metrics.distances import class_diversity
 from jaxgen.metrics.frechet import frechet_distance
-from jaxgen.train.generate import Generator
-from jaxgen.train.restore import restore
-from jaxgen.train.setup import make_method
-from jaxgen.train.workdir import stored_config
+from jaxgen.runs.setup import make_method
+from jaxgen.runs.workdir import stored_config
+from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.restore import restore
 
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 LABELS = 10

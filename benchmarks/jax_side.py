@@ -55,9 +55,9 @@ def _peak() -> float | None:
 def _train(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
     import jax
 
-    from jaxgen.train import flops
-    from jaxgen.train.mesh import make_mesh, must_await, place
-    from jaxgen.train.setup import Given, Stages
+    from jaxgen.parallel.mesh import make_mesh, must_await, place
+    from jaxgen.planning import flops
+    from jaxgen.runs.setup import Given, Stages
     from jaxgen.train.update import make_update
 
     config, method = _config_and_method(row, device, small)
@@ -95,8 +95,8 @@ def _sample(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
     import jax
 
     from jaxgen.methods.base import Model
-    from jaxgen.train import flops
-    from jaxgen.train.generate import Generator
+    from jaxgen.planning import flops
+    from jaxgen.sampling.generator import Generator
 
     config, method = _config_and_method(row, device, small)
     batch = _batch(row, method, small)
@@ -130,7 +130,7 @@ def _matmul(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
 
 def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
     from jaxgen.config import defaults, section
-    from jaxgen.train.setup import make_method
+    from jaxgen.runs.setup import make_method
 
     config = defaults()
     config.train.update(batch_size=row.batch, total_images=row.batch)
@@ -169,7 +169,7 @@ def _diffusion(row: Row, device: str, small: bool) -> Any:
     from jaxgen.interop.diffusers_condition_unet import condition_unet_options
     from jaxgen.interop.diffusers_dit import dit_options
     from jaxgen.interop.diffusers_unet import unet_options
-    from jaxgen.methods.ddpm import DDPM
+    from jaxgen.methods.diffusion.ddpm import DDPM
     from jaxgen.networks.dit import DiT
     from jaxgen.networks.unet import UNet
 

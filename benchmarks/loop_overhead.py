@@ -18,7 +18,7 @@ import time
 
 from jaxgen.commandline import load_config
 from jaxgen.host import use_compilation_cache, use_cpu_cores
-from jaxgen.train.mesh import await_cpu, place
+from jaxgen.parallel.mesh import await_cpu, place
 
 
 def main() -> None:

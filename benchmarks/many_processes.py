@@ -87,7 +87,7 @@ def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     import jax
     from etils import epath
 
-    from jaxgen.train.checkpoint import read_item
+    from jaxgen.runs.checkpoint import read_item
 
     at = epath.Path(workdir) / "checkpoints" / str(steps(workdir)[-1])
     found = {}

@@ -57,8 +57,8 @@ def main() -> None:
     from jaxgen.errors import UserError
     from jaxgen.metrics import digits as digits_judge
     from jaxgen.metrics.outliers import accuracy_rejection, auroc, corrupted
-    from jaxgen.train.restore import restore
-    from jaxgen.train.workdir import stored_config
+    from jaxgen.runs.workdir import stored_config
+    from jaxgen.sampling.restore import restore
 
     config = stored_config(options.workdir)
     if config is None:

@@ -20,9 +20,9 @@ from typing import Any
 from jaxgen.commandline import load_config
 from jaxgen.config import check
 from jaxgen.errors import UserError
+from jaxgen.planning.topology import use_topology
 from jaxgen.report.numbers import number
 from jaxgen.report.plan import seconds, size
-from jaxgen.train.topology import use_topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HEADS = (
@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("configs", nargs="*")
     options = parser.parse_args()
     use_topology(options.topology)
-    from jaxgen.train.plan import plan
+    from jaxgen.planning.plan import plan
 
     out = pathlib.Path(options.out or tempfile.mkdtemp(prefix="plans_"))
     out.mkdir(parents=True, exist_ok=True)

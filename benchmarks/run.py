@@ -7,7 +7,7 @@
 Each side runs in a process of its own, in turns, in one process tree: jaxgen's own update and sampler against PyTorch,
 eager (`pytorch`) and, where a compiler is found, under `torch.compile` (`compiled`). A ratio is of medians, jaxgen's
 seconds over those of eager PyTorch on a CPU and of compiled PyTorch on a GPU: below 1 jaxgen is faster. Times are wall
-seconds; FLOPs are counted in the traced program (`jaxgen.train.flops`) and set against the product of two large
+seconds; FLOPs are counted in the traced program (`jaxgen.planning.flops`) and set against the product of two large
 matrices, timed in the same run. Needs the extra 'parity'; the machine should be otherwise idle.
 
 Rows on a CPU: a U-Net's update at batch 16 and 64, DDIM with 50 steps, DCGAN's update (both players), the step of
@@ -32,7 +32,7 @@ from typing import Any
 from peers import Worker, alternate
 from workloads import ROWS, Row
 
-from jaxgen import pages
+from jaxgen import large_pages as pages
 
 HERE = pathlib.Path(__file__).resolve()
 START_BAR = 8.0  # seconds

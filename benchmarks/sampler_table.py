@@ -35,10 +35,10 @@ from jaxgen.metrics.classification import class_accuracy
 from jaxgen.metrics.evidence import Evidence
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.metrics.kernel import kid
-from jaxgen.train.generate import Generator, Samples
-from jaxgen.train.restore import restore
-from jaxgen.train.setup import make_method
-from jaxgen.train.workdir import stored_config
+from jaxgen.runs.setup import make_method
+from jaxgen.runs.workdir import stored_config
+from jaxgen.sampling.generator import Generator, Samples
+from jaxgen.sampling.restore import restore
 
 ROOM = "jaxgen.diffusion.samplers"
 EVALUATIONS = (5, 10, 20, 50, 100, 1000)

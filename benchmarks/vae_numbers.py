@@ -31,8 +31,8 @@ from jaxgen.data import open_source
 from jaxgen.errors import UserError
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.metrics.outliers import auroc, corrupted, typicality
-from jaxgen.train.restore import Trained, restore
-from jaxgen.train.workdir import stored_config
+from jaxgen.runs.workdir import stored_config
+from jaxgen.sampling.restore import Trained, restore
 from jaxgen.variational.latents import active
 
 KEPT = ("negative_elbo", "negative_log_likelihood", "kl", "squared_error", "squared_error_shuffled", "posterior_mean")

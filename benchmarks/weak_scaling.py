@@ -18,10 +18,10 @@ from typing import Any
 
 from jaxgen.commandline import load_config
 from jaxgen.config import check
+from jaxgen.planning.topology import devices, use_topology
 from jaxgen.report.charts import Axis
 from jaxgen.report.numbers import number, ticks
 from jaxgen.report.plan import size
-from jaxgen.train.topology import devices, use_topology
 
 LAYOUTS = ("data parallel", "FSDP")
 PANEL, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 330, 270, 52, 14, 30, 46
@@ -30,7 +30,7 @@ COLOURS = ("#1f6fb4", "#c8501e", "#2a8a3e", "#8a4fb0", "#777777")
 
 def measure(path: str, count: int, layout: str, each: int) -> dict[str, Any]:
     """One compilation's numbers, of one device."""
-    from jaxgen.train.programs import job_of
+    from jaxgen.planning.programs import job_of
 
     config, _ = load_config(pathlib.Path(path))
     config.train.batch_size = each * count

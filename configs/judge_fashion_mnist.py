@@ -2,7 +2,7 @@
 
 Data: must have been prepared, see docs/data.md.
 Command: python main.py --config=configs/judge_fashion_mnist.py --workdir=runs/judge_fashion_mnist, then
-    python -m jaxgen.interop.judge_weights runs/judge_fashion_mnist fashion to put its weights into the package.
+    python -m jaxgen.evaluation.export_classifier runs/judge_fashion_mnist fashion to put its weights into the package.
 Hardware and time: two CPU cores, 7 minutes.
 Expected: accuracy 0.916 on the 10,000 test images.
 """

@@ -2,7 +2,7 @@
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
 Command: behind that of configs/kl_autoencoder_emoji.py,
-    python -m jaxgen.train.latents runs/kl_autoencoder_emoji emoji_latents.npz --splits=train,test
+    python -m jaxgen.sampling.latents runs/kl_autoencoder_emoji emoji_latents.npz --splits=train,test
     python -m jaxgen.data.sources.captions npz:emoji_latents.npz --length=10, which makes the vocabulary (1,342 ids of
     the names of 1,670 emoji; set method.text.vocabulary to what it says)
     python main.py --config=configs/latent_diffusion_emoji.py --workdir=runs/latent_diffusion_emoji

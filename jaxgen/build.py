@@ -60,8 +60,8 @@ def lookup(name: str, room: str, path: str) -> Callable[..., Any]:
     own = callable(local) and getattr(local, "__module__", None) == home.__name__  # not what it imports
     if not attribute and own and not module_name.startswith("_"):
         return local
-    inside = f"{room}.{module_name}"
-    if hasattr(home, "__path__") and _exists(inside):
+    inside = _modules(home).get(module_name)
+    if inside:
         module = importlib.import_module(inside)
     elif attribute and _exists(module_name):
         module = importlib.import_module(module_name)
@@ -81,9 +81,15 @@ def _exists(module: str) -> bool:
         return False
 
 
+def _modules(home: types.ModuleType) -> dict[str, str]:
+    """`{last part: whole name}` of a package's modules, those of its subpackages too."""
+    found = pkgutil.walk_packages(getattr(home, "__path__", ()), f"{home.__name__}.")
+    return {m.name.rpartition(".")[2]: m.name for m in found if not m.ispkg}
+
+
 def _names(home: types.ModuleType) -> list[str]:
     if hasattr(home, "__path__"):
-        return [m.name for m in pkgutil.iter_modules(home.__path__) if not m.name.startswith("_")]
+        return [name for name in _modules(home) if not name.startswith("_")]
     return [
         k
         for k, v in vars(home).items()

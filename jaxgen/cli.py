@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from jaxgen import commandline
 from jaxgen.config import check, defaults
 from jaxgen.errors import UserError, nearest
-from jaxgen.train.workdir import sentence, stored_config
+from jaxgen.runs.workdir import sentence, stored_config
 
 log = logging.getLogger("jaxgen")
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
         print(f"{description}\nflags:\n{absl_flags.FLAGS.module_help('__main__') or absl_flags.FLAGS.get_help()}")
         return 0
     status = _status(argv, folder)
-    together = sys.modules.get("jaxgen.train.distributed")
+    together = sys.modules.get("jaxgen.parallel.distributed")
     if status and together is not None:
         together.leave(status)
     return status
@@ -112,7 +112,7 @@ def _status(argv: Sequence[str], folder: str) -> int:
     except OSError as error:
         print(f"jaxgen: {sentence(error)}", file=sys.stderr)
     except Exception as error:
-        together = sys.modules.get("jaxgen.train.distributed")
+        together = sys.modules.get("jaxgen.parallel.distributed")
         text = disk_trouble(error) or (together.lost(error) if together else None)
         if text is None:
             raise
@@ -208,7 +208,7 @@ def run(config: ConfigDict | None, flags: Flags) -> int:
         raise UserError("--topology and --find_batch belong to --mode=plan.")
 
     from jaxgen.host import use_compilation_cache, use_cpu_cores
-    from jaxgen.train import distributed
+    from jaxgen.parallel import distributed
 
     use_cpu_cores()
     use_compilation_cache()
@@ -252,16 +252,16 @@ def _leaving_on_sigterm() -> Iterator[None]:
 @_leaving_on_sigterm()
 def train(config: ConfigDict, flags: Flags) -> int:
     """Trains, or resumes; at the end judges and writes the report."""
-    from jaxgen.report.files import read_json
+    from jaxgen.evaluation.evaluate import check_held_out, evaluate, metric_functions
+    from jaxgen.evaluation.record import record, write_best, write_panels, write_scores
+    from jaxgen.files import read_json
+    from jaxgen.parallel.distributed import barrier, is_first
     from jaxgen.report.page import write_report
-    from jaxgen.train.distributed import barrier, is_first
-    from jaxgen.train.evaluate import check_held_out, evaluate, metric_functions
-    from jaxgen.train.logs import add_event
+    from jaxgen.runs.logs import add_event
+    from jaxgen.runs.setup import make_method
+    from jaxgen.runs.workdir import adopt
+    from jaxgen.sampling.restore import restore
     from jaxgen.train.loop import Trainer
-    from jaxgen.train.record import record, write_best, write_panels, write_scores
-    from jaxgen.train.restore import restore
-    from jaxgen.train.setup import make_method
-    from jaxgen.train.workdir import adopt
 
     make_method(config), metric_functions(config)  # a misspelt key is found before anything is written
     workdir = epath.Path(flags.workdir)
@@ -311,8 +311,8 @@ def train(config: ConfigDict, flags: Flags) -> int:
 
 def sample(config: ConfigDict, flags: Flags) -> int:
     """Writes samples.png, samples.npz and the method's pictures to --out."""
-    from jaxgen.train.distributed import is_first
-    from jaxgen.train.record import write_panels, write_samples
+    from jaxgen.evaluation.record import write_panels, write_samples
+    from jaxgen.parallel.distributed import is_first
 
     if "pretrained" in config.init_from:
         trained = _pretrained(config, flags)
@@ -332,12 +332,12 @@ def sample(config: ConfigDict, flags: Flags) -> int:
 def judge(config: ConfigDict, flags: Flags) -> int:
     """Judges a checkpoint: one JSON line on stdout; of the newest and of the best also metrics.json or
     metrics_best.json, and the report, in the workdir."""
-    from jaxgen.report.files import strict_json
+    from jaxgen.evaluation.evaluate import evaluate, metric_functions
+    from jaxgen.evaluation.quiz import make_quiz
+    from jaxgen.evaluation.record import write_best, write_scores
+    from jaxgen.files import strict_json
+    from jaxgen.parallel.distributed import is_first
     from jaxgen.report.page import write_report
-    from jaxgen.train.distributed import is_first
-    from jaxgen.train.evaluate import evaluate, metric_functions
-    from jaxgen.train.quiz import make_quiz
-    from jaxgen.train.record import write_best, write_scores
 
     metric_functions(config)
     trained = _trained(config, flags)
@@ -356,13 +356,13 @@ def judge(config: ConfigDict, flags: Flags) -> int:
 
 def plan(config: ConfigDict, flags: Flags) -> int:
     """Prints what the config needs of a machine that need not be here; also plan.json in --out or the workdir."""
+    from jaxgen.files import write_json
     from jaxgen.host import use_compilation_cache
-    from jaxgen.report.files import write_json
+    from jaxgen.planning.plan import find_batch
+    from jaxgen.planning.plan import plan as make_plan
+    from jaxgen.planning.topology import runs_here, use_topology
     from jaxgen.report.page import write_report
     from jaxgen.report.plan import plan_text
-    from jaxgen.train.plan import find_batch
-    from jaxgen.train.plan import plan as make_plan
-    from jaxgen.train.topology import runs_here, use_topology
 
     use_topology(flags.topology)
     if runs_here(flags.topology):
@@ -384,10 +384,10 @@ def profile(config: ConfigDict, flags: Flags) -> int:
     """Prints what update and sampler spend their time on here; trace and profile.json in --out or the workdir."""
     from jax import process_count
 
-    from jaxgen.report.files import write_json
+    from jaxgen.files import write_json
+    from jaxgen.planning.profile import profile as run_and_trace
     from jaxgen.report.page import write_report
     from jaxgen.report.profile import profile_text
-    from jaxgen.train.profile import profile as run_and_trace
 
     if process_count() > 1:
         raise UserError("--mode=profile is for one process: leave config.distributed as it is by default.")
@@ -400,8 +400,8 @@ def profile(config: ConfigDict, flags: Flags) -> int:
 
 
 def _trained(config: ConfigDict, flags: Flags) -> Any:
-    from jaxgen.train.restore import restore
-    from jaxgen.train.workdir import adopt
+    from jaxgen.runs.workdir import adopt
+    from jaxgen.sampling.restore import restore
 
     config, changed = adopt(flags.workdir, config, training=False)
     for key, (old, new) in changed.items():
@@ -412,7 +412,7 @@ def _trained(config: ConfigDict, flags: Flags) -> Any:
 
 
 def _pretrained(config: ConfigDict, flags: Flags) -> Any:
-    from jaxgen.train.restore import pretrained
+    from jaxgen.sampling.restore import pretrained
 
     trained = pretrained(config, flags.prompts, flags.negative_prompt, flags.latents, flags.num)
     _tell_sampler(config, trained)

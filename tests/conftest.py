@@ -30,7 +30,7 @@ for noisy in ("absl", "orbax", "etils"):
 # the package itself, so that an uninstalled checkout can be tested, and the methods that exist for the tests only,
 # named in configs as `tiny_methods:<Name>`
 _TESTS = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [os.fspath(_TESTS.parent), os.fspath(_TESTS / "train")]
+sys.path[:0] = [os.fspath(_TESTS.parent), os.fspath(_TESTS)]
 
 
 @pytest.fixture(scope="session")

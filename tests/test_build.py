@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from jaxgen.build import build, lookup
 from jaxgen.config import defaults, section
 from jaxgen.errors import UserError
-from jaxgen.train.setup import make_method
+from jaxgen.runs.setup import make_method
 
 ROOM = "factory_room"
 
@@ -123,7 +123,7 @@ def test_a_name_is_needed_and_a_key_without_default_too():
 
 
 def test_names_are_modules_members_or_paths():
-    from jaxgen.methods.ddpm import DDPM
+    from jaxgen.methods.diffusion.ddpm import DDPM
     from jaxgen.networks.unet import ResBlock
 
     assert lookup("ddpm", "jaxgen.methods", "x") is DDPM
@@ -136,7 +136,7 @@ def test_names_are_modules_members_or_paths():
     ("name", "room", "message"),
     [
         ("dppm", "jaxgen.methods", r"x='dppm' is unknown; did you mean 'ddpm'\?"),
-        ("ddpm:DDDPM", "jaxgen.methods", r"x='ddpm:DDDPM': jaxgen\.methods\.ddpm defines no 'DDDPM'"),
+        ("ddpm:DDDPM", "jaxgen.methods", r"x='ddpm:DDDPM': jaxgen\.methods\.diffusion\.ddpm defines no 'DDDPM'"),
         ("nowhere.at_all:Thing", "jaxgen.methods", r"x='nowhere\.at_all:Thing' is unknown"),
         ("json", "jaxgen.methods", r"x='json' is unknown"),
         ("_hidden", ROOM, r"x='_hidden' is unknown"),

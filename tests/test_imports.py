@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,20 +13,28 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "jaxgen").rglob("*.py"))
-ROOMS = {"data", "report", "interop", "editing", "train", "methods", "metrics", "networks", "diffusion", "adversarial",
-         "variational"}
-
-# what a room may not know of
-FORBIDDEN = {
-    "networks": ROOMS - {"networks"},
-    "diffusion": ROOMS - {"diffusion"},
-    "adversarial": ROOMS - {"adversarial"},
-    "variational": ROOMS - {"variational"},
-    "methods": {"train", "data", "report", "interop", "editing"},
-    "metrics": {"methods", "train"},
-    "data": {"methods", "train", "report", "interop", "editing", "networks", "diffusion", "adversarial"},
-    "report": {"methods", "train", "interop", "editing", "networks", "diffusion", "adversarial"},
+# Which rooms a room may import, beside the ground floor: the modules that lie directly in `jaxgen/`.
+ALLOWED = {
+    "networks": set(),
+    "diffusion": set(),
+    "adversarial": set(),
+    "variational": set(),
+    "data": set(),
+    "methods": {"networks", "diffusion", "adversarial", "variational"},
+    "interop": {"networks", "diffusion", "data"},
+    "metrics": {"networks", "data", "interop"},
+    "report": {"metrics"},
+    "parallel": {"methods"},
+    "runs": {"adversarial", "data", "interop", "methods", "metrics", "parallel", "report"},
+    "sampling": {"data", "interop", "methods", "parallel", "runs"},
+    "train": {"data", "methods", "parallel", "report", "runs", "sampling"},
+    "evaluation": {"data", "methods", "metrics", "parallel", "report", "runs", "sampling"},
+    "editing": {"data", "diffusion", "report", "runs", "sampling"},
+    "planning": {"data", "methods", "parallel", "runs", "sampling", "train"},
 }
+# The command line may import every room, and nothing imports it but `main.py`.
+ROOF = {"cli", "commandline"}
+GROUND = {path.stem for path in (ROOT / "jaxgen").glob("*.py")} - ROOF - {"__init__"}
 
 
 def imported(path: pathlib.Path) -> set[str]:
@@ -45,22 +54,70 @@ def room_of(module: str) -> str:
     return parts[1] if parts[0] == "jaxgen" and len(parts) > 1 else ""
 
 
-def test_the_files_are_found():
-    assert len(FILES) > 40 and {room_of(name) for path in FILES for name in imported(path)} >= {"train", "methods"}
+def packages() -> set[str]:
+    return {path.parent.name for path in (ROOT / "jaxgen").glob("*/__init__.py")}
 
 
-@pytest.mark.parametrize("room", sorted(FORBIDDEN))
-def test_arrows_point_one_way(room):
+def test_every_room_has_its_row_in_the_matrix():
+    assert len(FILES) > 40
+    assert packages() == set(ALLOWED)
+
+
+def test_the_matrix_has_no_circle():
+    left = {room: set(allowed) for room, allowed in ALLOWED.items()}
+    while left:
+        free = {room for room, allowed in left.items() if not allowed & left.keys()}
+        assert free, f"these rooms may import each other in a circle: {sorted(left)}"
+        left = {room: allowed for room, allowed in left.items() if room not in free}
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_a_room_imports_only_the_rooms_that_the_matrix_allows(room):
+    seen = set()
     for path in (ROOT / "jaxgen" / room).rglob("*.py"):
-        wrong = {name for name in imported(path) if room_of(name) in FORBIDDEN[room]}
+        rooms = {room_of(name) for name in imported(path)} - {"", "__version__", room}
+        wrong = rooms - ALLOWED[room] - GROUND
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+        seen |= rooms
+    unused = ALLOWED[room] - seen
+    assert not unused, f"the matrix allows {room} to import {sorted(unused)}, which it does not need"
+
+
+@pytest.mark.parametrize("name", sorted(GROUND))
+def test_the_ground_floor_imports_no_room(name):
+    rooms = {room_of(module) for module in imported(ROOT / "jaxgen" / f"{name}.py")}
+    assert not rooms & (set(ALLOWED) | ROOF)
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_the_first_line_of_a_room_says_what_it_holds(room):
+    first = (ast.get_docstring(ast.parse((ROOT / "jaxgen" / room / "__init__.py").read_text())) or "").split("\n")[0]
+    assert len(first.split()) >= 5, f"jaxgen/{room}/__init__.py begins with {first!r}"
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_room_is_larger_than_a_reader_can_survey(folder):
+    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    lines = sum(len(path.read_text().splitlines()) for path in files)
+    assert len(files) <= 15, f"{folder.relative_to(ROOT)} holds {len(files)} files; give one of its ideas a subroom"
+    assert lines <= 3000, f"{folder.relative_to(ROOT)} holds {lines} lines; give one of its ideas a subroom"
+
+
+def test_the_arrows_of_the_readme_are_those_of_the_matrix():
+    line = re.search(r"Arrows point one way: `([^`]+)`", " ".join((ROOT / "README.md").read_text().split()))[1]
+    steps = [set(re.findall(r"\w+", step)) - {"line", "command"} for step in line.split("->")]
+    order = {room: i for i, step in enumerate(steps) for room in step}
+    assert set(order) == set(ALLOWED), "the line names every room once"
+    for room, allowed in ALLOWED.items():
+        for other in allowed:
+            assert order[other] > order[room], f"README: {room} imports {other}, which does not stand behind it"
 
 
 def test_nothing_imports_the_command_line_but_main():
     for path in FILES:
         for name in imported(path):
             assert name.split(".")[0] not in ("main", "tests", "configs"), f"{path} imports {name}"
-            assert room_of(name) != "cli", f"{path} imports {name}"
+            assert room_of(name) not in ROOF or path.stem in ROOF | {"__main__"}, f"{path} imports {name}"
     assert "jaxgen.cli" in imported(ROOT / "main.py")
 
 

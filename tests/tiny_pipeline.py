@@ -16,7 +16,7 @@ from jaxgen.interop.diffusers_condition_unet import unet_shapes
 from jaxgen.interop.diffusers_pipeline import Pipeline, new_pipeline, save_pipeline
 from jaxgen.interop.diffusers_scheduler import Noise
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
-from jaxgen.networks.clip import TextTower
+from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.networks.unet import UNet
 
 BYTES = [*range(ord("!"), ord("~") + 1)]  # printable ASCII stands for itself in CLIP's vocabulary

@@ -85,3 +85,10 @@ def _move(image: jax.Array, mirrored: jax.Array | None, shift: jax.Array, crop: 
         start = (shift[0], shift[1]) + (0,) * (image.ndim - 2)
         image = jax.lax.dynamic_slice(jnp.pad(image, border, mode="reflect"), start, image.shape)
     return image
+
+
+def prepare(batch: Batch, key: jax.Array, flip: bool = False, crop: int = 0) -> Batch:
+    """A host batch as losses see it: augmented, uint8 images as float32 in [-1, 1]."""
+    if flip or crop:
+        batch = augment(key, batch, flip, crop)
+    return to_float(batch)

@@ -8,7 +8,7 @@ module is a name for `config.guidance.name`; `compose` joins two, and so any num
 imported from here.
 
 Guidance that takes gradients runs inside a sampler's loop, where those of convolutions are slow on a CPU: hand over
-networks that are traced under `jaxgen.networks.convolution.gradients_in_loops`.
+networks that are traced under `jaxgen.networks.layers.convolution.gradients_in_loops`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Guidance by gradients of a classifier's log p(y | x): classifier guidance and universal guidance.
 
 The gradients run inside a sampler's loop, where those of convolutions are slow on a CPU: hand over networks that are
-traced under `jaxgen.networks.convolution.gradients_in_loops`.
+traced under `jaxgen.networks.layers.convolution.gradients_in_loops`.
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.editing.inversion import reconstruction_error
 from jaxgen.editing.panels import CAPTIONS, draw_branches, editing_panels
 from jaxgen.errors import UserError
+from jaxgen.files import read_json, write_json
 from jaxgen.host import use_compilation_cache
-from jaxgen.report.files import read_json, write_json
 from jaxgen.report.images import animation, grid, save_gif, save_png
-from jaxgen.train.restore import restore
-from jaxgen.train.state import seed_key
-from jaxgen.train.workdir import stored_config
+from jaxgen.runs.state import seed_key
+from jaxgen.runs.workdir import stored_config
+from jaxgen.sampling.restore import restore
 
 MOVING = ("inversion", "interpolation")
 

@@ -16,10 +16,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jaxgen.downloads import Published, locate
 from jaxgen.errors import UserError, nearest
 from jaxgen.interop.diffusers_files import read_json, write_json
-from jaxgen.metrics.weights import Published, locate
-from jaxgen.networks.clip import CLIP, ImageTower, TextTower
+from jaxgen.networks.pretrained.clip import CLIP, ImageTower, TextTower
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PROJECTION = 512  # CLIPConfig's, where the file is silent
@@ -79,7 +79,7 @@ def published(model: str) -> dict[str, Published]:
 
 
 def load_published(model: str) -> tuple[CLIP, dict[str, Any]]:
-    """(network, params) of a model of `PUBLISHED`, found or fetched as `jaxgen.metrics.weights.locate` says."""
+    """(network, params) of a model of `PUBLISHED`, found or fetched as `jaxgen.downloads.locate` says."""
     files = published(model)
     config, weights = locate(files["config"]), locate(files["weights"])
     return clip_from_transformers(read_weights(weights), read_config(config))

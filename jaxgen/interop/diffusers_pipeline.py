@@ -50,7 +50,7 @@ from jaxgen.interop.diffusers_files import (
 )
 from jaxgen.interop.diffusers_scheduler import Noise, noise_from_diffusers, noise_to_diffusers
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
-from jaxgen.networks.clip import TextTower
+from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.networks.unet import UNet
 
 INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
@@ -96,7 +96,7 @@ class Pipeline:
     tokenizer_files: Mapping[str, bytes]
 
     def method_fields(self) -> dict[str, Any]:
-        """What `jaxgen.methods.stable_diffusion.StableDiffusion` needs beside a sampler."""
+        """What `jaxgen.methods.diffusion.stable_diffusion.StableDiffusion` needs beside a sampler."""
         return {
             "network": self.unet,
             "autoencoder": self.autoencoder,

@@ -1,4 +1,4 @@
-"""The published weights of the FID's Inception network, as parameters of `jaxgen.networks.inception.Inception`.
+"""The published weights of the FID's Inception network, as parameters of `networks.pretrained.inception.Inception`.
 
 TensorFlow's graph of 2015 was converted to PyTorch once; the projects pytorch-fid and torch-fidelity publish the same
 file under two names.
@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.downloads import Published
 from jaxgen.errors import UserError
-from jaxgen.metrics.weights import Published
-from jaxgen.networks.inception import Inception
+from jaxgen.networks.pretrained.inception import Inception
 
 EPS = 1e-3  # of every batch normalisation
 PUBLISHED = Published(

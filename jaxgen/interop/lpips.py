@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.downloads import Published, locate
 from jaxgen.errors import UserError
 from jaxgen.interop import torch_file
-from jaxgen.metrics.weights import Published, locate
-from jaxgen.networks.lpips import layers_of
+from jaxgen.networks.pretrained.lpips import layers_of
 
 _HEADS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -50,11 +50,11 @@ PUBLISHED: dict[str, tuple[Published, Published]] = {
 
 
 def load_lpips(trunk: str = "alex", folder: str = "") -> dict[str, Any]:
-    """Published parameters of `jaxgen.networks.lpips.LPIPS(trunk)`, float32.
+    """Published parameters of `jaxgen.networks.pretrained.lpips.LPIPS(trunk)`, float32.
 
     Args:
       folder: one that holds the two files of `PUBLISHED[trunk]`; by default they are looked for, and fetched, as
-        `jaxgen.metrics.weights.locate` says.
+        `jaxgen.downloads.locate` says.
 
     Raises:
       UserError: for an unknown trunk, a file that cannot be had, and a foreign one.

@@ -60,6 +60,29 @@ class Model:
     stage: int = flax.struct.field(pytree_node=False, default=0)
 
 
+@flax.struct.dataclass
+class State:
+    """Everything that training changes. No two leaves share a buffer.
+
+    Attributes:
+      step: int32, updates done.
+      images: uint32, images drawn from the data.
+      params: `{group: parameters}` of the groups that learn.
+      memory: carried but never descended: batch statistics, pools, histories.
+      opt_state: `{group: optax state}`.
+      ema: `{group: averaged parameters}`.
+      bad: `{turn: int32}` consecutive updates that were rolled back for not being finite.
+    """
+
+    step: jax.Array
+    images: jax.Array
+    params: Params
+    memory: dict[str, Any]
+    opt_state: dict[str, Any]
+    ema: Params
+    bad: dict[str, jax.Array]
+
+
 class Method:
     """Base of all methods: a frozen dataclass whose fields are its modules and hyper-parameters.
 

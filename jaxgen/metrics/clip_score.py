@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.data.clip_tokenizer import ClipTokenizer
+from jaxgen.downloads import locate
 from jaxgen.errors import UserError
 from jaxgen.interop.clip import load_clip, load_published, published
 from jaxgen.metrics.features import Extractor, Features, digest
-from jaxgen.metrics.weights import locate
-from jaxgen.networks.clip import CLIP
+from jaxgen.networks.pretrained.clip import CLIP
 
 MODEL = "clip-vit-base-patch32"  # that of Hessel et al. (2021)
 # of the images in [0, 1] that CLIP was trained on
@@ -69,7 +69,7 @@ class Clip:
     ):
         """Args:
           weights: a folder as `CLIPModel.save_pretrained` and its tokenizer write; by default the published files
-            of `model`, found or fetched as `jaxgen.metrics.weights.locate` says.
+            of `model`, found or fetched as `jaxgen.downloads.locate` says.
           model: of `jaxgen.interop.clip.PUBLISHED`.
           made: network, parameters and tokenizer, instead of files.
 

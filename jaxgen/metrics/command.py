@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxgen.errors import UserError, nearest
+from jaxgen.files import strict_json, write_bytes
 from jaxgen.metrics import reference
 from jaxgen.metrics.evidence import Score, called
 from jaxgen.metrics.features import FeatureNetwork
@@ -21,7 +22,6 @@ from jaxgen.metrics.paired import PAIRED, check_pairs, compare_pairs
 from jaxgen.metrics.sets import Batch, ImageSet, is_source, open_set
 from jaxgen.metrics.suite import METRICS, compare
 from jaxgen.metrics.summary import Summary, summarise
-from jaxgen.report.files import strict_json, write_bytes
 
 CAPTIONED = "clip_score"
 ALL = (*METRICS, *PAIRED, CAPTIONED)

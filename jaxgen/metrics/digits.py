@@ -1,7 +1,7 @@
 """The judge of 8x8 digits.
 
 Its weights were made by `python main.py --config=configs/judge_digits.py --workdir=runs/judge_digits` and
-`python -m jaxgen.interop.judge_weights runs/judge_digits digits`.
+`python -m jaxgen.evaluation.export_classifier runs/judge_digits digits`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Evidence:
     train: uint8 `[M, H, W, C]`, what the model learned from. held_out: uint8 `[K, H, W, C]`, what it never saw.
     held_out_labels: int32 `[K]` where the data have labels, else None.
     held_out_name: the data set, split and size of `held_out`, to be printed with each number.
-    weights: a file, or a folder, of published weights; "" looks where `jaxgen.metrics.weights` says.
+    weights: a file, or a folder, of published weights; "" looks where `jaxgen.downloads` says.
     resize: how images come to a published network's size, "legacy" or "clean".
     """
 

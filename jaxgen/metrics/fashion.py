@@ -1,7 +1,7 @@
 """The judge of Fashion-MNIST, 28x28.
 
 Its weights were made by `python main.py --config=configs/judge_fashion_mnist.py --workdir=runs/judge_fashion_mnist` and
-`python -m jaxgen.interop.judge_weights runs/judge_fashion_mnist fashion`.
+`python -m jaxgen.evaluation.export_classifier runs/judge_fashion_mnist fashion`.
 """
 
 from __future__ import annotations

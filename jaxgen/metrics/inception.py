@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import scipy.special
 
+from jaxgen.downloads import locate
 from jaxgen.errors import UserError, nearest
 from jaxgen.interop.inception import PUBLISHED, inception_params
 from jaxgen.interop.torch_file import read
 from jaxgen.metrics import resize as resizes
 from jaxgen.metrics.features import Extractor, Features, digest
-from jaxgen.metrics.weights import locate
-from jaxgen.networks import inception as network
+from jaxgen.networks.pretrained import inception as network
 
 RESIZES = ("legacy", "clean", "none")
 
@@ -31,7 +31,7 @@ class Inception:
       weights: pytorch-fid's or torch-fidelity's file, or a folder that holds one of them; "" looks for them (`locate`).
       resize: "legacy" as the first FID, "clean" as clean-FID, both to 299 pixels a side; "none" leaves images as large
         as they are, which is for maps (SIFID).
-      tap: where the features are taken, a name in `jaxgen.networks.inception.TAPS` that is no map.
+      tap: where the features are taken, a name in `jaxgen.networks.pretrained.inception.TAPS` that is no map.
       given: parameters of the network instead of published ones, for tests.
 
     Raises:

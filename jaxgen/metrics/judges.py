@@ -29,7 +29,7 @@ def open_judge(name: str, weights: str = "", resize: str = "legacy") -> FeatureN
     """A network by its name; published weights are read, and fetched where they are nowhere on this machine.
 
     Args:
-      weights: a file or folder of published weights, see `jaxgen.metrics.weights.locate`.
+      weights: a file or folder of published weights, see `jaxgen.downloads.locate`.
       resize: how images come to Inception's size, "legacy" or "clean".
 
     Raises:
@@ -114,7 +114,7 @@ def _inception_of_any_size(network: Any, images: list[np.ndarray], batch: int) -
 def _resized(network: Any, digest: str) -> Extractor:
     """Inception from float images of its own size; the digest tells apart what has equal settings."""
     from jaxgen.metrics.resize import centred
-    from jaxgen.networks.inception import Inception
+    from jaxgen.networks.pretrained.inception import Inception
 
     def function(params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         taps = Inception().apply({"params": params}, centred(images), (network.tap, "logits_unbiased"))

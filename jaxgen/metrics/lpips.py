@@ -13,7 +13,7 @@ import numpy as np
 from jaxgen.errors import UserError
 from jaxgen.interop.lpips import load_lpips
 from jaxgen.metrics.features import Extractor, digest
-from jaxgen.networks.lpips import LPIPS, check_size, layers_of
+from jaxgen.networks.pretrained.lpips import LPIPS, check_size, layers_of
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]  # uint8 images [N, H, W, C] twice -> [N]
 
@@ -29,7 +29,7 @@ class Lpips:
     def __init__(self, trunk: str = "alex", weights: str = "", params: dict[str, Any] | None = None):
         """Args:
           weights: a folder that holds the published files, see `jaxgen.interop.lpips.PUBLISHED`; by default they are
-            found, or fetched, as `jaxgen.metrics.weights.locate` says.
+            found, or fetched, as `jaxgen.downloads.locate` says.
           params: the network's, instead of published ones.
 
         Raises:

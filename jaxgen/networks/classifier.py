@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.networks.convolution import Conv
+from jaxgen.networks.layers.convolution import Conv
 
 
 class Classifier(nn.Module):

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.networks.convolution import Conv
 from jaxgen.networks.encoder import activation, with_label
+from jaxgen.networks.layers.convolution import Conv
 
 
 class Decoder(nn.Module):

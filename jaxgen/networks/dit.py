@@ -10,12 +10,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.data_shards import pinned
 from jaxgen.errors import UserError
-from jaxgen.networks import layers
-from jaxgen.networks.contract import check_images, check_inputs
-from jaxgen.networks.layers import Array
-from jaxgen.networks.remat import remat
-from jaxgen.networks.rows import pinned
+from jaxgen.networks.layers import basic as layers
+from jaxgen.networks.layers.basic import Array
+from jaxgen.networks.layers.contract import check_images, check_inputs
+from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, layer_norm
 
 

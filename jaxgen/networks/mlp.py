@@ -1,4 +1,4 @@
-"""Fully connected networks for points and small images; contract in `jaxgen.networks.gan_layers`."""
+"""Fully connected networks for points and small images; contract in `jaxgen.networks.gans.gan_layers`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxgen.networks.convolution import Array
-from jaxgen.networks.gan_layers import Dense, Norm, Outputs, Player, checked, condition, leaky_relu, norm
+from jaxgen.networks.gans.gan_layers import Dense, Norm, Outputs, Player, checked, condition, leaky_relu, norm
+from jaxgen.networks.layers.convolution import Array
 
 # He et al. (2015), for a leaky rectifier of slope 0.2
 he_init = nn.initializers.variance_scaling(2 / (1 + 0.2**2), "fan_in", "normal")

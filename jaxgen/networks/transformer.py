@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxgen.errors import UserError
-from jaxgen.networks.layers import Array, attend, kernel_init, rows_dot
+from jaxgen.networks.layers.basic import Array, attend, kernel_init, rows_dot
 
 
 def layer_norm(x: Array, eps: float = 1e-6, scale: Array | None = None, shift: Array | None = None) -> Array:

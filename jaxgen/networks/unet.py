@@ -12,13 +12,13 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.data_shards import pinned
 from jaxgen.errors import UserError
-from jaxgen.networks import layers
-from jaxgen.networks.contract import check_images, check_inputs
-from jaxgen.networks.layers import Array, Attention, Conv, GroupNorm
-from jaxgen.networks.remat import remat
-from jaxgen.networks.rows import pinned
-from jaxgen.networks.spatial_transformer import SpatialTransformer
+from jaxgen.networks.layers import basic as layers
+from jaxgen.networks.layers.basic import Array, Attention, Conv, GroupNorm
+from jaxgen.networks.layers.contract import check_images, check_inputs
+from jaxgen.networks.layers.remat import remat
+from jaxgen.networks.layers.spatial_transformer import SpatialTransformer
 
 
 class ResBlock(nn.Module):

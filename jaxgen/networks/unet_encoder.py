@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.networks import layers
-from jaxgen.networks.layers import Array, Attention, Conv, GroupNorm
+from jaxgen.networks.layers import basic as layers
+from jaxgen.networks.layers.basic import Array, Attention, Conv, GroupNorm
 from jaxgen.networks.unet import ResBlock
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from etils import epath
 
 from jaxgen.errors import UserError
+from jaxgen.files import read_json
 from jaxgen.metrics.human import Answers
-from jaxgen.report.files import read_json
 
 FORMAT = "jaxgen quiz answers 1"
 

@@ -14,7 +14,7 @@ from etils import epath
 from PIL import Image
 
 from jaxgen.errors import UserError
-from jaxgen.report.files import write_bytes
+from jaxgen.files import write_bytes
 
 READABLE = 48  # pixels of a cell's longer side below which it is magnified
 PADDING = 128  # grey level between the cells: told apart from black and from white

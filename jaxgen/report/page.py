@@ -16,9 +16,9 @@ from typing import Any
 from etils import epath
 
 from jaxgen.errors import UserError
+from jaxgen.files import read_json, read_metrics, write_bytes
 from jaxgen.metrics.evidence import called
 from jaxgen.report import sections
-from jaxgen.report.files import read_json, read_metrics, write_bytes
 from jaxgen.report.numbers import duration, number, share, short
 from jaxgen.report.pictures import panels_section, samples_section, sights_section
 from jaxgen.report.plan import plan_section

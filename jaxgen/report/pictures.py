@@ -11,7 +11,7 @@ from etils import epath
 from PIL import Image, UnidentifiedImageError
 
 from jaxgen.errors import UserError
-from jaxgen.report.files import read_json
+from jaxgen.files import read_json
 from jaxgen.report.numbers import number, share
 
 FRAMES = 24  # pictures in the strip

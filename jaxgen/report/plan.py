@@ -1,4 +1,4 @@
-"""A plan (`plan.json`, see `jaxgen.train.plan`) as text for a terminal and as a section of the report."""
+"""A plan (`plan.json`, see `jaxgen.planning.plan`) as text for a terminal and as a section of the report."""
 
 from __future__ import annotations
 

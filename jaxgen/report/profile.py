@@ -1,4 +1,4 @@
-"""A profile (`profile.json`, see `jaxgen.train.profile`) as text for a terminal and as a section of the report."""
+"""A profile (`profile.json`, see `jaxgen.planning.profile`) as text for a terminal and as a section of the report."""
 
 from __future__ import annotations
 

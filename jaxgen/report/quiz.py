@@ -23,9 +23,9 @@ from etils import epath
 from PIL import Image
 
 from jaxgen.errors import UserError
+from jaxgen.files import strict_json, write_bytes
 from jaxgen.metrics.human import FoolRate, fool_rate
 from jaxgen.report.answers import FORMAT, read_answers
-from jaxgen.report.files import strict_json, write_bytes
 from jaxgen.report.images import to_rgb
 from jaxgen.report.numbers import duration
 from jaxgen.report.quiz_page import render

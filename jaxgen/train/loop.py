@@ -16,15 +16,15 @@ from ml_collections import ConfigDict
 
 from jaxgen.config import check
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Model, Turn
+from jaxgen.methods.base import Model, State, Turn
+from jaxgen.parallel.distributed import is_first, told_to_stop
+from jaxgen.parallel.mesh import await_cpu, make_mesh, place
 from jaxgen.report.images import grid, save_png
-from jaxgen.train import state as states
-from jaxgen.train.checkpoint import Checkpoints, Meta
-from jaxgen.train.distributed import is_first, told_to_stop
-from jaxgen.train.generate import Generator
-from jaxgen.train.logs import MetricsLog, NoLog, Progress, add_event
-from jaxgen.train.mesh import await_cpu, make_mesh, place
-from jaxgen.train.setup import Stages, load_given, make_loader, make_method, training_sources
+from jaxgen.runs import state as states
+from jaxgen.runs.checkpoint import Checkpoints, Meta
+from jaxgen.runs.logs import MetricsLog, NoLog, Progress, add_event
+from jaxgen.runs.setup import Stages, load_given, make_loader, make_method, training_sources
+from jaxgen.sampling.generator import Generator
 from jaxgen.train.update import draws, due, make_update
 
 log = logging.getLogger("jaxgen")
@@ -83,7 +83,7 @@ class Trainer:
         log.info("resuming at step %d, %d images", self.step, self.images)
         self._event("resumed", f"at step {self.step}, {self.images} images")
 
-    def _expect(self, stage: int, step: int, images: int) -> states.State:
+    def _expect(self, stage: int, step: int, images: int) -> State:
         """The shapes of a state that is about to be made or read; meanwhile the update that follows is compiled on
         another thread. What would stop the sampler after training is found first."""
         self.stage = stage
@@ -106,7 +106,7 @@ class Trainer:
     def frozen(self) -> dict[str, Any]:
         return self.stages.frozen(self.state)
 
-    def update(self, turns: tuple[Turn, ...], images_per_step: int, state: states.State | None = None) -> Any:
+    def update(self, turns: tuple[Turn, ...], images_per_step: int, state: State | None = None) -> Any:
         """The compiled update for a set of due turns, with the shardings of `state`; by default of the run's own."""
         name = (self.stage, tuple(turn.name for turn in turns))
         if name not in self._updates:

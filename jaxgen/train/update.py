@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxgen.data.transforms import augment, to_float
-from jaxgen.methods.base import Batch, Metrics, Params, Turn
-from jaxgen.networks.rows import rows_lie
-from jaxgen.train.mesh import over_data, replicated
-from jaxgen.train.optim import Optimizer, clip_by_global_norm, global_norm
-from jaxgen.train.state import State, fold_name, seed_key
+from jaxgen.data.transforms import prepare
+from jaxgen.data_shards import rows_lie
+from jaxgen.methods.base import Batch, Metrics, Params, State, Turn
+from jaxgen.parallel.mesh import over_data, replicated
+from jaxgen.runs.optim import Optimizer, clip_by_global_norm, global_norm
+from jaxgen.runs.state import fold_name, seed_key
 
 Update = Callable[[State, Params, tuple[Batch, ...]], tuple[State, Metrics]]
 
@@ -31,13 +31,6 @@ def draws(turns: tuple[Turn, ...]) -> int:
 def due(turns: tuple[Turn, ...], step: int) -> tuple[Turn, ...]:
     """The turns that run at a step; decided on the host, one compiled update for each set."""
     return tuple(turn for turn in turns if step % turn.every == 0)
-
-
-def prepare(batch: Batch, key: jax.Array, flip: bool = False, crop: int = 0) -> Batch:
-    """A host batch as losses see it: augmented, uint8 images as float32 in [-1, 1]."""
-    if flip or crop:
-        batch = augment(key, batch, flip, crop)
-    return to_float(batch)
 
 
 def make_update(

@@ -13,8 +13,8 @@ from jaxgen.adversarial.diagnostics import game_value, modes_covered, optimal_di
 from jaxgen.config import defaults, section
 from jaxgen.data import Loader, open_source
 from jaxgen.data.sources.gaussians import WORLDS, Mixture, grid
+from jaxgen.data.transforms import prepare
 from jaxgen.errors import UserError
-from jaxgen.train.update import prepare
 
 MODES = {"ring8": 8, "grid25": 25}
 

@@ -10,7 +10,7 @@ import pytest
 
 from jaxgen.adversarial import penalties
 from jaxgen.errors import UserError
-from jaxgen.networks.convolution import Conv, gradients_in_loops
+from jaxgen.networks.layers.convolution import Conv, gradients_in_loops
 
 KEY = jax.random.key(3)
 

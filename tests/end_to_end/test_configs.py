@@ -12,8 +12,8 @@ import tiny
 
 from jaxgen import commandline
 from jaxgen.config import check, image_shape
-from jaxgen.train.programs import Job
-from jaxgen.train.topology import devices
+from jaxgen.planning.programs import Job
+from jaxgen.planning.topology import devices
 
 # stable_diffusion.py needs a folder of weights and does not train: test_stable_diffusion.py
 APART = ("stable_diffusion.py",)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxgen.train.latents import main
+from jaxgen.sampling.latents import main
 
 SMALL = ("channels=8", "blocks=1", "channel_multipliers=(1,1)", "middle_attention=False")
 

@@ -11,7 +11,7 @@ import tiny
 from PIL import Image
 
 from jaxgen.config import from_json
-from jaxgen.report.files import read_metrics
+from jaxgen.files import read_metrics
 
 
 def steps(workdir):

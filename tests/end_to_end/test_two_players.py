@@ -12,8 +12,8 @@ import pytest
 import tiny
 
 from jaxgen import commandline
+from jaxgen.parallel.mesh import place
 from jaxgen.train.loop import Trainer
-from jaxgen.train.mesh import place
 
 kill_and_resume = tiny.load(tiny.ROOT / "benchmarks" / "kill_and_resume.py")
 CONFIG = tiny.ROOT / "configs" / "gan_digits.py"

@@ -16,8 +16,8 @@ from jaxgen.diffusion import schedule
 from jaxgen.errors import UserError
 from jaxgen.interop import diffusers_pipeline as interop
 from jaxgen.interop.diffusers_scheduler import Noise
-from jaxgen.methods.stable_diffusion import StableDiffusion
-from jaxgen.train.prompts import read_noise, text_conditions
+from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
+from jaxgen.sampling.prompts import read_noise, text_conditions
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from tiny_methods import tiny_config
 from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
-from jaxgen.methods.classifier import Classifier
+from jaxgen.methods.classifiers.classifier import Classifier
 from jaxgen.networks.classifier import Classifier as Network
-from jaxgen.train.setup import open_split
+from jaxgen.runs.setup import open_split
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from jaxgen.config import section
 from jaxgen.diffusion.grid import noise
 from jaxgen.diffusion.prediction import denoiser
 from jaxgen.methods.base import Model
-from jaxgen.methods.ddpm import DDPM
-from jaxgen.train.setup import make_method, open_split
+from jaxgen.methods.diffusion.ddpm import DDPM
+from jaxgen.runs.setup import make_method, open_split
 
 SHAPE = (8, 8, 1)
 

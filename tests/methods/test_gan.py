@@ -14,8 +14,8 @@ from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
-from jaxgen.methods.gan import slerp
-from jaxgen.networks.stateful import run
+from jaxgen.methods.gans.gan import slerp
+from jaxgen.networks.layers.stateful import run
 
 BATCH = 8
 LABELLED = {"conditioning": "concat"}

@@ -13,10 +13,10 @@ import pytest
 from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.errors import UserError
+from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder, follow, scale_of
 from jaxgen.methods.base import Model
-from jaxgen.methods.kl_autoencoder import KLAutoencoder, follow, scale_of
 from jaxgen.metrics.digits import JUDGE
-from jaxgen.networks.stateful import run
+from jaxgen.networks.layers.stateful import run
 
 VALUES = 64
 KEY = jax.random.key(1)

@@ -17,9 +17,9 @@ from jaxgen.diffusion.guidance import classifier_free
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
-from jaxgen.methods.ddpm import DDPM
-from jaxgen.methods.latent_diffusion import LatentDiffusion
-from jaxgen.networks.text_encoder import TextEncoder
+from jaxgen.methods.diffusion.ddpm import DDPM
+from jaxgen.methods.diffusion.latent_diffusion import LatentDiffusion
+from jaxgen.networks.pretrained.text_encoder import TextEncoder
 from jaxgen.networks.unet import UNet
 
 SHAPE = (16, 16, 1)

@@ -13,9 +13,9 @@ from jaxgen.config import section
 from jaxgen.diffusion import schedule as schedules
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
-from jaxgen.methods.noisy_classifier import LEVELS, NoisyClassifier
+from jaxgen.methods.classifiers.noisy_classifier import LEVELS, NoisyClassifier
 from jaxgen.networks.unet_encoder import UNetEncoder
-from jaxgen.train.setup import open_split
+from jaxgen.runs.setup import open_split
 
 
 class Eye:

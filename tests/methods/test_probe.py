@@ -13,8 +13,8 @@ from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
-from jaxgen.methods.probe import supervised_contrastive
-from jaxgen.train import state as states
+from jaxgen.methods.classifiers.probe import supervised_contrastive
+from jaxgen.runs import state as states
 
 ENCODER = {"name": "encoder", "widths": (), "hidden": (8,)}
 

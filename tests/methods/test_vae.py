@@ -16,8 +16,8 @@ from jaxgen.config import defaults, section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.networks.encoder import Encoder
-from jaxgen.train.generate import Generator
-from jaxgen.train.setup import make_method
+from jaxgen.runs.setup import make_method
+from jaxgen.sampling.generator import Generator
 
 LATENTS, NOISE = 3, 0.7
 

@@ -12,7 +12,7 @@ from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
-from jaxgen.train.setup import make_method
+from jaxgen.runs.setup import make_method
 
 NARROW = section(
     name="unet", out_channels=1, channels=4, channel_multipliers=(1,), blocks=1, attention_resolutions=(),

@@ -13,7 +13,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop.clip import save_clip
 from jaxgen.metrics.clip_score import Clip, clip_score, cosines, crop_square
 from jaxgen.metrics.features import Features
-from jaxgen.networks.clip import CLIP, ImageTower, TextTower
+from jaxgen.networks.pretrained.clip import CLIP, ImageTower, TextTower
 
 LETTERS = "abcdefgh"
 VOCABULARY = {x: i for i, x in enumerate([*LETTERS, *(x + "</w>" for x in LETTERS), START, END])}

@@ -10,8 +10,8 @@ import tiny
 
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
-from jaxgen.interop import judge_weights
-from jaxgen.interop.judge_weights import export
+from jaxgen.evaluation import export_classifier as judge_weights
+from jaxgen.evaluation.export_classifier import export
 from jaxgen.metrics import digits as digits_module
 from jaxgen.metrics import fashion as fashion_module
 from jaxgen.metrics.digits import JUDGE, digits
@@ -19,7 +19,7 @@ from jaxgen.metrics.evidence import Evidence, Score
 from jaxgen.metrics.judge import entropy
 from jaxgen.metrics.memorisation import memorisation, nearest_distances
 from jaxgen.metrics.suite import judge_scores
-from jaxgen.train.checkpoint import load_group
+from jaxgen.runs.checkpoint import load_group
 
 
 @pytest.fixture(scope="module", name="sets")

@@ -8,7 +8,7 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.lpips import Lpips, intra_set_diversity, nearest_reference
-from jaxgen.networks.lpips import LPIPS, TRUNKS, Layer
+from jaxgen.networks.pretrained.lpips import LPIPS, TRUNKS, Layer
 
 SIZE = 33
 NETWORK = LPIPS("tiny")

@@ -206,7 +206,7 @@ def test_every_metric_says_which_way_is_better():
 @pytest.mark.parametrize("resize", ["legacy", "clean"])
 def test_inception_sees_images_of_several_sizes_as_it_sees_them_alone(resize):
     from jaxgen.metrics.inception import Inception
-    from jaxgen.networks.inception import Inception as Network
+    from jaxgen.networks.pretrained.inception import Inception as Network
 
     image = np.zeros((1, 299, 299, 3), np.float32)
     params = jax.jit(lambda key: Network().init(key, image, ("2048", "logits_unbiased")))(jax.random.key(0))["params"]

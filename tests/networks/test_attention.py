@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
-from jaxgen.networks import attention
+from jaxgen.networks.layers import attention
 
 HALF = jnp.bfloat16
 

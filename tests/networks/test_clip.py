@@ -11,7 +11,7 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.interop import clip as interop
-from jaxgen.networks.clip import CLIP, ImageTower, TextTower, quick_gelu
+from jaxgen.networks.pretrained.clip import CLIP, ImageTower, TextTower, quick_gelu
 
 TEXT = TextTower(vocabulary=40, length=9, width=16, depth=2, heads=2, mlp_features=24)
 IMAGE = ImageTower(size=12, patch=4, channels=3, width=24, depth=2, heads=3, mlp_features=20)

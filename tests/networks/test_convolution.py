@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from jaxgen.errors import UserError
-from jaxgen.networks.convolution import (
+from jaxgen.networks.layers.convolution import (
     Conv,
     downsample,
     gradients_in_loops,

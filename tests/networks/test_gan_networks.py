@@ -14,10 +14,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.build import build
 from jaxgen.errors import UserError
-from jaxgen.networks import dcgan, mlp, resnet_gan
-from jaxgen.networks.batch_norm import BatchNorm
-from jaxgen.networks.gan_layers import Conv, Dense
-from jaxgen.networks.stateful import begin, reestimate, run
+from jaxgen.networks import mlp
+from jaxgen.networks.gans import dcgan, resnet_gan
+from jaxgen.networks.gans.gan_layers import Conv, Dense
+from jaxgen.networks.layers.batch_norm import BatchNorm
+from jaxgen.networks.layers.stateful import begin, reestimate, run
 
 SHAPE = (8, 8, 1)
 SMALL = {"image_shape": SHAPE, "latents": 6}

@@ -13,8 +13,8 @@ from jaxgen.errors import UserError
 from jaxgen.interop.inception import EPS, inception_params, shapes
 from jaxgen.metrics.features import FeatureNetwork
 from jaxgen.metrics.inception import Inception as Features
-from jaxgen.networks.convolution import conv
-from jaxgen.networks.inception import CLASSES, TAPS, Inception, average, maximum
+from jaxgen.networks.layers.convolution import conv
+from jaxgen.networks.pretrained.inception import CLASSES, TAPS, Inception, average, maximum
 
 MOST = ("64", "192", "768", "2048", "logits_unbiased", "logits")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.networks.layers import Attention, GroupNorm, attend, random_fourier, sinusoidal
+from jaxgen.networks.layers.basic import Attention, GroupNorm, attend, random_fourier, sinusoidal
 
 
 def normal(seed, *shape):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.interop.lpips import lpips_from_torch
-from jaxgen.networks.lpips import LPIPS, TRUNKS, Layer, check_size, unit_length
+from jaxgen.networks.pretrained.lpips import LPIPS, TRUNKS, Layer, check_size, unit_length
 
 # as deep and wide as properties need
 LAYERS = (Layer(6, 5, stride=2, padding=2, tap=True), Layer(8, pool=3, tap=True), Layer(8), Layer(10, pool=2, tap=True))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.networks.patchgan import PatchDiscriminator, instance_norm, receptive_field
-from jaxgen.networks.stateful import begin, run
+from jaxgen.networks.gans.patchgan import PatchDiscriminator, instance_norm, receptive_field
+from jaxgen.networks.layers.stateful import begin, run
 
 
 def images(count, side):

@@ -10,8 +10,8 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.digits import JUDGE
-from jaxgen.networks.lpips import LPIPS
-from jaxgen.networks.perceptual import perceptual_distance
+from jaxgen.networks.pretrained.lpips import LPIPS
+from jaxgen.networks.pretrained.perceptual import perceptual_distance
 
 
 def images(seed, channels=1, side=8):

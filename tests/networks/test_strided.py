@@ -12,9 +12,9 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.errors import UserError
-from jaxgen.networks.convolution import downsample, plain_conv, plain_upsampled_conv
-from jaxgen.networks.gan_layers import Conv
-from jaxgen.networks.strided import (
+from jaxgen.networks.gans.gan_layers import Conv
+from jaxgen.networks.layers.convolution import downsample, plain_conv, plain_upsampled_conv
+from jaxgen.networks.layers.strided import (
     bilinear_upsample,
     nearest_conv,
     pooled_conv,

@@ -9,8 +9,8 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
-from jaxgen.networks.convolution import conv, upsample
-from jaxgen.networks.tiling import decode_tiled, in_chunks, starts
+from jaxgen.networks.layers.convolution import conv, upsample
+from jaxgen.networks.layers.tiling import decode_tiled, in_chunks, starts
 
 KERNELS = np.random.default_rng(0).normal(size=(2, 3, 3, 2, 2)).astype(np.float32)
 

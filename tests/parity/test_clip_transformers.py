@@ -12,7 +12,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from jaxgen.interop import clip as interop  # noqa: E402
 from jaxgen.metrics.clip_score import MEAN, STD, crop_square  # noqa: E402
-from jaxgen.networks import clip as networks  # noqa: E402
+from jaxgen.networks.pretrained import clip as networks  # noqa: E402
 
 pytestmark = pytest.mark.parity
 

@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="parity needs torch: install the extra 'parity'")
 
-from jaxgen.networks import dcgan  # noqa: E402
-from jaxgen.networks.gan_layers import Conv  # noqa: E402
-from jaxgen.networks.stateful import begin, reestimate, run  # noqa: E402
+from jaxgen.networks.gans import dcgan  # noqa: E402
+from jaxgen.networks.gans.gan_layers import Conv  # noqa: E402
+from jaxgen.networks.layers.stateful import begin, reestimate, run  # noqa: E402
 
 pytestmark = pytest.mark.parity
 

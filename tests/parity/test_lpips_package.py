@@ -12,10 +12,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="parity needs torch and lpips: install the extra 'parity'")
 lpips = pytest.importorskip("lpips", reason="parity needs lpips: pip install --no-deps lpips")
 
+from jaxgen.downloads import locate  # noqa: E402
 from jaxgen.interop import torch_file  # noqa: E402
 from jaxgen.interop.lpips import PUBLISHED, lpips_from_torch  # noqa: E402
-from jaxgen.metrics.weights import locate  # noqa: E402
-from jaxgen.networks.lpips import LPIPS  # noqa: E402
+from jaxgen.networks.pretrained.lpips import LPIPS  # noqa: E402
 
 pytestmark = pytest.mark.parity
 

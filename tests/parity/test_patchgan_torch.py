@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="parity needs torch: install the extra 'parity'")
 
-from jaxgen.networks.patchgan import PatchDiscriminator  # noqa: E402
-from jaxgen.networks.stateful import begin, run  # noqa: E402
+from jaxgen.networks.gans.patchgan import PatchDiscriminator  # noqa: E402
+from jaxgen.networks.layers.stateful import begin, run  # noqa: E402
 
 pytestmark = pytest.mark.parity
 

@@ -17,7 +17,7 @@ import transformers  # noqa: E402
 from jaxgen import commandline  # noqa: E402
 from jaxgen.interop import diffusers_pipeline as interop  # noqa: E402
 from jaxgen.interop.diffusers_files import open_weights  # noqa: E402
-from jaxgen.train.restore import pretrained  # noqa: E402
+from jaxgen.sampling.restore import pretrained  # noqa: E402
 
 pytestmark = pytest.mark.parity
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen import files
 from jaxgen.errors import UserError
-from jaxgen.report import files, images
+from jaxgen.report import images
 
 
 def decode(path):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen import files
 from jaxgen.errors import UserError
 from jaxgen.report import __main__ as command
-from jaxgen.report import files, images, page, pictures
+from jaxgen.report import images, page, pictures
 
 VOID = {"meta", "img", "br", "input", "source"}
 EVIL = '<script>alert("1")</script>&\'"><img src=http://x>'

@@ -16,9 +16,9 @@ from tiny_methods import tiny_config
 
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
+from jaxgen.runs.setup import make_loader, training_sources
+from jaxgen.runs.state import fold_name, seed_key
 from jaxgen.train.loop import Trainer
-from jaxgen.train.setup import make_loader, training_sources
-from jaxgen.train.state import fold_name, seed_key
 
 
 def host_batches(config, count):

@@ -13,8 +13,8 @@ from running import differing, named, on_host, opened, run
 from tiny_methods import Plain, ddpm_config, tiny_config
 
 from jaxgen.errors import UserError
-from jaxgen.train.generate import Generator
-from jaxgen.train.restore import restore
+from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.restore import restore
 
 # TensorStore's readers of a damaged folder end with an exception that nobody collects
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

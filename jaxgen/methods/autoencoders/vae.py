@@ -1,0 +1,222 @@
+"""The variational autoencoder (Kingma & Welling 2014), conditional on labels where its networks take them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.errors import UserError
+from jaxgen.methods.autoencoders.autoencoder import stacked
+from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+from jaxgen.variational import likelihood as likelihoods
+from jaxgen.variational.bounds import elbo, free_bits, importance_bound
+from jaxgen.variational.gaussian import Gaussian, standard_log_prob
+from jaxgen.variational.latents import ACTIVE, active, line, plane, traverse
+from jaxgen.variational.likelihood import Likelihood
+
+SIDE = 8  # rows and columns of walks through latent space
+PLANE = 16  # rows and columns of the plane of two latents
+
+
+@dataclasses.dataclass(frozen=True)
+class VAE(Method):
+    """One turn, groups `encoder` and `decoder`. All bounds are nats per image, summed over pixels and latents.
+
+    Scores on held-out data: `negative_elbo`, `negative_log_likelihood` and `kl`, whose sum it is; `negative_iwae_<k>`
+    where `importance_samples` is k; `squared_error` of the reconstruction from the posterior's mean, and the control
+    for collapse, `squared_error_shuffled` from that of another image; `active_latents` over the whole set.
+
+    Attributes:
+      encoder: `x -> [B, outputs]`, cloned with `outputs = 2 latents`. decoder: `z [B, D] -> [B, H, W, C]`, outputs
+        that the likelihood takes. Both are given labels where their `num_classes` is above 0 (a conditional VAE,
+        Sohn et al. 2015).
+      latents: D. likelihood: p(x | z). beta: weight of the KL (Higgins et al. 2017).
+      warmup_images: the KL's weight rises linearly from 0 over so many images.
+      free_bits: nats for each latent that cost nothing (Kingma et al. 2016).
+      samples: z drawn for an image in training; above 1 the importance-weighted bound is what is raised (Burda et al.
+        2016), in which the KL is a part of the weights and beta its exponent.
+      importance_samples: k of the importance-weighted bound that judges; 0 leaves it out.
+      start_at_mean: the decoder's last bias begins where it gives the mean of the first batch, as in the code of Burda
+        et al. (2016), so that the first updates need not teach it by way of the latents, of which many die out of it.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    image_shape: tuple[int, int, int]
+    num_classes: int = 0
+    latents: int = 16
+    likelihood: Likelihood = likelihoods.bernoulli()
+    beta: float = 1.0
+    warmup_images: int = 0
+    free_bits: float = 0.0
+    samples: int = 1
+    importance_samples: int = 0
+    start_at_mean: bool = False
+
+    def __post_init__(self) -> None:
+        classes = {getattr(network, "num_classes", 0) for network in (self.encoder, self.decoder)}
+        if len(classes) > 1:
+            raise UserError("Encoder and decoder of a VAE must both see labels or neither: set both num_classes.")
+        if self.latents < 1 or self.beta < 0 or self.free_bits < 0 or self.warmup_images < 0:
+            raise UserError("A VAE needs at least one latent, and beta, free_bits and warmup_images of at least 0.")
+        if self.samples < 1 or self.importance_samples < 0:
+            raise UserError("A VAE draws at least one sample in training; importance_samples of 0 is none.")
+        if self.samples > 1 and self.free_bits:
+            raise UserError("With method.samples above 1 the KL is no term of its own: set method.free_bits to 0.")
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return ("label",) if getattr(self.decoder, "num_classes", 0) else ()
+
+    @property
+    def pictured(self) -> tuple[str, ...]:
+        return ("image", *self.conditions)
+
+    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+        of_encoder, of_decoder = jax.random.split(key)
+        labels = self._labels(batch)
+        encoder = self._encoder().init(of_encoder, batch["image"], **labels)["params"]
+        decoder = self.decoder.init(of_decoder, jnp.zeros((len(batch["image"]), self.latents)), **labels)["params"]
+        if self.start_at_mean:
+            decoder = self._at_mean(decoder, batch["image"].mean(axis=0))
+        return {"encoder": encoder, "decoder": decoder}, {}
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        return (Turn("bound", ("encoder", "decoder"), self.loss),)
+
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+        of_image, of_latent = jax.random.split(key)
+        labels, image = self._labels(batch), self.likelihood.prepare(batch["image"], of_image)
+        posterior = self.encode(params, image, **labels)
+        kl, weight = posterior.kl(), self.beta * self._warmth(state.images)
+        z = posterior.at(jax.random.normal(of_latent, (self.samples, *posterior.mean.shape)))
+        found = jax.vmap(lambda z: self.likelihood.log_prob(image, self.decode(params, z, **labels)))(z)
+        if self.samples > 1:
+            bound = importance_bound(found + weight * (standard_log_prob(z) - posterior.log_prob(z))).mean()
+        else:
+            charged = free_bits(kl, self.free_bits).sum() if self.free_bits else kl.sum(axis=1).mean()
+            bound = found.mean() - weight * charged
+        metrics = {
+            "negative_log_likelihood": -found.mean(),
+            "kl": kl.sum(axis=1).mean(),
+            "active_latents": (posterior.mean.var(axis=0) > ACTIVE).sum(),
+        }
+        return -bound, (metrics, {})
+
+    def encode(self, params: Params, image: jax.Array, **labels: jax.Array) -> Gaussian:
+        """q(z | x) over `[B, D]`."""
+        return Gaussian.of(self._encoder().apply({"params": params["encoder"]}, image, **labels))
+
+    def decode(self, params: Params, z: jax.Array, **labels: jax.Array) -> jax.Array:
+        """The outputs that the likelihood takes; `likelihood.mean` makes images of them."""
+        return self.decoder.apply({"params": params["decoder"]}, z, **labels)
+
+    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+        images = self.likelihood.mean(self.decode(model.params, self._prior(keys), **self._labels(batch)))
+        return jnp.clip(images, -1, 1)
+
+    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        labels = self._labels(batch)
+        image = self._prepared(keys, batch["image"])
+        posterior = self.encode(model.params, image, **labels)
+
+        def look(k: jax.Array) -> tuple[jax.Array, jax.Array]:
+            noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1 + k), (self.latents,)))(keys)
+            z = posterior.at(noise)
+            found = self.likelihood.log_prob(image, self.decode(model.params, z, **labels))
+            return found, found + standard_log_prob(z) - posterior.log_prob(z)
+
+        def gap(z: jax.Array) -> jax.Array:
+            mean = self.likelihood.mean(self.decode(model.params, z, **labels))
+            return jnp.square(mean - image).reshape(len(image), -1).sum(axis=1)
+
+        likelihood, _ = look(jnp.uint32(0))
+        kl = posterior.kl()
+        scores = {
+            "negative_elbo": -elbo(likelihood, kl),
+            "negative_log_likelihood": -likelihood,
+            "kl": kl.sum(axis=1),
+            "squared_error": gap(posterior.mean),
+            "squared_error_shuffled": gap(jnp.roll(posterior.mean, 1, axis=0)),
+            "posterior_mean": posterior.mean,
+        }
+        if self.importance_samples:
+            weights = jax.lax.map(lambda k: look(k)[1], jnp.arange(self.importance_samples, dtype=jnp.uint32))
+            scores[f"negative_iwae_{self.importance_samples}"] = -importance_bound(weights)
+        return scores
+
+    def summary(self, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+        means = super().summary({name: values for name, values in scores.items() if name != "posterior_mean"})
+        return {**means, "active_latents": float(active(scores["posterior_mean"]))}
+
+    def better(self, score: str) -> str | None:
+        return None if score in ("kl", "squared_error_shuffled", "active_latents") else super().better(score)
+
+    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """`traversal`: in each row one latent from -3 to 3, those first whose posterior means vary most.
+
+        Of held-out images, where there are: `reconstruction`: image, its reconstruction, and that from the latents of
+        another image, below each other; `interpolation`: from the posterior mean of one to that of another. With two
+        latents, `manifold`: the plane of their quantiles. With labels, `analogies`: the latents of one image a row,
+        with each label in turn.
+        """
+        labels = self._labels(batch)
+        rows, base, order, panels = jnp.arange(SIDE), self._prior(keys), jnp.arange(self.latents), {}
+
+        def draw(z: jax.Array, **labels: jax.Array) -> jax.Array:
+            return jnp.clip(self.likelihood.mean(self.decode(model.params, z, **labels)), -1, 1)
+
+        def walk(ways: jax.Array, of: jax.Array) -> jax.Array:
+            """Images of `[R, N, D]` latents; each row has the label of the example that `of` [R] names."""
+            index = jnp.repeat(of, ways.shape[1])
+            return draw(ways.reshape(-1, self.latents), **{name: x[index] for name, x in labels.items()})
+
+        if "image" in batch:
+            image = self._prepared(keys, batch["image"])
+            base = self.encode(model.params, image, **labels).mean
+            order = jnp.argsort(-base.var(axis=0))
+            others = jnp.roll(base, 1, axis=0)
+            panels["reconstruction"] = stacked(image, draw(base, **labels), draw(others, **labels))
+            start, end = rows % len(base), (rows + SIDE) % len(base)
+            panels["interpolation"] = walk(line(base[start], base[end], SIDE), start)
+        start = rows // self.latents % len(base)
+        panels["traversal"] = walk(traverse(base[start], order[rows % self.latents], SIDE), start)
+        if self.latents == 2:
+            panels["manifold"] = walk(plane(PLANE), jnp.zeros(PLANE, int))
+        if labels:
+            count = min(self.num_classes, len(base))
+            each = jnp.arange(count, dtype=jnp.int32)
+            panels["analogies"] = draw(jnp.repeat(base[:count], count, axis=0), label=jnp.tile(each, count))
+        return panels
+
+    def _encoder(self) -> nn.Module:
+        return self.encoder.clone(outputs=2 * self.latents)
+
+    def _at_mean(self, decoder: Params, image: jax.Array) -> Params:
+        """The decoder's parameters with the bias of `out`, of each pixel or of each channel, that gives an image."""
+        if "bias" not in decoder.get("out", {}):
+            raise UserError("This decoder has no layer `out` with a bias: set method.start_at_mean=False.")
+        bias = decoder["out"]["bias"]
+        mean = image if bias.size == image.size else image.mean(axis=(0, 1))
+        return {**decoder, "out": {**decoder["out"], "bias": self.likelihood.start(mean).reshape(bias.shape)}}
+
+    def _prior(self, keys: jax.Array) -> jax.Array:
+        return jax.vmap(lambda key: jax.random.normal(key, (self.latents,)))(keys)
+
+    def _prepared(self, keys: jax.Array, image: jax.Array) -> jax.Array:
+        """Each image as the likelihood explains it, by its own key."""
+        return jax.vmap(lambda key, x: self.likelihood.prepare(x[None], jax.random.fold_in(key, 0))[0])(keys, image)
+
+    def _labels(self, batch: Batch) -> Batch:
+        return {"label": batch["label"]} if self.conditions else {}
+
+    def _warmth(self, images: jax.Array) -> jax.Array | float:
+        if not self.warmup_images:
+            return 1.0
+        return jnp.minimum(jnp.asarray(images, jnp.float32) / self.warmup_images, 1.0)

@@ -1,0 +1,149 @@
+"""What an encoder's latents are good for: a classifier on them, by cross-entropy, by distances, or by both."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.errors import UserError
+from jaxgen.methods.autoencoders.autoencoder import unlabelled
+from jaxgen.methods.base import Batch, Method, Model, Params, Turn, check_loaded
+
+KEPT = 0.9  # of a class's prototype, in a step that shows the class
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe(Method):
+    """One turn; group `head`, and `encoder`, frozen or learning; no sampler.
+
+    Scores: `accuracy` and `cross_entropy` of the logits, where `cross_entropy` is above 0; `accuracy_nearest`, of the
+    class whose prototype is nearest on the sphere, where `contrastive` is. A prototype is the running mean of a class's
+    training points, in memory.
+
+    Attributes:
+      head: `[B, D] -> (logits [B, num_classes], points on a sphere [B, E])`.
+      num_classes: from the config's data.
+      encoder: `x -> [B, outputs]`, that of the run which `config.init_from.encoder` names; None for the head on the
+        raw pixels.
+      latents: D of that run. variational: the encoder is a VAE's, whose means are the features.
+      tune: the encoder learns too, from the weights that `config.init_from.encoder` gives; from fresh ones where it
+        gives none, which is plain supervised learning, the control. Where it does not learn, weights must be given.
+      noise: standard deviation of normal noise on training images, in units of [-1, 1].
+      cross_entropy, contrastive: weights of the two losses. temperature: of the second.
+    """
+
+    head: nn.Module
+    num_classes: int
+    encoder: nn.Module | None = None
+    latents: int = 16
+    variational: bool = False
+    tune: bool = False
+    noise: float = 0.0
+    cross_entropy: float = 1.0
+    contrastive: float = 0.0
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.cross_entropy, self.contrastive) < 0 or not max(self.cross_entropy, self.contrastive) > 0:
+            raise UserError("method.cross_entropy and method.contrastive are weights of losses: one must be above 0.")
+        if self.contrastive and not getattr(self.head, "embedding", 0):
+            raise UserError("method.contrastive needs points to tell apart: set method.head.embedding above 0.")
+        if not self.temperature > 0:
+            raise UserError(f"method.temperature must be above 0, not {self.temperature}.")
+        if self.encoder is None and self.tune:
+            raise UserError("method.tune has no encoder to tune: set method.encoder.")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("encoder",) if self.encoder is not None and not self.tune else ()
+
+    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
+        made = {"encoder": self._encoder().init(key, batch["image"])["params"]} if self.encoder is not None else {}
+        return made, {}
+
+    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+        of_encoder, of_head = jax.random.split(key)
+        image = batch["image"]
+        learned, groups = {}, {}
+        if self.encoder is not None:
+            groups["encoder"] = self._encoder().init(of_encoder, image)["params"]
+        if self.tune:
+            learned["encoder"] = groups["encoder"]
+        elif self.encoder is not None:
+            check_loaded("encoder", given["encoder"], groups["encoder"])
+        features = jax.eval_shape(self.features, groups, image)
+        learned["head"] = self.head.init(of_head, jnp.zeros(features.shape))["params"]
+        if not self.contrastive:
+            return learned, {}
+        return learned, {"head": {"prototypes": jnp.zeros((self.num_classes, self.head.embedding))}}
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        return (Turn("classify", ("encoder", "head") if self.tune else ("head",), self.loss),)
+
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+        of_noise, dropout = jax.random.split(key)
+        image, label = batch["image"], batch["label"]
+        image = image + self.noise * jax.random.normal(of_noise, image.shape) if self.noise else image
+        variables, rngs = {"params": params["head"]}, {"dropout": dropout}
+        logits, points = self.head.apply(variables, self.features(params, image), train=True, rngs=rngs)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+        total, metrics, memory = self.cross_entropy * entropy, {}, {}
+        if self.cross_entropy:
+            metrics = {"cross_entropy": entropy, "accuracy": (logits.argmax(axis=1) == label).mean()}
+        if self.contrastive:
+            apart = supervised_contrastive(points, label, self.temperature)
+            total = total + self.contrastive * apart
+            metrics["contrastive"] = apart
+            memory = {"head": {"prototypes": self._moved(state.memory["head"]["prototypes"], points, label)}}
+        return total, (metrics, jax.lax.stop_gradient(memory))
+
+    def features(self, params: Params, image: jax.Array) -> jax.Array:
+        """`[B, D]` latents of images, or their pixels where there is no encoder."""
+        if self.encoder is None:
+            return image.reshape(len(image), -1)
+        found = self._encoder().apply({"params": params["encoder"]}, image)
+        return found[:, : self.latents]
+
+    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        variables = {"params": model.params["head"]}
+        logits, points = self.head.apply(variables, self.features(model.params, batch["image"]))
+        label, scores = batch["label"], {}
+        if self.cross_entropy:
+            scores["accuracy"] = jnp.asarray(logits.argmax(axis=1) == label, jnp.float32)
+            scores["cross_entropy"] = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        if self.contrastive:
+            prototypes = model.memory["head"]["prototypes"]
+            length = jnp.maximum(jnp.linalg.norm(prototypes, axis=1), 1e-6)
+            nearest = (points @ prototypes.T / length).argmax(axis=1)
+            scores["accuracy_nearest"] = jnp.asarray(nearest == label, jnp.float32)
+        return scores
+
+    def _encoder(self) -> nn.Module:
+        return unlabelled(self.encoder, outputs=self.latents * (2 if self.variational else 1))
+
+    def _moved(self, prototypes: jax.Array, points: jax.Array, label: jax.Array) -> jax.Array:
+        """Prototypes after a batch; those of classes that it does not show stay."""
+        each = jax.nn.one_hot(label, self.num_classes, axis=0)
+        count = each.sum(axis=1, keepdims=True)
+        moved = KEPT * prototypes + (1 - KEPT) * (each @ points) / jnp.maximum(count, 1)
+        return jnp.where(count > 0, moved, prototypes)
+
+
+def supervised_contrastive(points: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
+    """How badly unit vectors `[B, E]` lie with those of their class, a scalar (Khosla et al. 2020, Eq. 2).
+
+    The mean over examples, and for each over the others of its class, of -log softmax of their cosine over all others.
+    An example that is alone in its class has no say but as another's negative.
+    """
+    self_pair = jnp.eye(len(points), dtype=bool)
+    cosine = jnp.where(self_pair, -jnp.inf, points @ points.T / temperature)
+    log_share = jnp.where(self_pair, 0, cosine - jax.nn.logsumexp(cosine, axis=1, keepdims=True))
+    same = (label[:, None] == label[None]) & ~self_pair
+    count = same.sum(axis=1)
+    each = -(same * log_share).sum(axis=1) / jnp.maximum(count, 1)
+    return each.sum() / jnp.maximum((count > 0).sum(), 1)

@@ -1,0 +1,208 @@
+"""Denoising diffusion (Ho et al. 2020, Algorithms 1 and 2): one network, one turn, a scan."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion import guidance as guidances
+from jaxgen.diffusion import times as time_sampling
+from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.guidance import Guidance
+from jaxgen.diffusion.loss import Weighting, denoising_loss, diffuse, hybrid_loss
+from jaxgen.diffusion.prediction import Denoiser, Kind, check_kind, denoiser, like
+from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.times import Times, sample_times
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+from jaxgen.networks.layers.convolution import gradients_in_loops
+
+# Where the loss is read by noise level: the picture of what early and late times decide
+PROFILE = tuple(float(x) for x in np.round(np.arange(0.05, 1.0, 0.1), 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class DDPM(Method):
+    """Learns to undo the noise of a schedule; samples by undoing it step by step.
+
+    Schedule, prediction, weighting, times, sampler and guidance are independent choices; with the schedule `edm`
+    and the prediction `edm`, or `rectified_flow` and `velocity`, it is the method of those papers.
+
+    Attributes:
+      network: `(x [B, H, W, C], time [B], label?) -> [B, H, W, C]`; its group is `denoiser`. It sees labels where
+        it has a `num_classes` above 0, which the config's data fill in.
+      schedule: how much noise at which time.
+      sampler: how images are drawn; `config.sampler`.
+      image_shape: `(H, W, C)`; from the config's data.
+      num_classes: of the data; 0 where they have none.
+      prediction: what the network predicts.
+      weighting: of the loss, see `jaxgen.diffusion.loss.weight`, with its `min_snr_gamma`, `p2_gamma`, `p2_k`
+        and `sigmoid_bias`.
+      times: at which times the network is trained, see `jaxgen.diffusion.times`.
+      label_dropout: share of training examples whose label, or whatever a subclass is conditioned on, is replaced by
+        the null class, for classifier-free guidance (Ho & Salimans 2022, Algorithm 1).
+      learned_variance: the network has twice the images' channels and learns the reverse variance too (Nichol &
+        Dhariwal 2021), by `vlb_weight` times the variational bound; for uint8 images, not for latents.
+      guidance: how sampling is steered; `config.guidance`, which brings the networks of others with it.
+      frames: how many states a trajectory panel shows.
+    """
+
+    network: nn.Module
+    schedule: Schedule
+    sampler: Sampler
+    image_shape: tuple[int, int, int]
+    num_classes: int = 0
+    prediction: Kind = "epsilon"
+    weighting: Weighting = "simple"
+    min_snr_gamma: float = 5.0
+    p2_gamma: float = 1.0
+    p2_k: float = 1.0
+    sigmoid_bias: float = 2.0
+    times: Times = time_sampling.Uniform()
+    label_dropout: float = 0.0
+    learned_variance: bool = False
+    vlb_weight: float = 1e-3
+    guidance: Guidance | None = None
+    frames: int = 24
+
+    def __post_init__(self) -> None:
+        check_kind(self.schedule, self.prediction)
+        if not 0 <= self.label_dropout < 1:
+            raise UserError(f"config.method.label_dropout is {self.label_dropout}; it is a share below 1.")
+        if self.label_dropout and not self.conditional:
+            raise UserError("config.method.label_dropout needs labels: set config.data.num_classes.")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)` of what is diffused: images here."""
+        return self.image_shape
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the network sees labels."""
+        return getattr(self.network, "num_classes", 0) > 0
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network sees any condition."""
+        return self.labelled
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.guidance.needs if self.guidance else ()
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return ("label",) if self.labelled or "classifier" in self.needs else ()
+
+    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+        image = batch["image"]
+        time = jnp.zeros(image.shape[0])
+        learned = {"denoiser": self.network.init(key, image, time, **self._condition(given, batch))["params"]}
+        return learned, {"times": self.times.init(self.schedule)} if self.times.carries else {}
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        return (Turn("denoise", ("denoiser",), self.loss),)
+
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+        of_time, of_noise, dropout, of_label = jax.random.split(key, 4)
+        image = batch["image"]
+        memory = state.memory["times"] if self.times.carries else {}
+        times, weights = self.times.sample(of_time, image.shape[0], self.schedule, memory)
+        if self.label_dropout:
+            dropped = jax.random.bernoulli(of_label, self.label_dropout, image.shape[:1])
+            batch = {**batch, **{n: jnp.where(like(dropped, x), x, batch[n]) for n, x in self._null(batch).items()}}
+        condition = self._condition(params, batch)
+        denoise = self.denoiser(params, train=True, rngs={"dropout": dropout})
+        losses = self._losses(denoise, image, condition, times, jax.random.normal(of_noise, image.shape))
+        carried = {"times": self.times.update(memory, times, losses, self.schedule)} if self.times.carries else {}
+        return (weights * losses).mean(), ({}, carried)
+
+    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+        return self._sample(model, keys, batch)
+
+    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        frames = min(self.frames, self.sampler.steps)
+        start = noise(keys, 0, self.shape)[None]
+        return {"trajectory": jnp.concatenate([start, self._sample(model, keys, batch, frames)[1]])}
+
+    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """`denoising_loss`, as trained; and the squared error of epsilon at each time of `PROFILE`."""
+        image, denoise = batch["image"], self.denoiser(model.params)
+        condition = self._condition(model.params, batch)
+        times = jax.vmap(lambda key: sample_times(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
+        noises = noise(keys, 1, image.shape[1:])
+        found = {"denoising_loss": self._losses(denoise, image, condition, times, noises)}
+
+        def error(time: jax.Array) -> jax.Array:
+            t = jnp.full(image.shape[0], time)
+            now = denoise(diffuse(self.schedule, image, t, noises), t, **condition)
+            return jnp.square(now.epsilon - noises).reshape(image.shape[0], -1).mean(axis=1)
+
+        errors = jax.lax.map(error, jnp.asarray(self.schedule.grid(np.asarray(PROFILE)), jnp.float32))
+        return found | {f"denoising_loss_by_time@{t}": errors[i] for i, t in enumerate(PROFILE)}
+
+    def denoiser(
+        self, params: Params, group: str = "denoiser", network: nn.Module | None = None, **options: Any
+    ) -> Denoiser:
+        """The network, or another, as a denoiser `(x, t, label?) -> Prediction`; options go to it (`train`, `rngs`)."""
+        apply = functools.partial((network or self.network).apply, {"params": params[group]}, **options)
+        return denoiser(self.schedule, self.prediction, apply, self.learned_variance)
+
+    def guided(self, model: Model, batch: Batch) -> Denoiser:
+        """What samplers walk with: `(x, t) -> Prediction` for the conditions of a batch, steered by `guidance`."""
+        denoise, condition = self.denoiser(model.params), self._condition(model.params, batch)
+        if self.guidance is None:
+            return lambda x, t: denoise(x, t, **condition)
+        if "classifier" in self.needs:  # gradients inside the sampler's scan
+            denoise = gradients_in_loops()(denoise)
+        null = self._condition(model.params, {**batch, **self._null(batch)}) if self.label_dropout else None
+        means = guidances.Means(denoise, condition, null, label=batch.get("label"))
+        if "weak" in self.needs:
+            means = dataclasses.replace(means, weak=self.denoiser(model.params, "weak", self.guidance.weak))
+        if "classifier" in self.needs:
+            means = dataclasses.replace(means, classifier=self._classifier(model.params["classifier"]))
+        return self.guidance(means)
+
+    def _losses(
+        self, denoise: Denoiser, image: jax.Array, condition: Batch, times: jax.Array, noises: jax.Array
+    ) -> jax.Array:
+        options = {n: getattr(self, n) for n in ("min_snr_gamma", "p2_gamma", "p2_k", "sigmoid_bias")}
+        arguments = (denoise, self.schedule, image, times, noises, self.prediction, self.weighting, options)
+        if self.learned_variance:
+            return hybrid_loss(*arguments, self.vlb_weight, **condition)
+        return denoising_loss(*arguments, **condition)
+
+    def _sample(self, model: Model, keys: jax.Array, batch: Batch, frames: int = 0):
+        start = self.schedule.prior_std * noise(keys, 0, self.shape)
+        return self.sampler(self.guided(model, batch), self.schedule, start, keys, frames)
+
+    def _condition(self, params: Params, batch: Batch) -> Batch:
+        """What the network is called with beside (x, t)."""
+        return {"label": batch["label"]} if self.labelled else {}
+
+    def _null(self, batch: Batch) -> Batch:
+        """The batch's conditions as those of no condition at all."""
+        return {"label": jnp.full_like(batch["label"], self.num_classes)} if self.labelled else {}
+
+    def _classifier(self, params: Any) -> guidances.ClassifierLogits:
+        """The guidance's network on images; one that takes a time is given it."""
+        network = self.guidance.classifier
+        sees_time = "time" in inspect.signature(type(network).__call__).parameters
+
+        def logits(x: jax.Array, t: jax.Array) -> jax.Array:
+            t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
+            seen = (self.schedule.input_scale(t).reshape(-1, *[1] * (x.ndim - 1)) * x, self.schedule.conditioning(t))
+            with gradients_in_loops():
+                found = network.apply({"params": params}, *(seen if sees_time else (x,)))
+            return found[0] if isinstance(found, tuple) else found
+
+        return logits

@@ -1,0 +1,213 @@
+"""Latent diffusion (Rombach et al. 2022): diffusion in the latents of a trained autoencoder.
+
+What is diffused, and conditioned on, is all that differs from `jaxgen.methods.diffusion.ddpm`: schedules,
+predictions, weights, solvers and guidance are that method's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.grid import noise
+from jaxgen.errors import UserError
+from jaxgen.methods.autoencoders.kl_autoencoder import scale_of
+from jaxgen.methods.base import Batch, Model, Params, Turn, check_loaded
+from jaxgen.methods.diffusion.ddpm import DDPM
+from jaxgen.networks.layers.tiling import decode_tiled, in_chunks
+from jaxgen.variational.gaussian import Gaussian
+
+OF_POSTERIOR = 1_000  # number of a key's draw that a score's latents come from; the sampler's own lie below
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentDiffusion(DDPM):
+    """One turn over `denoiser`, and over `text` where that learns; the group `autoencoder` is frozen.
+
+    Images become latents z = scale * (a sample of the encoder's posterior), of standard deviation about 1, and samples
+    images by decode(z / scale). Where a batch has `moments` `[B, h, w, 2 D]`, written by
+    `python -m jaxgen.sampling.latents`, these are taken, and no image is encoded; with `cached` they must be there, and
+    a plan, which sees no data, knows of them. The U-Net sees `label` where it has
+    classes, and `context` where there is a text encoder: its features of the batch's `tokens`. Scores are those of
+    DDPM, in latents, and `latent_std`, theirs over a whole data set, which should be about 1.
+
+    Attributes:
+      autoencoder: the network of the first stage, equal to that run's `method.network`; its weights are
+        `config.init_from.autoencoder`.
+      scale: what latents are multiplied by; 0 for what the first stage measured, which comes with its weights.
+      text: tokens `[B, L]` and a mask -> features `[B, L, context_dim]`, the first of several outputs; or None.
+      text_learns: else its weights are `config.init_from.text`, and frozen.
+      empty: ids of the empty caption, which stands for a dropped one; filled up with `pad` to the captions' length.
+      pad: the id behind a caption's end, which attention does not see where `mask_padding` is set.
+      cached: every batch has `moments`.
+      decode_batch: images that are decoded at a time; 0 for all of a batch.
+      decode_tile, decode_overlap: latents of a tile's side, 0 for whole images, and shared by neighbours; see
+        `jaxgen.networks.layers.tiling.decode_tiled`.
+    """
+
+    autoencoder: nn.Module = dataclasses.field(kw_only=True)
+    scale: float = 0.0
+    text: nn.Module | None = None
+    text_learns: bool = True
+    empty: tuple[int, ...] = (1,)
+    pad: int = 0
+    mask_padding: bool = True
+    cached: bool = False
+    decode_batch: int = 0
+    decode_tile: int = 0
+    decode_overlap: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.learned_variance:
+            raise UserError("config.method.learned_variance is for pixels, whose likelihood it needs, not for latents.")
+        if getattr(self.sampler, "clip", False):
+            raise UserError("Latents do not lie within [-1, 1]: set config.sampler.clip to False.")
+        if self.guidance is not None and self.guidance.classifier is not None:
+            raise UserError("A classifier sees images, not latents: choose another config.guidance.")
+        if (self.text is not None) != (getattr(self.network, "context_dim", 0) > 0):
+            raise UserError(
+                "A text encoder and a network with context belong together: set both config.method.text and "
+                "config.method.network.context_dim, or neither."
+            )
+        if self.scale < 0 or self.decode_batch < 0:
+            raise UserError("config.method.scale and config.method.decode_batch must be at least 0.")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(h, w, D)` of an image's latents."""
+        height, width, _ = self.image_shape
+        factor = self.autoencoder.factor
+        return height // factor, width // factor, self.autoencoder.latent_channels
+
+    @property
+    def conditional(self) -> bool:
+        return self.labelled or self.text is not None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        frozen = ("autoencoder",) if self.text is None or self.text_learns else ("autoencoder", "text")
+        return frozen + super().needs
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return super().conditions + (("tokens",) if self.text is not None else ())
+
+    @property
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
+        length = getattr(self.text, "length", 0)
+        found: dict[str, tuple[tuple[int, ...], Any]] = {"tokens": ((length,), np.int32)} if length else {}
+        height, width, channels = self.shape
+        return found | ({"moments": ((height, width, 2 * channels), np.float32)} if self.cached else {})
+
+    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
+        made = {"autoencoder": self.autoencoder.init(key, jnp.zeros((1, *self.image_shape)))["params"]}
+        if "text" in self.needs:
+            made["text"] = self.text.init(key, batch["tokens"])["params"]
+        moments = {name: jnp.ones(()) for name in ("weight", "mean", "square")}
+        return made, {} if self.scale else {"autoencoder": moments}
+
+    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+        of_denoiser, of_text, of_shape = jax.random.split(key, 3)
+        if "autoencoder" in given:
+            fresh = jax.eval_shape(self.autoencoder.init, of_shape, jnp.zeros((1, *self.image_shape)))["params"]
+            check_loaded("autoencoder", given["autoencoder"], fresh)
+        self._scale(memory)
+        learned: Params = {}
+        if self.text is not None and self.text_learns:
+            learned["text"] = self.text.init(of_text, batch["tokens"])["params"]
+        latents = {**batch, "image": jnp.zeros((len(batch["image"]), *self.shape))}
+        more, carried = super().init(of_denoiser, latents, stage, {**given, **learned}, params, memory)
+        return {**more, **learned}, carried
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        learns = self.text is not None and self.text_learns
+        return (Turn("denoise", ("denoiser", "text") if learns else ("denoiser",), self.loss),)
+
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+        of_latent, rest = jax.random.split(key)
+        posterior = self.encode(params, batch)
+        z = posterior.at(jax.random.normal(of_latent, posterior.mean.shape)) * self._scale(state.memory)
+        return super().loss(params, {**batch, "image": z}, rest, state)
+
+    def encode(self, params: Params, batch: Batch) -> Gaussian:
+        """q(z | x) over `[B, h, w, D]`, before scaling."""
+        if "moments" in batch:
+            return Gaussian.of(batch["moments"])
+        if self.cached:
+            raise UserError(
+                "config.method.cached is set, and the data have no 'moments': write them with python -m "
+                "jaxgen.sampling.latents, or unset it to encode the images at each step."
+            )
+        variables = {"params": params["autoencoder"]}
+        return Gaussian.of(self.autoencoder.apply(variables, batch["image"], method="encode"))
+
+    def mean(self, model: Model, batch: Batch) -> jax.Array:
+        """Scaled latents `[B, h, w, D]` of images, as `decode` takes them: the means of their posteriors."""
+        return self.encode(model.params, batch).mean * self._scale(model.memory)
+
+    def decode(self, model: Model, z: jax.Array) -> jax.Array:
+        """Images `[B, H, W, C]` in [-1, 1] of scaled latents `[B, h, w, D]` of any size."""
+
+        def whole(z: jax.Array) -> jax.Array:
+            return self.autoencoder.apply({"params": model.params["autoencoder"]}, z, method="decode")
+
+        def one(z: jax.Array) -> jax.Array:
+            return decode_tiled(whole, z, self.decode_tile, self.decode_overlap) if self.decode_tile else whole(z)
+
+        return jnp.clip(in_chunks(one, z / self._scale(model.memory), self.decode_batch), -1, 1)
+
+    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+        return self.decode(model, super().sample(model, keys, batch))
+
+    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """`trajectory`, decoded: what the decoder makes of noise is no noise."""
+        found = super().panels(model, keys, batch)
+        return {name: jax.lax.map(lambda z: self.decode(model, z), frames) for name, frames in found.items()}
+
+    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        posterior = self.encode(model.params, batch)
+        z = posterior.at(noise(keys, OF_POSTERIOR, self.shape)) * self._scale(model.memory)
+        moments = {name: x.mean(axis=(1, 2, 3)) for name, x in (("latent_mean", z), ("latent_square", jnp.square(z)))}
+        return super().scores(model, keys, {**batch, "image": z}) | moments
+
+    def summary(self, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+        found = super().summary(scores)
+        return found | {"latent_std": float(np.sqrt(found.pop("latent_square") - found.pop("latent_mean") ** 2))}
+
+    def better(self, score: str) -> str | None:
+        return None if score == "latent_std" else super().better(score)
+
+    def _scale(self, memory: dict[str, Any]) -> jax.Array | float:
+        if self.scale:
+            return self.scale
+        if "autoencoder" not in memory:
+            raise UserError(
+                "The weights of config.init_from.autoencoder came without the scale of their latents: set "
+                "config.method.scale to 1 / their standard deviation (0.18215 for Stable Diffusion's)."
+            )
+        return scale_of(memory["autoencoder"])
+
+    def _condition(self, params: Params, batch: Batch) -> Batch:
+        condition = super()._condition(params, batch)
+        if self.text is None:
+            return condition
+        tokens = batch["tokens"]
+        masks = (tokens != self.pad,) if self.mask_padding else ()
+        found = self.text.apply({"params": params["text"]}, tokens, *masks)
+        condition["context"] = found[0] if isinstance(found, tuple) else found
+        return condition | ({"context_mask": masks[0]} if masks else {})
+
+    def _null(self, batch: Batch) -> Batch:
+        null = super()._null(batch)
+        if self.text is None:
+            return null
+        tokens = batch["tokens"]
+        filled = jnp.full(tokens.shape[1:], self.pad, tokens.dtype).at[: len(self.empty)].set(jnp.asarray(self.empty))
+        return null | {"tokens": jnp.broadcast_to(filled, tokens.shape)}

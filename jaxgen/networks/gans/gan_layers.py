@@ -1,0 +1,179 @@
+"""What the networks of the adversarial family share: their contract, layers, labels and outputs.
+
+Generators:      `apply(variables, z [B, Z], label=None, train=False)` -> images [B, H, W, C] in [-1, 1].
+Discriminators:  `apply(variables, x [B, H, W, C], label=None, train=False)` -> `{"logits": [B], "features": [B, F]}`
+                 and `[B, width]` for each of `heads`, `{name: width}`, a linear layer on the features.
+
+Logits are high on real. `label` is int32 [B]; a network whose `conditioning` is "none" takes no notice of it. What is
+carried beside the parameters (`jaxgen.networks.layers.stateful`) is in the collections `batch_stats`, renewed in
+training by batch normalisation, and `spectral`, by spectral normalisation. Generators have a field `latents`, the
+width of z that a method draws; z may be wider (codes). A method adds a head by
+`discriminator.clone(heads={"label": 10})`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core import freeze
+
+from jaxgen.errors import UserError
+from jaxgen.networks.layers.basic import GroupNorm
+from jaxgen.networks.layers.batch_norm import BatchNorm
+from jaxgen.networks.layers.convolution import Array, zeros_init
+from jaxgen.networks.layers.spectral import normalised
+from jaxgen.networks.layers.strided import (
+    bilinear_upsample,
+    nearest_conv,
+    pooled_conv,
+    pooled_pointwise,
+    product,
+    strided_conv,
+    transposed_conv,
+)
+
+Norm = Literal["batch", "layer", "spectral", "none"]
+Resampling = Literal["transposed", "bilinear", "nearest", "pooled", ""]
+
+dcgan_init = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
+
+
+class Player(nn.Module):
+    """Base of generators and discriminators."""
+
+    def __post_init__(self) -> None:
+        if hasattr(self, "heads"):  # a plain dict cannot be hashed
+            object.__setattr__(self, "heads", freeze(self.heads))
+        super().__post_init__()
+
+    @property
+    def conditional(self) -> bool:
+        """Whether labels are needed."""
+        return getattr(self, "conditioning", "none") != "none"
+
+
+class Dense(nn.Module):
+    """Linear layer of [B, in]; parameters `kernel` [in, features] and `bias`; `spectral` normalises the kernel."""
+
+    features: int
+    spectral: bool = False
+    use_bias: bool = True
+    kernel_init: Callable = dcgan_init
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", zeros_init, (self.features,), jnp.float32) if self.use_bias else 0.0
+        return product(x, normalised(self, kernel, train) if self.spectral else kernel) + bias
+
+
+class Conv(nn.Module):
+    """Convolution of [B, H, W, in], fast in gradients of any order (`jaxgen.networks.layers.strided`).
+
+    Parameters `kernel` [size, size, in, features] and `bias`; `spectral` normalises the kernel, seen as a matrix
+    [size size in, features].
+
+    Attributes:
+      size, stride: odd sizes with stride 1 keep the side, size 4 with stride 2 halves it.
+      resampling: "transposed" (size 4), or "nearest" (size 3) or "bilinear" upsampling before the convolution, double
+        the side; "pooled" (size 1 or 3) halves it by the mean of 2x2 pixels after it.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    resampling: Resampling = ""
+    spectral: bool = False
+    use_bias: bool = True
+    kernel_init: Callable = dcgan_init
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", zeros_init, (self.features,), jnp.float32) if self.use_bias else 0.0
+        kernel = normalised(self, kernel, train) if self.spectral else kernel
+        return self._form(x, kernel) + bias
+
+    def _form(self, x: Array, kernel: Array) -> Array:
+        if self.resampling == "transposed":
+            return transposed_conv(x, kernel)
+        if self.resampling == "nearest":
+            return nearest_conv(x, kernel)
+        if self.resampling == "pooled":
+            return pooled_pointwise(x, kernel) if self.size == 1 else pooled_conv(x, kernel)
+        x = bilinear_upsample(x) if self.resampling == "bilinear" else x
+        return strided_conv(x, kernel, self.stride, (((self.size - 1) // 2,) * 2,) * 2)
+
+
+def norm(kind: Norm, name: str, train: bool) -> Callable[[Array], Array]:
+    """Normalisation of activations: over the batch, or over all of an image ("layer"); else none."""
+    if kind == "batch":
+        layer = BatchNorm(name=name)
+        return lambda x: layer(x, train)
+    if kind == "layer":
+        return GroupNorm(1, name=name)
+    return lambda x: x
+
+
+def leaky_relu(x: Array) -> Array:
+    """Slope 0.2 below zero, as DCGAN's discriminator."""
+    return nn.leaky_relu(x, 0.2)
+
+
+def condition(label: Array | None, num_classes: int, embedding: int) -> Array:
+    """Labels [B] as float32 [B, num_classes] one-hot, or as a learned embedding [B, embedding] for a width above 0.
+
+    Call it in a compact method. Raises UserError where there are no classes or no labels.
+    """
+    label = checked(label, num_classes)
+    if embedding:
+        return nn.Embed(num_classes, embedding, embedding_init=nn.initializers.normal(1.0), name="label")(label)
+    return jax.nn.one_hot(label, num_classes)
+
+
+def checked(label: Array | None, num_classes: int) -> Array:
+    """The labels, where there are classes and labels; else raises UserError."""
+    if num_classes < 2:
+        raise UserError("A conditional network needs classes; set num_classes, or config.data.num_classes, above 1.")
+    if label is None:
+        raise UserError("A conditional network needs the label of each example.")
+    return label
+
+
+class Outputs(nn.Module):
+    """A discriminator's outputs from its features [B, F]: `logits`, `features` and the heads.
+
+    `logit` is a linear layer. With projection (Miyato & Koyama 2018) the inner product of the class's
+    embedding with `pooled` [B, P], the features' sum over positions, is added.
+    """
+
+    heads: Mapping[str, int]
+    num_classes: int = 0
+    projection: bool = False
+    spectral: bool = False
+    kernel_init: Callable = dcgan_init
+
+    @nn.compact
+    def __call__(self, features: Array, pooled: Array, label: Array | None, train: bool) -> dict[str, Array]:
+        taken = {"logits", "features", "logit"} & set(self.heads)
+        if taken:
+            raise UserError(f"A discriminator has {min(taken)!r} already; give the head another name.")
+
+        def dense(width: int, name: str) -> Array:
+            layer = Dense(width, spectral=self.spectral, kernel_init=self.kernel_init, name=name)
+            return layer(features, train)
+
+        logits = dense(1, "logit")[:, 0]
+        if self.projection:
+            shape = (self.num_classes, pooled.shape[-1])
+            label = checked(label, self.num_classes)
+            rows = self.param("projection", self.kernel_init, shape, jnp.float32)
+            rows = normalised(self, rows, train, "projection_u") if self.spectral else rows
+            logits = logits + (rows[label] * pooled).sum(-1)
+        outputs = {name: dense(width, name) for name, width in self.heads.items()}
+        return {"logits": logits, "features": features, **outputs}

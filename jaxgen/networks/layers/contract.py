@@ -1,0 +1,64 @@
+"""The contract of denoising networks, `(x, time, label?, context?, condition?) -> image`: what fits and what does not.
+
+A network checks its own options and sizes between the two functions here.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.networks.layers.basic import Array
+
+
+def check_images(name: str, x: Array) -> None:
+    """Raise UserError unless x is [B, H, W, C]. `name` is the network's, in messages."""
+    if x.ndim != 4:
+        raise UserError(f"the {name} takes images [B, H, W, C], not an array of shape {x.shape}.")
+
+
+def check_inputs(
+    name: str,
+    num_classes: int,
+    context_dim: int,
+    x: Array,
+    time: Array,
+    label: Array | None,
+    context: Array | None,
+    context_mask: Array | None,
+    condition: Array | None,
+) -> None:
+    """Raise UserError for inputs that do not fit the images x [B, H, W, C], or the network's options.
+
+    name: the network's, in messages.
+    num_classes, context_dim: its options; where 0, it takes no label or no context, and else it needs one.
+    time: [B]. label: integers [B]. context: [B, L, context_dim]. context_mask: [B, L], with context only.
+    condition: [B, H, W, C'].
+    """
+    batch = x.shape[0]
+    if time.shape != (batch,):
+        raise UserError(f"time has shape {time.shape}, but a batch of {batch} images needs ({batch},).")
+    if label is None and num_classes:
+        raise UserError(
+            f"this {name} has num_classes={num_classes} and needs a label for each image; "
+            f"{num_classes} stands for no class."
+        )
+    if label is not None and not num_classes:
+        raise UserError(f"a label was given, but this {name} has num_classes=0: set num_classes.")
+    if label is not None and (label.shape != (batch,) or not jnp.issubdtype(label.dtype, jnp.integer)):
+        raise UserError(f"label is {label.dtype} of {label.shape}, not integers of ({batch},).")
+    if context is None and context_dim:
+        raise UserError(f"this {name} has context_dim={context_dim} and needs context [B, L, D].")
+    if context is not None and not context_dim:
+        raise UserError(f"context was given, but this {name} has context_dim=0: set context_dim.")
+    if context is not None and (
+        context.ndim != 3 or context.shape[0] != batch or context.shape[-1] != context_dim
+    ):
+        raise UserError(f"context has shape {context.shape}, but this {name} needs ({batch}, L, {context_dim}).")
+    if context_mask is not None and (context is None or context_mask.shape != context.shape[:2]):
+        raise UserError("context_mask needs the batch and length of context, [B, L].")
+    if condition is not None and (condition.ndim != 4 or condition.shape[:3] != x.shape[:3]):
+        raise UserError(
+            f"condition has shape {condition.shape}, but images of shape {x.shape} need the same batch, "
+            "height and width: resize it first."
+        )

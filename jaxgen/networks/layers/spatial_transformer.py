@@ -1,0 +1,94 @@
+"""Transformer over an image's pixels, with cross-attention to text (Rombach et al. 2022, section 3.3, appendix E.2.1).
+
+It computes what diffusers' `Transformer2DModel` computes inside `UNet2DConditionModel`. Its projections in and out are
+1x1 convolutions or linear layers in weight files; here both are linear, which is the same.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.networks.layers.basic import Array, GroupNorm, kernel_init, zeros_init
+from jaxgen.networks.transformer import TokenAttention
+
+NORM_EPS = 1e-6  # of the group normalisation before the tokens; the layer normalisations have 1e-5
+
+
+class GatedMLP(nn.Module):
+    """a GELU(b) with a, b = linear(x), then linear (Shazeer 2020, GEGLU): [..., D] -> [..., D].
+
+    Parameters: `in` with kernel [D, 2 features], a before b, and `out`.
+    """
+
+    features: int
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        h = nn.Dense(2 * self.features, kernel_init=kernel_init, dtype=self.dtype, name="in")(x)
+        h, gate = jnp.split(h, 2, -1)
+        h = h * nn.gelu(gate, approximate=False)
+        return nn.Dense(x.shape[-1], kernel_init=kernel_init, dtype=self.dtype, name="out")(h)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention, gated MLP, each behind a LayerNorm and added: [B, N, D] -> [B, N, D].
+
+    Parameters: `norm_1`, `self_attention`, `norm_2`, `cross_attention`, `norm_3`, `feed_forward`. The attentions have
+    `query`, `key` and `value` without bias and `out` with one. With `only_cross_attention` the first attention looks
+    at the context too and is named `first_cross_attention`.
+    """
+
+    heads: int
+    only_cross_attention: bool = False
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, tokens: Array, context: Array, mask: Array | None = None) -> Array:
+        def norm(x: Array, name: str) -> Array:
+            return nn.LayerNorm(1e-5, dtype=self.dtype, use_fast_variance=False, name=name)(x)
+
+        def attention(name: str) -> TokenAttention:
+            return TokenAttention(self.heads, dtype=self.dtype, qkv_bias=False, name=name)
+
+        h = norm(tokens, "norm_1")
+        if self.only_cross_attention:
+            tokens = tokens + attention("first_cross_attention")(h, context, mask)
+        else:
+            tokens = tokens + attention("self_attention")(h)
+        tokens = tokens + attention("cross_attention")(norm(tokens, "norm_2"), context, mask)
+        mlp = GatedMLP(4 * tokens.shape[-1], self.dtype, name="feed_forward")
+        return tokens + mlp(norm(tokens, "norm_3"))
+
+
+class SpatialTransformer(nn.Module):
+    """x + out(blocks(in(norm(x)))) over the pixels of x [B, H, W, C], which look at context [B, L, D].
+
+    `mask` [B, L] is nonzero on the context's valid tokens. `out` starts at zero, so a fresh one is the identity.
+    Parameters: `norm`, `in`, `block_<i>`, `out`. Raises UserError where `heads` does not divide C.
+
+    Attributes:
+      heads: of every attention. depth: number of blocks. norm_groups: of the group normalisation.
+      only_cross_attention: see `TransformerBlock`.
+    """
+
+    heads: int
+    depth: int
+    norm_groups: int
+    only_cross_attention: bool = False
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, context: Array, mask: Array | None = None) -> Array:
+        batch, height, width, channels = x.shape
+        if self.heads < 1 or channels % self.heads:
+            raise UserError(f"{self.heads} attention heads do not divide {channels} channels: choose other heads.")
+        h = GroupNorm(self.norm_groups, NORM_EPS, self.dtype, name="norm")(x)
+        h = h.reshape(batch, height * width, channels)
+        h = nn.Dense(channels, kernel_init=kernel_init, dtype=self.dtype, name="in")(h)
+        for i in range(self.depth):
+            h = TransformerBlock(self.heads, self.only_cross_attention, self.dtype, name=f"block_{i}")(h, context, mask)
+        h = nn.Dense(channels, kernel_init=zeros_init, dtype=self.dtype, name="out")(h)
+        return x + h.reshape(x.shape)

@@ -1,0 +1,223 @@
+"""Strided, transposed and resampling convolutions of [B, H, W, C] for networks that are differentiated twice.
+
+A convolution, its gradient in the image and its gradient in the kernel are the three sides of one trilinear form: the
+gradients of each are the two others. Written so, derivatives of every order are made of the three operators that
+any first gradient has, for which every platform has fast code. By JAX's own rules, second derivatives of a convolution,
+and first ones of a transposed convolution, have other layouts, with which a CPU takes about ten times as long.
+
+These functions have derivatives of any order in reverse mode; forward mode (`jax.jvp`) raises a TypeError. Gradients
+inside a loop are slow on a CPU, as everywhere but under `jaxgen.networks.layers.convolution.gradients_in_loops`, which
+does not reach these. Kernels have the standard shape [h, w, in, out].
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgen.errors import UserError
+from jaxgen.networks.layers.convolution import (
+    Array,
+    Padding,
+    downsample,
+    phase_upsampled_conv,
+    plain_conv,
+    plain_upsampled_conv,
+    pointwise,
+)
+
+Pair = tuple[Array, Array]
+Sides = tuple[int, int]
+
+NONE: Padding = ((0, 0), (0, 0))
+ONE: Padding = ((1, 1), (1, 1))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def trilinear_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    """`plain_conv`, whose gradients are `image_gradient` and `kernel_gradient`."""
+    return plain_conv(x, kernel, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def image_gradient(dy: Array, kernel: Array, stride: int, padding: Padding, shape: Sides) -> Array:
+    """What `plain_conv` passes back to an image of this height and width."""
+    image = jax.ShapeDtypeStruct((dy.shape[0], *shape, kernel.shape[2]), dy.dtype)
+    return jax.linear_transpose(lambda x: plain_conv(x, kernel, stride, padding), image)(dy)[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def kernel_gradient(x: Array, dy: Array, stride: int, padding: Padding, size: Sides) -> Array:
+    """What `plain_conv` passes back to a kernel of this height and width."""
+    kernel = jax.ShapeDtypeStruct((*size, x.shape[-1], dy.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda k: plain_conv(x, k, stride, padding), kernel)(dy)[0]
+
+
+def _conv_forward(x: Array, kernel: Array, stride: int, padding: Padding) -> tuple[Array, Pair]:
+    return trilinear_conv(x, kernel, stride, padding), (x, kernel)
+
+
+def _conv_backward(stride: int, padding: Padding, saved: Pair, dy: Array) -> Pair:
+    x, kernel = saved
+    dx = image_gradient(dy, kernel, stride, padding, x.shape[1:3])
+    return dx, kernel_gradient(x, dy, stride, padding, kernel.shape[:2])
+
+
+def _image_forward(dy: Array, kernel: Array, stride: int, padding: Padding, shape: Sides) -> tuple[Array, Pair]:
+    return image_gradient(dy, kernel, stride, padding, shape), (dy, kernel)
+
+
+def _image_backward(stride: int, padding: Padding, shape: Sides, saved: Pair, x: Array) -> Pair:
+    dy, kernel = saved
+    return trilinear_conv(x, kernel, stride, padding), kernel_gradient(x, dy, stride, padding, kernel.shape[:2])
+
+
+def _kernel_forward(x: Array, dy: Array, stride: int, padding: Padding, size: Sides) -> tuple[Array, Pair]:
+    return kernel_gradient(x, dy, stride, padding, size), (x, dy)
+
+
+def _kernel_backward(stride: int, padding: Padding, size: Sides, saved: Pair, kernel: Array) -> Pair:
+    x, dy = saved
+    return image_gradient(dy, kernel, stride, padding, x.shape[1:3]), trilinear_conv(x, kernel, stride, padding)
+
+
+trilinear_conv.defvjp(_conv_forward, _conv_backward)
+image_gradient.defvjp(_image_forward, _image_backward)
+kernel_gradient.defvjp(_kernel_forward, _kernel_backward)
+
+
+def strided_conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = NONE) -> Array:
+    """`plain_conv`, fast in gradients of any order; a 1x1 convolution without padding is a matrix product."""
+    if kernel.shape[:2] == (1, 1) and padding == NONE:
+        return pointwise(x[:, ::stride, ::stride], kernel[0, 0])
+    return trilinear_conv(x, kernel, stride, padding)
+
+
+@jax.custom_vjp
+def transposed_conv(x: Array, kernel: Array) -> Array:
+    """Twice the height and width by a transposed convolution of stride 2, [B, H, W, in] -> [B, 2H, 2W, out].
+
+    It is what a strided convolution passes back to its image. The kernel [4, 4, in, out] is that of
+    `lax.conv_transpose` (padding SAME) and of flax; that of PyTorch's ConvTranspose2d(in, out, 4, 2, 1) is the same
+    turned by 180 degrees. Raises UserError for another size.
+    """
+    if kernel.shape[:2] != (4, 4):
+        raise UserError(f"A transposed convolution has a 4x4 kernel here, not {kernel.shape[0]}x{kernel.shape[1]}.")
+    return image_gradient(x, _turned(kernel), 2, ONE, (2 * x.shape[1], 2 * x.shape[2]))
+
+
+@jax.custom_vjp
+def transposed_kernel_gradient(x: Array, dy: Array) -> Array:
+    """What `transposed_conv` passes back to its kernel, from x [B, H, W, in] and dy [B, 2H, 2W, out].
+
+    Where the kernel is larger than the images, as behind a latent, a CPU multiplies x with all sixteen shifts of dy,
+    whose product has the kernel's own layout; as a strided convolution's gradient it would be transposed anew for
+    each use that the optimiser makes of it.
+    """
+
+    def as_convolution(x: Array, dy: Array) -> Array:
+        return _turned(kernel_gradient(dy, x, 2, ONE, (4, 4)))
+
+    if x.size // x.shape[-1] > x.shape[-1]:
+        return as_convolution(x, dy)
+    return lax.platform_dependent(x, dy, cpu=_kernel_gradient_as_product, default=as_convolution)
+
+
+def _kernel_gradient_as_product(x: Array, dy: Array) -> Array:
+    """k[a, b] has met x[i, j] and dy[2 i + 2 - a, 2 j + 2 - b]."""
+    _, height, width, channels = x.shape
+    around = jnp.pad(dy, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows, columns = 2 * height, 2 * width
+    taps = [around[:, 3 - a : 3 - a + rows : 2, 3 - b : 3 - b + columns : 2] for a in range(4) for b in range(4)]
+    features = dy.shape[-1]
+    product = x.reshape(-1, channels).T @ jnp.stack(taps, 3).reshape(-1, 16 * features)
+    return product.reshape(channels, 4, 4, features).transpose(1, 2, 0, 3)
+
+
+def _turned(kernel: Array) -> Array:
+    return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+
+
+def _transposed_forward(x: Array, kernel: Array) -> tuple[Array, Pair]:
+    return transposed_conv(x, kernel), (x, kernel)
+
+
+def _transposed_backward(saved: Pair, dy: Array) -> Pair:
+    x, kernel = saved
+    return trilinear_conv(dy, _turned(kernel), 2, ONE), transposed_kernel_gradient(x, dy)
+
+
+def _transposed_kernel_forward(x: Array, dy: Array) -> tuple[Array, Pair]:
+    return transposed_kernel_gradient(x, dy), (x, dy)
+
+
+def _transposed_kernel_backward(saved: Pair, kernel: Array) -> Pair:
+    x, dy = saved
+    return trilinear_conv(dy, _turned(kernel), 2, ONE), transposed_conv(x, kernel)
+
+
+transposed_conv.defvjp(_transposed_forward, _transposed_backward)
+transposed_kernel_gradient.defvjp(_transposed_kernel_forward, _transposed_kernel_backward)
+
+
+@jax.custom_vjp
+def product(x: Array, kernel: Array) -> Array:
+    """x [B, in] times kernel [in, out], whose gradient has the kernel's layout: JAX's own is its transpose, which a
+    CPU turns anew for each use that the optimiser makes of it."""
+    return x @ kernel
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, Pair]:
+    return product(x, kernel), (x, kernel)
+
+
+def _product_backward(saved: Pair, dy: Array) -> Pair:
+    x, kernel = saved
+    return product(dy, kernel.T), product(x.T, dy)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+def nearest_conv(x: Array, kernel: Array) -> Array:
+    """A 3x3 convolution of the image doubled by nearest neighbour, [B, H, W, in] -> [B, 2H, 2W, out]."""
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: phase_upsampled_conv(x, kernel, trilinear_conv),
+        default=lambda x, kernel: plain_upsampled_conv(x, kernel, trilinear_conv),
+    )
+
+
+def pooled_conv(x: Array, kernel: Array) -> Array:
+    """A 3x3 convolution, then the mean of 2x2 pixels, [B, H, W, in] -> [B, H/2, W/2, out], for even sides.
+
+    Both are linear: together they are one 4x4 convolution of stride 2, with 4/9 of the products, whose kernel is the
+    mean of the 3x3 one's four shifts.
+    """
+    shifts = (((0, 1), (0, 1)), ((0, 1), (1, 0)), ((1, 0), (0, 1)), ((1, 0), (1, 0)))
+    wide = sum(jnp.pad(kernel, (*shift, (0, 0), (0, 0))) for shift in shifts) / 4
+    return trilinear_conv(x, wide, 2, ONE)
+
+
+def pooled_pointwise(x: Array, kernel: Array) -> Array:
+    """A 1x1 convolution and the mean of 2x2 pixels, in the order that costs less."""
+    return pointwise(downsample(x), kernel[0, 0])
+
+
+def bilinear_upsample(x: Array) -> Array:
+    """Twice the height and width by bilinear interpolation between pixel centres; borders are repeated.
+
+    Equal to `jax.image.resize(..., "bilinear")` and to PyTorch's interpolate with align_corners=False.
+    """
+    for axis in (1, 2):
+        length = x.shape[axis]
+        first, last = lax.slice_in_dim(x, 0, 1, axis=axis), lax.slice_in_dim(x, length - 1, length, axis=axis)
+        before = jnp.concatenate([first, lax.slice_in_dim(x, 0, length - 1, axis=axis)], axis)
+        after = jnp.concatenate([lax.slice_in_dim(x, 1, length, axis=axis), last], axis)
+        pair = jnp.stack([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis + 1)
+        x = pair.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
+    return x

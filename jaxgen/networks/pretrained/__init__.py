@@ -1,0 +1,1 @@
+"""Networks whose published weights others have trained: CLIP, Inception, LPIPS."""

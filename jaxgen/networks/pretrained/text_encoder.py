@@ -1,0 +1,58 @@
+"""A small transformer over the words of a caption, for models that learn their own text encoder."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.networks.layers.basic import Array
+from jaxgen.networks.transformer import MLP, TokenAttention
+
+
+class TextEncoder(nn.Module):
+    """Token ids [B, L] -> features [B, L, width], float32; every token sees every other (Vaswani et al. 2017).
+
+    Parameters: `token`, `position`, `block_<i>/{norm_1, attention, norm_2, mlp}`, `norm_out`.
+
+    Attributes:
+      vocabulary: token ids. length: the most tokens of a caption. width, depth, heads: of the transformer.
+    """
+
+    vocabulary: int
+    length: int
+    width: int = 64
+    depth: int = 2
+    heads: int = 4
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, tokens: Array, mask: Array | None = None) -> Array:
+        """`mask` [B, L] is nonzero on the tokens that may be looked at; all of them without one.
+
+        Raises UserError for tokens of another shape or type, or too many of them.
+        """
+        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise UserError(f"a text encoder takes token ids [B, L], not {tokens.dtype} of shape {tokens.shape}.")
+        if tokens.shape[1] > self.length:
+            raise UserError(f"this text encoder reads {self.length} tokens at most, not {tokens.shape[1]}.")
+        normal = nn.initializers.normal(0.02)
+        h = nn.Embed(self.vocabulary, self.width, embedding_init=nn.initializers.normal(1.0), name="token")(tokens)
+        h = h + self.param("position", normal, (self.length, self.width), jnp.float32)[: tokens.shape[1]]
+        for i in range(self.depth):
+            h = Block(self.heads, self.dtype, name=f"block_{i}")(h, mask)
+        return jnp.asarray(nn.LayerNorm(dtype=self.dtype, name="norm_out")(h), jnp.float32)
+
+
+class Block(nn.Module):
+    """Attention, then an MLP four times as wide, each behind a LayerNorm and added: [B, L, D] -> the same."""
+
+    heads: int
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array | None) -> Array:
+        h = nn.LayerNorm(dtype=self.dtype, name="norm_1")(x)
+        x = x + TokenAttention(self.heads, dtype=self.dtype, name="attention")(h, mask=mask)
+        h = nn.LayerNorm(dtype=self.dtype, name="norm_2")(x)
+        return x + MLP(4 * x.shape[-1], dtype=self.dtype, name="mlp")(h)

@@ -1,0 +1,120 @@
+"""The named mesh, and how batches come to lie on it. One device, many devices and many hosts are the same code.
+
+Axes: `data` and `fsdp` split the batch, `fsdp` also splits the state, `tensor` splits layers. Where arrays of the state
+lie is `jaxgen.parallel.sharding`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxgen.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")  # what a batch is split over
+
+
+def make_mesh(data: int, batch_size: int, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with the axes `data`, `fsdp` and `tensor`.
+
+    Args:
+      data: devices on that axis; 0 takes as many as the other two leave and as divide the batch.
+      batch_size: images per micro-batch, over all devices.
+      fsdp, tensor: devices on those axes.
+      devices: to be used in place of those that are here.
+
+    Raises:
+      UserError: where the numbers do not divide the batch or are not there, or leave a process without a device.
+    """
+    here = devices is None
+    devices = list(jax.devices() if here else devices)
+    inner = fsdp * tensor
+    sizes = f"config.mesh.data={data}"
+    if inner > 1:
+        sizes += f", fsdp={fsdp}, tensor={tensor}"
+    if min(fsdp, tensor) < 1 or data < 0 or max(data, 1) * inner > len(devices):
+        raise UserError(f"{sizes}, but there are {len(devices)} devices; use at most that many.")
+    if batch_size % (max(data, 1) * fsdp):
+        raise UserError(
+            f"{sizes} does not divide a (micro-)batch of {batch_size} images; change config.train.batch_size or "
+            "config.evaluate.batch_size, or leave config.mesh.data=0 and fsdp=1 to have it chosen."
+        )
+    if data == 0:
+        data = math.gcd(batch_size // fsdp, len(devices) // inner)
+    used = _ordered(devices, (data, fsdp, tensor))
+    if here and jax.process_count() > 1:
+        _check_processes(used, devices, sizes)
+    return Mesh(used, AXES)
+
+
+def _ordered(devices: list[Any], shape: tuple[int, int, int]) -> np.ndarray:
+    """Devices so that neighbours on the inner axes are neighbours on the machine; slices of TPUs lie along `data`."""
+    size = math.prod(shape)
+    slices = len({getattr(device, "slice_index", 0) or 0 for device in devices})
+    if devices[0].platform != "tpu" or size != len(devices):
+        return np.asarray(devices[:size]).reshape(shape)
+    if slices > 1 and shape[0] % slices == 0:
+        inside = (shape[0] // slices, *shape[1:])
+        return mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1), devices, allow_split_physical_axes=True)
+    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+
+
+def _check_processes(used: np.ndarray, devices: list[Any], sizes: str) -> None:
+    """Each process must hold rows of the batch that no other holds, and all must take part."""
+    everyone = {device.process_index for device in devices}
+    owners = [{device.process_index for device in row} for row in used.reshape(-1, used.shape[-1])]
+    if any(len(owner) > 1 for owner in owners):
+        raise UserError(f"{sizes}: config.mesh.tensor must divide the devices of one process.")
+    counts = [sum(owner == {process} for owner in owners) for process in everyone]
+    if min(counts) == 0 or min(counts) != max(counts):
+        raise UserError(
+            f"{sizes}: {used.size} of {len(devices)} devices leave a process without its share of the batch; choose a "
+            "config.train.batch_size and config.evaluate.batch_size that the number of devices divides."
+        )
+
+
+def rows(mesh: Mesh) -> int:
+    """Into how many parts a batch is split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device: metrics, counters."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def over_data(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over `data` and `fsdp`: batches and keys."""
+    return NamedSharding(mesh, PartitionSpec(ROWS))
+
+
+def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows of a batch, as arrays over the whole mesh."""
+    sharding = over_data(mesh)
+    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def place_whole(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A whole batch that every process holds, as arrays over the whole mesh."""
+    sharding = over_data(mesh)
+    if jax.process_count() == 1:
+        return place(batch, mesh)
+    return {k: jax.make_array_from_callback(v.shape, sharding, v.__getitem__) for k, v in batch.items()}
+
+
+def must_await(mesh: Mesh) -> bool:
+    """Whether each program must end before the next is dispatched: several sharded programs in flight can
+    deadlock on a CPU with more than one device (and waiting costs nothing there)."""
+    return mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
+
+
+def await_cpu(mesh: Mesh, tree: Any) -> Any:
+    """Waits for `tree` where `must_await`; returns it."""
+    return jax.block_until_ready(tree) if must_await(mesh) else tree

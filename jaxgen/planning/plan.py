@@ -1,0 +1,238 @@
+"""What a run needs of a machine, before there is one: its real update and sampler, compiled ahead of time.
+
+The shapes of the state come from the config, the devices from a topology (`jaxgen.planning.topology`); nothing is
+computed, no array exists and no data set is opened unless a method wants what its config does not show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxgen.build import lookup
+from jaxgen.errors import UserError
+from jaxgen.planning import roofline
+from jaxgen.planning.programs import Job, Program, job_of
+from jaxgen.planning.topology import devices
+
+# JAX's settings, between -1 and 1, in the environment as JAX_<NAME>: less of them compiles large networks much sooner
+EFFORTS = ("exec_time_optimization_effort", "memory_fitting_effort")
+
+FAR = 2.0  # the compiler saves memory where it runs out, so that proportions are no more than a hint
+MOST_PARTS = 8  # micro-batches that a mend may ask for: they are unrolled, and compile that much longer
+
+
+@dataclasses.dataclass(frozen=True)
+class Mend:
+    """A change of the config that was compiled because the config did not fit.
+
+    Attributes:
+      overrides: `{key: value}`. fits: whether it does. total: bytes per device, where known.
+    """
+
+    overrides: dict[str, Any]
+    fits: bool
+    total: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Attributes:
+    topology, device: the machine's name and its devices' kind. mesh: devices on each axis.
+    batch_size, accumulate: of the config. parameters: that learn, in all. state: bytes on one device by part.
+    programs: the update and, where the method samples, the sampler. mends: tried where the update does not fit.
+    batches: `{batch size: fits}` that a search tried. assumptions: behind the estimates.
+    """
+
+    topology: str
+    device: str
+    mesh: dict[str, int]
+    batch_size: int
+    accumulate: int
+    parameters: int
+    state: dict[str, int]
+    programs: tuple[Program, ...]
+    mends: tuple[Mend, ...] = ()
+    batches: dict[int, bool] = dataclasses.field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether all programs do."""
+        return all(program.fits for program in self.programs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `plan.json` holds."""
+        entries = dataclasses.asdict(self)
+        for entry, program in zip(entries["programs"], self.programs, strict=True):
+            if program.estimate is not None:
+                entry["estimate"] |= {name: getattr(program.estimate, name) for name in ("least", "most", "bound")}
+        return {**entries, "fits": self.fits}
+
+
+def plan(config: ConfigDict, topology: str, sampler: bool = True, mend: bool = True) -> Plan:
+    """Compiles a checked config's update, and its sampler, for a machine.
+
+    Args:
+      sampler: whether that is compiled too.
+      mend: whether to look for a change that fits where the update does not.
+
+    Raises:
+      UserError: as training would, or where the topology means no machine.
+    """
+    machine = devices(topology)
+    job = job_of(config, machine)
+    programs, mends = [job.update()], ()
+    known = roofline.chip(machine[0])
+    sentences = [*job.absent, *_effort(), *(roofline.assumptions(known) if known else _unknown(machine))]
+    if not programs[0].fits:
+        candidates = _candidates(config, len(machine)) if mend else []
+        mends = _mends(config, machine, candidates, Job.update, programs[0])
+    elif sampler and job.method.samples_images:
+        try:
+            programs.append(job.sampler())
+        except UserError as error:  # conditions that only the data can show, and those are not here
+            sentences = [*sentences, f"The sampler was not planned: {error}"]
+        if mend and not programs[-1].fits:
+            mends = _mends(config, machine, _smaller(config), Job.sampler, programs[-1])
+    return Plan(
+        topology=topology,
+        device=str(machine[0].device_kind),
+        mesh=dict(job.mesh.shape),
+        batch_size=config.train.batch_size,
+        accumulate=config.train.accumulate,
+        parameters=sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(job.state.params)),
+        state=job.parts(),
+        programs=tuple(programs),
+        mends=mends,
+        assumptions=tuple(sentences),
+    )
+
+
+def _effort() -> list[str]:
+    """What JAX was told of the compiler's effort, where it was told anything."""
+    effort = {name: getattr(jax.config, f"jax_{name}") for name in EFFORTS}
+    words = ", ".join(f"{name}={value:g}" for name, value in effort.items() if value)
+    said = f"Compiled with {words}: a run's own compilation may find faster programs, or smaller ones."
+    return [said] if words else []
+
+
+def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[int, dict[int, bool]]:
+    """The largest batch size that fits among the config's own, doubled or halved again and again.
+
+    Returns:
+      That batch size, 0 where none fits, and `{batch size: fits}` of all that were compiled.
+    """
+    machine, size = devices(topology), config.train.batch_size
+    first = job_of(config, machine).update()
+    tried = {size: first.fits}
+    if first.fits:
+        while tried[size] and 2 * size <= most:
+            size *= 2
+            tried[size] = job_of(_changed(config, {"train.batch_size": size}), machine).update().fits
+        return max(size for size, fits in tried.items() if fits), tried
+    smaller = [{"train.batch_size": half} for half in _halves(size)]
+    mends = _mends(config, machine, smaller, lambda job: job.update(), first)
+    tried |= {mend.overrides["train.batch_size"]: mend.fits for mend in mends}
+    return min(tried) if any(tried.values()) else 0, tried
+
+
+def _mends(
+    config: ConfigDict,
+    machine: Sequence[Any],
+    candidates: Sequence[dict[str, Any]],
+    compiled: Callable[[Job], Program],
+    refused: Program,
+) -> tuple[Mend, ...]:
+    """Changes that were compiled, in turn, up to the first that fits.
+
+    One that only makes batches smaller is not compiled where the last program says that it would still be far over.
+    """
+    tried: list[Mend] = []
+    last, images = refused, _at_once(config)
+    for overrides in candidates:
+        changed = _changed(config, overrides)
+        fewer = images / _at_once(changed)
+        if fewer < 1 or (fewer > 1 and _far_over(last, fewer)):  # below 1: more than what did not fit
+            continue
+        try:
+            program = compiled(job_of(changed, machine))
+        except UserError:  # a change that this config cannot take
+            continue
+        last, images = program, _at_once(changed)
+        tried.append(Mend(overrides, program.fits, program.memory["total"]))
+        if program.fits:
+            break
+    return tuple(tried)
+
+
+def _at_once(config: ConfigDict) -> int:
+    """Images in memory at a time, in the update's micro-batch and the sampler's batch: one of them is what changes."""
+    return config.train.batch_size // config.train.accumulate * config.evaluate.batch_size
+
+
+def _far_over(program: Program, fewer: float) -> bool:
+    """Whether a program with so many times fewer images would need more than `FAR` times what there is, were all but
+    the state in proportion to them."""
+    total, limit = program.memory["total"], program.memory["limit"]
+    if total is None or limit is None:
+        return False
+    return program.state + (total - program.state) / fewer > FAR * limit
+
+
+def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
+    """Overrides to try in turn: all of fsdp, then remat, then both, then micro-batches, then smaller batches."""
+    network, batch = config.method.get("network", {}), config.train.batch_size
+    most = math.gcd(batch // config.train.accumulate, count // config.mesh.tensor)
+    split = {"mesh.data": 0, "mesh.fsdp": most}
+    splits = [split] if split["mesh.fsdp"] > config.mesh.fsdp else []
+    again = [{"method.network.remat": "block"}] if _has_remat(network) and not network.get("remat") else []
+    both = {**(splits[0] if splits else {}), **(again[0] if again else {})}
+    found = [*splits, *again, both] if splits and again else [*splits, *again]
+    parts = config.train.accumulate * 2
+    while batch % parts == 0 and parts <= MOST_PARTS:
+        found.append({**both, "train.accumulate": parts})
+        parts *= 2
+    return found + [{**both, "train.batch_size": half} for half in _halves(batch)]
+
+
+def _smaller(config: ConfigDict) -> list[dict[str, Any]]:
+    """Overrides for a sampler that does not fit."""
+    return [{"evaluate.batch_size": half} for half in _halves(config.evaluate.batch_size)[:10]]
+
+
+def _halves(size: int) -> list[int]:
+    """Half of a number, half of that, as long as they are whole."""
+    return [size // 2**k for k in range(1, size.bit_length()) if size % 2**k == 0]
+
+
+def _has_remat(network: Any) -> bool:
+    name = network.get("name", "") if network else ""
+    if not name:
+        return False
+    return "remat" in getattr(lookup(name, "jaxgen.networks", "config.method.network.name"), "__dataclass_fields__", {})
+
+
+def _changed(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
+    changed = ConfigDict(config.to_dict(), type_safe=False)
+    for key, value in overrides.items():
+        *path, last = key.split(".")
+        inner = changed
+        for part in path:
+            inner = inner[part]
+        inner[last] = value
+    return changed
+
+
+def _unknown(machine: Sequence[Any]) -> list[str]:
+    kind = machine[0].device_kind
+    return [
+        f"There are no public peaks for the device {kind!r}: no time is estimated. Its memory is taken to be this "
+        f"machine's, shared by {len(machine)} devices."
+    ]

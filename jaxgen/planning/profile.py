@@ -1,0 +1,168 @@
+"""What a config's update and sampler spend their time on, on the machine that is here.
+
+The real programs run on real data where those open, else on random ones of the same shapes; parameters are fresh, or
+those of `config.init_from`. Nothing is trained: what the update makes is thrown away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxgen.data.transforms import to_float
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Model
+from jaxgen.parallel.mesh import place
+from jaxgen.parallel.sharding import Layout
+from jaxgen.planning import flops, trace
+from jaxgen.planning.programs import Job, job_of
+from jaxgen.runs.setup import Given, Stages, load_given, make_loader, training_sources
+
+UPDATES = 5  # that are traced
+WARM = 2  # runs before a trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Attributes:
+    name: update or sampler. images: of one run, over all devices. runs: that were traced. seconds: median of a run,
+    traced. work: FLOPs of matrix products and convolutions of one image. operations: the dearest first, all of them.
+    """
+
+    name: str
+    images: int
+    runs: int
+    seconds: float
+    work: float
+    operations: tuple[trace.Operation, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Attributes:
+    device: its kind. mesh: devices on each axis. data: where the batch came from. programs: the update and, where the
+    method samples, the sampler. notes: what to know of it.
+    """
+
+    device: str
+    mesh: dict[str, int]
+    data: str
+    programs: tuple[Program, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `profile.json` holds."""
+        return dataclasses.asdict(self)
+
+
+def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
+    """Runs a checked config's update, and its sampler, under `jax.profiler`, which writes to `folder`.
+
+    Raises:
+      UserError: as training would, or where another profiler is at work.
+    """
+    machine, notes = jax.devices(), []
+    try:
+        batch, data = next(make_loader(config, training_sources(config))), config.data.source
+        job = Job(config, machine, {name: (x.shape, x.dtype) for name, x in batch.items()})
+    except UserError as error:
+        job, data = job_of(config, machine), "random"
+        batch = _random_batch(job)
+        notes.append(f"The data are random ones: {error}")
+    given, absent = _given(job)
+    placed = place(batch, job.mesh)
+    stages = Stages(config, job.method, job.mesh, given, placed)
+    state = stages.begin()
+    for _, stage in job.method.stages[1:]:
+        state = stages.cross(state, stage)
+    frozen = stages.frozen(state)
+
+    traced = job.traced
+    update = traced.lower().compile()
+    batches = (placed,) * (job.images // config.train.batch_size)
+    held = [state]
+
+    def train() -> Any:
+        held[0], metrics = update(held[0], frozen, batches)
+        return metrics
+
+    folder = epath.Path(folder)
+    work = flops.count(traced.jaxpr) / job.images
+    found = [_traced(folder / "update", Program("update", job.images, UPDATES, 0.0, work), update, train)]
+    if job.method.samples_images:
+        params = {**frozen, **held[0].params, **held[0].ema}
+        try:
+            found.append(_sampler(job, Model(params, held[0].memory, job.stage), folder / "sampler"))
+        except UserError as error:  # conditions that only the data can show, and those are not here
+            notes.append(f"The sampler was not run: {error}")
+    kind = str(job.mesh.devices.flat[0].device_kind)
+    return Profile(kind, dict(job.mesh.shape), data, tuple(found), (*notes, *absent))
+
+
+def _sampler(job: Job, model: Model, folder: epath.Path) -> Program:
+    generator = job.generator
+    model = jax.device_put(model, generator.layout.model(model))
+    traced = generator.trace("sample", model)
+    sampler = traced.lower().compile()
+    index, conditions = generator.inputs()
+    placed = place({**conditions, "index": index}, generator.mesh)
+    index = placed.pop("index")
+    size = generator.batch_size
+    program = Program("sampler", size, 1, 0.0, flops.count(traced.jaxpr) / size)
+    return _traced(folder, program, sampler, lambda: sampler(model, jnp.uint32(0), index, placed))
+
+
+def _traced(folder: epath.Path, program: Program, compiled: Any, call: Callable[[], Any]) -> Program:
+    """Warms a program up, traces its runs, and reads the trace."""
+    for _ in range(WARM):
+        jax.block_until_ready(call())
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    taken = []
+    try:
+        jax.profiler.start_trace(str(folder), profiler_options=options)
+    except RuntimeError as error:
+        raise UserError(f"The profiler cannot start: {str(error).splitlines()[0].rstrip('.')}.") from error
+    try:
+        for _ in range(program.runs):
+            start = time.monotonic()
+            jax.block_until_ready(call())
+            taken.append(time.monotonic() - start)
+    finally:
+        jax.profiler.stop_trace()
+    text = compiled.as_text()
+    module = text.partition("HloModule ")[2].partition(",")[0].strip()
+    dearest = trace.operations(folder, {module: text}, {module: program.runs})[module]
+    return dataclasses.replace(program, seconds=statistics.median(taken), operations=tuple(dearest))
+
+
+def _given(job: Job) -> tuple[Given, list[str]]:
+    """What `config.init_from` names; fresh weights of the config's own networks where that is not here."""
+    if not job.absent:
+        return load_given(job.config, job.mesh, {}), []
+    batch = {name: jnp.zeros(x.shape, x.dtype) for name, x in job.example.items()}
+    make = jax.jit(lambda key: job.method.untrained(key, to_float(batch)))
+    params, memory = make(jax.random.key(0))
+    layout = Layout.of(job.config, job.mesh)
+    placed = {group: jax.device_put(tree, layout.params({group: tree})[group]) for group, tree in params.items()}
+    return Given(placed, memory, {}), [f"{sentence} All frozen weights are fresh ones." for sentence in job.absent]
+
+
+def _random_batch(job: Job) -> dict[str, np.ndarray]:
+    """Values of the right shapes: images of noise, labels that exist, tokens that begin a vocabulary."""
+    chance = np.random.default_rng(job.config.seed)
+    most = {"label": max(job.config.data.num_classes, 1)}
+    found = {}
+    for name, entry in job.example.items():
+        limit = 256 if entry.dtype == np.uint8 else most.get(name.rpartition("_")[2], 2)
+        found[name] = chance.integers(0, limit, entry.shape).astype(entry.dtype)
+    return found

@@ -1,0 +1,291 @@
+"""A config's update and sampler as programs for the devices of a machine, from shapes alone.
+
+No array exists and nothing is computed: the shapes of the state come from the config's networks, those of a batch from
+its data section. What `config.init_from` names and is not here has the shapes of the config's own network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxgen.config import image_shape
+from jaxgen.data.transforms import to_float
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Method, Model
+from jaxgen.parallel import sharding
+from jaxgen.parallel.mesh import make_mesh, over_data
+from jaxgen.parallel.sharding import Layout, bytes_per_device
+from jaxgen.planning import flops, hlo, roofline
+from jaxgen.runs.checkpoint import load_group
+from jaxgen.runs.setup import Given, Stages, make_loader, make_method, training_sources
+from jaxgen.sampling.generator import Generator
+from jaxgen.train.update import draws, make_update
+
+_FULL = re.compile(r"(?:RESOURCE_EXHAUSTED|[Rr]an out of memory|Exceeded (?:hbm|HBM))")
+# what a program would use of what there is, all of it or its temporaries alone
+_USED = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+_TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)")
+
+STATE = ("parameters", "optimiser", "EMA", "memory", "frozen")  # parts of what a device holds between two steps
+
+Shapes = dict[str, tuple[tuple[int, ...], Any]]  # {entry of a batch: (shape, dtype)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One compiled program, per device.
+
+    Attributes:
+      name: update or sampler. images: that one run takes or gives, over all devices. fits: whether memory suffices.
+      memory: bytes by what they hold, `temporaries` being activations and the like; `total`, which the device's
+        `limit` stands against. None where the compiler gave up before it knew.
+      work: FLOPs of matrix products and convolutions for one image, counted before compiling.
+      flops, traffic: that the compiler counts; None where it gave up.
+      collectives: `{kind: {"count", "bytes", "moved"}}`: how many run, the size of their arrays, what a device sends.
+      estimate: the roofline, None without the chip's numbers. seconds: that compiling took.
+    """
+
+    name: str
+    images: int
+    fits: bool
+    memory: dict[str, float | None]
+    work: float
+    flops: float | None = None
+    traffic: float | None = None
+    collectives: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    estimate: roofline.Estimate | None = None
+    seconds: float = 0.0
+
+    @property
+    def state(self) -> float:
+        """Bytes that a smaller batch leaves as they are."""
+        return sum(self.memory.get(part) or 0 for part in STATE)
+
+
+class Job:
+    """A config's programs on the devices of a machine.
+
+    Args:
+      shapes: of a batch; by default what the config tells of it.
+
+    Attributes:
+      absent: a sentence for each group whose weights are not here.
+    """
+
+    def __init__(self, config: ConfigDict, machine: Sequence[Any], shapes: Shapes | None = None):
+        self.config, self.machine = config, machine
+        train, sizes = config.train, config.mesh
+        micro = train.batch_size // train.accumulate
+        self.mesh = make_mesh(sizes.data, micro, sizes.fsdp, sizes.tensor, machine)
+        self.method = make_method(config)
+        rows = over_data(self.mesh)
+        shapes = batch_shapes(config, self.method) if shapes is None else shapes
+        self.example = {k: jax.ShapeDtypeStruct(s, np.dtype(d), sharding=rows) for k, (s, d) in shapes.items()}
+        given, self.absent = given_shapes(config, self.method, self.mesh, self.example)
+        self.stages = Stages(config, self.method, self.mesh, given, self.example)
+        self.stage = self.method.stages[-1][1]
+        self.state = self.stages.abstract(self.stage)
+        self.frozen = self.stages.frozen(self.state)
+        self._batches = (self.example,) * draws(self.method.turns(self.stage))
+
+    def parts(self) -> dict[str, int]:
+        """Bytes of the state on one device."""
+        state = self.state
+        rest = (state.memory, state.step, state.images, state.bad)
+        trees = (state.params, state.opt_state, state.ema, rest, self.frozen)
+        return {part: bytes_per_device(tree) for part, tree in zip(STATE, trees, strict=True)}
+
+    def update(self) -> Program:
+        """The update of a step on which every turn is due."""
+        parts = {**self.parts(), "batch": bytes_per_device(self._batches)}
+        return self._program("update", self.traced, self.images, parts)
+
+    @property
+    def images(self) -> int:
+        """That a step takes."""
+        return self.config.train.batch_size * len(self._batches)
+
+    @functools.cached_property
+    def traced(self) -> Any:
+        """The update, traced for its shapes."""
+        config = self.config
+        function = make_update(
+            self.method.turns(self.stage),
+            self.stages.optimizers,
+            self.mesh,
+            seed=config.seed,
+            images_per_step=self.images,
+            ema_decay=config.train.ema_decay,
+            accumulate=config.train.accumulate,
+            flip=config.data.flip,
+            crop=config.data.crop,
+            shardings=self.stages.shardings(self.state),
+        )
+        return function.trace(self.state, self.frozen, self._batches)
+
+    def sampler(self) -> Program:
+        """The sampler at `config.evaluate.batch_size`.
+
+        Raises:
+          UserError: where only data that are not here show what it is conditional on, or it leaves TPU chips idle.
+        """
+        used, there = self.generator.mesh.size, len(self.machine)
+        if self.machine[0].platform == "tpu" and used < there:
+            raise UserError(
+                f"config.evaluate.batch_size={self.generator.batch_size} fills {used} of {there} chips, and a TPU's "
+                f"compiler knows whole slices only; make it a multiple of {there}."
+            )
+        parts = {"parameters": bytes_per_device(self._model.params)}
+        return self._program("sampler", self.traced_sampler, self.generator.batch_size, parts)
+
+    @functools.cached_property
+    def traced_sampler(self) -> Any:
+        """The sampler, traced for its shapes."""
+        return self.generator.trace("sample", self._model)
+
+    @functools.cached_property
+    def generator(self) -> Generator:
+        """Draws `config.evaluate.batch_size` images at a time on these devices, for conditions of zeros where the
+        config tells their shapes."""
+        sizes = self.config.mesh
+        mesh = make_mesh(0, self.config.evaluate.batch_size, sizes.fsdp, sizes.tensor, self.machine)
+        entries = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in self.method.entries.items()}
+        return Generator(self.method, self.config, mesh=mesh, given=entries)
+
+    @functools.cached_property
+    def _model(self) -> Model:
+        params = {**self.frozen, **self.state.params, **self.state.ema}
+        model = Model(params=params, memory=self.state.memory, stage=self.stage)
+        return sharding.shapes(model, self.generator.layout.model(model))
+
+    def _program(self, name: str, traced: Any, images: int, parts: dict[str, int]) -> Program:
+        work = flops.count(traced.jaxpr) / images
+        limit = roofline.memory_of(self.machine[0], len(self.machine))
+        memory: dict[str, float | None] = {**parts}
+        start = time.monotonic()
+        try:
+            compiled = traced.lower().compile()
+        except Exception as error:
+            if not _FULL.search(str(error)):
+                raise
+            memory |= refused(str(error), sum(parts.values()), limit)
+            return Program(name, images, False, memory, work, seconds=time.monotonic() - start)
+        seconds = time.monotonic() - start
+        found = compiled.memory_analysis()
+        arguments = found.argument_size_in_bytes
+        memory |= {
+            "padding": max(arguments - sum(parts.values()), 0),
+            "temporaries": found.temp_size_in_bytes,
+            "results": max(found.output_size_in_bytes - found.alias_size_in_bytes, 0),
+            "code": found.generated_code_size_in_bytes,
+        }
+        memory["total"] = arguments + sum(memory[k] or 0 for k in ("temporaries", "results", "code"))
+        memory["limit"] = limit
+        cost = compiled.cost_analysis() or {}
+        text = compiled.as_text()
+        trips = flops.longest_scan(traced.jaxpr)  # the compiler counts a loop's body once
+        counted = float(cost.get("flops", 0.0)) if trips == 1 else work * images / self.mesh.size
+        traffic = float(cost.get("bytes accessed", 0.0)) * hlo.loops_factor(text, trips)
+        collectives = hlo.collectives(text, trips)
+        known = roofline.chip(self.machine[0])
+        estimate = roofline.estimate(counted, traffic, collectives, known) if known else None
+        fits = memory["total"] <= limit
+        kinds = _by_kind(collectives)
+        return Program(name, images, fits, memory, work, counted, traffic, kinds, estimate, seconds)
+
+
+def job_of(config: ConfigDict, machine: Sequence[Any]) -> Job:
+    """A config's programs; the data are opened only where the method reads what its config does not show.
+
+    Raises:
+      UserError: as training would.
+    """
+    try:
+        job = Job(config, machine)
+        _ = job.traced  # raises where an entry is missing
+    except KeyError:
+        batch = next(make_loader(config, training_sources(config)))
+        job = Job(config, machine, {k: (v.shape, v.dtype) for k, v in batch.items()})
+    return job
+
+
+def batch_shapes(config: ConfigDict, method: Method) -> Shapes:
+    """`{entry: (shape, dtype)}` of a batch of images, labels where there are classes, and what else the method's own
+    networks tell; of every source."""
+    size = config.train.batch_size
+    found: Shapes = {}
+    for name in ("", *config.data.extra):
+        prefix = f"{name}_" if name else ""
+        found[f"{prefix}image"] = ((size, *image_shape(config)), np.uint8)
+        if config.data.num_classes:
+            found[f"{prefix}label"] = ((size,), np.int32)
+    return found | {name: ((size, *shape), dtype) for name, (shape, dtype) in method.entries.items()}
+
+
+def given_shapes(
+    config: ConfigDict, method: Method, mesh: Mesh, example: dict[str, jax.ShapeDtypeStruct]
+) -> tuple[Given, list[str]]:
+    """What `config.init_from` would load, as shapes, and a sentence for each group whose weights are not here.
+
+    Raises:
+      UserError: for weights that are not here, of a group that the method cannot make itself.
+    """
+    layout, params, memory, absent = Layout.of(config, mesh), {}, {}, []
+    key = jax.random.key(0)
+    made, left = jax.eval_shape(lambda key, batch: method.untrained(key, to_float(batch)), key, example)
+    for group in dict.fromkeys((*config.init_from, *method.needs)):
+        source = config.init_from.get(group)
+        if not source and group not in made:
+            continue
+        try:
+            if not source:
+                raise UserError(f"config.init_from.{group} is empty.")
+            weights, carried, _ = load_group(source, group)
+        except UserError as error:
+            if group not in made:
+                raise
+            absent.append(f"{str(error).rstrip('.')}: {group!r} has the shapes of the config's own network.")
+            weights, carried = made[group], left.get(group)
+        params[group] = sharding.shapes(weights, layout.params({group: weights})[group])
+        if carried is not None:
+            memory[group] = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), carried)
+    return Given(params, memory, {}), absent
+
+
+def _by_kind(collectives: Sequence[hlo.Collective]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for each in collectives:
+        entry = found.setdefault(each.kind, {"count": 0, "bytes": 0.0, "moved": 0.0})
+        entry["count"] += each.times
+        entry["bytes"] += each.times * each.size
+        entry["moved"] += each.moved
+    return found
+
+
+def refused(message: str, arguments: float, limit: float) -> dict[str, float | None]:
+    """`total`, `limit` and, where it is said, `temporaries`, in bytes, of a program that the compiler refused.
+
+    Args:
+      message: the compiler's. arguments: bytes of what the program is given. limit: where the message names none.
+    """
+    used, temporaries = _USED.search(message), _TEMPORARIES.search(message)
+    if used:
+        return {"total": _bytes(used[1], used[2]), "limit": _bytes(used[3], used[4])}
+    if temporaries:
+        held = _bytes(temporaries[1], temporaries[2])
+        return {"temporaries": held, "total": arguments + held, "limit": _bytes(temporaries[3], temporaries[4])}
+    return {"total": None, "limit": limit}
+
+
+def _bytes(number: str, unit: str) -> float:
+    return float(number) * 1024 ** " KMGT".index(unit or " ")

@@ -1,0 +1,305 @@
+"""Checkpoints through Orbax: asynchronous, atomic, and read back on any number of devices.
+
+A checkpoint at `checkpoints/<step>/` holds the state's parts as items of their own (`params`, `ema`, ...), so that
+another run can read one group without the rest, and `meta`: stage, seed, data iterator, where frozen groups
+came from, with a hash, and a checksum of every array. Frozen groups themselves are not written again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from jaxgen.errors import UserError, first_line, nearest
+from jaxgen.parallel.distributed import all_agree, barrier, is_first
+from jaxgen.runs.integrity import checksums, text_checksum, verify
+from jaxgen.runs.published import published
+from jaxgen.methods.base import State
+
+log = logging.getLogger("jaxgen")
+
+_ITEMS = ("params", "ema", "memory", "opt_state", "counters")
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says beside its arrays.
+
+    Attributes:
+      step, images: how far the run was.
+      stage: the stage whose shapes the arrays have.
+      seed: the run's seed.
+      seconds: of training so far.
+      data: the data iterator's state, JSON-able.
+      example: `{name: [shape, dtype]}` of a host batch, so that a model can be restored without its data.
+      origins: `{group: {"source": ..., "step": ..., "sha256": ...}}` of groups given from elsewhere.
+      sums: `{path: checksum}` of every array and of the rest of this record; `Checkpoints.save` fills it in.
+    """
+
+    step: int
+    images: int
+    stage: int
+    seed: int
+    seconds: float
+    data: dict[str, Any]
+    example: dict[str, list[Any]]
+    origins: dict[str, dict[str, Any]]
+    sums: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def text_sum(self) -> dict[str, int]:
+        """The checksum of all but `sums`."""
+        return {"meta": text_checksum({**dataclasses.asdict(self), "sums": None})}
+
+
+class Checkpoints:
+    """The checkpoints of a workdir.
+
+    Args:
+      keep_last, keep_best: how many of the newest and of the best (by `metric`) are kept.
+      metric, mode: the name of the number to judge by, and "min" or "max".
+      read_only: nothing is made, cleaned up or put aside: another process may be training there.
+    """
+
+    def __init__(
+        self,
+        workdir: epath.PathLike,
+        keep_last: int = 2,
+        keep_best: int = 0,
+        metric: str = "",
+        mode: str = "min",
+        read_only: bool = False,
+    ):
+        self.folder = epath.Path(workdir).absolute() / "checkpoints"  # Orbax takes no other
+        policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
+        if keep_best:
+            policies.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[metric],
+                    reverse=mode == "min",
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._metric = metric if keep_best else ""
+        self._read_only = read_only
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            item_names=(*_ITEMS, "meta"),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                best_fn=(lambda metrics: metrics[metric]) if self._metric else None,
+                best_mode=mode,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
+            ),
+        )
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, in order."""
+        return sorted(self._manager.all_steps(read=True))
+
+    def best_step(self) -> int | None:
+        """The step of the best finished checkpoint by `metric`; None without one, or where none was judged."""
+        return self._manager.best_step() if self._metric else None
+
+    def origins(self) -> dict[str, dict[str, Any]]:
+        """Where the newest checkpoint whose record can be read says that given groups came from."""
+        for step in reversed(self.steps()):
+            try:
+                return self._meta(step).origins
+            except Exception as error:  # `restore` falls back likewise, and says so
+                log.debug("checkpoint %d: %s", step, first_line(error))
+        return {}
+
+    def _meta(self, step: int) -> Meta:
+        read = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+        meta = Meta(**read["meta"])
+        verify(meta.text_sum(), meta.sums)
+        return meta
+
+    def save(self, state: State, meta: Meta, scores: dict[str, float] | None = None) -> None:
+        """Writes a checkpoint in the background; a second call waits for the first."""
+        if meta.step in self._manager.all_steps():
+            return
+        items = {k: ocp.args.StandardSave(v) for k, v in _items(state).items() if jax.tree.leaves(v)}
+        meta = dataclasses.replace(meta, sums=checksums(_items(state)) | meta.text_sum())
+        metrics = None
+        if self._metric and self._metric in (scores or {}):
+            metrics = {self._metric: float(scores[self._metric])}
+        self._manager.save(
+            meta.step,
+            args=ocp.args.Composite(meta=ocp.args.JsonSave(dataclasses.asdict(meta)), **items),
+            metrics=metrics,
+            force=True,
+        )
+
+    def restore_step(self, step: int, abstract: Callable[[Meta], State]) -> tuple[State, Meta]:
+        """The checkpoint of one step.
+
+        Raises:
+          UserError: where it is not there or cannot be read.
+        """
+        if step not in self.steps():
+            raise UserError(f"{self.folder} has no checkpoint of step {step}; there are {self.steps()}.")
+        try:
+            return self._restore(step, abstract)
+        except UserError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+            raise UserError(f"The checkpoint {self.folder / str(step)} cannot be read: {first_line(error)}") from error
+
+    def restore(self, abstract: Callable[[Meta], State]) -> tuple[State, Meta] | None:
+        """The newest checkpoint that can be read, or None where there is none.
+
+        A damaged one is named in the log and put aside in `damaged/`, and the one before is taken.
+
+        Args:
+          abstract: from a checkpoint's meta to the state's shapes and shardings.
+
+        Raises:
+          UserError: where there are checkpoints and none can be read.
+        """
+        steps = self.steps()
+        damaged: list[tuple[int, Exception]] = []
+        for step in reversed(steps):
+            try:
+                found = self._restore(step, abstract)
+            except UserError:
+                raise
+            except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+                all_agree(False)
+                damaged.append((step, error))
+                log.warning("checkpoint %d is damaged (%s)", step, first_line(error))
+                continue
+            if not all_agree(True):
+                damaged.append((step, ValueError("another process cannot read it")))
+                continue
+            for bad, _ in damaged:
+                log.warning("falling back from checkpoint %d to %d", bad, step)
+                if not self._read_only:
+                    self._put_aside(bad)
+            return found
+        if damaged:
+            step, error = damaged[0]
+            raise UserError(
+                f"No checkpoint in {self.folder} can be read; the newest, {step}, says: {first_line(error)} "
+                "Restore the folder from a copy, or begin again in another workdir."
+            )
+        return None
+
+    def _restore(self, step: int, abstract: Callable[[Meta], State]) -> tuple[State, Meta]:
+        meta = self._meta(step)
+        target = _items(abstract(meta))
+        items = {k: ocp.args.StandardRestore(v) for k, v in target.items() if jax.tree.leaves(v)}
+        arrays = self._manager.restore(step, args=ocp.args.Composite(**items))
+        verify(checksums(dict(arrays), meta.sums), meta.sums)
+        parts = {k: arrays[k] if k in items else target[k] for k in _ITEMS}
+        return State(**parts.pop("counters"), **parts), meta
+
+    def _put_aside(self, step: int) -> None:
+        if is_first():
+            self._move_aside(step)
+        barrier(f"checkpoint {step} put aside")
+        self._manager.reload()
+
+    def _move_aside(self, step: int) -> None:
+        target = self.folder.parent / "damaged"
+        target.mkdir(parents=True, exist_ok=True)
+        name, number = target / str(step), 1
+        while name.exists():
+            name, number = target / f"{step}.{number}", number + 1
+        (self.folder / str(step)).rename(name)
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk; raises what went wrong with it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _items(state: State) -> dict[str, Any]:
+    counters = {"step": state.step, "images": state.images, "bad": state.bad}
+    return {
+        "params": state.params,
+        "ema": state.ema,
+        "memory": state.memory,
+        "opt_state": state.opt_state,
+        "counters": counters,
+    }
+
+
+def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, Any, dict[str, Any]]:
+    """One group's weights from another run: its EMA where there is one, else its parameters.
+
+    Args:
+      source: `<workdir>` or `<workdir>#<group there>`, or what `jaxgen.runs.published` knows.
+      step: which checkpoint, where it is still there; else the newest.
+
+    Returns:
+      The parameters as numpy arrays, the run's memory entry of that group (None where there is none), and the
+      origin to record: the workdir, the step and a hash of the arrays.
+
+    Raises:
+      UserError: where there is no run, no checkpoint or no such group.
+    """
+    found = published(source)
+    if found is not None:
+        return *found, {"source": str(source), "step": 0, "sha256": digest(found[0])}
+    folder, _, there = str(source).partition("#")
+    there = there or group
+    workdir = epath.Path(folder).absolute()
+    if not (workdir / "config.json").exists():
+        raise UserError(f"config.init_from.{group}={source!r} is not the workdir of a run (it has no config.json).")
+    root = workdir / "checkpoints"
+    steps = sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.exists() else []
+    if not steps:
+        raise UserError(f"config.init_from.{group}={source!r} has no finished checkpoint; train that run first.")
+    step = step if step in steps else steps[-1]
+    at = root / str(step)
+    try:
+        items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
+        recorded = json.loads((at / "meta" / "metadata").read_text())["sums"]
+        verify(checksums(items, recorded), recorded)
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        raise UserError(
+            f"config.init_from.{group}: the checkpoint {at} cannot be read ({first_line(error)}); restore it from a "
+            "copy, or resume that run, which puts a damaged checkpoint aside."
+        ) from error
+    learned, averaged, memory = items.values()
+    if there not in learned:
+        raise UserError(f"config.init_from.{group}: the run {folder} has no group {there!r}; {nearest(there, learned)}")
+    params = averaged.get(there, learned[there])
+    origin = {"source": str(source), "step": step, "sha256": digest(params)}
+    return params, memory.get(there), origin
+
+
+def read_item(item: epath.Path) -> dict[str, Any]:
+    """A checkpoint item as a dict of numpy arrays, whatever devices wrote it."""
+    if not item.exists():
+        return {}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(item).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of a tree's names, shapes and values."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()

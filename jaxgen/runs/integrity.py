@@ -1,0 +1,106 @@
+"""Checksums of what is stored: the storage libraries deliver a flipped bit in weights without a word.
+
+About 0.4 seconds of one core for each gigabyte, at a save and at a restore; a few times that for arrays that are split
+over several processes, each of which looks at its own parts only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen.parallel.distributed import added, gathered
+
+SPLIT = "#sum"  # behind the path of an array whose checksum can be taken of its parts
+CHUNK = 1 << 15  # values that are mixed at once, to stay in a core's cache
+
+
+def checksums(tree: Any, recorded: Mapping[str, int] | None = None) -> dict[str, int]:
+    """`{path: checksum}` of the values of every array of a tree, paths like `params/net/kernel`.
+
+    The CRC-32 of an array that this process can see whole, under its path; of one that is split over processes, a sum
+    modulo 2^32 that does not depend on how, under its path and SPLIT. Every process must call this alike.
+
+    Args:
+      recorded: earlier checksums; they say which kind to take.
+    """
+    recorded = recorded or {}
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    found: dict[str, int] = {}
+    sums: dict[str, int] = {}
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        split = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
+        if name + SPLIT in recorded or (split and name not in recorded):
+            sums[name + SPLIT] = _sum_here(leaf)
+        else:
+            found[name] = zlib.crc32(np.ascontiguousarray(_whole(leaf)).reshape(-1).view(np.uint8))
+    if sums:
+        total = added(np.array(list(sums.values()), np.uint32))
+        found |= {name: int(value) for name, value in zip(sums, total, strict=True)}
+    return found
+
+
+def _whole(array: Any) -> Any:
+    if isinstance(array, jax.Array) and array.is_fully_replicated:
+        return array.addressable_data(0)  # one of the copies; the others may be on other hosts
+    return gathered(array)
+
+
+def _sum_here(array: Any) -> int:
+    """This process's part of the sum: of every piece of the array one copy is counted, in one process."""
+    if not isinstance(array, jax.Array):
+        whole = np.asarray(array)
+        return _mixed(whole, (slice(None),) * whole.ndim, whole.shape) if jax.process_index() == 0 else 0
+    pieces = [shard for shard in array.addressable_shards if shard.replica_id == 0]
+    return sum(_mixed(np.asarray(piece.data), piece.index, array.shape) for piece in pieces) % 2**32
+
+
+def _mixed(values: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> int:
+    """The sum, modulo 2^32, of every value's bits mixed with its place in the whole array of `shape`.
+
+    At each place the mixing (the finaliser of MurmurHash3, Appleby 2011) is one to one, so that any single changed
+    value of up to 32 bits changes the sum.
+    """
+    rows = values.reshape(1, -1) if values.ndim < 2 else values.reshape(len(values), -1)
+    start = [part.indices(length)[0] for part, length in zip(index, shape, strict=True)]
+    inner = np.zeros((), np.uint32)  # places within a row of the whole array, of the values of a row of this piece
+    for d in range(1 if values.ndim > 1 else 0, values.ndim):
+        steps = np.arange(start[d], start[d] + values.shape[d], dtype=np.uint64) * np.uint64(math.prod(shape[d + 1 :]))
+        inner = inner[..., None] + steps.astype(np.uint32)
+    inner, row = inner.reshape(-1), math.prod(shape[1:]) if values.ndim > 1 else 0
+    first = start[0] if values.ndim > 1 else 0
+    words = max(values.dtype.itemsize // 4, 1)  # of 32 bits, of one value
+    total = 0
+    for number, line in enumerate(rows):
+        for at in range(0, len(line), CHUNK):
+            bits = np.ascontiguousarray(line[at : at + CHUNK]).view(f"u{min(values.dtype.itemsize, 4)}")
+            place = inner[at : at + CHUNK] + np.uint32((first + number) * row % 2**32)
+            if words > 1:
+                place = (place[:, None] * np.uint32(words) + np.arange(words, dtype=np.uint32)).reshape(-1)
+            mixed = place * np.uint32(0x9E3779B1)
+            mixed ^= bits.astype(np.uint32, copy=False)
+            for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+                mixed ^= mixed >> np.uint32(shift)
+                mixed *= np.uint32(factor)
+            mixed ^= mixed >> np.uint32(16)
+            total += int(mixed.sum(dtype=np.uint64))
+    return total % 2**32
+
+
+def text_checksum(value: Any) -> int:
+    """CRC-32 of a JSON-able value."""
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def verify(found: dict[str, int], recorded: dict[str, int]) -> None:
+    """Raises a ValueError naming the first array whose sum is not the recorded one; unrecorded ones pass."""
+    for name, value in found.items():
+        if recorded.get(name, value) != value:
+            raise ValueError(f"{name!r} is not what was written: its checksum differs")

@@ -1,0 +1,57 @@
+"""Weights that come from no run: `config.init_from.<group>=<kind>:<what>`.
+
+judge:digits, judge:fashion   the classifiers that come with the package
+lpips:alex, lpips:vgg         LPIPS as published; lpips:vgg:FOLDER where its files lie in FOLDER
+autoencoder_kl:FOLDER         diffusers' AutoencoderKL, a folder of config.json and safetensors, with the scale of
+                              its latents
+clip_text:FOLDER              transformers' CLIPTextModel, such as the `text_encoder` of Stable Diffusion
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxgen.errors import UserError, nearest
+
+JUDGES = ("digits", "fashion")
+
+
+def published(source: str) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+    """(parameters, memory or None) that a source names; None where it is of another kind: a folder.
+
+    Raises:
+      UserError: for an unknown name, or weights that cannot be had.
+    """
+    kind, colon, rest = str(source).partition(":")
+    name, _, folder = rest.partition(":")
+    if kind == "judge" and colon:
+        if name not in JUDGES:
+            raise UserError(f"There is no judge {name!r}; {nearest(name, JUDGES)}")
+        from jaxgen.metrics.judges import open_judge
+
+        return open_judge(name).weights(), None
+    if kind == "lpips" and colon:
+        from jaxgen.interop.lpips import load_lpips
+
+        return load_lpips(name, folder), None
+    if kind == "autoencoder_kl" and colon:
+        return _autoencoder(rest)
+    if kind == "clip_text" and colon:
+        from jaxgen.interop.clip import load_text
+
+        return load_text(rest)[1], None
+    return None
+
+
+def _autoencoder(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    from jaxgen.interop.diffusers_autoencoder import SCALING, autoencoder_from_diffusers
+    from jaxgen.interop.diffusers_files import open_weights, read_json
+
+    config = read_json(pathlib.Path(folder) / "config.json", "gives the shapes of the autoencoder")
+    _, params = autoencoder_from_diffusers(open_weights(folder), config)
+    # the moments of latents whose standard deviation is 1 / scale, as `jaxgen.methods.autoencoders.kl_autoencoder` carries them
+    square = 1 / float(config.get("scaling_factor", SCALING)) ** 2
+    return params, {name: np.float32(x) for name, x in (("weight", 1.0), ("mean", 0.0), ("square", square))}

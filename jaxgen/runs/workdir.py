@@ -1,0 +1,110 @@
+"""The folder of a run: what is in it, and what may change when the same command is given again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxgen.config import differences, from_json, may_change, to_json
+from jaxgen.errors import UserError
+from jaxgen.files import write_bytes
+
+# Beside lengths, cadences and mesh, these may differ when a trained model is used.
+_IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
+
+
+def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool, writes: bool = True
+) -> tuple[ConfigDict, dict[str, Any]]:
+    """Makes or enters a workdir, and settles the config against the one it was begun with.
+
+    `config.json` is written where nothing was trained yet; later changes to it are `record`'s to write.
+
+    Args:
+      writes: whether this process is the one that writes.
+
+    Returns:
+      The config to use and what changed, `{key: (old, new)}`.
+
+    Raises:
+      UserError: where the folder cannot be written, or a key differs that may not; all such keys are named.
+    """
+    workdir = epath.Path(workdir)
+    saved = (workdir / "checkpoints").exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").iterdir())
+    if not saved and training:  # nothing was trained yet, so that another config hurts nobody
+        _settle(config, config)
+        if writes:
+            _writable(workdir)
+            write_bytes(workdir / "config.json", to_json(config).encode())
+        return config, {}
+    old = stored_config(workdir)
+    if old is None:
+        mend = "restore it, or use another workdir" if saved else "train first, with --mode=train"
+        raise UserError(f"{workdir} holds no run that can be used (it has no config.json); {mend}.")
+    _settle(config, old)
+    changed = differences(old, config)
+    refused = {k: v for k, v in changed.items() if not may_change(k, () if training else _IN_USE)}
+    if refused:
+        keys = "; ".join(f"config.{k} was {a!r} and is {b!r}" for k, (a, b) in refused.items())
+        raise UserError(f"{workdir} was begun with another config: {keys}. Use another workdir, or the values there.")
+    if training and writes:
+        _writable(workdir)
+    return config, changed
+
+
+def _settle(config: ConfigDict, begun: ConfigDict) -> None:
+    """Fixes what depends on the length a run was begun with, so that a longer one goes on alike."""
+    for path in ("optimizer", *(f"optimizers.{g}" for g in config.optimizers)):
+        own, old = config, begun
+        for key in path.split("."):
+            own, old = own[key], old.get(key, {})
+        decays = own.get("decay", config.optimizer.decay) != "constant"
+        if decays and not own.get("decay_images", 0) and (path == "optimizer" or "decay" in own):
+            own.decay_images = old.get("decay_images", 0) or begun.train.total_images
+
+
+def stored_config(workdir: epath.PathLike) -> ConfigDict | None:
+    """The config that a run was begun with; None where there is no `config.json`.
+
+    Raises:
+      UserError: where that is damaged.
+    """
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        return None
+    try:
+        config = from_json(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not readable as JSON ({error}); restore it, or use another workdir.") from error
+    if not isinstance(config, ConfigDict) or not {"method", "data", "train"} <= set(config):
+        raise UserError(f"{path} is not the config of a run; restore it, or use another workdir.")
+    return config
+
+
+def _writable(workdir: epath.Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".write_test_{os.getpid()}"
+        probe.write_bytes(b"0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: {sentence(error)}") from error
+
+
+def sentence(error: OSError) -> str:
+    """An operating system's refusal as one sentence with the mend."""
+    where = f" ({error.filename})" if error.filename else ""
+    mends = {
+        errno.ENOSPC: "the disk is full; free some space and give the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and give the same command again",
+        errno.EFBIG: "a file would be larger than is allowed here; raise the limit or use another disk",
+        errno.EROFS: "the disk is read-only; choose another folder",
+        errno.EACCES: "permission denied; choose a folder you may write to",
+        errno.EPERM: "not permitted; choose a folder you may write to",
+        errno.ENOTDIR: "a part of the path is a file; choose another folder",
+        errno.EEXIST: "it is a file; choose another folder",
+    }
+    return f"{mends.get(error.errno, error.strerror or str(error))}{where}."

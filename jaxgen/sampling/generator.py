@@ -1,0 +1,208 @@
+"""Images from a trained model: image i depends on the seed and on i, not on how many are drawn together."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxgen.data import Source
+from jaxgen.data.transforms import to_float, to_uint8
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Method, Model
+from jaxgen.parallel.distributed import gathered
+from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place_whole, replicated, rows
+from jaxgen.parallel.sharding import Layout
+from jaxgen.runs.setup import open_split
+from jaxgen.runs.state import seed_key
+
+log = logging.getLogger("jaxgen")
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Attributes:
+    images: uint8 `[N, H, W, C]`. labels: int32 `[N]` where the method is conditional on them, else None.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+
+class Generator:
+    """Draws from a method's models, in batches of one compiled shape, split over the devices.
+
+    The last batch is filled up, so that equal shapes give equal bits. Programs are compiled once.
+
+    Args:
+      batch_size: images per program; 0 takes `config.evaluate.batch_size`.
+      sources: `{split: source}` of the config's data that are open already.
+      mesh: to be drawn on; by default all devices that divide the batch.
+      given: conditions by name, to be read instead of those of held-out data: image i has row i of each, around.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        config: ConfigDict,
+        batch_size: int = 0,
+        sources: dict[str, Source] | None = None,
+        mesh: Mesh | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
+    ):
+        self.method, self.config = method, config
+        self.batch_size = batch_size or config.evaluate.batch_size
+        if self.batch_size < 1:
+            raise UserError(f"config.evaluate.batch_size is {self.batch_size}; it must be at least 1.")
+        self.mesh = mesh or make_mesh(0, self.batch_size, config.mesh.fsdp, config.mesh.tensor)
+        self.layout = Layout.of(config, self.mesh)
+        self._programs: dict[str, Any] = {}
+        self._sources = dict(sources or {})
+        self._given = dict(given or {})
+
+    def source(self, split: str) -> Source:
+        """One split of the config's data, opened once."""
+        if split not in self._sources:
+            self._sources[split] = open_split(self.config, split)
+        return self._sources[split]
+
+    def ask(self, prompts: Sequence[str]) -> None:
+        """Draws what these texts say from now on, image i text i, around.
+
+        Raises:
+          UserError: where the model sees no text, the run's data have no tokenizer, or that does not know a word.
+        """
+        if "tokens" not in self.method.conditions:
+            raise UserError("--prompt was given, but this model is not conditional on text; leave it out.")
+        source = self.source(self.config.data.eval_split)
+        tokenizer = getattr(source, "tokenizer", None)
+        if tokenizer is None:
+            raise UserError(
+                f"--prompt needs the tokenizer that the model learned with; the data source {source.name} has none: "
+                "set config.data.source to the captions that it was trained on."
+            )
+        self._given["tokens"] = tokenizer(list(prompts))
+
+    def check(self, model: Model) -> None:
+        """Traces the sampler, so that what stops it is found before training and not after it.
+
+        Raises:
+          UserError: as sampling would.
+        """
+        if self.method.samples_images:
+            index = np.arange(self.batch_size, dtype=np.uint32)
+            jax.eval_shape(self._program("sample"), model, jnp.uint32(0), index, self._conditions(index, None))
+
+    def trace(self, what: str, model: Model) -> Any:
+        """A program of this batch size, traced for a model's shapes and ready to be compiled for the mesh."""
+        rows = over_data(self.mesh)
+        index, batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), self.inputs())
+        return self._program(what).trace(model, jax.ShapeDtypeStruct((), jnp.uint32), index, batch)
+
+    def inputs(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The first images' numbers and conditions, `[batch_size, ...]`: what a program takes behind model and seed."""
+        index = np.arange(self.batch_size, dtype=np.uint32)
+        return index, self._conditions(index, None)
+
+    def images(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> Samples:
+        """`num` images; labels are cycled through where given, else all classes are.
+
+        Raises:
+          UserError: where the method makes no images, or a label is not one of its classes.
+        """
+        parts = []
+        for start in range(0, num, self.batch_size):
+            index = np.arange(start, start + self.batch_size)
+            parts.append(self._run("sample", model, seed, index, self._conditions(index, labels)))
+        chosen = self._labels(np.arange(num), labels) if "label" in self.method.conditions else None
+        return Samples(np.concatenate([gathered(p) for p in parts])[:num], chosen)
+
+    def panels(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+        """The method's pictures, from the first images' keys: `num`, rounded up to the devices."""
+        index = np.arange(-(-num // rows(self.mesh)) * rows(self.mesh))
+        batch = self._conditions(index, labels) | self._pictured(index)
+        pictures = self._run("panels", model, seed, index, batch)
+        return {k: gathered(v) for k, v in pictures.items()}
+
+    def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
+        """The method's summary of its scores over a source's examples, or `limit` of them, evenly spread."""
+        count = min(limit or len(source), len(source))
+        chosen = np.linspace(0, len(source) - 1, count).astype(int)
+        total: dict[str, list[np.ndarray]] = {}
+        for start in range(0, count, self.batch_size):
+            index = np.arange(start, start + self.batch_size)
+            batch = _numeric(source.take(list(chosen[index % count])))
+            for name, values in self._run("scores", model, seed, index, batch).items():
+                total.setdefault(name, []).append(gathered(values)[: count - start])
+        return self.method.summary({k: np.concatenate(v) for k, v in total.items()})
+
+    def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: dict[str, np.ndarray]) -> Any:
+        """One of the method's functions of (model, keys, batch), compiled over the mesh."""
+        placed = place_whole({**batch, "index": index.astype(np.uint32)}, self.mesh)
+        index = placed.pop("index")
+        model = jax.device_put(model, self.layout.model(model))
+        return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), index, placed))
+
+    def _program(self, what: str) -> Any:
+        if what not in self._programs:
+            self._programs[what] = self._compile(what)
+        return self._programs[what]
+
+    def _compile(self, what: str) -> Any:
+        function = getattr(self.method, what)
+        whole, split = replicated(self.mesh), over_data(self.mesh)
+
+        def program(model: Model, seed: jax.Array, index: jax.Array, batch: Any) -> Any:
+            root = seed_key(seed, "sample")
+            keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
+            result = function(model, keys, to_float(batch))
+            return to_uint8(result) if what == "sample" else result
+
+        out = whole if what == "panels" else split
+        of_model = whole if self.layout.whole else None  # None: as it was placed
+        return jax.jit(program, in_shardings=(of_model, whole, split, split), out_shardings=out)
+
+    def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> dict[str, np.ndarray]:
+        """What the sampler reads for images of these numbers: labels made up, the rest from held-out data."""
+        wanted = self.method.conditions
+        batch = {"label": self._labels(index, labels)} if "label" in wanted else {}
+        if labels is not None and "label" not in wanted:
+            raise UserError("--labels was given, but this model is not conditional on labels; leave it out.")
+        batch |= {name: rows[index % len(rows)] for name, rows in self._given.items()}
+        others = [name for name in wanted if name not in batch]
+        if others:
+            held_out = self.source(self.config.data.eval_split)
+            found = held_out.take(list(index % len(held_out)))
+            batch |= {name: np.asarray(found[name]) for name in others}
+        return batch
+
+    def _pictured(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Held-out examples for the method's pictures, where they can be had."""
+        wanted = self.method.pictured
+        if not wanted:
+            return {}
+        try:
+            held_out = self.source(self.config.data.eval_split)
+        except UserError as error:
+            log.info("no pictures of held-out data: %s", error)
+            return {}
+        found = held_out.take(list(index % len(held_out)))
+        return {name: np.asarray(found[name]) for name in wanted}
+
+    def _labels(self, index: np.ndarray, labels: Sequence[int] | None) -> np.ndarray:
+        classes = self.config.data.num_classes
+        chosen = np.asarray(labels if labels is not None else range(classes), np.int32)
+        if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= classes:
+            raise UserError(f"--labels must be numbers from 0 to {classes - 1}, not {list(labels or ())}.")
+        return chosen[index % len(chosen)]
+
+
+def _numeric(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k: np.asarray(v) for k, v in batch.items() if np.asarray(v).dtype.kind in "uifb"}

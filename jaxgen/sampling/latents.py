@@ -1,0 +1,115 @@
+"""Encodes data once, so that latent diffusion trains without its encoder.
+
+    python -m jaxgen.sampling.latents runs/kl_autoencoder_digits digits_latents.npz --splits=train,test
+    python main.py --config=configs/latent_diffusion_digits.py --workdir=W --config.data.source=npz:digits_latents.npz
+
+The file holds, for each split, `<split>_images` (uint8), `<split>_moments` (float32 `[N, h, w, 2 D]`: means, then log
+variances) and every other array that the data have, such as labels, tokens and captions, so that
+`captions:npz:OUT.npz` is data too (`jaxgen.data.sources.captions`). Latents are drawn anew from their moments at each
+step, as without the file. Random flips are not: the moments of a mirrored image are not the mirrored
+moments, so write both with `--flip` and leave `config.data.flip` off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxgen.data import Source, batches
+from jaxgen.data.sources.npz import SYNONYMS
+from jaxgen.data.transforms import to_float
+from jaxgen.errors import UserError
+from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place, replicated
+
+IN_FILES = {entry: name for name, entry in SYNONYMS.items()}
+
+
+def encoded(source: Source, encode: Any, params: Any, batch_size: int, flip: bool = False) -> dict[str, np.ndarray]:
+    """Every example of a source with its `moments`.
+
+    Args:
+      encode: (params, images float32 [B, H, W, C] in [-1, 1]) -> moments [B, h, w, 2 D].
+      flip: every example a second time, mirrored left to right; masks and images alike.
+    """
+    mesh = make_mesh(0, batch_size)
+    whole, split = replicated(mesh), over_data(mesh)
+    program = jax.jit(lambda params, batch: encode(params, to_float(batch)["image"]), in_shardings=(whole, split))
+    params = jax.device_put(params, whole)
+    found: dict[str, list[np.ndarray]] = {}
+    for batch in batches(source, batch_size):
+        arrays = {key: np.asarray(value) for key, value in batch.items()}
+        for example in (arrays, _mirrored(arrays)) if flip else (arrays,):
+            image = example["image"]
+            short = batch_size - len(image)  # one shape for all, so that one program does
+            filled = np.concatenate([image, np.repeat(image[-1:], short, axis=0)])
+            moments = await_cpu(mesh, program(params, place({"image": filled}, mesh)))
+            for key, value in {**example, "moments": np.asarray(moments)[: len(image)]}.items():
+                found.setdefault(key, []).append(value)
+    return {key: np.concatenate(parts) for key, parts in found.items()}
+
+
+def _mirrored(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    side = arrays["image"].shape[1:3]
+    return {key: x[:, :, ::-1] if x.ndim > 2 and x.shape[1:3] == side else x for key, x in arrays.items()}
+
+
+def write(workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], flip: bool = False) -> epath.Path:
+    """Encodes splits of a first stage's data by its averaged weights into one npz file; returns its path.
+
+    Raises:
+      UserError: where there is no such run, it encodes nothing, or its data cannot be opened.
+    """
+    from jaxgen.runs.workdir import stored_config
+    from jaxgen.sampling.restore import restore
+
+    config = stored_config(workdir)
+    if config is None:
+        raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
+    trained = restore(config, workdir)
+    network = getattr(trained.generator.method, "network", None)
+    if not hasattr(network, "encode") or "autoencoder" not in trained.model.params:
+        raise UserError(f"{workdir} is no run of an autoencoder of latent diffusion: give that of a kl_autoencoder.")
+
+    def encode(params: Any, images: jax.Array) -> jax.Array:
+        return network.apply({"params": params}, images, method="encode")
+
+    arrays: dict[str, np.ndarray] = {}
+    for name in splits:
+        source = trained.generator.source(name)
+        params, size = trained.model.params["autoencoder"], trained.generator.batch_size
+        for key, values in encoded(source, encode, params, size, flip and name == config.data.split).items():
+            arrays[f"{name}_{IN_FILES.get(key, key)}"] = values
+    path = epath.Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for bad input, after one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m jaxgen.sampling.latents", description="Encodes data once.")
+    parser.add_argument("workdir", metavar="RUN", help="the folder of the first stage's run")
+    parser.add_argument("out", metavar="OUT.npz")
+    parser.add_argument("--splits", default="train,test", help="of the run's data, with commas")
+    parser.add_argument("--flip", action="store_true", help="the training split twice, plain and mirrored")
+    given = parser.parse_args(arguments)
+    use_cpu_cores()
+    use_compilation_cache()
+    try:
+        print(write(given.workdir, given.out, [name for name in given.splits.split(",") if name], given.flip))
+    except UserError as error:
+        print(f"jaxgen: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What the command line says about the images that it wants: texts, and the noise to start from."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxgen.errors import UserError
+from jaxgen.interop.diffusers_pipeline import read_pipeline, read_tokenizer
+from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
+
+
+def text_conditions(
+    method: StableDiffusion,
+    folder: str | os.PathLike[str],
+    prompts: Sequence[str],
+    negative_prompt: str = "",
+    latents: str | os.PathLike[str] = "",
+    num: int = 1,
+) -> dict[str, np.ndarray]:
+    """Conditions of images 0, 1, ...; image i has row i of each, around.
+
+    Args:
+      folder: of the pipeline, for its tokenizer. prompts: at least one. negative_prompt: what guidance leads away from.
+      latents: an npy file of `[N, h, w, D]` or `[N, D, h, w]` standard normals, `num` at least; "" draws them.
+
+    Returns:
+      `tokens` and `null_tokens` int32 `[N, L]` and, where they are given, `noise` float32 `[N, h, w, D]`.
+
+    Raises:
+      UserError: for no prompts, a file that is missing or of another shape, and a tokenizer that does not fit.
+    """
+    if not prompts:
+        raise UserError("this model draws what a text says: give --prompt='a text', or --prompts=<file, one a line>.")
+    tokenizer, length = read_tokenizer(folder), read_pipeline(folder).length
+    if tokenizer.vocabulary > method.text.vocabulary:
+        raise UserError(
+            f"the tokenizer in {folder} has {tokenizer.vocabulary} ids, but the text_encoder knows "
+            f"{method.text.vocabulary}: they do not belong together."
+        )
+    tokens = tokenizer.tokenize(list(prompts), length)
+    null = np.repeat(tokenizer.tokenize(negative_prompt, length), len(prompts), axis=0)
+    found = {"tokens": tokens, "null_tokens": null}
+    return found | {"noise": read_noise(latents, method.latent_shape, num)} if latents else found
+
+
+def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: int) -> np.ndarray:
+    """float32 `[N, h, w, D]` from an npy file; its axes may also be diffusers', `[N, D, h, w]`.
+
+    Raises:
+      UserError: for a file that is missing, damaged, of another shape than `shape` = (h, w, D), or of fewer than
+        `num` rows.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path} with latents.")
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is no npy file of numbers ({error}).") from error
+    height, width, channels = shape
+    if isinstance(found, np.ndarray) and found.shape[1:] == (channels, height, width) and found.shape[1:] != shape:
+        found = found.transpose(0, 2, 3, 1)
+    if not isinstance(found, np.ndarray) or found.shape[1:] != shape or found.dtype.kind != "f":
+        told = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
+        raise UserError(
+            f"{path} holds {told}, but latents of these images are floats [N, {height}, {width}, {channels}] or "
+            f"[N, {channels}, {height}, {width}]; config.method.height and width set the images' size."
+        )
+    if len(found) < num:
+        raise UserError(
+            f"{path} holds latents of {len(found)} images, but {num} are asked for: give --num={len(found)}."
+        )
+    return found.astype(np.float32)

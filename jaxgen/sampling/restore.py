@@ -1,0 +1,105 @@
+"""A trained model from a workdir, ready to sample from and to judge."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxgen.errors import UserError
+from jaxgen.interop.diffusers_pipeline import read_params
+from jaxgen.methods.base import Model, State
+from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
+from jaxgen.parallel.mesh import replicated
+from jaxgen.runs import state as states
+from jaxgen.runs.checkpoint import Checkpoints, Meta
+from jaxgen.runs.setup import Stages, load_given, make_method
+from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.prompts import text_conditions
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """Attributes:
+    generator: draws from models of this method. model: EMA parameters. step, images: how far it was trained.
+    """
+
+    generator: Generator
+    model: Model
+    step: int
+    images: int
+
+
+def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int = "last") -> Trained:
+    """A checkpoint's model.
+
+    Args:
+      checkpoint: "last", the newest that can be read; "best", by the config's `train.best_metric`; or a step.
+
+    Raises:
+      UserError: where there is none.
+    """
+    method = make_method(config)
+    generator = Generator(method, config)
+    train = config.train
+    checkpoints = Checkpoints(
+        workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode, read_only=True
+    )
+    given = load_given(config, generator.mesh, checkpoints.origins())
+
+    def abstract(meta: Meta) -> State:
+        example = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (shape, dtype) in meta.example.items()}
+        return Stages(config, method, generator.mesh, given, example).abstract(meta.stage)
+
+    if checkpoint == "last":
+        found = checkpoints.restore(abstract)
+    else:
+        found = checkpoints.restore_step(_step(checkpoints, checkpoint, workdir), abstract)
+    if found is None:
+        raise UserError(f"{workdir} has no finished checkpoint yet; train first, with --mode=train.")
+    state, meta = found
+    frozen = {g: p for g, p in given.params.items() if g not in state.params}
+    return Trained(generator, states.model(state, frozen, meta.stage), meta.step, meta.images)
+
+
+def pretrained(
+    config: ConfigDict, prompts: Sequence[str], negative_prompt: str = "", latents: str = "", num: int = 1
+) -> Trained:
+    """The model of the folder of diffusers that `config.init_from.pretrained` names, for these texts.
+
+    Args:
+      negative_prompt, latents, num: see `jaxgen.sampling.prompts.text_conditions`.
+
+    Raises:
+      UserError: for a folder, texts or latents that cannot be used.
+    """
+    folder = config.init_from.pretrained
+    method = make_method(config)
+    if not isinstance(method, StableDiffusion):
+        raise UserError(
+            f"config.init_from.pretrained is for the method stable_diffusion, not for {config.method.name!r}: use "
+            "--config=configs/stable_diffusion.py."
+        )
+    given = text_conditions(method, folder, prompts, negative_prompt, latents, num)
+    generator = Generator(method, config, given=given)
+    place = functools.partial(jax.device_put, device=replicated(generator.mesh))
+    return Trained(generator, Model(read_params(folder, method.param_dtype, place), {}), 0, 0)
+
+
+def _step(checkpoints: Checkpoints, asked: str | int, workdir: epath.PathLike) -> int:
+    if asked != "best":
+        try:
+            return int(asked)
+        except ValueError as error:
+            raise UserError(f"--checkpoint={asked} is neither last, nor best, nor a step.") from error
+    best = checkpoints.best_step()
+    if best is None:
+        raise UserError(
+            f"{workdir} has no best checkpoint: it was trained without config.train.keep_best, best_metric and "
+            "evaluate_every_images. Leave --checkpoint out for the newest."
+        )
+    return best

@@ -1,0 +1,138 @@
+"""Several processes as one run: refusals and checksums here, whole runs of two processes as slow tests."""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxgen.config import defaults
+from jaxgen.errors import UserError
+from jaxgen.parallel import distributed
+from jaxgen.parallel.mesh import make_mesh, place, place_whole
+from jaxgen.runs.integrity import SPLIT, _mixed, checksums, verify
+
+processes = tiny.load(tiny.ROOT / "benchmarks" / "many_processes.py")
+
+
+def whole(array: np.ndarray) -> int:
+    return _mixed(array, (slice(None),) * array.ndim, array.shape)
+
+
+# ------------------------------------------------------------------ one process
+
+
+def test_alone_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+    assert distributed.start(defaults().distributed) is False
+    assert distributed.is_first() and not distributed.told_to_stop(3) and distributed.lost(OSError("gloo")) is None
+    distributed.barrier("nobody else")
+    assert distributed.all_agree(True) and not distributed.all_agree(False)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({}, r"config\.distributed\.num_processes is not; set it, or JAX_NUM_PROCESSES"),
+        ({"num_processes": 2}, r"config\.distributed\.process_id is not; set it, or JAX_PROCESS_ID"),
+        ({"num_processes": 2, "process_id": 2}, r"process_id is 2 of 2 processes; count them from 0 to 1"),
+    ],
+)
+def test_an_incomplete_name_of_the_others_is_refused(monkeypatch, named, message):
+    for variable in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(variable, raising=False)
+    section = defaults().distributed
+    section.update(coordinator="localhost:1", **named)
+    with pytest.raises(UserError, match=message):
+        distributed.start(section)
+
+
+def test_a_whole_batch_is_placed_as_its_shares_are():
+    mesh = make_mesh(2, 8, fsdp=2, tensor=2)
+    batch = {"image": np.arange(8 * 3).reshape(8, 3)}
+    one, two = place(batch, mesh)["image"], place_whole(batch, mesh)["image"]
+    assert one.sharding == two.sharding and np.array_equal(one, two)
+    assert {shard.data.shape for shard in one.addressable_shards} == {(2, 3)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "bool", "float64", "uint32"])
+def test_the_sum_of_a_split_array_does_not_depend_on_how(dtype):
+    values = np.random.default_rng(0).integers(0, 2, (12, 6, 8)).astype(jax.numpy.dtype(dtype))
+    for cut in (((0, 3), (0, 12)), ((1, 2), (0, 6)), ((2, 4), (0, 8))):
+        axis, size = cut[0]
+        parts = []
+        for start in range(0, cut[1][1], size):
+            index = tuple(slice(start, start + size) if d == axis else slice(None) for d in range(3))
+            parts.append(_mixed(values[index], index, values.shape))
+        assert sum(parts) % 2**32 == whole(values)
+
+
+def test_the_sum_sees_a_flipped_bit_and_a_swap():
+    values = np.random.default_rng(0).normal(size=(70, 900)).astype(np.float32)  # more than one chunk of them
+    flipped, swapped = values.copy(), values.copy()
+    flipped.view(np.uint32)[69, 899] ^= 1
+    swapped[[3, 4]] = values[[4, 3]]
+    assert len({whole(values), whole(flipped), whole(swapped)}) == 3
+
+
+def test_what_was_recorded_as_a_sum_is_verified_as_one_on_any_devices():
+    values = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+    recorded = {"net/w" + SPLIT: whole(values)}
+    for mesh in (make_mesh(1, 8, fsdp=8), make_mesh(1, 8)):
+        split = jax.device_put(values, NamedSharding(mesh, PartitionSpec("fsdp")))
+        verify(checksums({"net": {"w": split}}, recorded), recorded)
+        with pytest.raises(ValueError, match="'net/w#sum' is not what was written"):
+            verify(checksums({"net": {"w": split + 1e-6}}, recorded), recorded)
+
+
+# ------------------------------------------------------------------ two processes
+
+EXTRA = [
+    "--config.train.checkpoint_every_images=64",
+    "--config.train.sample_every_images=0",
+    "--config.train.tensorboard=False",
+    "--config.evaluate.at_end=False",
+    "--config.train.keep_last=9",
+]
+
+
+def begin(folder: pathlib.Path, name: str, count: int, *extra: str):
+    config = tiny.write_config(folder)
+    return processes.Run(str(config), folder / name, count, 2, [*EXTRA, *extra])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_two_processes_do_what_one_does(tmp_path, fsdp):
+    """With a state that lies over both, too; and one of them goes on alone."""
+    extra = (f"--config.mesh.fsdp={fsdp}", "--config.sharding.min_size=16")
+    assert begin(tmp_path, "one", 1, *extra).wait() == [0]
+    run = begin(tmp_path, "two", 2, *extra)
+    assert run.wait() == [0, 0], run.logs[0].read_text()
+    found = processes.difference(tmp_path / "one", tmp_path / "two")
+    assert found["losses"] < 1e-5 and found["arrays"] < 1e-5
+    if fsdp == 2:
+        assert begin(tmp_path, "two", 1, *extra, "--config.train.total_images=320").wait() == [0]
+        assert processes.steps(tmp_path / "two")[-1] == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process", [0, 1])
+def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, process):
+    run = begin(tmp_path, "run", 2, "--config.train.total_images=100_000")
+    lived, statuses = processes.disturb(run, tmp_path / "run", signal.SIGKILL, process)
+    assert lived < 60 and statuses[process] == -signal.SIGKILL and statuses[1 - process] not in (0, None)
+    assert run.said(1 - process), run.logs[1 - process].read_text()
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_stops_all_saved_at_the_same_step(tmp_path):
+    run = begin(tmp_path, "run", 2, "--config.train.total_images=100_000", "--config.train.checkpoint_every_images=640")
+    _, statuses = processes.disturb(run, tmp_path / "run", signal.SIGTERM, 1)
+    assert statuses == [0, 0], run.logs[0].read_text()
+    assert processes.steps(tmp_path / "run")[-1] > 20
