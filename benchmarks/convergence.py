@@ -58,7 +58,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 460, 64, 230, 16, 44
 
 
 def times(steps: int) -> np.ndarray:
-    return SCHEDULE.time(np.linspace(SCHEDULE.log_snr(FIRST), SCHEDULE.log_snr(LAST), steps + 1))
+    return SCHEDULE.t_from_log_snr(np.linspace(SCHEDULE.log_snr(FIRST), SCHEDULE.log_snr(LAST), steps + 1))
 
 
 def measure(count: int) -> dict[str, list[tuple[int, float]]]:

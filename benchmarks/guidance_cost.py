@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.grid import noise
 from jaxgen.diffusion.guidance import Classifier as ClassifierGuidance
 from jaxgen.diffusion.guidance import Guidance, Means, Universal
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import denoiser
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.networks.classifier import Classifier
@@ -48,7 +48,7 @@ class Bench:
         self.network = UNet(out_channels=1, **shape)
         self.noisy, self.clean = UNetEncoder(num_classes=10, **shape), Classifier(num_classes=10)
         self.keys = jax.random.split(jax.random.key(0), batch)
-        self.x = noise(self.keys, 0, (size, size, 1))
+        self.x = per_image_noise(self.keys, 0, (size, size, 1))
         self.label = jnp.arange(batch) % 10
         time_of = jnp.zeros(batch)
         inputs = {"denoiser": (self.network, time_of), "noisy": (self.noisy, time_of), "clean": (self.clean,)}

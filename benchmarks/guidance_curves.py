@@ -100,7 +100,7 @@ def main() -> None:
     reference = None
     for way, (workdir, guidance, classifier, recurrence) in ways(options).items():
         config = stored_config(workdir)
-        config.sampler = section(name="ddim", steps=options.steps, recurrence=recurrence)
+        config.sampler = section(name="ddim", steps=options.steps, self_recurrence=recurrence)
         config.evaluate.batch_size = 125
         config.guidance = section(**{**guidance.to_dict(), "scale": 1.0})
         if classifier:

@@ -5,7 +5,8 @@
 For each solver and budget it takes as many steps as the budget allows, draws `num` images with the EMA model from the
 same starting noise, and appends one JSON line to --out (by default WORKDIR/sampler_table.jsonl). The same command goes
 on where it stopped and prints the whole table as Markdown. Solvers are named as in `config.sampler`, with fields behind
-colons: `ddim:eta=1`, `edm:s_churn=10:grid=karras`; a bare word is the value of the field that knows it: `ddpm:large`.
+colons: `ddim:eta=1`, `edm:s_churn=10:spacing=karras`; a bare word is the value of the field that knows it:
+`ddpm:large`.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def get_config():
             resample="residual",
         ),
         schedule=section(name="cosine", steps=1000),
-        prediction="epsilon",
-        times=section(name="loss_aware"),
+        prediction_type="epsilon",
+        timesteps=section(name="loss_aware"),
         learned_variance=True,
     )
     config.sampler = section(name="ddpm", steps=250, variance="learned")

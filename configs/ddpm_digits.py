@@ -24,7 +24,7 @@ def get_config():
             num_classes=0,  # labels are there for guidance by a classifier, the network does not see them
         ),
         schedule=section(name="cosine", steps=1000),
-        prediction="v",
+        prediction_type="v",
     )
     config.sampler = section(name="ddim", steps=50)
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)

@@ -25,7 +25,7 @@ def get_config():
             norm_groups=8,
         ),
         schedule=section(name="cosine", steps=1000),
-        prediction="v",
+        prediction_type="v",
     )
     config.sampler = section(name="ddim", steps=50)
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1)

@@ -24,10 +24,10 @@ def get_config():
             norm_groups=8,
         ),
         schedule=section(name="cosine", steps=1000),
-        prediction="v",
+        prediction_type="v",
         label_dropout=0.1,
     )
-    config.sampler = section(name="dpmpp_2m", steps=20, grid="log_snr")
+    config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
     config.guidance = section(name="classifier_free", scale=1.5)
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10)
     config.optimizer.update(learning_rate=1e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)

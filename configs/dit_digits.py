@@ -15,7 +15,7 @@ def get_config():
         name="ddpm",
         network=section(name="dit", out_channels=1, patch_size=2, width=64, depth=4, heads=4, num_classes=10),
         schedule=section(name="cosine", steps=1000),
-        prediction="v",
+        prediction_type="v",
     )
     config.sampler = section(name="ddim", steps=50)
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)

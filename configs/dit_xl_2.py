@@ -39,7 +39,7 @@ def get_config():
             scan_blocks=True,
         ),
         schedule=section(name="linear", steps=1000),
-        prediction="epsilon",
+        prediction_type="epsilon",
         label_dropout=0.1,
         decode_batch=8,
     )

@@ -26,11 +26,11 @@ def get_config():
             fourier_std=1.0,
         ),
         schedule=section(name="edm", sigma_data=0.85),
-        prediction="edm",
+        prediction_type="edm",
         weighting="edm",
-        times=section(name="log_normal", mean=-1.2, std=1.2),
+        timesteps=section(name="log_normal", mean=-1.2, std=1.2),
     )
-    config.sampler = section(name="heun", steps=18, grid="karras")
+    config.sampler = section(name="heun", steps=18, spacing="karras")
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
     config.optimizer.update(
         name="adamw", learning_rate=2e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0, weight_decay=1e-4

@@ -25,8 +25,8 @@ def get_config():
             num_classes=0,
         ),
         schedule=section(name="rectified_flow"),
-        prediction="velocity",
-        times=section(name="logit_normal"),
+        prediction_type="velocity",
+        timesteps=section(name="logit_normal"),
     )
     config.sampler = section(name="euler", steps=50)
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)

@@ -33,7 +33,7 @@ def get_config():
             norm_groups=8,
         ),
         schedule=section(name="cosine", steps=1000),
-        prediction="v",
+        prediction_type="v",
         label_dropout=0.1,
     )
     config.sampler = section(name="ddim", steps=50, clip=False)

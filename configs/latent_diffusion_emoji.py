@@ -41,11 +41,11 @@ def get_config():
         ),
         text=section(name="text_encoder", vocabulary=1342, length=10, width=64, depth=2, heads=4),
         schedule=section(name="cosine", steps=1000),
-        prediction="v",
+        prediction_type="v",
         label_dropout=0.1,
         decode_batch=16,
     )
-    config.sampler = section(name="dpmpp_2m", steps=20, grid="log_snr")
+    config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
     config.guidance = section(name="classifier_free", scale=2.0)
     config.init_from.autoencoder = "runs/kl_autoencoder_emoji"
     config.data.update(source="captions:npz:emoji_latents.npz", resolution=64, channels=3)

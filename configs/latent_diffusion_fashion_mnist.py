@@ -28,7 +28,7 @@ def get_config():
         ),
         network=section(name="dit", out_channels=4, patch_size=1, width=96, depth=6, heads=6),
         schedule=section(name="cosine", steps=1000),
-        prediction="v",
+        prediction_type="v",
         decode_batch=50,
     )
     config.sampler = section(name="ddim", steps=50, clip=False)

@@ -56,7 +56,7 @@ def get_config():
         pad=49407,
         mask_padding=False,
         schedule=section(name="scaled_linear", steps=1000),
-        prediction="epsilon",
+        prediction_type="epsilon",
         label_dropout=0.1,
         decode_batch=1,
     )

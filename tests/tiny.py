@@ -48,7 +48,7 @@ def get_config():
             num_classes={classes},
         ),
         schedule=section(name="cosine", steps=1000),
-        prediction="v",
+        prediction_type="v",
     )
     config.sampler = section(name="ddim", steps=4)
     config.data.update(source="digits", resolution=8, channels=1, num_classes={classes})

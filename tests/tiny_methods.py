@@ -25,8 +25,13 @@ def tiny_config(name: str, /, **options: Any):
     config.data.update(source="digits", resolution=8, channels=1)
     config.optimizer.update(name="adam", learning_rate=1e-3)
     config.train.update(
-        batch_size=8, total_images=64, log_every_images=16, checkpoint_every_images=0, sample_every_images=0,
-        ema_decay=0.9, tensorboard=False,
+        batch_size=8,
+        total_images=64,
+        log_every_images=16,
+        checkpoint_every_images=0,
+        sample_every_images=0,
+        ema_decay=0.9,
+        tensorboard=False,
     )
     config.evaluate.batch_size = 8
     return config
@@ -36,14 +41,20 @@ def ddpm_config(**network: Any):
     """A DDPM with a U-Net of a few thousand parameters, and everything random switched on."""
     config = tiny_config("Plain")
     options = dict(
-        out_channels=1, channels=8, channel_multipliers=(1,), blocks=1, attention_resolutions=(),
-        middle_attention=False, norm_groups=4, dropout=0.2,
+        out_channels=1,
+        channels=8,
+        channel_multipliers=(1,),
+        blocks=1,
+        attention_resolutions=(),
+        middle_attention=False,
+        norm_groups=4,
+        dropout=0.2,
     )
     config.method = section(
         name="ddpm",
         network=section(name="unet", **{**options, **network}),
         schedule=section(name="cosine", steps=100),
-        prediction="v",
+        prediction_type="v",
     )
     config.sampler = section(name="ddim", steps=3)
     config.data.update(flip=True, crop=1)

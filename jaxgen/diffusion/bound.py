@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Prediction, fresh_noise, like, posterior, reverse_log_variance
+from jaxgen.diffusion.prediction import Prediction, added_noise_share, append_dims, posterior, reverse_log_variance
 from jaxgen.diffusion.schedule import Schedule
 
 Variance = Literal["small", "large", "learned"]
@@ -38,16 +38,16 @@ def decoder_nll(x0: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.
     Args:
       x0: uint8 values v as v / 127.5 - 1. The outermost bins reach to infinity, so the 256 masses sum to 1.
     """
-    shift, spread = x0 - mean, jnp.exp(-0.5 * log_variance)
+    shift, precision = x0 - mean, jnp.exp(-0.5 * log_variance)
     # by the symmetry of the Gaussian both ends of the bin are brought to its left, where log_ndtr is precise
     lowest, highest = x0 < -1 + HALF_BIN, x0 > 1 - HALF_BIN
-    high = (HALF_BIN - jnp.abs(shift)) * spread
-    low = (-HALF_BIN - jnp.abs(shift)) * spread
+    high = (HALF_BIN - jnp.abs(shift)) * precision
+    low = (-HALF_BIN - jnp.abs(shift)) * precision
     log_high = jax.scipy.special.log_ndtr(high)
     # log(F(high) - F(low)) = log F(high) + log(1 - F(low) / F(high))
     inside = log_high + jnp.log(-jnp.expm1(jnp.minimum(jax.scipy.special.log_ndtr(low) - log_high, -1e-12)))
-    below = jax.scipy.special.log_ndtr((shift + HALF_BIN) * spread)
-    above = jax.scipy.special.log_ndtr((HALF_BIN - shift) * spread)
+    below = jax.scipy.special.log_ndtr((shift + HALF_BIN) * precision)
+    above = jax.scipy.special.log_ndtr((HALF_BIN - shift) * precision)
     return -jnp.where(lowest, below, jnp.where(highest, above, inside))
 
 
@@ -63,20 +63,20 @@ def level_term(now: Prediction, x0: jax.Array, s: jax.Array, variance: Variance 
     t = now.t
     s = jnp.broadcast_to(jnp.asarray(s, t.dtype), t.shape)
     above, below = jnp.where(s > 0, t, 2 * t), jnp.where(s > 0, s, t)
-    fresh = fresh_noise(now.schedule, above, below)
-    of_posterior = like(jnp.log(fresh) + 2 * jnp.log(now.schedule.sigma(below)), x0)
+    fresh = added_noise_share(now.schedule, above, below)
+    of_posterior = append_dims(jnp.log(fresh) + 2 * jnp.log(now.schedule.sigma(below)), x0)
     if variance == "learned":
         log_variance = reverse_log_variance(now, s)
     elif variance == "large":
-        added = like(jnp.log(fresh) + 2 * jnp.log(now.schedule.sigma(above)), x0)
-        log_variance = jnp.where(like(s, x0) > 0, added, of_posterior)
+        added = append_dims(jnp.log(fresh) + 2 * jnp.log(now.schedule.sigma(above)), x0)
+        log_variance = jnp.where(append_dims(s, x0) > 0, added, of_posterior)
     else:
         log_variance = of_posterior
     of_x, of_x0, _ = posterior(now.schedule, t, s, x0)
     mean = of_x * now.x + of_x0 * now.x0
     kl = gaussian_kl(of_x0 * x0, of_posterior, of_x0 * now.x0, log_variance)
     # a KL's arguments are far outside a decoder's range, and the other way round: each sees its own rows only
-    last = like(s, x0) <= 0
+    last = append_dims(s, x0) <= 0
     nll = decoder_nll(jnp.where(last, x0, 0.0), jnp.where(last, mean, 0.0), jnp.where(last, log_variance, 0.0))
     return _per_dimension(jnp.where(last, nll, kl))
 
@@ -84,8 +84,8 @@ def level_term(now: Prediction, x0: jax.Array, s: jax.Array, variance: Variance 
 def prior_term(schedule: Schedule, x0: jax.Array) -> jax.Array:
     """`[B]` bits per dimension of L_T: what q(x_T | x_0) still says about x_0."""
     one = jnp.ones(x0.shape[0])
-    mean = like(schedule.alpha(one), x0) * x0
-    log_variance = 2 * jnp.log(like(schedule.sigma(one), x0))
+    mean = append_dims(schedule.alpha(one), x0) * x0
+    log_variance = 2 * jnp.log(append_dims(schedule.sigma(one), x0))
     return _per_dimension(gaussian_kl(mean, log_variance, 0.0, 2 * jnp.log(schedule.prior_std)))
 
 

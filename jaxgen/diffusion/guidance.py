@@ -15,7 +15,15 @@ from __future__ import annotations
 
 import flax.linen as nn
 
-from jaxgen.diffusion.guidance_base import ClassifierLogits, Compose, Condition, Guidance, Interval, Means, Unguided
+from jaxgen.diffusion.guidance_base import (
+    ClassifierLogits,
+    Compose,
+    Condition,
+    Guidance,
+    GuidanceInputs,
+    Interval,
+    Unguided,
+)
 from jaxgen.diffusion.guidance_contrast import Autoguidance, ClassifierFree
 from jaxgen.diffusion.guidance_gradient import Classifier, Universal
 
@@ -28,7 +36,7 @@ __all__ = [
     "Condition",
     "Guidance",
     "Interval",
-    "Means",
+    "GuidanceInputs",
     "Unguided",
     "Universal",
     "autoguidance",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-from jaxgen.diffusion.prediction import Denoiser, Prediction, like
+from jaxgen.diffusion.prediction import Denoiser, Prediction, append_dims
 from jaxgen.diffusion.threshold import check_quantile, dynamic_threshold
 from jaxgen.errors import UserError
 
@@ -22,7 +22,7 @@ ClassifierLogits = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Means:
+class GuidanceInputs:
     """What a guidance may draw on; None where a model has no such thing.
 
     Attributes:
@@ -76,11 +76,11 @@ class Guidance:
         """The network of the weaker model that it needs; None where that has the model's own."""
         return None
 
-    def guide(self, means: Means) -> Denoiser:
+    def guide(self, means: GuidanceInputs) -> Denoiser:
         """The guided denoiser, before thresholding."""
         raise NotImplementedError
 
-    def __call__(self, means: Means) -> Denoiser:
+    def __call__(self, means: GuidanceInputs) -> Denoiser:
         guided = self.guide(means)
         if not self.threshold:
             return guided
@@ -91,7 +91,7 @@ class Guidance:
 class Unguided(Guidance):
     """The model under its condition; of use for its threshold."""
 
-    def guide(self, means: Means) -> Denoiser:
+    def guide(self, means: GuidanceInputs) -> Denoiser:
         return means.wanted
 
 
@@ -115,7 +115,7 @@ class Timed(Guidance):
     def inside(self, now: Prediction) -> jax.Array:
         """Whether the prediction's times lie in the interval, to broadcast against it."""
         low, high = self.interval
-        return like((low <= now.t) & (now.t <= high), now.x)
+        return append_dims((low <= now.t) & (now.t <= high), now.x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +140,6 @@ class Compose(Guidance):
     def weak(self) -> nn.Module | None:
         return self.first.weak or self.then.weak
 
-    def guide(self, means: Means) -> Denoiser:
+    def guide(self, means: GuidanceInputs) -> Denoiser:
         inner = self.first(means)
         return self.then(dataclasses.replace(means, denoise=lambda x, t, **condition: inner(x, t), null=None))

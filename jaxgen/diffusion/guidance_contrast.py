@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.diffusion.guidance_base import Means, Timed
+from jaxgen.diffusion.guidance_base import GuidanceInputs, Timed
 from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.errors import UserError
 
@@ -42,7 +42,7 @@ class Contrast(Timed):
     def join(self, wanted: Prediction, worse: Prediction) -> Prediction:
         """Both at the same (x, t); the learned variance is that of the wanted one."""
         scale = jnp.where(self.inside(wanted), self.scale, 1.0).astype(wanted.value.dtype)
-        worse = worse.to(wanted.kind).value
+        worse = worse.to(wanted.prediction_type).value
         value = worse + scale * (wanted.value - worse)
         if self.rescale:
             axes = tuple(range(1, value.ndim))
@@ -60,7 +60,7 @@ class ClassifierFree(Contrast):
     scale is 1 (conditional) or 0 (unconditional).
     """
 
-    def guide(self, means: Means) -> Denoiser:
+    def guide(self, means: GuidanceInputs) -> Denoiser:
         if self.scale == 1:
             return means.wanted
         if means.null is None or not means.condition:
@@ -107,7 +107,7 @@ class Autoguidance(Contrast):
     def weak(self) -> nn.Module | None:
         return self.network
 
-    def guide(self, means: Means) -> Denoiser:
+    def guide(self, means: GuidanceInputs) -> Denoiser:
         if self.scale == 1:
             return means.wanted
         if means.weak is None:

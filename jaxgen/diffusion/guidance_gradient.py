@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.diffusion.guidance_base import ClassifierLogits, Means, Timed
+from jaxgen.diffusion.guidance_base import ClassifierLogits, GuidanceInputs, Timed
 from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.errors import UserError
 
@@ -47,7 +47,7 @@ class Classifier(ByClassifier):
 
     scale: float = 1.0
 
-    def guide(self, means: Means) -> Denoiser:
+    def guide(self, means: GuidanceInputs) -> Denoiser:
         log_p = _log_probability(means, "Classifier guidance")
         if self.scale == 0:
             return means.wanted
@@ -66,7 +66,7 @@ class Universal(ByClassifier):
 
     Forward (Eq. 6): epsilon -= scale sigma grad_x log p(y | x0(x)), the gradient taken through the denoiser.
     Backward (Eq. 7-9): x0 is moved by Delta, found by gradient ascent of log p(y | x0 + Delta) from 0, through the
-    classifier alone. Self-recurrence (Section 3.3) is the sampler's: `config.sampler.recurrence`.
+    classifier alone. Self-recurrence (Section 3.3) is the sampler's: `config.sampler.self_recurrence`.
 
     Attributes:
       scale: of the forward gradient; 0 leaves it out.
@@ -85,7 +85,7 @@ class Universal(ByClassifier):
         if self.backward_steps < 0:
             raise UserError(f"config.guidance.backward_steps is {self.backward_steps}; it is at least 0.")
 
-    def guide(self, means: Means) -> Denoiser:
+    def guide(self, means: GuidanceInputs) -> Denoiser:
         log_p = _log_probability(means, "Universal guidance")
         if self.scale == 0 and not self.backward_steps:
             return means.wanted
@@ -113,7 +113,7 @@ class Universal(ByClassifier):
         return denoise
 
 
-def _log_probability(means: Means, who: str) -> ClassifierLogits:
+def _log_probability(means: GuidanceInputs, who: str) -> ClassifierLogits:
     """`(x, t) -> ` the sum over the batch of log p(label | x): its gradient is each image's own."""
     if means.classifier is None or means.label is None:
         raise UserError(f"{who} needs a classifier and the label that it should see.")
@@ -138,4 +138,4 @@ def _in_x0(now: Prediction, gradient: jax.Array) -> jax.Array:
 def _moved(now: Prediction, change: jax.Array) -> Prediction:
     """The prediction whose x0 is larger by `change`, at the same x; in the form v, sound at both ends."""
     value = now.v - (now.alpha**2 + now.sigma**2) / now.sigma * change
-    return now.replace(value=value.astype(now.x.dtype), kind="v")
+    return now.replace(value=value.astype(now.x.dtype), prediction_type="v")

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion.bound import LOG_2, Variance, level_term, prior_term
-from jaxgen.diffusion.grid import DARKEST, noise
 from jaxgen.diffusion.loss import diffuse
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.spacing import DARKEST
 from jaxgen.errors import UserError
 
 Solver = Literal["heun", "rk4"]
@@ -84,7 +85,7 @@ def variational_bound(
         share = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2 * index)))(keys)
         level = jnp.minimum(start + jnp.floor(share * size).astype(jnp.int32), start + size - 1)
         t = level / schedule.steps
-        x = diffuse(schedule, x0, t, noise(keys, 2 * index + 1, x0.shape[1:]).astype(x0.dtype))
+        x = diffuse(schedule, x0, t, per_image_noise(keys, 2 * index + 1, x0.shape[1:]).astype(x0.dtype))
         now = denoise(x, t)
         now = now.clip() if clip else now
         return size * level_term(now, x0, (level - 1) / schedule.steps, variance)
@@ -203,13 +204,13 @@ def _angles(
     """For each step its width and, at its points, times and norms of (alpha, sigma); first and last angle."""
     ends = np.asarray([schedule.t_min, 1.0])
     if schedule.log_snr(1.0) < darkest:
-        ends[1] = schedule.time(darkest)
+        ends[1] = schedule.t_from_log_snr(darkest)
     first, last = np.arctan2(schedule.sigma(ends), schedule.alpha(ends))
     grid = np.geomspace(first, last, steps + 1)
     grid[[0, -1]] = first, last
     points = [grid[:-1], grid[1:]] if solver == "heun" else [grid[:-1], (grid[:-1] + grid[1:]) / 2, grid[1:]]
     angles = np.stack(points, axis=1)
-    times = np.clip(schedule.time(-2 * np.log(np.tan(angles))), ends[0], ends[1])
+    times = np.clip(schedule.t_from_log_snr(-2 * np.log(np.tan(angles))), ends[0], ends[1])
     times[0, 0], times[-1, -1] = ends
     norms = np.hypot(schedule.alpha(times), schedule.sigma(times))
     return {"width": np.diff(grid), "t": times, "norm": norms}, float(first), float(last)
@@ -217,8 +218,8 @@ def _angles(
 
 def dequantise(images: jax.Array, keys: jax.Array) -> jax.Array:
     """uint8 `[B, ...]` to float32: evenly spread over their bins, value v around v / 127.5 - 1."""
-    spread = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), images.shape[1:]))(keys)
-    return (images.astype(jnp.float32) + spread - 0.5) / 127.5 - 1
+    offset = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), images.shape[1:]))(keys)
+    return (images.astype(jnp.float32) + offset - 0.5) / 127.5 - 1
 
 
 def bits_per_dimension(log_prob: jax.Array, size: int, bin_width: float = 1.0) -> jax.Array:

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.diffusion.bound import level_term
-from jaxgen.diffusion.prediction import Denoiser, Kind, Prediction, like, posterior, previous_level
+from jaxgen.diffusion.prediction import Denoiser, Prediction, PredictionType, append_dims, posterior, previous_level
 from jaxgen.diffusion.schedule import Schedule
-from jaxgen.diffusion.times import sample_times as sample_times
 from jaxgen.errors import UserError
 
 Weighting = Literal["simple", "snr", "truncated_snr", "min_snr", "p2", "edm", "sigmoid"]
@@ -19,21 +18,21 @@ Weighting = Literal["simple", "snr", "truncated_snr", "min_snr", "p2", "edm", "s
 
 def diffuse(schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:
     """A draw of q(x_t | x_0) = N(alpha x_0, sigma**2 I) (Ho et al. 2020, Eq. 4); `t` is `[B]`."""
-    return like(schedule.alpha(t), x0) * x0 + like(schedule.sigma(t), x0) * noise
+    return append_dims(schedule.alpha(t), x0) * x0 + append_dims(schedule.sigma(t), x0) * noise
 
 
 def weight(
     weighting: Weighting,
     schedule: Schedule,
     t: jax.Array,
-    kind: Kind,
+    prediction_type: PredictionType,
     *,
     min_snr_gamma: float = 5.0,
     p2_gamma: float = 1.0,
     p2_k: float = 1.0,
     sigmoid_bias: float = 2.0,
 ) -> jax.Array:
-    """`[B]` factors of the squared error of a prediction of form `kind`.
+    """`[B]` factors of the squared error of a prediction of this type.
 
     simple: 1, in whatever form the network predicts (Ho et al. 2020, Eq. 14, for epsilon; the flow-matching loss
       of Lipman et al. 2023, Eq. 23, for velocity).
@@ -70,28 +69,29 @@ def weight(
         of_x0 = snr + schedule.sigma_data**-2
     else:
         of_x0 = snr * jax.nn.sigmoid(sigmoid_bias - log_snr)
-    return of_x0 * x0_per(kind, schedule, t)
+    return of_x0 * x0_per(prediction_type, schedule, t)
 
 
-def x0_per(kind: Kind, schedule: Schedule, t: jax.Array) -> jax.Array:
+def x0_per(prediction_type: PredictionType, schedule: Schedule, t: jax.Array) -> jax.Array:
     """`[B]` |error of x0|**2 for each |error of the form|**2, at a fixed x_t: the forms are linear in each other."""
-    if kind == "x0":
+    if prediction_type == "x0":
         return jnp.ones_like(t)
-    if kind == "posterior_mean":
+    if prediction_type == "posterior_mean":
         return posterior(schedule, t, previous_level(schedule, t), t)[1] ** -2
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    if kind == "epsilon":
+    if prediction_type == "epsilon":
         return jnp.exp(-schedule.log_snr(t))
-    if kind == "score":
+    if prediction_type == "score":
         return sigma**2 * jnp.exp(-schedule.log_snr(t))
-    if kind == "v":
+    if prediction_type == "v":
         return (sigma / (alpha**2 + sigma**2)) ** 2
-    if kind == "velocity":
+    if prediction_type == "velocity":
         alpha_rate, sigma_rate = schedule.rates(t)
         return (sigma / (alpha * sigma_rate - sigma * alpha_rate)) ** 2
-    if kind == "edm":
+    if prediction_type == "edm":
         return (sigma * schedule.sigma_data) ** 2 / ((alpha * schedule.sigma_data) ** 2 + sigma**2)
-    raise UserError(f"A prediction cannot be of kind {kind!r}; known are {', '.join(Kind.__args__)}.")
+    known = ", ".join(PredictionType.__args__)
+    raise UserError(f"The prediction type {prediction_type!r} is unknown; known are {known}.")
 
 
 def denoising_loss(
@@ -100,19 +100,20 @@ def denoising_loss(
     x0: jax.Array,
     t: jax.Array,
     noise: jax.Array,
-    kind: Kind,
+    prediction_type: PredictionType,
     weighting: Weighting = "simple",
     options: Mapping[str, float] | None = None,
     **condition: jax.Array,
 ) -> jax.Array:
-    """`[B]` losses: the weighted mean over an example's values of the squared error in the form `kind`.
+    """`[B]` losses: the weighted mean over an example's values of the squared error in this prediction type.
 
     Args:
       x0: `[B, ...]` clean images in [-1, 1]. t: `[B]` in (0, 1]. noise: standard normal, like x0.
       options: hyper-parameters of the weighting, see `weight`.
     """
     now = denoise(diffuse(schedule, x0, t, noise), t, **condition)
-    return _squared_error(now, x0, noise, kind) * weight(weighting, schedule, t, kind, **(options or {}))
+    weights = weight(weighting, schedule, t, prediction_type, **(options or {}))
+    return _squared_error(now, x0, noise, prediction_type) * weights
 
 
 def hybrid_loss(
@@ -121,7 +122,7 @@ def hybrid_loss(
     x0: jax.Array,
     t: jax.Array,
     noise: jax.Array,
-    kind: Kind,
+    prediction_type: PredictionType,
     weighting: Weighting = "simple",
     options: Mapping[str, float] | None = None,
     vlb_weight: float = 1e-3,
@@ -141,14 +142,15 @@ def hybrid_loss(
     if not schedule.steps:
         raise UserError("A learned variance is trained on discrete levels; use a discrete schedule, such as 'cosine'.")
     now = denoise(diffuse(schedule, x0, t, noise), t, **condition)
-    simple = _squared_error(now, x0, noise, kind) * weight(weighting, schedule, t, kind, **(options or {}))
+    weights = weight(weighting, schedule, t, prediction_type, **(options or {}))
+    simple = _squared_error(now, x0, noise, prediction_type) * weights
     still = now.replace(value=jax.lax.stop_gradient(now.value))
     level = jnp.round(t * schedule.steps)
     return simple + vlb_weight * schedule.steps * level_term(still, x0, (level - 1) / schedule.steps, "learned")
 
 
-def _squared_error(now: Prediction, x0: jax.Array, noise: jax.Array, kind: Kind) -> jax.Array:
-    """`[B]` means over an example's values of the squared error in the form `kind`."""
+def _squared_error(now: Prediction, x0: jax.Array, noise: jax.Array, prediction_type: PredictionType) -> jax.Array:
+    """`[B]` means over an example's values of the squared error in this prediction type."""
     v = now.alpha * noise - now.sigma * x0
-    error = getattr(now, kind) - getattr(Prediction(v, now.x, now.t, now.schedule, "v"), kind)
+    error = getattr(now, prediction_type) - getattr(Prediction(v, now.x, now.t, now.schedule, "v"), prediction_type)
     return jnp.square(error).reshape(x0.shape[0], -1).mean(axis=1)

@@ -24,7 +24,7 @@ import numpy as np
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
 
-Kind = Literal["x0", "epsilon", "v", "score", "posterior_mean", "velocity", "edm"]
+PredictionType = Literal["x0", "epsilon", "v", "score", "posterior_mean", "velocity", "edm"]
 
 
 @flax.struct.dataclass
@@ -32,11 +32,11 @@ class Prediction:
     """A prediction at (x, t), readable in every form. Arrays are float32 or wider.
 
     Attributes:
-      value: `[B, ...]` in the form `kind`.
+      value: `[B, ...]` of the type `prediction_type`.
       x: `[B, ...]` the noisy images that it is about.
       t: `[B]` their times in [0, 1].
       schedule: what alpha and sigma are read from.
-      kind: the form of `value`.
+      prediction_type: what `value` is.
       log_variance: None, or `[B, ...]`, where a network has learned it: the place of the logarithm of the reverse
         step's variance between its bounds, -1 the small and 1 the large one (Nichol & Dhariwal 2021, Eq. 15).
     """
@@ -45,31 +45,31 @@ class Prediction:
     x: jax.Array
     t: jax.Array
     schedule: Schedule = flax.struct.field(pytree_node=False)
-    kind: Kind = flax.struct.field(pytree_node=False)
+    prediction_type: PredictionType = flax.struct.field(pytree_node=False)
     log_variance: jax.Array | None = None
 
     @property
     def alpha(self) -> jax.Array:
-        return like(self.schedule.alpha(self.t), self.x)
+        return append_dims(self.schedule.alpha(self.t), self.x)
 
     @property
     def sigma(self) -> jax.Array:
-        return like(self.schedule.sigma(self.t), self.x)
+        return append_dims(self.schedule.sigma(self.t), self.x)
 
     @property
     def x0(self) -> jax.Array:
         alpha, sigma, value = self.alpha, self.sigma, self.value
-        if self.kind == "x0":
+        if self.prediction_type == "x0":
             return value
-        if self.kind == "v":  # exact at both ends: no division by a vanishing alpha or sigma
+        if self.prediction_type == "v":  # exact at both ends: no division by a vanishing alpha or sigma
             return (alpha * self.x - sigma * value) / (alpha**2 + sigma**2)
-        if self.kind == "velocity":
+        if self.prediction_type == "velocity":
             alpha_rate, sigma_rate = self._rates
             return (sigma_rate * self.x - sigma * value) / (alpha * sigma_rate - sigma * alpha_rate)
-        if self.kind == "edm":
+        if self.prediction_type == "edm":
             data, norm = self.schedule.sigma_data, self._edm_norm
             return alpha * (data / norm) ** 2 * self.x + sigma * data / norm * value
-        if self.kind == "posterior_mean":
+        if self.prediction_type == "posterior_mean":
             of_x, of_x0, _ = posterior(self.schedule, self.t, previous_level(self.schedule, self.t), self.x)
             return (value - of_x * self.x) / of_x0
         return (self.x - sigma * self.epsilon) / alpha
@@ -77,45 +77,45 @@ class Prediction:
     @property
     def epsilon(self) -> jax.Array:
         alpha, sigma, value = self.alpha, self.sigma, self.value
-        if self.kind == "epsilon":
+        if self.prediction_type == "epsilon":
             return value
-        if self.kind == "score":
+        if self.prediction_type == "score":
             return -sigma * value
-        if self.kind == "v":
+        if self.prediction_type == "v":
             return (sigma * self.x + alpha * value) / (alpha**2 + sigma**2)
-        if self.kind == "velocity":
+        if self.prediction_type == "velocity":
             alpha_rate, sigma_rate = self._rates
             return (alpha * value - alpha_rate * self.x) / (alpha * sigma_rate - sigma * alpha_rate)
-        if self.kind == "edm":
+        if self.prediction_type == "edm":
             data, norm = self.schedule.sigma_data, self._edm_norm
             return sigma / norm**2 * self.x - alpha * data / norm * value
         return (self.x - alpha * self.x0) / sigma
 
     @property
     def v(self) -> jax.Array:
-        return self.value if self.kind == "v" else self.alpha * self.epsilon - self.sigma * self.x0
+        return self.value if self.prediction_type == "v" else self.alpha * self.epsilon - self.sigma * self.x0
 
     @property
     def score(self) -> jax.Array:
-        return self.value if self.kind == "score" else -self.epsilon / self.sigma
+        return self.value if self.prediction_type == "score" else -self.epsilon / self.sigma
 
     @property
     def posterior_mean(self) -> jax.Array:
-        if self.kind == "posterior_mean":
+        if self.prediction_type == "posterior_mean":
             return self.value
         of_x, of_x0, _ = posterior(self.schedule, self.t, previous_level(self.schedule, self.t), self.x)
         return of_x * self.x + of_x0 * self.x0
 
     @property
     def velocity(self) -> jax.Array:
-        if self.kind == "velocity":
+        if self.prediction_type == "velocity":
             return self.value
         alpha_rate, sigma_rate = self._rates
         return alpha_rate * self.x0 + sigma_rate * self.epsilon
 
     @property
     def edm(self) -> jax.Array:
-        if self.kind == "edm":
+        if self.prediction_type == "edm":
             return self.value
         data, norm = self.schedule.sigma_data, self._edm_norm
         return (self.x0 - self.alpha * (data / norm) ** 2 * self.x) * norm / (self.sigma * data)
@@ -123,29 +123,33 @@ class Prediction:
     @property
     def _rates(self) -> tuple[jax.Array, jax.Array]:
         alpha_rate, sigma_rate = self.schedule.rates(self.t)
-        return like(alpha_rate, self.x), like(sigma_rate, self.x)
+        return append_dims(alpha_rate, self.x), append_dims(sigma_rate, self.x)
 
     @property
     def _edm_norm(self) -> jax.Array:
         """The standard deviation of x_t for data of standard deviation sigma_data."""
         return jnp.sqrt((self.alpha * self.schedule.sigma_data) ** 2 + self.sigma**2)
 
-    def to(self, kind: Kind) -> Prediction:
+    def to(self, prediction_type: PredictionType) -> Prediction:
         """The same prediction held in another form."""
-        if kind not in Kind.__args__:
-            raise UserError(f"A prediction cannot be of kind {kind!r}; known are {', '.join(Kind.__args__)}.")
-        return self.replace(value=getattr(self, kind), kind=kind)
+        if prediction_type not in PredictionType.__args__:
+            known = ", ".join(PredictionType.__args__)
+            raise UserError(f"The prediction type {prediction_type!r} is unknown; known are {known}.")
+        return self.replace(value=getattr(self, prediction_type), prediction_type=prediction_type)
 
     def clip(self, low: float = -1.0, high: float = 1.0) -> Prediction:
         """The prediction whose x0 is clipped; epsilon follows from it."""
-        return self.replace(value=jnp.clip(self.x0, low, high), kind="x0")
+        return self.replace(value=jnp.clip(self.x0, low, high), prediction_type="x0")
 
 
 Denoiser = Callable[..., Prediction]  # (x, t) -> Prediction
 
 
 def denoiser(
-    schedule: Schedule, kind: Kind, network: Callable[..., jax.Array], learned_variance: bool = False
+    schedule: Schedule,
+    prediction_type: PredictionType,
+    network: Callable[..., jax.Array],
+    learned_variance: bool = False,
 ) -> Denoiser:
     """A denoiser `(x, t, **condition) -> Prediction` from a network `(x, time, **condition) -> [B, ...]`.
 
@@ -159,12 +163,12 @@ def denoiser(
       UserError: for a form that says nothing about x0 where the schedule leaves no signal at t = 1, and for a
         network whose output does not fit the images.
     """
-    check_kind(schedule, kind)
+    check_prediction_type(schedule, prediction_type)
 
     def denoise(x: jax.Array, t: jax.Array, **condition: Any) -> Prediction:
         t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
-        now = Prediction(x, x, t, schedule, kind)
-        scaled = x / now._edm_norm if kind == "edm" else like(schedule.input_scale(t), x) * x
+        now = Prediction(x, x, t, schedule, prediction_type)
+        scaled = x / now._edm_norm if prediction_type == "edm" else append_dims(schedule.input_scale(t), x) * x
         value = network(scaled.astype(x.dtype), schedule.conditioning(t), **condition)
         log_variance = None
         if learned_variance and value.shape == (*x.shape[:-1], 2 * x.shape[-1]):
@@ -181,31 +185,29 @@ def denoiser(
     return denoise
 
 
-def check_kind(schedule: Schedule, kind: Kind) -> None:
+def check_prediction_type(schedule: Schedule, prediction_type: PredictionType) -> None:
     """Raises a UserError where predictions of this form cannot be turned into images under the schedule."""
-    if kind in ("epsilon", "score") and schedule.alpha(1.0) < 1e-10:
+    if prediction_type in ("epsilon", "score") and schedule.alpha(1.0) < 1e-10:
         raise UserError(
-            f"The schedule leaves no signal at its end, where a prediction of {kind} says nothing about the image; "
-            "use the prediction v, x0, velocity or edm."
+            f"The schedule leaves no signal at its end, where {prediction_type} says nothing about the image; "
+            "use the prediction type v, x0, velocity or edm."
         )
 
 
-def posterior(
-    schedule: Schedule, t: jax.Array, s: jax.Array, x: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def posterior(schedule: Schedule, t: jax.Array, s: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """q(x_s | x_t, x_0) for s < t: `mean = of_x x_t + of_x0 x_0`, and its variance.
 
     Ho et al. (2020), Eqs. 6-7, for any pair of times (Kingma et al. 2021, Appendix A). Returns three arrays that
     broadcast against `x`. At s = 0 without noise the mean is x_0 and the variance 0.
     """
     t, s = jnp.asarray(t), jnp.asarray(s)
-    alpha_t, alpha_s = like(schedule.alpha(t), x), like(schedule.alpha(s), x)
-    sigma_t, sigma_s = like(schedule.sigma(t), x), like(schedule.sigma(s), x)
-    fresh = like(fresh_noise(schedule, t, s), x)
+    alpha_t, alpha_s = append_dims(schedule.alpha(t), x), append_dims(schedule.alpha(s), x)
+    sigma_t, sigma_s = append_dims(schedule.sigma(t), x), append_dims(schedule.sigma(s), x)
+    fresh = append_dims(added_noise_share(schedule, t, s), x)
     return alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * fresh, fresh * sigma_s**2
 
 
-def fresh_noise(schedule: Schedule, t: jax.Array, s: jax.Array) -> jax.Array:
+def added_noise_share(schedule: Schedule, t: jax.Array, s: jax.Array) -> jax.Array:
     """The share of sigma(t)**2 that was added between s and t: 1 - SNR(t) / SNR(s), in [0, 1]."""
     change = schedule.log_snr(t) - schedule.log_snr(s)
     return -(jnp if isinstance(change, jax.Array) else np).expm1(change)
@@ -218,7 +220,7 @@ def previous_level(schedule: Schedule, t: jax.Array) -> jax.Array:
     return jnp.maximum(t - 1 / schedule.steps, 0.0)
 
 
-def like(values: jax.Array, x: jax.Array) -> jax.Array:
+def append_dims(values: jax.Array, x: jax.Array) -> jax.Array:
     """`[B]` or scalar values with the trailing axes that broadcast them against x."""
     values = jnp.asarray(values)
     return values.reshape(values.shape + (1,) * (x.ndim - values.ndim)) if values.ndim else values
@@ -238,7 +240,7 @@ def reverse_log_variance(now: Prediction, s: jax.Array) -> jax.Array:
     schedule, t = now.schedule, now.t
     s = jnp.broadcast_to(jnp.asarray(s, t.dtype), t.shape)
     above, below = jnp.where(s > 0, t, 2 * t), jnp.where(s > 0, s, t)
-    low = jnp.log(fresh_noise(schedule, above, below)) + 2 * jnp.log(schedule.sigma(below))
-    high = jnp.log(fresh_noise(schedule, t, s)) + 2 * jnp.log(schedule.sigma(t))
+    low = jnp.log(added_noise_share(schedule, above, below)) + 2 * jnp.log(schedule.sigma(below))
+    high = jnp.log(added_noise_share(schedule, t, s)) + 2 * jnp.log(schedule.sigma(t))
     share = (now.log_variance + 1) / 2
-    return share * like(high, now.x) + (1 - share) * like(low, now.x)
+    return share * append_dims(high, now.x) + (1 - share) * append_dims(low, now.x)

@@ -49,7 +49,7 @@ class Schedule:
         """log(alpha**2 / sigma**2), decreasing in t."""
         raise NotImplementedError
 
-    def time(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Array) -> Array:
         """The inverse of `log_snr`."""
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class Schedule:
         """What the noisy image is multiplied by before it enters a network; 1 where its variance is bounded."""
         return 0.0 * _float(t) + 1.0
 
-    def grid(self, times: np.ndarray) -> np.ndarray:
+    def snap_to_levels(self, times: np.ndarray) -> np.ndarray:
         """Moves times of a sampler's grid onto the levels that the schedule has."""
         return times
 
@@ -144,7 +144,7 @@ class Discrete(Schedule):
     def log_snr(self, t: Array) -> Array:
         return _vp_log_snr(self._log_alpha_bar(t))
 
-    def time(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Array) -> Array:
         log_alpha_bar = _vp_log_alpha_bar(log_snr)
         np_ = _namespace(log_alpha_bar)
         table = np_.asarray(self.log_alpha_bar, log_alpha_bar.dtype)
@@ -155,7 +155,7 @@ class Discrete(Schedule):
         """Level i of 1..steps is embedded as i - 1, stretched to a thousand levels."""
         return (self._level(t) - 1) * (1000 / self.steps)
 
-    def grid(self, times: np.ndarray) -> np.ndarray:
+    def snap_to_levels(self, times: np.ndarray) -> np.ndarray:
         return np.round(np.asarray(times) * self.steps) / self.steps
 
 
@@ -238,7 +238,7 @@ class ContinuousCosine(Schedule):
         np_ = _namespace(angle)
         return -2.0 * np_.log(np_.tan(angle))
 
-    def time(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Array) -> Array:
         low, high = self._ends()
         log_snr = _float(log_snr)
         np_ = _namespace(log_snr)
@@ -291,7 +291,7 @@ class VP(Schedule):
     def log_snr(self, t: Array) -> Array:
         return _vp_log_snr(-self.integral(t))
 
-    def time(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Array) -> Array:
         return self.inverse_integral(-_vp_log_alpha_bar(log_snr))
 
 
@@ -309,7 +309,7 @@ class SubVP(VP):
         with np.errstate(divide="ignore"):
             return -integral - 2 * np_.log(-np_.expm1(-integral))
 
-    def time(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Array) -> Array:
         # alpha / (1 - alpha**2) = ratio
         log_snr = _float(log_snr)
         np_ = _namespace(log_snr)
@@ -368,7 +368,7 @@ class VE(_Exploding):
         t = _float(t)
         return self.sigma_min * _namespace(t).exp(t * np.log(self.sigma_max / self.sigma_min))
 
-    def time(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Array) -> Array:
         return (-0.5 * _float(log_snr) - np.log(self.sigma_min)) / np.log(self.sigma_max / self.sigma_min)
 
 
@@ -398,7 +398,7 @@ class EDM(_Exploding):
     def sigma(self, t: Array) -> Array:
         return self.sigma_max * _float(t)
 
-    def time(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Array) -> Array:
         log_snr = _float(log_snr)
         return _namespace(log_snr).exp(-0.5 * log_snr) / self.sigma_max
 
@@ -439,7 +439,7 @@ class RectifiedFlow(Schedule):
         with np.errstate(divide="ignore"):
             return 2 * (np_.log1p(-t) - np_.log(t) - np.log(self.shift))
 
-    def time(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Array) -> Array:
         ratio = 0.5 * _float(log_snr) + np.log(self.shift)
         return 1 / (1 + _namespace(ratio).exp(ratio))
 

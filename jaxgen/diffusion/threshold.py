@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from jaxgen.diffusion.prediction import Prediction, like
+from jaxgen.diffusion.prediction import Prediction, append_dims
 from jaxgen.errors import UserError
 
 
@@ -20,8 +20,8 @@ def dynamic_threshold(now: Prediction, quantile: float = 0.995) -> Prediction:
     check_quantile(quantile)
     x0 = now.x0
     size = jnp.quantile(jnp.abs(x0).reshape(len(x0), -1), quantile, axis=1)
-    size = like(jnp.maximum(size, 1.0), x0)
-    return now.replace(value=jnp.clip(x0, -size, size) / size, kind="x0")
+    size = append_dims(jnp.maximum(size, 1.0), x0)
+    return now.replace(value=jnp.clip(x0, -size, size) / size, prediction_type="x0")
 
 
 def check_quantile(quantile: float) -> None:

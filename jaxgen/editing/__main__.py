@@ -82,7 +82,7 @@ def edit(
         plain, refined = (
             reconstruction_error(denoise, schedule, images, inversion_steps, refinements=count) for count in (0, 3)
         )
-        return pictures, (plain.mean(axis=1), refined.mean(axis=1), parted.spread.mean(axis=1))
+        return pictures, (plain.mean(axis=1), refined.mean(axis=1), parted.diversity.mean(axis=1))
 
     out = epath.Path(out)
     pictures, found = jax.device_get(draw(params, condition, keys, images))
@@ -98,7 +98,7 @@ def edit(
         "_meta": {"step": trained.step, "images": trained.images, "num": len(images), "seed": seed, "eta": eta},
         "inversion_error": dict(zip(map(str, inversion_steps), plain, strict=True)),
         "inversion_error_refined": dict(zip(map(str, inversion_steps), refined, strict=True)),
-        "branching_spread": dict(zip(map(str, branch_times), spreads, strict=True)),
+        "branching_diversity": dict(zip(map(str, branch_times), spreads, strict=True)),
     }
     write_json(out / "editing.json", numbers)
     return numbers

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.grid import DARKEST, noise
-from jaxgen.diffusion.guidance import Classifier, ClassifierLogits, Means
+from jaxgen.diffusion.guidance import Classifier, ClassifierLogits, GuidanceInputs
 from jaxgen.diffusion.loss import diffuse
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.spacing import DARKEST
 from jaxgen.errors import UserError
 
 Weighting = Literal["bound", "uniform"]
@@ -58,11 +59,11 @@ def class_log_likelihoods(
         share = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2 * index)))(keys)
         share = (index + share) / draws
         if weighting == "bound":
-            t = schedule.time(bright + share * (dark - bright)).astype(x0.dtype)
+            t = schedule.t_from_log_snr(bright + share * (dark - bright)).astype(x0.dtype)
         else:
             t = schedule.t_min + share * (1 - schedule.t_min)
             t = jnp.ceil(t * schedule.steps - 1e-3) / schedule.steps if schedule.steps else t
-        z = noise(keys, 2 * index + 1, x0.shape[1:]).astype(x0.dtype)
+        z = per_image_noise(keys, 2 * index + 1, x0.shape[1:]).astype(x0.dtype)
         x = diffuse(schedule, x0, t, z)
         repeated = (jnp.tile(a, (num_classes,) + (1,) * (a.ndim - 1)) for a in (x, t))
         wrong = denoise(*repeated, label=labels).epsilon - jnp.tile(z, (num_classes,) + (1,) * (z.ndim - 1))
@@ -97,7 +98,7 @@ def given_label(denoise: Denoiser, classifier: ClassifierLogits, label: jax.Arra
       denoise: `(x, t) -> Prediction`, of p(x). classifier: `(x [B, ...], t) -> [B, classes]` logits of
         p(y | x_t), of noisy images. label: int32 `[B]`, y.
     """
-    return Classifier(scale=scale)(Means(denoise, {}, classifier=classifier, label=label))
+    return Classifier(scale=scale)(GuidanceInputs(denoise, {}, classifier=classifier, label=label))
 
 
 def sample_given_label(
@@ -111,5 +112,5 @@ def sample_given_label(
     scale: float = 1.0,
 ) -> jax.Array:
     """`[B, *shape]` draws of p(x | y) from a model that knows no labels; see `given_label`."""
-    start = schedule.prior_std * noise(keys, 0, shape)
+    start = schedule.prior_std * per_image_noise(keys, 0, shape)
     return sampler(given_label(denoise, classifier, label, scale), schedule, start, keys)

@@ -9,22 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.grid import time_grid
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 
 
 class Branching(NamedTuple):
     """Attributes:
     times: `[T]` where the trajectories parted, on the sampler's grid. images: `[T, branches, B, ...]`.
-    spread: `[T, B]` variance over the branches, see `spread`.
+    diversity: `[T, B]` variance over the branches, see `diversity`.
     """
 
     times: np.ndarray
     images: jax.Array
-    spread: jax.Array
+    diversity: jax.Array
 
 
 def branch(
@@ -67,10 +67,10 @@ def branching(
     branches: int = 8,
     features: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Branching:
-    """`branch` at several times, the trunk walked once, and the spread at each.
+    """`branch` at several times, the trunk walked once, and the diversity at each.
 
     Args:
-      times: decreasing. features: see `spread`; the others as for `branch`.
+      times: decreasing. features: see `diversity`; the others as for `branch`.
     """
     times = np.asarray(times, np.float64)
     if (np.diff(times) >= 0).any():
@@ -85,17 +85,17 @@ def branching(
         parted.append(own[0])
         images.append(_fork(denoise, schedule, sampler, x, keys, own, branches))
     images = jnp.stack(images)
-    return Branching(np.asarray(parted), images, jnp.stack([spread(i, features) for i in images]))
+    return Branching(np.asarray(parted), images, jnp.stack([diversity(i, features) for i in images]))
 
 
-def spread(images: jax.Array, features: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
+def diversity(images: jax.Array, features: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
     """`[B]` unbiased variance over the branches of `[branches, B, ...]`, the mean over pixels or features.
 
     Args:
       features: `[B, ...]` images to `[B, D]`; the pixels themselves where None.
     """
     if len(images) < 2:
-        raise UserError("A spread needs at least two branches.")
+        raise UserError("Diversity needs at least two branches.")
     values = images if features is None else jnp.stack([features(branch) for branch in images])
     return jnp.var(values.reshape(*values.shape[:2], -1), axis=0, ddof=1).mean(axis=1)
 
@@ -104,7 +104,7 @@ def _parts(sampler: Sampler, schedule: Schedule, t: float) -> tuple[np.ndarray, 
     """The sampler's grid down to the time nearest to t, and from there."""
     if not 0 <= t <= 1:
         raise UserError(f"A branching time lies in [0, 1], not {t}.")
-    times = time_grid(sampler.grid, sampler.steps, schedule)
+    times = time_grid(sampler.spacing, sampler.steps, schedule)
     cut = int(np.abs(times - t).argmin())
     return times[: cut + 1], times[cut:]
 

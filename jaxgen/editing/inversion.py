@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.grid import Grid, time_grid
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.spacing import Spacing, time_grid
 from jaxgen.errors import UserError
 
 
@@ -41,8 +41,8 @@ class Inversion(Sampler):
         super().__post_init__()
         if self.refinements < 0:
             raise UserError(f"An inversion's refinements must be 0 or more, not {self.refinements}.")
-        if self.recurrence != 1:
-            raise UserError("An inversion takes each step once; leave recurrence at 1.")
+        if self.self_recurrence != 1:
+            raise UserError("An inversion takes each step once; leave self_recurrence at 1.")
 
     @property
     def evaluations(self) -> int:
@@ -66,7 +66,7 @@ def invert(
     schedule: Schedule,
     images: jax.Array,
     steps: int = 50,
-    grid: Grid = "uniform",
+    spacing: Spacing = "uniform",
     refinements: int = 0,
     frames: int = 0,
     times: np.ndarray | None = None,
@@ -74,14 +74,14 @@ def invert(
     """`[B, ...]` latents at the last time of the grid, t = 1, of `[B, ...]` images; a deterministic function.
 
     Args:
-      steps, grid: as for a sampler, walked backwards. refinements: see `Inversion`.
+      steps, spacing: as for a sampler, walked backwards. refinements: see `Inversion`.
       frames: also return so many states on the way, `[frames, B, ...]`.
-      times: increasing times of one's own, in place of `steps` and `grid`; from 0 to 0.5 inverts half of the way.
+      times: increasing times of one's own, in place of `steps` and `spacing`; from 0 to 0.5 inverts half of the way.
 
     Raises:
       UserError: for times that do not increase.
     """
-    times = time_grid(grid, steps, schedule)[::-1] if times is None else np.asarray(times, np.float64)
+    times = time_grid(spacing, steps, schedule)[::-1] if times is None else np.asarray(times, np.float64)
     if len(times) < 2 or (np.diff(times) <= 0).any():
         raise UserError("An inversion walks from data to noise; give it at least two times, increasing.")
     solver = Inversion(len(times) - 1, refinements=refinements)
@@ -93,7 +93,7 @@ def reconstruct(
     schedule: Schedule,
     latents: jax.Array,
     steps: int = 50,
-    grid: Grid = "uniform",
+    spacing: Spacing = "uniform",
     frames: int = 0,
     times: np.ndarray | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
@@ -102,7 +102,7 @@ def reconstruct(
     Args:
       times: decreasing; those of `invert`, reversed.
     """
-    solver = DDIM(steps, grid=grid, clip=False)
+    solver = DDIM(steps, spacing=spacing, clip=False)
     return solver(denoise, schedule, latents, _no_keys(latents), frames, times)
 
 
@@ -111,7 +111,7 @@ def reconstruction_error(
     schedule: Schedule,
     images: jax.Array,
     steps: Sequence[int] = (10, 20, 50, 100),
-    grid: Grid = "uniform",
+    spacing: Spacing = "uniform",
     refinements: int = 0,
 ) -> jax.Array:
     """`[len(steps), B]` mean squared errors per value of images inverted and drawn again on the same grid.
@@ -120,8 +120,8 @@ def reconstruction_error(
     """
     errors = []
     for count in steps:
-        latents = invert(denoise, schedule, images, count, grid, refinements)
-        back = reconstruct(denoise, schedule, latents, count, grid)
+        latents = invert(denoise, schedule, images, count, spacing, refinements)
+        back = reconstruct(denoise, schedule, latents, count, spacing)
         errors.append(jnp.square(back - images).reshape(len(images), -1).mean(axis=1))
     return jnp.stack(errors)
 

@@ -7,7 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
@@ -66,7 +66,7 @@ def draw_branches(
     times: tuple[float, ...],
 ) -> Branching:
     """Four branches of one image of `shape` a key, at each of `times`; see `branching`."""
-    start = schedule.prior_std * noise(keys, 0, shape)
+    start = schedule.prior_std * per_image_noise(keys, 0, shape)
     return branching(denoise, schedule, sampler, start, keys, times, branches=4)
 
 
@@ -92,7 +92,7 @@ def _inversion(denoise: Denoiser, schedule: Schedule, images: jax.Array, steps: 
 
 
 def _interpolation(denoise: Denoiser, schedule: Schedule, keys: jax.Array, shape: tuple, steps: int, frames: int):
-    start = schedule.prior_std * noise(keys, 0, shape)
+    start = schedule.prior_std * per_image_noise(keys, 0, shape)
     decode = functools.partial(reconstruct, denoise, schedule, steps=steps)
     return interpolate(decode, start, jnp.roll(start, -1, axis=0), frames)
 

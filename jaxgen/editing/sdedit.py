@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.grid import noise, time_grid
-from jaxgen.diffusion.prediction import Denoiser, Prediction, like
+from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.prediction import Denoiser, Prediction, append_dims
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 
 
@@ -48,7 +49,7 @@ def sdedit(
     edited = images
     for repeat in range(repeats):
         own = jax.vmap(lambda key, number=repeat: jax.random.fold_in(key, number))(keys)
-        start = at_level(schedule, edited, times[0], noise(own, 0, images.shape[1:]))
+        start = at_level(schedule, edited, times[0], per_image_noise(own, 0, images.shape[1:]))
         step = denoise if mask is None else hold(denoise, schedule, images, mask, own)
         edited = sampler(step, schedule, start, own, times=times)
         if mask is not None:
@@ -64,15 +65,15 @@ def times_from(sampler: Sampler, schedule: Schedule, t0: float) -> np.ndarray:
     """
     if not 0 <= t0 <= 1:
         raise UserError(f"The strength of an edit lies in [0, 1], not {t0}.")
-    start = float(schedule.grid(np.asarray([t0]))[0])
-    whole = time_grid(sampler.grid, sampler.steps, schedule)
+    start = float(schedule.snap_to_levels(np.asarray([t0]))[0])
+    whole = time_grid(sampler.spacing, sampler.steps, schedule)
     return np.append(start, whole[whole < start - 1e-9])
 
 
 def at_level(schedule: Schedule, images: jax.Array, t: Any, z: jax.Array) -> jax.Array:
     """A draw of q(x_t | x_0 = images) from standard normals z: alpha(t) images + sigma(t) z."""
     t = jnp.asarray(t, images.dtype)
-    return like(schedule.alpha(t), images) * images + like(schedule.sigma(t), images) * z
+    return append_dims(schedule.alpha(t), images) * images + append_dims(schedule.sigma(t), images) * z
 
 
 def hold(denoise: Denoiser, schedule: Schedule, images: jax.Array, mask: jax.Array, keys: jax.Array) -> Denoiser:
@@ -81,7 +82,7 @@ def hold(denoise: Denoiser, schedule: Schedule, images: jax.Array, mask: jax.Arr
     The known part is noised afresh to time t at each evaluation at time t, the level of the rest: a scheme that
     noises it once a step, after the step, must take care not to be a step behind. What a solver does to its own
     known part does not matter: the network never sees it, and the caller pastes the image at the end. Works with
-    any solver, of any number of stages.
+    any solver, of any number of evaluations a step.
 
     Args:
       images: `[B, ...]`. mask: broadcasts against them, 1 where the model may draw. keys: `[B]`.
@@ -91,7 +92,7 @@ def hold(denoise: Denoiser, schedule: Schedule, images: jax.Array, mask: jax.Arr
         time = jnp.asarray(t, jnp.float32).reshape(-1)[0]
         # the bits of t number its noise: no two times share one, and samplers' own numbers are far smaller
         number = jax.lax.bitcast_convert_type(time, jnp.uint32)
-        known = at_level(schedule, images, t, noise(keys, number, images.shape[1:]).astype(x.dtype))
+        known = at_level(schedule, images, t, per_image_noise(keys, number, images.shape[1:]).astype(x.dtype))
         return denoise(mask * x + (1 - mask) * known, t)
 
     return held

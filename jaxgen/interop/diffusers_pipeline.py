@@ -102,8 +102,8 @@ class Pipeline:
             "autoencoder": self.autoencoder,
             "text": self.text,
             "schedule": self.noise.schedule,
-            "prediction": self.noise.prediction,
-            "grid": self.noise.times,
+            "prediction_type": self.noise.prediction_type,
+            "spacing": self.noise.times,
             "scaling": self.scaling,
             "latent_size": self.latent_size,
         }

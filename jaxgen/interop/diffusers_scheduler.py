@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.prediction import Kind
+from jaxgen.diffusion.prediction import PredictionType
 from jaxgen.diffusion.schedule import Discrete
 from jaxgen.errors import UserError
 
@@ -35,7 +35,7 @@ CLASSES: dict[str, tuple[str, bool]] = {
     "UniPCMultistepScheduler": ("linspace", True),
 }
 LIGHT = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
-PREDICTIONS: dict[str, Kind] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+PREDICTIONS: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
 SPACINGS = ("leading", "trailing", "linspace")
 OFFSET = 1  # steps_offset of the leading spacing: StableDiffusionPipeline sets it, whatever the config says
 
@@ -43,12 +43,12 @@ OFFSET = 1  # steps_offset of the leading spacing: StableDiffusionPipeline sets 
 @dataclasses.dataclass(frozen=True)
 class Noise:
     """Attributes:
-    schedule: of noise. prediction: what the network predicts.
+    schedule: of noise. prediction_type: what the network predicts.
     spacing: which levels are visited, see `times`. to_zero: whether the last step ends at time 0 and not at level 1.
     """
 
     schedule: Discrete
-    prediction: Kind
+    prediction_type: PredictionType
     spacing: str = "leading"
     to_zero: bool = False
 
@@ -73,7 +73,7 @@ class Noise:
         if visited[0] > levels or (np.diff(visited) >= 0).any():
             raise UserError(
                 f"the {self.spacing} spacing of {steps} steps does not fit {levels} levels; take fewer steps, or name "
-                "a grid, such as config.sampler.grid=uniform."
+                "a grid, such as config.sampler.spacing=uniform."
             )
         end = 0.0 if self.to_zero or visited[-1] <= 1 else 1.0
         return np.append(visited, end) / levels
@@ -96,23 +96,23 @@ def noise_from_diffusers(config: Mapping[str, Any], where: str = "the scheduler'
     spacing, to_zero = CLASSES[name]
     found = {
         "spacing": config.get("timestep_spacing", spacing),
-        "prediction": config.get("prediction_type", "epsilon"),
+        "prediction_type": config.get("prediction_type", "epsilon"),
         "thresholding": config.get("thresholding", False),
         "beta_schedule": config.get("beta_schedule", "linear"),
     }
     known = {
         "spacing": SPACINGS,
-        "prediction": tuple(PREDICTIONS),
+        "prediction_type": tuple(PREDICTIONS),
         "thresholding": (False, None),
         "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
     }
     for entry, value in found.items():
         if value not in known[entry]:
-            name = {"spacing": "timestep_spacing", "prediction": "prediction_type"}.get(entry, entry)
+            name = {"spacing": "timestep_spacing"}.get(entry, entry)
             values = " or ".join(map(repr, known[entry]))
             raise UserError(f"{where}: {name}={value!r} has no equal here, only {values}.")
     to_zero = bool(config.get("set_alpha_to_one", to_zero))
-    return Noise(_schedule(config, where), PREDICTIONS[found["prediction"]], found["spacing"], to_zero)
+    return Noise(_schedule(config, where), PREDICTIONS[found["prediction_type"]], found["spacing"], to_zero)
 
 
 def _schedule(config: Mapping[str, Any], where: str) -> Discrete:
@@ -137,13 +137,13 @@ def noise_to_diffusers(noise: Noise) -> dict[str, Any]:
       UserError: for a prediction that diffusers does not have.
     """
     names = {kind: name for name, kind in PREDICTIONS.items()}
-    if noise.prediction not in names:
-        raise UserError(f"diffusers' schedulers have no prediction {noise.prediction!r}, only {', '.join(names)}.")
+    if noise.prediction_type not in names:
+        raise UserError(f"diffusers' schedulers have no prediction {noise.prediction_type!r}, only {', '.join(names)}.")
     return {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": noise.schedule.steps,
         "trained_betas": noise.schedule.betas.tolist(),
-        "prediction_type": names[noise.prediction],
+        "prediction_type": names[noise.prediction_type],
         "timestep_spacing": noise.spacing,
         "steps_offset": OFFSET,
         "set_alpha_to_one": noise.to_zero,

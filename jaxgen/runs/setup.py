@@ -47,8 +47,8 @@ def make_method(config: ConfigDict) -> Method:
         raise UserError(f"config.guidance is set, but the method {config.method.name!r} takes none; remove it.")
     if config.init_from.get("pretrained"):
         given |= read_pipeline(config.init_from.pretrained).method_fields()
-        if "grid" in config.sampler:
-            del given["grid"]
+        if "spacing" in config.sampler:
+            del given["spacing"]
     method = build(config.method, "jaxgen.methods", "config.method", **given)
     if not isinstance(method, Method):
         raise UserError(f"config.method.name={config.method.name!r} is not a method of jaxgen.methods.")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Prediction, like
+from jaxgen.diffusion.prediction import Prediction, append_dims
 from jaxgen.diffusion.schedule import Schedule
 
 # three modes in the plane, of unequal widths and weights, within [-1, 1] for the most part
@@ -32,14 +32,14 @@ def denoiser(schedule: Schedule, means=MEANS, stds=STDS, weights=WEIGHTS):
         alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
         mu, std = jnp.asarray(means, alpha.dtype), jnp.asarray(stds, alpha.dtype)
         variance = alpha**2 * std**2 + sigma**2  # [B, K]
-        away = x[:, None] - like(alpha, x[:, None]) * mu  # [B, K, ...]
+        away = x[:, None] - append_dims(alpha, x[:, None]) * mu  # [B, K, ...]
         square = jnp.square(away).reshape(*away.shape[:2], -1)
         log_p = jnp.log(jnp.asarray(weights, alpha.dtype)) - 0.5 * square.sum(-1) / variance
         log_p -= 0.5 * square.shape[-1] * jnp.log(variance)
         share = jax.nn.softmax(log_p, axis=1)
-        x0 = (like(share, away) * (mu + like(alpha * std**2 / variance, away) * away)).sum(1)
-        epsilon = (like(share * sigma / variance, away) * away).sum(1)
-        v = like(alpha[:, 0], x) * epsilon - like(sigma[:, 0], x) * x0
+        x0 = (append_dims(share, away) * (mu + append_dims(alpha * std**2 / variance, away) * away)).sum(1)
+        epsilon = (append_dims(share * sigma / variance, away) * away).sum(1)
+        v = append_dims(alpha[:, 0], x) * epsilon - append_dims(sigma[:, 0], x) * x0
         return Prediction(v, x, t, schedule, "v")
 
     return denoise
@@ -51,7 +51,7 @@ def samples(key: jax.Array, count: int, means=MEANS, stds=STDS, weights=WEIGHTS)
     means, stds = jnp.asarray(means), jnp.asarray(stds)
     k = jax.random.choice(which, len(stds), (count,), p=jnp.asarray(weights) / np.sum(weights))
     noise = jax.random.normal(z, (count, *means.shape[1:]), means.dtype)
-    return means[k] + like(stds[k], noise) * noise
+    return means[k] + append_dims(stds[k], noise) * noise
 
 
 def noised(key: jax.Array, schedule: Schedule, t: float, x0: jax.Array) -> jax.Array:

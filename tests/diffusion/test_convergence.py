@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow  # many small programs to compile
 
 def times(steps, first=FIRST, last=LAST, schedule=SCHEDULE):
     """Equal steps of log_snr."""
-    return np.asarray(schedule.time(np.linspace(schedule.log_snr(first), schedule.log_snr(last), steps + 1)))
+    return np.asarray(schedule.t_from_log_snr(np.linspace(schedule.log_snr(first), schedule.log_snr(last), steps + 1)))
 
 
 def start(first=FIRST, schedule=SCHEDULE):
@@ -108,7 +108,7 @@ class Known:
     """One Gaussian's flow at points h apart in lambda, from alpha = sigma on: states and x0 in closed form."""
 
     def __init__(self, h, points, z=0.8, middle=0.0):
-        self.times = SCHEDULE.time(2 * (middle + h * np.arange(points)))
+        self.times = SCHEDULE.t_from_log_snr(2 * (middle + h * np.arange(points)))
         alpha, sigma = SCHEDULE.alpha(self.times), SCHEDULE.sigma(self.times)
         std = np.hypot(alpha * STD, sigma)
         self.x = alpha * MEAN + std * z  # quantile to quantile
@@ -223,11 +223,16 @@ def test_what_cannot_be_solved_is_said():
             heun(5)(denoiser(schedule), schedule, x, KEYS[:2])
     with pytest.raises(UserError, match="continuous"):
         euler(5, variable="time")(denoiser(SCHEDULE), schedules.linear(), x, KEYS[:2])
-    for wrong in (lambda: dpmpp_1s(order=4), lambda: unipc(order=0), lambda: ode(rtol=0.0), lambda: ode(recurrence=2)):
+    for wrong in (
+        lambda: dpmpp_1s(order=4),
+        lambda: unipc(order=0),
+        lambda: ode(rtol=0),
+        lambda: ode(self_recurrence=2),
+    ):
         with pytest.raises(UserError, match="config.sampler"):
             wrong()
-    with pytest.raises(UserError, match="recurrence"):
-        dpmpp_2m(5, recurrence=2)(denoiser(schedules.linear()), schedules.linear(), x, KEYS[:2])
+    with pytest.raises(UserError, match="self_recurrence"):
+        dpmpp_2m(5, self_recurrence=2)(denoiser(schedules.linear()), schedules.linear(), x, KEYS[:2])
 
 
 def test_euler_is_ddim():

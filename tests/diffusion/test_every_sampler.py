@@ -11,7 +11,7 @@ import pytest
 import jaxgen.diffusion.samplers as folder
 from jaxgen.build import build
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import denoiser
 from jaxgen.errors import UserError
 
@@ -51,7 +51,7 @@ def sample(name, dtype=jnp.float32, keys=KEYS, calls=None, **options):
             jax.debug.callback(lambda _: calls.append(1), jnp.sum(t))
         return denoise(x, t)
 
-    return jax.jit(lambda x, k: make(name)(counted, SCHEDULE, x, k, **options))(noise(keys, 0, SHAPE), keys)
+    return jax.jit(lambda x, k: make(name)(counted, SCHEDULE, x, k, **options))(per_image_noise(keys, 0, SHAPE), keys)
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def test_evaluations_are_known_before_the_run(name):
     sampler = make(name)
     if name in ADAPTIVE:
         denoise = denoiser(SCHEDULE, "v", network(jnp.float32))
-        _, _, used = jax.jit(lambda x: sampler.solve(denoise, SCHEDULE, x))(noise(KEYS, 0, SHAPE))
+        _, _, used = jax.jit(lambda x: sampler.solve(denoise, SCHEDULE, x))(per_image_noise(KEYS, 0, SHAPE))
         assert len(calls) == int(used) < sampler.evaluations
     else:
         assert len(calls) == sampler.evaluations
@@ -82,10 +82,10 @@ def test_evaluations_are_known_before_the_run(name):
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ADAPTIVE])
 def test_a_plan_has_one_row_an_evaluation(name):
     for schedule in (SCHEDULE, schedules.continuous_cosine(), schedules.vp(), schedules.edm()):
-        for grid in ("uniform", "log_snr", "karras"):
+        for spacing in ("uniform", "log_snr", "karras"):
             for steps in (1, 2, 17):
-                sampler = make(name, steps=steps, grid=grid)
-                times = folder.time_grid(grid, steps, schedule)
+                sampler = make(name, steps=steps, spacing=spacing)
+                times = folder.time_grid(spacing, steps, schedule)
                 with np.errstate(all="ignore"):
                     plan = sampler.plan(schedule, times)
                 assert len(plan.t) == sampler.evaluations
@@ -98,7 +98,7 @@ def test_a_second_call_gives_what_the_first_gave(name):
     """A multistep solver whose history lives on the object starts its second call polluted."""
     sampler = make(name)
     run = jax.jit(lambda x, k: sampler(denoiser(SCHEDULE, "v", network(jnp.float32)), SCHEDULE, x, k))
-    x = noise(KEYS, 0, SHAPE)
+    x = per_image_noise(KEYS, 0, SHAPE)
     first, other, again = run(x, KEYS), run(-x, KEYS), run(x, KEYS)
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(first, result(name), atol=1e-6)  # from another object
@@ -132,6 +132,6 @@ def test_the_trajectory_ends_on_the_result(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bad_fields_are_named(name):
-    for wrong in ({"steps": 0}, {"recurrence": 0}):
+    for wrong in ({"steps": 0}, {"self_recurrence": 0}):
         with pytest.raises(UserError, match="config.sampler"):
             make(name, **wrong)

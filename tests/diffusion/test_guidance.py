@@ -14,9 +14,9 @@ from mixture import denoiser as exact
 from jaxgen.build import build
 from jaxgen.diffusion import guidance
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.grid import noise
-from jaxgen.diffusion.guidance import Means
-from jaxgen.diffusion.prediction import Kind, Prediction, posterior
+from jaxgen.diffusion.guidance import GuidanceInputs
+from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.prediction import Prediction, PredictionType, posterior
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.samplers.ddpm import DDPM
 from jaxgen.diffusion.threshold import dynamic_threshold
@@ -58,7 +58,7 @@ def clean_logits(x, t):
 def means(labels, denoise=model, **others):
     labels = jnp.asarray(labels)
     given = {"condition": {"label": labels}, "null": {"label": jnp.full_like(labels, NONE)}, "label": labels}
-    return Means(denoise, **{**given, "classifier": logits, **others})
+    return GuidanceInputs(denoise, **{**given, "classifier": logits, **others})
 
 
 def points(count=6, seed=0):
@@ -81,7 +81,7 @@ def draw(guide, label, sampler=None, count=3000):
     keys = jax.random.split(jax.random.key(1), count)
 
     def run(keys, label):
-        return sampler(guide(means(label)), SCHEDULE, noise(keys, 0, (2,)), keys)
+        return sampler(guide(means(label)), SCHEDULE, per_image_noise(keys, 0, (2,)), keys)
 
     return np.asarray(jax.jit(run)(keys, jnp.full(count, label)))
 
@@ -114,7 +114,7 @@ def test_a_larger_scale_leaves_fewer_samples_near_the_other_class():
     assert sure[0] < sure[1] < sure[2]
 
 
-@pytest.mark.parametrize("kind", Kind.__args__)
+@pytest.mark.parametrize("kind", PredictionType.__args__)
 def test_guidance_is_the_same_in_every_form_of_prediction(kind):
     """One line through the two predictions, whatever the network predicts."""
     x, t, label = points(), jnp.full(6, 0.4), jnp.arange(6) % 2
@@ -232,7 +232,7 @@ def test_autoguidance_moves_away_from_the_weaker_model(kind):
 
     def weak(x, t, label):
         now = model(x, t, label)
-        return now.replace(value=now.x0 + 0.1, kind="x0").to(kind)
+        return now.replace(value=now.x0 + 0.1, prediction_type="x0").to(kind)
 
     got = read(guidance.autoguidance(scale=2.0)(means(label, weak=weak)), x, t)
     np.testing.assert_allclose(got, plain(x, t, label) - 0.1, atol=1e-5)
@@ -270,7 +270,7 @@ def test_in_ddpm_it_is_the_shift_of_the_mean_by_sigma_times_the_gradient():
     def linear(x, t):  # log p(1 | x) - log p(0 | x) is slope x
         return jnp.stack([jnp.zeros(len(x)), x @ slope], axis=1)
 
-    drawn = Means(denoise, {}, classifier=linear, label=jnp.ones(6, int))
+    drawn = GuidanceInputs(denoise, {}, classifier=linear, label=jnp.ones(6, int))
     keys = jax.random.split(jax.random.key(0), 6)
     sampler = DDPM(1000, clip=False, variance="large")
     shift = [
@@ -330,7 +330,7 @@ def test_a_clean_classifier_steers_an_unconditional_model_through_a_sampler(recu
     def guide(kind):
         return lambda m: kind(dataclasses.replace(m, condition={}, classifier=clean_logits))
 
-    sampler = DDIM(30, clip=False, recurrence=recurrence)
+    sampler = DDIM(30, clip=False, self_recurrence=recurrence)
     assert share_of_class(draw(guide(guidance.unguided()), 1, sampler, 500), 1) < 0.4
     assert share_of_class(draw(guide(guidance.Universal(scale=0.5)), 1, sampler, 500), 1) > 0.9
 
@@ -384,7 +384,7 @@ def test_where_no_signal_is_left_a_classifier_says_nothing(guide):
     def denoise(x, t):
         return Prediction(0.5 * x, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), flow, "velocity")
 
-    drawn = Means(denoise, {}, classifier=lambda x, t: x, label=label)
+    drawn = GuidanceInputs(denoise, {}, classifier=lambda x, t: x, label=label)
     # x1 = epsilon, so that a velocity of x1 / 2 is an image of x1 / 2
     x, t = points(4), jnp.asarray([1.0, 1.0, 0.999, 0.5])
     x0, velocity = read(guide(drawn), x, t, "x0", "velocity")

@@ -9,7 +9,7 @@ import scipy.stats
 from jaxgen.diffusion import schedule as schedules
 from jaxgen.diffusion.bound import decoder_nll, gaussian_kl, level_term, prior_term
 from jaxgen.diffusion.likelihood import bits_per_dimension, dequantise, image_bits, log_likelihood, variational_bound
-from jaxgen.diffusion.prediction import Prediction, like
+from jaxgen.diffusion.prediction import Prediction, append_dims
 from jaxgen.errors import UserError
 
 LINEAR = schedules.linear()
@@ -267,7 +267,7 @@ def table(schedule):
 
     def denoise(x, t):
         t = jnp.broadcast_to(t, x.shape[:1])
-        alpha, sigma = like(schedule.alpha(t), x)[..., None], like(schedule.sigma(t), x)[..., None]
+        alpha, sigma = append_dims(schedule.alpha(t), x)[..., None], append_dims(schedule.sigma(t), x)[..., None]
         logits = jnp.log(PMF) - 0.5 * ((x[..., None] - alpha * VALUES) / sigma) ** 2
         return Prediction((jax.nn.softmax(logits) * VALUES).sum(-1), x, t, schedule, "x0")
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxgen.diffusion import schedule as schedules
 from jaxgen.diffusion.loss import diffuse
-from jaxgen.diffusion.prediction import Prediction, denoiser, fresh_noise, posterior, reverse_log_variance
+from jaxgen.diffusion.prediction import Prediction, added_noise_share, denoiser, posterior, reverse_log_variance
 from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
 from jaxgen.errors import UserError
 
@@ -135,7 +135,7 @@ def test_every_form_is_read_from_every_other_under_every_schedule(name, t):
         exact = Prediction(x0, x, times, schedule, "x0")
         for kind in EVERY_KIND:
             held = exact.to(kind)
-            assert held.kind == kind
+            assert held.prediction_type == kind
             np.testing.assert_allclose(held.x0, x0, atol=1e-9, err_msg=kind)
             np.testing.assert_allclose(held.epsilon, epsilon, atol=1e-9, err_msg=kind)
             for other in EVERY_KIND:
@@ -221,7 +221,7 @@ def test_the_learned_variance_lies_between_posterior_and_added_noise(t, s):
     """Nichol & Dhariwal (2021), Eq. 15: interpolated in the logarithm."""
     schedule, x = SCHEDULES["linear"], jnp.ones((2, 3))
     low = posterior(schedule, jnp.float32(t), jnp.float32(s), x)[2]
-    high = fresh_noise(schedule, t, s) * schedule.sigma(t) ** 2
+    high = added_noise_share(schedule, t, s) * schedule.sigma(t) ** 2
     got = [jnp.exp(reverse_log_variance(_learned(place)(x, t), s)) for place in (-1.0, 0.0, 1.0)]
     for value, wanted in zip(got, (low, np.sqrt(low * high), high), strict=True):
         np.testing.assert_allclose(value, np.broadcast_to(wanted, (2, 3)), rtol=2e-3)

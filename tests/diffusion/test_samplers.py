@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.grid import noise, time_grid
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction, posterior
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
+from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 
 LINEAR = schedules.linear()
@@ -30,7 +31,7 @@ def gaussian(schedule, mean=MEAN, std=STD):
 
 def draw(sampler, schedule=LINEAR, count=20_000, seed=0, denoise=None, **options):
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(count))
-    start = noise(keys, 0, (1,))
+    start = per_image_noise(keys, 0, (1,))
     run = jax.jit(lambda x, k: sampler(denoise or gaussian(schedule), schedule, x, k, **options))
     return run(start, keys)
 
@@ -103,11 +104,10 @@ def test_large_variance_is_that_of_the_noise_added():
     np.testing.assert_allclose(plan.noise**2, LINEAR.betas[499], rtol=1e-9)
 
 
-@pytest.mark.parametrize("sampler",
-    [ddpm(50), ddim(20), ddim(20, eta=0.5)])
+@pytest.mark.parametrize("sampler", [ddpm(50), ddim(20), ddim(20, eta=0.5)])
 def test_an_image_depends_on_its_own_key_alone(sampler):
     keys = jax.random.split(jax.random.key(3), 8)
-    start = noise(keys, 0, (4, 4, 1))
+    start = per_image_noise(keys, 0, (4, 4, 1))
 
     def denoise(x, t):
         return Prediction(0.5 * x, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), LINEAR, "epsilon")
@@ -163,8 +163,7 @@ def test_impossible_grids_are_named():
         ddim(10, eta=1.5)
 
 
-@pytest.mark.parametrize("sampler",
-    [ddpm(30), ddim(30)])
+@pytest.mark.parametrize("sampler", [ddpm(30), ddim(30)])
 def test_evaluations_are_counted_before_the_run(sampler):
     calls = []
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.grid import noise
 from jaxgen.diffusion.loss import diffuse
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction, denoiser
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.errors import UserError
@@ -42,7 +42,7 @@ def test_noise_only_grows(schedule):
 
 def test_time_inverts_log_snr_at_both_ends_and_between_levels(schedule):
     t = jnp.asarray([1e-3, 4e-3, 0.1234, 0.5, 0.9, 0.999, 1.0])
-    np.testing.assert_allclose(schedule.time(schedule.log_snr(t)), t, rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(schedule.t_from_log_snr(schedule.log_snr(t)), t, rtol=2e-4, atol=2e-6)
 
 
 def test_log_snr_agrees_with_alpha_and_sigma(schedule):
@@ -176,12 +176,13 @@ def test_float32_in_jax_and_float64_in_numpy_are_one_schedule(every):
 
 def test_time_and_log_snr_are_inverses(every):
     t = _times(every)
-    np.testing.assert_allclose(every.time(every.log_snr(t)), t, rtol=1e-9)
-    single = every.time(every.log_snr(jnp.asarray(t, jnp.float32)))
+    np.testing.assert_allclose(every.t_from_log_snr(every.log_snr(t)), t, rtol=1e-9)
+    single = every.t_from_log_snr(every.log_snr(jnp.asarray(t, jnp.float32)))
     np.testing.assert_allclose(single, t, rtol=1e-3, atol=2e-6)
     log_snr = np.linspace(*every.log_snr(t[[-1, 0]]), 301)
     # a discrete schedule moves times that miss a level by a thousandth of a step onto it
-    np.testing.assert_allclose(every.log_snr(every.time(log_snr)), log_snr, atol=2e-3 if every.steps else 1e-9)
+    back = every.log_snr(every.t_from_log_snr(log_snr))
+    np.testing.assert_allclose(back, log_snr, atol=2e-3 if every.steps else 1e-9)
 
 
 def test_log_snr_falls_strictly_and_is_that_of_alpha_and_sigma(every):
@@ -329,7 +330,7 @@ def test_v_samples_from_pure_noise(name):
 
     keys = jax.random.split(jax.random.key(0), 4000)
     sample = jax.jit(lambda x, k: ddim(100, clip=False)(denoiser(schedule, "v", network), schedule, x, k))
-    x = sample(noise(keys, 0, (1,)), keys)
+    x = sample(per_image_noise(keys, 0, (1,)), keys)
     assert abs(float(x.mean()) - 0.3) < 0.02
     assert abs(float(x.std()) / 0.25 - 1) < 0.08
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.grid import noise, time_grid
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction
 from jaxgen.diffusion.samplers._sde import drift_and_diffusion
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
@@ -23,6 +23,7 @@ from jaxgen.diffusion.samplers.euler_ancestral import EulerAncestral as euler_an
 from jaxgen.diffusion.samplers.euler_maruyama import EulerMaruyama as euler_maruyama
 from jaxgen.diffusion.samplers.heun import Heun as heun
 from jaxgen.diffusion.samplers.predictor_corrector import PredictorCorrector as predictor_corrector
+from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 
 MEAN, STD = 0.3, 0.25
@@ -81,11 +82,11 @@ def exact_law(plan, schedule, t):
 def grid(schedule, steps, dark=-5.0, bright=5.0, even="log_snr"):
     """Times between two noise levels, where a solver's order shows: at 0 and 1 its steps may be infinite."""
     if even == "log_snr":
-        return schedule.time(np.linspace(dark, bright, steps + 1))
+        return schedule.t_from_log_snr(np.linspace(dark, bright, steps + 1))
     if even == "root":  # of sigma / alpha, as Karras et al. (2022) have it: under any schedule uneven in log_snr
         ends = np.exp(-0.5 * np.asarray([dark, bright]) / 3)
-        return schedule.time(-6 * np.log(np.linspace(*ends, steps + 1)))
-    return np.linspace(float(schedule.time(dark)), float(schedule.time(bright)), steps + 1)
+        return schedule.t_from_log_snr(-6 * np.log(np.linspace(*ends, steps + 1)))
+    return np.linspace(float(schedule.t_from_log_snr(dark)), float(schedule.t_from_log_snr(bright)), steps + 1)
 
 
 def orders(errors):
@@ -197,7 +198,7 @@ def test_weak_order_on_a_mixture_by_its_law_on_a_grid(solver, order, points, cou
 def draw(sampler, schedule, count=20_000, seed=0, start=None, denoise=None, shape=(1,), **options):
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(count))
     denoise = denoise or mixture.denoiser(schedule, np.full((1, *shape), MEAN), [STD], [1.0])
-    x = schedule.prior_std * noise(keys, 0, shape) if start is None else start
+    x = schedule.prior_std * per_image_noise(keys, 0, shape) if start is None else start
     return jax.jit(lambda x, k: sampler(denoise, schedule, x, k, **options))(x, keys)
 
 
@@ -222,7 +223,7 @@ def test_a_sampled_run_has_the_law_of_its_plan(name, solver):
     sampler = SOLVERS[solver][0]
     times = grid(schedule, steps, -4.0, 4.0)
     if schedule.steps:
-        times = schedule.grid(times)
+        times = schedule.snap_to_levels(times)
     mean, std = marginal(schedule, times[0])
     start = mean + std * jax.random.normal(jax.random.key(5), (count, 1))
     x = np.asarray(draw(sampler, schedule, count, start=start, times=times), np.float64)
@@ -239,7 +240,7 @@ def test_a_sampled_run_has_the_law_of_its_plan(name, solver):
         (euler_ancestral(300), "linear"),
         (euler_ancestral(200, flow=True), "rectified_flow"),
         (edm(40, s_churn=20.0, s_min=0.05, s_max=50.0), "edm"),
-        (dpmpp_2m_sde(60, grid="log_snr"), "linear"),
+        (dpmpp_2m_sde(60, spacing="log_snr"), "linear"),
         (dpmpp_2m_sde(60), "rectified_flow"),
         (euler_maruyama(500), "vp"),
         (euler_maruyama(500), "linear"),
@@ -289,7 +290,7 @@ def test_edm_without_churn_is_heun_step_by_step():
 def test_edm_without_churn_is_the_solver_heun(name):
     schedule = SCHEDULES[name]
     options = {"count": 8, "shape": (2,), "denoise": mixture.denoiser(schedule)}
-    a, b = (draw(sampler, schedule, **options) for sampler in (edm(7), heun(7, grid="karras")))
+    a, b = (draw(sampler, schedule, **options) for sampler in (edm(7), heun(7, spacing="karras")))
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
@@ -300,14 +301,14 @@ def test_edm_with_churn_is_algorithm_2():
     denoise = mixture.denoiser(schedule)
     keys = jax.random.split(jax.random.key(0), 5)
     sigmas = np.asarray([10.0, 4.0, 1.5, 0.5, 0.1, 0.02, 0.0])
-    x = start = 10.0 * noise(keys, 0, (2,))
+    x = start = 10.0 * per_image_noise(keys, 0, (2,))
     got = sampler(denoise, schedule, start, keys, times=sigmas / 80)
     rows = 2 * steps - 1
     for i, (now, then) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
         gamma = min(3.0 / steps, np.sqrt(2) - 1) if 0.05 <= now <= 20 else 0.0
         hat = now * (1 + gamma)
         # the noise that the solver draws: before the first row, then in the row that ends a step
-        z = noise(keys, rows + 1 if i == 0 else 2 * i, (2,))
+        z = per_image_noise(keys, rows + 1 if i == 0 else 2 * i, (2,))
         x = x + np.sqrt(hat**2 - now**2) * 1.01 * z
         slope = (x - denoise(x, hat / 80).x0) / hat
         new = x + (then - hat) * slope
@@ -343,7 +344,7 @@ def test_euler_ancestral_is_ddim(eta):
         return
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(16))
     times = time_grid("uniform", 20, schedule)
-    y, n = noise(keys, 0, (2,)) / schedule.alpha(1.0), schedule.sigma(times) / schedule.alpha(times)
+    y, n = per_image_noise(keys, 0, (2,)) / schedule.alpha(1.0), schedule.sigma(times) / schedule.alpha(times)
     for i, t in enumerate(times[:-1]):
         y = y + (n[i + 1] - n[i]) * denoise(schedule.alpha(t) * y, t).epsilon
     np.testing.assert_allclose(a, y, atol=1e-4)
@@ -444,7 +445,7 @@ def test_a_langevin_step_has_the_papers_size_for_each_example():
         plan = sampler.plan(schedule, np.asarray([t, s]))
         only = type(plan)(plan.form, **{k: getattr(plan, k)[:1] for k in PLAN}, ends=np.asarray([True]))
         got = sampler.run(only, denoise, x, keys)
-        z = noise(keys, 1, (6,))
+        z = per_image_noise(keys, 1, (6,))
         score = -2.0 * x + 0.1
         norm = functools.partial(np.linalg.norm, axis=1, keepdims=True)
         size = 2 * factor * (0.2 * norm(z) / norm(score)) ** 2
@@ -485,7 +486,7 @@ def test_contract(name):
     """The count of evaluations, an image's own key, the second call, frames, float32: for every solver."""
     sampler, schedule, calls = EVERY[name], SCHEDULES["linear"], []
     keys = jax.random.split(jax.random.key(3), 6)
-    start = noise(keys, 0, (4, 4, 1)) * jnp.arange(1, 7)[:, None, None, None]
+    start = per_image_noise(keys, 0, (4, 4, 1)) * jnp.arange(1, 7)[:, None, None, None]
 
     def denoise(x, t):
         jax.debug.callback(lambda _: calls.append(1), t)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from exact import LINEAR, STD, gaussian, make_keys
 
-from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
-from jaxgen.editing.branching import branch, branching, spread
+from jaxgen.editing.branching import branch, branching, diversity
 from jaxgen.errors import UserError
 
 ANCESTRAL = ddpm(1000, clip=False)
@@ -17,7 +17,7 @@ ANCESTRAL = ddpm(1000, clip=False)
 
 def start(count, width=64):
     keys = make_keys(count)
-    return noise(keys, 0, (width,)), keys
+    return per_image_noise(keys, 0, (width,)), keys
 
 
 def posterior_variance(t):
@@ -33,15 +33,15 @@ def _parted():
     return jax.jit(lambda x, k: branching(gaussian(LINEAR), LINEAR, ANCESTRAL, x, k, times, branches=6))(x, keys)
 
 
-def test_the_spread_is_the_posteriors_variance(parted):
+def test_the_diversity_is_the_posteriors_variance(parted):
     expected = [posterior_variance(t) for t in parted.times]
-    np.testing.assert_allclose(parted.spread.mean(axis=1), expected, rtol=0.08)
+    np.testing.assert_allclose(parted.diversity.mean(axis=1), expected, rtol=0.08)
     assert expected[0] == pytest.approx(STD**2, rel=1e-3)  # all of the data's
-    assert (np.diff(parted.spread.mean(axis=1)) < 0).all()
+    assert (np.diff(parted.diversity.mean(axis=1)) < 0).all()
 
 
 def test_at_time_0_nothing_is_left_to_chance(parted):
-    np.testing.assert_array_equal(parted.spread[-1], 0)
+    np.testing.assert_array_equal(parted.diversity[-1], 0)
 
 
 def test_the_trunk_is_shared(parted):
@@ -57,8 +57,8 @@ def test_one_start_many_keys():
     x, keys = start(4)
     noisy = branch(gaussian(LINEAR), LINEAR, ddpm(50, clip=False), x, keys, 1.0, branches=4)
     still = branch(gaussian(LINEAR), LINEAR, ddim(50, clip=False), x, keys, 1.0, branches=4)
-    assert (np.asarray(spread(noisy)) > 0.5 * STD**2).all()
-    np.testing.assert_array_equal(spread(still), 0)
+    assert (np.asarray(diversity(noisy)) > 0.5 * STD**2).all()
+    np.testing.assert_array_equal(diversity(still), 0)
 
 
 def test_an_image_depends_on_its_own_key_alone():
@@ -72,9 +72,9 @@ def test_an_image_depends_on_its_own_key_alone():
 
 def test_a_spread_of_features():
     images = jax.random.normal(jax.random.key(1), (200, 3, 10))
-    assert spread(images).shape == (3,)
-    np.testing.assert_allclose(spread(images), 1, atol=0.1)
-    np.testing.assert_allclose(spread(images, lambda x: x.mean(axis=1, keepdims=True)), 0.1, rtol=0.35)
+    assert diversity(images).shape == (3,)
+    np.testing.assert_allclose(diversity(images), 1, atol=0.1)
+    np.testing.assert_allclose(diversity(images, lambda x: x.mean(axis=1, keepdims=True)), 0.1, rtol=0.35)
 
 
 def test_bad_input_is_refused():
@@ -87,4 +87,4 @@ def test_bad_input_is_refused():
     with pytest.raises(UserError, match="decrease"):
         branching(*arguments, times=(0.2, 0.8))
     with pytest.raises(UserError, match="two branches"):
-        spread(x[None])
+        diversity(x[None])

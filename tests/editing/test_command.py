@@ -46,7 +46,7 @@ def test_a_trained_run_is_drawn(tmp_path):
     edit(tmp_path / "run", out, 2, steps=8, inversion_steps=(6,), branch_times=(1.0,), strengths=(0.5,))
     numbers = json.loads((out / "editing.json").read_text())
     assert numbers["inversion_error_refined"]["6"] != numbers["inversion_error"]["6"] > 0
-    assert numbers["branching_spread"]["1.0"] > 0
+    assert numbers["branching_diversity"]["1.0"] > 0
     assert set(json.loads((out / "captions.json").read_text())) == set(CAPTIONS)
     for name in CAPTIONS:
         with Image.open(out / (f"{name}.png" if name in MOVING else f"panel_{name}.png")) as rows:

@@ -92,5 +92,5 @@ def test_times_that_do_not_increase_are_refused(times):
 def test_bad_fields_are_refused():
     with pytest.raises(UserError, match="refinements"):
         Inversion(refinements=-1)
-    with pytest.raises(UserError, match="recurrence"):
-        Inversion(recurrence=2)
+    with pytest.raises(UserError, match="self_recurrence"):
+        Inversion(self_recurrence=2)

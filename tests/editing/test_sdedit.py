@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from exact import LINEAR, MEAN, SMOOTH, STD, correlated, gaussian, make_keys, modes
 
-from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
 from jaxgen.editing.sdedit import hold, sdedit, times_from
@@ -110,7 +110,7 @@ def test_what_is_drawn_fits_what_is_held():
     images = jnp.stack([jnp.full(2000, 0.5), jnp.zeros(2000)], axis=1)
     means = []
     for recurrence in (1, 5):
-        sampler = ddpm(100, clip=False, recurrence=recurrence)
+        sampler = ddpm(100, clip=False, self_recurrence=recurrence)
         out = sdedit(correlated(LINEAR, covariance), LINEAR, sampler, images, keys, 1.0, jnp.asarray([[0.0, 1.0]]))
         means.append(float(out[:, 1].mean()))
     assert 0.25 < means[0] < means[1]
@@ -118,7 +118,7 @@ def test_what_is_drawn_fits_what_is_held():
 
 
 def test_an_image_depends_on_its_own_key_alone():
-    images, keys = noise(make_keys(5), 9, (3,)), make_keys(5)
+    images, keys = per_image_noise(make_keys(5), 9, (3,)), make_keys(5)
     mask = jnp.asarray([[0.0, 1.0, 1.0]])
     whole = sdedit(gaussian(LINEAR), LINEAR, ddpm(20), images, keys, 0.6, mask)
     part = sdedit(gaussian(LINEAR), LINEAR, ddpm(20), images[2:4], keys[2:4], 0.6, mask)

@@ -82,7 +82,7 @@ def test_a_longer_run_goes_on(config, run, caplog):
 
 REFUSED = {
     "method.network.channels": 16,
-    "method.prediction": "epsilon",
+    "method.prediction_type": "epsilon",
     "data.source": "shapes",
     "data.split": "test",
     "optimizer.learning_rate": 0.01,

@@ -65,7 +65,7 @@ def test_sizes_types_scales_and_batches(folder, tmp_path):
         tmp_path / "dpm",
         "--prompt=a red cat",
         "--config.sampler.name=dpmpp_2m",
-        "--config.sampler.grid=log_snr",
+        "--config.sampler.spacing=log_snr",
     )
     assert (other["images"][0] != plain[0]).mean() > 0.5
     away = drawn(folder, tmp_path / "away", "--prompt=a red cat", "--negative_prompt=a dog")

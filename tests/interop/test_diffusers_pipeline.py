@@ -38,7 +38,7 @@ def test_a_folder_is_read_as_it_was_written(made):
     for name in ("unet", "autoencoder", "text", "scaling", "latent_size", "length"):
         assert getattr(read, name) == getattr(pipeline, name), name
     np.testing.assert_array_equal(read.noise.schedule.betas, pipeline.noise.schedule.betas)
-    assert read.noise.prediction == "epsilon" and read.length == tiny_pipeline.LENGTH
+    assert read.noise.prediction_type == "epsilon" and read.length == tiny_pipeline.LENGTH
     jax.tree.map(np.testing.assert_array_equal, params, interop.read_params(folder))
 
 

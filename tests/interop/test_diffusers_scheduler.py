@@ -25,7 +25,7 @@ SD1 = {
 
 def test_stable_diffusion_1():
     noise = noise_from_diffusers(SD1)
-    assert noise.prediction == "epsilon"
+    assert noise.prediction_type == "epsilon"
     np.testing.assert_allclose(np.sqrt(noise.schedule.betas[[0, -1]]), np.sqrt([0.00085, 0.012]), rtol=1e-12)
     assert np.ptp(np.diff(np.sqrt(noise.schedule.betas))) < 1e-12  # equal steps of the root
     networks_see = noise.schedule.conditioning(noise.times(50)[:-1])
@@ -58,20 +58,20 @@ def test_classes_differ_in_what_they_leave_unsaid():
 def test_zero_terminal_snr_and_other_forms():
     told = {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
     noise = noise_from_diffusers(told)
-    assert noise.prediction == "v" and noise.schedule.alpha(1.0) < 1e-10
+    assert noise.prediction_type == "v" and noise.schedule.alpha(1.0) < 1e-10
     cosine = noise_from_diffusers({"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2"})
     np.testing.assert_array_equal(cosine.schedule.betas, schedule.cosine().betas)
     trained = noise_from_diffusers(
         {"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2], "prediction_type": "sample"}
     )
-    assert trained.prediction == "x0" and trained.schedule.steps == 2
+    assert trained.prediction_type == "x0" and trained.schedule.steps == 2
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
 def test_noise_travels_both_ways(prediction):
     noise = Noise(schedule.cosine(100), prediction, "trailing", True)
     back = noise_from_diffusers(noise_to_diffusers(noise))
-    assert (back.prediction, back.spacing, back.to_zero) == (prediction, "trailing", True)
+    assert (back.prediction_type, back.spacing, back.to_zero) == (prediction, "trailing", True)
     np.testing.assert_array_equal(back.schedule.betas, noise.schedule.betas)
     with pytest.raises(UserError, match="no prediction 'velocity'"):
         noise_to_diffusers(Noise(schedule.cosine(100), "velocity"))

@@ -12,7 +12,7 @@ from running import opened
 from tiny_methods import ddpm_config
 
 from jaxgen.config import section
-from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import denoiser
 from jaxgen.methods.base import Model
 from jaxgen.methods.diffusion.ddpm import DDPM
@@ -90,7 +90,7 @@ def test_the_trajectory_begins_at_the_noise_and_ends_at_the_sample(unconditional
     method, model = unconditional
     panel = jax.jit(method.panels)(model, keys(5, 6), {})["trajectory"]
     assert panel.shape == (method.sampler.steps + 1, 2, *SHAPE)
-    start = noise(keys(5, 6), 0, SHAPE)
+    start = per_image_noise(keys(5, 6), 0, SHAPE)
     np.testing.assert_array_equal(panel[0], start)
     np.testing.assert_allclose(panel[-1], jax.jit(method.sample)(model, keys(5, 6), {}), atol=1e-5)
     assert np.abs(panel[1] - panel[0]).max() > 0.1
@@ -109,7 +109,7 @@ class Oracle(DDPM):
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
 def test_who_knows_the_image_has_no_loss_and_draws_it(prediction, unconditional):
     method, model = unconditional
-    method = dataclasses.replace(method, prediction=prediction)
+    method = dataclasses.replace(method, prediction_type=prediction)
     image = images(1)
     fields = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
     batch = {"image": image.repeat(3, 0)}
@@ -189,14 +189,15 @@ def test_a_learned_variance_is_trained_by_the_bound_alone():
 
 
 def test_loss_aware_times_remember_in_the_state():
-    method, model = make(times=section(name="loss_aware", bins=4, history=2))
-    assert set(model.memory) == {"times"}
+    method, model = make(timesteps=section(name="loss_aware", bins=4, history=2))
+    assert set(model.memory) == {"timesteps"}
     batch = {"image": images(16)}
     step = jax.jit(lambda memory, key: method.loss(model.params, batch, key, Memory(memory))[1][1])
     memory = model.memory
     for i in range(3):
         memory = step(memory, jax.random.key(i))
-    assert (np.asarray(memory["times"]["seen"]) >= 2).all() and (np.asarray(memory["times"]["losses"]) > 0).all()
+    carried = memory["timesteps"]
+    assert (np.asarray(carried["seen"]) >= 2).all() and (np.asarray(carried["losses"]) > 0).all()
 
 
 def test_the_error_is_read_by_noise_level(unconditional):

@@ -56,7 +56,7 @@ def make(classes=0, text=False, **options):
         out_channels=4, channels=8, channel_multipliers=(1,), blocks=1, attention_resolutions=(8,),
         middle_attention=False, norm_groups=4, num_classes=classes, context_dim=8 if text else 0,
     )  # fmt: skip
-    options = {"autoencoder": Folded(), "sampler": DDIM(steps=3, clip=False), "prediction": "v"} | options
+    options = {"autoencoder": Folded(), "sampler": DDIM(steps=3, clip=False), "prediction_type": "v"} | options
     if text:
         options["text"] = TextEncoder(vocabulary=9, length=5, width=8, depth=1, heads=2)
     return LatentDiffusion(network, schedule.cosine(), image_shape=SHAPE, num_classes=classes, **options)
@@ -87,7 +87,7 @@ def begun(classes=0, text=False):
 def test_it_is_ddpm_in_latents():
     method, model = make(), begun()
     assert method.shape == (8, 8, 4) and method.needs == ("autoencoder",) and method.conditions == ()
-    plain = DDPM(method.network, method.schedule, method.sampler, method.shape, prediction="v")
+    plain = DDPM(method.network, method.schedule, method.sampler, method.shape, prediction_type="v")
     z = jax.jit(plain.sample)(model, KEYS, {})
     assert np.abs(z).max() > 1  # a clipped one would be another
     expected = Folded().apply({"params": given()["autoencoder"]}, z / 2, method="decode")
@@ -133,7 +133,6 @@ def test_cached_latents_must_be_there_and_a_plan_knows_of_them():
         method.encode(given(), batch())
     found = method.encode(given(), {**batch(), "moments": moments})
     np.testing.assert_array_equal(found.mean, jnp.split(moments, 2, -1)[0])
-
 
 
 def test_the_scale_is_the_first_stages_or_the_configs():

@@ -24,7 +24,7 @@ def test_a_solver_gets_as_many_steps_as_the_budget_allows(solver, budget):
 
 def test_no_more_steps_than_levels_and_none_where_one_is_too_many():
     assert table.fit_steps(table.parse_solver("ddim"), 100, 40).steps == 40
-    assert table.fit_steps(table.parse_solver("ddim:recurrence=8"), 5, 1000) is None
+    assert table.fit_steps(table.parse_solver("ddim:self_recurrence=8"), 5, 1000) is None
 
 
 def test_the_paper_s_rows_and_every_module_are_there():
@@ -35,7 +35,7 @@ def test_the_paper_s_rows_and_every_module_are_there():
 
 def test_fields_behind_colons():
     assert table.parse_solver("ddpm:large:clip=False").to_dict() == {"name": "ddpm", "variance": "large", "clip": False}
-    assert table.parse_solver("edm:karras:s_churn=10").to_dict() == {"name": "edm", "grid": "karras", "s_churn": 10}
+    assert table.parse_solver("edm:karras:s_churn=10").to_dict() == {"name": "edm", "spacing": "karras", "s_churn": 10}
     with pytest.raises(UserError, match="'huge' is no value"):
         table.parse_solver("ddpm:huge")
 

@@ -16,7 +16,7 @@ from jaxgen.diffusion import schedule as schedules  # noqa: E402
 from jaxgen.diffusion.bound import level_term  # noqa: E402
 from jaxgen.diffusion.loss import weight  # noqa: E402
 from jaxgen.diffusion.prediction import Prediction, posterior, reverse_log_variance  # noqa: E402
-from jaxgen.diffusion.times import LogitNormal  # noqa: E402
+from jaxgen.diffusion.timesteps import LogitNormal  # noqa: E402
 
 LEVELS = np.array([1, 2, 5, 50, 400, 999, 1000])  # theirs are one lower
 LINEAR = schedules.linear()

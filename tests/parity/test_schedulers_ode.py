@@ -23,7 +23,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from jaxgen.diffusion import schedule as schedules  # noqa: E402
-from jaxgen.diffusion.grid import noise  # noqa: E402
+from jaxgen.diffusion.noise import per_image_noise  # noqa: E402
 from jaxgen.diffusion.prediction import Prediction  # noqa: E402
 from jaxgen.diffusion.samplers.ddim import DDIM  # noqa: E402
 from jaxgen.diffusion.samplers.ddpm import DDPM  # noqa: E402
@@ -101,11 +101,11 @@ def levels(scheduler, schedule=LINEAR):
     """Times of the peer's sigmas, which are sigma / alpha; 0 at the end."""
     sigmas = scheduler.sigmas.double().numpy()
     with np.errstate(divide="ignore"):
-        return schedule.time(-2 * np.log(sigmas))
+        return schedule.t_from_log_snr(-2 * np.log(sigmas))
 
 
 def start(schedule=LINEAR):
-    return np.asarray(noise(KEYS, 0, SHAPE[1:]), np.float32)
+    return np.asarray(per_image_noise(KEYS, 0, SHAPE[1:]), np.float32)
 
 
 def agree(a, b):
@@ -119,7 +119,7 @@ def same_noise(monkeypatch):
     rows = iter(range(10_000))
 
     def draw(shape, **_):
-        z = np.asarray(noise(KEYS, next(rows) + 1, SHAPE[1:]))
+        z = np.asarray(per_image_noise(KEYS, next(rows) + 1, SHAPE[1:]))
         return torch.from_numpy(z.reshape(tuple(shape)).copy())
 
     for module in ("scheduling_ddpm", "scheduling_ddim"):
@@ -244,7 +244,7 @@ def test_flow_matching_euler(shift):
     agree(ours(Euler(variable="time"), FLOW, "velocity", start(), times), want)
     agree(ours(Euler(), FLOW, "velocity", start(), times), want)
     shifted = schedules.rectified_flow(shift=shift)
-    again = np.append(shifted.time(FLOW.log_snr(times[:-1])), 0.0)
+    again = np.append(shifted.t_from_log_snr(FLOW.log_snr(times[:-1])), 0.0)
     np.testing.assert_allclose(shifted.sigma(again), times, atol=1e-12)
 
 

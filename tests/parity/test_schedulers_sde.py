@@ -14,13 +14,14 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from jaxgen.diffusion import schedule as schedules  # noqa: E402
-from jaxgen.diffusion.grid import noise, time_grid  # noqa: E402
+from jaxgen.diffusion.noise import per_image_noise  # noqa: E402
 from jaxgen.diffusion.prediction import Prediction, denoiser  # noqa: E402
 from jaxgen.diffusion.samplers.dpmpp_2m_sde import DPMpp2MSDE as dpmpp_2m_sde  # noqa: E402
 from jaxgen.diffusion.samplers.edm import EDM as edm  # noqa: E402
 from jaxgen.diffusion.samplers.euler_ancestral import EulerAncestral as euler_ancestral  # noqa: E402
 from jaxgen.diffusion.samplers.euler_maruyama import EulerMaruyama as euler_maruyama  # noqa: E402
 from jaxgen.diffusion.samplers.predictor_corrector import PredictorCorrector as predictor_corrector  # noqa: E402
+from jaxgen.diffusion.spacing import time_grid  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -43,7 +44,7 @@ def theirs(x, time):
 
 
 def start(std):
-    return std * noise(KEYS, 0, SHAPE[1:])
+    return std * per_image_noise(KEYS, 0, SHAPE[1:])
 
 
 def feed(monkeypatch, scheduler, rows):
@@ -51,7 +52,7 @@ def feed(monkeypatch, scheduler, rows):
     draws = iter(rows)
 
     def given(shape, *_, **__):
-        z = np.asarray(noise(KEYS, next(draws) + 1, SHAPE[1:]))
+        z = np.asarray(per_image_noise(KEYS, next(draws) + 1, SHAPE[1:]))
         assert tuple(shape) == z.shape
         return torch.from_numpy(z.copy())
 
@@ -121,7 +122,7 @@ def test_dpmpp_2m_sde(correction, steps, beta_schedule):
     ours = solver(denoiser(schedule, "epsilon", network), schedule, x, KEYS, times=times)
     sample = torch.from_numpy(np.asarray(x))
     for i, t in enumerate(scheduler.timesteps):
-        z = torch.from_numpy(np.asarray(noise(KEYS, i + 1, SHAPE[1:])))
+        z = torch.from_numpy(np.asarray(per_image_noise(KEYS, i + 1, SHAPE[1:])))
         sample = scheduler.step(theirs(sample, t), t, sample, variance_noise=z).prev_sample
     close(ours, sample)
 
@@ -141,7 +142,7 @@ def test_dpmpp_2m_sde_for_rectified_flow():
     ours = dpmpp_2m_sde(steps)(denoiser(schedule, "velocity", network), schedule, x, KEYS, times=sigmas)
     sample = torch.from_numpy(np.asarray(x))
     for i, t in enumerate(scheduler.timesteps):
-        z = torch.from_numpy(np.asarray(noise(KEYS, i + 1, SHAPE[1:])))
+        z = torch.from_numpy(np.asarray(per_image_noise(KEYS, i + 1, SHAPE[1:])))
         sample = scheduler.step(theirs(sample, 1000 * sigmas[i]), t, sample, variance_noise=z).prev_sample
     close(ours, sample)
 
@@ -156,7 +157,7 @@ def test_dpmpp_2m_sde_with_edm_preconditioning(monkeypatch, correction):
     feed(monkeypatch, scheduler, range(steps))
     schedule = schedules.edm(sigma_max=40.0)
     x = start(schedule.prior_std)
-    solver = dpmpp_2m_sde(steps, grid="karras", correction=correction)
+    solver = dpmpp_2m_sde(steps, spacing="karras", correction=correction)
     ours = solver(denoiser(schedule, "edm", network), schedule, x, KEYS)
     sample = torch.from_numpy(np.asarray(x))
     for t in scheduler.timesteps:
@@ -224,7 +225,7 @@ def test_predictor_corrector(monkeypatch, corrections):
     draws = iter(range(steps * (1 + corrections)))
 
     def given(shape, *_, **__):
-        return torch.from_numpy(np.asarray(noise(key, next(draws) + 1, SHAPE[1:])).copy())
+        return torch.from_numpy(np.asarray(per_image_noise(key, next(draws) + 1, SHAPE[1:])).copy())
 
     monkeypatch.setattr(importlib.import_module(type(scheduler).__module__), "randn_tensor", given)
 

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from jaxgen.diffusion import schedule as schedules  # noqa: E402
-from jaxgen.diffusion.grid import time_grid  # noqa: E402
 from jaxgen.diffusion.prediction import Prediction, denoiser  # noqa: E402
+from jaxgen.diffusion.spacing import time_grid  # noqa: E402
 
 pytestmark = pytest.mark.parity
 

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.grid import Grid, noise, time_grid
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.spacing import Spacing, time_grid
 from jaxgen.errors import UserError
 
 Form = Literal["x0", "epsilon", "velocity"]
@@ -78,7 +79,7 @@ class Plan:
         """Every step `count` times, its result noised back to where it began in between (Lugmayr et al. 2022,
         Algorithm 1; the self-recurrence of Bansal et al. 2023): for one-row, one-step methods."""
         if not (self.ends.all() and not self.keep.any() and not self.correct.any() and not self.step[:, 1:].any()):
-            raise UserError("config.sampler.recurrence is for one-step solvers, such as ddim and ddpm.")
+            raise UserError("config.sampler.self_recurrence is for one-step solvers, such as ddim and ddpm.")
         back = schedule.alpha(self.t) / schedule.alpha(self.s)
         added = np.sqrt(np.maximum(schedule.sigma(self.t) ** 2 - (back * schedule.sigma(self.s)) ** 2, 0))
         again = {
@@ -101,29 +102,29 @@ class Sampler:
 
     Attributes:
       steps: number of steps of the grid.
-      grid: how the times are spaced, see `jaxgen.diffusion.grid.time_grid`.
+      spacing: how the times are spaced, see `jaxgen.diffusion.spacing.time_grid`.
       clip: whether x0 is clipped to [-1, 1] at each evaluation, as Ho et al. do; not for latents.
-      recurrence: how often each step is taken, noised back in between; 1 for most uses.
+      self_recurrence: how often each step is taken, noised back in between; 1 for most uses.
     """
 
     steps: int = 50
-    grid: Grid = "uniform"
+    spacing: Spacing = "uniform"
     clip: bool = False
-    recurrence: int = 1
+    self_recurrence: int = 1
 
-    # evaluations in a step
-    stages: ClassVar[int] = 1
+    # evaluations of the network in a step
+    evaluations_per_step: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UserError(f"config.sampler.steps is {self.steps}; a sampler takes at least 1.")
-        if self.recurrence < 1:
-            raise UserError(f"config.sampler.recurrence is {self.recurrence}; each step is taken at least once.")
+        if self.self_recurrence < 1:
+            raise UserError(f"config.sampler.self_recurrence is {self.self_recurrence}; it must be at least 1.")
 
     @property
     def evaluations(self) -> int:
         """How often the denoiser is called for one batch."""
-        return self.stages * self.steps * self.recurrence
+        return self.evaluations_per_step * self.steps * self.self_recurrence
 
     def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
         """The solver as numbers, for a grid `times` `[steps + 1]`, float64, usually from 1 down to 0."""
@@ -133,7 +134,7 @@ class Sampler:
         """What the solver takes the network to have said; clips where `clip` is set."""
         return now.clip() if self.clip else now
 
-    def spread(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
+    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
         """The noise that a row adds, from standard normals."""
         return row["noise"] * z
 
@@ -154,16 +155,16 @@ class Sampler:
           keys: `[B]` random keys.
           frames: also return the trajectory, thinned to so many states, `[frames, B, ...]`: the states after
             equal shares of the steps, the last one the result.
-          times: a grid of one's own, any number of times in [0, 1], in place of `steps` and `grid`; it may begin
+          times: a grid of one's own, any number of times in [0, 1], in place of `steps` and `spacing`; it may begin
             anywhere.
         """
-        times = time_grid(self.grid, self.steps, schedule) if times is None else np.asarray(times, np.float64)
+        times = time_grid(self.spacing, self.steps, schedule) if times is None else np.asarray(times, np.float64)
         steps = len(times) - 1
         if not 0 <= frames <= steps:
             raise UserError(f"A trajectory of {steps} steps has no {frames} frames; ask for fewer.")
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             plan = self.plan(schedule, times)
-            plan = plan.repeated(self.recurrence, schedule) if self.recurrence > 1 else plan
+            plan = plan.repeated(self.self_recurrence, schedule) if self.self_recurrence > 1 else plan
         _check_finite(plan, self, x.dtype)
         return self.run(plan, denoise, x, keys, frames)
 
@@ -188,8 +189,8 @@ class Sampler:
             base = start + row["keep"] * base if used["keep"] else start
             x = row["move"] * base + joined(row, "step", outputs)
             if used["noise"]:
-                z = noise(keys, row["index"] + 1, x.shape[1:]).astype(x.dtype)
-                x = x + self.spread(now, row, z)
+                z = per_image_noise(keys, row["index"] + 1, x.shape[1:]).astype(x.dtype)
+                x = x + self.scaled_noise(now, row, z)
             if frames:
                 kept = kept.at[row["slot"]].set(x, mode="drop")
             return (x, base if used["keep"] else None, outputs[: wide - 1], kept), None
@@ -197,7 +198,7 @@ class Sampler:
         rows = {name: jnp.asarray(getattr(plan, name), x.dtype) for name in ("t", "s", *names)}
         rows |= {"index": jnp.arange(count), "slot": jnp.asarray(slot)}
         if plan.before:
-            x = x + plan.before * noise(keys, count + 1, x.shape[1:]).astype(x.dtype)
+            x = x + plan.before * per_image_noise(keys, count + 1, x.shape[1:]).astype(x.dtype)
         start = x if used["keep"] else None
         past = (jnp.zeros_like(x),) * (wide - 1)
         kept = jnp.zeros((frames, *x.shape), x.dtype)
@@ -216,5 +217,5 @@ def _check_finite(plan: Plan, sampler: Sampler, dtype: Any) -> None:
             row = int(np.argmin(np.isfinite(value).reshape(len(value), -1).all(axis=1)))
             raise UserError(
                 f"The solver {type(sampler).__name__} cannot step from time {plan.t[row]:g} to {plan.s[row]:g} under "
-                "this schedule; use another solver or grid, such as ddim."
+                "this schedule; use another solver or spacing, such as ddim."
             )

@@ -22,7 +22,7 @@ from jaxgen.diffusion.schedule import Schedule
 FAINTEST = 1e-10
 
 
-class Line:
+class LambdaGrid:
     """A grid on the axis of lambda. Attributes are `[N]`: `t`, `alpha`, `sigma` and `lam`, infinite at both ends."""
 
     def __init__(self, schedule: Schedule, times: np.ndarray):

@@ -45,7 +45,7 @@ class RungeKutta(Sampler):
     @property
     def evaluations(self) -> int:
         """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
-        return (self.stages * (self.steps - 1) + 1) * self.recurrence
+        return (self.evaluations_per_step * (self.steps - 1) + 1) * self.self_recurrence
 
     def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
         if self.variable == "time" and schedule.steps:
@@ -84,6 +84,6 @@ class RungeKutta(Sampler):
                 "leaves no signal; set config.sampler.variable to 'time', or use euler, dpmpp_2m or unipc."
             )
         start, end = schedule.sigma(t) / schedule.alpha(t), schedule.sigma(s) / schedule.alpha(s)
-        at = schedule.time(-2 * np.log(start + shares * (end - start)))
+        at = schedule.t_from_log_snr(-2 * np.log(start + shares * (end - start)))
         at[shares == 0], at[shares == 1] = t, s
         return at, end - start

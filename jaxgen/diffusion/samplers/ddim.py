@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxgen.diffusion.prediction import fresh_noise
+from jaxgen.diffusion.prediction import added_noise_share
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
@@ -32,7 +32,7 @@ class DDIM(Sampler):
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         rows = []
         for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
-            std = self.eta * sigma[i + 1] * np.sqrt(fresh_noise(schedule, t, s)) if self.eta else 0.0  # Eq. 16
+            std = self.eta * sigma[i + 1] * np.sqrt(added_noise_share(schedule, t, s)) if self.eta else 0.0  # Eq. 16
             # epsilon = (x - alpha_t x0) / sigma_t, and s gets this share of it
             share = np.sqrt(np.maximum(sigma[i + 1] ** 2 - std**2, 0)) / sigma[i]
             rows.append({"t": t, "s": s, "move": share, "step": [alpha[i + 1] - share * alpha[i]], "noise": std})

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Prediction, fresh_noise, reverse_log_variance
+from jaxgen.diffusion.prediction import Prediction, added_noise_share, reverse_log_variance
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
@@ -34,14 +34,14 @@ class DDPM(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.variance == "learned" and self.recurrence > 1:
-            raise UserError("config.sampler.recurrence needs config.sampler.variance small or large.")
+        if self.variance == "learned" and self.self_recurrence > 1:
+            raise UserError("config.sampler.self_recurrence needs config.sampler.variance small or large.")
 
     def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         rows = []
         for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
-            fresh = fresh_noise(schedule, t, s)
+            fresh = added_noise_share(schedule, t, s)
             std = np.sqrt(fresh) * (sigma[i] if self.variance == "large" else sigma[i + 1])
             if self.variance == "learned":
                 std = 1.0
@@ -51,7 +51,7 @@ class DDPM(Sampler):
             rows.append({**row, "noise": std if sigma[i + 1] > 0 else 0.0})
         return Plan.of("x0", rows)
 
-    def spread(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
+    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
         if self.variance == "learned":
             z = jnp.exp(0.5 * reverse_log_variance(now, row["s"])) * z
         return row["noise"] * z

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.samplers._exponential import FAINTEST, Line, adams, first, second
+from jaxgen.diffusion.samplers._exponential import FAINTEST, LambdaGrid, adams, first, second
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
 
@@ -39,7 +39,7 @@ class DPMpp1S(Sampler):
     @property
     def evaluations(self) -> int:
         """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
-        return (self.order * (self.steps - 1) + 1) * self.recurrence
+        return (self.order * (self.steps - 1) + 1) * self.self_recurrence
 
     def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
         steps = [self._step(schedule, t, s) for t, s in zip(times[:-1], times[1:], strict=True)]
@@ -47,15 +47,15 @@ class DPMpp1S(Sampler):
 
     def _step(self, schedule: Schedule, t: float, s: float) -> list[dict[str, Any]]:
         if s == 0 or schedule.sigma(s) == 0:
-            line = Line(schedule, [t, s])
+            line = LambdaGrid(schedule, [t, s])
             return [line.row(0, first(line.h(0)))]
         if schedule.alpha(t) < FAINTEST:
-            line = Line(schedule, np.linspace(t, s, self.order + 1))
+            line = LambdaGrid(schedule, np.linspace(t, s, self.order + 1))
             rows = [line.row(i, first(line.h(i))) for i in range(self.order)]
             return [{**row, "ends": i == self.order - 1} for i, row in enumerate(rows)]
         shares = np.asarray([0.0, *BETWEEN[self.order], 1.0])
         start, end = schedule.log_snr(np.asarray([t, s]))
-        line = Line(schedule, [t, *schedule.time(start + shares[1:-1] * (end - start)), s])
+        line = LambdaGrid(schedule, [t, *schedule.t_from_log_snr(start + shares[1:-1] * (end - start)), s])
         rows = []
         for i, share in enumerate(shares[1:]):
             h = share * 0.5 * (end - start)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.samplers._exponential import Line, adams, first, orders, second
+from jaxgen.diffusion.samplers._exponential import LambdaGrid, adams, first, orders, second
 from jaxgen.diffusion.schedule import Schedule
 
 # with fewer steps than this the last ones are of lower order, where `lower_order_final` is set
@@ -30,7 +30,7 @@ class DPMpp2M(Sampler):
     order: ClassVar[int] = 2
 
     def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
-        line, steps = Line(schedule, times), len(times) - 1
+        line, steps = LambdaGrid(schedule, times), len(times) - 1
         each = orders(self.order, steps, self.lower_order_final and steps < FEW)
         return Plan.of("x0", [line.row(i, self._weights(line.h(i), line.seen(i, each[i]))) for i in range(steps)])
 

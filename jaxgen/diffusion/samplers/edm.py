@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from jaxgen.diffusion.grid import Grid
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers._sde import need_signal
 from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.spacing import Spacing
 from jaxgen.errors import UserError
 
 
@@ -32,7 +32,7 @@ class EDM(Sampler):
     """
 
     steps: int = 18
-    grid: Grid = "karras"
+    spacing: Spacing = "karras"
     s_churn: float = 0.0
     s_min: float = 0.0
     s_max: float = math.inf
@@ -47,7 +47,7 @@ class EDM(Sampler):
 
     @property
     def evaluations(self) -> int:
-        return (2 * self.steps - 1) * self.recurrence
+        return (2 * self.steps - 1) * self.self_recurrence
 
     def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
         need_signal(schedule, times, "edm")
@@ -78,5 +78,5 @@ class EDM(Sampler):
         gamma = min(self.s_churn / steps, math.sqrt(2) - 1) if self.s_min <= np.exp(-0.5 * log_snr) <= self.s_max else 0
         if not gamma:
             return t
-        hat = float(schedule.time(log_snr - 2 * math.log1p(gamma)))
+        hat = float(schedule.t_from_log_snr(log_snr - 2 * math.log1p(gamma)))
         return hat if schedule.alpha(hat) == schedule.alpha(t) else min(hat, 1.0)

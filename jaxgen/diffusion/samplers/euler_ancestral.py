@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxgen.diffusion.prediction import fresh_noise
+from jaxgen.diffusion.prediction import added_noise_share
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
@@ -48,7 +48,7 @@ class EulerAncestral(Sampler):
                 old = alpha[i + 1] / (1 - down) * down
                 std = np.sqrt(max(sigma[i + 1] ** 2 - old**2, 0.0))
             else:
-                share = min(self.eta**2 * fresh_noise(schedule, t, s), 1.0) if self.eta else 0.0
+                share = min(self.eta**2 * added_noise_share(schedule, t, s), 1.0) if self.eta else 0.0
                 old, std = sigma[i + 1] * np.sqrt(1 - share), sigma[i + 1] * np.sqrt(share)
             # the old noise, now of standard deviation `old`, is that share of epsilon = (x - alpha_t x0) / sigma_t
             move = old / sigma[i]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from jaxgen.diffusion.grid import Grid
 from jaxgen.diffusion.samplers._runge_kutta import RungeKutta
+from jaxgen.diffusion.spacing import Spacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Heun(RungeKutta):
       variable: sigma, as in the paper, or time, for continuous schedules without signal at t = 1.
     """
 
-    grid: Grid = "karras"  # equal steps of time are far apart in sigma / alpha near noise
+    spacing: Spacing = "karras"  # equal steps of time are far apart in sigma / alpha near noise
 
-    stages: ClassVar[int] = 2
+    evaluations_per_step: ClassVar[int] = 2
     a: ClassVar = ((1.0,),)
     b: ClassVar = (0.5, 0.5)

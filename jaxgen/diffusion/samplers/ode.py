@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Denoiser, like
+from jaxgen.diffusion.prediction import Denoiser, append_dims
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
@@ -38,7 +38,7 @@ class ODE(Sampler):
 
     Attributes:
       steps: the most steps, of those that were refused too; a run that needs more stops with an error.
-      grid: has no meaning here.
+      spacing: without meaning here.
       rtol, atol: tolerances of the error of one step, in units of z, which are about those of the images. No finer
         than the network is smooth: about 1e-5 in float32 and 1e-2 in bfloat16, else the steps become tiny.
       method: an embedded pair: tsit5 or dopri5, of fifth order; bosh3, of third; heun, of second.
@@ -51,8 +51,8 @@ class ODE(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.recurrence != 1:
-            raise UserError("config.sampler.recurrence is for one-step solvers, such as ddim and ddpm.")
+        if self.self_recurrence != 1:
+            raise UserError("config.sampler.self_recurrence is for one-step solvers, such as ddim and ddpm.")
         if self.method not in SOLVERS:
             raise UserError(f"config.sampler.method is {self.method!r}; known are {', '.join(SOLVERS)}.")
         if not (self.rtol > 0 and self.atol > 0):
@@ -133,7 +133,7 @@ class ODE(Sampler):
         )
         z = jnp.where(most >= 0, z, jnp.nan)  # ties the check to the images, which stay where they are
         states = jnp.swapaxes(z, 0, 1)
-        states = states * like(jnp.asarray(_norm(schedule, _time(schedule, angles)), x.dtype), states)
+        states = states * append_dims(jnp.asarray(_norm(schedule, _time(schedule, angles)), x.dtype), states)
         return states[-1], states[:frames], self._used(most)
 
     def _last(self, denoise: Denoiser, schedule: Schedule, x: jax.Array, t: float, s: float) -> jax.Array:
@@ -149,7 +149,7 @@ def _slope(velocity: Callable[[jax.Array, jax.Array], jax.Array], schedule: Sche
     def slope(phi: jax.Array, z: jax.Array, _: None) -> jax.Array:
         phi, z = jax.lax.all_gather(phi, "image"), jax.lax.all_gather(z, "image")
         t = _time(schedule, phi)
-        norm = like(_norm(schedule, t), z)
+        norm = append_dims(_norm(schedule, t), z)
         return _own(velocity(norm * z, t) / norm, jax.lax.axis_index("image"))
 
     return slope
@@ -171,7 +171,7 @@ def _time(schedule: Schedule, phi):
     """The time of an angle, which rounding may have put beyond the schedule's ends."""
     np_ = jnp if isinstance(phi, jax.Array) else np
     log_snr = 2 * np_.log(np_.maximum(np_.cos(phi), TINY)) - 2 * np_.log(np_.maximum(np_.sin(phi), TINY))
-    return np_.clip(schedule.time(log_snr), 0.0, 1.0)
+    return np_.clip(schedule.t_from_log_snr(log_snr), 0.0, 1.0)
 
 
 def _norm(schedule: Schedule, t):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Prediction, fresh_noise, like
+from jaxgen.diffusion.prediction import Prediction, added_noise_share, append_dims
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers.euler_maruyama import euler_maruyama_rows
 from jaxgen.diffusion.schedule import Schedule
@@ -49,7 +49,7 @@ class PredictorCorrector(Sampler):
 
     @property
     def evaluations(self) -> int:
-        return (1 + self.corrections) * self.steps * self.recurrence
+        return (1 + self.corrections) * self.steps * self.self_recurrence
 
     def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
         sigma = schedule.sigma(times)
@@ -67,7 +67,7 @@ class PredictorCorrector(Sampler):
         if self.predictor == "euler_maruyama":
             return "epsilon", euler_maruyama_rows(schedule, times, self.noise_last)
         sigma = schedule.sigma(times)
-        added = sigma[:-1] ** 2 * fresh_noise(schedule, times[:-1], times[1:])  # G**2, beta of the step
+        added = sigma[:-1] ** 2 * added_noise_share(schedule, times[:-1], times[1:])  # G**2, beta of the step
         rows = []
         for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
             if self.predictor == "ancestral":
@@ -80,10 +80,10 @@ class PredictorCorrector(Sampler):
             rows.append({"t": t, "s": s, **row, "noise": std if self.noise_last or i < len(times) - 2 else 0.0})
         return "x0" if self.predictor == "ancestral" else "epsilon", rows
 
-    def spread(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
+    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
         """A prediction's noise; all of a Langevin step, which stays at its time."""
         ratio = _norm(z) / jnp.maximum(_norm(now.epsilon), 1e-12)
-        std = row["noise"] * like(ratio, z)  # sqrt(2 size)
+        std = row["noise"] * append_dims(ratio, z)  # sqrt(2 size)
         langevin = std * z - 0.5 * std**2 / now.sigma * now.epsilon
         return jnp.where(row["s"] == row["t"], langevin, row["noise"] * z)
 

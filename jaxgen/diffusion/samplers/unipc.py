@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.samplers._exponential import Line, adams, first, orders
+from jaxgen.diffusion.samplers._exponential import LambdaGrid, adams, first, orders
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
 
@@ -42,7 +42,7 @@ class UniPC(Sampler):
             raise UserError(f"config.sampler.order is {self.order}; UniPC has the orders 1, 2 and 3.")
 
     def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
-        line, steps = Line(schedule, times), len(times) - 1
+        line, steps = LambdaGrid(schedule, times), len(times) - 1
         each = orders(self.order, steps, self.lower_order_final)
         rows = []
         for i in range(steps):

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.diffusion.grid import noise
 from jaxgen.diffusion.loss import diffuse
-from jaxgen.diffusion.prediction import like
+from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.prediction import append_dims
 from jaxgen.diffusion.schedule import Schedule
-from jaxgen.diffusion.times import sample_times
+from jaxgen.diffusion.timesteps import uniform_timesteps
 from jaxgen.methods.base import Batch, Method, Model, Params, Turn
 
 # where accuracy is read by noise level
@@ -52,7 +52,7 @@ class NoisyClassifier(Method):
     def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
         of_time, of_noise, dropout = jax.random.split(key, 3)
         image, label = batch["image"], batch["label"]
-        t = sample_times(of_time, image.shape[0], self.schedule)
+        t = uniform_timesteps(of_time, image.shape[0], self.schedule)
         x = diffuse(self.schedule, image, t, jax.random.normal(of_noise, image.shape))
         logits = self.logits(params, x, t, train=True, rngs={"dropout": dropout})
         targets = optax.smooth_labels(jax.nn.one_hot(label, self.num_classes), self.label_smoothing)
@@ -61,22 +61,22 @@ class NoisyClassifier(Method):
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         image, label = batch["image"], batch["label"]
-        z = noise(keys, 1, image.shape[1:])
+        z = per_image_noise(keys, 1, image.shape[1:])
 
         def right(t: jax.Array) -> tuple[jax.Array, jax.Array]:
             logits = self.logits(model.params, diffuse(self.schedule, image, t, z), t)
             loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
             return jnp.asarray(logits.argmax(axis=1) == label, jnp.float32), loss
 
-        times = jax.vmap(lambda key: sample_times(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
-        accuracy, loss = right(times)
-        levels = np.asarray(self.schedule.grid(np.asarray(LEVELS)), np.float32)
+        t = jax.vmap(lambda key: uniform_timesteps(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
+        accuracy, loss = right(t)
+        levels = np.asarray(self.schedule.snap_to_levels(np.asarray(LEVELS)), np.float32)
         by_level, _ = jax.lax.map(lambda t: right(jnp.full(image.shape[0], t)), levels)
         found = {f"accuracy_by_time@{t}": by_level[i] for i, t in enumerate(LEVELS)}
         return {"accuracy": accuracy, "cross_entropy": loss, **found}
 
     def logits(self, params: Params, x: jax.Array, t: jax.Array, **options: Any) -> jax.Array:
         """`[B, num_classes]` logits of p(y | x_t) at `[B]` times; options go to the network (`train`, `rngs`)."""
-        scaled = like(self.schedule.input_scale(t), x) * x
+        scaled = append_dims(self.schedule.input_scale(t), x) * x
         variables = {"params": params["classifier"]}
         return self.network.apply(variables, scaled, self.schedule.conditioning(t), **options)[0]

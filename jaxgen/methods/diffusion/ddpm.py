@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion import guidance as guidances
-from jaxgen.diffusion import times as time_sampling
-from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion import timesteps as timestep_samplers
 from jaxgen.diffusion.guidance import Guidance
 from jaxgen.diffusion.loss import Weighting, denoising_loss, diffuse, hybrid_loss
-from jaxgen.diffusion.prediction import Denoiser, Kind, check_kind, denoiser, like
+from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.prediction import Denoiser, PredictionType, append_dims, check_prediction_type, denoiser
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
-from jaxgen.diffusion.times import Times, sample_times
+from jaxgen.diffusion.timesteps import TimestepSampler, uniform_timesteps
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Batch, Method, Model, Params, Turn
 from jaxgen.networks.layers.convolution import gradients_in_loops
@@ -33,7 +33,7 @@ PROFILE = tuple(float(x) for x in np.round(np.arange(0.05, 1.0, 0.1), 2))
 class DDPM(Method):
     """Learns to undo the noise of a schedule; samples by undoing it step by step.
 
-    Schedule, prediction, weighting, times, sampler and guidance are independent choices; with the schedule `edm`
+    Schedule, prediction, weighting, timesteps, sampler and guidance are independent choices; with the schedule `edm`
     and the prediction `edm`, or `rectified_flow` and `velocity`, it is the method of those papers.
 
     Attributes:
@@ -43,10 +43,10 @@ class DDPM(Method):
       sampler: how images are drawn; `config.sampler`.
       image_shape: `(H, W, C)`; from the config's data.
       num_classes: of the data; 0 where they have none.
-      prediction: what the network predicts.
+      prediction_type: what the network predicts.
       weighting: of the loss, see `jaxgen.diffusion.loss.weight`, with its `min_snr_gamma`, `p2_gamma`, `p2_k`
         and `sigmoid_bias`.
-      times: at which times the network is trained, see `jaxgen.diffusion.times`.
+      timesteps: the times in [0, 1] at which the network is trained, see `jaxgen.diffusion.timesteps`.
       label_dropout: share of training examples whose label, or whatever a subclass is conditioned on, is replaced by
         the null class, for classifier-free guidance (Ho & Salimans 2022, Algorithm 1).
       learned_variance: the network has twice the images' channels and learns the reverse variance too (Nichol &
@@ -60,13 +60,13 @@ class DDPM(Method):
     sampler: Sampler
     image_shape: tuple[int, int, int]
     num_classes: int = 0
-    prediction: Kind = "epsilon"
+    prediction_type: PredictionType = "epsilon"
     weighting: Weighting = "simple"
     min_snr_gamma: float = 5.0
     p2_gamma: float = 1.0
     p2_k: float = 1.0
     sigmoid_bias: float = 2.0
-    times: Times = time_sampling.Uniform()
+    timesteps: TimestepSampler = timestep_samplers.Uniform()
     label_dropout: float = 0.0
     learned_variance: bool = False
     vlb_weight: float = 1e-3
@@ -74,7 +74,7 @@ class DDPM(Method):
     frames: int = 24
 
     def __post_init__(self) -> None:
-        check_kind(self.schedule, self.prediction)
+        check_prediction_type(self.schedule, self.prediction_type)
         if not 0 <= self.label_dropout < 1:
             raise UserError(f"config.method.label_dropout is {self.label_dropout}; it is a share below 1.")
         if self.label_dropout and not self.conditional:
@@ -107,7 +107,7 @@ class DDPM(Method):
         image = batch["image"]
         time = jnp.zeros(image.shape[0])
         learned = {"denoiser": self.network.init(key, image, time, **self._condition(given, batch))["params"]}
-        return learned, {"times": self.times.init(self.schedule)} if self.times.carries else {}
+        return learned, {"timesteps": self.timesteps.init(self.schedule)} if self.timesteps.carries else {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("denoise", ("denoiser",), self.loss),)
@@ -115,39 +115,42 @@ class DDPM(Method):
     def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
         of_time, of_noise, dropout, of_label = jax.random.split(key, 4)
         image = batch["image"]
-        memory = state.memory["times"] if self.times.carries else {}
-        times, weights = self.times.sample(of_time, image.shape[0], self.schedule, memory)
+        memory = state.memory["timesteps"] if self.timesteps.carries else {}
+        t, weights = self.timesteps.sample(of_time, image.shape[0], self.schedule, memory)
         if self.label_dropout:
             dropped = jax.random.bernoulli(of_label, self.label_dropout, image.shape[:1])
-            batch = {**batch, **{n: jnp.where(like(dropped, x), x, batch[n]) for n, x in self._null(batch).items()}}
+            null = self._null(batch)
+            batch = {**batch, **{n: jnp.where(append_dims(dropped, x), x, batch[n]) for n, x in null.items()}}
         condition = self._condition(params, batch)
         denoise = self.denoiser(params, train=True, rngs={"dropout": dropout})
-        losses = self._losses(denoise, image, condition, times, jax.random.normal(of_noise, image.shape))
-        carried = {"times": self.times.update(memory, times, losses, self.schedule)} if self.times.carries else {}
-        return (weights * losses).mean(), ({}, carried)
+        losses = self._losses(denoise, image, condition, t, jax.random.normal(of_noise, image.shape))
+        memory = (
+            {"timesteps": self.timesteps.update(memory, t, losses, self.schedule)} if self.timesteps.carries else {}
+        )
+        return (weights * losses).mean(), ({}, memory)
 
     def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
         return self._sample(model, keys, batch)
 
     def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         frames = min(self.frames, self.sampler.steps)
-        start = noise(keys, 0, self.shape)[None]
+        start = per_image_noise(keys, 0, self.shape)[None]
         return {"trajectory": jnp.concatenate([start, self._sample(model, keys, batch, frames)[1]])}
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """`denoising_loss`, as trained; and the squared error of epsilon at each time of `PROFILE`."""
         image, denoise = batch["image"], self.denoiser(model.params)
         condition = self._condition(model.params, batch)
-        times = jax.vmap(lambda key: sample_times(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
-        noises = noise(keys, 1, image.shape[1:])
-        found = {"denoising_loss": self._losses(denoise, image, condition, times, noises)}
+        t = jax.vmap(lambda key: uniform_timesteps(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
+        noises = per_image_noise(keys, 1, image.shape[1:])
+        found = {"denoising_loss": self._losses(denoise, image, condition, t, noises)}
 
         def error(time: jax.Array) -> jax.Array:
             t = jnp.full(image.shape[0], time)
             now = denoise(diffuse(self.schedule, image, t, noises), t, **condition)
             return jnp.square(now.epsilon - noises).reshape(image.shape[0], -1).mean(axis=1)
 
-        errors = jax.lax.map(error, jnp.asarray(self.schedule.grid(np.asarray(PROFILE)), jnp.float32))
+        errors = jax.lax.map(error, jnp.asarray(self.schedule.snap_to_levels(np.asarray(PROFILE)), jnp.float32))
         return found | {f"denoising_loss_by_time@{t}": errors[i] for i, t in enumerate(PROFILE)}
 
     def denoiser(
@@ -155,7 +158,7 @@ class DDPM(Method):
     ) -> Denoiser:
         """The network, or another, as a denoiser `(x, t, label?) -> Prediction`; options go to it (`train`, `rngs`)."""
         apply = functools.partial((network or self.network).apply, {"params": params[group]}, **options)
-        return denoiser(self.schedule, self.prediction, apply, self.learned_variance)
+        return denoiser(self.schedule, self.prediction_type, apply, self.learned_variance)
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
         """What samplers walk with: `(x, t) -> Prediction` for the conditions of a batch, steered by `guidance`."""
@@ -165,7 +168,7 @@ class DDPM(Method):
         if "classifier" in self.needs:  # gradients inside the sampler's scan
             denoise = gradients_in_loops()(denoise)
         null = self._condition(model.params, {**batch, **self._null(batch)}) if self.label_dropout else None
-        means = guidances.Means(denoise, condition, null, label=batch.get("label"))
+        means = guidances.GuidanceInputs(denoise, condition, null, label=batch.get("label"))
         if "weak" in self.needs:
             means = dataclasses.replace(means, weak=self.denoiser(model.params, "weak", self.guidance.weak))
         if "classifier" in self.needs:
@@ -173,16 +176,16 @@ class DDPM(Method):
         return self.guidance(means)
 
     def _losses(
-        self, denoise: Denoiser, image: jax.Array, condition: Batch, times: jax.Array, noises: jax.Array
+        self, denoise: Denoiser, image: jax.Array, condition: Batch, t: jax.Array, noises: jax.Array
     ) -> jax.Array:
         options = {n: getattr(self, n) for n in ("min_snr_gamma", "p2_gamma", "p2_k", "sigmoid_bias")}
-        arguments = (denoise, self.schedule, image, times, noises, self.prediction, self.weighting, options)
+        arguments = (denoise, self.schedule, image, t, noises, self.prediction_type, self.weighting, options)
         if self.learned_variance:
             return hybrid_loss(*arguments, self.vlb_weight, **condition)
         return denoising_loss(*arguments, **condition)
 
     def _sample(self, model: Model, keys: jax.Array, batch: Batch, frames: int = 0):
-        start = self.schedule.prior_std * noise(keys, 0, self.shape)
+        start = self.schedule.prior_std * per_image_noise(keys, 0, self.shape)
         return self.sampler(self.guided(model, batch), self.schedule, start, keys, frames)
 
     def _condition(self, params: Params, batch: Batch) -> Batch:

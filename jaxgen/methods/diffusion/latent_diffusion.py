@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.grid import noise
+from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.kl_autoencoder import scale_of
 from jaxgen.methods.base import Batch, Model, Params, Turn, check_loaded
@@ -173,7 +173,7 @@ class LatentDiffusion(DDPM):
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         posterior = self.encode(model.params, batch)
-        z = posterior.at(noise(keys, OF_POSTERIOR, self.shape)) * self._scale(model.memory)
+        z = posterior.at(per_image_noise(keys, OF_POSTERIOR, self.shape)) * self._scale(model.memory)
         moments = {name: x.mean(axis=(1, 2, 3)) for name, x in (("latent_mean", z), ("latent_square", jnp.square(z)))}
         return super().scores(model, keys, {**batch, "image": z}) | moments
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.grid import noise
-from jaxgen.diffusion.guidance import Guidance, Means
-from jaxgen.diffusion.prediction import Denoiser, Kind, check_kind, denoiser
+from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
+from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.prediction import Denoiser, PredictionType, check_prediction_type, denoiser
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
@@ -36,8 +36,8 @@ class StableDiffusion(Method):
       network: `(x [B, h, w, D], time [B], context=[B, L, C]) -> [B, h, w, D]`; its group is `denoiser`.
       autoencoder: has `decode(z [B, h, w, D]) -> [B, H, W, 3]` and `factor`; group `autoencoder`.
       text: `tokens [B, L] -> (hidden [B, L, C], pooled)`; group `text`.
-      schedule, prediction: of the noise. sampler: how latents are drawn, without clipping.
-      grid: from a number of steps to the times of the sampler's grid; None leaves it to the sampler's own.
+      schedule, prediction_type: of the noise. sampler: how latents are drawn, without clipping.
+      spacing: from a number of steps to the times of the sampler's grid; None leaves it to the sampler's own.
       guidance: how sampling is steered; None takes the network as it is.
       scaling: 1 / the standard deviation of latents: what they were multiplied by before diffusion.
       latent_size: height and width of latents where `height` and `width`, of the images in pixels, are 0.
@@ -50,8 +50,8 @@ class StableDiffusion(Method):
     text: nn.Module
     schedule: Schedule
     sampler: Sampler
-    prediction: Kind = "epsilon"
-    grid: Callable[[int], np.ndarray] | None = None
+    prediction_type: PredictionType = "epsilon"
+    spacing: Callable[[int], np.ndarray] | None = None
     guidance: Guidance | None = None
     scaling: float = 0.18215
     latent_size: tuple[int, int] = (64, 64)
@@ -61,7 +61,7 @@ class StableDiffusion(Method):
     param_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        check_kind(self.schedule, self.prediction)
+        check_prediction_type(self.schedule, self.prediction_type)
         if self.sampler.clip:
             raise UserError("config.sampler.clip must be False here: latents do not lie in [-1, 1].")
         if self.guidance is not None and self.guidance.needs:
@@ -98,8 +98,8 @@ class StableDiffusion(Method):
         raise UserError("stable_diffusion samples and does not train: use --mode=sample.")
 
     def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
-        start = batch["noise"] if "noise" in batch else noise(keys, 0, self.latent_shape)
-        times = None if self.grid is None else self.grid(self.sampler.steps)
+        start = batch["noise"] if "noise" in batch else per_image_noise(keys, 0, self.latent_shape)
+        times = None if self.spacing is None else self.spacing(self.sampler.steps)
         x = self.schedule.prior_std * start.astype(jnp.float32)
         latents = self.sampler(self.guided(model, batch), self.schedule, x, keys, times=times)
         return self.decode(model.params, latents)
@@ -111,12 +111,12 @@ class StableDiffusion(Method):
         if self.guidance is None:
             return lambda x, t: denoise(x, t, **wanted)
         null = {"context": self.encode_text(model.params, batch["null_tokens"])}
-        return self.guidance(Means(denoise, wanted, null))
+        return self.guidance(GuidanceInputs(denoise, wanted, null))
 
     def denoiser(self, params: Params) -> Denoiser:
         """`(x, t, context) -> Prediction`."""
         apply = functools.partial(self._typed(self.network).apply, {"params": params["denoiser"]})
-        return denoiser(self.schedule, self.prediction, apply)
+        return denoiser(self.schedule, self.prediction_type, apply)
 
     def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
         """Context [B, L, C], float32, of token ids [B, L]: the last block's, behind the last normalisation."""

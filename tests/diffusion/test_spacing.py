@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.grid import DARKEST, Grid, time_grid
+from jaxgen.diffusion.spacing import DARKEST, Spacing, time_grid
 from jaxgen.errors import UserError
 
-NAMES = Grid.__args__
+NAMES = Spacing.__args__
 SCHEDULES = {
     "linear": schedules.linear(),
     "scaled_linear": schedules.scaled_linear(),

@@ -4,9 +4,9 @@ Every way gives `(times [B], weights [B])`, both float32, the times in [first le
 for `loss_aware`, whose draws are uneven for the sake of variance alone: weighted by them, losses have the mean
 that uniform times give. The uneven densities of `logit_normal` and `log_normal` are part of the objective.
 
-    memory = times.init(schedule)                                  # {} but for loss_aware
-    t, weights = times.sample(key, count, schedule, memory)
-    memory = times.update(memory, t, losses, schedule)             # the unweighted losses [B]
+    memory = timesteps.init(schedule)                                  # {} but for loss_aware
+    t, weights = timesteps.sample(key, count, schedule, memory)
+    memory = timesteps.update(memory, t, losses, schedule)             # the unweighted losses [B]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Memory = dict[str, jax.Array]
 Draw = tuple[jax.Array, jax.Array]
 
 
-class Times:
+class TimestepSampler:
     """The contract; see the module's docstring. All functions are pure, all shapes static.
 
     Attributes:
@@ -47,7 +47,7 @@ class Times:
         return memory
 
 
-def sample_times(key: jax.Array, count: int, schedule: Schedule) -> jax.Array:
+def uniform_timesteps(key: jax.Array, count: int, schedule: Schedule) -> jax.Array:
     """`[count]` uniform times: the levels 1/steps .. 1 of a discrete schedule, else (t_min, 1]."""
     if schedule.steps:
         return jax.random.randint(key, (count,), 1, schedule.steps + 1) / schedule.steps
@@ -55,15 +55,15 @@ def sample_times(key: jax.Array, count: int, schedule: Schedule) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Uniform(Times):
+class Uniform(TimestepSampler):
     """Independent and uniform (Ho et al. 2020, Algorithm 1)."""
 
     def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
-        return sample_times(key, count, schedule), jnp.ones(count)
+        return uniform_timesteps(key, count, schedule), jnp.ones(count)
 
 
 @dataclasses.dataclass(frozen=True)
-class Stratified(Times):
+class Stratified(TimestepSampler):
     """Uniform one by one, evenly spread together: one random shift of count equally spaced times (Kingma et al.
     2021, Appendix I.1). The mean loss of a batch varies less."""
 
@@ -73,7 +73,7 @@ class Stratified(Times):
 
 
 @dataclasses.dataclass(frozen=True)
-class LogitNormal(Times):
+class LogitNormal(TimestepSampler):
     """logit(t) ~ N(mean, std**2) (Esser et al. 2024, Section 3.1): for flows; the middle times are the likelier ones.
 
     Attributes:
@@ -92,7 +92,7 @@ class LogitNormal(Times):
 
 
 @dataclasses.dataclass(frozen=True)
-class LogNormal(Times):
+class LogNormal(TimestepSampler):
     """log(sigma / alpha) ~ N(mean, std**2) (Karras et al. 2022, Table 1: P_mean, P_std), under any schedule.
 
     Noise levels beyond the schedule's ends are moved onto them.
@@ -106,11 +106,11 @@ class LogNormal(Times):
 
     def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         log_sigma = self.mean + self.std * jax.random.normal(key, (count,))
-        return _onto(schedule.time(-2.0 * log_sigma), schedule), jnp.ones(count)
+        return _onto(schedule.t_from_log_snr(-2.0 * log_sigma), schedule), jnp.ones(count)
 
 
 @dataclasses.dataclass(frozen=True)
-class LossAware(Times):
+class LossAware(TimestepSampler):
     """Importance sampling by the size of recent losses (Nichol & Dhariwal 2021, Section 3.3, Eq. 18).
 
     The times are cut into bins of equal width. A bin is drawn with a probability in proportion to sqrt(E[L**2])
@@ -130,9 +130,9 @@ class LossAware(Times):
 
     def __post_init__(self) -> None:
         if self.bins < 1 or self.history < 1:
-            raise UserError("The times loss_aware need at least one bin and a history of at least one loss.")
+            raise UserError("The timestep sampler loss_aware needs at least one bin and a history of one loss.")
         if not 0 <= self.uniform <= 1:
-            raise UserError(f"The uniform share of the times loss_aware lies in [0, 1], not at {self.uniform}.")
+            raise UserError(f"The timestep sampler loss_aware needs a uniform share in [0, 1], not {self.uniform}.")
 
     def init(self, schedule: Schedule) -> Memory:
         """`losses` float32 `[bins, history]`, a ring in each row, and `seen` int32 `[bins]`.
@@ -155,7 +155,7 @@ class LossAware(Times):
 
     def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         if not memory:
-            raise UserError("The times loss_aware need their memory; carry what init and update give.")
+            raise UserError("The timestep sampler loss_aware needs its memory; carry what init and update give.")
         of_bin, within = jax.random.split(key)
         probabilities = self.probabilities(memory, schedule)
         chosen = jax.random.categorical(of_bin, jnp.log(probabilities), shape=(count,))
@@ -196,7 +196,7 @@ class LossAware(Times):
             return np.full(self.bins, 1 / self.bins)
         if self.bins > schedule.steps:
             raise UserError(
-                f"The times loss_aware have {self.bins} bins for a schedule of {schedule.steps} levels; "
+                f"The timestep sampler loss_aware has {self.bins} bins for a schedule of {schedule.steps} levels; "
                 f"set bins to at most {schedule.steps}."
             )
         first, last = self._levels(schedule)
@@ -252,4 +252,4 @@ def _onto(t: jax.Array, schedule: Schedule) -> jax.Array:
 
 def _check_std(name: str, std: float) -> None:
     if not std > 0:
-        raise UserError(f"The std of the times {name} must be above 0, not {std}.")
+        raise UserError(f"The std of the timestep sampler {name} must be above 0, not {std}.")

@@ -1,22 +1,22 @@
-"""What samplers walk on: time grids from noise to data, and noise that belongs to one image each."""
+"""Time grids: the decreasing times, from noise to data, that a sampler walks on."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import jax
 import numpy as np
 
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
 
-Grid = Literal["uniform", "linspace", "quadratic", "trailing", "leading", "log_snr", "karras"]
+Spacing = Literal["uniform", "linspace", "quadratic", "trailing", "leading", "log_snr", "karras"]
 
-# Log-spaced grids begin here where a schedule's end is darker still: below, x_t holds no signal to speak of
+# Spacings that are even in the noise level begin at this log_snr where the schedule's end is darker: below it, x_t
+# holds almost no signal
 DARKEST = -12.0
 
 
-def time_grid(name: Grid, steps: int, schedule: Schedule, rho: float = 7.0) -> np.ndarray:
+def time_grid(spacing: Spacing, steps: int, schedule: Schedule, rho: float = 7.0) -> np.ndarray:
     """`[steps + 1]` decreasing times from 1 to 0, float64, on the schedule's levels but for the last two.
 
     uniform: equal steps. trailing: another name for it (Lin et al. 2023, Table 2).
@@ -37,42 +37,37 @@ def time_grid(name: Grid, steps: int, schedule: Schedule, rho: float = 7.0) -> n
             f"Set config.sampler.steps to at most {schedule.steps}."
         )
     even = np.linspace(1.0, 0.0, steps + 1)
-    if name in ("uniform", "trailing"):
-        times = schedule.grid(even)
-    elif name == "quadratic":
-        times = schedule.grid(even**2)
-    elif name == "leading":
+    if spacing in ("uniform", "trailing"):
+        times = schedule.snap_to_levels(even)
+    elif spacing == "quadratic":
+        times = schedule.snap_to_levels(even**2)
+    elif spacing == "leading":
         if not schedule.t_min:
-            raise UserError("The leading grid needs a schedule with a smallest time above 0; use the uniform grid.")
+            raise UserError("The leading spacing needs a schedule whose t_min is above 0; use the uniform spacing.")
         every = (schedule.steps // steps) / schedule.steps if schedule.steps else 1 / steps
         times = np.append(np.arange(steps)[::-1] * every + schedule.t_min, 0.0)
     else:
-        times = _from_noise_to(schedule.t_min, name, steps, schedule, rho)
+        times = _from_noise_to(schedule.t_min, spacing, steps, schedule, rho)
     if (np.diff(times) >= 0).any():
         raise UserError(
-            f"The {name} grid of {steps} steps visits a noise level of this schedule twice; "
-            "use fewer steps or the uniform grid."
+            f"The {spacing} spacing of {steps} steps visits a noise level of this schedule twice; "
+            "use fewer steps or the uniform spacing."
         )
     return times
 
 
-def _from_noise_to(end: float, name: Grid, steps: int, schedule: Schedule, rho: float) -> np.ndarray:
+def _from_noise_to(end: float, spacing: Spacing, steps: int, schedule: Schedule, rho: float) -> np.ndarray:
     """Times from 1 to `end`, and 0 behind it where it is not 0 itself."""
     share = np.linspace(0.0, 1.0, steps if end > 0 else steps + 1)
-    if name == "linspace":
-        times = schedule.grid(1 - share * (1 - end))
+    if spacing == "linspace":
+        times = schedule.snap_to_levels(1 - share * (1 - end))
     else:
         dark, bright = max(float(schedule.log_snr(1.0)), DARKEST), float(schedule.log_snr(end))
-        if name == "karras":
+        if spacing == "karras":
             high, low = np.exp(-0.5 * dark / rho), np.exp(-0.5 * bright / rho)
             log_snr = -2 * rho * np.log(high + share * (low - high))
         else:
             log_snr = dark + share * (bright - dark)
-        times = schedule.time(log_snr)
+        times = schedule.t_from_log_snr(log_snr)
     times[0] = 1.0
     return np.append(times, 0.0) if end > 0 else np.append(times[:-1], 0.0)
-
-
-def noise(keys: jax.Array, index: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
-    """`[B, *shape]` float32 standard normals; image i's depend on `keys[i]` and `index` alone."""
-    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)
