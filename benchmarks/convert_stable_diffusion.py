@@ -1,7 +1,7 @@
 """How long a folder of diffusers in the size of Stable Diffusion 1.5 takes to be read and written, and in what memory.
 
-    python benchmarks/convert_stable_diffusion.py --dtype=float32
-    python benchmarks/convert_stable_diffusion.py --dtype=float16
+    python -m benchmarks.convert_stable_diffusion --dtype=float32
+    python -m benchmarks.convert_stable_diffusion --dtype=float16
 
 Writes the folder into a temporary one, 4.3 or 2.1 GB of random weights in the shapes of its published configs, then, in
 a process of its own, reads it as `--mode=sample` does, every tensor placed on the device, as float32 and once more as
@@ -149,7 +149,7 @@ def main() -> None:
         make(folder, options.dtype)
         print(json.dumps({"what": "made", "seconds": round(time.perf_counter() - start, 1)}), flush=True)
         for kept, back in (("float32", ""), ("", str(pathlib.Path(scratch) / "back"))):
-            command = [sys.executable, __file__, f"--folder={folder}", f"--kept={kept}", f"--back={back}"]
+            command = [sys.executable, "-m", __spec__.name, f"--folder={folder}", f"--kept={kept}", f"--back={back}"]
             subprocess.run(command, check=True)
 
 

@@ -3,7 +3,7 @@
 Both sides see the same images, resize them to 299 pixels a side and run the same network with the same random
 weights; the distance is taken between the same two sets of 2048-d features.
 
-    python benchmarks/features_vs_torch_fidelity.py --num 5000
+    python -m benchmarks.features_vs_torch_fidelity --num 5000
 
 The bars: features in at most 1.2 times torch-fidelity's time with at most 1.8 times its peak memory, the distance in
 at most half of its time. Each side is a process of its own; they take turns. Needs the extra 'parity', and
@@ -21,7 +21,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from peers import Worker, alternate, report, serve
+
+from benchmarks.peers import Worker, alternate, report, serve
 
 BARS = {"features": 1.2, "memory": 1.8, "distance": 0.5}
 
@@ -151,7 +152,8 @@ def import_peer() -> None:
 
 
 def start(name: str) -> Worker:
-    return Worker(name, [sys.executable, *sys.argv, "--worker", name], {"JAX_PLATFORMS": "cpu"})
+    command = [sys.executable, "-m", __spec__.name, *sys.argv[1:], "--worker", name]
+    return Worker(name, command, {"JAX_PLATFORMS": "cpu"})
 
 
 def main() -> None:

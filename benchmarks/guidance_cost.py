@@ -1,6 +1,6 @@
 """What guidance by gradients costs inside a sampler's loop, and what a longer grid costs to compile.
 
-    python benchmarks/guidance_cost.py
+    python -m benchmarks.guidance_cost
 
 One process. In each round every function below runs once, in turn, so that what else the machine does meets all alike;
 printed are medians over the rounds, and of ratios taken within a round, of wall seconds and of the seconds that all

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from peers import serve
-from workloads import (
+from benchmarks.peers import serve
+from benchmarks.workloads import (
     CLIP,
     DECAY,
     GAN_RATES,

@@ -1,6 +1,6 @@
 """What the training loop costs beside the update, and how far the loader is ahead.
 
-    python benchmarks/loop_overhead.py --config=configs/ddpm_digits.py --steps=600
+    python -m benchmarks.loop_overhead --config=configs/ddpm_digits.py --steps=600
 
 One process, one call of the real loop (loader, placement, stage and turn bookkeeping, metrics, log lines; no sampling
 and no checkpoint), in which every `--block` steps are followed by as many bare calls of the jitted update: what

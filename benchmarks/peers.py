@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 PREFIX = "peer: "
 GIB = 2**30
 
@@ -74,7 +75,7 @@ class Worker:
     def __init__(self, name: str, command: Sequence[str], env: dict[str, str], wait: bool = True):
         self.name = name
         self.process = subprocess.Popen(
-            command, env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=ROOT, env={**os.environ, **env}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.facts: dict[str, Any] = {}
         self.seconds: list[float] = []

@@ -1,6 +1,6 @@
 """What every shipped config needs of a machine that is not here: the table of docs/scale.md.
 
-    python benchmarks/plan_all.py --topology=v5e:2x4 --out=plans
+    python -m benchmarks.plan_all --topology=v5e:2x4 --out=plans
 
 Compiles each config's update ahead of time, as `--mode=plan` does, and prints one line of a Markdown table for each as
 it comes; `--out` keeps every plan's JSON, and a second call goes on where the first ended. A config that needs trained

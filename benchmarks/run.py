@@ -1,8 +1,8 @@
 """The table of jaxgen against PyTorch, with diffusers where it has the model: speed, memory, utilisation.
 
-    python benchmarks/run.py --out=speed.json                  # every row for the device that is here
-    python benchmarks/run.py --rows=unet16,ddim --steps=40
-    python benchmarks/run.py --device=gpu --seconds=400        # no row is begun later: under nine minutes
+    python -m benchmarks.run --out=speed.json                  # every row for the device that is here
+    python -m benchmarks.run --rows=unet16,ddim --steps=40
+    python -m benchmarks.run --device=gpu --seconds=400        # no row is begun later: under nine minutes
 
 Each side runs in a process of its own, in turns, in one process tree: jaxgen's own update and sampler against PyTorch,
 eager (`pytorch`) and, where a compiler is found, under `torch.compile` (`compiled`). A ratio is of medians, jaxgen's
@@ -29,12 +29,11 @@ import tempfile
 import time
 from typing import Any
 
-from peers import Worker, alternate
-from workloads import ROWS, Row
-
+from benchmarks.peers import Worker, alternate
+from benchmarks.workloads import ROWS, Row
 from jaxgen import large_pages as pages
+from studies.harness import ROOT
 
-HERE = pathlib.Path(__file__).resolve()
 START_BAR = 8.0  # seconds
 SIDES = ("jaxgen", "pytorch", "compiled")
 SAME = 1e-3  # parameters may differ by this share: a network's twin is the same network
@@ -63,11 +62,11 @@ def work(arguments: argparse.Namespace) -> None:
     row = rows[arguments.rows]
     row = row.smaller() if arguments.small else row
     if arguments.worker == "jaxgen":
-        import jax_side
+        from benchmarks import jax_side
 
         jax_side.work(row, arguments.device, arguments.small)
     else:
-        import torch_side
+        from benchmarks import torch_side
 
         torch_side.work(row, arguments.device, arguments.small, arguments.worker == "compiled")
 
@@ -79,7 +78,7 @@ def measure(name: str, row: Row, arguments: argparse.Namespace, sides: tuple[str
     workers = []
     try:
         for side in sides:
-            command = [sys.executable, str(HERE), "--worker", side, "--rows", name, *own]
+            command = [sys.executable, "-m", "benchmarks.run", "--worker", side, "--rows", name, *own]
             one_by_one = arguments.device == "cpu"  # a GPU's programs are compiled at the same time
             workers.append(Worker(side, command, environment(side, arguments.device), wait=one_by_one))
         if arguments.device == "gpu":
@@ -108,7 +107,7 @@ def start(config: str) -> dict[str, Any]:
             command = [sys.executable, "main.py", f"--config={config}", f"--workdir={workdir}", *one]
             begun = time.perf_counter()
             process = subprocess.Popen(
-                command, cwd=HERE.parents[1], env={**os.environ, **cache}, stderr=subprocess.PIPE, text=True
+                command, cwd=ROOT, env={**os.environ, **cache}, stderr=subprocess.PIPE, text=True
             )
             log = workdir / "metrics.jsonl"
             while not (log.exists() and log.stat().st_size) and process.poll() is None:

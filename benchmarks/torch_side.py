@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from peers import serve
-from workloads import (
+from benchmarks.peers import serve
+from benchmarks.workloads import (
     CLIP,
     DECAY,
     GAN_RATES,

@@ -1,7 +1,7 @@
 """The VAE of `configs/vae_mnist.py` trained by PyTorch: whether the numbers of a short run are those of the method.
 
-    python benchmarks/vae_peer.py --images=600_000
-    python benchmarks/vae_peer.py --images=600_000 --signed --zero_bias
+    python -m benchmarks.vae_peer --images=600_000
+    python -m benchmarks.vae_peer --images=600_000 --signed --zero_bias
 
 The same layers, initial distributions, likelihood, optimiser and images as
 
@@ -14,15 +14,17 @@ config.method.encoder.unit_range=False, --zero_bias config.method.start_at_mean=
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import nn
-from torch_side import vae_bound, vae_networks
 
+from benchmarks.torch_side import vae_bound, vae_networks
 from jaxgen.data import open_source
+from studies.harness import run
 
 NARROWER = 0.87962566103423978  # standard deviation of a standard normal cut off at 2
 
@@ -36,37 +38,36 @@ def begin_as_flax(network: nn.Sequential) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", default="tfds:mnist")
-    parser.add_argument("--images", type=int, default=600_000, help="seen in training")
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--signed", action="store_true", help="the encoder sees -1 and 1, not 0 and 1")
-    parser.add_argument("--zero_bias", action="store_true", help="the decoder does not begin at the mean image")
-    options = parser.parse_args()
-    torch.manual_seed(options.seed)
-    train, test = (torch.from_numpy(_images(options.source, split)) for split in ("train", "test"))
+def main(
+    source: str = "tfds:mnist",
+    images: Annotated[int, "seen in training"] = 600_000,
+    batch: int = 100,
+    seed: int = 0,
+    signed: Annotated[bool, "the encoder sees -1 and 1, not 0 and 1"] = False,
+    zero_bias: Annotated[bool, "the decoder does not begin at the mean image"] = False,
+) -> None:
+    torch.manual_seed(seed)
+    train, test = (torch.from_numpy(_images(source, split)) for split in ("train", "test"))
 
     encoder, decoder = vae_networks()
     begin_as_flax(encoder)
     begin_as_flax(decoder)
-    if not options.zero_bias:
-        mean = train[: options.batch].mean(0).clip(1e-3, 1 - 1e-3)
+    if not zero_bias:
+        mean = train[: batch].mean(0).clip(1e-3, 1 - 1e-3)
         decoder[-1].bias.data = torch.log(mean / (1 - mean))
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimiser = torch.optim.Adam(parameters, 1e-3, eps=1e-4, fused=True)
 
     def bound(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return vae_bound(encoder, decoder, torch.bernoulli(image), options.signed)
+        return vae_bound(encoder, decoder, torch.bernoulli(image), signed)
 
     start = time.monotonic()
-    for step in range(options.images // options.batch):
-        place = step * options.batch % len(train)
+    for step in range(images // batch):
+        place = step * batch % len(train)
         if place == 0:
             order = torch.randperm(len(train))
         optimiser.zero_grad(set_to_none=True)
-        loss = -bound(train[order[place : place + options.batch]])[0].mean()
+        loss = -bound(train[order[place : place + batch]])[0].mean()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
@@ -81,4 +82,4 @@ def _images(source: str, split: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -1,6 +1,6 @@
 """Weak scaling on paper: what each device computes, sends and holds when batch and machine grow together.
 
-    python benchmarks/weak_scaling.py --config=configs/dit_digits.py --each=8 --most=64
+    python -m benchmarks.weak_scaling --config=configs/dit_digits.py --each=8 --most=64
 
 Compiles the config's real update for 1, 2, 4, ... virtual CPU devices with `--each` images on every one of them, once
 as data parallelism and once as FSDP over all of them, and runs nothing. Prints a Markdown table of FLOPs, bytes sent by

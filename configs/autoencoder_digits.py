@@ -4,7 +4,7 @@ Paper: Vincent et al. 2008, "Extracting and Composing Robust Features with Denoi
 Command: python main.py --config=configs/autoencoder_digits.py --workdir=runs/autoencoder_digits
 Hardware and time: two CPU cores, three quarters of a minute of CPU.
 Expected: a squared error of 2.9 a held-out digit (64 values in [-1, 1]), 2.2 on training digits. What it is good for:
-    benchmarks/autoencoder_uses.py and docs/results.md.
+    studies/autoencoder_uses.py and docs/results.md.
 """
 
 from jaxgen.config import defaults, section

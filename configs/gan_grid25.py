@@ -3,7 +3,7 @@
 Paper: Goodfellow et al. 2014, "Generative Adversarial Nets"; the grid as in Dumoulin et al. 2017 (ALI).
 Command: python main.py --config=configs/gan_grid25.py --workdir=runs/gan_grid25
 Other losses: --config.method.loss.name=minimax (least_squares, hinge). All of them, with the modes that they cover and
-pictures of the critic's surface: python benchmarks/gan_toys.py --out=runs/gan_toys.
+pictures of the critic's surface: python -m studies.gan_toys --out=runs/gan_toys.
 Hardware and time: two CPU cores, under two minutes.
 Expected: docs/results.md.
 """

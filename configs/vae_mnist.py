@@ -5,7 +5,7 @@ Paper: Burda et al. 2016, "Importance Weighted Autoencoders": one stochastic lay
     after 3,280 epochs of batches of 20, and with method.samples=5 and 50, its IWAE, 85.54 and 84.78. As in its code,
     the encoder sees black as 0 and the decoder begins at the mean image.
 Command: python main.py --config=configs/vae_mnist.py --workdir=runs/vae_mnist
-    python benchmarks/vae_numbers.py --workdir=runs/vae_mnist --samples=5000 --out=numbers.jsonl
+    python -m studies.vae_numbers --workdir=runs/vae_mnist --samples=5000 --out=numbers.jsonl
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, 12 minutes alone.
 Expected: 93.0 nats by the ELBO on the 10,000 test images, 89.0 by k = 500, 23 active latents.

@@ -116,9 +116,17 @@ def test_the_arrows_of_the_readme_are_those_of_the_matrix():
 def test_nothing_imports_the_command_line_but_main():
     for path in FILES:
         for name in imported(path):
-            assert name.split(".")[0] not in ("main", "tests", "configs"), f"{path} imports {name}"
+            wrong = ("main", "tests", "configs", "studies", "benchmarks")
+            assert name.split(".")[0] not in wrong, f"{path} imports {name}"
             assert room_of(name) not in ROOF or path.stem in ROOF | {"__main__"}, f"{path} imports {name}"
     assert "jaxgen.cli" in imported(ROOT / "main.py")
+
+
+def test_tests_import_no_study_and_no_benchmark():
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        names = {name.split(".")[0] for name in imported(path)}
+        assert not names & {"studies", "benchmarks"}, f"{path} imports from a script"
+        assert not re.search(r"ROOT / .(studies|benchmarks)", path.read_text()) or path.name == "test_imports.py", path
 
 
 @pytest.mark.parametrize("module", ["jaxgen", "jaxgen.config", "jaxgen.cli", "jaxgen.commandline", "jaxgen.errors"])

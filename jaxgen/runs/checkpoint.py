@@ -21,10 +21,10 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from jaxgen.errors import UserError, first_line, nearest
+from jaxgen.methods.base import State
 from jaxgen.parallel.distributed import all_agree, barrier, is_first
 from jaxgen.runs.integrity import checksums, text_checksum, verify
 from jaxgen.runs.published import published
-from jaxgen.methods.base import State
 
 log = logging.getLogger("jaxgen")
 

@@ -52,6 +52,6 @@ def _autoencoder(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
     config = read_json(pathlib.Path(folder) / "config.json", "gives the shapes of the autoencoder")
     _, params = autoencoder_from_diffusers(open_weights(folder), config)
-    # the moments of latents whose standard deviation is 1 / scale, as `jaxgen.methods.autoencoders.kl_autoencoder` carries them
+    # the moments of latents whose standard deviation is 1 / scale, as `methods.autoencoders.kl_autoencoder` has them
     square = 1 / float(config.get("scaling_factor", SCALING)) ** 2
     return params, {name: np.float32(x) for name, x in (("weight", 1.0), ("mean", 0.0), ("square", square))}

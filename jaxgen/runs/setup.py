@@ -13,15 +13,15 @@ from ml_collections import ConfigDict
 from jaxgen.build import build, lookup
 from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
+from jaxgen.data.transforms import prepare
 from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_pipeline import read_pipeline
 from jaxgen.methods.base import Method, Params, State
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
-from jaxgen.runs.checkpoint import load_group
 from jaxgen.runs import state as states
+from jaxgen.runs.checkpoint import load_group
 from jaxgen.runs.optim import Optimizer, optimizers
-from jaxgen.data.transforms import prepare
 
 
 def make_method(config: ConfigDict) -> Method:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 import signal
@@ -10,7 +9,7 @@ import signal
 import pytest
 import tiny
 
-kill_and_resume = tiny.load(tiny.ROOT / "benchmarks" / "kill_and_resume.py")
+from jaxgen.runs import comparison, rehearsal
 
 # Saves follow each other without a break, so that kills fall into them.
 LENGTHS = [
@@ -21,24 +20,29 @@ LENGTHS = [
 ]
 
 
+def train_command(config: pathlib.Path, workdir: pathlib.Path) -> list[str]:
+    """Without an evaluation at the end, which changes no state."""
+    return tiny.command(f"--config={config}", f"--workdir={workdir}", "--config.evaluate.at_end=False", *LENGTHS)
+
+
 @pytest.fixture(scope="module")
 def straight(config, tmp_path_factory) -> pathlib.Path:
     """The run that nothing happens to."""
     top = tmp_path_factory.mktemp("straight")
-    command = kill_and_resume.train_command(os.fspath(config), top / "run", LENGTHS)
-    kill_and_resume.run_once(command, tiny.environment(devices=2), top / "log.txt")
+    command = train_command(config, top / "run")
+    rehearsal.run_once(command, tiny.environment(devices=2), top / "log.txt")
     return top / "run"
 
 
 def check_kills(config, straight, tmp_path, kills):
     workdir = tmp_path / "killed"
-    command = kill_and_resume.train_command(os.fspath(config), workdir, LENGTHS)
-    done = kill_and_resume.kill_and_resume(
+    command = train_command(config, workdir)
+    done = rehearsal.kill_and_resume(
         command, tiny.environment(devices=2), tmp_path / "log.txt", workdir, kills, longest=0.5, seed=kills
     )
     assert len(done) == kills
     assert any(kill.partial for kill in done), "no kill fell into a save"
-    assert kill_and_resume.compare(straight, workdir) == []
+    assert comparison.compare(straight, workdir) == []
 
 
 @pytest.mark.slow
@@ -53,27 +57,27 @@ def test_six_kills(config, straight, tmp_path):
 
 def test_the_comparison_sees_a_difference(straight, tmp_path):
     other = pathlib.Path(shutil.copytree(straight, tmp_path / "other"))
-    assert kill_and_resume.compare(straight, other) == []
-    found = kill_and_resume.checkpoint(straight)
+    assert comparison.compare(straight, other) == []
+    found = comparison.checkpoint(straight)
     assert {name.split("/")[0] for name in found} >= {"params", "ema", "opt_state", "counters", "meta"}
     name = next(name for name in found if name.startswith("params/"))
     changed = {**found, name: found[name] * 1.0000002}
-    assert kill_and_resume.differing(found, changed) == [name]
-    assert kill_and_resume.differing(found, {n: v for n, v in found.items() if n != "meta/data"}) == ["meta/data"]
+    assert comparison.differing(found, changed) == [name]
+    assert comparison.differing(found, {n: v for n, v in found.items() if n != "meta/data"}) == ["meta/data"]
     lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
     (other / "metrics.jsonl").write_text("".join([*lines, lines[-1]]))
-    assert len(kill_and_resume.compare(straight, other)) == 2
+    assert len(comparison.compare(straight, other)) == 2
     (other / "checkpoints" / "301.orbax-checkpoint-tmp").mkdir()
-    assert len(kill_and_resume.compare(straight, other)) == 3
+    assert len(comparison.compare(straight, other)) == 3
 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_with_zero(config, straight, tmp_path):
     workdir, log = tmp_path / "stopped", tmp_path / "log.txt"
-    command = kill_and_resume.train_command(os.fspath(config), workdir, LENGTHS)
+    command = train_command(config, workdir)
     environment = tiny.environment(devices=2)
     for _ in range(2):
-        status, left = kill_and_resume.interrupt(
+        status, left = rehearsal.interrupt(
             command, environment, log, workdir, "moment", 0.3, number=signal.SIGTERM
         )
         assert status == 0
@@ -81,20 +85,20 @@ def test_sigterm_saves_and_exits_with_zero(config, straight, tmp_path):
     assert left.step * tiny.BATCH < 896, "the run was over before it was stopped"
     assert log.read_text().count("the same command goes on from here") == 2 and "Traceback" not in log.read_text()
     assert "stopped" in (workdir / "run.json").read_text()
-    kill_and_resume.run_once(command, environment, log)
-    assert kill_and_resume.differing(kill_and_resume.checkpoint(straight), kill_and_resume.checkpoint(workdir)) == []
-    steps = [[row["step"] for row in kill_and_resume.history(run)] for run in (straight, workdir)]
+    rehearsal.run_once(command, environment, log)
+    assert comparison.differing(comparison.checkpoint(straight), comparison.checkpoint(workdir)) == []
+    steps = [[row["step"] for row in comparison.history(run)] for run in (straight, workdir)]
     assert steps[0] == steps[1]
 
 
 def test_sigterm_outside_the_loop(config, tmp_path):
     """Before there is anything to save, it is an orderly end too."""
     workdir = tmp_path / "run"
-    command = kill_and_resume.train_command(os.fspath(config), workdir, LENGTHS)
+    command = train_command(config, workdir)
     argv = [command[0], "-c", PROBE, *command[1:]]
     result = tiny.spawn(argv=argv, devices=2)
     assert result.status == 0 and "Traceback" not in result.err
-    assert not kill_and_resume.finished_steps(workdir)
+    assert not comparison.finished_steps(workdir)
 
 
 # Sends the signal to itself when the trainer is about to be made.

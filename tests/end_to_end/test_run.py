@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxgen.config import from_json
 from jaxgen.files import read_metrics
+from jaxgen.runs import comparison
 
 
 def steps(workdir):
@@ -139,12 +140,11 @@ def test_a_first_attempt_that_failed_binds_nobody(config, tmp_path, capsys):
 @pytest.mark.slow
 def test_warm_start(config, trained, tmp_path):
     """A run that begins from another's averaged weights and learns nothing keeps them."""
-    kill_and_resume = tiny.load(tiny.ROOT / "benchmarks" / "kill_and_resume.py")
     lengths = ["--config.train.total_images=32", "--config.train.ema_decay=0.0", "--config.evaluate.at_end=False"]
     still = ["--config.optimizer.learning_rate=0.0", f"--config.init_from.denoiser={trained}"]
     assert tiny.call(f"--config={config}", f"--workdir={tmp_path / 'run'}", *lengths, *still) == 0
-    origin = kill_and_resume.checkpoint(trained)
-    found = kill_and_resume.checkpoint(tmp_path / "run")
+    origin = comparison.checkpoint(trained)
+    found = comparison.checkpoint(tmp_path / "run")
     names = [name.removeprefix("ema/") for name in origin if name.startswith("ema/")]
     assert names
     for name in names:

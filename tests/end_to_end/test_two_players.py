@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 
 import jax
@@ -13,9 +12,9 @@ import tiny
 
 from jaxgen import commandline
 from jaxgen.parallel.mesh import place
+from jaxgen.runs import comparison, rehearsal
 from jaxgen.train.loop import Trainer
 
-kill_and_resume = tiny.load(tiny.ROOT / "benchmarks" / "kill_and_resume.py")
 CONFIG = tiny.ROOT / "configs" / "gan_digits.py"
 SMALL = ["--config.method.generator.channels=4", "--config.method.critic.channels=4", "--config.train.batch_size=16"]
 
@@ -24,15 +23,16 @@ SMALL = ["--config.method.generator.channels=4", "--config.method.critic.channel
 def test_kills_leave_no_trace(tmp_path):
     lengths = [*SMALL, "--config.train.total_images=640", "--config.train.log_every_images=64"]
     lengths += ["--config.train.checkpoint_every_images=64", "--config.train.sample_every_images=0"]
+    lengths += ["--config.evaluate.at_end=False"]
     environment, log = tiny.environment(devices=2), tmp_path / "log.txt"
     straight, killed = (
-        kill_and_resume.train_command(os.fspath(CONFIG), tmp_path / name, lengths) for name in ("straight", "killed")
+        tiny.command(f"--config={CONFIG}", f"--workdir={tmp_path / name}", *lengths) for name in ("straight", "killed")
     )
-    kill_and_resume.run_once(straight, environment, log)
-    done = kill_and_resume.kill_and_resume(killed, environment, log, tmp_path / "killed", 2, longest=0.5, seed=1)
+    rehearsal.run_once(straight, environment, log)
+    done = rehearsal.kill_and_resume(killed, environment, log, tmp_path / "killed", 2, longest=0.5, seed=1)
     assert len(done) == 2
-    assert kill_and_resume.compare(tmp_path / "straight", tmp_path / "killed") == []
-    found = kill_and_resume.checkpoint(tmp_path / "straight")
+    assert comparison.compare(tmp_path / "straight", tmp_path / "killed") == []
+    found = comparison.checkpoint(tmp_path / "straight")
     assert any(name.startswith("memory/critic") for name in found)
 
 

@@ -15,9 +15,8 @@ from jaxgen.config import defaults
 from jaxgen.errors import UserError
 from jaxgen.parallel import distributed
 from jaxgen.parallel.mesh import make_mesh, place, place_whole
+from jaxgen.runs import comparison, rehearsal
 from jaxgen.runs.integrity import SPLIT, _mixed, checksums, verify
-
-processes = tiny.load(tiny.ROOT / "benchmarks" / "many_processes.py")
 
 
 def whole(array: np.ndarray) -> int:
@@ -103,7 +102,8 @@ EXTRA = [
 
 def begin(folder: pathlib.Path, name: str, count: int, *extra: str):
     config = tiny.write_config(folder)
-    return processes.Run(str(config), folder / name, count, 2, [*EXTRA, *extra])
+    command = tiny.command(f"--config={config}", f"--workdir={folder / name}", *EXTRA, *extra)
+    return rehearsal.Processes(command, folder / name, count, devices=2)
 
 
 @pytest.mark.slow
@@ -114,18 +114,18 @@ def test_two_processes_do_what_one_does(tmp_path, fsdp):
     assert begin(tmp_path, "one", 1, *extra).wait() == [0]
     run = begin(tmp_path, "two", 2, *extra)
     assert run.wait() == [0, 0], run.logs[0].read_text()
-    found = processes.difference(tmp_path / "one", tmp_path / "two")
+    found = comparison.difference(tmp_path / "one", tmp_path / "two")
     assert found["losses"] < 1e-5 and found["arrays"] < 1e-5
     if fsdp == 2:
         assert begin(tmp_path, "two", 1, *extra, "--config.train.total_images=320").wait() == [0]
-        assert processes.steps(tmp_path / "two")[-1] == 10
+        assert comparison.finished_steps(tmp_path / "two")[-1] == 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("process", [0, 1])
 def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, process):
     run = begin(tmp_path, "run", 2, "--config.train.total_images=100_000")
-    lived, statuses = processes.disturb(run, tmp_path / "run", signal.SIGKILL, process)
+    lived, statuses = run.disturb(process, signal.SIGKILL)
     assert lived < 60 and statuses[process] == -signal.SIGKILL and statuses[1 - process] not in (0, None)
     assert run.said(1 - process), run.logs[1 - process].read_text()
 
@@ -133,6 +133,6 @@ def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, process):
 @pytest.mark.slow
 def test_sigterm_to_one_stops_all_saved_at_the_same_step(tmp_path):
     run = begin(tmp_path, "run", 2, "--config.train.total_images=100_000", "--config.train.checkpoint_every_images=640")
-    _, statuses = processes.disturb(run, tmp_path / "run", signal.SIGTERM, 1)
+    _, statuses = run.disturb(1, signal.SIGTERM)
     assert statuses == [0, 0], run.logs[0].read_text()
-    assert processes.steps(tmp_path / "run")[-1] > 20
+    assert comparison.finished_steps(tmp_path / "run")[-1] > 20

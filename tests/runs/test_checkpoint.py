@@ -15,10 +15,10 @@ import pytest
 from running import differing, named, on_host
 
 from jaxgen.errors import UserError
+from jaxgen.methods.base import State
+from jaxgen.parallel.mesh import make_mesh, replicated
 from jaxgen.runs.checkpoint import Checkpoints, Meta, load_group
 from jaxgen.runs.integrity import checksums
-from jaxgen.parallel.mesh import make_mesh, replicated
-from jaxgen.methods.base import State
 
 # TensorStore's readers of a damaged folder end with an exception that nobody collects
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from jaxgen.errors import UserError
 from jaxgen import files
+from jaxgen.errors import UserError
 from jaxgen.runs import logs
 
 

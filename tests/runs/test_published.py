@@ -17,8 +17,8 @@ from jaxgen.metrics.digits import JUDGE
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.runs.checkpoint import load_group
-from jaxgen.sampling.latents import encoded, main
 from jaxgen.runs.published import published
+from jaxgen.sampling.latents import encoded, main
 
 
 def test_the_packages_judges_are_weights_like_any_others():

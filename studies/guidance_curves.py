@@ -1,6 +1,6 @@
 """Guidance scale against label accuracy, Fréchet distance and diversity, on trained digit models.
 
-    python benchmarks/guidance_curves.py --classes=runs/ddpm_digits_classes --plain=runs/ddpm_digits \\
+    python -m studies.guidance_curves --classes=runs/ddpm_digits_classes --plain=runs/ddpm_digits \\
         --noisy=runs/noisy_classifier_digits --clean=runs/judge_digits_1 --num=500 --seeds=3 --out=curves.jsonl
 
 Five ways to ask for a digit: classifier-free guidance of the model that was trained with labels; and of the plain one,

@@ -2,7 +2,7 @@
 
     python main.py --config=configs/kl_autoencoder_shapes.py --workdir=runs/kl_autoencoder_shapes
     python main.py --config=configs/latent_diffusion_shapes.py --workdir=runs/latent_diffusion_shapes
-    python benchmarks/caption_accuracy.py runs/latent_diffusion_shapes
+    python -m studies.caption_accuracy runs/latent_diffusion_shapes
 
 Draws an image for each of the first captions of `test` (combinations of training, other scenes) and of `unseen`, and
 tells shape, colour and place twice: from its pixels (`jaxgen.metrics.shape_attributes`), and, with --judge, a run of

@@ -1,7 +1,7 @@
 """Which score tells outliers from digits: the variational bound, the exact likelihood, a classifier's confidence.
 
     python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
-    python benchmarks/outliers.py --workdir=runs/ddpm_digits --other=fashion=t10k-images-idx3-ubyte.gz
+    python -m studies.outliers --workdir=runs/ddpm_digits --other=fashion=t10k-images-idx3-ubyte.gz
 
 Held-out images of the model's own data against permuted, rotated and cropped ones, noise, and other data, shrunk to
 the model's size. Prints the AUROC of each score, high for outliers: below 0.5 it is a reversal, marked with <. A second
@@ -12,7 +12,7 @@ whether an image is as probable as the data are, not whether it is improbable (t
 The other direction, where reversals are famous: clothes at 8x8 as an npz file (`--shrink=IN.gz,LABELS.gz,OUT.npz` makes
 one), configs/ddpm_digits.py and configs/judge_digits.py trained on it (`--config.data.source=npz:OUT.npz`), then
 
-    python benchmarks/outliers.py --workdir=runs/ddpm_clothes --classifier=runs/judge_clothes --other=digits
+    python -m studies.outliers --workdir=runs/ddpm_clothes --classifier=runs/judge_clothes --other=digits
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an autoencoder of digits is good for: few labels, and outliers.
 
     python main.py --config=configs/autoencoder_digits.py --workdir=runs/autoencoder_digits
-    python benchmarks/autoencoder_uses.py --autoencoder=runs/autoencoder_digits --out=uses.jsonl
+    python -m studies.autoencoder_uses --autoencoder=runs/autoencoder_digits --out=uses.jsonl
 
 First table: accuracy on the held-out digits of configs/autoencoder_probe_digits.py with 10 labels a class, each time
 others: the same dense layers on raw pixels, on the frozen encoder, and with the encoder learning too, from its weights

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import jax
 import numpy as np
 import pytest
-import tiny
+
+from benchmarks import jax_side, torch_side, workloads
 
 torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
 
 pytestmark = pytest.mark.parity
 
 
-@pytest.fixture
-def sides(monkeypatch):
-    monkeypatch.syspath_prepend(tiny.ROOT / "benchmarks")
-    return [importlib.import_module(name) for name in ("workloads", "jax_side", "torch_side")]
-
-
-def parameters(jax_side, row, small):
+def parameters(row, small):
     _, method = jax_side._config_and_method(row, "cpu", small)
     batch = jax_side._batch(row, method, small)
     shapes = {
@@ -34,20 +28,18 @@ def parameters(jax_side, row, small):
 @pytest.mark.parametrize(
     ("name", "small"), [("unet16", False), ("unet_cifar", True), ("stable", True), ("dit_b", True)]
 )
-def test_diffusion_networks_are_the_same(sides, name, small):
-    workloads, jax_side, torch_side = sides
+def test_diffusion_networks_are_the_same(name, small):
     row = {**workloads.CPU, **workloads.GPU}[name]
     model, shape, _ = torch_side._network(row.smaller() if small else row, small)
     theirs = sum(p.numel() for p in model.parameters())
     if name == "dit_b":  # diffusers gives every block embedders of its own, all but one of which its files repeat
         theirs -= sum(p.numel() for block in model.transformer_blocks[1:] for p in block.norm1.emb.parameters())
     assert shape[0] == (row.smaller() if small else row).batch
-    assert parameters(jax_side, row.smaller() if small else row, small) == theirs
+    assert parameters(row.smaller() if small else row, small) == theirs
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "vae"])
-def test_other_networks_are_the_same(sides, name):
-    workloads, jax_side, torch_side = sides
+def test_other_networks_are_the_same(name):
     row = workloads.CPU[name].smaller()
     _, models = torch_side._vae(row, False) if name == "vae" else torch_side._gan(row, False)
-    assert parameters(jax_side, row, True) == sum(p.numel() for model in models for p in model.parameters())
+    assert parameters(row, True) == sum(p.numel() for model in models for p in model.parameters())

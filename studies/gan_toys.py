@@ -1,6 +1,6 @@
 """The two-player game where the truth is known: eight Gaussians on a ring, twenty-five on a grid, and each loss.
 
-    python benchmarks/gan_toys.py --out=runs/gan_toys
+    python -m studies.gan_toys --out=runs/gan_toys
 
 Three things, each printed as Markdown and kept in OUT; the same command goes on where it stopped.
 

@@ -1,6 +1,6 @@
 """Every two-player method on 8x8 digits beside its control: trained, judged, tabulated.
 
-    python benchmarks/gan_table.py --out=runs/gan_table
+    python -m studies.gan_table --out=runs/gan_table
 
 Each row of `ROWS` is a shipped config, or one with its idea switched off, and the seeds that it is trained with; a run
 is `python main.py` in a folder of its own under --out, so that the same command goes on where it stopped. What was

@@ -1,6 +1,6 @@
 """The families side by side: VAE, GAN, pixel and latent diffusion at equal training time, on digits and Fashion-MNIST.
 
-    python benchmarks/families.py --out=runs/families --seconds=120
+    python -m studies.families --out=runs/families --seconds=120
 
 Each family is a shipped config, without labels. A short run first says how many images a second it trains (the median
 of its log, so without compilation); then it trains for as many as fit `--seconds` of wall time, schedules and all

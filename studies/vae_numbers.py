@@ -1,7 +1,7 @@
 """What a VAE knows: its bounds on held-out images, and which images it finds unlikely.
 
     python main.py --config=configs/vae_mnist.py --workdir=runs/vae_mnist
-    python benchmarks/vae_numbers.py --workdir=runs/vae_mnist --samples=5000 --out=numbers.jsonl \\
+    python -m studies.vae_numbers --workdir=runs/vae_mnist --samples=5000 --out=numbers.jsonl \\
         --other=fashion=tfds:fashion_mnist
 
 First table: negative ELBO and importance-weighted bound of --samples samples, in nats, on the first --num held-out

@@ -1,6 +1,6 @@
 """Error against evaluations of every deterministic solver, on data whose flow is known, as a chart.
 
-    python benchmarks/convergence.py --output=docs/gallery/convergence.svg
+    python -m studies.convergence --output=docs/gallery/convergence.svg
 
 The data are a mixture of three Gaussians in the plane, whose denoiser has a closed form; the probability flow of the
 continuous cosine schedule is followed from t = 0.95 to t = 0.05 in equal steps of log_snr, in float64. The error is

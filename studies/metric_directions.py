@@ -1,7 +1,7 @@
 """Does each number move the way it should? Real images against real ones: whole, blurred, noisy, halved, copied.
 
-    python benchmarks/metric_directions.py
-    python benchmarks/metric_directions.py --fashion=t10k-images-idx3-ubyte.gz
+    python -m studies.metric_directions
+    python -m studies.metric_directions --fashion=t10k-images-idx3-ubyte.gz
 
 Held-out images are the reference. What is judged: other real images; the same blurred; the same with noise; real images
 of half the classes; copies of a few training images. Every number is one in the features of the data's judge. Below:

@@ -1,0 +1,219 @@
+"""What studies and benchmarks share: a function becomes a command, rows are kept as they come, a table is one function.
+
+    def main(out: Path, num: Annotated[int, "images a row"] = 1000) -> None:
+        rows = Rows(out, num=num)
+        for name in NAMES:
+            rows.get({"name": name}, lambda: measure(name, num))
+        print(table(["name", "distance"], [[row["name"], row["distance"]] for row in rows]))
+
+    if __name__ == "__main__":
+        sys.exit(run(main))
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxgen.errors import UserError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from jaxgen.sampling.restore import Trained
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+
+
+# ------------------------------------------------------------------ a function as a command
+
+
+def run(main: Callable[..., int | None], arguments: Sequence[str] | None = None) -> int:
+    """Runs a function as a command whose flags are its parameters; returns the exit status.
+
+    A parameter's annotation is the flag's type: `str`, `int`, `float`, `Path`, `bool` (a switch, off by default),
+    `tuple[T, ...]` (separated by commas) or `list[T]` (the flag is repeated), as it is or as `Annotated[type, help]`.
+    A parameter without a default is required; `*extra` takes all flags that are not the function's own. The module's
+    docstring is the help. A `UserError` ends the command with one sentence and the status 2.
+    """
+    module = importlib.import_module(main.__module__)
+    parser = argparse.ArgumentParser(description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    hints = typing.get_type_hints(main, include_extras=True)
+    rest = ""
+    for name, parameter in inspect.signature(main).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            rest = name
+        else:
+            _add(parser, parameter, hints[name])
+    given, extra = parser.parse_known_args(arguments)
+    if extra and not rest:
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    try:
+        return main(*extra, **vars(given)) or 0
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+
+
+def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any) -> None:
+    """One parameter of a function as a flag."""
+    kind, *words = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    options: dict[str, Any] = {"help": words[0] if words else None}
+    if parameter.default is inspect.Parameter.empty:
+        options["required"] = True
+    else:
+        options["default"] = parameter.default
+    of, items = typing.get_origin(kind), typing.get_args(kind)
+    if kind is bool:
+        options["action"] = "store_true"
+    elif of is tuple:
+        options["type"] = lambda text: tuple(items[0](word) for word in text.split(",") if word)
+    elif of is list:
+        options |= {"action": "append", "type": items[0], "default": []}
+    else:
+        options["type"] = kind
+    parser.add_argument(f"--{parameter.name}", **options)
+
+
+def prepare() -> None:
+    """Makes every CPU core a device and keeps compiled programs; call before JAX starts its backends."""
+    from jaxgen.host import use_compilation_cache, use_cpu_cores
+
+    use_cpu_cores()
+    use_compilation_cache()
+
+
+# ------------------------------------------------------------------ rows that are kept
+
+
+class Rows:
+    """Rows of numbers, appended to a file of JSON lines as soon as they are known, so that a command can go on.
+
+    Args:
+      path: of the file, made with its folder at the first row; None keeps nothing.
+      of: what all rows of this command share, such as the number of images: a row of the file that differs in any of
+        it belongs to another command, is left alone and is not seen.
+    """
+
+    def __init__(self, path: Path | None, **of: Any):
+        self.path, self.of = path, of
+        self.rows = [row for row in (_finished(path) if path else []) if self._holds(row, of)]
+
+    @staticmethod
+    def _holds(row: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+        return all(name in row and row[name] == value for name, value in key.items())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def where(self, **key: Any) -> list[dict[str, Any]]:
+        """The rows that agree with all of `key`."""
+        return [row for row in self.rows if self._holds(row, key)]
+
+    def get(self, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """The first row of this key; where there is none, what `make()` returns, kept and printed."""
+        found = self.where(**key)
+        return found[0] if found else self.add({**key, **make()})
+
+    def add(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Keeps a row and prints it."""
+        row = {**self.of, **row}
+        self.rows.append(row)
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+        return row
+
+
+def _finished(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file; a last line that a kill cut short is removed from it."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    complete = [line for line in lines if line.endswith("\n")]
+    if len(complete) < len(lines):
+        path.write_text("".join(complete))
+    return [json.loads(line) for line in complete]
+
+
+# ------------------------------------------------------------------ tables
+
+
+def table(heads: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """Markdown; a cell is printed by `str`, None as nothing."""
+    lines = [_line(heads), "|" + "---|" * len(heads)]
+    return "\n".join([*lines, *map(_line, rows)])
+
+
+def _line(cells: Iterable[Any]) -> str:
+    return "| " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |"
+
+
+def mean_and_deviation(values: Sequence[float], digits: int = 3, ddof: int = 0, empty: str = "") -> str:
+    """`mean (standard deviation)`, the mean alone of a single value, `empty` of none."""
+    if not len(values):
+        return empty
+    deviation = f" ({np.std(values, ddof=ddof):.{digits}f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"
+
+
+# ------------------------------------------------------------------ runs
+
+
+def config_path(name: str) -> Path:
+    """Of a shipped config."""
+    return CONFIGS / f"{name}.py"
+
+
+def command(config: str | Path, workdir: Path, *settings: str) -> list[str]:
+    """`python main.py` of a config file; a setting is `key=value`, without `--config.`."""
+    flags = [f"--config={config}", f"--workdir={workdir}", *(f"--config.{setting}" for setting in settings)]
+    return [sys.executable, os.fspath(ROOT / "main.py"), *flags]
+
+
+def train(config: str, workdir: Path, *settings: str) -> float:
+    """Trains a shipped config to its end, or on from where the folder stopped; returns the CPU seconds that took."""
+    begun = os.times()
+    subprocess.run(command(config_path(config), workdir, *settings), check=True, stdout=subprocess.DEVNULL)
+    ended = os.times()
+    return (ended.children_user - begun.children_user) + (ended.children_system - begun.children_system)
+
+
+def run_config(workdir: str | Path, method: str = "") -> ConfigDict:
+    """The config of the run in a folder.
+
+    Raises:
+      UserError: where there is no run, or one of another method than the one asked for.
+    """
+    from jaxgen.runs.workdir import stored_config
+
+    config = stored_config(workdir)
+    if config is None or method not in ("", config.method.name):
+        raise UserError(f"{workdir} holds no run{f' of the method {method}' * bool(method)}; train one with main.py.")
+    return config
+
+
+def trained(workdir: str | Path, config: ConfigDict | None = None) -> Trained:
+    """The trained model of a run, with another config than its own where one is given.
+
+    Raises:
+      UserError: where the folder holds no run.
+    """
+    from jaxgen.sampling.restore import restore
+
+    return restore(config or run_config(workdir), workdir)

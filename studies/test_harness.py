@@ -1,0 +1,87 @@
+"""The harness of studies and benchmarks, and that every script of both folders starts."""
+
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Annotated
+
+import pytest
+
+from jaxgen.errors import UserError
+from studies import harness
+
+SCRIPTS = sorted(
+    f"{folder}.{path.stem}"
+    for folder in ("studies", "benchmarks")
+    for path in (harness.ROOT / folder).glob("*.py")
+    if "__main__" in path.read_text() and path.stem != "harness" and not path.stem.startswith("test_")
+)
+
+
+def example(
+    *extra: str,
+    out: pathlib.Path,
+    num: Annotated[int, "images a row"] = 7,
+    scales: tuple[float, ...] = (1.0, 2.0),
+    other: list[str] = (),
+    small: bool = False,
+) -> int:
+    """What a study's main looks like."""
+    if num < 0:
+        raise UserError("--num is below 0.")
+    print(out.name, num, scales, list(other), small, *extra)
+    return 3
+
+
+def test_a_function_is_a_command(capsys):
+    assert harness.run(example, ["--out=a/b"]) == 3
+    assert capsys.readouterr().out == "b 7 (1.0, 2.0) [] False\n"
+    flags = ["--out=c", "--num=9", "--scales=3", "--other=x", "--other=y", "--small", "--config.seed=1"]
+    assert harness.run(example, flags) == 3
+    assert capsys.readouterr().out == "c 9 (3.0,) ['x', 'y'] True --config.seed=1\n"
+
+
+def test_what_is_missing_or_wrong_is_said(capsys):
+    with pytest.raises(SystemExit):
+        harness.run(example, [])
+    assert "--out" in capsys.readouterr().err
+    assert harness.run(example, ["--out=a", "--num=-1"]) == 2
+    assert capsys.readouterr().err.endswith(": --num is below 0.\n")
+
+
+def test_rows_are_made_once_and_belong_to_their_command(tmp_path):
+    path, made = tmp_path / "deep" / "rows.jsonl", []
+
+    def make():
+        made.append(1)
+        return {"value": len(made)}
+
+    for num, value in ((5, 1), (6, 2), (5, 1)):
+        rows = harness.Rows(path, num=num)
+        assert rows.get({"name": "a"}, make) == {"num": num, "name": "a", "value": value}
+        assert len(rows.where(name="a")) == len(list(rows)) == 1
+
+
+def test_a_row_that_a_kill_cut_short_is_made_again(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"solver": "ddim"}\n{"solver": "dd')
+    assert list(harness.Rows(path)) == [{"solver": "ddim"}]
+    assert path.read_text().count("\n") == 1  # the next row begins on a line of its own
+
+
+def test_tables():
+    assert harness.table(["a", "b"], [[1, None], ["x", 2.5]]) == "| a | b |\n|---|---|\n| 1 |  |\n| x | 2.5 |"
+    assert harness.mean_and_deviation([1.0, 3.0]) == "2.000 (1.000)"
+    assert harness.mean_and_deviation([1.0], digits=1) == "1.0" and harness.mean_and_deviation([], empty="-") == "-"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_starts(script):
+    words = [sys.executable, "-m", script, "--help"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(words, cwd=harness.ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    if "No module named 'torch'" in done.stderr:
+        pytest.skip("needs the extra 'parity'")
+    assert done.returncode == 0 and "python -m" in done.stdout, done.stderr
