@@ -13,16 +13,15 @@ needed.
 
 from __future__ import annotations
 
-import argparse
 import json
-import pathlib
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -35,6 +34,7 @@ from jaxgen.interop.diffusers_scheduler import Noise, noise_to_diffusers
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.networks.unet import UNet
+from studies import harness
 
 UNET = UNet(
     out_channels=4,
@@ -72,7 +72,7 @@ def text_entries(params: Any) -> Iterator[Entry]:
         yield Entry(theirs, leaf, tuple(axes.index(axis) for axis in range(len(axes))))
 
 
-def make(folder: pathlib.Path, dtype: str) -> None:
+def make(folder: Path, dtype: str) -> None:
     """Writes the folder without a tokenizer, which is no weight."""
     autoencoder = AutoencoderKL()
     unet_config = diffusers_condition_unet.condition_unet_config(UNET, 4, 64) | {"use_linear_projection": False}
@@ -100,7 +100,7 @@ def make(folder: pathlib.Path, dtype: str) -> None:
         save_weights(folder / part / f"{STEMS[part]}.safetensors", entries[part], dtype)
 
 
-def measure(folder: pathlib.Path, dtype: str, back: str) -> None:
+def measure(folder: Path, dtype: str, back: str) -> None:
     """Reads the folder, and where `back` names another writes it there."""
     before = peak()
     start, cpu = time.perf_counter(), time.process_time()
@@ -122,7 +122,7 @@ def measure(folder: pathlib.Path, dtype: str, back: str) -> None:
         np.array_equal(mine[name].view(np.uint8), theirs[name].view(np.uint8))
         and mine[name].dtype == theirs[name].dtype
         for part, stem in STEMS.items()
-        for mine, theirs in [(open_weights(folder / part, stem), open_weights(pathlib.Path(back) / part, stem))]
+        for mine, theirs in [(open_weights(folder / part, stem), open_weights(Path(back) / part, stem))]
         for name in {*mine, *theirs}
     )
     print(json.dumps({"what": "written back", "seconds": round(seconds, 1), "peak": peak(), "same": same}), flush=True)
@@ -133,25 +133,24 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dtype", default="float32", help="of the files: float32, float16 or bfloat16")
-    parser.add_argument("--folder", default="", help="measure this one, and make none")
-    parser.add_argument("--kept", default="float32", help="with --folder: the type that weights are kept in")
-    parser.add_argument("--back", default="", help="with --folder: write it here too")
-    options = parser.parse_args()
-    if options.folder:
-        measure(pathlib.Path(options.folder), options.kept, options.back)
+def main(
+    dtype: Annotated[str, "of the files: float32, float16 or bfloat16"] = "float32",
+    folder: Annotated[str, "measure this one, and make none"] = "",
+    kept: Annotated[str, "with --folder: the type that weights are kept in"] = "float32",
+    back: Annotated[str, "with --folder: write it here too"] = "",
+) -> None:
+    if folder:
+        measure(Path(folder), kept, back)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(scratch) / "folder"
+        made = Path(scratch) / "folder"
         start = time.perf_counter()
-        make(folder, options.dtype)
+        make(made, dtype)
         print(json.dumps({"what": "made", "seconds": round(time.perf_counter() - start, 1)}), flush=True)
-        for kept, back in (("float32", ""), ("", str(pathlib.Path(scratch) / "back"))):
-            command = [sys.executable, "-m", __spec__.name, f"--folder={folder}", f"--kept={kept}", f"--back={back}"]
-            subprocess.run(command, check=True)
+        for type_, copy in (("float32", ""), ("", str(Path(scratch) / "back"))):
+            command = [sys.executable, "-m", "benchmarks.convert_stable_diffusion"]
+            subprocess.run([*command, f"--folder={made}", f"--kept={type_}", f"--back={copy}"], check=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

@@ -12,17 +12,16 @@ torchvision or the stand-in of `tests/parity/conftest.py`. The machine should be
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from benchmarks.peers import Worker, alternate, report, serve
+from studies import harness
 
 BARS = {"features": 1.2, "memory": 1.8, "distance": 0.5}
 
@@ -147,49 +146,52 @@ def torch_distance(num: int) -> None:
 
 def import_peer() -> None:
     """torch-fidelity imports torchvision, which the parity tests stand in for where it is not installed."""
-    sys.path.append(os.fspath(pathlib.Path(__file__).resolve().parents[1] / "tests" / "parity"))
+    sys.path.append(os.fspath(harness.ROOT / "tests" / "parity"))
     import conftest  # noqa: F401
 
 
-def start(name: str) -> Worker:
-    command = [sys.executable, "-m", __spec__.name, *sys.argv[1:], "--worker", name]
-    return Worker(name, command, {"JAX_PLATFORMS": "cpu"})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num", type=int, default=5000, help="images, and rows of features (at least 4096)")
-    parser.add_argument("--step", type=int, default=100, help="images in a timed step")
-    parser.add_argument("--size", type=int, default=64, help="height and width of the images")
-    parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--distances", type=int, default=9, help="timed distances of each side; 0 leaves them out")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.worker:
-        side, part = args.worker.split("-")
-        if part == "features":
-            work = {"jaxgen": jax_features, "torch": torch_features}[side]
-            return work(args.num, args.size, args.step, args.batch)
-        rows = max(args.num, 4096)  # fewer than features would leave eigenvalues that are rounding alone
-        return {"jaxgen": jax_distance, "torch": torch_distance}[side](rows)
-
-    workers = [start("jaxgen-features"), start("torch-features")]
-    np.testing.assert_allclose(*(worker.facts.pop("first") for worker in workers), rtol=1e-3, atol=1e-3)
-    found = report(alternate(workers, max(2, args.num // args.step), turn=2), "jaxgen-features", "torch-features")
-    ratios = {"features": found["ratio"], "memory": workers[0].peak_gib / workers[1].peak_gib}
+def compare(part: str, rounds: int, turn: int) -> tuple[dict[str, Any], float]:
+    """Times one half on both sides in turns; the report, and the ratio of their peak memory."""
+    names = [f"{side}-{part}" for side in ("jaxgen", "torch")]
+    command = [sys.executable, "-m", "benchmarks.features_vs_torch_fidelity", *sys.argv[1:]]
+    workers = [Worker(name, [*command, "--worker", name], {"JAX_PLATFORMS": "cpu"}) for name in names]
+    told, tolerance = {"features": ("first", 1e-3), "distance": ("values", 1e-5)}[part]
+    ours, theirs = (worker.facts.pop(told) for worker in workers)
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=1e-3 if part == "features" else 0)
+    found = report(alternate(workers, max(2, rounds), turn=turn), *names)
+    memory = workers[0].peak_gib / workers[1].peak_gib
     for worker in workers:
         worker.close()
-    if args.distances:
-        workers = [start("jaxgen-distance"), start("torch-distance")]
-        np.testing.assert_allclose(*(worker.facts.pop("values") for worker in workers), rtol=1e-5)
-        found = report(alternate(workers, max(2, args.distances), turn=1), "jaxgen-distance", "torch-distance")
-        ratios["distance"] = found["ratio"]
-        for worker in workers:
-            worker.close()
+    return found, memory
+
+
+def work(worker: str, num: int, step: int, size: int, batch: int) -> None:
+    """A worker's side."""
+    if worker.endswith("-features"):
+        {"jaxgen-features": jax_features, "torch-features": torch_features}[worker](num, size, step, batch)
+    else:
+        rows = max(num, 4096)  # fewer than features would leave eigenvalues that are rounding alone
+        {"jaxgen-distance": jax_distance, "torch-distance": torch_distance}[worker](rows)
+
+
+def main(
+    num: Annotated[int, "images, and rows of features (at least 4096)"] = 5000,
+    step: Annotated[int, "images in a timed step"] = 100,
+    size: Annotated[int, "height and width of the images"] = 64,
+    batch: int = 50,
+    distances: Annotated[int, "timed distances of each side; 0 leaves them out"] = 9,
+    worker: Annotated[str, "for the script's own use"] = "",
+) -> None:
+    if worker:
+        return work(worker, num, step, size, batch)
+    found, memory = compare("features", num // step, turn=2)
+    ratios = {"features": found["ratio"], "memory": memory}
+    if distances:
+        ratios["distance"] = compare("distance", distances, turn=1)[0]["ratio"]
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} (bar {BARS[name]})")
-    print(json.dumps({"num": args.num, **ratios}))
+    print(json.dumps({"num": num, **ratios}))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

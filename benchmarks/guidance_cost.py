@@ -17,10 +17,11 @@ sampler at 10 and at 1000 steps.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import sys
 import time
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,7 @@ from jaxgen.networks.classifier import Classifier
 from jaxgen.networks.layers.convolution import gradients_in_loops
 from jaxgen.networks.unet import UNet
 from jaxgen.networks.unet_encoder import UNetEncoder
+from studies import harness
 
 
 class Bench:
@@ -120,61 +122,70 @@ def plain():
     yield
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=28)
-    parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--compilations", type=int, default=6)
-    options = parser.parse_args()
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)
-    bench = Bench(options.size, options.channels, options.batch)
-    few = max(2, options.steps // 10)  # the slow ones
+def functions_of(bench: Bench, steps: int) -> dict[str, tuple[Callable, int]]:
+    """`{name: (function, denoiser calls in it)}`."""
+    few = max(2, steps // 10)  # the slow ones
     classifier, universal = ClassifierGuidance(), Universal()
-    functions = {
+    return {
         "denoiser": (bench.call(), 1),
         "classifier gradient": (bench.gradient(), 1),
-        "guided step": (bench.sampler(classifier, "noisy", gradients_in_loops, options.steps), options.steps),
+        "guided step": (bench.sampler(classifier, "noisy", gradients_in_loops, steps), steps),
         "guided step, plain": (bench.sampler(classifier, "noisy", plain, few), few),
         "universal gradient": (bench.once(universal, "clean"), 1),
-        "universal step": (bench.sampler(universal, "clean", gradients_in_loops, options.steps), options.steps),
+        "universal step": (bench.sampler(universal, "clean", gradients_in_loops, steps), steps),
         "universal step, plain": (bench.sampler(universal, "clean", plain, few), few),
     }
+
+
+def ratio(rounds: list[dict[str, np.ndarray]], of: str, to: str) -> str:
+    """Of two functions' seconds, in words: the median over rounds, the least and the most."""
+    ratios = np.asarray([r[of] / r[to] for r in rounds])
+    (wall, work), (low, _), (high, _) = np.median(ratios, axis=0), ratios.min(0), ratios.max(0)
+    return f"{wall:.2f} (from {low:.2f} to {high:.2f}), of processor time {work:.2f}"
+
+
+def compare_compilation(bench: Bench, times: int) -> None:
+    """Prints the seconds to trace and compile a sampler of 10 and of 1000 steps."""
+    bench.compile_seconds(10)
+    found: dict[int, list[np.ndarray]] = {10: [], 1000: []}
+    for i in range(times):
+        for steps in (10, 1000) if i % 2 else (1000, 10):
+            found[steps].append(bench.compile_seconds(steps))
+    short, long = (np.median(found[steps], axis=0) for steps in (10, 1000))
+    print(f"trace and compile 10 steps: {short[0]:.2f} s, {short[1]:.2f} s of processors")
+    print(f"1000 steps / 10 steps: {long[0] / short[0]:.3f}, of processor time {long[1] / short[1]:.3f}")
+
+
+def main(
+    size: int = 28,
+    channels: int = 16,
+    batch: int = 16,
+    steps: int = 20,
+    rounds: int = 7,
+    compilations: Annotated[int, "of each length; 0 for none"] = 6,
+) -> None:
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
+    bench = Bench(size, channels, batch)
+    functions = functions_of(bench, steps)
     for function, _ in functions.values():
         bench.seconds(function)
     # a single call is short: repeated, so that a round's figure is not one moment's luck
-    repeats = {name: options.steps // 2 if steps == 1 else 1 for name, (_, steps) in functions.items()}
-    rounds = []
-    for _ in range(options.rounds):
-        took = {n: bench.seconds(function, repeats[n]) / steps for n, (function, steps) in functions.items()}
-        took["sum"] = took["denoiser"] + took["classifier gradient"]
-        rounds.append(took)
-    for name in rounds[0]:
-        wall, work = 1e3 * np.median([r[name] for r in rounds], axis=0)
+    repeats = {name: steps // 2 if calls == 1 else 1 for name, (_, calls) in functions.items()}
+    took = []
+    for _ in range(rounds):
+        row = {n: bench.seconds(function, repeats[n]) / calls for n, (function, calls) in functions.items()}
+        took.append({**row, "sum": row["denoiser"] + row["classifier gradient"]})
+    for name in took[0]:
+        wall, work = 1e3 * np.median([r[name] for r in took], axis=0)
         print(f"{name:24s} {wall:9.2f} ms {work:9.2f} ms of processors")
-
-    def ratio(of: str, to: str) -> str:
-        ratios = np.asarray([r[of] / r[to] for r in rounds])
-        (wall, work), (low, _), (high, _) = np.median(ratios, axis=0), ratios.min(0), ratios.max(0)
-        return f"{wall:.2f} (from {low:.2f} to {high:.2f}), of processor time {work:.2f}"
-
-    print(f"classifier-guided step / (denoiser + classifier gradient): {ratio('guided step', 'sum')}")
-    print(f"    without gradients_in_loops: {ratio('guided step, plain', 'sum')}")
-    print(f"universal step / universal gradient: {ratio('universal step', 'universal gradient')}")
-    print(f"    without gradients_in_loops: {ratio('universal step, plain', 'universal gradient')}")
-    if options.compilations:
-        bench.compile_seconds(10)
-        found = {10: [], 1000: []}
-        for i in range(options.compilations):
-            for steps in (10, 1000) if i % 2 else (1000, 10):
-                found[steps].append(bench.compile_seconds(steps))
-        short, long = (np.median(found[steps], axis=0) for steps in (10, 1000))
-        print(f"trace and compile 10 steps: {short[0]:.2f} s, {short[1]:.2f} s of processors")
-        print(f"1000 steps / 10 steps: {long[0] / short[0]:.3f}, of processor time {long[1] / short[1]:.3f}")
+    print(f"classifier-guided step / (denoiser + classifier gradient): {ratio(took, 'guided step', 'sum')}")
+    print(f"    without gradients_in_loops: {ratio(took, 'guided step, plain', 'sum')}")
+    print(f"universal step / universal gradient: {ratio(took, 'universal step', 'universal gradient')}")
+    print(f"    without gradients_in_loops: {ratio(took, 'universal step, plain', 'universal gradient')}")
+    if compilations:
+        compare_compilation(bench, compilations)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

@@ -4,18 +4,16 @@
 
 Compiles each config's update ahead of time, as `--mode=plan` does, and prints one line of a Markdown table for each as
 it comes; `--out` keeps every plan's JSON, and a second call goes on where the first ended. A config that needs trained
-weights which are not here is listed with what it asks for. Further arguments are paths of configs, all of `configs/`
-without.
+weights which are not here is listed with what it asks for.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import pathlib
 import sys
 import tempfile
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from jaxgen.commandline import load_config
 from jaxgen.config import check
@@ -23,8 +21,8 @@ from jaxgen.errors import UserError
 from jaxgen.planning.topology import use_topology
 from jaxgen.report.numbers import number
 from jaxgen.report.plan import seconds, size
+from studies import harness
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 HEADS = (
     "config",
     "parameters",
@@ -51,32 +49,30 @@ def row(name: str, plan: dict[str, Any]) -> list[str]:
     return [*cells, "", ""]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--topology", default="v5e:2x4")
-    parser.add_argument("--out", default="")
-    parser.add_argument("configs", nargs="*")
-    options = parser.parse_args()
-    use_topology(options.topology)
+def main(
+    topology: str = "v5e:2x4",
+    out: Annotated[str, "a folder that keeps the plans; a temporary one without it"] = "",
+    configs: Annotated[tuple[str, ...], "names in configs/, separated by commas; by default all"] = (),
+) -> None:
+    use_topology(topology)
     from jaxgen.planning.plan import plan
 
-    out = pathlib.Path(options.out or tempfile.mkdtemp(prefix="plans_"))
-    out.mkdir(parents=True, exist_ok=True)
-    paths = [pathlib.Path(p) for p in options.configs] or sorted((ROOT / "configs").glob("[!_]*.py"))
-    print("| " + " | ".join(HEADS) + " |\n|" + "---|" * len(HEADS))
-    for path in paths:
-        kept = out / f"{path.stem}.{options.topology.replace(':', '_')}.json"
+    folder = Path(out or tempfile.mkdtemp(prefix="plans_"))
+    folder.mkdir(parents=True, exist_ok=True)
+    names = configs or tuple(path.stem for path in sorted(harness.CONFIGS.glob("[!_]*.py")))
+    print(harness.table(HEADS, []))
+    for name in names:
+        kept = folder / f"{name}.{topology.replace(':', '_')}.json"
         try:
             if not kept.exists():
-                config, _ = load_config(path)
+                config, _ = load_config(harness.config_path(name))
                 check(config)
-                kept.write_text(json.dumps(plan(config, options.topology, sampler=False).to_dict()))
-            cells = row(path.stem, json.loads(kept.read_text()))
+                kept.write_text(json.dumps(plan(config, topology, sampler=False).to_dict()))
+            cells = row(name, json.loads(kept.read_text()))
         except UserError as error:
-            cells = [path.stem, str(error), *[""] * (len(HEADS) - 2)]
-        print("| " + " | ".join(cells) + " |", flush=True)
-    return 0
+            cells = [name, str(error), *[""] * (len(HEADS) - 2)]
+        print(harness.table_row(cells), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(harness.run(main))

@@ -18,7 +18,7 @@ jaxgen's updates hold the guard against non-finite values and the metrics; PyTor
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -27,16 +27,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from benchmarks.peers import Worker, alternate
 from benchmarks.workloads import ROWS, Row
 from jaxgen import large_pages as pages
-from studies.harness import ROOT
+from jaxgen.errors import UserError
+from studies.harness import ROOT, run
 
 START_BAR = 8.0  # seconds
 SIDES = ("jaxgen", "pytorch", "compiled")
 SAME = 1e-3  # parameters may differ by this share: a network's twin is the same network
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How rows are measured.
+
+    Attributes:
+      device: cpu or gpu. steps: timed steps of each side, where a row has fewer. small: tiny sizes.
+      compiled: whether `torch.compile` is a side.
+    """
+
+    device: str
+    steps: int
+    small: bool
+    compiled: bool
 
 
 def environment(side: str, device: str) -> dict[str, str]:
@@ -56,43 +72,42 @@ def find_device() -> str:
     return "cpu"
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(side: str, name: str, settings: Settings) -> None:
     """The worker's side."""
-    rows = {**ROWS["cpu"], **ROWS["gpu"], "matmul": Row("matmul", task="matmul")}
-    row = rows[arguments.rows]
-    row = row.smaller() if arguments.small else row
-    if arguments.worker == "jaxgen":
+    row = {**ROWS["cpu"], **ROWS["gpu"], "matmul": Row("matmul", task="matmul")}[name]
+    row = row.smaller() if settings.small else row
+    if side == "jaxgen":
         from benchmarks import jax_side
 
-        jax_side.work(row, arguments.device, arguments.small)
+        jax_side.work(row, settings.device, settings.small)
     else:
         from benchmarks import torch_side
 
-        torch_side.work(row, arguments.device, arguments.small, arguments.worker == "compiled")
+        torch_side.work(row, settings.device, settings.small, side == "compiled")
 
 
-def measure(name: str, row: Row, arguments: argparse.Namespace, sides: tuple[str, ...]) -> dict[str, Any]:
+def measure(name: str, row: Row, settings: Settings, sides: tuple[str, ...]) -> dict[str, Any]:
     """One row, by all sides that can."""
-    own = ["--device", arguments.device, *(["--small"] if arguments.small else [])]
-    row = row.smaller() if arguments.small else row
+    own = ["--device", settings.device, *(["--small"] if settings.small else [])]
+    row = row.smaller() if settings.small else row
     workers = []
     try:
         for side in sides:
             command = [sys.executable, "-m", "benchmarks.run", "--worker", side, "--rows", name, *own]
-            one_by_one = arguments.device == "cpu"  # a GPU's programs are compiled at the same time
-            workers.append(Worker(side, command, environment(side, arguments.device), wait=one_by_one))
-        if arguments.device == "gpu":
+            one_by_one = settings.device == "cpu"  # a GPU's programs are compiled at the same time
+            workers.append(Worker(side, command, environment(side, settings.device), wait=one_by_one))
+        if settings.device == "gpu":
             for worker in workers:
                 worker.ready()
         counts = {worker.name: worker.facts["parameters"] for worker in workers}
         if row.model != "dit_b" and max(counts.values()) > (1 + SAME) * min(counts.values()):
             raise RuntimeError(f"{name}: not the same networks, parameters {counts}")
-        steps = max(row.steps, arguments.steps) if arguments.steps else row.steps
-        found = alternate(workers, 2 if arguments.small else steps, row.turn)
+        steps = max(row.steps, settings.steps) if settings.steps else row.steps
+        found = alternate(workers, 2 if settings.small else steps, row.turn)
     finally:
         for worker in workers:
             worker.close()
-    peer = "compiled" if arguments.device == "gpu" and "compiled" in sides else "pytorch"
+    peer = "compiled" if settings.device == "gpu" and "compiled" in sides else "pytorch"
     return {"row": name, "peer": peer, "batch": row.batch, "bar": row.bar, "goal": row.goal, **found}
 
 
@@ -120,10 +135,10 @@ def start(config: str) -> dict[str, Any]:
     return {"row": "start", "config": config, "cold_s": found[0], "warm_s": sorted(found[1:]), "bar_s": START_BAR}
 
 
-def ceiling(arguments: argparse.Namespace) -> float:
+def ceiling(settings: Settings) -> float:
     """FLOP/s of the faster side's product of two large matrices."""
     row = Row("matmul", task="matmul", steps=10)
-    found = measure("matmul", row, arguments, ("jaxgen", "pytorch"))
+    found = measure("matmul", row, settings, ("jaxgen", "pytorch"))
     return found["jaxgen"]["flops"] / min(found[side]["min_s"] for side in ("jaxgen", "pytorch"))
 
 
@@ -162,58 +177,53 @@ def describe(found: dict[str, Any], peak: float | None) -> list[str]:
     return lines
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="", help="names, separated by commas; all by default")
-    parser.add_argument("--device", choices=("cpu", "gpu"), help="by default what is here")
-    parser.add_argument("--steps", type=int, default=0, help="timed steps of each side, where a row has fewer")
-    parser.add_argument("--seconds", type=float, default=0, help="no row is begun after so many; 0: no limit")
-    parser.add_argument("--out", help="a file for all numbers, JSON")
-    parser.add_argument("--start_config", default="configs/ddpm_digits.py", help="what the row `start` runs")
-    parser.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to try every line of code")
-    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    arguments.device = arguments.device or find_device()
-    if arguments.worker:
-        return work(arguments)
-
-    begun = time.perf_counter()
-    rows = ROWS[arguments.device]
-    known = [*rows, *(["start"] if arguments.device == "cpu" else [])]
-    names = arguments.rows.split(",") if arguments.rows else known
-    if set(names) - set(known):
-        parser.error(f"rows for a {arguments.device} are {', '.join(known)}")
-    results: dict[str, Any] = {"device": arguments.device, "command": " ".join(["python", *sys.argv]), "rows": []}
-    peak = None
-    if names != ["start"]:
-        results["ceiling_gflops"] = (peak := ceiling(arguments)) / 1e9
-        print(f"ceiling: {peak / 1e9:.0f} GFLOP/s, the product of two large matrices", flush=True)
-    for name in names:
-        if arguments.seconds and time.perf_counter() - begun > arguments.seconds:
-            print(f"{name}: not begun, {arguments.seconds:.0f} s are over", flush=True)
-            continue
-        if name == "start":
-            found = start(arguments.start_config)
-        else:
-            found = one_row(name, rows[name], arguments)
-        print("\n".join(describe(found, peak)), flush=True)
-        results["rows"].append(found)
-        if arguments.out:
-            pathlib.Path(arguments.out).write_text(json.dumps(results, indent=1) + "\n")
-
-
-def one_row(name: str, row: Row, arguments: argparse.Namespace) -> dict[str, Any]:
+def one_row(name: str, row: Row, settings: Settings) -> dict[str, Any]:
     """With torch.compile, or, where that fails, without."""
-    if not arguments.no_compile:
+    if settings.compiled:
         try:
-            return measure(name, row, arguments, SIDES)
+            return measure(name, row, settings, SIDES)
         except RuntimeError as error:
             if "worker compiled" not in str(error):
                 raise
             print(f"{name}: torch.compile does not work here ({error}); without it", flush=True)
-    return measure(name, row, arguments, SIDES[:2])
+    return measure(name, row, settings, SIDES[:2])
+
+
+def main(
+    rows: Annotated[tuple[str, ...], "names, separated by commas; all by default"] = (),
+    device: Annotated[str, "cpu or gpu; by default what is here"] = "",
+    steps: Annotated[int, "timed steps of each side, where a row has fewer"] = 0,
+    seconds: Annotated[float, "no row is begun after so many; 0: no limit"] = 0,
+    out: Annotated[str, "a file for all numbers, JSON"] = "",
+    start_config: Annotated[str, "what the row `start` runs"] = "configs/ddpm_digits.py",
+    no_compile: Annotated[bool, "leave torch.compile out"] = False,
+    small: Annotated[bool, "tiny sizes, to try every line of code"] = False,
+    worker: Annotated[str, "for the script's own use"] = "",
+) -> None:
+    settings = Settings(device or find_device(), steps, small, not no_compile)
+    if worker:
+        return work(worker, rows[0], settings)
+    begun = time.perf_counter()
+    workloads = ROWS[settings.device]
+    known = [*workloads, *(["start"] if settings.device == "cpu" else [])]
+    names = list(rows) or known
+    if unknown := set(names) - set(known):
+        raise UserError(f"--rows has {min(unknown)!r}; rows for a {settings.device} are {', '.join(known)}.")
+    results: dict[str, Any] = {"device": settings.device, "command": " ".join(["python", *sys.argv]), "rows": []}
+    peak = None
+    if names != ["start"]:
+        results["ceiling_gflops"] = (peak := ceiling(settings)) / 1e9
+        print(f"ceiling: {peak / 1e9:.0f} GFLOP/s, the product of two large matrices", flush=True)
+    for name in names:
+        if seconds and time.perf_counter() - begun > seconds:
+            print(f"{name}: not begun, {seconds:.0f} s are over", flush=True)
+            continue
+        found = start(start_config) if name == "start" else one_row(name, workloads[name], settings)
+        print("\n".join(describe(found, peak)), flush=True)
+        results["rows"].append(found)
+        if out:
+            pathlib.Path(out).write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

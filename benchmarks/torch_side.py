@@ -142,10 +142,8 @@ def _ddim(row: Row, where: Any, small: bool, compiled: bool, lower: Any) -> tupl
     return run, [model]
 
 
-def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
-    """DCGAN: both players' turns, BatchNorm with real and fake apart, Adam, and the generator's EMA. WGAN-GP: a step of
-    a critic without BatchNorm, fakes from a generator at rest, with the penalty, Adam."""
-    import torch
+def _gan_networks(row: Row) -> tuple[Any, Any]:
+    """DCGAN's generator and discriminator, channels-last; WGAN-GP's critic is the second without BatchNorm."""
     from torch import nn
 
     levels = row.size.bit_length() - 3
@@ -154,24 +152,35 @@ def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
     for width, out in zip(widths[::-1], [*widths[-2::-1], 3], strict=True):
         layers += [nn.BatchNorm2d(width), nn.ReLU(True), nn.ConvTranspose2d(width, out, 4, 2, 1, bias=out == 3)]
     generator = nn.Sequential(*layers, nn.Tanh())
-
     norm = row.model == "dcgan"
     layers = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, True)]
     for width, out in zip(widths, widths[1:], strict=False):
         layers += [nn.Conv2d(width, out, 4, 2, 1, bias=not norm), *([nn.BatchNorm2d(out)] if norm else [])]
         layers.append(nn.LeakyReLU(0.2, True))
     critic = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 0))
+    return _channels_last(generator), _channels_last(critic)
 
-    generator, critic = (model.to(memory_format=torch.channels_last) for model in (generator, critic))
-    image = torch.empty(row.batch, 3, row.size, row.size).uniform_(-1, 1)
-    image = image.contiguous(memory_format=torch.channels_last)
+
+def _channels_last(value: Any) -> Any:
+    import torch
+
+    return value.to(memory_format=torch.channels_last)
+
+
+def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
+    """DCGAN: both players' turns, BatchNorm with real and fake apart, Adam, and the generator's EMA. WGAN-GP: a step of
+    a critic without BatchNorm, fakes from a generator at rest, with the penalty, Adam."""
+    import torch
+
+    generator, critic = _gan_networks(row)
+    image = _channels_last(torch.empty(row.batch, 3, row.size, row.size).uniform_(-1, 1))
     rate, *betas = GAN_RATES[row.model]
     of_generator, of_critic = (
         torch.optim.Adam(model.parameters(), rate, tuple(betas), fused=True) for model in (generator, critic)
     )
     draw, judge = (torch.compile(model) if compiled else model for model in (generator, critic))
     ema = [p.detach().clone() for p in generator.parameters()]
-    softplus = nn.functional.softplus
+    softplus = torch.nn.functional.softplus
 
     def noise() -> Any:
         return torch.randn(row.batch, LATENTS, 1, 1)
@@ -204,7 +213,7 @@ def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
         descend(of_critic, value)
         value.item()
 
-    return dcgan if norm else wgan_gp, [generator, critic]
+    return dcgan if row.model == "dcgan" else wgan_gp, [generator, critic]
 
 
 def vae_networks() -> tuple[Any, Any]:

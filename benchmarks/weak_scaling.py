@@ -10,11 +10,10 @@ on where the first ended.
 
 from __future__ import annotations
 
-import argparse
-import json
-import pathlib
+import sys
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from jaxgen.commandline import load_config
 from jaxgen.config import check
@@ -22,17 +21,18 @@ from jaxgen.planning.topology import devices, use_topology
 from jaxgen.report.charts import Axis
 from jaxgen.report.numbers import number, ticks
 from jaxgen.report.plan import size
+from studies import harness
 
 LAYOUTS = ("data parallel", "FSDP")
 PANEL, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 330, 270, 52, 14, 30, 46
 COLOURS = ("#1f6fb4", "#c8501e", "#2a8a3e", "#8a4fb0", "#777777")
 
 
-def measure(path: str, count: int, layout: str, each: int) -> dict[str, Any]:
+def measure(path: Path, count: int, layout: str, each: int) -> dict[str, Any]:
     """One compilation's numbers, of one device."""
     from jaxgen.planning.programs import job_of
 
-    config, _ = load_config(pathlib.Path(path))
+    config, _ = load_config(path)
     config.train.batch_size = each * count
     config.mesh.update(data=0, fsdp=count if layout == "FSDP" else 1)
     check(config)
@@ -47,12 +47,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     kinds = sorted({kind for row in rows for kind in row["sent"]})
     heads = ["devices", "layout", "MFLOP", *(f"{kind}, sent" for kind in kinds), "state"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines = []
     for row in rows:
         sent = [size(row["sent"].get(kind, 0)) for kind in kinds]
-        cells = [str(row["devices"]), row["layout"], number(row["flops"] / 1e6), *sent, size(row["state"])]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([row["devices"], row["layout"], number(row["flops"] / 1e6), *sent, size(row["state"])])
+    return harness.table(heads, lines)
 
 
 def chart(rows: list[dict[str, Any]], what: str) -> str:
@@ -102,32 +101,24 @@ def _panel(title: str, curves: dict[str, list[tuple[int, float]]], shift: int) -
     return "".join(parts)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/dit_digits.py")
-    parser.add_argument("--each", type=int, default=8, help="images on each device")
-    parser.add_argument("--most", type=int, default=64, help="devices")
-    parser.add_argument("--out", default="", help="a file that keeps the results, a line of JSON each")
-    parser.add_argument("--chart", default="docs/gallery/weak_scaling.svg")
-    options = parser.parse_args()
-    use_topology(f"cpu:{options.most}")
-    kept = pathlib.Path(options.out) if options.out else None
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept and kept.exists() else []
-    counts = [2**i for i in range(options.most.bit_length()) if 2**i <= options.most]
-    for count in counts:
+def main(
+    config: Path = Path("configs/dit_digits.py"),
+    each: Annotated[int, "images on every device"] = 8,
+    most: Annotated[int, "devices"] = 64,
+    out: Annotated[str, "a file that keeps the results, a line of JSON each"] = "",
+    chart_file: Path = Path("docs/gallery/weak_scaling.svg"),
+) -> None:
+    use_topology(f"cpu:{most}")
+    rows = harness.Rows(Path(out) if out else None)
+    for count in (2**i for i in range(most.bit_length()) if 2**i <= most):
         for layout in LAYOUTS:
-            if any((row["devices"], row["layout"]) == (count, layout) for row in rows):
-                continue
-            rows.append(measure(options.config, count, layout, options.each))
-            if kept:
-                with kept.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-    print(table(rows))
-    path = pathlib.Path(options.chart)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(chart(rows, f"Weak scaling of {pathlib.Path(options.config).stem}, {options.each} images a device"))
-    print(f"wrote {path}")
+            key = {"devices": count, "layout": layout}
+            rows.get(key, lambda count=count, layout=layout: measure(config, count, layout, each))
+    print(table(list(rows)))
+    chart_file.parent.mkdir(parents=True, exist_ok=True)
+    chart_file.write_text(chart(list(rows), f"Weak scaling of {config.stem}, {each} images a device"))
+    print(f"wrote {chart_file}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

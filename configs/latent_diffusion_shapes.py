@@ -2,7 +2,7 @@
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
 Command: python main.py --config=configs/latent_diffusion_shapes.py --workdir=runs/latent_diffusion_shapes, behind that
-    of configs/kl_autoencoder_shapes.py; then python -m studies.caption_accuracy runs/latent_diffusion_shapes
+    of configs/kl_autoencoder_shapes.py; then python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes
     --judge=runs/judge_shapes, behind configs/judge_shapes.py
 Hardware and time: two CPU cores, 27 minutes (41 minutes of CPU) on latents that were encoded once (docs/results.md).
 Expected: shape, colour and place are all three right in 500 of 500 images of held-out combinations (the bar: 400).

@@ -16,11 +16,12 @@ A row is written to --out as soon as it is known, and is not made again.
 
 from __future__ import annotations
 
-import argparse
-import json
-import pathlib
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +31,11 @@ from ml_collections import ConfigDict
 from jaxgen.commandline import load_config
 from jaxgen.config import section
 from jaxgen.data import open_source
-from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.metrics.outliers import auroc
 from jaxgen.metrics.subspace import Subspace
-from jaxgen.runs.workdir import stored_config
 from jaxgen.train.loop import Trainer
+from studies import harness
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 WAYS = {
     "raw pixels": {"encoder": None},
     "raw pixels, contrastive beside": {"encoder": None, "contrastive": 1.0},
@@ -56,7 +55,7 @@ def few_labels(labels: np.ndarray, count: int, draw: int) -> np.ndarray:
     return np.concatenate([order[labels[order] == label][:count] for label in np.unique(labels)])
 
 
-def train(config: ConfigDict, folder: pathlib.Path, train_set: dict, test_set: dict) -> Trainer:
+def train(config: ConfigDict, folder: Path, train_set: dict, test_set: dict) -> Trainer:
     """A finished run on these images and labels, in a folder of its own."""
     arrays = {"train_images": train_set["image"], "train_labels": train_set["label"]}
     np.savez(folder / "data.npz", **arrays, test_images=test_set["image"], test_labels=test_set["label"])
@@ -68,10 +67,10 @@ def train(config: ConfigDict, folder: pathlib.Path, train_set: dict, test_set: d
     return trainer
 
 
-def probe(way: dict, autoencoder: str, folder: pathlib.Path, train_set: dict, test_set: dict) -> dict[str, float]:
+def probe(way: dict, autoencoder: str, folder: Path, train_set: dict, test_set: dict) -> dict[str, float]:
     """Held-out scores of a classifier."""
-    config, _ = load_config(CONFIGS / "autoencoder_probe_digits.py")
-    begun = stored_config(autoencoder).method
+    config, _ = load_config(harness.config_path("autoencoder_probe_digits"))
+    begun = harness.run_config(autoencoder).method
     if "encoder" in way:
         del config.method["encoder"], config.init_from["encoder"]
     else:
@@ -84,9 +83,9 @@ def probe(way: dict, autoencoder: str, folder: pathlib.Path, train_set: dict, te
     return trainer.generator.scores(trainer.model(), 0, trainer.generator.source("test"))
 
 
-def anomalies(label: int, of: dict, folder: pathlib.Path, train_set: dict, test_set: dict) -> dict[str, float]:
+def anomalies(label: int, of: dict, folder: Path, train_set: dict, test_set: dict) -> dict[str, float]:
     """AUROC of the autoencoder's and of the subspace's error, with one class left out of training."""
-    config, _ = load_config(CONFIGS / "autoencoder_digits.py")
+    config, _ = load_config(harness.config_path("autoencoder_digits"))
     config.train.total_images = of["images"]
     config.method.update(latents=of["width"], noise=of["noise"])
     kept = train_set["label"] != label
@@ -106,68 +105,69 @@ def _floats(images: np.ndarray) -> jax.Array:
     return jnp.asarray(images, jnp.float32) / 127.5 - 1
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--autoencoder", required=True, help="a run of configs/autoencoder_digits.py")
-    parser.add_argument("--labels", type=int, default=10, help="of each class")
-    parser.add_argument("--draws", type=int, default=10, help="of labels")
-    parser.add_argument("--width", type=int, default=8, help="latents where a class is left out, and components")
-    parser.add_argument("--noise", type=float, default=0.3, help="on the images of that training")
-    parser.add_argument("--images", type=int, default=50_000, help="that it sees")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    options = parser.parse_args()
-    use_cpu_cores()
-    use_compilation_cache()
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+def timed(function: Callable[[Path], dict[str, float]]) -> dict[str, float]:
+    """What a function of an empty folder returns, with the CPU seconds that it took."""
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = function(Path(folder))
+    return {**numbers, "cpu_seconds": round(time.process_time() - began, 1)}
+
+
+def labels_table(rows: harness.Rows, labels: int) -> str:
+    """Accuracies with few labels: a row a way."""
+    base = {row["draw"]: row["accuracy"] for row in rows.where(way="raw pixels", labels=labels)}
+    lines = []
+    for name in WAYS:
+        mine = rows.where(way=name, labels=labels)
+        found = ([row[key] for row in mine if key in row] for key in ("accuracy", "accuracy_nearest"))
+        cells = [harness.mean_and_deviation(values, ddof=1, empty="-") for values in found]
+        wins = sum(row.get("accuracy", row.get("accuracy_nearest")) > base[row["draw"]] for row in mine)
+        lines.append([name, *cells, f"{wins} of {len(mine)}"])
+    return harness.table(["on", "logits", "nearest prototype", "better than raw pixels"], lines)
+
+
+def anomalies_table(rows: list[dict]) -> str:
+    """AUROCs of classes that were left out: a row a way to reconstruct, a column a class."""
+    lines = []
+    for name in ("autoencoder", "subspace"):
+        values = [row[name] for row in rows]
+        lines.append([name, *(f"{value:.3f}" for value in (*values, np.mean(values)))])
+    return harness.table(["error of", *(row["without"] for row in rows), "mean"], lines)
+
+
+def main(
+    autoencoder: Annotated[str, "a run of configs/autoencoder_digits.py"],
+    out: Path,
+    labels: Annotated[int, "of each class"] = 10,
+    draws: Annotated[int, "of labels"] = 10,
+    width: Annotated[int, "latents where a class is left out, and components"] = 8,
+    noise: Annotated[float, "on the images of that training"] = 0.3,
+    images: Annotated[int, "that it sees"] = 50_000,
+) -> None:
+    harness.prepare()
+    rows = harness.Rows(out)
     train_set, test_set = (open_source("digits", split, 8, 1).arrays for split in ("train", "test"))
 
-    def known(**row: object) -> bool:
-        return any(all(r.get(k) == v for k, v in row.items()) for r in rows)
+    def few(way: dict, draw: int) -> dict[str, float]:
+        chosen = few_labels(train_set["label"], labels, draw)
+        some = {key: train_set[key][chosen] for key in ("image", "label")}
+        return timed(lambda folder: probe(way, autoencoder, folder, some, test_set))
 
-    def note(row: dict, numbers: dict[str, float], began: float) -> None:
-        rows.append({**row, **numbers, "cpu_seconds": round(time.process_time() - began, 1)})
-        with options.out.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-        print(rows[-1], flush=True)
+    def without(label: int, of: dict) -> dict[str, float]:
+        return timed(lambda folder: anomalies(label, of, folder, train_set, test_set))
 
-    left_out = {"width": options.width, "noise": options.noise, "images": options.images}
-    for draw in range(options.draws):
-        chosen = few_labels(train_set["label"], options.labels, draw)
-        few = {key: train_set[key][chosen] for key in ("image", "label")}
+    for draw in range(draws):
         for name, way in WAYS.items():
-            row = {"way": name, "labels": options.labels, "draw": draw}
-            if known(**row):
-                continue
-            began = time.process_time()
-            with tempfile.TemporaryDirectory() as folder:
-                note(row, probe(way, options.autoencoder, pathlib.Path(folder), few, test_set), began)
+            key = {"way": name, "labels": labels, "draw": draw}
+            rows.get(key, lambda way=way, draw=draw: few(way, draw))
+    of = {"width": width, "noise": noise, "images": images}
     for label in range(10):
-        row = {"without": label, **left_out}
-        if known(**row):
-            continue
-        began = time.process_time()
-        with tempfile.TemporaryDirectory() as folder:
-            note(row, anomalies(label, left_out, pathlib.Path(folder), train_set, test_set), began)
-
-    print(f"\nAccuracy on {len(test_set['label'])} held-out digits, {options.labels} labels a class\n")
-    print("| on | logits | nearest prototype | better than raw pixels |\n|---|---|---|---|")
-    base = {r["draw"]: r["accuracy"] for r in rows if r.get("way") == "raw pixels" and r["labels"] == options.labels}
-    for name in WAYS:
-        mine = [r for r in rows if r.get("way") == name and r["labels"] == options.labels]
-        cells = [_spread([r[key] for r in mine if key in r]) for key in ("accuracy", "accuracy_nearest")]
-        wins = sum(r.get("accuracy", r.get("accuracy_nearest")) > base[r["draw"]] for r in mine)
-        print(f"| {name} | {cells[0]} | {cells[1]} | {wins} of {len(mine)} |")
-    mine = [r for r in rows if "without" in r and left_out.items() <= r.items()]
+        rows.get({"without": label, **of}, lambda label=label: without(label, of))
+    print(f"\nAccuracy on {len(test_set['label'])} held-out digits, {labels} labels a class\n")
+    print(labels_table(rows, labels))
     print("\nAUROC of a class that was left out of training\n")
-    print("| error of | " + " | ".join(str(r["without"]) for r in mine) + " | mean |\n|" + "---|" * (len(mine) + 2))
-    for name in ("autoencoder", "subspace"):
-        values = [r[name] for r in mine]
-        print(f"| {name} | " + " | ".join(f"{v:.3f}" for v in values) + f" | {np.mean(values):.3f} |")
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} ({np.std(values, ddof=1):.3f})" if len(values) > 1 else "-"
+    print(anomalies_table([row for row in rows.where(**of) if "without" in row]))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

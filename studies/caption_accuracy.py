@@ -2,7 +2,7 @@
 
     python main.py --config=configs/kl_autoencoder_shapes.py --workdir=runs/kl_autoencoder_shapes
     python main.py --config=configs/latent_diffusion_shapes.py --workdir=runs/latent_diffusion_shapes
-    python -m studies.caption_accuracy runs/latent_diffusion_shapes
+    python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes
 
 Draws an image for each of the first captions of `test` (combinations of training, other scenes) and of `unseen`, and
 tells shape, colour and place twice: from its pixels (`jaxgen.metrics.shape_attributes`), and, with --judge, a run of
@@ -13,90 +13,56 @@ others. Chance is 1/8, 1/8 and 1/9. Prints one JSON line per row, and writes a p
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import pathlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.data.transforms import to_float, to_uint8
-from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.methods.base import Model
-from jaxgen.sampling.restore import Trained, restore
+from jaxgen.metrics.shape_attributes import agreement, read_attributes
+from jaxgen.report.images import grid, save_png
+from jaxgen.sampling.restore import Trained
+from studies import harness
+
+Tell = Callable[[np.ndarray], np.ndarray]  # uint8 images -> attributes [N, 3]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workdir", help="a run of latent_diffusion on caption_shapes")
-    parser.add_argument("--num", type=int, default=200, help="captions of each split")
-    parser.add_argument(
-        "--scales", default="", help="of classifier-free guidance, with commas; the run's own where empty"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--judge", default="", help="a run of configs/judge_shapes.py")
-    parser.add_argument("--out", type=pathlib.Path, help="folder of the pictures, <split>_<scale>.png")
-    options = parser.parse_args()
-    use_cpu_cores()
-    use_compilation_cache()
+def run_config(workdir: str) -> ConfigDict:
+    config = harness.run_config(workdir)
+    config.data.source = "caption_shapes"  # the run's own may be latents, without the split `unseen`
+    return config
 
-    from jaxgen.errors import UserError
-    from jaxgen.metrics.shape_attributes import agreement, read_attributes
-    from jaxgen.report.images import grid, save_png
-    from jaxgen.runs.workdir import stored_config
 
-    def run(workdir: str) -> ConfigDict:
-        config = stored_config(workdir)
-        if config is None:
-            raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
-        config.data.source = "caption_shapes"  # the run's own may be latents, without the split `unseen`
-        return config
+def print_row(facts: dict[str, object], images: np.ndarray, wanted: np.ndarray, tellers: dict[str, Tell]) -> None:
+    """One JSON line for each way to tell the attributes: the shares of images that have those wanted."""
+    for name, tell in tellers.items():
+        found = dataclasses.asdict(agreement(images, wanted, tell))
+        numbers = {key: round(value, 4) for key, value in found.items()}
+        print(json.dumps({**facts, "judge": name, "n": len(images), **numbers}), flush=True)
 
-    try:
-        config = run(options.workdir)
-        judges = {"pixels": read_attributes}
-        if options.judge:
-            judges["classifier"] = classifier(restore(run(options.judge), options.judge))
 
-        def row(split: str, scale: float, what: str, images: np.ndarray, wanted: np.ndarray) -> None:
-            for judge, tell in judges.items():
-                found = dataclasses.asdict(agreement(images, wanted, tell))
-                numbers = {name: round(value, 4) for name, value in found.items()}
-                facts = {"split": split, "scale": scale, "what": what, "judge": judge, "n": len(images)}
-                print(json.dumps(facts | numbers), flush=True)
+def reconstruct(trained: Trained) -> Tell:
+    """uint8 images -> what the autoencoder makes of them."""
+    method = trained.generator.method
 
-        scales = [float(x) for x in options.scales.split(",") if x] or [float(config.guidance.get("scale", 1.0))]
-        for split in ("test", "unseen"):
-            config.data.eval_split = split
-            for scale in scales:
-                config.guidance.update(name="classifier_free", scale=scale)
-                trained = restore(config, options.workdir)
-                method, model = trained.generator.method, trained.model
-                real = trained.generator.source(split).take(range(options.num))
-                wanted = real["attributes"]
-                if scale == scales[0]:
-                    row(split, scale, "real", real["image"], wanted)
+    def again(model: Model, image: jax.Array) -> jax.Array:
+        return to_uint8(method.decode(model, method.mean(model, {"image": image})))
 
-                    def again(model: Model, image: jax.Array, method=method) -> jax.Array:
-                        return to_uint8(method.decode(model, method.mean(model, {"image": image})))
+    return in_parts(again, trained.model)
 
-                    row(split, scale, "reconstructions", in_parts(again, model)(real["image"]), wanted)
-                drawn = trained.generator.images(model, options.seed, options.num).images
-                row(split, scale, "samples", drawn, wanted)
-                row(split, scale, "other captions", drawn, np.roll(wanted, 1, axis=0))
-                if options.out:
-                    options.out.mkdir(parents=True, exist_ok=True)
-                    save_png(options.out / f"{split}_{scale:g}.png", grid(drawn[:64], columns=8))
-                    lines = "\n".join(str(caption) for caption in real["caption"][:64])
-                    (options.out / f"{split}_{scale:g}.txt").write_text(lines + "\n")
-    except UserError as error:
-        print(f"caption_accuracy: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+def save_pictures(stem: Path, drawn: np.ndarray, captions: np.ndarray) -> None:
+    """The first 64 samples and their captions."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    save_png(stem.with_name(f"{stem.name}.png"), grid(drawn[:64], columns=8))
+    stem.with_name(f"{stem.name}.txt").write_text("\n".join(map(str, captions[:64])) + "\n")
 
 
 def in_parts(program: Callable[[Model, jax.Array], jax.Array], model: Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -115,5 +81,37 @@ def classifier(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
     return in_parts(trained.generator.method.tell, trained.model)
 
 
+def main(
+    workdir: Annotated[str, "a run of latent_diffusion on caption_shapes"],
+    num: Annotated[int, "captions of each split"] = 200,
+    scales: Annotated[tuple[float, ...], "of classifier-free guidance, with commas; the run's own by default"] = (),
+    seed: int = 0,
+    judge: Annotated[str, "a run of configs/judge_shapes.py"] = "",
+    out: Annotated[str, "folder of the pictures, <split>_<scale>.png"] = "",
+) -> None:
+    harness.prepare()
+    config = run_config(workdir)
+    tellers: dict[str, Tell] = {"pixels": read_attributes}
+    if judge:
+        tellers["classifier"] = classifier(harness.trained(judge, run_config(judge)))
+    scales = scales or (float(config.guidance.get("scale", 1.0)),)
+    for split in ("test", "unseen"):
+        config.data.eval_split = split
+        for scale in scales:
+            config.guidance.update(name="classifier_free", scale=scale)
+            trained = harness.trained(workdir, config)
+            real = trained.generator.source(split).take(range(num))
+            wanted = real["attributes"]
+            sets = {"real": real["image"], "reconstructions": reconstruct(trained)(real["image"])}
+            sets = sets if scale == scales[0] else {}
+            sets["samples"] = trained.generator.images(trained.model, seed, num).images
+            for what, images in sets.items():
+                print_row({"split": split, "scale": scale, "what": what}, images, wanted, tellers)
+            facts = {"split": split, "scale": scale, "what": "other captions"}
+            print_row(facts, sets["samples"], np.roll(wanted, 1, axis=0), tellers)
+            if out:
+                save_pictures(Path(out) / f"{split}_{scale:g}", sets["samples"], real["caption"])
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(harness.run(main))

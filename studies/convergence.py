@@ -10,10 +10,10 @@ between its last two points (minutes on two cores, most of them compiling).
 
 from __future__ import annotations
 
-import argparse
-import pathlib
 import sys
 from html import escape
+from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,9 @@ from jaxgen.diffusion.samplers.rk4 import RK4
 from jaxgen.diffusion.samplers.unipc import UniPC
 from jaxgen.diffusion.schedule import continuous_cosine
 from jaxgen.report.charts import Axis
+from studies import harness
 
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests" / "diffusion"))
+sys.path.append(str(harness.ROOT / "tests" / "diffusion"))
 from mixture import denoiser, noised, samples  # noqa: E402
 
 FIRST, LAST = 0.95, 0.05
@@ -116,27 +117,30 @@ def chart(curves: dict[str, list[tuple[int, float]]]) -> str:
     return f'{head}font-size="12">{"".join(parts)}</svg>\n'
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", default="docs/gallery/convergence.svg")
-    parser.add_argument("--count", type=int, default=256, help="points that are followed")
-    options = parser.parse_args()
-    with jax.enable_x64(True):
-        curves = measure(options.count)
-    print("| solver | " + " | ".join(str(n) for n in EVALUATIONS) + " | order |")
-    print("|---|" + "---|" * (len(EVALUATIONS) + 1))
+def curves_table(curves: dict[str, list[tuple[int, float]]]) -> str:
+    """Errors: a row a solver, a column a number of evaluations, with the order between the last two."""
+    rows = []
     for name, curve in curves.items():
         (n0, e0), (n1, e1) = curve[-2:]
         if name.startswith("ode"):
-            print(f"| {name} | " + ", ".join(f"{n}: {e:.1e}" for n, e in curve) + " |")
-            continue
-        order = np.log(e0 / e1) / np.log(n1 / n0)
-        print(f"| {name} | " + " | ".join(f"{e:.1e}" for _, e in curve) + f" | {order:.2f} |")
-    path = pathlib.Path(options.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(chart(curves))
-    print(f"wrote {path}")
+            rows.append([name, ", ".join(f"{n}: {e:.1e}" for n, e in curve)])
+        else:
+            order = np.log(e0 / e1) / np.log(n1 / n0)
+            rows.append([name, *(f"{e:.1e}" for _, e in curve), f"{order:.2f}"])
+    return harness.table(["solver", *EVALUATIONS, "order"], rows)
+
+
+def main(
+    output: Path = Path("docs/gallery/convergence.svg"),
+    count: Annotated[int, "points that are followed"] = 256,
+) -> None:
+    with jax.enable_x64(True):
+        curves = measure(count)
+    print(curves_table(curves))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(chart(curves))
+    print(f"wrote {output}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

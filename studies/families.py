@@ -12,20 +12,18 @@ and the same command goes on where it stopped; OUT/<data>.png has a row of sampl
 
 from __future__ import annotations
 
-import argparse
 import json
-import pathlib
 import statistics
-import subprocess
 import sys
 import time
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
-from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.errors import UserError
+from studies import harness
 
-MAIN = pathlib.Path(__file__).parent.parent / "main.py"
 FIRST_STAGE = 0.4  # share of latent diffusion's time that its autoencoder gets
 NO_LABELS = ("method.network.num_classes=0", "method.label_dropout=0.0", "guidance.scale=1.0")
 
@@ -48,16 +46,14 @@ COLUMNS = ("images_seen", "train_images_per_second", "frechet", "excess", "preci
            "sample_images_per_second", "evaluations")  # fmt: skip
 
 
-def train(config: str, overrides: tuple[str, ...], images: int, workdir: pathlib.Path) -> list[dict[str, float]]:
-    """A run over so many images, its log in twenty lines and one checkpoint, not judged; its rows of numbers."""
-    command = [sys.executable, str(MAIN), f"--config={MAIN.parent / 'configs' / config}.py", f"--workdir={workdir}"]
+def train(config: str, overrides: tuple[str, ...], images: int, workdir: Path) -> list[dict[str, float]]:
+    """A run over so many images, its log in twenty lines and one checkpoint, not evaluated; its rows of numbers."""
     settings = [f"train.total_images={images}", f"train.log_every_images={max(1, images // 20)}"]
     settings += [f"train.checkpoint_every_images={images}", "train.sample_every_images=0", "train.tensorboard=False"]
     settings += ["train.evaluate_every_images=0", "train.keep_best=0", "evaluate.at_end=False"]
     if config.startswith("kl_autoencoder"):
         settings += [f"method.adversarial_start={images // 2}"]
-    command += [f"--config.{setting}" for setting in (*settings, *overrides)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    harness.train(config, workdir, *settings, *overrides)
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -70,7 +66,7 @@ def seconds_per_image(rows: list[dict[str, float]]) -> float:
     return statistics.mean(statistics.median(half) for half in halves)
 
 
-def family(name: str, data: str, stages: Any, seconds: float, probe: int, out: pathlib.Path) -> dict[str, Any]:
+def family(name: str, data: str, stages: Any, seconds: float, probe: int, out: Path) -> dict[str, Any]:
     """Trains one family; where its last run lies, and what it saw."""
     found: dict[str, Any] = {"images_seen": 0}
     earlier: tuple[str, ...] = ()
@@ -87,15 +83,13 @@ def family(name: str, data: str, stages: Any, seconds: float, probe: int, out: p
     return {"family": name, "data": data, "workdir": str(folder), **found}
 
 
-def measure(workdir: pathlib.Path, num: int, shown: int) -> tuple[dict[str, float], np.ndarray]:
+def measure(workdir: Path, num: int, shown: int) -> tuple[dict[str, float], np.ndarray]:
     """A trained run's numbers, and samples to be looked at."""
     from jaxgen.evaluation.evaluate import evaluate
-    from jaxgen.runs.workdir import stored_config
-    from jaxgen.sampling.restore import restore
 
-    config = stored_config(workdir)
+    config = harness.run_config(workdir)
     config.evaluate.num = num
-    trained = restore(config, workdir)
+    trained = harness.trained(workdir, config)
     generator, model = trained.generator, trained.model
     judged = evaluate(generator, model)  # compiles the sampler
     begun = time.perf_counter()
@@ -115,53 +109,56 @@ def measure(workdir: pathlib.Path, num: int, shown: int) -> tuple[dict[str, floa
     return found, judged.evidence.samples[:shown]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def tables(rows: harness.Rows) -> str:
+    """A table a data set: a row a family."""
     lines = []
     for data in dict.fromkeys(row["data"] for row in rows):
-        of = [row for row in rows if row["data"] == data]
+        of = rows.where(data=data)
         lines += ["", f"{data}: real {of[0]['floor']:.3f}, noise {of[0]['noise']:.1f}, n = {of[0]['num']}", ""]
-        lines += ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-        for row in of:
-            cells = [row.get(column) for column in COLUMNS]
-            text = ["" if c is None else f"{c:,.0f}" if abs(c) >= 100 or c == int(c) else f"{c:.3g}" for c in cells]
-            lines.append(f"| {row['family']} | " + " | ".join(text) + " |")
+        cells = [[row["family"], *(_cell(row.get(column)) for column in COLUMNS)] for row in of]
+        lines.append(harness.table(["", *COLUMNS], cells))
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--data", default=",".join(FAMILIES), help="data sets, separated by commas")
-    parser.add_argument("--seconds", type=float, default=120.0, help="of training, for each family")
-    parser.add_argument("--probe", type=int, default=12_800, help="images of the run that measures the pace")
-    parser.add_argument("--num", type=int, default=1000)
-    parser.add_argument("--shown", type=int, default=16, help="samples in a row of the picture")
-    options = parser.parse_args()
-    unknown = [name for name in options.data.split(",") if name not in FAMILIES]
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def main(
+    out: Path,
+    data: Annotated[tuple[str, ...], "data sets, separated by commas"] = tuple(FAMILIES),
+    seconds: Annotated[float, "of training, for each family"] = 120.0,
+    probe: Annotated[int, "images of the run that measures the pace"] = 12_800,
+    num: int = 1000,
+    shown: Annotated[int, "samples in a row of the picture"] = 16,
+) -> None:
+    unknown = [name for name in data if name not in FAMILIES]
     if unknown:
-        parser.error(f"--data has {unknown[0]!r}, which is none of {', '.join(FAMILIES)}.")
-    use_cpu_cores()
-    use_compilation_cache()
+        raise UserError(f"--data has {unknown[0]!r}, which is none of {', '.join(FAMILIES)}.")
+    harness.prepare()
     from jaxgen.report.images import grid, save_png
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / "table.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    for data in options.data.split(","):
-        for name, stages in FAMILIES[data].items():
-            if any((row["data"], row["family"]) == (data, name) for row in rows):
-                continue
-            row = {**family(name, data, stages, options.seconds, options.probe, options.out), "num": options.num}
-            numbers, samples = measure(pathlib.Path(row["workdir"]), options.num, options.shown)
-            np.save(options.out / f"{data}_{name.replace(' ', '_')}.npy", samples)
-            rows.append(row | {key: float(value) for key, value in numbers.items()})
-            with file.open("a") as opened:
-                opened.write(json.dumps(rows[-1]) + "\n")
-            print(rows[-1], flush=True)
-        kept = [np.load(options.out / f"{data}_{name.replace(' ', '_')}.npy") for name in FAMILIES[data]]
-        save_png(options.out / f"{data}.png", grid(np.concatenate(kept), columns=options.shown))
-    print(table(rows))
+    rows = harness.Rows(out / "table.jsonl")
+
+    def make(name: str, world: str) -> dict[str, Any]:
+        row = {**family(name, world, FAMILIES[world][name], seconds, probe, out), "num": num}
+        numbers, samples = measure(Path(row["workdir"]), num, shown)
+        np.save(_samples(out, world, name), samples)
+        return row | {key: float(value) for key, value in numbers.items()}
+
+    for world in data:
+        for name in FAMILIES[world]:
+            rows.get({"family": name, "data": world}, lambda name=name, world=world: make(name, world))
+        kept = [np.load(_samples(out, world, name)) for name in FAMILIES[world]]
+        save_png(out / f"{world}.png", grid(np.concatenate(kept), columns=shown))
+    print(tables(rows))
+
+
+def _samples(out: Path, data: str, family: str) -> Path:
+    return out / f"{data}_{family.replace(' ', '_')}.npy"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

@@ -5,7 +5,7 @@
 Each row of `ROWS` is a shipped config, or one with its idea switched off, and the seeds that it is trained with; a run
 is `python main.py` in a folder of its own under --out, so that the same command goes on where it stopped. What was
 measured is appended to OUT/table.jsonl, one line for each run, and printed as Markdown: means over seeds, and the
-standard deviation where there are several. `--only=infogan,msgan` takes some methods, `--table` prints and stops.
+standard deviation where there are several. `--only=infogan,msgan` takes some methods, `--table_only` prints and stops.
 
 Judged are 1,000 samples by the averaged generator, the classes in turn, against the 500 held-out digits:
 
@@ -20,20 +20,16 @@ Judged are 1,000 samples by the averaged generator, the classes in turn, against
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import pathlib
-import subprocess
+import functools
 import sys
-import time
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
-from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.errors import UserError
+from studies import harness
 
-MAIN = pathlib.Path(__file__).parent.parent / "main.py"
 THREE = (0, 1, 2)
 
 # method -> {row: (config, overrides, seeds)}; the first row is the method, what follows are its controls
@@ -88,17 +84,6 @@ COLUMNS = ("excess", "entropy", "precision", "recall", "label", "CAS", "diversit
            "energy_of_real", "energy_of_fake", "seconds")  # fmt: skip
 
 
-def train(config: str, overrides: tuple[str, ...], seed: int, workdir: pathlib.Path) -> float:
-    """Trains to the end, without judging there. Returns the process's CPU seconds, 0 where it was finished already."""
-    begun = os.times()
-    command = [sys.executable, str(MAIN), f"--config={MAIN.parent / 'configs' / config}.py", f"--workdir={workdir}"]
-    command += [f"--config.seed={seed}", "--config.evaluate.at_end=False", "--config.train.tensorboard=False"]
-    command += [f"--config.{override}" for override in overrides]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    ended = os.times()
-    return (ended.children_user - begun.children_user) + (ended.children_system - begun.children_system)
-
-
 def spread(values: np.ndarray, labels: np.ndarray | None) -> float:
     """Mean Euclidean distance of two different examples `[N, D]` of a class, or of all."""
     from jaxgen.metrics.distances import class_diversity, diversity
@@ -111,7 +96,7 @@ def purity(codes: np.ndarray, classes: np.ndarray) -> float:
     return sum(np.bincount(classes[codes == code]).max() for code in np.unique(codes)) / len(codes)
 
 
-def measure(workdir: pathlib.Path, num: int) -> dict[str, float]:
+def measure(workdir: Path, num: int) -> dict[str, float]:
     """The numbers of one run; see the module."""
     import jax
 
@@ -167,56 +152,48 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float64) / 127.5
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: harness.Rows) -> str:
     """Markdown; rows of runs that are not done yet are left out."""
-    lines = ["| | seeds | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    lines = []
     for name in (name for group in ROWS.values() for name in group):
-        of = [row for row in rows if row["row"] == name]
-        cells = []
+        of, cells = rows.where(row=name), []
         for column in COLUMNS:
             values = [row[column] for row in of if column in row]
-            digits = 0 if column == "seconds" else 4 if column == "excess" else 3
-            several = len(values) > 1 and column != "seconds"
-            deviation = f" ({np.std(values):.{digits}f})" if several else ""
-            cells.append(f"{np.mean(values):.{digits}f}{deviation}" if values else "")
+            if column == "seconds":
+                cells.append(f"{np.mean(values):.0f}" if values else "")
+            else:
+                cells.append(harness.mean_and_deviation(values, digits=4 if column == "excess" else 3))
         if of:
-            lines.append(f"| {name} | {len(of)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append([name, len(of), *cells])
+    return harness.table(["", "seeds", *COLUMNS], lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--only", default="", help="methods, separated by commas: " + ", ".join(ROWS))
-    parser.add_argument("--num", type=int, default=1000)
-    parser.add_argument("--table", action="store_true")
-    options = parser.parse_args()
-    unknown = [name for name in options.only.split(",") if name and name not in ROWS]
+def trained(config: str, overrides: tuple[str, ...], seed: int, workdir: Path, num: int) -> dict[str, float]:
+    """The numbers of one run, trained first where its folder is not finished."""
+    settings = (f"seed={seed}", "evaluate.at_end=False", "train.tensorboard=False", *overrides)
+    seconds = harness.train(config, workdir, *settings)
+    return {"seconds": round(seconds, 1), **measure(workdir, num)}
+
+
+def main(
+    out: Path,
+    only: Annotated[tuple[str, ...], "methods, separated by commas: " + ", ".join(ROWS)] = (),
+    num: int = 1000,
+    table_only: Annotated[bool, "print what is there, and stop"] = False,
+) -> None:
+    unknown = [name for name in only if name not in ROWS]
     if unknown:
-        parser.error(f"--only has {unknown[0]!r}, which is none of {', '.join(ROWS)}.")
-    use_cpu_cores()
-    use_compilation_cache()
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / "table.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    done = {(row["row"], row["seed"], row["num"]) for row in rows}
-    asked = options.only.split(",") if options.only else list(ROWS)
-    for method in () if options.table else asked:
+        raise UserError(f"--only has {unknown[0]!r}, which is none of {', '.join(ROWS)}.")
+    harness.prepare()
+    rows = harness.Rows(out / "table.jsonl", num=num)
+    for method in () if table_only else only or ROWS:
         for i, (name, (config, overrides, seeds)) in enumerate(ROWS[method].items()):
             for seed in seeds:
-                if (name, seed, options.num) in done:
-                    continue
-                workdir = options.out / f"{method}{'_control' * bool(i)}{i if i > 1 else ''}_{seed}"
-                begun = time.perf_counter()
-                seconds = train(config, overrides, seed, workdir)
-                row = {"row": name, "seed": seed, "num": options.num, "seconds": round(seconds, 1)}
-                row |= measure(workdir, options.num)
-                rows.append(row)
-                with file.open("a") as opened:
-                    opened.write(json.dumps(row) + "\n")
-                print(row, f"{time.perf_counter() - begun:.0f} s", flush=True)
+                workdir = out / f"{method}{'_control' * bool(i)}{i if i > 1 else ''}_{seed}"
+                make = functools.partial(trained, config, overrides, seed, workdir, num)
+                rows.get({"row": name, "seed": seed}, make)
     print(table(rows))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

@@ -15,21 +15,19 @@ Three things, each printed as Markdown and kept in OUT; the same command goes on
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
-import pathlib
 import runpy
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
-from jaxgen.host import use_compilation_cache, use_cpu_cores
+from studies import harness
 
-CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 WORLDS = ("ring8", "grid25")
 LOSSES = ("minimax", "non_saturating", "least_squares", "hinge", "wgan", "wgan_gp")
 CRITIC_STEPS = (0, 100, 300, 1000, 3000)
@@ -39,7 +37,7 @@ FRAMES = 40
 
 
 def config_of(world: str, loss: str, steps: int) -> Any:
-    config = runpy.run_path(str(CONFIGS / f"gan_{world}.py"))["get_config"]()
+    config = runpy.run_path(str(harness.config_path(f"gan_{world}")))["get_config"]()
     if loss in ("wgan", "wgan_gp"):
         config.method.name = loss
         del config.method["loss"]
@@ -53,7 +51,7 @@ def config_of(world: str, loss: str, steps: int) -> Any:
     return config
 
 
-def play(world: str, loss: str, steps: int, out: pathlib.Path) -> dict[str, Any]:
+def play(world: str, loss: str, steps: int, out: Path) -> dict[str, Any]:
     """Trains both players; writes the animation."""
     import jax
     import jax.numpy as jnp
@@ -69,7 +67,7 @@ def play(world: str, loss: str, steps: int, out: pathlib.Path) -> dict[str, Any]
     plane = jnp.asarray(np.stack([x, y], -1).reshape(-1, 1, 2, 1), jnp.float32)
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config_of(world, loss, steps), pathlib.Path(folder))
+        trainer = Trainer(config_of(world, loss, steps), Path(folder))
         method = trainer.method
 
         @functools.partial(jax.jit, static_argnums=2)
@@ -124,7 +122,7 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
 
     config = config_of("ring8", loss, 2 * max(CRITIC_STEPS))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, pathlib.Path(folder))
+        trainer = Trainer(config, Path(folder))
         method = trainer.method
         only = tuple(turn for turn in method.turns(0) if turn.name == "critic")
         update = trainer.update(only, config.train.batch_size * only[0].repeats)
@@ -151,53 +149,43 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
             jax.block_until_ready(metrics)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=5_000, help="generator steps")
-    options = parser.parse_args()
-    use_cpu_cores()
-    use_compilation_cache()
-    options.out.mkdir(parents=True, exist_ok=True)
-    games, norms = (options.out / f"{name}.jsonl" for name in ("toys", "slopes"))
-
-    def rows(file: pathlib.Path) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    def add(file: pathlib.Path, found: list[dict[str, Any]]) -> None:
-        with file.open("a") as opened:
-            opened.writelines(json.dumps(row) + "\n" for row in found)
-        print(found[-1], flush=True)
-
+def games_table(games: harness.Rows, steps: int) -> str:
+    """A row a loss, three columns a world."""
+    heads = [head for world in WORLDS for head in (f"{world}: modes", "good samples", "evenness")]
+    lines = []
     for loss in LOSSES:
-        if loss not in {row["loss"] for row in rows(norms)}:
-            add(norms, list(slopes(loss)))
-    for world in WORLDS:
-        for loss in LOSSES:
-            if (world, loss, options.steps) not in {(row["world"], row["loss"], row["steps"]) for row in rows(games)}:
-                add(games, [play(world, loss, options.steps, options.out)])
+        rows = [games.where(world=world, loss=loss, steps=steps)[0] for world in WORLDS]
+        cells = [(f"{r['modes']} of {r['of']}", f"{r['high_quality']:.3f}", f"{r['evenness']:.3f}") for r in rows]
+        lines.append([loss, *(cell for row in cells for cell in row)])
+    return harness.table(["loss", *heads], lines)
 
-    print("\n| loss | " + " | ".join(f"{world}: modes | good samples | evenness" for world in WORLDS) + " |")
-    print("|---" * (3 * len(WORLDS) + 1) + "|")
+
+def slopes_table(norms: harness.Rows) -> str:
+    """A row a loss, a column a number of steps of the critic alone."""
+    lines = []
     for loss in LOSSES:
         cells = []
-        for world in WORLDS:
-            row = next(r for r in rows(games) if (r["world"], r["loss"], r["steps"]) == (world, loss, options.steps))
-            cells.append(f"{row['modes']} of {row['of']} | {row['high_quality']:.3f} | {row['evenness']:.3f}")
-        print(f"| {loss} | " + " | ".join(cells) + " |")
-    print(
-        "\n| share of the critic's slope; norm of the gradient (accuracy) after so many steps | "
-        + " | ".join(map(str, CRITIC_STEPS))
-        + " |"
-    )
-    print("|---" * (len(CRITIC_STEPS) + 1) + "|")
-    for loss in dict.fromkeys(row["loss"] for row in rows(norms)):
-        cells = []
-        for row in (row for row in rows(norms) if row["loss"] == loss):
+        for row in norms.where(loss=loss):
             accuracy = f" ({row['accuracy']:.3f})" if "accuracy" in row else ""
             cells.append(f"{row['share']:.3g}; {row['norm']:.2g}{accuracy}")
-        print(f"| {loss} | " + " | ".join(cells) + " |")
+        lines.append([loss, *cells])
+    title = "share of the critic's slope; norm of the gradient (accuracy) after so many steps"
+    return harness.table([title, *CRITIC_STEPS], lines)
+
+
+def main(out: Path, steps: Annotated[int, "of the generator"] = 5_000) -> None:
+    harness.prepare()
+    games, norms = (harness.Rows(out / f"{name}.jsonl") for name in ("toys", "slopes"))
+    for loss in LOSSES:
+        if len(norms.where(loss=loss)) < len(CRITIC_STEPS):
+            for row in list(slopes(loss)):
+                norms.add(row)
+    for world in WORLDS:
+        for loss in LOSSES:
+            key = {"world": world, "loss": loss, "steps": steps}
+            games.get(key, lambda key=key: play(**key, out=out))
+    print(f"\n{games_table(games, steps)}\n\n{slopes_table(norms)}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

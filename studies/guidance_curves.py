@@ -13,25 +13,23 @@ goes on where it stopped, and prints the means over seeds and their standard dev
 
 from __future__ import annotations
 
-import argparse
-import json
-import pathlib
+import sys
 import time
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.config import section
-from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.metrics.classification import class_accuracy
 from jaxgen.metrics.digits import JUDGE
 from jaxgen.metrics.distances import class_diversity
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.runs.setup import make_method
-from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.generator import Generator
-from jaxgen.sampling.restore import restore
+from studies import harness
 
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 LABELS = 10
@@ -42,25 +40,24 @@ def diversity(features: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(list(class_diversity(features, labels).values())))
 
 
-def ways(options: argparse.Namespace) -> dict[str, tuple[str, ConfigDict, str, int]]:
+def ways(classes: str, plain: str, noisy: str, clean: str) -> dict[str, tuple[str, ConfigDict, str, int]]:
     """`{name: (workdir, guidance, workdir of the classifier, recurrence)}`; the scale is still to be filled in."""
 
     def network(workdir: str) -> ConfigDict:
-        return stored_config(workdir).method.network
+        return harness.run_config(workdir).method.network
 
     found = {}
-    if options.classes:
-        found["classifier-free"] = (options.classes, section(name="classifier_free"), "", 1)
-    if options.plain and options.noisy:
-        noisy = section(name="classifier", network=network(options.noisy))
-        found["classifier that has seen noise"] = (options.plain, noisy, options.noisy, 1)
-    if options.plain and options.clean:
-        clean = network(options.clean)
-        forward = section(name="universal", network=clean)
-        found["clean classifier on x0-hat (universal)"] = (options.plain, forward, options.clean, 1)
-        found["the same on x_t"] = (options.plain, section(name="classifier", network=clean), options.clean, 1)
-        whole = section(name="universal", network=clean, backward_steps=5, backward_rate=0.3)
-        found["universal, 5 backward steps, recurrence 3"] = (options.plain, whole, options.clean, 3)
+    if classes:
+        found["classifier-free"] = (classes, section(name="classifier_free"), "", 1)
+    if plain and noisy:
+        guidance = section(name="classifier", network=network(noisy))
+        found["classifier that has seen noise"] = (plain, guidance, noisy, 1)
+    if plain and clean:
+        forward = section(name="universal", network=network(clean))
+        found["clean classifier on x0-hat (universal)"] = (plain, forward, clean, 1)
+        found["the same on x_t"] = (plain, section(name="classifier", network=network(clean)), clean, 1)
+        backward = section(name="universal", network=network(clean), backward_steps=5, backward_rate=0.3)
+        found["universal, 5 backward steps, recurrence 3"] = (plain, backward, clean, 3)
     return found
 
 
@@ -78,66 +75,69 @@ def measure(generator: Generator, model: Any, seed: int, num: int, real: np.ndar
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, what in (
-        ("classes", "a run of configs/ddpm_digits_classes.py"),
-        ("plain", "a run of configs/ddpm_digits.py"),
-        ("noisy", "a run of configs/noisy_classifier_digits.py"),
-        ("clean", "a run of configs/judge_digits.py with another seed than 0"),
-    ):
-        parser.add_argument(f"--{name}", default="", help=what)
-    parser.add_argument("--scales", type=lambda text: tuple(map(float, text.split(","))), default=SCALES)
-    parser.add_argument("--num", type=int, default=500)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=50, help="of DDIM")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    options = parser.parse_args()
-    use_cpu_cores()
-    use_compilation_cache()
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    done = {(row["way"], row["scale"], row["seed"], row["num"]) for row in rows}
-    reference = None
-    for way, (workdir, guidance, classifier, recurrence) in ways(options).items():
-        config = stored_config(workdir)
-        config.sampler = section(name="ddim", steps=options.steps, self_recurrence=recurrence)
+class Way:
+    """A trained model with one way to guide it, at any scale."""
+
+    def __init__(self, workdir: str, guidance: ConfigDict, classifier: str, recurrence: int, steps: int):
+        config = harness.run_config(workdir)
+        config.sampler = section(name="ddim", steps=steps, self_recurrence=recurrence)
         config.evaluate.batch_size = 125
         config.guidance = section(**{**guidance.to_dict(), "scale": 1.0})
         if classifier:
             config.init_from.classifier = classifier
-        trained = restore(config, workdir)
-        source = trained.generator.source(config.data.eval_split)
-        held_out = source.take(list(range(len(source))))
-        real = JUDGE(held_out["image"])
-        reference = {
-            "label_accuracy": class_accuracy(real.probabilities, held_out["label"]).value,
-            "diversity": diversity(real.features, held_out["label"]),
-        }
-        for scale in options.scales:
-            config.guidance.scale = scale
-            generator = Generator(make_method(config), config, sources={config.data.eval_split: source})
-            for seed in range(options.seeds):
-                if (way, scale, seed, options.num) in done:
-                    continue
-                row = {"way": way, "scale": scale, "seed": seed, "num": options.num}
-                row |= measure(generator, trained.model, seed, options.num, real.features)
-                rows.append(row)
-                with options.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(row, flush=True)
-    print(f"\nReal held-out digits: {reference}")
+        self.config, self.trained = config, harness.trained(workdir, config)
+        self.source = self.trained.generator.source(config.data.eval_split)
+        self.held_out = self.source.take(list(range(len(self.source))))
+        self.real = JUDGE(self.held_out["image"])
+
+    def measure(self, scale: float, seed: int, num: int) -> dict[str, float]:
+        """One point of the curve."""
+        self.config.guidance.scale = scale
+        sources = {self.config.data.eval_split: self.source}
+        generator = Generator(make_method(self.config), self.config, sources=sources)
+        return measure(generator, self.trained.model, seed, num, self.real.features)
+
+    def reference(self) -> dict[str, float]:
+        """The numbers of the real held-out digits."""
+        label = self.held_out["label"]
+        accuracy = class_accuracy(self.real.probabilities, label).value
+        return {"label_accuracy": accuracy, "diversity": diversity(self.real.features, label)}
+
+
+def tables(rows: harness.Rows, scales: tuple[float, ...]) -> Iterator[str]:
+    """A table a number: a row a way, a column a scale."""
+    names = list(dict.fromkeys(row["way"] for row in rows))
     for name in ("label_accuracy", "frechet", "diversity"):
-        print(f"\n{name}, n = {options.num}, mean (standard deviation) of {options.seeds} seeds\n")
-        print("| scale | " + " | ".join(f"{scale:g}" for scale in options.scales) + " |")
-        print("|---" * (len(options.scales) + 1) + "|")
-        for way in dict.fromkeys(row["way"] for row in rows):
-            cells = []
-            for scale in options.scales:
-                of = (way, scale, options.num)
-                values = [row[name] for row in rows if (row["way"], row["scale"], row["num"]) == of]
-                cells.append(f"{np.mean(values):.3f} ({np.std(values):.3f})" if values else "-")
-            print(f"| {way} | " + " | ".join(cells) + " |")
+        lines = []
+        for way in names:
+            found = [[row[name] for row in rows.where(way=way, scale=scale)] for scale in scales]
+            lines.append([way, *(harness.mean_and_deviation(values, empty="-") for values in found)])
+        yield f"\n{name}, mean (standard deviation) over seeds\n"
+        yield harness.table(["scale", *(f"{scale:g}" for scale in scales)], lines)
+
+
+def main(
+    out: Path,
+    classes: Annotated[str, "a run of configs/ddpm_digits_classes.py"] = "",
+    plain: Annotated[str, "a run of configs/ddpm_digits.py"] = "",
+    noisy: Annotated[str, "a run of configs/noisy_classifier_digits.py"] = "",
+    clean: Annotated[str, "a run of configs/judge_digits.py with another seed than 0"] = "",
+    scales: tuple[float, ...] = SCALES,
+    num: int = 500,
+    seeds: int = 3,
+    steps: Annotated[int, "of DDIM"] = 50,
+) -> None:
+    harness.prepare()
+    rows = harness.Rows(out, num=num)
+    for name, of in ways(classes, plain, noisy, clean).items():
+        way = Way(*of, steps)
+        print(f"{name}; real held-out digits: {way.reference()}", flush=True)
+        for scale in scales:
+            for seed in range(seeds):
+                key = {"way": name, "scale": scale, "seed": seed}
+                rows.get(key, lambda way=way, scale=scale, seed=seed: way.measure(scale, seed, num))
+    print("\n".join(tables(rows, scales)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

@@ -76,6 +76,8 @@ def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: An
         options["required"] = True
     else:
         options["default"] = parameter.default
+        shown = str(parameter.default) if parameter.default and kind is not bool else ""
+        options["help"] = f"{options['help'] or ''} (default: {shown})".strip() if shown else options["help"]
     of, items = typing.get_origin(kind), typing.get_args(kind)
     if kind is bool:
         options["action"] = "store_true"
@@ -104,12 +106,13 @@ class Rows:
 
     Args:
       path: of the file, made with its folder at the first row; None keeps nothing.
+      quiet: lists of numbers are kept, but not printed.
       of: what all rows of this command share, such as the number of images: a row of the file that differs in any of
         it belongs to another command, is left alone and is not seen.
     """
 
-    def __init__(self, path: Path | None, **of: Any):
-        self.path, self.of = path, of
+    def __init__(self, path: Path | None, quiet: bool = False, **of: Any):
+        self.path, self.quiet, self.of = path, quiet, of
         self.rows = [row for row in (_finished(path) if path else []) if self._holds(row, of)]
 
     @staticmethod
@@ -136,7 +139,8 @@ class Rows:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
+        shown = {name: value for name, value in row.items() if not (self.quiet and isinstance(value, list))}
+        print(json.dumps(shown), flush=True)
         return row
 
 
@@ -156,11 +160,12 @@ def _finished(path: Path) -> list[dict[str, Any]]:
 
 def table(heads: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """Markdown; a cell is printed by `str`, None as nothing."""
-    lines = [_line(heads), "|" + "---|" * len(heads)]
-    return "\n".join([*lines, *map(_line, rows)])
+    lines = [table_row(heads), "|" + "---|" * len(heads)]
+    return "\n".join([*lines, *map(table_row, rows)])
 
 
-def _line(cells: Iterable[Any]) -> str:
+def table_row(cells: Iterable[Any]) -> str:
+    """A row of a table alone, for tables that are printed as they grow."""
     return "| " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |"
 
 

@@ -15,19 +15,18 @@ Recall under noise has no direction: noise sets samples apart, so that their bal
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import gzip
-import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
-from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.metrics.distances import l1_distance, l2_distance
 from jaxgen.metrics.evidence import Evidence
 from jaxgen.metrics.judge import Judge
@@ -35,6 +34,7 @@ from jaxgen.metrics.judges import open_judge
 from jaxgen.metrics.memorisation import memorisation
 from jaxgen.metrics.pixels import WINDOWS, absolute_error, psnr, squared_error, ssim
 from jaxgen.metrics.suite import compare, name_of
+from studies import harness
 
 METRICS = ("fid", "kid", "fid_infinity", "inception_score", "precision", "recall", "density", "coverage")
 METRICS += ("class_entropy", "confidence", "label_accuracy")
@@ -141,14 +141,13 @@ def pair_functions(judge: Judge, side: int) -> dict[str, tuple[str, Callable[[np
     return found
 
 
-def pairs_table(judge: Judge, images: np.ndarray) -> tuple[list[str], list[str]]:
-    """Lines of the table of pairs, and the cells that went another way."""
+def pairs_table(judge: Judge, images: np.ndarray) -> tuple[str, list[str]]:
+    """The table of pairs, and the cells that went another way."""
     steps = {
         "blurred": [blurred(images, sigma) for sigma in (0.3, 0.6, 1.2)],
         "noisy": [noisy(images, sigma) for sigma in (10, 30, 90)],
     }
-    lines = ["| pairs | better | " + " | ".join(f"{kind}, more and more" for kind in steps) + " |", "|---|---|---|---|"]
-    wrong = []
+    rows, wrong = [], []
     for name, (better, function) in pair_functions(judge, images.shape[1]).items():
         cells = []
         for kind, sets in steps.items():
@@ -157,8 +156,8 @@ def pairs_table(judge: Judge, images: np.ndarray) -> tuple[list[str], list[str]]
             falls = better == "higher"
             if any((a <= b) if falls else (a >= b) for a, b in zip(values, values[1:], strict=False)):
                 wrong.append(f"{name}: {kind} {cells[-1]}; expected to {'fall' if falls else 'rise'}")
-        lines.append(f"| {name} | {better} | " + " | ".join(cells) + " |")
-    return lines, wrong
+        rows.append([name, better, *cells])
+    return harness.table(["pairs", "better", *(f"{kind}, more and more" for kind in steps)], rows), wrong
 
 
 def split(images: np.ndarray, held_out: np.ndarray | None = None) -> Data:
@@ -169,7 +168,7 @@ def split(images: np.ndarray, held_out: np.ndarray | None = None) -> Data:
     return Data(held_out, images[: len(images) // 2], images[len(images) // 2 :])
 
 
-def idx_images(path: pathlib.Path) -> np.ndarray:
+def idx_images(path: Path) -> np.ndarray:
     """uint8 `[N, H, W, 1]` of an idx file, gzipped or not."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if data[:4] != b"\0\0\x08\x03":
@@ -182,42 +181,31 @@ def report(judge: Judge, data: Data, num: int) -> list[str]:
     rows = sets_of(judge, data, num)
     table = sets_table(judge, data, rows)
     print(f"\n{judge.name}: n = {num} against {len(data.held_out)} held-out images, judge {judge.digest}\n")
-    print("| number | " + " | ".join(ROWS) + " | expected |\n" + "|---" * (len(ROWS) + 2) + "|")
+    lines = []
     for metric, signs in EXPECTED.items():
-        cells = " | ".join(f"{table[row][metric]:.4g}" for row in ROWS)
-        print(f"| {metric} | {cells} | {' '.join(sign if sign.strip() else '.' for sign in signs)} |")
-    lines, wrong = pairs_table(judge, rows["real"])
-    print("\n" + "\n".join(lines))
+        expected = " ".join(sign if sign.strip() else "." for sign in signs)
+        lines.append([metric, *(f"{table[row][metric]:.4g}" for row in ROWS), expected])
+    print(harness.table(["number", *ROWS, "expected"], lines))
+    pairs, wrong = pairs_table(judge, rows["real"])
+    print(f"\n{pairs}")
     return [f"{judge.name}, {cell}" for cell in (*check_sets(table), *wrong)]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 where a number went another way, 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fashion", default="", help="images of Fashion-MNIST: idx or idx.gz")
-    parser.add_argument("--num", type=int, default=0, help="images a row; by default 300 digits, 1000 clothes")
-    given = parser.parse_args(arguments)
-    use_cpu_cores()
-    use_compilation_cache()
+def main(
+    fashion: Annotated[str, "images of Fashion-MNIST: idx or idx.gz"] = "",
+    num: Annotated[int, "images a row; by default 300 digits, 1000 clothes"] = 0,
+) -> int:
+    harness.prepare()
     wrong = []
-    try:
-        train, test = (open_source("digits", name, 8, 1).arrays["image"] for name in ("train", "test"))
-        wrong += report(open_judge("digits"), split(train, test), given.num or 300)
-        if given.fashion:
-            clothes = idx_images(pathlib.Path(given.fashion))
-            wrong += report(open_judge("fashion"), split(clothes), given.num or 1000)
-    except UserError as error:
-        print(f"metric_directions: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"metric_directions: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    print("\n| number | weights needed; to fill it |\n|---|---|")
-    for name, options in WEIGHTS.items():
-        print(f"| {name} | `python -m jaxgen.metrics A B {options}` |")
+    train, test = (open_source("digits", name, 8, 1).arrays["image"] for name in ("train", "test"))
+    wrong += report(open_judge("digits"), split(train, test), num or 300)
+    if fashion:
+        wrong += report(open_judge("fashion"), split(idx_images(Path(fashion))), num or 1000)
+    needed = [(name, f"`python -m jaxgen.metrics A B {options}`") for name, options in WEIGHTS.items()]
+    print("\n" + harness.table(["number", "weights needed; to fill it"], needed))
     print("\n" + ("\n".join(f"WRONG WAY: {cell}" for cell in wrong) or "Every number moved the way it should."))
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(harness.run(main))

@@ -17,124 +17,152 @@ one), configs/ddpm_digits.py and configs/judge_digits.py trained on it (`--confi
 
 from __future__ import annotations
 
-import argparse
+import functools
 import gzip
-import pathlib
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.data import open_source
+from jaxgen.diffusion.likelihood import image_bits, variational_bound
+from jaxgen.errors import UserError
+from jaxgen.metrics import digits as digits_judge
+from jaxgen.metrics.outliers import accuracy_rejection, auroc, corrupted
+from jaxgen.sampling.restore import Trained
+from studies import harness
 
 REJECTED = np.array([0.0, 0.1, 0.25, 0.5, 0.75])
+ORDER = ("bound", "bound, typicality", "flow", "flow, typicality", "confidence")
+Scores = dict[str, dict[str, np.ndarray]]  # {score: {set of images: values [N]}}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", default="", help="a trained unconditional diffusion run of grey images")
-    parser.add_argument("--classifier", default="", help="a classifier's run on the same data; else the digits judge")
-    parser.add_argument(
-        "--other", action="append", default=[], metavar="NAME[=FILE]", help="outliers: .npz, idx or idx.gz; or digits"
-    )
-    parser.add_argument("--num", type=int, default=200, help="images, and outliers of each kind")
-    parser.add_argument("--shrink", default="", metavar="IMAGES,LABELS,OUT", help="write an 8x8 npz file and stop")
-    parser.add_argument("--levels", type=int, default=100, help="evaluations of the bound; 0 for all levels")
-    parser.add_argument("--steps", type=int, default=16, help="Runge-Kutta steps of the flow")
-    parser.add_argument("--probes", type=int, default=4, help="of Hutchinson's estimate; 0 for the exact trace")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    if options.shrink:
-        images, labels, out = map(pathlib.Path, options.shrink.split(","))
-        np.savez_compressed(out, images=shrunk(_idx(images), 8), labels=_idx(labels).astype(np.int32))
-        return
-    use_cpu_cores()
-    use_compilation_cache()
-
-    from jaxgen.data import open_source
-    from jaxgen.diffusion.likelihood import image_bits, variational_bound
-    from jaxgen.errors import UserError
-    from jaxgen.metrics import digits as digits_judge
-    from jaxgen.metrics.outliers import accuracy_rejection, auroc, corrupted
-    from jaxgen.runs.workdir import stored_config
-    from jaxgen.sampling.restore import restore
-
-    config = stored_config(options.workdir)
-    if config is None:
-        raise UserError(f"{options.workdir} holds no run; train first.")
-    trained = restore(config, options.workdir)
-    method, schedule = trained.generator.method, trained.generator.method.schedule
-    side, _, channels = method.image_shape
-    if channels != 1 or getattr(method.network, "num_classes", 0):
-        raise UserError("This table is made for an unconditional model of grey images, such as configs/ddpm_digits.py.")
-
+def image_sets(trained: Trained, other: list[str], num: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """`{set: images}`, "data" the held-out ones and "training" those that say what is typical; and "data"'s labels."""
+    side = trained.generator.method.image_shape[0]
     held_out, training = (trained.generator.source(split) for split in ("test", "train"))
-    chosen = held_out.take(list(range(min(options.num, len(held_out)))))
-    inside, labels = np.asarray(chosen["image"]), np.asarray(chosen["label"])
-    outliers = corrupted(inside, options.seed)
-    for other in options.other:
-        name, _, path = other.partition("=")
-        found = _images(pathlib.Path(path)) if path else open_source(name, "test", 8, 1).arrays["image"][..., 0]
-        outliers[name] = shrunk(found[: len(inside)], side)
-    # what is typical is learned from training images
-    sets = {"data": inside, **outliers, "training": np.asarray(training.take(list(range(len(inside))))["image"])}
+    chosen = held_out.take(list(range(min(num, len(held_out)))))
+    inside = np.asarray(chosen["image"])
+    sets = {"data": inside, **corrupted(inside, seed)}
+    for named in other:
+        name, _, path = named.partition("=")
+        found = _images(Path(path)) if path else open_source(name, "test", 8, 1).arrays["image"][..., 0]
+        sets[name] = shrunk(found[: len(inside)], side)
+    sets["training"] = np.asarray(training.take(list(range(len(inside))))["image"])
+    return sets, np.asarray(chosen["label"])
 
-    def probabilities(images):
-        if not options.classifier:
-            return digits_judge.JUDGE(images).probabilities
-        logits, _ = classifier.network.apply({"params": weights}, images.astype(np.float32) / 127.5 - 1)
+
+def class_probabilities(workdir: str) -> Callable[[np.ndarray], np.ndarray]:
+    """uint8 images -> probabilities `[N, K]`, by a classifier's run, or by the digits judge where there is none."""
+    if not workdir:
+        return lambda images: digits_judge.JUDGE(images).probabilities
+    trained = harness.trained(workdir)
+    network, weights = trained.generator.method.network, trained.model.params["classifier"]
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        logits, _ = network.apply({"params": weights}, images.astype(np.float32) / 127.5 - 1)
         return np.asarray(jax.nn.softmax(logits), np.float64)
 
-    if options.classifier:
-        run = restore(stored_config(options.classifier), options.classifier)
-        classifier, weights = run.generator.method, run.model.params["classifier"]
+    return probabilities
+
+
+def bits(trained: Trained, levels: int, steps: int, probes: int) -> dict[str, Callable]:
+    """The two functions (params, images, keys) -> bits per dimension `[N]`."""
+    method = trained.generator.method
 
     def bound(params, images, keys):
         x0 = images.astype(jnp.float32) / 127.5 - 1
-        return variational_bound(method.denoiser(params), schedule, x0, keys, levels=options.levels).total
+        return variational_bound(method.denoiser(params), method.schedule, x0, keys, levels=levels).total
 
     def flow(params, images, keys):
-        denoise = method.denoiser(params)
-        return image_bits(denoise, schedule, images, keys, steps=options.steps, probes=options.probes)
+        return image_bits(method.denoiser(params), method.schedule, images, keys, steps=steps, probes=probes)
 
-    print(f"{len(inside)} held-out images of {held_out.name}, as many outliers of each kind; "
-          f"model at {trained.images:,} images")
-    scores = {"confidence": {name: 1 - probabilities(images).max(axis=1) for name, images in sets.items()}}
-    for name, function in (("bound", bound), ("flow", flow)):
-        run = jax.jit(function)
+    return {"bound": bound, "flow": flow}
+
+
+def bits_of_sets(run: Callable, sets: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """A function (images, keys) -> bits on each set, fifty images at a time."""
+    found = {}
+    for which, (kind, images) in enumerate(sets.items()):
+        root = jax.random.fold_in(jax.random.key(seed), which)
+        keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(jnp.arange(len(images)))
+        parts = np.array_split(np.arange(len(images)), -(-len(images) // 50))
+        found[kind] = np.concatenate([np.asarray(run(jnp.asarray(images[part]), keys[part])) for part in parts])
+    return found
+
+
+def all_scores(functions: dict[str, Callable], trained: Trained, sets: dict[str, np.ndarray], seed: int) -> Scores:
+    """Each score, and its distance from the median of training images (typicality)."""
+    scores = {}
+    for name, function in functions.items():
         start = time.perf_counter()
-        scores[name] = {}
-        for which, (kind, images) in enumerate(sets.items()):
-            root = jax.random.fold_in(jax.random.key(options.seed), which)
-            keys = jax.vmap(lambda i, root=root: jax.random.fold_in(root, i))(jnp.arange(len(images)))
-            parts = np.array_split(np.arange(len(images)), -(-len(images) // 50))
-            found = [run(trained.model.params, jnp.asarray(images[p]), keys[p]) for p in parts]
-            scores[name][kind] = np.concatenate([np.asarray(x) for x in found])
+        scores[name] = bits_of_sets(functools.partial(jax.jit(function), trained.model.params), sets, seed)
         means = ", ".join(f"{kind} {values.mean():.2f}" for kind, values in scores[name].items())
         seconds = time.perf_counter() - start
         print(f"{name}: {seconds:.0f} s with compilation; mean bits per dimension: {means}", flush=True)
         typical = np.median(scores[name]["training"])
         scores[f"{name}, typicality"] = {k: np.abs(v - typical) for k, v in scores[name].items()}
+    return scores
 
-    order = ["bound", "bound, typicality", "flow", "flow, typicality", "confidence"]
-    print("\nAUROC (< marks a reversal)\n")
-    print("| outliers | " + " | ".join(order) + " |\n|" + "---|" * (len(order) + 1))
+
+def auroc_table(scores: Scores, outliers: list[str]) -> str:
+    rows = []
     for kind in outliers:
-        values = [auroc(scores[name]["data"], scores[name][kind]) for name in order]
-        print(f"| {kind} | " + " | ".join(f"{v:.3f}{' <' if v < 0.5 else ''}" for v in values) + " |")
-    right = probabilities(inside).argmax(axis=1) == labels
-    print("\nAccuracy on what is accepted, data and outliers mixed one to one, by the share rejected\n")
-    print("| outliers | score | " + " | ".join(f"{r:.0%}" for r in REJECTED) + " |\n|" + "---|" * (len(REJECTED) + 2))
-    for kind, images in outliers.items():
-        correct = np.concatenate([right, np.zeros(len(images), bool)])
-        for name in order:
+        values = [auroc(scores[name]["data"], scores[name][kind]) for name in ORDER]
+        rows.append([kind, *(f"{v:.3f}{' <' if v < 0.5 else ''}" for v in values)])
+    return harness.table(["outliers", *ORDER], rows)
+
+
+def rejection_table(scores: Scores, outliers: list[str], right: np.ndarray) -> str:
+    """Accuracies on what each score accepts. right: whether the classifier is right on each image of the data."""
+    rows = []
+    for kind in outliers:
+        correct = np.concatenate([right, np.zeros(len(scores["bound"][kind]), bool)])
+        for name in ORDER:
             both = np.concatenate([scores[name]["data"], scores[name][kind]])
-            curve = accuracy_rejection(both, correct, REJECTED)
-            print(f"| {kind} | {name} | " + " | ".join(f"{v:.3f}" for v in curve) + " |")
+            rows.append([kind, name, *(f"{v:.3f}" for v in accuracy_rejection(both, correct, REJECTED))])
+    return harness.table(["outliers", "score", *(f"{r:.0%}" for r in REJECTED)], rows)
 
 
-def _images(path: pathlib.Path) -> np.ndarray:
+def main(
+    workdir: Annotated[str, "a trained unconditional diffusion run of grey images"] = "",
+    classifier: Annotated[str, "a classifier's run on the same data; else the digits judge"] = "",
+    other: Annotated[list[str], "NAME[=FILE], outliers: .npz, idx or idx.gz; or digits; may be given again"] = (),
+    num: Annotated[int, "images, and outliers of each kind"] = 200,
+    shrink: Annotated[str, "IMAGES,LABELS,OUT: write an 8x8 npz file and stop"] = "",
+    levels: Annotated[int, "evaluations of the bound; 0 for all levels"] = 100,
+    steps: Annotated[int, "Runge-Kutta steps of the flow"] = 16,
+    probes: Annotated[int, "of Hutchinson's estimate; 0 for the exact trace"] = 4,
+    seed: int = 0,
+) -> None:
+    if shrink:
+        images, labels, out = map(Path, shrink.split(","))
+        np.savez_compressed(out, images=shrunk(_idx(images), 8), labels=_idx(labels).astype(np.int32))
+        return
+    harness.prepare()
+    trained = harness.trained(workdir)
+    method = trained.generator.method
+    if method.image_shape[2] != 1 or getattr(method.network, "num_classes", 0):
+        raise UserError("This table is made for an unconditional model of grey images, such as configs/ddpm_digits.py.")
+    sets, labels = image_sets(trained, other, num, seed)
+    outliers = [name for name in sets if name not in ("data", "training")]
+    print(f"{len(labels)} held-out images of {trained.generator.source('test').name}, as many outliers of each kind; "
+          f"model at {trained.images:,} images")  # fmt: skip
+    probabilities = class_probabilities(classifier)
+    scores = all_scores(bits(trained, levels, steps, probes), trained, sets, seed)
+    scores["confidence"] = {name: 1 - probabilities(images).max(axis=1) for name, images in sets.items()}
+    print(f"\nAUROC (< marks a reversal)\n\n{auroc_table(scores, outliers)}")
+    right = probabilities(sets["data"]).argmax(axis=1) == labels
+    print("\nAccuracy on what is accepted, data and outliers mixed one to one, by the share rejected\n")
+    print(rejection_table(scores, outliers, right))
+
+
+def _images(path: Path) -> np.ndarray:
     """uint8 `[N, H, W]` from an idx file, gzipped or not, or the largest array of an npz."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
@@ -143,7 +171,7 @@ def _images(path: pathlib.Path) -> np.ndarray:
     return _idx(path)
 
 
-def _idx(path: pathlib.Path) -> np.ndarray:
+def _idx(path: Path) -> np.ndarray:
     """The uint8 array of an idx file, gzipped or not."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     axes = data[3]
@@ -164,4 +192,4 @@ def shrunk(images: np.ndarray, side: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))

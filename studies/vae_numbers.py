@@ -17,23 +17,21 @@ A part of the images is written to --out as soon as it is known, and is not made
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import pathlib
+import sys
 import time
+from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.data import open_source
-from jaxgen.errors import UserError
-from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.data import Source, open_source
 from jaxgen.metrics.outliers import auroc, corrupted, typicality
-from jaxgen.runs.workdir import stored_config
-from jaxgen.sampling.restore import Trained, restore
+from jaxgen.sampling.restore import Trained
 from jaxgen.variational.latents import active
+from studies import harness
 
 KEPT = ("negative_elbo", "negative_log_likelihood", "kl", "squared_error", "squared_error_shuffled", "posterior_mean")
 
@@ -63,92 +61,95 @@ class Scorer:
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
 
-def bounds(scorer: Scorer, source: object, options: argparse.Namespace, step: int) -> dict[str, np.ndarray]:
-    """All scores of the first held-out images, from the file where they are there."""
-    name = f"negative_iwae_{options.samples}"
-    of = {"workdir": options.workdir, "step": step, "samples": options.samples, "batch": options.batch}
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    done = {row["start"]: row for row in rows if all(row.get(k) == v for k, v in of.items())}
-    count = min(options.num, len(source))
-    for start in range(0, count, options.batch):
-        if start in done:
-            continue
-        found = source.take(list(range(start, min(start + options.batch, count))))
+def bounds(scorer: Scorer, source: Source, num: int, samples: int, rows: harness.Rows) -> dict[str, np.ndarray]:
+    """All scores of the first `num` held-out images, a part at a time, from the rows where they are there."""
+    name = f"negative_iwae_{samples}"
+    count = min(num, len(source))
+
+    def part(start: int) -> dict[str, object]:
+        found = source.take(list(range(start, min(start + scorer.batch, count))))
         began = time.process_time()
         scores = scorer(np.asarray(found["image"]), found.get("label"), start)
         kept = {k: np.round(scores[k], 4).tolist() for k in (*KEPT, *([name] if name in scores else []))}
-        done[start] = {**of, "start": start, "cpu_seconds": round(time.process_time() - began, 1), **kept}
-        with options.out.open("a") as file:
-            file.write(json.dumps(done[start]) + "\n")
-        print(f"{start + len(kept['kl'])} of {count} images, {done[start]['cpu_seconds']} CPU seconds", flush=True)
-    parts = [done[start] for start in range(0, count, options.batch)]
+        return {"cpu_seconds": round(time.process_time() - began, 1), **kept}
+
+    parts = [rows.get({"start": start}, lambda s=start: part(s)) for start in range(0, count, scorer.batch)]
     keys = [k for k in (*KEPT, name) if k in parts[0]]
     print(f"{sum(part['cpu_seconds'] for part in parts):.0f} CPU seconds in all")
     return {k: np.concatenate([np.asarray(part[k]) for part in parts]) for k in keys}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", required=True, help="a run of the method vae")
-    parser.add_argument("--samples", type=int, default=50, help="k of the importance-weighted bound; 0 for none")
-    parser.add_argument("--num", type=int, default=10_000, help="held-out images that are bounded")
-    parser.add_argument("--batch", type=int, default=500, help="images in a part")
-    parser.add_argument(
-        "--other", action="append", default=[], metavar="NAME=SOURCE", help="outliers: the test split of a source"
-    )
-    parser.add_argument("--outliers", type=int, default=1000, help="images of each kind; 0 for no second table")
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    options = parser.parse_args()
-    use_cpu_cores()
-    use_compilation_cache()
-    config = stored_config(options.workdir)
-    if config is None or config.method.name != "vae":
-        raise UserError(f"{options.workdir} holds no run of the method vae; train first.")
+def bounds_table(scores: dict[str, np.ndarray], latents: int) -> str:
+    """A row a number, with the standard error of its mean."""
+    rows = [
+        (name, f"{values.mean():.2f}", f"{values.std() / np.sqrt(len(values)):.2f}")
+        for name, values in scores.items()
+        if values.ndim == 1
+    ]
+    active_latents = f"{active(scores['posterior_mean'])} of {latents}"
+    return harness.table(["number", "value", "standard error"], [*rows, ("active_latents", active_latents, None)])
 
-    trained = restore(config, options.workdir)
-    held_out, training = (trained.generator.source(split) for split in (config.data.eval_split, config.data.split))
-    scores = bounds(Scorer(trained, options.batch, options.samples), held_out, options, trained.step)
-    count = len(scores["kl"])
-    print(f"\n{count} images of {held_out.name}/{held_out.split}, model at {trained.images:,} images\n")
-    print("| number | value | standard error |\n|---|---|---|")
-    for name, values in scores.items():
-        if values.ndim == 1:
-            print(f"| {name} | {values.mean():.2f} | {values.std() / np.sqrt(count):.2f} |")
-    print(f"| active_latents | {active(scores['posterior_mean'])} of {config.method.latents} | |")
-    if not options.outliers:
-        return
 
-    scorer = Scorer(trained, options.batch)
+def outlier_scores(
+    scorer: Scorer, held_out: Source, training: Source, other: list[str], num: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """`{set: scores}` of held-out images ("data"), training images, corrupted ones and other sources."""
     sets = {
-        name: source.take(list(range(min(options.outliers, len(source)))))
+        name: source.take(list(range(min(num, len(source)))))
         for name, source in (("data", held_out), ("training", training))
     }
     label = sets["data"].get("label")
     images = {name: np.asarray(found["image"]) for name, found in sets.items()}
     images |= corrupted(images["data"])
-    for other in options.other:
-        name, _, where = other.partition("=")
+    for named in other:
+        name, _, where = named.partition("=")
         found = open_source(where, "test", images["data"].shape[1:3], images["data"].shape[3])
         images[name] = np.asarray(found.take(list(range(min(len(images["data"]), len(found)))))["image"])
-    found = {
+    return {
         name: scorer(values, sets["training"].get("label") if name == "training" else label)
         for name, values in images.items()
     }
+
+
+def outlier_table(found: dict[str, dict[str, np.ndarray]]) -> str:
+    """AUROCs: a row a kind of outlier, a column a way to tell it."""
     ways = {
         "ELBO": lambda s: s["negative_elbo"],
         "typicality of the ELBO": lambda s: typicality(s["negative_elbo"], found["training"]["negative_elbo"]),
         "reconstruction": lambda s: s["squared_error"],
     }
-    print("\nAUROC (< marks a reversal), and the mean negative ELBO\n")
-    print("| outliers | " + " | ".join(ways) + " | nats |\n|" + "---|" * (len(ways) + 2))
-    print("| (the data) | | | | " + f"{found['data']['negative_elbo'].mean():.1f} |")
-    for name in images:
+    rows = [["(the data)", None, None, None, f"{found['data']['negative_elbo'].mean():.1f}"]]
+    for name in found:
         if name in ("data", "training"):
             continue
         values = [auroc(way(found["data"]), way(found[name])) for way in ways.values()]
-        cells = " | ".join(f"{v:.3f}{' <' if v < 0.5 else ''}" for v in values)
-        print(f"| {name} | {cells} | {found[name]['negative_elbo'].mean():.1f} |")
+        cells = [f"{v:.3f}{' <' if v < 0.5 else ''}" for v in values]
+        rows.append([name, *cells, f"{found[name]['negative_elbo'].mean():.1f}"])
+    return harness.table(["outliers", *ways, "nats"], rows)
+
+
+def main(
+    workdir: Annotated[str, "a run of the method vae"],
+    out: Path,
+    samples: Annotated[int, "k of the importance-weighted bound; 0 for none"] = 50,
+    num: Annotated[int, "held-out images that are bounded"] = 10_000,
+    batch: Annotated[int, "images in a part"] = 500,
+    other: Annotated[list[str], "NAME=SOURCE, outliers: the test split of a source; may be given again"] = (),
+    outliers: Annotated[int, "images of each kind; 0 for no second table"] = 1000,
+) -> None:
+    harness.prepare()
+    config = harness.run_config(workdir, method="vae")
+    trained = harness.trained(workdir, config)
+    held_out, training = (trained.generator.source(split) for split in (config.data.eval_split, config.data.split))
+    rows = harness.Rows(out, workdir=workdir, step=trained.step, samples=samples, batch=batch, quiet=True)
+    scores = bounds(Scorer(trained, batch, samples), held_out, num, samples, rows)
+    count = len(scores["kl"])
+    print(f"\n{count} images of {held_out.name}/{held_out.split}, model at {trained.images:,} images\n")
+    print(bounds_table(scores, config.method.latents))
+    if outliers:
+        found = outlier_scores(Scorer(trained, batch), held_out, training, other, outliers)
+        print(f"\nAUROC (< marks a reversal), and the mean negative ELBO\n\n{outlier_table(found)}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.run(main))
