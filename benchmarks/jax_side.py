@@ -57,13 +57,13 @@ def _train(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
 
     from jaxgen.parallel.mesh import make_mesh, must_await, place
     from jaxgen.planning import flops
-    from jaxgen.runs.setup import Given, Stages
+    from jaxgen.runs.setup import LoadedGroups, StateBuilder
     from jaxgen.train.update import make_update
 
     config, method = _config_and_method(row, device, small)
     mesh = make_mesh(config.mesh.data, row.batch)
     data = place(_batch(row, method, small), mesh)
-    stages = Stages(config, method, mesh, Given({}, {}, {}), data)
+    stages = StateBuilder(config, method, mesh, LoadedGroups({}, {}, {}), data)
     state = stages.begin()
     turns = method.turns(0)
     update = make_update(

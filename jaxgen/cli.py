@@ -259,15 +259,15 @@ def train(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.report.page import write_report
     from jaxgen.runs.logs import add_event
     from jaxgen.runs.setup import make_method
-    from jaxgen.runs.workdir import adopt
+    from jaxgen.runs.workdir import open_workdir
     from jaxgen.sampling.restore import restore
     from jaxgen.train.loop import Trainer
 
     make_method(config), metric_functions(config)  # a misspelt key is found before anything is written
     workdir = epath.Path(flags.workdir)
     first = is_first()
-    config, changed = adopt(workdir, config, training=True, writes=first)
-    barrier("adopt")
+    config, changed = open_workdir(workdir, config, training=True, writes=first)
+    barrier("workdir")
     if not (workdir / "config.json").exists():
         raise UserError(f"--workdir={workdir} is not the same folder for all processes; put it where all can see it.")
     check_held_out(config)
@@ -319,7 +319,7 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     else:
         trained = _trained(config, flags)
         if flags.prompts:
-            trained.generator.ask(flags.prompts)
+            trained.generator.use_prompts(flags.prompts)
     drawn = trained.generator.images(trained.model, flags.seed, flags.num, flags.labels)
     out = epath.Path(flags.out)
     if is_first():
@@ -400,10 +400,10 @@ def profile(config: ConfigDict, flags: Flags) -> int:
 
 
 def _trained(config: ConfigDict, flags: Flags) -> Any:
-    from jaxgen.runs.workdir import adopt
+    from jaxgen.runs.workdir import open_workdir
     from jaxgen.sampling.restore import restore
 
-    config, changed = adopt(flags.workdir, config, training=False)
+    config, changed = open_workdir(flags.workdir, config, training=False)
     for key, (old, new) in changed.items():
         log.info("config.%s is %r here and was %r in training", key, new, old)
     trained = restore(config, flags.workdir, flags.checkpoint)

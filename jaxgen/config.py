@@ -32,7 +32,7 @@ CADENCES = (
     "train.keep_best",
     "train.best_metric",
     "train.best_mode",
-    "train.max_bad_steps",
+    "train.max_nonfinite_updates",
     "train.tensorboard",
     "mesh",
     "sharding",
@@ -90,7 +90,7 @@ def defaults() -> ConfigDict:
             keep_best=0,
             best_metric="",  # a name in metrics.json or metrics.jsonl
             best_mode="min",  # whether the best is the lowest (min) or the highest (max)
-            max_bad_steps=10,  # consecutive non-finite updates before the run stops
+            max_nonfinite_updates=10,  # consecutive non-finite updates before the run stops
             tensorboard=True,
         ),
         sampler=section(),

@@ -28,7 +28,7 @@ from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.methods.base import Model
 from jaxgen.metrics.shape_attributes import agreement, read_attributes
 from jaxgen.report.images import grid, save_png
-from jaxgen.sampling.restore import Trained
+from jaxgen.sampling.restore import TrainedModel
 from studies import harness
 
 Tell = Callable[[np.ndarray], np.ndarray]  # uint8 images -> attributes [N, 3]
@@ -48,7 +48,7 @@ def print_row(facts: dict[str, object], images: np.ndarray, wanted: np.ndarray, 
         print(json.dumps({**facts, "judge": name, "n": len(images), **numbers}), flush=True)
 
 
-def reconstruct(trained: Trained) -> Tell:
+def reconstruct(trained: TrainedModel) -> Tell:
     """uint8 images -> what the autoencoder makes of them."""
     method = trained.generator.method
 
@@ -76,7 +76,7 @@ def in_parts(program: Callable[[Model, jax.Array], jax.Array], model: Model) -> 
     return run
 
 
-def classifier(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
+def classifier(trained: TrainedModel) -> Callable[[np.ndarray], np.ndarray]:
     """uint8 images -> the attributes that a trained classifier tells, `[N, 3]`."""
     return in_parts(trained.generator.method.tell, trained.model)
 

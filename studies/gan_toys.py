@@ -82,7 +82,7 @@ def play(world: str, loss: str, steps: int, out: Path) -> dict[str, Any]:
         frames = []
         for step in range(steps):
             if step % (steps // FRAMES) == 0:
-                now = trainer.model(averaged=False)
+                now = trainer.model(ema=False)
                 frames.append(frame(*map(np.asarray, (draw(now, 1, 1000), surface(now))), method.loss.boundary))
             trainer.take_step()
         samples = np.asarray(draw(trainer.model(), 2, 2500))
@@ -141,7 +141,7 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
 
         for step in range(max(CRITIC_STEPS) + 1):
             if step in CRITIC_STEPS:
-                passed, norm, on_real, on_fake = map(float, look(trainer.model(averaged=False)))
+                passed, norm, on_real, on_fake = map(float, look(trainer.model(ema=False)))
                 row = {"loss": loss, "critic_steps": step * only[0].repeats, "share": passed, "norm": norm}
                 yield row | ({} if method.loss.boundary is None else {"accuracy": (on_real + on_fake) / 2})
             batches = tuple(place(next(trainer.loader), trainer.mesh) for _ in range(only[0].repeats))

@@ -32,7 +32,7 @@ from jaxgen.errors import UserError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-    from jaxgen.sampling.restore import Trained
+    from jaxgen.sampling.restore import TrainedModel
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -213,7 +213,7 @@ def run_config(workdir: str | Path, method: str = "") -> ConfigDict:
     return config
 
 
-def trained(workdir: str | Path, config: ConfigDict | None = None) -> Trained:
+def trained(workdir: str | Path, config: ConfigDict | None = None) -> TrainedModel:
     """The trained model of a run, with another config than its own where one is given.
 
     Raises:

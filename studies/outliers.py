@@ -34,7 +34,7 @@ from jaxgen.diffusion.likelihood import image_bits, variational_bound
 from jaxgen.errors import UserError
 from jaxgen.metrics import digits as digits_judge
 from jaxgen.metrics.outliers import accuracy_rejection, auroc, corrupted
-from jaxgen.sampling.restore import Trained
+from jaxgen.sampling.restore import TrainedModel
 from studies import harness
 
 REJECTED = np.array([0.0, 0.1, 0.25, 0.5, 0.75])
@@ -42,7 +42,9 @@ ORDER = ("bound", "bound, typicality", "flow", "flow, typicality", "confidence")
 Scores = dict[str, dict[str, np.ndarray]]  # {score: {set of images: values [N]}}
 
 
-def image_sets(trained: Trained, other: list[str], num: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def image_sets(
+    trained: TrainedModel, other: list[str], num: int, seed: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """`{set: images}`, "data" the held-out ones and "training" those that say what is typical; and "data"'s labels."""
     side = trained.generator.method.image_shape[0]
     held_out, training = (trained.generator.source(split) for split in ("test", "train"))
@@ -71,7 +73,7 @@ def class_probabilities(workdir: str) -> Callable[[np.ndarray], np.ndarray]:
     return probabilities
 
 
-def bits(trained: Trained, levels: int, steps: int, probes: int) -> dict[str, Callable]:
+def bits(trained: TrainedModel, levels: int, steps: int, probes: int) -> dict[str, Callable]:
     """The two functions (params, images, keys) -> bits per dimension `[N]`."""
     method = trained.generator.method
 
@@ -96,7 +98,7 @@ def bits_of_sets(run: Callable, sets: dict[str, np.ndarray], seed: int) -> dict[
     return found
 
 
-def all_scores(functions: dict[str, Callable], trained: Trained, sets: dict[str, np.ndarray], seed: int) -> Scores:
+def all_scores(functions: dict[str, Callable], trained: TrainedModel, sets: dict[str, np.ndarray], seed: int) -> Scores:
     """Each score, and its distance from the median of training images (typicality)."""
     scores = {}
     for name, function in functions.items():

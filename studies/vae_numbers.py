@@ -29,7 +29,7 @@ import numpy as np
 
 from jaxgen.data import Source, open_source
 from jaxgen.metrics.outliers import auroc, corrupted, typicality
-from jaxgen.sampling.restore import Trained
+from jaxgen.sampling.restore import TrainedModel
 from jaxgen.variational.latents import active
 from studies import harness
 
@@ -43,7 +43,7 @@ class Scorer:
       samples: k of the importance-weighted bound; 0 for none.
     """
 
-    def __init__(self, trained: Trained, batch: int, samples: int = 0):
+    def __init__(self, trained: TrainedModel, batch: int, samples: int = 0):
         self.model, self.batch = trained.model, batch
         self._scores = jax.jit(dataclasses.replace(trained.generator.method, importance_samples=samples).scores)
 

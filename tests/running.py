@@ -11,14 +11,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.runs.workdir import adopt
+from jaxgen.runs.workdir import open_workdir
 from jaxgen.train.loop import Trainer
 
 
 @contextlib.contextmanager
 def opened(config: ConfigDict, workdir: pathlib.Path, **options: Any) -> Iterator[Trainer]:
     """A trainer in a workdir, as `--mode=train` makes one; its threads end with the block."""
-    config, _ = adopt(workdir, ConfigDict(config.to_dict(), type_safe=False), training=True)
+    config, _ = open_workdir(workdir, ConfigDict(config.to_dict(), type_safe=False), training=True)
     trainer = Trainer(config, workdir, **options)
     try:
         yield trainer

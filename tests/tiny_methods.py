@@ -272,7 +272,7 @@ class OneRow(Table):
     """Learns one row of a given table and nothing else: the part is a group, grafted at use."""
 
     row: int = 3
-    needs = ("table",)
+    required_groups = ("table",)
 
     def init(self, key, batch, stage, given, params, memory):
         start = given["table"]["rows"].mean(axis=0) if "table" in given else jnp.zeros(PIXELS)
@@ -294,7 +294,7 @@ class OneRow(Table):
 class Borrower(Method):
     """Begins as a copy of half of a given network, which itself stays frozen (as ControlNet does)."""
 
-    needs = ("net",)
+    required_groups = ("net",)
 
     def init(self, key, batch, stage, given, params, memory):
         return {"half": given["net"]["dense_0"], "again": given["net"]["dense_0"]}, {"first": given["net"]["out"]}

@@ -6,10 +6,10 @@ import numpy as np
 from etils import epath
 
 from jaxgen.report.quiz import write_quiz
-from jaxgen.sampling.restore import Trained
+from jaxgen.sampling.restore import TrainedModel
 
 
-def make_quiz(workdir: epath.PathLike, trained: Trained, seed: int, num: int) -> epath.Path:
+def make_quiz(workdir: epath.PathLike, trained: TrainedModel, seed: int, num: int) -> epath.Path:
     """Writes `workdir/quiz.html` and returns its path: `num` pairs, or as many as there are held-out images.
 
     The samples are those of `--mode=sample` with this seed; the held-out images are drawn with it.

@@ -71,7 +71,7 @@ class State:
       memory: carried but never descended: batch statistics, pools, histories.
       opt_state: `{group: optax state}`.
       ema: `{group: averaged parameters}`.
-      bad: `{turn: int32}` consecutive updates that were rolled back for not being finite.
+      nonfinite_count: `{turn: int32}` consecutive updates that were rolled back for not being finite.
     """
 
     step: jax.Array
@@ -80,7 +80,7 @@ class State:
     memory: dict[str, Any]
     opt_state: dict[str, Any]
     ema: Params
-    bad: dict[str, jax.Array]
+    nonfinite_count: dict[str, jax.Array]
 
 
 class Method:
@@ -90,20 +90,20 @@ class Method:
 
     Attributes:
       stages: `((images, stage), ...)`: from how many images on a stage runs; shapes may change between them.
-      needs: groups that must be given through `config.init_from`.
-      averaged: groups of which an EMA is kept; None means all that learn.
+      required_groups: groups that must be given through `config.init_from`.
+      ema_groups: groups of which an EMA is kept; None means all that learn.
       conditions: batch entries that `sample` reads. `label` is made up where none is given; others are taken
         from held-out data.
-      pictured: batch entries of held-out data that `panels` reads besides, `label` then being the true one; left out
-        where those data cannot be opened.
+      panel_inputs: batch entries of held-out data that `panels` reads too; `label` is then the true one. They are left
+        out where those data cannot be opened.
       columns: images in a row of a panel that is a table, `{panel: columns}`; others fill a square.
     """
 
     stages: tuple[tuple[int, int], ...] = ((0, 0),)
-    needs: tuple[str, ...] = ()
-    averaged: tuple[str, ...] | None = None
+    required_groups: tuple[str, ...] = ()
+    ema_groups: tuple[str, ...] | None = None
     conditions: tuple[str, ...] = ()
-    pictured: tuple[str, ...] = ()
+    panel_inputs: tuple[str, ...] = ()
     columns: Mapping[str, int] = types.MappingProxyType({})
 
     def init(
@@ -132,8 +132,8 @@ class Method:
         return {}
 
     def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
-        """Fresh weights of the groups in `needs`, and the memory that would come with them: shapes for a plan where
-        the trained ones are not here. A group that is left out must be given."""
+        """Fresh weights of the groups in `required_groups`, and the memory that would come with them: shapes for a plan
+        where the trained ones are not here. A group that is left out must be given."""
         return {}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:

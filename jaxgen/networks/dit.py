@@ -10,7 +10,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxgen.data_shards import pinned
+from jaxgen.data_shards import keep_rows_sharded
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.basic import Array
@@ -147,7 +147,7 @@ class DiT(nn.Module):
         def dense(features: int, name: str, init=layers.kernel_init) -> nn.Dense:
             return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
 
-        embedding = pinned(nn.silu(self.embed(time, label)))
+        embedding = keep_rows_sharded(nn.silu(self.embed(time, label)))
         h = x if condition is None else jnp.concatenate([x, condition], -1)
         h = dense(self.width, "patch_in")(patchify(h, size))
         h = h + grid_positions(height // size, width // size, self.width).astype(h.dtype)
@@ -158,7 +158,7 @@ class DiT(nn.Module):
         block = remat(DiTBlock, self.remat, static=(5,), looped=self.scan_blocks)
 
         def step(layer: nn.Module, h: Array) -> tuple[Array, None]:
-            return pinned(layer(pinned(h), embedding, context, context_mask, train)), None
+            return keep_rows_sharded(layer(keep_rows_sharded(h), embedding, context, context_mask, train)), None
 
         if self.scan_blocks:
             axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True, "dropout": True}}

@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxgen.data_shards import pinned
+from jaxgen.data_shards import keep_rows_sharded
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.basic import Array, Attention, Conv, GroupNorm
@@ -157,7 +157,7 @@ class UNet(nn.Module):
         Returns float32 [B, H, W, out_channels]. Raises UserError where the inputs do not fit the options.
         """
         self.check(x, time, label, context, context_mask, condition)
-        embedding = pinned(nn.silu(self.embed(time, label)))
+        embedding = keep_rows_sharded(nn.silu(self.embed(time, label)))
         levels = range(len(self.channel_multipliers))
         widths = [self.channels * multiplier for multiplier in self.channel_multipliers]
 
@@ -168,18 +168,18 @@ class UNet(nn.Module):
             norm = (self.norm_groups, self.norm_eps)
             module = remat(ResBlock, self.remat, static=(3,))
             options = (features, self.time_mode, *norm, resample, self.dropout, self.dtype)
-            return pinned(module(*options, name=name)(h, embedding, train))
+            return keep_rows_sharded(module(*options, name=name)(h, embedding, train))
 
         def attention(h: Array, level: int, name: str) -> Array:
             heads = self.heads_for(level, h.shape[-1])
             if not self.context_dim:
                 module = remat(Attention, self.remat)
-                return pinned(module(heads, self.norm_groups, self.norm_eps, self.dtype, name=name)(h))
+                return keep_rows_sharded(module(heads, self.norm_groups, self.norm_eps, self.dtype, name=name)(h))
             depth = at_level(self.transformer_depth, level)
             only_cross = at_level(self.only_cross_attention, level) and not name.startswith("middle")
             module = remat(SpatialTransformer, self.remat)
             options = (heads, depth, self.norm_groups, only_cross, self.dtype)
-            return pinned(module(*options, name=name)(h, context, context_mask))
+            return keep_rows_sharded(module(*options, name=name)(h, context, context_mask))
 
         def attends(h: Array, level: int) -> bool:
             if self.attention_levels is not None:

@@ -67,7 +67,7 @@ class Layout:
         return cls(mesh, tuple(_parsed(rule) for rule in config.sharding.rules), int(config.sharding.min_size))
 
     @property
-    def whole(self) -> bool:
+    def all_replicated(self) -> bool:
         """Whether every array is whole on every device."""
         return not self.rules and self.mesh.shape["fsdp"] == 1 and self.mesh.shape["tensor"] == 1
 
@@ -83,7 +83,7 @@ class Layout:
         """The shardings of a state; shapes are enough."""
         whole = replicated(self.mesh)
         rest = jax.tree.map(lambda _: whole, state)
-        if self.whole:
+        if self.all_replicated:
             return rest
         params = self.params(state.params)
         return rest.replace(
@@ -96,7 +96,7 @@ class Layout:
         """The shardings of what sampling sees."""
         whole = replicated(self.mesh)
         rest = jax.tree.map(lambda _: whole, model)
-        return rest if self.whole else rest.replace(params=self.params(model.params))
+        return rest if self.all_replicated else rest.replace(params=self.params(model.params))
 
     def placed(self, abstract: State) -> State:
         """The same shapes with their shardings."""

@@ -25,11 +25,11 @@ from jaxgen.planning.topology import devices
 EFFORTS = ("exec_time_optimization_effort", "memory_fitting_effort")
 
 FAR = 2.0  # the compiler saves memory where it runs out, so that proportions are no more than a hint
-MOST_PARTS = 8  # micro-batches that a mend may ask for: they are unrolled, and compile that much longer
+MOST_PARTS = 8  # micro-batches that a suggestion may ask for: they are unrolled, and compile that much longer
 
 
 @dataclasses.dataclass(frozen=True)
-class Mend:
+class Suggestion:
     """A change of the config that was compiled because the config did not fit.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan:
     """Attributes:
     topology, device: the machine's name and its devices' kind. mesh: devices on each axis.
     batch_size, accumulate: of the config. parameters: that learn, in all. state: bytes on one device by part.
-    programs: the update and, where the method samples, the sampler. mends: tried where the update does not fit.
+    programs: the update and, where the method samples, the sampler. suggestions: tried where the update does not fit.
     batches: `{batch size: fits}` that a search tried. assumptions: behind the estimates.
     """
 
@@ -58,7 +58,7 @@ class Plan:
     parameters: int
     state: dict[str, int]
     programs: tuple[Program, ...]
-    mends: tuple[Mend, ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
     batches: dict[int, bool] = dataclasses.field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
 
@@ -76,31 +76,31 @@ class Plan:
         return {**entries, "fits": self.fits}
 
 
-def plan(config: ConfigDict, topology: str, sampler: bool = True, mend: bool = True) -> Plan:
+def plan(config: ConfigDict, topology: str, sampler: bool = True, suggest: bool = True) -> Plan:
     """Compiles a checked config's update, and its sampler, for a machine.
 
     Args:
       sampler: whether that is compiled too.
-      mend: whether to look for a change that fits where the update does not.
+      suggest: whether to look for a change that fits where the update does not.
 
     Raises:
       UserError: as training would, or where the topology means no machine.
     """
     machine = devices(topology)
     job = job_of(config, machine)
-    programs, mends = [job.update()], ()
+    programs, suggestions = [job.update()], ()
     known = roofline.chip(machine[0])
     sentences = [*job.absent, *_effort(), *(roofline.assumptions(known) if known else _unknown(machine))]
     if not programs[0].fits:
-        candidates = _candidates(config, len(machine)) if mend else []
-        mends = _mends(config, machine, candidates, Job.update, programs[0])
+        candidates = _candidates(config, len(machine)) if suggest else []
+        suggestions = _suggestions(config, machine, candidates, Job.update, programs[0])
     elif sampler and job.method.samples_images:
         try:
             programs.append(job.sampler())
         except UserError as error:  # conditions that only the data can show, and those are not here
             sentences = [*sentences, f"The sampler was not planned: {error}"]
-        if mend and not programs[-1].fits:
-            mends = _mends(config, machine, _smaller(config), Job.sampler, programs[-1])
+        if suggest and not programs[-1].fits:
+            suggestions = _suggestions(config, machine, _smaller(config), Job.sampler, programs[-1])
     return Plan(
         topology=topology,
         device=str(machine[0].device_kind),
@@ -110,7 +110,7 @@ def plan(config: ConfigDict, topology: str, sampler: bool = True, mend: bool = T
         parameters=sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(job.state.params)),
         state=job.parts(),
         programs=tuple(programs),
-        mends=mends,
+        suggestions=suggestions,
         assumptions=tuple(sentences),
     )
 
@@ -138,23 +138,23 @@ def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[in
             tried[size] = job_of(_changed(config, {"train.batch_size": size}), machine).update().fits
         return max(size for size, fits in tried.items() if fits), tried
     smaller = [{"train.batch_size": half} for half in _halves(size)]
-    mends = _mends(config, machine, smaller, lambda job: job.update(), first)
-    tried |= {mend.overrides["train.batch_size"]: mend.fits for mend in mends}
+    suggestions = _suggestions(config, machine, smaller, lambda job: job.update(), first)
+    tried |= {each.overrides["train.batch_size"]: each.fits for each in suggestions}
     return min(tried) if any(tried.values()) else 0, tried
 
 
-def _mends(
+def _suggestions(
     config: ConfigDict,
     machine: Sequence[Any],
     candidates: Sequence[dict[str, Any]],
     compiled: Callable[[Job], Program],
     refused: Program,
-) -> tuple[Mend, ...]:
+) -> tuple[Suggestion, ...]:
     """Changes that were compiled, in turn, up to the first that fits.
 
     One that only makes batches smaller is not compiled where the last program says that it would still be far over.
     """
-    tried: list[Mend] = []
+    tried: list[Suggestion] = []
     last, images = refused, _at_once(config)
     for overrides in candidates:
         changed = _changed(config, overrides)
@@ -166,7 +166,7 @@ def _mends(
         except UserError:  # a change that this config cannot take
             continue
         last, images = program, _at_once(changed)
-        tried.append(Mend(overrides, program.fits, program.memory["total"]))
+        tried.append(Suggestion(overrides, program.fits, program.memory["total"]))
         if program.fits:
             break
     return tuple(tried)

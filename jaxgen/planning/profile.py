@@ -25,7 +25,7 @@ from jaxgen.parallel.mesh import place
 from jaxgen.parallel.sharding import Layout
 from jaxgen.planning import flops, trace
 from jaxgen.planning.programs import Job, job_of
-from jaxgen.runs.setup import Given, Stages, load_given, make_loader, training_sources
+from jaxgen.runs.setup import LoadedGroups, StateBuilder, load_groups, make_loader, training_sources
 
 UPDATES = 5  # that are traced
 WARM = 2  # runs before a trace
@@ -80,7 +80,7 @@ def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
         notes.append(f"The data are random ones: {error}")
     given, absent = _given(job)
     placed = place(batch, job.mesh)
-    stages = Stages(config, job.method, job.mesh, given, placed)
+    stages = StateBuilder(config, job.method, job.mesh, given, placed)
     state = stages.begin()
     for _, stage in job.method.stages[1:]:
         state = stages.cross(state, stage)
@@ -145,16 +145,17 @@ def _traced(folder: epath.Path, program: Program, compiled: Any, call: Callable[
     return dataclasses.replace(program, seconds=statistics.median(taken), operations=tuple(dearest))
 
 
-def _given(job: Job) -> tuple[Given, list[str]]:
+def _given(job: Job) -> tuple[LoadedGroups, list[str]]:
     """What `config.init_from` names; fresh weights of the config's own networks where that is not here."""
     if not job.absent:
-        return load_given(job.config, job.mesh, {}), []
+        return load_groups(job.config, job.mesh, {}), []
     batch = {name: jnp.zeros(x.shape, x.dtype) for name, x in job.example.items()}
     make = jax.jit(lambda key: job.method.untrained(key, to_float(batch)))
     params, memory = make(jax.random.key(0))
     layout = Layout.of(job.config, job.mesh)
     placed = {group: jax.device_put(tree, layout.params({group: tree})[group]) for group, tree in params.items()}
-    return Given(placed, memory, {}), [f"{sentence} All frozen weights are fresh ones." for sentence in job.absent]
+    notes = [f"{sentence} All frozen weights are fresh ones." for sentence in job.absent]
+    return LoadedGroups(placed, memory, {}), notes
 
 
 def _random_batch(job: Job) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ from jaxgen.parallel.mesh import make_mesh, over_data
 from jaxgen.parallel.sharding import Layout, bytes_per_device
 from jaxgen.planning import flops, hlo, roofline
 from jaxgen.runs.checkpoint import load_group
-from jaxgen.runs.setup import Given, Stages, make_loader, make_method, training_sources
+from jaxgen.runs.setup import LoadedGroups, StateBuilder, make_loader, make_method, training_sources
 from jaxgen.sampling.generator import Generator
 from jaxgen.train.update import draws, make_update
 
@@ -92,7 +92,7 @@ class Job:
         shapes = batch_shapes(config, self.method) if shapes is None else shapes
         self.example = {k: jax.ShapeDtypeStruct(s, np.dtype(d), sharding=rows) for k, (s, d) in shapes.items()}
         given, self.absent = given_shapes(config, self.method, self.mesh, self.example)
-        self.stages = Stages(config, self.method, self.mesh, given, self.example)
+        self.stages = StateBuilder(config, self.method, self.mesh, given, self.example)
         self.stage = self.method.stages[-1][1]
         self.state = self.stages.abstract(self.stage)
         self.frozen = self.stages.frozen(self.state)
@@ -101,7 +101,7 @@ class Job:
     def parts(self) -> dict[str, int]:
         """Bytes of the state on one device."""
         state = self.state
-        rest = (state.memory, state.step, state.images, state.bad)
+        rest = (state.memory, state.step, state.images, state.nonfinite_count)
         trees = (state.params, state.opt_state, state.ema, rest, self.frozen)
         return {part: bytes_per_device(tree) for part, tree in zip(STATE, trees, strict=True)}
 
@@ -234,7 +234,7 @@ def batch_shapes(config: ConfigDict, method: Method) -> Shapes:
 
 def given_shapes(
     config: ConfigDict, method: Method, mesh: Mesh, example: dict[str, jax.ShapeDtypeStruct]
-) -> tuple[Given, list[str]]:
+) -> tuple[LoadedGroups, list[str]]:
     """What `config.init_from` would load, as shapes, and a sentence for each group whose weights are not here.
 
     Raises:
@@ -243,7 +243,7 @@ def given_shapes(
     layout, params, memory, absent = Layout.of(config, mesh), {}, {}, []
     key = jax.random.key(0)
     made, left = jax.eval_shape(lambda key, batch: method.untrained(key, to_float(batch)), key, example)
-    for group in dict.fromkeys((*config.init_from, *method.needs)):
+    for group in dict.fromkeys((*config.init_from, *method.required_groups)):
         source = config.init_from.get(group)
         if not source and group not in made:
             continue
@@ -259,7 +259,7 @@ def given_shapes(
         params[group] = sharding.shapes(weights, layout.params({group: weights})[group])
         if carried is not None:
             memory[group] = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), carried)
-    return Given(params, memory, {}), absent
+    return LoadedGroups(params, memory, {}), absent
 
 
 def _by_kind(collectives: Sequence[hlo.Collective]) -> dict[str, dict[str, float]]:

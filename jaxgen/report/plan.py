@@ -13,7 +13,7 @@ Table = tuple[str, list[tuple[str, str]]]
 
 
 def plan_text(plan: Mapping[str, Any]) -> str:
-    """A plan as lines: what it is of, whether it fits, a table for each program, mends, assumptions."""
+    """A plan as lines: what it is of, whether it fits, a table for each program, suggestions, assumptions."""
     tables = _tables(plan)
     width = max(len(name) for _, rows in tables for name, _ in rows) + 2
     lines = [_verdict(plan)]
@@ -72,12 +72,12 @@ def _verdict(plan: Mapping[str, Any]) -> str:
     text = f"{plan['topology']} ({plan['device']}; {mesh}), {plan['batch_size']} images an update: {words}."
     if plan["fits"]:
         return text
-    mends = plan["mends"]
-    if mends and mends[-1]["fits"]:
-        flags = " ".join(f"--config.{key}={value}" for key, value in mends[-1]["overrides"].items())
+    suggestions = plan["suggestions"]
+    if suggestions and suggestions[-1]["fits"]:
+        flags = " ".join(f"--config.{key}={value}" for key, value in suggestions[-1]["overrides"].items())
         return f"{text} This does: {flags}"
-    if mends:
-        return f"{text} None of {len(mends)} changes that were compiled does either."
+    if suggestions:
+        return f"{text} None of {len(suggestions)} changes that were compiled does either."
     return text
 
 
@@ -89,11 +89,11 @@ def _tables(plan: Mapping[str, Any]) -> list[Table]:
     tables.append(("State, on one device", state))
     for program in plan["programs"]:
         tables.append((f"{program['name'].capitalize()}: {program['images']} images, on one device", _rows(program)))
-    if plan["mends"]:
+    if plan["suggestions"]:
         rows = []
-        for mend in plan["mends"]:
-            flags = " ".join(f"{key}={value}" for key, value in mend["overrides"].items())
-            rows.append((flags, f"{'fits' if mend['fits'] else 'does not fit'}, {size(mend['total'])}"))
+        for suggestion in plan["suggestions"]:
+            flags = " ".join(f"{key}={value}" for key, value in suggestion["overrides"].items())
+            rows.append((flags, f"{'fits' if suggestion['fits'] else 'does not fit'}, {size(suggestion['total'])}"))
         tables.append(("Changes that were compiled", rows))
     if plan["batches"]:
         rows = [(f"batch {batch}", "fits" if fits else "does not fit") for batch, fits in plan["batches"].items()]

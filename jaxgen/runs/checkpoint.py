@@ -230,7 +230,7 @@ class Checkpoints:
 
 
 def _items(state: State) -> dict[str, Any]:
-    counters = {"step": state.step, "images": state.images, "bad": state.bad}
+    counters = {"step": state.step, "images": state.images, "nonfinite_count": state.nonfinite_count}
     return {
         "params": state.params,
         "ema": state.ema,

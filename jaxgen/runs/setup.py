@@ -97,7 +97,7 @@ def make_loader(config: ConfigDict, sources: dict[str, Source]) -> Loader:
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class LoadedGroups:
     """What `config.init_from` loads.
 
     Attributes:
@@ -109,7 +109,7 @@ class Given:
     origins: dict[str, dict[str, Any]]
 
 
-def load_given(config: ConfigDict, mesh: Mesh, before: dict[str, dict[str, Any]]) -> Given:
+def load_groups(config: ConfigDict, mesh: Mesh, before: dict[str, dict[str, Any]]) -> LoadedGroups:
     """Loads every group of `config.init_from`.
 
     Args:
@@ -135,10 +135,10 @@ def load_given(config: ConfigDict, mesh: Mesh, before: dict[str, dict[str, Any]]
         params[group] = jax.device_put(weights, layout.params({group: weights})[group])
         if carried is not None:
             memory[group] = jax.device_put(carried, replicated(mesh))
-    return Given(params, memory, origins)
+    return LoadedGroups(params, memory, origins)
 
 
-class Stages:
+class StateBuilder:
     """Builds states: fresh, at a boundary, or as shapes for a checkpoint of any stage.
 
     Args:
@@ -146,7 +146,7 @@ class Stages:
         `abstract`.
     """
 
-    def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, given: Given, example: dict[str, Any]):
+    def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, given: LoadedGroups, example: dict[str, Any]):
         self.method, self.mesh, self.given, self.example = method, mesh, given, example
         # threefry takes four times as long to compile for a network's many small draws; nothing but the
         # initial weights depends on these, which checkpoints hold
@@ -197,7 +197,7 @@ class Stages:
 
     def _out(self, stage: int) -> Any:
         """Shardings of the state at a stage's start, so that nothing has to be whole on one device first."""
-        if self.layout.whole:
+        if self.layout.all_replicated:
             return replicated(self.mesh)
         return jax.tree.map(lambda x: x.sharding, self.abstract(stage))
 
@@ -216,7 +216,7 @@ class Stages:
 
     def shardings(self, state: State) -> tuple[Any, Any] | None:
         """What `make_update` asks for: of the state and the frozen groups; None where all is whole everywhere."""
-        if self.layout.whole:
+        if self.layout.all_replicated:
             return None
         return jax.tree.map(lambda x: x.sharding, (state, self.frozen(state)))
 

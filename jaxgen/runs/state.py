@@ -75,7 +75,7 @@ def _fresh(
     step: Any,
     images: Any,
 ) -> State:
-    averaged = [g for g in params if method.averaged is None or g in method.averaged]
+    averaged = [g for g in params if method.ema_groups is None or g in method.ema_groups]
     # an entry that init passes through as it is could share its buffer with what it came from
     params, memory = jax.tree.map(jnp.copy, (params, memory))
     return State(
@@ -85,7 +85,7 @@ def _fresh(
         memory=memory,
         opt_state={g: optimizers[g].init(params[g]) for g in params},
         ema={g: _carry_over(ema.get(g, {}), params[g]) for g in averaged},
-        bad={turn.name: jnp.zeros((), jnp.int32) for turn in method.turns(stage)},
+        nonfinite_count={turn.name: jnp.zeros((), jnp.int32) for turn in method.turns(stage)},
     )
 
 
@@ -100,10 +100,10 @@ def _carry_over(old: Any, new: Any) -> Any:
     return jax.tree_util.tree_map_with_path(choose, new)
 
 
-def model(state: State, frozen: Params, stage: int, averaged: bool = True) -> Model:
+def model(state: State, frozen: Params, stage: int, ema: bool = True) -> Model:
     """What sampling and judging see: EMA over learned over frozen parameters."""
-    ema = state.ema if averaged else {}
-    return Model(params={**frozen, **state.params, **ema}, memory=state.memory, stage=stage)
+    averaged = state.ema if ema else {}
+    return Model(params={**frozen, **state.params, **averaged}, memory=state.memory, stage=stage)
 
 
 def stage_at(method: Method, images: int) -> int:
@@ -113,11 +113,11 @@ def stage_at(method: Method, images: int) -> int:
 
 def check_groups(method: Method, learned: tuple[str, ...], given: Params) -> None:
     """Raises a UserError where a group that the method needs was not given, or one that it lacks was."""
-    for group in method.needs:
+    for group in method.required_groups:
         if group not in given:
             name = type(method).__name__
             raise UserError(f"{name} needs trained weights: set config.init_from.{group}=<workdir of a run>.")
     for group in given:
-        if group not in learned and group not in method.needs:
-            known = ", ".join((*learned, *method.needs))
+        if group not in learned and group not in method.required_groups:
+            known = ", ".join((*learned, *method.required_groups))
             raise UserError(f"config.init_from.{group}: the method has no such group; it has {known}.")

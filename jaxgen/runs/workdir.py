@@ -17,7 +17,7 @@ from jaxgen.files import write_bytes
 _IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
 
 
-def adopt(workdir: epath.PathLike, config: ConfigDict, *, training: bool, writes: bool = True
+def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool, writes: bool = True
 ) -> tuple[ConfigDict, dict[str, Any]]:
     """Makes or enters a workdir, and settles the config against the one it was begun with.
 

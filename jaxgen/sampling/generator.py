@@ -18,7 +18,7 @@ from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model
 from jaxgen.parallel.distributed import gathered
-from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place_whole, replicated, rows
+from jaxgen.parallel.mesh import await_cpu, data_shards, make_mesh, over_data, place_full_batch, replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.setup import open_split
 from jaxgen.runs.state import seed_key
@@ -73,7 +73,7 @@ class Generator:
             self._sources[split] = open_split(self.config, split)
         return self._sources[split]
 
-    def ask(self, prompts: Sequence[str]) -> None:
+    def use_prompts(self, prompts: Sequence[str]) -> None:
         """Draws what these texts say from now on, image i text i, around.
 
         Raises:
@@ -126,8 +126,8 @@ class Generator:
 
     def panels(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """The method's pictures, from the first images' keys: `num`, rounded up to the devices."""
-        index = np.arange(-(-num // rows(self.mesh)) * rows(self.mesh))
-        batch = self._conditions(index, labels) | self._pictured(index)
+        index = np.arange(-(-num // data_shards(self.mesh)) * data_shards(self.mesh))
+        batch = self._conditions(index, labels) | self._panel_inputs(index)
         pictures = self._run("panels", model, seed, index, batch)
         return {k: gathered(v) for k, v in pictures.items()}
 
@@ -145,7 +145,7 @@ class Generator:
 
     def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: dict[str, np.ndarray]) -> Any:
         """One of the method's functions of (model, keys, batch), compiled over the mesh."""
-        placed = place_whole({**batch, "index": index.astype(np.uint32)}, self.mesh)
+        placed = place_full_batch({**batch, "index": index.astype(np.uint32)}, self.mesh)
         index = placed.pop("index")
         model = jax.device_put(model, self.layout.model(model))
         return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), index, placed))
@@ -166,7 +166,7 @@ class Generator:
             return to_uint8(result) if what == "sample" else result
 
         out = whole if what == "panels" else split
-        of_model = whole if self.layout.whole else None  # None: as it was placed
+        of_model = whole if self.layout.all_replicated else None  # None: as it was placed
         return jax.jit(program, in_shardings=(of_model, whole, split, split), out_shardings=out)
 
     def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> dict[str, np.ndarray]:
@@ -183,9 +183,9 @@ class Generator:
             batch |= {name: np.asarray(found[name]) for name in others}
         return batch
 
-    def _pictured(self, index: np.ndarray) -> dict[str, np.ndarray]:
+    def _panel_inputs(self, index: np.ndarray) -> dict[str, np.ndarray]:
         """Held-out examples for the method's pictures, where they can be had."""
-        wanted = self.method.pictured
+        wanted = self.method.panel_inputs
         if not wanted:
             return {}
         try:

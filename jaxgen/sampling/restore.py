@@ -17,13 +17,13 @@ from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
 from jaxgen.parallel.mesh import replicated
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
-from jaxgen.runs.setup import Stages, load_given, make_method
+from jaxgen.runs.setup import StateBuilder, load_groups, make_method
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.prompts import text_conditions
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """Attributes:
     generator: draws from models of this method. model: EMA parameters. step, images: how far it was trained.
     """
@@ -34,7 +34,7 @@ class Trained:
     images: int
 
 
-def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int = "last") -> Trained:
+def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int = "last") -> TrainedModel:
     """A checkpoint's model.
 
     Args:
@@ -49,11 +49,11 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
     checkpoints = Checkpoints(
         workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode, read_only=True
     )
-    given = load_given(config, generator.mesh, checkpoints.origins())
+    given = load_groups(config, generator.mesh, checkpoints.origins())
 
     def abstract(meta: Meta) -> State:
         example = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (shape, dtype) in meta.example.items()}
-        return Stages(config, method, generator.mesh, given, example).abstract(meta.stage)
+        return StateBuilder(config, method, generator.mesh, given, example).abstract(meta.stage)
 
     if checkpoint == "last":
         found = checkpoints.restore(abstract)
@@ -63,12 +63,12 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
         raise UserError(f"{workdir} has no finished checkpoint yet; train first, with --mode=train.")
     state, meta = found
     frozen = {g: p for g, p in given.params.items() if g not in state.params}
-    return Trained(generator, states.model(state, frozen, meta.stage), meta.step, meta.images)
+    return TrainedModel(generator, states.model(state, frozen, meta.stage), meta.step, meta.images)
 
 
 def pretrained(
     config: ConfigDict, prompts: Sequence[str], negative_prompt: str = "", latents: str = "", num: int = 1
-) -> Trained:
+) -> TrainedModel:
     """The model of the folder of diffusers that `config.init_from.pretrained` names, for these texts.
 
     Args:
@@ -87,7 +87,7 @@ def pretrained(
     given = text_conditions(method, folder, prompts, negative_prompt, latents, num)
     generator = Generator(method, config, given=given)
     place = functools.partial(jax.device_put, device=replicated(generator.mesh))
-    return Trained(generator, Model(read_params(folder, method.param_dtype, place), {}), 0, 0)
+    return TrainedModel(generator, Model(read_params(folder, method.param_dtype, place), {}), 0, 0)
 
 
 def _step(checkpoints: Checkpoints, asked: str | int, workdir: epath.PathLike) -> int:

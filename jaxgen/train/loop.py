@@ -23,7 +23,7 @@ from jaxgen.report.images import grid, save_png
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
 from jaxgen.runs.logs import MetricsLog, NoLog, Progress, add_event
-from jaxgen.runs.setup import Stages, load_given, make_loader, make_method, training_sources
+from jaxgen.runs.setup import StateBuilder, load_groups, make_loader, make_method, training_sources
 from jaxgen.sampling.generator import Generator
 from jaxgen.train.update import draws, due, make_update
 
@@ -59,8 +59,8 @@ class Trainer:
         self.checkpoints = Checkpoints(
             workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode
         )
-        self.given = load_given(config, self.mesh, self.checkpoints.origins())
-        self.stages = Stages(config, self.method, self.mesh, self.given, example)
+        self.given = load_groups(config, self.mesh, self.checkpoints.origins())
+        self.stages = StateBuilder(config, self.method, self.mesh, self.given, example)
         self.stage = self.method.stages[0][1]
         self.step = self.images = 0
         self.seconds = 0.0
@@ -174,7 +174,7 @@ class Trainer:
           Whether `total_images` are reached.
 
         Raises:
-          UserError: after `max_bad_steps` non-finite updates in a row; the last good state is saved.
+          UserError: after `max_nonfinite_updates` non-finite updates in a row; the last good state is saved.
         """
         writer: MetricsLog | NoLog = NoLog()
         if is_first():
@@ -207,7 +207,7 @@ class Trainer:
             pending.append((self.step, self.take_step()))
             self.seconds = time.monotonic() - clock
             # numbers of all but the newest steps are ready: reading them does not hold up the device
-            if len(pending) >= train.max_bad_steps + 2:
+            if len(pending) >= train.max_nonfinite_updates + 2:
                 window += self._read(pending[:-2])
                 pending = pending[-2:]
             if self._crossed(train.log_every_images, before) or self.images >= train.total_images:
@@ -257,8 +257,8 @@ class Trainer:
         self._event("non-finite", text)
 
     def _check_bad(self) -> None:
-        limit = self.config.train.max_bad_steps
-        for turn, count in jax.device_get(self.state.bad).items():
+        limit = self.config.train.max_nonfinite_updates
+        for turn, count in jax.device_get(self.state.nonfinite_count).items():
             if count < limit:
                 continue
             self.save()
@@ -286,6 +286,6 @@ class Trainer:
             save_png(self.workdir / "samples" / f"step_{self.images:010d}.png", picture)
         writer.image("samples", self.images, picture)
 
-    def model(self, averaged: bool = True) -> Model:
+    def model(self, ema: bool = True) -> Model:
         """What sampling and judging see of the state as it is."""
-        return states.model(self.state, self.frozen, self.stage, averaged)
+        return states.model(self.state, self.frozen, self.stage, ema)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxgen.data.transforms import prepare
-from jaxgen.data_shards import rows_lie
+from jaxgen.data_shards import rows_sharded_as
 from jaxgen.methods.base import Batch, Metrics, Params, State, Turn
 from jaxgen.parallel.mesh import over_data, replicated
 from jaxgen.runs.optim import Optimizer, clip_by_global_norm, global_norm
@@ -94,8 +94,8 @@ def make_update(
             finite = {g: jnp.isfinite(norms[g]) & jnp.isfinite(total) for g in turn.groups}
             good = jnp.all(jnp.stack(list(finite.values())))
             new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state)
-            bad = jnp.where(good, 0, state.bad[turn.name] + 1)
-            new = new.replace(bad={**state.bad, turn.name: bad})
+            bad = jnp.where(good, 0, state.nonfinite_count[turn.name] + 1)
+            new = new.replace(nonfinite_count={**state.nonfinite_count, turn.name: bad})
             metrics |= {f"finite/{turn.name}/{g}": ok for g, ok in finite.items()}
         return new, {k: jnp.asarray(v, jnp.float32) for k, v in metrics.items()}
 
@@ -115,7 +115,7 @@ def make_update(
         for i in range(accumulate):
             part = _micro_batch(batch, i, accumulate)
             part_key = jax.random.fold_in(key, i) if accumulate > 1 else key
-            with rows_lie(over_data(mesh)):
+            with rows_sharded_as(over_data(mesh)):
                 value, gradients = jax.value_and_grad(loss, has_aux=True)(groups, part, part_key, memory)
             total, (extra, memory) = value
             parts.append((total, extra, gradients))

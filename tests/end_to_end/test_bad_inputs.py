@@ -334,7 +334,7 @@ def test_learning_rate_that_explodes(config, tmp_path, complaint):
         "--config.optimizer.warmup_images=0",
         "--config.train.total_images=6400",
         "--config.train.sample_every_images=0",
-        "--config.train.max_bad_steps=3",
+        "--config.train.max_nonfinite_updates=3",
     )
     assert "'denoise'" in said and "learning rate" in said and os.fspath(workdir) in said
     assert list((workdir / "checkpoints").glob("[0-9]*/params"))

@@ -143,5 +143,5 @@ def test_update_and_sampler_are_traced(name):
     if name in LARGE:
         learned = sum(leaf.size for leaf in jax.tree.leaves(job.state.params))
         assert round(learned / 1e6) == LARGE[name]
-        assert set(job.frozen) == set(config.init_from) == set(job.method.needs)
+        assert set(job.frozen) == set(config.init_from) == set(job.method.required_groups)
         assert len(job.absent) == len(config.init_from)

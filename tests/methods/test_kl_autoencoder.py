@@ -137,7 +137,7 @@ def test_the_perceptual_distance_is_counted_for_every_value():
     expected = VALUES * (found["l1"] + 3 * found["feature_distance"]) + 1e-6 * found["kl"]
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
     assert found["feature_distance"] > 0
-    assert make(perceptual=True).needs == ("perceptual",) and make().needs == ()
+    assert make(perceptual=True).required_groups == ("perceptual",) and make().required_groups == ()
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_scores_and_pictures_are_of_the_posteriors_mean():
     mse = np.square((left - right) * 127.5).mean((1, 2, 3))
     np.testing.assert_allclose(found["psnr"], 20 * np.log10(255) - 10 * np.log10(mse), rtol=1e-4)
     assert set(found) == {"l1", "psnr", "kl", "feature_distance"} and (found["kl"] > 0).all()
-    assert method.pictured == ("image",) and not method.samples_images
+    assert method.panel_inputs == ("image",) and not method.samples_images
     assert [method.better(name) for name in ("l1", "psnr", "kl")] == ["lower", "higher", None]
 
 

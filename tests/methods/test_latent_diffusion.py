@@ -86,7 +86,7 @@ def begun(classes=0, text=False):
 
 def test_it_is_ddpm_in_latents():
     method, model = make(), begun()
-    assert method.shape == (8, 8, 4) and method.needs == ("autoencoder",) and method.conditions == ()
+    assert method.shape == (8, 8, 4) and method.required_groups == ("autoencoder",) and method.conditions == ()
     plain = DDPM(method.network, method.schedule, method.sampler, method.shape, prediction_type="v")
     z = jax.jit(plain.sample)(model, KEYS, {})
     assert np.abs(z).max() > 1  # a clipped one would be another
@@ -206,7 +206,7 @@ def test_the_text_encoder_learns_or_is_frozen():
     slope = jax.jit(jax.grad(lambda params: method.loss(params, batch(), jax.random.key(0), state)[0]))(model.params)
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope["text"])) > 0
     frozen = make(text=True, text_learns=False)
-    assert frozen.needs == ("autoencoder", "text") and frozen.turns(0)[0].groups == ("denoiser",)
+    assert frozen.required_groups == ("autoencoder", "text") and frozen.turns(0)[0].groups == ("denoiser",)
     groups = {**given(), "text": model.params["text"]}
     params, _ = jax.eval_shape(lambda: frozen.init(jax.random.key(0), batch(), 0, groups, {}, MOMENTS))
     assert set(params) == {"denoiser"}

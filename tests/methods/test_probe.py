@@ -47,7 +47,7 @@ def gradient(method, batch, params, memory):
 
 def test_a_frozen_encoder_must_be_given_and_only_the_head_learns(batch):
     method = make()
-    assert method.needs == ("encoder",) and method.turns(0)[0].groups == ("head",)
+    assert method.required_groups == ("encoder",) and method.turns(0)[0].groups == ("head",)
     with pytest.raises(UserError, match="config.init_from.encoder"):
         states.check_groups(method, ("head",), {})
     learned, memory = begun(method, batch, given(batch))
@@ -58,7 +58,7 @@ def test_a_frozen_encoder_must_be_given_and_only_the_head_learns(batch):
 
 def test_a_tuned_encoder_learns_and_may_begin_from_nothing(batch):
     method = make(tune=True)
-    assert method.needs == () and method.turns(0)[0].groups == ("encoder", "head")
+    assert method.required_groups == () and method.turns(0)[0].groups == ("encoder", "head")
     learned, memory = begun(method, batch, {})
     assert set(learned) == {"encoder", "head"}
     slopes = gradient(method, batch, learned, memory)

@@ -227,7 +227,7 @@ def test_two_latents_give_a_plane_and_held_out_images_their_pictures():
         )  # fmt: skip
 
     assert {name: x.shape[0] for name, x in shapes({}).items()} == {"traversal": 64, "manifold": 256}
-    assert method.pictured == ("image",)
+    assert method.panel_inputs == ("image",)
     found = {name: x.shape for name, x in shapes({"image": image}).items()}
     assert found["reconstruction"] == (36, 28, 28, 1) and found["interpolation"] == (64, 28, 28, 1)
 

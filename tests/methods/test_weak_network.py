@@ -58,7 +58,7 @@ def test_the_weaker_model_is_the_network_that_is_asked_for(guidance, narrow):
         return {"denoiser": weights(method.network, 0), "weak": weights(weak_network or method.network, 1)}
 
     method, got, x, t, batch = guided(guidance, params)
-    assert method.needs == ("weak",)
+    assert method.required_groups == ("weak",)
     found = params(method)
     time = method.schedule.conditioning(t)
     seen = (method.schedule.input_scale(t).reshape(-1, 1, 1, 1) * x, time, batch["label"])

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxgen.config import defaults
 from jaxgen.errors import UserError
 from jaxgen.parallel import distributed
-from jaxgen.parallel.mesh import make_mesh, place, place_whole
+from jaxgen.parallel.mesh import make_mesh, place, place_full_batch
 from jaxgen.runs import comparison, rehearsal
 from jaxgen.runs.integrity import SPLIT, _mixed, checksums, verify
 
@@ -54,7 +54,7 @@ def test_an_incomplete_name_of_the_others_is_refused(monkeypatch, named, message
 def test_a_whole_batch_is_placed_as_its_shares_are():
     mesh = make_mesh(2, 8, fsdp=2, tensor=2)
     batch = {"image": np.arange(8 * 3).reshape(8, 3)}
-    one, two = place(batch, mesh)["image"], place_whole(batch, mesh)["image"]
+    one, two = place(batch, mesh)["image"], place_full_batch(batch, mesh)["image"]
     assert one.sharding == two.sharding and np.array_equal(one, two)
     assert {shard.data.shape for shard in one.addressable_shards} == {(2, 3)}
 

@@ -15,12 +15,12 @@ from running import differing, largest_difference, on_host, opened, run
 from tiny_methods import ddpm_config, tiny_config
 
 from jaxgen.config import check, differences, from_json, may_change, section, to_json
-from jaxgen.data_shards import rows_lie
+from jaxgen.data_shards import rows_sharded_as
 from jaxgen.errors import UserError
 from jaxgen.methods.base import State
 from jaxgen.networks.dit import DiT
 from jaxgen.networks.unet import UNet
-from jaxgen.parallel.mesh import make_mesh, over_data, rows
+from jaxgen.parallel.mesh import data_shards, make_mesh, over_data
 from jaxgen.parallel.sharding import TENSOR, Layout, bytes_per_device
 from jaxgen.runs.optim import Optimizer
 from jaxgen.train.loop import Trainer
@@ -45,7 +45,7 @@ def layout(fsdp=1, tensor=1, rules=(), **options) -> Layout:
 
 def test_without_rules_everything_is_whole():
     params = {"net": shapes(kernel=(64, 512), bias=(512,))}
-    assert layout().whole
+    assert layout().all_replicated
     assert specs(layout(), params) == {"net": {"kernel": P(), "bias": P()}}
 
 
@@ -88,7 +88,7 @@ def test_activations_are_pinned_to_the_rows_where_weights_are_split(make):
     params = jax.eval_shape(network.init, jax.random.key(0), x, time)
 
     def pins(fsdp):
-        with rows_lie(over_data(make_mesh(0, 8, fsdp))):
+        with rows_sharded_as(over_data(make_mesh(0, 8, fsdp))):
             return str(jax.make_jaxpr(network.apply)(params, x, time)).count("sharding_constraint[")
 
     assert pins(fsdp=1) == 0 and pins(fsdp=2) > 3
@@ -169,7 +169,7 @@ def losses(config, workdir, steps=3):
     with opened(config, workdir) as trainer:
         held = bytes_per_device(trainer.state)
         found = [float(jax.device_get(trainer.take_step())["denoise/loss"]) for _ in range(steps)]
-        return np.array(found), held, on_host(trainer.state.params), rows(trainer.mesh)
+        return np.array(found), held, on_host(trainer.state.params), data_shards(trainer.mesh)
 
 
 @pytest.mark.parametrize(

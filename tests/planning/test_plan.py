@@ -1,4 +1,4 @@
-"""Plans: collectives and FLOPs of functions whose own are known, memory against what a state holds, mends, refusals."""
+"""Plans: collectives and FLOPs of functions whose own are known, what a state holds, suggestions, refusals."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def absent(config):
 def test_a_plan_of_data_that_are_not_here_holds_what_the_state_does():
     config = absent(tiny_config("Plain", diary=False))
     found = plans.plan(config, "cpu:8")
-    assert found.fits and found.mesh == {"data": 8, "fsdp": 1, "tensor": 1} and found.mends == ()
+    assert found.fits and found.mesh == {"data": 8, "fsdp": 1, "tensor": 1} and found.suggestions == ()
     weights = 64 * 12 + 12 + 12 * 64 + 64
     assert found.parameters == weights
     assert found.state["parameters"] == found.state["EMA"] == 4 * weights
@@ -252,8 +252,8 @@ def test_a_plan_that_does_not_fit_names_the_first_change_that_does(monkeypatch):
     monkeypatch.setattr(roofline, "memory_of", lambda device, count: whole - 4000)
     found = plans.plan(config, "cpu:2")
     assert not found.fits and len(found.programs) == 1
-    assert found.mends[0].overrides == {"mesh.data": 0, "mesh.fsdp": 2}
-    assert found.mends[-1].fits and not any(mend.fits for mend in found.mends[:-1])
+    assert found.suggestions[0].overrides == {"mesh.data": 0, "mesh.fsdp": 2}
+    assert found.suggestions[-1].fits and not any(each.fits for each in found.suggestions[:-1])
     text = plan_text(found.to_dict())
     assert "DOES NOT FIT. This does: --config.mesh.data=0 --config.mesh.fsdp=2" in text
 
@@ -267,7 +267,7 @@ def test_a_sampler_that_does_not_fit_gets_a_smaller_batch(monkeypatch):
 
     monkeypatch.setattr(plans.Job, "sampler", sampler)
     found = plans.plan(config, "cpu:2")
-    assert [(mend.overrides["evaluate.batch_size"], mend.fits) for mend in found.mends] == [(4, False), (2, True)]
+    assert [(each.overrides["evaluate.batch_size"], each.fits) for each in found.suggestions] == [(4, False), (2, True)]
     assert "DOES NOT FIT. This does: --config.evaluate.batch_size=2" in plan_text(found.to_dict())
 
 
@@ -287,7 +287,7 @@ def test_a_change_that_the_last_program_shows_to_be_far_too_little_is_not_compil
     found = plans.plan(config, "cpu:1")
     # neither 32 nor 16 images at once, nor more than 8 micro-batches
     assert asked == [(64, 1), (8, 8), (8, 1), (4, 1)]
-    assert found.mends[-1] == plans.Mend({"train.batch_size": 4}, True, 9.0)
+    assert found.suggestions[-1] == plans.Suggestion({"train.batch_size": 4}, True, 9.0)
     asked.clear()
     assert plans.find_batch(config, "cpu:1") == (4, {64: False, 8: False, 4: True})
 

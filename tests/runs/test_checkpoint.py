@@ -38,7 +38,7 @@ def make_state(step: int, devices: int = 1) -> State:
         memory=memory,
         opt_state={g: optax.adamw(1.0).init(p) for g, p in params.items()} | {"plain": optax.sgd(1.0).init({})},
         ema=jax.tree.map(lambda x: x * 0.5, params),
-        bad={"fit": jnp.int32(0)},
+        nonfinite_count={"fit": jnp.int32(0)},
     )
     return jax.device_put(state, replicated(make_mesh(devices, 8)))
 

@@ -10,14 +10,14 @@ from tiny_methods import tiny_config
 
 from jaxgen.config import from_json
 from jaxgen.errors import UserError
-from jaxgen.runs.workdir import adopt, sentence
+from jaxgen.runs.workdir import open_workdir, sentence
 
 
 def enter(workdir, **changes):
-    """`adopt` for training with a config so changed."""
+    """`open_workdir` for training with a config so changed."""
     config = tiny_config("Plain")
     config.update_from_flattened_dict(changes)
-    return adopt(workdir, config, training=True)
+    return open_workdir(workdir, config, training=True)
 
 
 def begun(workdir, **changes):
@@ -71,7 +71,7 @@ def test_the_decay_of_one_group_is_fixed_too(tmp_path):
         config = tiny_config("TwoPlayers")
         config.optimizers = ConfigDict({"critic": {"decay": "linear"}, "generator": {"b1": 0.5}})
         config.train.total_images = images
-        config, _ = adopt(tmp_path, config, training=True)
+        config, _ = open_workdir(tmp_path, config, training=True)
         assert config.optimizers.critic.decay_images == 64 and "decay_images" not in config.optimizers.generator
         assert config.optimizer.decay_images == 0
         (tmp_path / "checkpoints" / "3").mkdir(parents=True, exist_ok=True)
@@ -82,20 +82,20 @@ def test_using_a_model_may_change_how_it_is_sampled_and_writes_nothing(tmp_path)
     text = (tmp_path / "config.json").read_text()
     config = tiny_config("Plain")
     config.sampler = ConfigDict({"name": "ddim", "steps": 3})
-    config, changed = adopt(tmp_path, config, training=False)
+    config, changed = open_workdir(tmp_path, config, training=False)
     assert set(changed) >= {"sampler.name", "sampler.steps"} and (tmp_path / "config.json").read_text() == text
     with pytest.raises(UserError, match=r"config\.sampler\.name was None and is 'ddim'"):
-        adopt(tmp_path, config, training=True)
+        open_workdir(tmp_path, config, training=True)
 
 
 def test_a_folder_that_holds_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"holds no run that can be used \(it has no config\.json\); train first"):
-        adopt(tmp_path, tiny_config("Plain"), training=False)
+        open_workdir(tmp_path, tiny_config("Plain"), training=False)
     begun(tmp_path)
     (tmp_path / "config.json").unlink()
     for training in (True, False):
         with pytest.raises(UserError, match=r"it has no config\.json\); restore it, or use another workdir"):
-            adopt(tmp_path, tiny_config("Plain"), training=training)
+            open_workdir(tmp_path, tiny_config("Plain"), training=training)
 
 
 @pytest.mark.parametrize("text", ['{"seed": 1', "[1, 2]", '{"seed": 1}', ""])

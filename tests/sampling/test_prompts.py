@@ -18,7 +18,7 @@ def asked(prompts, source="caption_shapes", conditions=("tokens",)):
     opened = open_source(source, "test", resolution=8, channels=3 if source == "caption_shapes" else 1)
     method = SimpleNamespace(conditions=conditions)
     generator = SimpleNamespace(method=method, config=config, source=lambda split: opened, _given={})
-    Generator.ask(generator, prompts)
+    Generator.use_prompts(generator, prompts)
     return generator._given["tokens"]
 
 

@@ -259,7 +259,7 @@ def test_given_weights_of_another_shape_are_refused_by_name(tmp_path, monkeypatc
 
 def test_a_run_that_stays_broken_stops_with_its_last_good_state_saved(tmp_path):
     config = tiny_config("TwoPlayers", repeats=1, fail_turn="generator", fail_from=3)
-    config.train.update(total_images=800, max_bad_steps=4)
+    config.train.update(total_images=800, max_nonfinite_updates=4)
     with opened(config, tmp_path) as trainer:
         good = []
         take = trainer.take_step
@@ -290,7 +290,7 @@ def test_a_run_that_stays_broken_stops_with_its_last_good_state_saved(tmp_path):
 
 def test_single_bad_steps_do_not_stop_a_run_and_leave_no_trace_in_the_log_but_null(tmp_path):
     config = tiny_config("Plain", fail_at=(1, 3, 5))
-    config.train.update(max_bad_steps=2, log_every_images=8)
+    config.train.update(max_nonfinite_updates=2, log_every_images=8)
     state = run(config, tmp_path)
     assert state.images == 64
     rows = history(tmp_path)

@@ -50,7 +50,7 @@ def test_ema_is_the_recursion_of_its_definition(tmp_path, decay):
 def test_only_the_groups_that_a_method_names_are_averaged(tmp_path, monkeypatch):
     import tiny_methods
 
-    monkeypatch.setattr(tiny_methods.TwoPlayers, "averaged", ("generator",))
+    monkeypatch.setattr(tiny_methods.TwoPlayers, "ema_groups", ("generator",))
     with opened(tiny_config("TwoPlayers", repeats=1), tmp_path) as trainer:
         assert list(trainer.state.ema) == ["generator"]
         trainer.take_step()
@@ -158,8 +158,9 @@ def test_a_turn_that_is_not_finite_is_rolled_back_and_the_others_go_on(tmp_path)
     # the diary has the generator's entries only, of those two steps
     assert states[2].memory["diary"][:2, 0].tolist() == [1, 1] and states[2].memory["diary"][2, 0] == 1
     assert differing(states[2].params["critic"], states[3].params["critic"])
-    assert [int(s.bad["critic"]) for s in states] == [0, 2, 4, 0]  # every repeat counts; a good one ends the row
-    assert all(int(s.bad["generator"]) == 0 for s in states)
+    # every repeat counts; a good one ends the row
+    assert [int(s.nonfinite_count["critic"]) for s in states] == [0, 2, 4, 0]
+    assert all(int(s.nonfinite_count["generator"]) == 0 for s in states)
 
 
 def test_without_a_failure_the_guard_changes_nothing(tmp_path):

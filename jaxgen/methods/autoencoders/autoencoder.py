@@ -28,7 +28,7 @@ class Autoencoder(Method):
     latents: int = 16
     noise: float = 0.0
 
-    pictured = ("image",)
+    panel_inputs = ("image",)
 
     def __post_init__(self) -> None:
         if self.latents < 1 or self.noise < 0:

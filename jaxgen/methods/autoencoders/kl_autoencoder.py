@@ -67,8 +67,8 @@ class KLAutoencoder(Method):
     learn_log_variance: bool = False
     last_layer: str = "decoder/conv_out/kernel"
 
-    averaged = ("autoencoder",)
-    pictured = ("image",)
+    ema_groups = ("autoencoder",)
+    panel_inputs = ("image",)
 
     def __post_init__(self) -> None:
         numbers = ("perceptual_weight", "kl_weight", "adversarial_weight", "adversarial_start", "adaptive_limit")
@@ -77,7 +77,7 @@ class KLAutoencoder(Method):
                 raise UserError(f"config.method.{name} is {getattr(self, name)}; it must be at least 0.")
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_groups(self) -> tuple[str, ...]:
         return () if self.perceptual is None else ("perceptual",)
 
     @property

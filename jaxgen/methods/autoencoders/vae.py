@@ -75,7 +75,7 @@ class VAE(Method):
         return ("label",) if getattr(self.decoder, "num_classes", 0) else ()
 
     @property
-    def pictured(self) -> tuple[str, ...]:
+    def panel_inputs(self) -> tuple[str, ...]:
         return ("image", *self.conditions)
 
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):

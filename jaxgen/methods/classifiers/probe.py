@@ -59,7 +59,7 @@ class Probe(Method):
             raise UserError("method.tune has no encoder to tune: set method.encoder.")
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_groups(self) -> tuple[str, ...]:
         return ("encoder",) if self.encoder is not None and not self.tune else ()
 
     def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:

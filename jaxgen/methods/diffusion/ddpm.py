@@ -96,12 +96,12 @@ class DDPM(Method):
         return self.labelled
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_groups(self) -> tuple[str, ...]:
         return self.guidance.needs if self.guidance else ()
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        return ("label",) if self.labelled or "classifier" in self.needs else ()
+        return ("label",) if self.labelled or "classifier" in self.required_groups else ()
 
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
         image = batch["image"]
@@ -165,13 +165,13 @@ class DDPM(Method):
         denoise, condition = self.denoiser(model.params), self._condition(model.params, batch)
         if self.guidance is None:
             return lambda x, t: denoise(x, t, **condition)
-        if "classifier" in self.needs:  # gradients inside the sampler's scan
+        if "classifier" in self.required_groups:  # gradients inside the sampler's scan
             denoise = gradients_in_loops()(denoise)
         null = self._condition(model.params, {**batch, **self._null(batch)}) if self.label_dropout else None
         means = guidances.GuidanceInputs(denoise, condition, null, label=batch.get("label"))
-        if "weak" in self.needs:
+        if "weak" in self.required_groups:
             means = dataclasses.replace(means, weak=self.denoiser(model.params, "weak", self.guidance.weak))
-        if "classifier" in self.needs:
+        if "classifier" in self.required_groups:
             means = dataclasses.replace(means, classifier=self._classifier(model.params["classifier"]))
         return self.guidance(means)
 

@@ -91,9 +91,9 @@ class LatentDiffusion(DDPM):
         return self.labelled or self.text is not None
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_groups(self) -> tuple[str, ...]:
         frozen = ("autoencoder",) if self.text is None or self.text_learns else ("autoencoder", "text")
-        return frozen + super().needs
+        return frozen + super().required_groups
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class LatentDiffusion(DDPM):
 
     def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
         made = {"autoencoder": self.autoencoder.init(key, jnp.zeros((1, *self.image_shape)))["params"]}
-        if "text" in self.needs:
+        if "text" in self.required_groups:
             made["text"] = self.text.init(key, batch["tokens"])["params"]
         moments = {name: jnp.ones(()) for name in ("weight", "mean", "square")}
         return made, {} if self.scale else {"autoencoder": moments}

@@ -75,7 +75,7 @@ class StableDiffusion(Method):
                 )
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_groups(self) -> tuple[str, ...]:
         return ("denoiser", "autoencoder", "text")
 
     @property

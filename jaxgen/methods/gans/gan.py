@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxgen.adversarial import diagnostics, losses, penalties
 from jaxgen.adversarial.augment import DiffAugment
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.data_shards import spread
+from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Batch, Method, Metrics, Model, Params, Turn
 from jaxgen.networks.layers.stateful import begin, reestimate, run
@@ -78,7 +78,7 @@ class GAN(Method):
     augment: DiffAugment | None = None
     statistics_batches: int = 8
 
-    averaged = ("generator",)
+    ema_groups = ("generator",)
     columns = types.MappingProxyType({"interpolation": FRAMES})
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class GAN(Method):
 
     def critic_loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
         of_latent, of_real, of_fake, of_place = jax.random.split(key, 4)
-        z, _ = spread(self.draw(jax.random.split(of_latent, len(batch["image"]))))
+        z, _ = shard_rows(self.draw(jax.random.split(of_latent, len(batch["image"]))))
         fake, _ = self.generate(params, state.memory, z, batch, train=True)
         seen = self._seen(of_real, batch["image"]), self._seen(of_fake, jax.lax.stop_gradient(fake))
         on_real, memory = self.look(params, state.memory, seen[0], batch)
@@ -156,7 +156,7 @@ class GAN(Method):
 
     def generator_loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
         of_latent, of_fake, of_terms = jax.random.split(key, 3)
-        z, _ = spread(self.draw(jax.random.split(of_latent, len(batch["image"]))))
+        z, _ = shard_rows(self.draw(jax.random.split(of_latent, len(batch["image"]))))
         fake, memory = self.generate(params, state.memory, z, batch, train=True)
         outputs, _ = self.look(params, memory, self._seen(of_fake, fake), batch)
         extra, metrics = self.generator_terms(Step(params, memory, batch, of_terms, z, fake, outputs))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.adversarial.mutual_information import Codes
-from jaxgen.data_shards import spread
+from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Batch, Model, Params, Turn
 from jaxgen.methods.gans.gan import FRAMES, GAN, ROWS
@@ -54,7 +54,7 @@ class InfoGAN(GAN):
         return (*super().turns(stage), Turn("information", ("generator", "critic"), self.information_loss))
 
     def information_loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
-        z, codes = spread(self.draw(jax.random.split(key, len(batch["image"]))))
+        z, codes = shard_rows(self.draw(jax.random.split(key, len(batch["image"]))))
         fake, memory = self.generate(params, state.memory, z, batch, train=True)
         outputs, _ = self.look(params, memory, fake, batch)
         parts = {k: v.mean() for k, v in self.codes.negative_log_likelihoods(outputs["code"], codes).items()}

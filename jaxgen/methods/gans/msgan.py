@@ -7,7 +7,7 @@ import dataclasses
 import jax
 
 from jaxgen.adversarial.regularisers import mode_seeking
-from jaxgen.data_shards import spread
+from jaxgen.data_shards import shard_rows
 from jaxgen.methods.base import Metrics
 from jaxgen.methods.gans.gan import GAN, Step
 
@@ -24,7 +24,7 @@ class MSGAN(GAN):
 
     def generator_terms(self, step: Step) -> tuple[jax.Array, Metrics]:
         of_latent, of_fake = jax.random.split(step.key)
-        other_z, _ = spread(self.draw(jax.random.split(of_latent, len(step.z))))
+        other_z, _ = shard_rows(self.draw(jax.random.split(of_latent, len(step.z))))
         other, memory = self.generate(step.params, step.memory, other_z, step.batch, train=True)
         on_other, _ = self.look(step.params, memory, self._seen(of_fake, other), step.batch)
         term = mode_seeking(step.fake, other, step.z, other_z)
