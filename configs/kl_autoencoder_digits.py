@@ -35,7 +35,7 @@ def get_config():
         adversarial_start=50_000,
         adaptive_limit=1e4,
     )
-    config.init_from.perceptual = "judge:digits"
+    config.init_from.perceptual = "classifier:digits"
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
     config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99, warmup_images=2_000, decay="cosine")
     config.train.update(

@@ -36,7 +36,7 @@ def get_config():
         adversarial_start=32_000,
         adaptive_limit=1e4,
     )
-    config.init_from.perceptual = "judge:fashion"
+    config.init_from.perceptual = "classifier:fashion"
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10)
     config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99, warmup_images=2_000, decay="cosine")
     config.train.update(

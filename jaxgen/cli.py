@@ -253,13 +253,15 @@ def _leaving_on_sigterm() -> Iterator[None]:
 def train(config: ConfigDict, flags: Flags) -> int:
     """Trains, or resumes; at the end judges and writes the report."""
     from jaxgen.evaluation.evaluate import check_held_out, evaluate, metric_functions
-    from jaxgen.evaluation.record import record, write_best, write_panels, write_scores
+    from jaxgen.evaluation.record import write_best, write_scores
     from jaxgen.files import read_json
     from jaxgen.parallel.distributed import barrier, is_first
     from jaxgen.report.page import write_report
     from jaxgen.runs.logs import add_event
+    from jaxgen.runs.record import record
     from jaxgen.runs.setup import make_method
     from jaxgen.runs.workdir import open_workdir
+    from jaxgen.sampling.outputs import write_panels
     from jaxgen.sampling.restore import restore
     from jaxgen.train.loop import Trainer
 
@@ -278,7 +280,7 @@ def train(config: ConfigDict, flags: Flags) -> int:
 
     trainer = Trainer(config, workdir, scores)
     if first:
-        record(workdir, flags, config, trainer.state.params)
+        record(workdir, flags.command, flags.summary, config, trainer.state.params)
     for key, (old, new) in changed.items() if first else ():
         log.info("config.%s changes from %r to %r", key, old, new)
         add_event(workdir, "config changed", f"config.{key}: {old!r} -> {new!r}")
@@ -311,8 +313,8 @@ def train(config: ConfigDict, flags: Flags) -> int:
 
 def sample(config: ConfigDict, flags: Flags) -> int:
     """Writes samples.png, samples.npz and the method's pictures to --out."""
-    from jaxgen.evaluation.record import write_panels, write_samples
     from jaxgen.parallel.distributed import is_first
+    from jaxgen.sampling.outputs import write_panels, write_samples
 
     if "pretrained" in config.init_from:
         trained = _pretrained(config, flags)

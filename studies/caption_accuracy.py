@@ -6,8 +6,8 @@
 
 Draws an image for each of the first captions of `test` (combinations of training, other scenes) and of `unseen`, and
 tells shape, colour and place twice: from its pixels (`jaxgen.metrics.shape_attributes`), and, with --judge, a run of
-configs/judge_shapes.py, by a classifier that was trained on real shapes. Beside the samples stand real images, their
-reconstructions by the autoencoder, the most that can be had, and the same samples held against the captions of
+configs/classifier_shapes.py, by a classifier that was trained on real shapes. Beside the samples stand real images,
+their reconstructions by the autoencoder, the most that can be had, and the same samples held against the captions of
 others. Chance is 1/8, 1/8 and 1/9. Prints one JSON line per row, and writes a picture of samples with --out.
 """
 
@@ -86,7 +86,7 @@ def main(
     num: Annotated[int, "captions of each split"] = 200,
     scales: Annotated[tuple[float, ...], "of classifier-free guidance, with commas; the run's own by default"] = (),
     seed: int = 0,
-    judge: Annotated[str, "a run of configs/judge_shapes.py"] = "",
+    judge: Annotated[str, "a run of configs/classifier_shapes.py"] = "",
     out: Annotated[str, "folder of the pictures, <split>_<scale>.png"] = "",
 ) -> None:
     harness.prepare()

@@ -1,12 +1,12 @@
 """Guidance scale against label accuracy, Fréchet distance and diversity, on trained digit models.
 
     python -m studies.guidance_curves --classes=runs/ddpm_digits_classes --plain=runs/ddpm_digits \\
-        --noisy=runs/noisy_classifier_digits --clean=runs/judge_digits_1 --num=500 --seeds=3 --out=curves.jsonl
+        --noisy=runs/noisy_classifier_digits --clean=runs/classifier_digits_1 --num=500 --seeds=3 --out=curves.jsonl
 
 Five ways to ask for a digit: classifier-free guidance of the model that was trained with labels; and of the plain one,
 the gradient of a classifier that has seen noise, of a clean one on the predicted x0 (universal guidance, forward), of
 the same on x_t, which it has never seen noisy, and universal guidance with its backward search and self-recurrence too.
-The clean classifier must not be the judge: train configs/judge_digits.py with --config.seed=1 --config.data.crop=0
+The clean classifier must not be the judge: train configs/classifier_digits.py with --config.seed=1 --config.data.crop=0
 --config.method.label_smoothing=0.0. One JSON line for each way, scale and seed is appended to --out; the same command
 goes on where it stopped, and prints the means over seeds and their standard deviations as Markdown.
 """
@@ -121,7 +121,7 @@ def main(
     classes: Annotated[str, "a run of configs/ddpm_digits_classes.py"] = "",
     plain: Annotated[str, "a run of configs/ddpm_digits.py"] = "",
     noisy: Annotated[str, "a run of configs/noisy_classifier_digits.py"] = "",
-    clean: Annotated[str, "a run of configs/judge_digits.py with another seed than 0"] = "",
+    clean: Annotated[str, "a run of configs/classifier_digits.py with another seed than 0"] = "",
     scales: tuple[float, ...] = SCALES,
     num: int = 500,
     seeds: int = 3,

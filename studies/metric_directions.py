@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
 from jaxgen.metrics.distances import l1_distance, l2_distance
-from jaxgen.metrics.evidence import Evidence
+from jaxgen.metrics.evidence import EvaluationImages
 from jaxgen.metrics.judge import Judge
 from jaxgen.metrics.judges import open_judge
 from jaxgen.metrics.memorisation import memorisation
@@ -111,7 +111,7 @@ def sets_table(judge: Judge, data: Data, rows: dict[str, np.ndarray]) -> dict[st
             judge(images), real, metrics=METRICS, network=judge, reference_name="held-out", labels=labels
         )
         table[row] = {metric: found[name_of(metric, judge)].value for metric in METRICS}
-        evidence = Evidence(images, None, data.memory, data.held_out, None, "held-out")
+        evidence = EvaluationImages(images, None, data.memory, data.held_out, None, "held-out")
         table[row] |= {name: score.value for name, score in memorisation(evidence).items()}
     return table
 

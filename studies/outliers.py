@@ -10,9 +10,9 @@ given to an outlier is wrong. Bits per dimension are tested in both directions: 
 whether an image is as probable as the data are, not whether it is improbable (typicality; Nalisnick et al. 2019).
 
 The other direction, where reversals are famous: clothes at 8x8 as an npz file (`--shrink=IN.gz,LABELS.gz,OUT.npz` makes
-one), configs/ddpm_digits.py and configs/judge_digits.py trained on it (`--config.data.source=npz:OUT.npz`), then
+one), configs/ddpm_digits.py and configs/classifier_digits.py trained on it (`--config.data.source=npz:OUT.npz`), then
 
-    python -m studies.outliers --workdir=runs/ddpm_clothes --classifier=runs/judge_clothes --other=digits
+    python -m studies.outliers --workdir=runs/ddpm_clothes --classifier=runs/classifier_clothes --other=digits
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from jaxgen.config import section
 from jaxgen.diffusion.budget import within_budget
 from jaxgen.errors import UserError
 from jaxgen.metrics.classification import class_accuracy
-from jaxgen.metrics.evidence import Evidence
+from jaxgen.metrics.evidence import EvaluationImages
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.metrics.kernel import kid
 from jaxgen.runs.setup import make_method
@@ -86,7 +86,7 @@ class Judged:
 
     def __init__(self, name: str, train: np.ndarray, held_out: np.ndarray, num: int):
         self.judge = importlib.import_module(f"jaxgen.metrics.{name}").JUDGE
-        evidence = Evidence(np.zeros((num, *held_out.shape[1:]), np.uint8), None, train, held_out, None, "")
+        evidence = EvaluationImages(np.zeros((num, *held_out.shape[1:]), np.uint8), None, train, held_out, None, "")
         self.real, floor, noise = (
             self.judge(images).features for images in (held_out, evidence.floor, evidence.noise)
         )

@@ -26,9 +26,9 @@ ALLOWED = {
     "report": {"metrics"},
     "parallel": {"methods"},
     "runs": {"adversarial", "data", "interop", "methods", "metrics", "parallel", "report"},
-    "sampling": {"data", "interop", "methods", "parallel", "runs"},
+    "sampling": {"data", "interop", "methods", "parallel", "report", "runs"},
     "train": {"data", "methods", "parallel", "report", "runs", "sampling"},
-    "evaluation": {"data", "methods", "metrics", "parallel", "report", "runs", "sampling"},
+    "evaluation": {"data", "methods", "metrics", "report", "runs", "sampling"},
     "editing": {"data", "diffusion", "report", "runs", "sampling"},
     "planning": {"data", "methods", "parallel", "runs", "sampling", "train"},
 }

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from jaxgen.build import lookup
 from jaxgen.data import Source
 from jaxgen.methods.base import Model
-from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.metrics.evidence import EvaluationImages, Score
 from jaxgen.metrics.features import FeatureNetwork
 from jaxgen.metrics.judges import NAMES, open_judge
 from jaxgen.runs.setup import open_split
@@ -25,7 +25,7 @@ SEED = 1_000_003
 ELSEWHERE = {"inception": "judges:inception", "clip": "judges:clip"}
 
 
-class Judgement(dict[str, dict[str, Any]]):
+class Evaluation(dict[str, dict[str, Any]]):
     """All numbers of a model, `{name: entry}` as in `metrics.json`, and what they were seen on.
 
     Attributes:
@@ -34,14 +34,14 @@ class Judgement(dict[str, dict[str, Any]]):
     """
 
     def __init__(
-        self, scores: dict[str, Score], evidence: Evidence | None = None, network: FeatureNetwork | None = None
+        self, scores: dict[str, Score], evidence: EvaluationImages | None = None, network: FeatureNetwork | None = None
     ):
         super().__init__({name: score.to_dict() for name, score in scores.items()})
         self.evidence, self.network = evidence, network
 
 
-def metric_functions(config: ConfigDict) -> dict[str, Callable[[Evidence], dict[str, Score]]]:
-    """The functions that `config.evaluate.metrics` names, each of `Evidence`.
+def metric_functions(config: ConfigDict) -> dict[str, Callable[[EvaluationImages], dict[str, Score]]]:
+    """The functions that `config.evaluate.metrics` names, each of `EvaluationImages`.
 
     Raises:
       UserError: for an unknown one.
@@ -71,7 +71,7 @@ def _networks(config: ConfigDict) -> list[FeatureNetwork]:
     ]
 
 
-def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Judgement:
+def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Evaluation:
     """All numbers of a model."""
     config = generator.config
     functions = metric_functions(config)
@@ -98,7 +98,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Judgement:
     if functions:
         samples = generator.images(model, seed, config.evaluate.num)
         held_out = _spread(source, count)
-        evidence = Evidence(
+        evidence = EvaluationImages(
             samples.images,
             samples.labels,
             _spread(train, config.evaluate.real)["image"],
@@ -111,7 +111,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Judgement:
         for function in functions.values():
             scores |= function(evidence)
         networks = _networks(config)
-    return Judgement(scores, evidence, networks[0] if networks else None)
+    return Evaluation(scores, evidence, networks[0] if networks else None)
 
 
 def _spread(source: Source, most: int) -> dict[str, np.ndarray]:

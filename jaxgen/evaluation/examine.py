@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxgen.metrics.evidence import Evidence
+from jaxgen.metrics.evidence import EvaluationImages
 from jaxgen.metrics.features import FeatureNetwork
 from jaxgen.metrics.manifold import realism
 from jaxgen.metrics.pairwise import nearest
@@ -22,7 +22,7 @@ BALLS = 3  # k of the realism score
 
 
 @dataclasses.dataclass(frozen=True)
-class Sight:
+class Figure:
     """Attributes:
     name: of its file, without the ending. title: two or three words. text: a sentence.
     picture: uint8 `[H, W, 3]`. scores: a number for each sample, in reading order.
@@ -35,21 +35,21 @@ class Sight:
     scores: list[float]
 
 
-def examine(evidence: Evidence, network: FeatureNetwork | None) -> list[Sight]:
+def examine(evidence: EvaluationImages, network: FeatureNetwork | None) -> list[Figure]:
     """Pictures of a judged model's samples.
 
     Args:
       network: the judge whose features neighbours and realism are taken in; None leaves those out.
     """
-    sights = [_nearest_pixels(evidence)]
+    figures = [_nearest_pixels(evidence)]
     if network is not None:
-        sights.append(_nearest_features(evidence, network))
+        figures.append(_nearest_features(evidence, network))
         if len(evidence.held_out) > BALLS:
-            sights += _ranked(evidence, network)
-    return sights
+            figures += _ranked(evidence, network)
+    return figures
 
 
-def _nearest_pixels(evidence: Evidence) -> Sight:
+def _nearest_pixels(evidence: EvaluationImages) -> Figure:
     flat = [x.reshape(len(x), -1) for x in (evidence.samples[:SHOWN], evidence.train)]
     found, squares = nearest(*flat, k=min(NEIGHBOURS, len(evidence.train)))
     text = (
@@ -58,10 +58,10 @@ def _nearest_pixels(evidence: Evidence) -> Sight:
     )
     picture = _beside(evidence.samples[:SHOWN], evidence.train[found])
     distances = np.sqrt(squares[:, 0]) / 127.5
-    return Sight("nearest_pixels", "Nearest training images, by pixels", text, picture, distances.tolist())
+    return Figure("nearest_pixels", "Nearest training images, by pixels", text, picture, distances.tolist())
 
 
-def _nearest_features(evidence: Evidence, network: FeatureNetwork) -> Sight:
+def _nearest_features(evidence: EvaluationImages, network: FeatureNetwork) -> Figure:
     count = len(evidence.train)
     train = evidence.train[np.linspace(0, count - 1, min(count, SEARCHED)).astype(int)]
     seen = evidence.features(network, "samples").features[:SHOWN]
@@ -72,24 +72,24 @@ def _nearest_features(evidence: Evidence, network: FeatureNetwork) -> Sight:
     )
     picture = _beside(evidence.samples[:SHOWN], train[found])
     distances = np.sqrt(squares[:, 0])
-    return Sight("nearest_features", "Nearest training images, by features", text, picture, distances.tolist())
+    return Figure("nearest_features", "Nearest training images, by features", text, picture, distances.tolist())
 
 
-def _ranked(evidence: Evidence, network: FeatureNetwork) -> list[Sight]:
+def _ranked(evidence: EvaluationImages, network: FeatureNetwork) -> list[Figure]:
     scores = realism(*(evidence.features(network, side).features for side in ("samples", "held_out")), k=BALLS)
     order = np.argsort(-scores, kind="stable")
     what = (
         f"of {len(scores):,} samples by realism (Kynkäänniemi et al. 2019, Eq. 3) in the features of {network.name}: "
         "from 1 on they lie where real images do"
     )
-    sights = []
+    figures = []
     for name, title, text, chosen in (
         ("most_real", "Best samples", f"The best {what}; the best first.", order[:RANKED]),
         ("least_real", "Worst samples", f"The worst {what}; the worst first.", order[::-1][:RANKED]),
     ):
         picture = grid(evidence.samples[chosen], columns=COLUMNS)
-        sights.append(Sight(name, title, text, picture, scores[chosen].tolist()))
-    return sights
+        figures.append(Figure(name, title, text, picture, scores[chosen].tolist()))
+    return figures
 
 
 def _beside(samples: np.ndarray, neighbours: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ Which = Literal["samples", "held_out", "floor", "noise"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class EvaluationImages:
     """Attributes:
     samples: uint8 `[N, H, W, C]`, from the model. labels: int32 `[N]` they were asked for, or None.
     train: uint8 `[M, H, W, C]`, what the model learned from. held_out: uint8 `[K, H, W, C]`, what it never saw.

@@ -15,7 +15,7 @@ import scipy.special
 
 from jaxgen.errors import UserError, nearest
 from jaxgen.metrics import reference
-from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.metrics.evidence import EvaluationImages, Score
 from jaxgen.metrics.features import Extractor, FeatureNetwork, Features
 from jaxgen.metrics.suite import judge_scores
 
@@ -60,17 +60,17 @@ def open_judge(name: str, weights: str = "", resize: str = "legacy") -> FeatureN
     return JUDGE
 
 
-def inception(evidence: Evidence) -> dict[str, Score]:
+def inception(evidence: EvaluationImages) -> dict[str, Score]:
     """`fid`, `kid`, `inception_score`, `precision`, `recall`, `density`, `coverage` in the published Inception."""
     return _published("inception", evidence, OF_INCEPTION)
 
 
-def clip(evidence: Evidence) -> dict[str, Score]:
+def clip(evidence: EvaluationImages) -> dict[str, Score]:
     """`frechet_clip`, `kid_clip`, `precision_clip`, `recall_clip`, `density_clip`, `coverage_clip`."""
     return _published("clip", evidence, OF_CLIP)
 
 
-def _published(name: str, evidence: Evidence, metrics: Iterable[str]) -> dict[str, Score]:
+def _published(name: str, evidence: EvaluationImages, metrics: Iterable[str]) -> dict[str, Score]:
     network = open_judge(name, evidence.weights, evidence.resize if name == "inception" else "legacy")
     # these networks are slow, and held-out images the same in every run
     seen = reference.of_array(network, evidence.held_out, evidence.held_out_name)

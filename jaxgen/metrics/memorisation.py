@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.metrics.evidence import EvaluationImages, Score
 from jaxgen.metrics.pairwise import BLOCK, nearest
 
 
@@ -14,7 +14,7 @@ def nearest_distances(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> np.nd
     return np.sqrt(squares[:, 0]) / 127.5
 
 
-def memorisation(evidence: Evidence) -> dict[str, Score]:
+def memorisation(evidence: EvaluationImages) -> dict[str, Score]:
     """Mean distance of samples to the nearest training image, and the share of samples nearer than all but one
     percent of the held-out images are; 0.01 is what images that were never seen give."""
     ours = nearest_distances(evidence.samples, evidence.train)

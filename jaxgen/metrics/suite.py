@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgen.errors import UserError, nearest
 from jaxgen.metrics.classification import class_accuracy
-from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.metrics.evidence import EvaluationImages, Score
 from jaxgen.metrics.features import FeatureNetwork, Features
 from jaxgen.metrics.frechet import frechet_distance, frechet_from_moments
 from jaxgen.metrics.inception_score import inception_score
@@ -216,7 +216,7 @@ def _check(name: str, sides: dict[str, Summary], network: FeatureNetwork, labels
 
 
 def judge_scores(
-    network: FeatureNetwork, evidence: Evidence, metrics: Iterable[str] = OF_JUDGES
+    network: FeatureNetwork, evidence: EvaluationImages, metrics: Iterable[str] = OF_JUDGES
 ) -> dict[str, Score]:
     """What a network says of a model's samples, beside as many real images (floor) and noise.
 

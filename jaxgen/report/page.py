@@ -20,7 +20,7 @@ from jaxgen.files import read_json, read_metrics, write_bytes
 from jaxgen.metrics.evidence import called
 from jaxgen.report import sections
 from jaxgen.report.numbers import duration, number, share, short
-from jaxgen.report.pictures import panels_section, samples_section, sights_section
+from jaxgen.report.pictures import figures_section, panels_section, samples_section
 from jaxgen.report.plan import plan_section
 from jaxgen.report.profile import profile_section
 from jaxgen.report.style import CSS, SCRIPT
@@ -79,7 +79,7 @@ def _page(workdir: epath.Path) -> str:
         "panels": panels_section(workdir / "samples"),
         "numbers": sections.numbers_section(workdir / "metrics.json", numbers),
         "best": sections.numbers_section(workdir / "metrics_best.json", read("metrics_best.json"), "best"),
-        "seen": sights_section(workdir / "samples"),
+        "seen": figures_section(workdir / "samples"),
         "profiles": sections.profiles_section(numbers),
         "curves": sections.curves_section(rows),
         "plan": plan_section(workdir / "plan.json", read("plan.json")),

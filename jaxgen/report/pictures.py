@@ -103,7 +103,7 @@ def panels_section(folder: epath.Path) -> str:
     )
 
 
-def sights_section(folder: epath.Path) -> str:
+def figures_section(folder: epath.Path) -> str:
     """What `seen.json` of the `samples` folder names, in its order: `<name>.png` with its title, sentence and scores.
 
     Raises:

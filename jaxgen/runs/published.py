@@ -1,6 +1,6 @@
 """Weights that come from no run: `config.init_from.<group>=<kind>:<what>`.
 
-judge:digits, judge:fashion   the classifiers that come with the package
+classifier:digits, classifier:fashion   the classifiers that come with the package
 lpips:alex, lpips:vgg         LPIPS as published; lpips:vgg:FOLDER where its files lie in FOLDER
 autoencoder_kl:FOLDER         diffusers' AutoencoderKL, a folder of config.json and safetensors, with the scale of
                               its latents
@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxgen.errors import UserError, nearest
 
-JUDGES = ("digits", "fashion")
+CLASSIFIERS = ("digits", "fashion")
 
 
 def published(source: str) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
@@ -27,9 +27,9 @@ def published(source: str) -> tuple[dict[str, Any], dict[str, Any] | None] | Non
     """
     kind, colon, rest = str(source).partition(":")
     name, _, folder = rest.partition(":")
-    if kind == "judge" and colon:
-        if name not in JUDGES:
-            raise UserError(f"There is no judge {name!r}; {nearest(name, JUDGES)}")
+    if kind == "classifier" and colon:
+        if name not in CLASSIFIERS:
+            raise UserError(f"There is no classifier {name!r} in the package; {nearest(name, CLASSIFIERS)}")
         from jaxgen.metrics.judges import open_judge
 
         return open_judge(name).weights(), None

@@ -294,7 +294,7 @@ def test_finished_run(spoil, config, run, complaint):
 
 def test_run_of_another_method(run, complaint):
     before = snapshot(run)
-    said = complaint("--config=configs/judge_digits.py", f"--workdir={run}")
+    said = complaint("--config=configs/classifier_digits.py", f"--workdir={run}")
     assert "config.method.name was 'ddpm' and is 'classifier'" in said
     assert snapshot(run) == before
 

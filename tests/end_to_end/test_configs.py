@@ -103,7 +103,7 @@ def command_of(folder, name, config):
 
 
 # these run by default; the others take longer to compile, or differ from them in what other tests cover
-QUICK = ("judge_digits.py",)
+QUICK = ("classifier_digits.py",)
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])

@@ -18,7 +18,7 @@ def judge(tmp_path_factory):
         "--config.train.checkpoint_every_images=0",
         "--config.evaluate.at_end=False",
     ]
-    assert tiny.call("--config=configs/judge_digits.py", f"--workdir={workdir}", *lean) == 0
+    assert tiny.call("--config=configs/classifier_digits.py", f"--workdir={workdir}", *lean) == 0
     return workdir
 
 

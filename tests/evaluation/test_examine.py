@@ -13,11 +13,11 @@ from jaxgen.config import defaults, from_json, to_json
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
 from jaxgen.evaluation import examine as module
-from jaxgen.evaluation.evaluate import Judgement, check_held_out, metric_functions
+from jaxgen.evaluation.evaluate import Evaluation, check_held_out, metric_functions
 from jaxgen.evaluation.examine import examine
 from jaxgen.evaluation.record import write_scores
 from jaxgen.metrics.digits import JUDGE, digits
-from jaxgen.metrics.evidence import Evidence
+from jaxgen.metrics.evidence import EvaluationImages
 from jaxgen.metrics.memorisation import nearest_distances
 from jaxgen.report.images import grid
 from jaxgen.report.page import write_report
@@ -28,20 +28,20 @@ def _evidence():
     train, test = (open_source("digits", split, 8, 1, 10).arrays for split in ("train", "test"))
     noise = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), np.uint8)
     samples = np.concatenate([train["image"][:8], noise])  # eight copies, then noise
-    return Evidence(samples, None, train["image"], test["image"], test["label"], "digits/test (500)")
+    return EvaluationImages(samples, None, train["image"], test["image"], test["label"], "digits/test (500)")
 
 
 def test_a_copy_stands_beside_its_original(evidence):
-    sights = {sight.name: sight for sight in examine(evidence, JUDGE)}
-    assert list(sights) == ["nearest_pixels", "nearest_features", "most_real", "least_real"]
+    figures = {figure.name: figure for figure in examine(evidence, JUDGE)}
+    assert list(figures) == ["nearest_pixels", "nearest_features", "most_real", "least_real"]
     for name in ("nearest_pixels", "nearest_features"):
-        scores = np.array(sights[name].scores)
+        scores = np.array(figures[name].scores)
         assert len(scores) == module.SHOWN
         np.testing.assert_allclose(scores[:8], 0, atol=1e-9)
         assert scores[8:].min() > 1
         # the first row begins with the copy and its original
         row = grid(np.repeat(evidence.samples[:1], 2, 0), columns=2, pad=2)
-        np.testing.assert_array_equal(sights[name].picture[: row.shape[0], : row.shape[1]], row)
+        np.testing.assert_array_equal(figures[name].picture[: row.shape[0], : row.shape[1]], row)
 
 
 def test_distances_are_those_of_memorisation(evidence):
@@ -50,21 +50,21 @@ def test_distances_are_those_of_memorisation(evidence):
 
 
 def test_the_best_are_better_than_the_worst(evidence):
-    sights = {sight.name: sight for sight in examine(evidence, JUDGE)}
-    best, worst = (sights[name].scores for name in ("most_real", "least_real"))
+    figures = {figure.name: figure for figure in examine(evidence, JUDGE)}
+    best, worst = (figures[name].scores for name in ("most_real", "least_real"))
     assert best == sorted(best, reverse=True) and worst == sorted(worst)
     assert min(best[:8]) > max(worst[:6])
-    first = sights["least_real"].picture[1:49, 1:49, :1]
+    first = figures["least_real"].picture[1:49, 1:49, :1]
     assert any((first == image.repeat(6, 0).repeat(6, 1)).all() for image in evidence.samples[8:])
 
 
 def test_without_a_judge_there_are_pixels_alone(evidence):
-    assert [sight.name for sight in examine(evidence, None)] == ["nearest_pixels"]
+    assert [figure.name for figure in examine(evidence, None)] == ["nearest_pixels"]
 
 
 def test_the_pictures_are_written_with_the_numbers_and_shown(evidence, tmp_path):
     workdir = epath.Path(tmp_path)
-    write_scores(workdir, Judgement(digits(evidence), evidence, JUDGE), 8, 256)
+    write_scores(workdir, Evaluation(digits(evidence), evidence, JUDGE), 8, 256)
     seen = json.loads((tmp_path / "samples" / "seen.json").read_text())
     for name, entry in seen.items():
         with Image.open(tmp_path / "samples" / f"{name}.png") as picture:
@@ -79,7 +79,7 @@ def test_the_pictures_are_written_with_the_numbers_and_shown(evidence, tmp_path)
 
 
 def test_numbers_that_saw_no_images_leave_no_pictures(tmp_path):
-    write_scores(epath.Path(tmp_path), Judgement({}), 8, 256)
+    write_scores(epath.Path(tmp_path), Evaluation({}), 8, 256)
     assert not (tmp_path / "samples").exists() and (tmp_path / "metrics.json").exists()
 
 

@@ -15,7 +15,7 @@ from jaxgen.evaluation.export_classifier import export
 from jaxgen.metrics import digits as digits_module
 from jaxgen.metrics import fashion as fashion_module
 from jaxgen.metrics.digits import JUDGE, digits
-from jaxgen.metrics.evidence import Evidence, Score
+from jaxgen.metrics.evidence import EvaluationImages, Score
 from jaxgen.metrics.judge import entropy
 from jaxgen.metrics.memorisation import memorisation, nearest_distances
 from jaxgen.metrics.suite import judge_scores
@@ -30,7 +30,7 @@ def _sets():
 
 def _evidence(sets, samples, labels=None):
     train, test = sets
-    return Evidence(samples, labels, train["image"], test["image"], test["label"], "digits/test (500)")
+    return EvaluationImages(samples, labels, train["image"], test["image"], test["label"], "digits/test (500)")
 
 
 def _frechet(evidence):
@@ -141,7 +141,8 @@ def test_the_judge_of_fashion_knows_held_out_clothes():
     images, labels = test["image"], test["label"]
     probabilities = fashion_module.JUDGE(images[:2000]).probabilities
     assert (probabilities.argmax(1) == labels[:2000]).mean() >= 0.9
-    evidence = Evidence(images[:1000], labels[:1000], images[1000:4000], images[4000:8000], labels[4000:8000], "test")
+    held_out = images[4000:8000], labels[4000:8000], "test"
+    evidence = EvaluationImages(images[:1000], labels[:1000], images[1000:4000], *held_out)
     real = fashion_module.fashion(evidence)
     assert abs(real["frechet_fashion"].to_dict()["excess"]) < 0.01
     assert abs(real["kid_fashion"].to_dict()["excess"]) < 0.01
@@ -155,7 +156,7 @@ def test_a_trained_judge_is_written_where_the_package_looks_for_it(tmp_path, cap
     lean = ["--config.train.total_images=128", "--config.train.checkpoint_every_images=128"]
     lean += ["--config.evaluate.at_end=False"]
     run = tmp_path / "run"
-    assert tiny.call("--config=configs/judge_digits.py", f"--workdir={run}", *lean) == 0
+    assert tiny.call("--config=configs/classifier_digits.py", f"--workdir={run}", *lean) == 0
     with np.load(export(run, "digits", tmp_path)) as written:
         params, _, _ = load_group(run, "classifier")
         assert set(written) == {f"{layer}/{leaf}" for layer, p in params.items() for leaf in p}

@@ -13,7 +13,7 @@ from jaxgen.data import open_source
 from jaxgen.errors import UserError
 from jaxgen.metrics import judge
 from jaxgen.metrics.digits import JUDGE
-from jaxgen.metrics.evidence import FID_50K, Evidence, Score, called
+from jaxgen.metrics.evidence import FID_50K, EvaluationImages, Score, called
 from jaxgen.metrics.features import Features
 from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.metrics.judges import looker, open_judge
@@ -152,7 +152,7 @@ def test_a_network_looks_once_at_each_set(digits):
             return JUDGE(images)
 
     train, test = (digits[split]["image"] for split in ("train", "test"))
-    evidence = Evidence(train[:60], None, train, test, None, "x")
+    evidence = EvaluationImages(train[:60], None, train, test, None, "x")
     judge_scores(Counting(), evidence)
     judge_scores(Counting(), evidence, ("fid", "recall"))
     assert sorted(looks) == [60, 60, 60, 500]  # samples, floor, noise, held-out
@@ -162,7 +162,7 @@ def test_a_network_looks_once_at_each_set(digits):
 
 def test_few_samples_leave_out_what_needs_neighbours(digits):
     train, test = (digits[split]["image"] for split in ("train", "test"))
-    evidence = Evidence(train[:3], None, train, test, None, "x")
+    evidence = EvaluationImages(train[:3], None, train, test, None, "x")
     found = judge_scores(JUDGE, evidence)
     assert "frechet_digits" in found and not any(name.startswith(("precision", "coverage")) for name in found)
     assert set(judge_scores(JUDGE, dataclasses.replace(evidence, samples=evidence.train[:6]))) == {

@@ -21,11 +21,12 @@ from jaxgen.runs.published import published
 from jaxgen.sampling.latents import encoded, main
 
 
-def test_the_packages_judges_are_weights_like_any_others():
-    weights, memory, origin = load_group("judge:digits", "perceptual")
+def test_the_packages_classifiers_are_weights_like_any_others():
+    weights, memory, origin = load_group("classifier:digits", "perceptual")
     np.testing.assert_array_equal(weights["conv_0"]["kernel"], JUDGE.weights()["conv_0"]["kernel"])
-    assert memory is None and origin["source"] == "judge:digits" and len(origin["sha256"]) == 64
-    assert load_group("judge:digits", "perceptual")[2] == origin != load_group("judge:fashion", "perceptual")[2]
+    assert memory is None and origin["source"] == "classifier:digits" and len(origin["sha256"]) == 64
+    assert load_group("classifier:digits", "perceptual")[2] == origin
+    assert load_group("classifier:fashion", "perceptual")[2] != origin
 
 
 def test_an_autoencoder_of_diffusers_comes_with_its_scale(tmp_path):
@@ -54,9 +55,9 @@ def test_a_text_encoder_of_transformers_is_read(tmp_path):
 
 
 def test_folders_are_left_to_others_and_mistakes_are_named(tmp_path):
-    assert published("runs/judge") is None and published("gs://bucket/lpips") is None
-    with pytest.raises(UserError, match="no judge 'digit'.*digits"):
-        published("judge:digit")
+    assert published("runs/classifier") is None and published("gs://bucket/lpips") is None
+    with pytest.raises(UserError, match="no classifier 'digit'.*digits"):
+        published("classifier:digit")
     with pytest.raises(UserError, match="'alexx'.*alex"):
         published("lpips:alexx")
     with pytest.raises(UserError, match="alexnet"):

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from jaxgen.adversarial.mutual_information import Codes
-from jaxgen.evaluation.record import write_panels
 from jaxgen.methods.gans.infogan import InfoGAN
 from jaxgen.networks.mlp import Discriminator, Generator
+from jaxgen.sampling.outputs import write_panels
 
 
 def test_a_table_has_the_columns_that_its_method_says(tmp_path):

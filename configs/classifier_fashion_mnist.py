@@ -1,8 +1,9 @@
 """The judge of Fashion-MNIST: a small classifier p(y | x), whose weights come with the package.
 
 Data: must have been prepared, see docs/data.md.
-Command: python main.py --config=configs/judge_fashion_mnist.py --workdir=runs/judge_fashion_mnist, then
-    python -m jaxgen.evaluation.export_classifier runs/judge_fashion_mnist fashion to put its weights into the package.
+Command: python main.py --config=configs/classifier_fashion_mnist.py --workdir=runs/classifier_fashion_mnist, then
+    python -m jaxgen.evaluation.export_classifier runs/classifier_fashion_mnist fashion,
+    which puts its weights into the package.
 Hardware and time: two CPU cores, 7 minutes.
 Expected: accuracy 0.916 on the 10,000 test images.
 """

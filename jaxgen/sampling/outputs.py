@@ -1,0 +1,57 @@
+"""What sampling leaves in a folder: the images, a grid of them, and the method's own pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from jaxgen.files import write_bytes
+from jaxgen.methods.base import Model
+from jaxgen.parallel.distributed import is_first
+from jaxgen.report.images import animation, grid, save_gif, save_png
+from jaxgen.sampling.generator import Generator, Samples
+
+
+def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> None:
+    """Writes `samples.png`, a grid of up to `shown`, and `samples.npz` with all `images` and, where there are any,
+    `labels` and `prompts`. Image i was drawn from prompt `i % len(prompts)`."""
+    arrays = {"images": samples.images}
+    if samples.labels is not None:
+        arrays["labels"] = samples.labels
+    if prompts:
+        arrays["prompts"] = np.asarray([prompts[i % len(prompts)] for i in range(len(samples.images))])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(folder / "samples.npz", buffer.getvalue())
+    save_png(folder / "samples.png", grid(samples.images[:shown]))
+
+
+def write_panels(
+    folder: epath.Path,
+    generator: Generator,
+    model: Model,
+    seed: int,
+    labels: Sequence[int] | None = None,
+    samples: int | None = None,
+) -> None:
+    """Writes the method's panels: `<name>.gif` of those that move (`[F, N, H, W, C]`), `panel_<name>.png` of others.
+
+    All processes draw them, and the first one writes.
+
+    Args:
+      samples: the number of training images seen; where given, a grid is written as `step_<samples>.png` too.
+    """
+    if samples is not None and generator.method.samples_images:
+        drawn = generator.images(model, seed, 64, labels).images
+        if is_first():
+            save_png(folder / f"step_{samples:010d}.png", grid(drawn))
+    for name, value in generator.panels(model, seed, 16, labels).items():
+        if not is_first():
+            continue
+        if value.ndim == 5:
+            save_gif(folder / f"{name}.gif", animation(value))
+        else:
+            save_png(folder / f"panel_{name}.png", grid(value, generator.method.columns.get(name)))
