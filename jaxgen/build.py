@@ -1,15 +1,14 @@
-"""One factory: a config section names a callable, and the callable's signature is the section's schema.
+"""One factory: a config section names a class, and the class's signature is the section's schema.
 
-`{"name": "unet", "channels": 64}` in the room `jaxgen.networks` means `jaxgen.networks.unet.UNet(channels=64)`.
-A name is a module of the room whose class or function bears the module's name, or a class or function of the
-room's own module, or `module:Attribute` for anything else (`dcgan:Generator`, `my_package.nets:Tiny`).
+`{"name": "unet", "channels": 64}` as a `network` means `jaxgen.networks.unet.UNet(channels=64)`. What a name may be is
+told by `jaxgen.registry`. A field whose annotation is such a class takes a section of its own, or the bare name.
 """
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import types
@@ -17,43 +16,71 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxgen import registry
 from jaxgen.errors import UserError, nearest
+from jaxgen.renamed import unknown_key
+
+# Annotations from these modules are plain values, never sections.
+PLAIN = ("builtins", "collections.abc", "types", "typing")
+MAPPINGS = (dict, collections.abc.Mapping)
 
 
-def build(section: Mapping[str, Any], room: str, path: str, **given: Any) -> Any:
-    """Calls what `section["name"]` names in `room` with the section's other keys.
+def build(section: Mapping[str, Any], kind: str | type, path: str, **given: Any) -> Any:
+    """Calls what `section["name"]` names with the section's other keys.
 
     Args:
-      section: `name` and keyword arguments; nested sections with a `name` are built first, in the room that
-        the parameter's annotation belongs to (`nn.Module` in `jaxgen.networks`, anything else beside itself).
-      room: a package or module, such as `jaxgen.networks`.
+      section: `name` and keyword arguments. A nested section with a `name`, or a bare name, is built first, as the
+        field's annotation says: in the kind that the annotated class belongs to, or, where it belongs to none, among
+        the classes of its own module that derive from it. `Mapping[str, T]` takes a section for each entry.
+      kind: a key of `jaxgen.registry.KINDS`, or the class that the result derives from.
       path: where the section stands, for error messages, such as `config.method`.
       **given: arguments that the caller supplies where the section is silent, to nested sections too; those that
-        a callable does not take are left out.
+        a class does not take are left out.
 
     Raises:
       UserError: for an unknown name or key (the nearest is proposed), a missing key, or a wrong type.
     """
+    types_ = (kind,) if isinstance(kind, type) else ()
+    return _build(section, None if types_ else _word(kind), types_, path, given)
+
+
+def _build(section: Any, kind: str | None, types_: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:
+    """`build` with what the field's annotation says: its kind, if any, and the classes that it names."""
     arguments = {k: v for k, v in section.items() if k != "name"}
-    if not section.get("name"):
+    name = section.get("name")
+    if not name:
         raise UserError(f"{path} needs a 'name'.")
-    target = lookup(str(section["name"]), room, f"{path}.name")
+    if not isinstance(name, str):
+        raise UserError(f"{path}.name must be of type str, not {name!r}.")
+    if kind:
+        target = registry.find(kind, name, f"{path}.name", types_)
+    else:
+        target = registry.find_beside(types_, name, f"{path}.name")
     parameters = _parameters(target)
     for key in arguments:
         if key not in parameters:
-            known = parameters.keys() - given.keys()
-            raise UserError(f"{path}.{key} does not exist; {nearest(key, known)}")
+            raise unknown_key(path, key, parameters.keys() - given.keys())
     hints = _hints(target)
     values = {k: _value(v, hints.get(k, Any), f"{path}.{k}", given) for k, v in arguments.items()}
     values.update({k: v for k, v in given.items() if k in parameters and k not in values})
     missing = [k for k, p in parameters.items() if p.default is p.empty and k not in values]
     if missing:
-        raise UserError(f"{path} is missing the key {missing[0]!r}, which {section['name']!r} needs.")
+        raise UserError(f"{path} is missing the key {missing[0]!r}, which {name!r} needs.")
     return target(**values)
 
 
+def _word(kind: str) -> str:
+    """A kind, which may be told by its room or by its contract's module too."""
+    if kind in registry.KINDS:
+        return kind
+    for word, of in registry.KINDS.items():
+        if kind in (*of.rooms, of.contract.partition(":")[0]):
+            return word
+    return {"jaxgen.diffusion.guidance": "guidance"}[kind]
+
+
 def lookup(name: str, room: str, path: str) -> Callable[..., Any]:
-    """Finds what `name` means in `room`; see the module's docstring."""
+    """The function or class that `name` means in `room`, for metrics, which are functions of their modules' names."""
     module_name, _, attribute = name.partition(":")
     home = importlib.import_module(room)
     local = getattr(home, module_name, None)
@@ -112,29 +139,38 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _value(value: Any, hint: Any, path: str, given: Mapping[str, Any]) -> Any:
+    """A config's value as its field takes it: sections and bare names built, lists as tuples, numbers as floats."""
+    types_ = _contracts(hint)
     if isinstance(value, Mapping) or hasattr(value, "to_dict"):
-        if "name" not in value:
-            if hint in (dict, Any) or typing.get_origin(hint) is dict:
-                return dict(value.items())
-            raise UserError(f"{path} needs a 'name'.")
-        return build(value, _room(hint, path), path, **given)
+        return _section(value, hint, types_, path, given)
     if isinstance(value, list):
         value = tuple(value)
-    if not _fits(value, hint):
-        if typing.get_origin(hint) is typing.Literal:
-            raise UserError(f"{path}={value!r} is unknown; {nearest(value, typing.get_args(hint))}")
-        wanted = hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else hint
-        raise UserError(f"{path} must be of type {wanted}, not {value!r}.")
-    return float(value) if hint is float else value
+    if _fits(value, hint):
+        return float(value) if hint is float else value
+    if types_ and isinstance(value, str):
+        return _build({"name": value}, registry.kind_of(types_), types_, path, given)
+    if typing.get_origin(hint) is typing.Literal:
+        raise UserError(f"{path}={value!r} is unknown; {nearest(value, typing.get_args(hint))}")
+    wanted = hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else hint
+    raise UserError(f"{path} must be of type {wanted}, not {value!r}.")
 
 
-def _room(hint: Any, path: str) -> str:
-    options = [h for h in typing.get_args(hint) or (hint,) if inspect.isclass(h) and h not in (type(None), Any)]
-    if not options:
-        raise UserError(f"{path} takes a plain value, not a section.")
-    if options[0].__module__.startswith("flax."):
-        return "jaxgen.networks"
-    return options[0].__module__
+def _section(value: Any, hint: Any, types_: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:
+    """What a section within a section stands for."""
+    if types_:
+        return _build(value, registry.kind_of(types_), types_, path, given)
+    mapping = typing.get_origin(hint) in MAPPINGS
+    if mapping and _contracts(inner := typing.get_args(hint)[1]):
+        return {k: _value(v, inner, f"{path}.{k}", given) for k, v in value.items()}
+    if mapping or hint is dict or (hint is Any and "name" not in value):
+        return dict(value.items())
+    raise UserError(f"{path} takes a plain value, not a section.")
+
+
+def _contracts(hint: Any) -> tuple[type, ...]:
+    """The classes among an annotation's options that a section can be built for."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return tuple(h for h in options if inspect.isclass(h) and h.__module__ not in PLAIN and not typing.get_args(h))
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -152,6 +188,8 @@ def _fits(value: Any, hint: Any) -> bool:
         if len(inner) == 2 and inner[1] is Ellipsis:
             return all(_fits(v, inner[0]) for v in value)
         return len(inner) == len(value) and all(map(_fits, value, inner))
+    if origin in MAPPINGS:
+        return isinstance(value, Mapping)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

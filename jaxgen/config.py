@@ -16,7 +16,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen.errors import UserError, nearest
+from jaxgen.errors import UserError
+from jaxgen.renamed import unknown_key
 
 # Sections whose keys are checked by the factory that builds from them, or that hold names the user chooses.
 OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra")
@@ -193,7 +194,7 @@ def _check_section(config: ConfigDict, schema: ConfigDict, path: str) -> None:
         if key not in schema:
             if path.removeprefix("config.") in OPEN:
                 continue
-            raise UserError(f"{here} does not exist; {nearest(key, schema.keys())}")
+            raise unknown_key(path, key, schema.keys())
         known = schema[key]
         if isinstance(known, ConfigDict):
             if not isinstance(value, ConfigDict):

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import types
-import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
 import pytest
 from ml_collections import ConfigDict
 
-from jaxgen.build import build, lookup
+from jaxgen.build import build
 from jaxgen.config import defaults, section
 from jaxgen.errors import UserError
 from jaxgen.runs.setup import make_method
-
-ROOM = "factory_room"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +22,13 @@ class Engine:
     image_shape: tuple[int, int, int] | None = None
 
 
-def engine(power: float = 1.0, image_shape: tuple[int, int, int] | None = None) -> Engine:
-    return Engine(power, image_shape)
+@dataclasses.dataclass(frozen=True)
+class Turbine(Engine):
+    blades: int = 3
+
+
+class _Prototype(Engine):
+    """Not to be named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,28 +48,18 @@ class Car:
     anything: Any = None
     network: nn.Module | None = None
     image_shape: tuple[int, int, int] = (0, 0, 0)
-
-
-@pytest.fixture(autouse=True)
-def factory_room(monkeypatch):
-    """A module that is a room: `car` and `engine` are its own, `_hidden` too, `cast` is imported."""
-    module = types.ModuleType(ROOM)
-    module.__dict__.update(Car=Car, car=Car, Engine=Engine, engine=engine, _hidden=engine, cast=typing.cast)
-    module.__dict__.update({name: globals()[name] for name in ("Any", "Literal", "dataclasses", "nn")})
-    for member in (Car, Engine, engine):
-        monkeypatch.setattr(member, "__module__", ROOM)
-    monkeypatch.setitem(sys.modules, ROOM, module)
+    trailers: Mapping[str, Engine] = dataclasses.field(default_factory=dict)
 
 
 def make(given: dict | None = None, /, **keys: Any):
-    return build({"name": "car", "wheels": 4, **keys}, ROOM, "config.method", **(given or {}))
+    return build({"name": "car", "wheels": 4, **keys}, Car, "config.method", **(given or {}))
 
 
 def test_a_section_is_a_call_and_defaults_stay():
     assert make() == Car(wheels=4)
     assert make(weight=2, gears=[1, 2, 3], limit=None, open=True) == Car(4, weight=2.0, gears=(1, 2, 3), open=True)
     assert isinstance(make(weight=2).weight, float)
-    assert build(ConfigDict({"name": "car", "wheels": 3}), ROOM, "config.method") == Car(3)
+    assert build(ConfigDict({"name": "car", "wheels": 3}), Car, "config.method") == Car(3)
 
 
 def test_nested_sections_are_built_beside_the_type_that_they_fill():
@@ -77,6 +68,18 @@ def test_nested_sections_are_built_beside_the_type_that_they_fill():
     net = make(network={"name": "unet", "channels": 8, "channel_multipliers": [1, 2]}).network
     assert type(net).__name__ == "UNet" and net.channel_multipliers == (1, 2)
     assert make(extras={"a": 1}, anything={"b": 2}).anything == {"b": 2}
+
+
+def test_a_bare_name_is_a_section_without_keys():
+    assert make(engine="turbine").engine == Turbine() and make(spare="Engine").spare == Engine()
+    assert type(make({"out_channels": 1}, network="unet").network).__name__ == "UNet"
+    assert make(engine="test_build:Turbine").engine == Turbine()  # wherever it can be imported from
+
+
+def test_a_mapping_of_a_type_takes_a_section_for_each_entry():
+    trailers = {"name": "turbine", "second": ConfigDict({"name": "engine", "power": 3})}
+    assert make({"power": 2.0}, trailers=trailers).trailers == {"name": Turbine(2.0), "second": Engine(3.0)}
+    assert make(trailers={}).trailers == {}
 
 
 def test_what_the_caller_gives_fills_silent_sections_at_every_depth():
@@ -98,7 +101,16 @@ WRONG = [
     ({"size": (1.0,)}, r"config\.method\.size must be of type tuple\[float, str\]"),
     ({"limit": "no"}, r"config\.method\.limit must be of type float \| None, not 'no'"),
     ({"colour": "gren"}, r"config\.method\.colour='gren' is unknown; did you mean 'green'\?"),
-    ({"engine": "engine"}, r"config\.method\.engine must be of type Engine, not 'engine'"),
+    ({"engine": 3}, r"config\.method\.engine must be of type Engine, not 3"),
+    ({"engine": "engin"}, r"config\.method\.engine\.name='engin' is unknown; did you mean 'engine'\?"),
+    ({"engine": "car"}, r"config\.method\.engine\.name='car' is unknown; known are: engine, turbine"),
+    ({"engine": "prototype"}, r"config\.method\.engine\.name='prototype' is unknown; known are: engine, turbine"),
+    ({"engine": "test_build:Car"}, r"engine\.name='test_build:Car' is not an Engine \(test_build:Engine\); name a"),
+    ({"engine": {"name": 3}}, r"config\.method\.engine\.name must be of type str, not 3"),
+    ({"network": "ddpm"}, r"config\.method\.network\.name='ddpm' is unknown"),
+    ({"trailers": {"a": "engin"}}, r"config\.method\.trailers\.a\.name='engin' is unknown; did you mean 'engine'"),
+    ({"trailers": {"a": 3}}, r"config\.method\.trailers\.a must be of type Engine, not 3"),
+    ({"trailers": 3}, r"config\.method\.trailers must be of type"),
     ({"engine": {"power": 1}}, r"config\.method\.engine needs a 'name'"),
     ({"engine": {"name": "engin"}}, r"config\.method\.engine\.name='engin' is unknown; did you mean 'engine'\?"),
     ({"engine": {"name": "engine", "powr": 1}}, r"config\.method\.engine\.powr does not exist; did you mean 'power'\?"),
@@ -117,36 +129,9 @@ def test_a_mistake_is_named(keys, message):
 
 def test_a_name_is_needed_and_a_key_without_default_too():
     with pytest.raises(UserError, match=r"config\.method needs a 'name'"):
-        build({"wheels": 4}, ROOM, "config.method")
+        build({"wheels": 4}, Car, "config.method")
     with pytest.raises(UserError, match=r"config\.method is missing the key 'wheels', which 'car' needs"):
-        build({"name": "car"}, ROOM, "config.method")
-
-
-def test_names_are_modules_members_or_paths():
-    from jaxgen.methods.diffusion.ddpm import DDPM
-    from jaxgen.networks.unet import ResBlock
-
-    assert lookup("ddpm", "jaxgen.methods", "x") is DDPM
-    assert lookup("unet:ResBlock", "jaxgen.networks", "x") is ResBlock
-    assert lookup("jaxgen.networks.unet:res_block", "jaxgen.methods", "x") is ResBlock
-    assert lookup("tiny_methods:TwoPlayers", "jaxgen.methods", "x").__name__ == "TwoPlayers"
-
-
-@pytest.mark.parametrize(
-    ("name", "room", "message"),
-    [
-        ("dppm", "jaxgen.methods", r"x='dppm' is unknown; did you mean 'ddpm'\?"),
-        ("ddpm:DDDPM", "jaxgen.methods", r"x='ddpm:DDDPM': jaxgen\.methods\.diffusion\.ddpm defines no 'DDDPM'"),
-        ("nowhere.at_all:Thing", "jaxgen.methods", r"x='nowhere\.at_all:Thing' is unknown"),
-        ("json", "jaxgen.methods", r"x='json' is unknown"),
-        ("_hidden", ROOM, r"x='_hidden' is unknown"),
-        ("cast", ROOM, r"x='cast' is unknown"),  # imported there, not its own
-        ("posterior", "jaxgen.diffusion.samplers", r"x='posterior' is unknown; .*ddpm"),
-    ],
-)
-def test_a_name_that_is_not_there_is_unknown(name, room, message):
-    with pytest.raises(UserError, match=message):
-        lookup(name, room, "x")
+        build({"name": "car"}, Car, "config.method")
 
 
 # ------------------------------------------------------------------ a config's method
@@ -170,7 +155,7 @@ def test_a_method_knows_the_shape_and_classes_of_its_data():
     ("change", "message"),
     [
         ({"method.name": "classifier"}, r"config\.sampler is set, but the method 'classifier' takes no sampler"),
-        ({"method.name": "base:Turn"}, r"config\.sampler is set|is not a method"),
+        ({"method.name": "base:Turn"}, r"config\.method\.name='base:Turn' is not a Method"),
         ({"sampler.name": "dimm"}, r"config\.sampler\.name='dimm' is unknown; did you mean 'ddim'\?"),
         ({"sampler.stpes": 3}, r"config\.sampler\.stpes does not exist; did you mean 'steps'\?"),
         ({"sampler": section()}, r"config\.sampler needs a 'name'"),

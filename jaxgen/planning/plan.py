@@ -15,11 +15,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.build import lookup
 from jaxgen.errors import UserError
 from jaxgen.planning import roofline
 from jaxgen.planning.programs import Job, Program, job_of
 from jaxgen.planning.topology import devices
+from jaxgen.registry import find
 
 # JAX's settings, between -1 and 1, in the environment as JAX_<NAME>: less of them compiles large networks much sooner
 EFFORTS = ("exec_time_optimization_effort", "memory_fitting_effort")
@@ -216,7 +216,7 @@ def _has_remat(network: Any) -> bool:
     name = network.get("name", "") if network else ""
     if not name:
         return False
-    return "remat" in getattr(lookup(name, "jaxgen.networks", "config.method.network.name"), "__dataclass_fields__", {})
+    return "remat" in getattr(find("network", name, "config.method.network.name"), "__dataclass_fields__", {})
 
 
 def _changed(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:

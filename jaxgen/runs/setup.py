@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxgen.build import build, lookup
+from jaxgen.build import build
 from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
 from jaxgen.data.transforms import prepare
@@ -19,6 +19,7 @@ from jaxgen.interop.diffusers_pipeline import read_pipeline
 from jaxgen.methods.base import Method, Params, State
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
+from jaxgen.registry import find
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import load_group
 from jaxgen.runs.optim import Optimizer, optimizers
@@ -34,25 +35,22 @@ def make_method(config: ConfigDict) -> Method:
         "image_shape": image_shape(config),
         "num_classes": int(config.data.num_classes),
     }
-    fields = {f.name for f in dataclasses.fields(lookup(config.method.name, "jaxgen.methods", "config.method.name"))}
+    fields = {f.name for f in dataclasses.fields(find("method", config.method.name, "config.method.name"))}
     sampler = {key: value for key, value in config.sampler.items() if key != "guidance_scale"}
     guidance = _guidance(config)
     if "sampler" in fields:
-        given["sampler"] = build(sampler, "jaxgen.diffusion.samplers", "config.sampler")
+        given["sampler"] = build(sampler, "sampler", "config.sampler")
     elif len(config.sampler):
         raise UserError(f"config.sampler is set, but the method {config.method.name!r} takes no sampler; remove it.")
     if "guidance" in fields and guidance:
-        given["guidance"] = build(guidance, "jaxgen.diffusion.guidance", "config.guidance", **given)
+        given["guidance"] = build(guidance, "guidance", "config.guidance", **given)
     elif guidance:
         raise UserError(f"config.guidance is set, but the method {config.method.name!r} takes none; remove it.")
     if config.init_from.get("pretrained"):
         given |= read_pipeline(config.init_from.pretrained).method_fields()
         if "spacing" in config.sampler:
             del given["spacing"]
-    method = build(config.method, "jaxgen.methods", "config.method", **given)
-    if not isinstance(method, Method):
-        raise UserError(f"config.method.name={config.method.name!r} is not a method of jaxgen.methods.")
-    return method
+    return build(config.method, "method", "config.method", **given)
 
 
 def _guidance(config: ConfigDict) -> dict[str, Any]:

@@ -145,12 +145,12 @@ def test_losses_are_one_for_each_logit(name):
 
 def test_a_config_names_them():
     for name in GAMES:
-        made = build({"name": name}, "jaxgen.adversarial.losses", "config.method.loss")
+        made = build({"name": name}, "gan_loss", "config.method.loss")
         assert isinstance(made, losses.GANLoss)
-    made = build({"name": "least_squares", "a": -1, "c": 0}, "jaxgen.adversarial.losses", "config.method.loss")
+    made = build({"name": "least_squares", "a": -1, "c": 0}, "gan_loss", "config.method.loss")
     assert float(made.generator(jnp.float32(2.0))) == 2.0
     with pytest.raises(UserError, match="did you mean 'hinge'"):
-        build({"name": "hinges"}, "jaxgen.adversarial.losses", "config.method.loss")
+        build({"name": "hinges"}, "gan_loss", "config.method.loss")
 
 
 def test_bad_options_are_refused():

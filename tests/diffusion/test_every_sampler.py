@@ -29,7 +29,7 @@ WEIGHT = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)) / 2, jnp.float
 def make(name, **fields):
     """The solver of a config's section."""
     section = {"name": name, "steps": STEPS, **ADAPTIVE.get(name, {}), **fields}
-    return build(section, "jaxgen.diffusion.samplers", "config.sampler")
+    return build(section, "sampler", "config.sampler")
 
 
 def network(dtype):

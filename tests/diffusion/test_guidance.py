@@ -27,7 +27,7 @@ SCHEDULE = schedules.cosine()
 CLASSES = (np.asarray([0, 1]), np.asarray([2]), np.asarray([0, 1, 2]))
 NONE = 2
 LAWS = [exact(SCHEDULE, MEANS[c], STDS[c], WEIGHTS[c]) for c in CLASSES]
-ROOM = "jaxgen.diffusion.guidance"
+KIND = "guidance"
 CLASSIFIER = {"name": "classifier", "num_classes": 2}
 
 
@@ -405,7 +405,7 @@ def test_where_no_signal_is_left_a_classifier_says_nothing(guide):
     ],
 )
 def test_every_name_is_built_from_a_config(section):
-    built = build(section, ROOM, "config.guidance")
+    built = build(section, KIND, "config.guidance")
     for key, value in section.items():
         if key not in ("name", "first", "then", "network"):
             assert getattr(built, key) == (tuple(value) if isinstance(value, list) else value)
@@ -425,7 +425,7 @@ def test_every_name_is_built_from_a_config(section):
 )
 def test_bad_settings_are_named(section, message):
     with pytest.raises(UserError, match=message):
-        build(section, ROOM, "config.guidance")
+        build(section, KIND, "config.guidance")
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_every_way_has_a_name_in_configs():
     ):
         given = {"logit_normal": {"std": 2.0}, "log_normal": {"mean": -1.0}, "loss_aware": {"bins": 5}}
         section = {"name": name, **given.get(name, {})}
-        assert build(section, "jaxgen.diffusion.timesteps", "config.method.timesteps") == expected
+        assert build(section, "timestep_sampler", "config.method.timesteps") == expected
 
 
 def test_bad_settings_are_refused():

@@ -27,7 +27,7 @@ def make(name="gan", generator=None, critic=None, kind="Discriminator", **option
         "critic": section(name=f"dcgan:{kind}", channels=4, **(critic or {})),
     }
     given = {"image_shape": (8, 8, 1), "num_classes": 3}
-    return build(section(name=name, **parts, **options), "jaxgen.methods", "config.method", **given)
+    return build(section(name=name, **parts, **options), "method", "config.method", **given)
 
 
 def batch():

@@ -34,7 +34,7 @@ def make(critic=True, perceptual=False, **options):
     if perceptual:
         parts["perceptual"] = section(name="classifier", widths=(12, 16, 16), features=32)
     given = {"image_shape": (8, 8, 1), "num_classes": 10}
-    return build(section(name="kl_autoencoder", **parts, **options), "jaxgen.methods", "config.method", **given)
+    return build(section(name="kl_autoencoder", **parts, **options), "method", "config.method", **given)
 
 
 def batch(seed=0):

@@ -22,7 +22,7 @@ ENCODER = {"name": "encoder", "widths": (), "hidden": (8,)}
 def make(encoder=True, head=None, **options):
     head = section(name="head", **{"hidden": (8,), "embedding": 4, **(head or {})})
     coder = {"encoder": section(**ENCODER)} if encoder else {}
-    return build(section(name="probe", latents=3, head=head, **coder, **options), "jaxgen.methods", "m", num_classes=3)
+    return build(section(name="probe", latents=3, head=head, **coder, **options), "method", "m", num_classes=3)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def batch():
 
 
 def given(batch, latents=3):
-    network = build(section(**ENCODER, outputs=latents), "jaxgen.networks", "n")
+    network = build(section(**ENCODER, outputs=latents), "network", "n")
     return {"encoder": network.init(jax.random.key(5), batch["image"])["params"]}
 
 
@@ -68,7 +68,7 @@ def test_a_tuned_encoder_learns_and_may_begin_from_nothing(batch):
 def test_features_are_a_vaes_means_or_the_raw_pixels(batch):
     groups = given(batch, latents=6)
     method = make(variational=True)
-    both = build(section(**ENCODER, outputs=6), "jaxgen.networks", "n").apply({"params": groups["encoder"]},
+    both = build(section(**ENCODER, outputs=6), "network", "n").apply({"params": groups["encoder"]},
                                                                               batch["image"])  # fmt: skip
     np.testing.assert_allclose(method.features(groups, batch["image"]), both[:, :3], atol=1e-6)
     np.testing.assert_array_equal(make(encoder=False).features({}, batch["image"]), batch["image"].reshape(6, 64))

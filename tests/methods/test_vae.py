@@ -28,7 +28,7 @@ def make(classes=(0, 0), name="vae", **options):
         for part, count in zip(("encoder", "decoder"), classes, strict=True)
     }
     given = {"image_shape": (8, 8, 1), "num_classes": 3}
-    return build(section(name=name, latents=LATENTS, **coders, **options), "jaxgen.methods", "config.method", **given)
+    return build(section(name=name, latents=LATENTS, **coders, **options), "method", "config.method", **given)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def linear(samples=1, importance_samples=0):
             encoder=section(name="encoder", widths=(), hidden=()),
             decoder=section(name="decoder", widths=(), hidden=()),
         ),
-        "jaxgen.methods", "config.method", image_shape=(2, 3, 1), num_classes=0,
+        "method", "config.method", image_shape=(2, 3, 1), num_classes=0,
     )  # fmt: skip
     chance = np.random.default_rng(0)
     weights = np.linalg.qr(chance.normal(size=(6, LATENTS)))[0] * [1.5, 1.0, 0.4]  # a diagonal posterior
@@ -215,7 +215,7 @@ def test_images_may_enter_from_zero_to_one(batch):
 def test_two_latents_give_a_plane_and_held_out_images_their_pictures():
     method = build(
         section(name="vae", latents=2, encoder=section(name="encoder"), decoder=section(name="decoder")),
-        "jaxgen.methods", "config.method", image_shape=(28, 28, 1), num_classes=0,
+        "method", "config.method", image_shape=(28, 28, 1), num_classes=0,
     )  # fmt: skip
     image = jnp.zeros((16, 28, 28, 1))
 

@@ -52,7 +52,7 @@ def guided(guidance, params):
 )
 def test_the_weaker_model_is_the_network_that_is_asked_for(guidance, narrow):
     """By hand: both networks at (x, t), v = weak + 2.5 (strong - weak)."""
-    weak_network = build(NARROW, "jaxgen.networks", "config.guidance.network", num_classes=3) if narrow else None
+    weak_network = build(NARROW, "network", "config.guidance.network", num_classes=3) if narrow else None
 
     def params(method):
         return {"denoiser": weights(method.network, 0), "weak": weights(weak_network or method.network, 1)}
@@ -71,4 +71,4 @@ def test_the_weaker_model_is_the_network_that_is_asked_for(guidance, narrow):
 def test_a_misspelt_key_of_the_weaker_network_is_named():
     wrong = section(**AUTOGUIDANCE, network=section(name="unet", chanels=4))
     with pytest.raises(UserError, match=r"config\.guidance\.network\.chanels.*channels"):
-        build(wrong, "jaxgen.diffusion.guidance", "config.guidance")
+        build(wrong, "guidance", "config.guidance")

@@ -176,11 +176,11 @@ def test_the_residual_networks_of_the_papers_start_at_4x4(widths):
 
 def test_networks_are_built_from_a_config_section():
     section = {"name": "dcgan:Discriminator", "channels": 4, "norm": "spectral", "heads": {"code": 5}}
-    network = build(section, "jaxgen.networks", "config.method.critic", num_classes=3, image_shape=SHAPE)
+    network = build(section, "network", "config.method.critic", num_classes=3, image_shape=SHAPE)
     assert (network.norm, network.num_classes, dict(network.heads)) == ("spectral", 3, {"code": 5})
     hash(network)  # methods are frozen and hold it
     with pytest.raises(UserError, match="spectral"):
-        build({**section, "norm": "spektral"}, "jaxgen.networks", "config.method.critic")
+        build({**section, "norm": "spektral"}, "network", "config.method.critic")
 
 
 # batch normalisation
