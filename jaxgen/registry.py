@@ -56,6 +56,7 @@ _ALL = (
     Kind("timestep_sampler", "jaxgen.diffusion.timesteps:TimestepSampler", ("jaxgen.diffusion",)),
     Kind("guidance", "jaxgen.diffusion.guidance_base:Guidance", ("jaxgen.diffusion",)),
     Kind("gan_loss", "jaxgen.adversarial.losses:GANLoss", ("jaxgen.adversarial",)),
+    Kind("augmentation", "jaxgen.adversarial.augment:Augmentation", ("jaxgen.adversarial",)),
 )
 KINDS: dict[str, Kind] = {kind.word: kind for kind in _ALL}
 

@@ -22,6 +22,8 @@ SOME = {  # of each kind, names and the classes that they mean
     "schedule": {"rectified_flow": "RectifiedFlow", "sub_vp": "SubVP", "edm": "EDM"},
     "timestep_sampler": {"logit_normal": "LogitNormal", "uniform": "Uniform"},
     "guidance": {"classifier_free": "ClassifierFree", "compose": "Compose"},
+    "gan_loss": {"non_saturating": "NonSaturating", "energy_margin": "EnergyMargin", "hinge": "Hinge"},
+    "augmentation": {"diff_augment": "DiffAugment"},
 }
 
 

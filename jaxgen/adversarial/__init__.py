@@ -2,7 +2,7 @@
 
 No network, no data, no config. The critic is high on real. A critic is any function from images to logits:
 
-    loss = losses.hinge()
+    loss = losses.Hinge()
     on_real, on_fake = loss.discriminator(critic(real), critic(fake))     # [B], [B]
     total = (on_real + on_fake).mean() + gamma * penalties.r1(critic, real).mean()
 """

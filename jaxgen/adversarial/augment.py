@@ -1,7 +1,8 @@
-"""Differentiable augmentation of what the discriminator sees, for small data (DiffAugment, Zhao et al. 2020).
+"""Differentiable augmentation of what the discriminator sees, for small data.
 
 Real and fake images go through the *same* policy, each with its own draws, in the discriminator's step and in the
-generator's; the gradient passes through to the generator, which therefore never learns to augment.
+generator's; the gradient passes through to the generator, which therefore never learns to augment. Each class is a name
+for `config.method.augment`: `DiffAugment` is "diff_augment".
 
     augment = DiffAugment()
     on_real, on_fake = critic(augment(keys_a, real)), critic(augment(keys_b, fake))
@@ -20,24 +21,37 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffAugment:
-    """`(keys [B], images [B, H, W, C]) -> [B, H, W, C]`: one draw of each kind for each image, in this order.
+class Augmentation:
+    """The contract: a pure function of keys and images, differentiable in the images.
 
-    An image's result depends on its key and itself alone. The defaults are the paper's ("colour, translation, cutout");
-    0 leaves a kind out and changes no other draw.
-
-    Attributes:
-      brightness: added to all values, uniform in +- this, on the scale of [-1, 1].
-      saturation: the distance to a pixel's mean over channels times a factor, uniform in 1 +- this; nothing for grey.
-      contrast: the distance to the image's mean times a factor, uniform in 1 +- this.
-      translation: shifted by whole pixels, uniform in +- this share of the side; 0 (mid-grey) where nothing comes in.
-      cutout: a rectangle of this share of each side set to 0; its centre is anywhere in the image, so it may stick out.
+    An image's result depends on its key and itself alone. An augmentation is a frozen dataclass that derives from this
+    one and fills in `__call__`.
     """
 
+    def __call__(self, keys: Array, images: Array) -> Array:
+        """`(keys [B], images [B, H, W, C] in [-1, 1]) -> [B, H, W, C]`."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffAugment(Augmentation):
+    """DiffAugment (Zhao et al. 2020): one draw of each kind for each image, in the order of the fields.
+
+    The defaults are the paper's ("colour, translation, cutout"); 0 leaves a kind out and changes no other draw.
+
+    Raises:
+      UserError: for a value outside [0, 1].
+    """
+
+    # A number drawn uniformly in +- this is added to all values, on the scale of [-1, 1].
     brightness: float = 0.5
+    # A pixel's distance to its mean over channels is multiplied by a factor in 1 +- this; a grey image stays.
     saturation: float = 1.0
+    # The distance to the image's mean is multiplied by a factor in 1 +- this.
     contrast: float = 0.5
+    # The image is shifted by whole pixels, uniformly in +- this share of the side; 0 (mid-grey) fills the gap.
     translation: float = 0.125
+    # A rectangle of this share of each side is set to 0; its centre is anywhere in the image, so it may stick out.
     cutout: float = 0.5
 
     def __post_init__(self):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxgen.adversarial import penalties
 from jaxgen.adversarial.diagnostics import accuracy
-from jaxgen.adversarial.losses import GANLoss, non_saturating
+from jaxgen.adversarial.losses import GANLoss, NonSaturating
 from jaxgen.adversarial.regularisers import spectral_norm, spectral_vectors
 from jaxgen.methods.base import Method, Turn
 
@@ -26,7 +26,7 @@ class Net(nn.Module):
 @dataclasses.dataclass(frozen=True)
 class PointGAN(Method):
     image_shape: tuple[int, int, int]
-    loss: GANLoss = dataclasses.field(default_factory=non_saturating)
+    loss: GANLoss = dataclasses.field(default_factory=NonSaturating)
     gamma: float = 0.1
 
     def init(self, key, batch, stage, given, params, memory):

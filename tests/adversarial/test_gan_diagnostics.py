@@ -10,6 +10,7 @@ from scipy import integrate, stats
 
 from jaxgen.adversarial import diagnostics, losses
 from jaxgen.errors import UserError
+from jaxgen.registry import find
 
 P, Q = stats.norm(0, 1), stats.norm(1.5, 0.7)
 
@@ -69,7 +70,7 @@ def test_the_two_ends_of_the_game():
 def test_accuracy_counts_each_side_and_ties_half():
     real, fake = jnp.array([3.0, -1.0, 0.0, 0.2]), jnp.array([-2.0, -2.0, 1.0, 0.0])
     assert [float(a) for a in diagnostics.accuracy(real, fake)] == [(2 + 0.5) / 4, (2 + 0.5) / 4]
-    boundary = losses.least_squares().boundary
+    boundary = losses.LeastSquares().boundary
     assert [float(a) for a in diagnostics.accuracy(real, fake, boundary)] == [1 / 4, 3 / 4]
     assert [float(a) for a in diagnostics.accuracy(jnp.zeros(3), jnp.zeros(3))] == [0.5, 0.5]
 
@@ -82,7 +83,7 @@ def test_the_signal_to_the_generator_vanishes_for_minimax_only():
         return -10 + slope * (x - jax.lax.stop_gradient(x)).sum(axis=(1, 2, 3))
 
     found = {
-        name: np.asarray(diagnostics.generator_gradient_norm(getattr(losses, name)(), critic, x))
+        name: np.asarray(diagnostics.generator_gradient_norm(find("gan_loss", name, "x")(), critic, x))
         for name in ("minimax", "non_saturating", "wasserstein", "hinge")
     }
     for name in ("non_saturating", "wasserstein", "hinge"):

@@ -12,12 +12,12 @@ from jaxgen.build import build
 from jaxgen.errors import UserError
 
 GAMES = {
-    "minimax": losses.minimax(),
-    "non_saturating": losses.non_saturating(),
-    "least_squares": losses.least_squares(),
-    "hinge": losses.hinge(),
-    "wasserstein": losses.wasserstein(),
-    "energy_margin": losses.energy_margin(2.0),
+    "minimax": losses.Minimax(),
+    "non_saturating": losses.NonSaturating(),
+    "least_squares": losses.LeastSquares(),
+    "hinge": losses.Hinge(),
+    "wasserstein": losses.Wasserstein(),
+    "energy_margin": losses.EnergyMargin(2.0),
 }
 # two laws over six places, with one place that each never visits
 P = np.array([0.30, 0.25, 0.20, 0.15, 0.10, 0.00])
@@ -94,7 +94,7 @@ def test_where_the_generator_has_won_the_value_is_minus_log_4():
 @pytest.mark.parametrize("labels", [(0.0, 1.0, 1.0), (-1.0, 1.0, 0.0), (0.2, 0.9, 0.9)])
 def test_the_best_critic_of_least_squares(labels):
     a, b, c = labels
-    game = losses.least_squares(*labels)
+    game = losses.LeastSquares(*labels)
     best = (b * P + a * Q) / (P + Q)
     for place in range(6):
         for step in (-0.1, 0.1):
@@ -155,6 +155,6 @@ def test_a_config_names_them():
 
 def test_bad_options_are_refused():
     with pytest.raises(UserError, match="above that of fakes"):
-        losses.least_squares(a=1.0, b=0.0)
+        losses.LeastSquares(a=1.0, b=0.0)
     with pytest.raises(UserError, match="margin must be above 0"):
-        losses.energy_margin(0.0)
+        losses.EnergyMargin(0.0)

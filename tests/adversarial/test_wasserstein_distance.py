@@ -36,7 +36,7 @@ def trained(critic, optimiser, sample, penalty=0.0, clip=0.0, steps=3000):
 
     def loss(params, key):
         real, fake = sample(key)
-        on_real, on_fake = losses.wasserstein().discriminator(
+        on_real, on_fake = losses.Wasserstein().discriminator(
             logits(critic, params, real), logits(critic, params, fake)
         )
         total = (on_real + on_fake).mean()

@@ -58,7 +58,7 @@ class KLAutoencoder(Method):
     network: nn.Module
     critic: nn.Module | None = None
     perceptual: nn.Module | None = None
-    loss: GANLoss = losses.hinge()
+    loss: GANLoss = losses.Hinge()
     perceptual_weight: float = 1.0
     kl_weight: float = 1e-6
     adversarial_weight: float = 0.5

@@ -24,7 +24,7 @@ class EBGAN(GAN):
       pull_away: weight of the pulling-away term (the paper's 0.1), of the critic's codes, in the generator's loss.
     """
 
-    loss: GANLoss = losses.energy_margin()
+    loss: GANLoss = losses.EnergyMargin()
     pull_away: float = 0.1
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.adversarial import diagnostics, losses, penalties
-from jaxgen.adversarial.augment import DiffAugment
+from jaxgen.adversarial.augment import Augmentation
 from jaxgen.adversarial.losses import GANLoss
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
@@ -70,12 +70,12 @@ class GAN(Method):
     critic: nn.Module
     image_shape: tuple[int, int, int]
     num_classes: int = 0
-    loss: GANLoss = losses.non_saturating()
+    loss: GANLoss = losses.NonSaturating()
     critic_steps: int = 1
     gradient_penalty: float = 0.0
     r1: float = 0.0
     r1_every: int = 1
-    augment: DiffAugment | None = None
+    augment: Augmentation | None = None
     statistics_batches: int = 8
 
     ema_groups = ("generator",)

@@ -17,5 +17,5 @@ class WGAN(GAN):
     `critic/gap` is an estimate of the Wasserstein-1 distance up to the critic's slope: over that of its slope, of W1.
     """
 
-    loss: GANLoss = losses.wasserstein()
+    loss: GANLoss = losses.Wasserstein()
     critic_steps: int = 5
