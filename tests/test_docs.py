@@ -12,10 +12,38 @@ from jaxgen.config import check, defaults, section
 from jaxgen.train.loop import Trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES += [ROOT / folder / "README.md" for folder in ("studies", "benchmarks")]
 
 
 def _blocks(path: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.S)
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_a_page_and_a_heading_that_are_there(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page}: {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            assert anchor in map(_anchor, headings), f"{page}: {link}"
+
+
+def test_every_number_of_the_advice_is_one_of_the_results():
+    """docs/choosing.md claims nothing that was not measured."""
+    measured = " ".join(path.read_text() for path in (ROOT / "docs" / "results").glob("*.md"))
+    text = re.sub(r"\[arXiv:[^)]*\)", "", (ROOT / "docs" / "choosing.md").read_text())
+    numbers = set(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\w)", text))
+    assert len(numbers) > 50
+    assert not {number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", measured)}
 
 
 def test_the_readme_samples_from_a_function_without_a_config():
