@@ -56,6 +56,7 @@ _ALL = (
     Kind("timestep_sampler", "jaxgen.diffusion.timesteps:TimestepSampler", ("jaxgen.diffusion",)),
     Kind("guidance", "jaxgen.diffusion.guidance_base:Guidance", ("jaxgen.diffusion",)),
     Kind("gan_loss", "jaxgen.adversarial.losses:GANLoss", ("jaxgen.adversarial",)),
+    Kind("source", "jaxgen.data.source:Source", ("jaxgen.data.sources",)),
     Kind("augmentation", "jaxgen.adversarial.augment:Augmentation", ("jaxgen.adversarial",)),
 )
 KINDS: dict[str, Kind] = {kind.word: kind for kind in _ALL}
@@ -122,6 +123,16 @@ def classes(kind: str) -> dict[str, type]:
         if _is_a(value, (contract,)) and value is not contract and not inspect.isabstract(value):
             found.append((definition, value))
     return dict(sorted((_name_among(d, [d for d, _ in found]), value) for d, value in found))
+
+
+def names(kind: str) -> list[str]:
+    """The names of all of a kind in its rooms, by their source; nothing is imported."""
+    return sorted(_spelled(KINDS[kind]))
+
+
+def named(kind: str, name: str) -> bool:
+    """Whether a class in the kind's rooms has a name; nothing is imported."""
+    return any(_plain(name) == _plain(known) for known in names(kind))
 
 
 def config_name(cls: type) -> str:

@@ -23,6 +23,7 @@ SOME = {  # of each kind, names and the classes that they mean
     "timestep_sampler": {"logit_normal": "LogitNormal", "uniform": "Uniform"},
     "guidance": {"classifier_free": "ClassifierFree", "compose": "Compose"},
     "gan_loss": {"non_saturating": "NonSaturating", "energy_margin": "EnergyMargin", "hinge": "Hinge"},
+    "source": {"digits": "Digits", "caption_shapes": "CaptionShapes", "tfds": "TFDS"},
     "augmentation": {"diff_augment": "DiffAugment"},
 }
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jaxgen.data.source import Source, batches
+from jaxgen.data.source import Arrays, Request, Source, batches
 from jaxgen.data.sources import open_source
 
 if TYPE_CHECKING:
     from jaxgen.data.loader import Loader
 
-__all__ = ["Loader", "Source", "batches", "open_source"]
+__all__ = ["Arrays", "Loader", "Request", "Source", "batches", "open_source"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,32 @@
 """What a data source is: a length and examples, each one a dict of numpy arrays.
 
 Dtypes carry meaning everywhere in jaxgen: **uint8 is an image** `[H, W, C]` (and becomes float32 in [-1, 1]
-on the device), int32 is a label, mask or other count, float32 is a number, and a string is text.
+on the device), int32 is a label, a mask or another count, float32 is a number, and a string is text.
+
+A source of your own is a class in any module that Python can import. It says how many examples there are and gives one:
+
+    class Cells(Source):
+        def __len__(self):
+            return 1000
+
+        def __getitem__(self, index):
+            return {"image": photo_of(index, self.request.resolution), "label": np.int32(index % 3)}
+
+`config.data.source = "my_package.sources:Cells"` names it, and "my_package.sources:Cells:plate7" gives it the argument
+`self.request.argument`. Where all examples fit in memory, fill `self.arrays` instead:
+
+    class Cells(Source):
+        def __init__(self, request):
+            super().__init__(request)
+            self.arrays = {"image": images, "label": labels}      # uint8 [N, H, W, C] and int32 [N]
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,37 +38,65 @@ MEMORY_LIMIT = 512 * 2**20
 Example = dict[str, Any]
 
 
-class Source:
-    """A finite, ordered set of examples of one split.
-
-    Held in memory, `arrays` maps each name to all its values stacked, and the methods below do all that is
-    needed. A source that reads or renders its examples leaves `arrays` None and overrides `__len__` and
-    `__getitem__`, and `take` where reading many at once is cheaper than one by one.
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What `config.data` asks of a source.
 
     Attributes:
-      name: the source string, such as "digits" or "folder:/data/cats".
-      split: the split's name.
+      source: the whole text, such as "folder:photos"; it names the source in messages.
+      argument: what follows the source's name and a colon, such as "photos"; "" where nothing does.
+      split: the split's name, such as "train"; which there are is the source's to say.
+      resolution: (height, width) that every image must have.
+      channels: that every image must have: 1 grey, 3 RGB, 4 RGBA.
+      num_classes: every `label` must lie in [0, num_classes); 0 asks for no labels.
+      root: the folder that a relative path starts from, or None for the current one.
+    """
+
+    source: str
+    argument: str
+    split: str
+    resolution: tuple[int, int]
+    channels: int
+    num_classes: int = 0
+    root: str | None = None
+
+
+class Source:
+    """The contract: a finite, ordered set of examples of one split.
+
+    A source either fills `arrays`, and the methods below do all that is needed, or leaves it None and overrides
+    `__len__` and `__getitem__`, and `take` where reading many at once is cheaper than one by one. Examples are read by
+    several threads at a time, and a source must be picklable for `config.data.workers`.
+
+    Attributes:
+      request: what was asked for.
       num_classes: number of classes that `label` may take, 0 without labels.
-      class_names: their names in the order of the labels, or () where unknown.
+      class_names: their names in the order of the labels, or () where they are unknown.
       arrays: `{name: array of [len, ...]}` where everything is in memory, else None.
     """
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        *,
-        num_classes: int = 0,
-        class_names: Sequence[str] = (),
-        arrays: dict[str, np.ndarray] | None = None,
-    ):
-        self.name = name
-        self.split = split
-        self.num_classes = num_classes
-        self.class_names = tuple(class_names)
-        self.arrays = arrays
+    # What follows the name and a colon: "" for nothing, "<path>" for what must be there, None where both will do.
+    takes: ClassVar[str | None] = None
+    class_names: tuple[str, ...] = ()
+    arrays: dict[str, np.ndarray] | None = None
+
+    def __init__(self, request: Request):
+        """Opens what is asked for; raises UserError for a split that is not there, or data that do not fit."""
+        self.request = request
+        self.num_classes = request.num_classes
+
+    @property
+    def name(self) -> str:
+        """The text that names the source, such as "digits" or "folder:/data/cats"."""
+        return self.request.source
+
+    @property
+    def split(self) -> str:
+        """The split's name."""
+        return self.request.split
 
     def __len__(self) -> int:
+        """How many examples there are."""
         return len(self.arrays["image"])
 
     def __getitem__(self, index: int) -> Example:
@@ -66,6 +112,19 @@ class Source:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.split!r}, {len(self)} examples)"
+
+
+class Arrays(Source):
+    """Examples that are in memory already, for use in Python: `Arrays({"image": images, "label": labels})`.
+
+    Args:
+      arrays: `image` uint8 `[N, H, W, C]`, and others of N rows. name, split: what messages call it.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], name: str = "arrays", split: str = "all"):
+        height, width, channels = arrays["image"].shape[1:]
+        super().__init__(Request(name, "", split, (height, width), channels))
+        self.arrays = arrays
 
 
 def batches(source: Source, batch_size: int, limit: int | None = None) -> Iterator[Example]:

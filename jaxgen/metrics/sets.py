@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxgen.data import open_source
+from jaxgen.data import open_source, sources
 from jaxgen.data.images import check_mode, decode, from_array, open_image
-from jaxgen.data.sources import SOURCES, folder
+from jaxgen.data.sources import folder
 from jaxgen.errors import UserError
 
 KEYS = ("image", "images", "arr_0", "samples")  # of an archive's images; arr_0 as ADM writes it
@@ -48,7 +48,7 @@ class ImageSet:
 
 def is_source(text: str) -> bool:
     """Whether a text names a data source with a split, and not a path."""
-    return text.partition(":")[0].partition("/")[0] in SOURCES and (":" in text or "/" in text)
+    return sources.is_source(text) and (":" in text or "/" in text)
 
 
 def open_set(

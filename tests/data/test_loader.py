@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxgen.data import Loader, Source, batches, open_source
+from jaxgen.data import Arrays, Loader, Request, Source, batches, open_source
 from jaxgen.errors import UserError
 
 
@@ -16,14 +16,14 @@ def numbered(count, name="numbers", **more):
     """A source in memory whose labels are its indices."""
     labels = np.arange(count, dtype=np.int32)
     images = np.broadcast_to(labels.astype(np.uint8)[:, None, None, None], (count, 2, 2, 1))
-    return Source(name, "train", arrays={"image": images, "label": labels, **more})
+    return Arrays({"image": images, "label": labels, **more}, name, "train")
 
 
 class Streamed(Source):
     """The same examples, one by one."""
 
     def __init__(self, count):
-        super().__init__("numbers", "train")
+        super().__init__(Request("numbers", "", "train", (2, 2), 1))
         self.count = count
 
     def __len__(self):

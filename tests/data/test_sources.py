@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from jaxgen.data import open_source
+from jaxgen.data import Loader, open_source
 from jaxgen.data.source import locate
-from jaxgen.data.sources import digits
+from jaxgen.data.sources import digits, is_source
 from jaxgen.errors import UserError
 
 
@@ -26,6 +26,9 @@ def test_importing_the_room_imports_nothing_heavy():
     "arguments, message",
     [
         (("digit", "train", 8, 1), "did you mean 'digits'"),
+        (("tfsd:mnist", "train", 28, 1), r"config\.data\.source='tfsd' is unknown; did you mean 'tfds'\?"),
+        (("os:system", "train", 8, 1), r"config\.data\.source='os:system' is not a Source"),
+        (("no.such:Cells", "train", 8, 1), r"config\.data\.source='no\.such:Cells' is unknown: there is no module"),
         (("folder", "train", 8, 1), "lacks its argument"),
         (("digits:x", "train", 8, 1), "takes no argument"),
         (("digits", "val", 8, 1), "train, test"),
@@ -40,6 +43,78 @@ def test_importing_the_room_imports_nothing_heavy():
 def test_refusals(arguments, message):
     with pytest.raises(UserError, match=message):
         open_source(*arguments)
+
+
+CELLS = """
+import numpy as np
+from jaxgen.data import Source
+
+class Cells(Source):
+    def __len__(self):
+        return {"train": 20, "empty": 0}[self.split]
+
+    def __getitem__(self, index):
+        value = index + len(self.request.argument)
+        return {"image": np.full((*self.request.resolution, 1), value, np.uint8), "label": np.int32(index % 3)}
+
+class Shelf(Source):
+    takes = "<plate>"
+
+    def __init__(self, request):
+        super().__init__(request)
+        self.arrays = {"image": np.zeros((5, 8, 8, 1), np.uint8)}
+
+class Bare(Cells):
+    takes = ""
+
+    def __getitem__(self, index):
+        return np.zeros((8, 8, 1), np.uint8)
+"""
+
+
+@pytest.fixture
+def cells(tmp_path, monkeypatch):
+    """The name of an importable module with the sources above."""
+    (tmp_path / "strange_cells.py").write_text(CELLS)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "strange_cells"
+    sys.modules.pop("strange_cells", None)
+
+
+def test_a_source_of_ones_own_is_a_length_and_examples(cells):
+    source = open_source(f"{cells}:Cells:plate7", "train", (6, 4), 1, 3)
+    assert len(source) == 20 and source.num_classes == 3 and source.name == f"{cells}:Cells:plate7"
+    taken = source.take([3, 5])
+    assert taken["image"].shape == (2, 6, 4, 1) and taken["image"][:, 0, 0, 0].tolist() == [9, 11]
+    assert taken["label"].tolist() == [0, 2]
+    assert open_source(f"{cells}:cells", "train", 6, 1)[0]["image"].max() == 0, "an argument may be left out"
+    assert len(open_source(f"{cells}:Shelf:a:b", "all", 8, 1)) == 5
+    batch = next(Loader({"": source}, 4, seed=0, workers=1))
+    assert batch["image"].shape == (4, 6, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("Shelf", {}, "lacks its argument; write 'strange_cells:Shelf:<plate>'"),
+        ("Bare:x", {}, "takes no argument; write 'strange_cells:Bare'"),
+        ("Bare", {}, "must be a dict with an 'image', not ndarray"),
+        ("Celsl", {}, "strange_cells defines no 'Celsl'; did you mean 'Cells'"),
+        ("Cells", {"channels": 3}, r"are uint8 \(8, 8, 1\), where .* ask for uint8 \(8, 8, 3\)"),
+        ("Cells", {"split": "empty"}, "is empty"),
+        ("Shelf:x", {"num_classes": 2}, "has no labels, but config.data.num_classes is 2"),
+    ],
+)
+def test_what_is_amiss_in_it_is_told(cells, name, options, message):
+    with pytest.raises(UserError, match=message):
+        open_source(**{"source": f"{cells}:{name}", "split": "train", "resolution": 8, "channels": 1, **options})
+
+
+def test_what_begins_as_a_source_is_told_from_a_path(cells):
+    for text in ("digits/test", "tfds:mnist/test", "folder:a/b", f"{cells}:Cells/train", "my.package:Cells:x/test"):
+        assert is_source(text)
+    for text in ("photos/test", "gs://digits/test", "a/digits", "/data/npz", "./folder/x"):
+        assert not is_source(text)
 
 
 def test_digits():

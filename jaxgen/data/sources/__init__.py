@@ -1,25 +1,19 @@
-"""The table of sources and the one function that opens them."""
+"""The sources that jaxgen has, one class each, and the one function that opens any."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+import importlib.util
+import re
+
+import numpy as np
 
 from jaxgen.data.images import check_channels
-from jaxgen.data.source import Source
-from jaxgen.errors import UserError, nearest
+from jaxgen.data.source import Request, Source, check_labels
+from jaxgen.errors import UserError
+from jaxgen.registry import find, named, names
+from jaxgen.renamed import unknown_name
 
-# name -> (module, whether an argument follows a colon); imported only when asked for.
-SOURCES = {
-    "digits": ("jaxgen.data.sources.digits", False),
-    "shapes": ("jaxgen.data.sources.shapes", False),
-    "caption_shapes": ("jaxgen.data.sources.caption_shapes", False),
-    "tfds": ("jaxgen.data.sources.tfds", True),
-    "folder": ("jaxgen.data.sources.folder", True),
-    "npz": ("jaxgen.data.sources.npz", True),
-    "gaussians": ("jaxgen.data.sources.gaussians", True),
-    "captions": ("jaxgen.data.sources.captions", True),
-}
+KEY = "config.data.source"
 
 
 def open_source(
@@ -33,8 +27,9 @@ def open_source(
     """Opens one split of a data source.
 
     Args:
-      source: "digits", "shapes", "caption_shapes", "tfds:<name>", "folder:<path>", "npz:<path>",
-        "captions:<folder or npz>" or "gaussians:<world>".
+      source: the name of a class in this room and, after a colon, its argument: "digits", "shapes", "caption_shapes",
+        "tfds:<name>", "folder:<path>", "npz:<path>", "captions:<folder:path or npz:path>", "gaussians:<world>"; or any
+        other class by "package.module:Class" or "package.module:Class:<argument>" (`jaxgen.data.source` shows one).
       split: a split's name; which there are is each source's to say (its module's docstring).
       resolution: height and width of every image, or one number for both.
       channels: 1 grey, 3 RGB, 4 RGBA. Files with another number are refused, never converted.
@@ -44,23 +39,42 @@ def open_source(
     Raises:
       UserError: an unknown source or split, an empty set, a file or label that does not fit.
     """
-    kind, colon, argument = source.partition(":")
-    if kind not in SOURCES:
-        raise UserError(f"Unknown data source {source!r} (config.data.source): {nearest(kind, SOURCES)}")
-    module, takes_argument = SOURCES[kind]
-    if takes_argument and not argument:
-        raise UserError(f"The data source {source!r} lacks its argument; write '{kind}:<name or path>'.")
-    if colon and not takes_argument:
-        raise UserError(f"The data source {source!r} takes no argument; write {kind!r}.")
+    cls, argument = _class_of(source)
     size = _check_resolution(resolution)
     check_channels(channels)
     if num_classes < 0:
         raise UserError(f"config.data.num_classes is {num_classes}; it must be 0 or more.")
-    opener: Callable[..., Source] = import_module(module).open_split
-    opened = opener(source, argument, split, size, channels, num_classes, root)
+    opened = cls(Request(source, argument, split, size, channels, num_classes, root))
     if len(opened) == 0:
         raise UserError(f"Split {split!r} of {source!r} is empty; choose another split or add examples.")
+    _check_example(opened)
     return opened
+
+
+def is_source(text: str) -> bool:
+    """Whether a text begins as a source does: with a name of this room, or with `package.module:Class`."""
+    return named("source", re.split("[:/]", text)[0]) or bool(re.match(r"[\w.]+:[A-Za-z_]\w*([:/]|$)", text))
+
+
+def _class_of(source: str) -> tuple[type[Source], str]:
+    """The class that a text names, and its argument."""
+    name, colon, argument = source.partition(":")
+    if not named("source", name):
+        if not colon or not _may_be_module(name):
+            raise unknown_name(KEY, name, names("source"))
+        attribute, colon, argument = argument.partition(":")
+        name = f"{name}:{attribute}"
+    cls = find("source", name, KEY)
+    if cls.takes and not argument:
+        raise UserError(f"The data source {source!r} lacks its argument; write '{name}:{cls.takes}'.")
+    if colon and cls.takes == "":
+        raise UserError(f"The data source {source!r} takes no argument; write {name!r}.")
+    return cls, argument
+
+
+def _may_be_module(name: str) -> bool:
+    """Whether `name` may be a module: a dotted one, or a whole one that Python finds; nothing is imported."""
+    return "." in name or (name.isidentifier() and importlib.util.find_spec(name) is not None)
 
 
 def _check_resolution(resolution: int | tuple[int, int]) -> tuple[int, int]:
@@ -70,3 +84,19 @@ def _check_resolution(resolution: int | tuple[int, int]) -> tuple[int, int]:
             f"config.data.resolution is {resolution!r}; it must be a positive whole number or (height, width)."
         )
     return size
+
+
+def _check_example(source: Source) -> None:
+    """Raises UserError unless the first example is what was asked for; a source of one's own may give anything."""
+    request, example = source.request, source[0]
+    if not isinstance(example, dict) or "image" not in example:
+        raise UserError(f"An example of {source.name!r} must be a dict with an 'image', not {type(example).__name__}.")
+    image = np.asarray(example["image"])
+    wanted = (*request.resolution, request.channels)
+    if image.dtype not in (np.uint8, np.float32) or image.shape != wanted:
+        raise UserError(
+            f"The images of {source.name!r} are {image.dtype} {image.shape}, where config.data.resolution and channels "
+            f"ask for uint8 {wanted}."
+        )
+    if "label" in example or "mask" not in example:  # a mask's classes are those of its pixels
+        check_labels(source.name, np.atleast_1d(example["label"]) if "label" in example else None, request.num_classes)

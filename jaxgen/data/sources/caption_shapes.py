@@ -21,7 +21,7 @@ import itertools
 
 import numpy as np
 
-from jaxgen.data.source import Example, Source
+from jaxgen.data.source import Example
 from jaxgen.data.sources import shapes
 from jaxgen.data.word_tokenizer import WordTokenizer
 
@@ -41,17 +41,10 @@ SEEN, UNSEEN = COMBINATIONS[~HELD_OUT], COMBINATIONS[HELD_OUT]
 SPLITS = {"train": (0, 60_000), "test": (60_000, 1_000), "unseen": (61_000, 1_000)}  # first scene, number of scenes
 
 
-def open_split(
-    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
-    root: str | None,
-) -> Source:
-    """See `jaxgen.data.open_source`; channels must be 3."""
-    return CaptionShapes(name, SPLITS, split, resolution, channels, num_classes)
-
-
-class CaptionShapes(shapes.Scenes):
+class CaptionShapes(shapes.Shapes):
     """Scenes of three attributes, the same in all but shape, colour and position."""
 
+    splits = SPLITS
     tokenizer = TOKENIZER
 
     def __getitem__(self, index: int) -> Example:

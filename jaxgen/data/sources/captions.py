@@ -19,7 +19,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.data.clip_tokenizer import ClipTokenizer
-from jaxgen.data.source import Example, Source, batches, locate
+from jaxgen.data.source import Example, Request, Source, batches, locate
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
 
@@ -27,40 +27,31 @@ KINDS = ("folder", "npz")
 ENDING = ".vocabulary.json"
 
 
-def open_split(
-    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
-    root: str | None,
-) -> Source:
-    """See `jaxgen.data.open_source`. Raises UserError for data without captions or without a vocabulary."""
-    from jaxgen.data.sources import open_source
-
-    path = vocabulary_of(argument, root)
-    published = path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
-    if published.is_dir():
-        source = open_source(argument, split, resolution, channels, num_classes, root)
-        return Captioned(name, source, ClipTokenizer.from_folder(published))
-    if not path.exists():
-        raise UserError(
-            f"{name!r} has no vocabulary, {str(path)!r}; `python -m jaxgen.data.sources.captions {argument}` makes one."
-        )
-    tokenizer = WordTokenizer.from_json(path.read_text())
-    return Captioned(name, open_source(argument, split, resolution, channels, num_classes, root), tokenizer)
-
-
-class Captioned(Source):
+class Captions(Source):
     """Another source's examples with the tokens of their captions.
 
     Attributes:
-      tokenizer: of the captions.
+      tokenizer: turns captions into tokens.
+
+    Raises:
+      UserError: for data without captions or without a vocabulary.
     """
 
-    def __init__(self, name: str, inner: Source, tokenizer: WordTokenizer | ClipTokenizer):
-        super().__init__(name, inner.split, num_classes=inner.num_classes, class_names=inner.class_names)
-        if "caption" not in inner[0]:
-            raise UserError(f"The examples of {inner.name!r} have no captions, so {name!r} has no tokens.")
-        self._inner, self.tokenizer = inner, tokenizer
-        if inner.arrays is not None:
-            self.arrays = self._with_tokens(inner.arrays)
+    takes = "<folder:path or npz:path>"
+
+    def __init__(self, request: Request):
+        from jaxgen.data.sources import open_source
+
+        super().__init__(request)
+        self.tokenizer = _tokenizer(request)
+        self._inner = open_source(
+            request.argument, request.split, request.resolution, request.channels, request.num_classes, request.root
+        )
+        self.num_classes, self.class_names = self._inner.num_classes, self._inner.class_names
+        if "caption" not in self._inner[0]:
+            raise UserError(f"The examples of {self._inner.name!r} have no captions, so {self.name!r} has no tokens.")
+        if self._inner.arrays is not None:
+            self.arrays = self._with_tokens(self._inner.arrays)
 
     def __len__(self) -> int:
         return len(self._inner)
@@ -74,6 +65,20 @@ class Captioned(Source):
 
     def _with_tokens(self, arrays: Example) -> Example:
         return {**arrays, "tokens": self.tokenizer([str(caption) for caption in arrays["caption"]])}
+
+
+def _tokenizer(request: Request) -> WordTokenizer | ClipTokenizer:
+    """The one beside the data: CLIP's where its files are, else the one of the data's own vocabulary."""
+    path = vocabulary_of(request.argument, request.root)
+    published = path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
+    if published.is_dir():
+        return ClipTokenizer.from_folder(published)
+    if not path.exists():
+        raise UserError(
+            f"{request.source!r} has no vocabulary, {str(path)!r}; "
+            f"`python -m jaxgen.data.sources.captions {request.argument}` makes one."
+        )
+    return WordTokenizer.from_json(path.read_text())
 
 
 def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:

@@ -13,31 +13,29 @@ import pathlib
 import numpy as np
 
 from jaxgen.data.images import from_array
-from jaxgen.data.source import Source, check_labels, check_split
+from jaxgen.data.source import Request, Source, check_labels, check_split
 
 TEST_PER_CLASS = 50
 FILE = "datasets/data/digits.csv.gz"  # in scikit-learn, which takes half a second to import
 
 
-def open_split(
-    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
-    root: str | None,
-) -> Source:
-    """See `jaxgen.data.open_source`. Examples: `image` uint8 [H, W, 1], `label` int32 []."""
-    check_split(name, split, ("train", "test"))
-    values, labels = _read()
-    images = np.round(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    labels = labels.astype(np.int32)
-    chosen = split_indices(labels)[split]
-    check_labels(name, labels, num_classes)
-    stacked = np.stack([from_array(images[i], resolution, channels, f"Digit {i}") for i in chosen])
-    return Source(
-        name,
-        split,
-        num_classes=num_classes or 10,
-        class_names=[str(digit) for digit in range(10)],
-        arrays={"image": stacked, "label": labels[chosen]},
-    )
+class Digits(Source):
+    """scikit-learn's handwritten digits, 8x8. Examples: `image` uint8 [H, W, 1], `label` int32 []."""
+
+    takes = ""
+    class_names = tuple(str(digit) for digit in range(10))
+
+    def __init__(self, request: Request):
+        super().__init__(request)
+        check_split(self.name, self.split, ("train", "test"))
+        values, labels = _read()
+        images = np.round(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+        labels = labels.astype(np.int32)
+        chosen = split_indices(labels)[self.split]
+        check_labels(self.name, labels, request.num_classes)
+        stacked = [from_array(images[i], request.resolution, request.channels, f"Digit {i}") for i in chosen]
+        self.num_classes = request.num_classes or 10
+        self.arrays = {"image": np.stack(stacked), "label": labels[chosen]}
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ import numpy as np
 from etils import epath
 
 from jaxgen.data.images import check_mode, decode, open_image
-from jaxgen.data.source import MEMORY_LIMIT, Example, Source, check_labels, check_split, hash_split, locate
+from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels, check_split, hash_split, locate
 from jaxgen.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -34,54 +34,41 @@ SPLIT_FOLDERS = ("train", "test", "val", "validation")
 THREADS = 16
 
 
-def open_split(
-    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
-    root: str | None,
-) -> Source:
-    """See `jaxgen.data.open_source`.
+class Folder(Source):
+    """A folder's images; decoded when they are asked for, where they do not fit in memory.
 
     Examples: `image` uint8 [H, W, C], `label` int32 [] with class folders, `caption` str with captions.
     """
-    top = locate(argument, root)
-    if not top.is_dir():
-        raise UserError(f"There is no folder {str(top)!r} (config.data.source).")
-    base, files, classes = _files_of(name, top, split)
-    labels = None
-    if classes:
-        labels = np.array([classes.index(file.split("/")[0]) for file in files], np.int32)
-        if num_classes and len(classes) > num_classes:
-            raise UserError(
-                f"{name!r} has {len(classes)} class folders, but config.data.num_classes is {num_classes}; set it to "
-                f"{len(classes)}."
-            )
-    if files:
-        check_labels(name, labels, num_classes)
-    captions = captions_of(base, files)
-    source = Folder(name, split, base, files, labels, captions, resolution, channels,
-                    num_classes=num_classes or len(classes), class_names=classes)
-    if len(files) * resolution[0] * resolution[1] * channels > MEMORY_LIMIT:
-        _in_threads(source.check_header, range(len(files)))
-    elif files:
-        examples = _in_threads(source.__getitem__, range(len(files)))
-        source.arrays = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
-    return source
 
+    takes = "<path>"
 
-class Folder(Source):
-    """Images decoded as they are asked for."""
-
-    def __init__(
-        self, name: str, split: str, base: epath.Path, files: Sequence[str], labels: np.ndarray | None,
-        captions: Sequence[str] | None, resolution: tuple[int, int], channels: int, *, num_classes: int,
-        class_names: Sequence[str],
-    ):
-        super().__init__(name, split, num_classes=num_classes, class_names=class_names)
-        self.base = base
+    def __init__(self, request: Request):
+        super().__init__(request)
+        top = locate(request.argument, request.root)
+        if not top.is_dir():
+            raise UserError(f"There is no folder {str(top)!r} (config.data.source).")
+        self.base, files, classes = _files_of(self.name, top, self.split)
         self.files = tuple(files)  # names below `base`, sorted
-        self._labels = labels
-        self._captions = captions
-        self._resolution = resolution
-        self._channels = channels
+        self.num_classes = request.num_classes or len(classes)
+        self.class_names = tuple(classes)
+        self._labels = self._labels_of(files, classes)
+        self._captions = captions_of(self.base, files)
+        if len(files) * request.resolution[0] * request.resolution[1] * request.channels > MEMORY_LIMIT:
+            _in_threads(self.check_header, range(len(files)))
+        elif files:
+            examples = _in_threads(self.__getitem__, range(len(files)))
+            self.arrays = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+    def _labels_of(self, files: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
+        labels = np.array([classes.index(file.split("/")[0]) for file in files], np.int32) if classes else None
+        if self.request.num_classes and len(classes) > self.request.num_classes:
+            raise UserError(
+                f"{self.name!r} has {len(classes)} class folders, but config.data.num_classes is "
+                f"{self.request.num_classes}; set it to {len(classes)}."
+            )
+        if files:
+            check_labels(self.name, labels, self.request.num_classes)
+        return labels
 
     def __len__(self) -> int:
         return len(self.files)
@@ -90,7 +77,7 @@ class Folder(Source):
         if self.arrays is not None:
             return super().__getitem__(index)
         path = self.base / self.files[index]
-        example: Example = {"image": decode(path.read_bytes(), self._resolution, self._channels, repr(str(path)))}
+        example: Example = {"image": self._decode(path)}
         if self._labels is not None:
             example["label"] = self._labels[index]
         if self._captions is not None:
@@ -101,7 +88,10 @@ class Folder(Source):
         """Raises UserError if file `index` is no image of the right mode; its pixels are not read."""
         path = self.base / self.files[index]
         with path.open("rb") as file, open_image(file, repr(str(path))) as image:
-            check_mode(image, self._channels, repr(str(path)))
+            check_mode(image, self.request.channels, repr(str(path)))
+
+    def _decode(self, path: epath.Path) -> np.ndarray:
+        return decode(path.read_bytes(), self.request.resolution, self.request.channels, repr(str(path)))
 
 
 def _files_of(name: str, top: epath.Path, split: str) -> tuple[epath.Path, list[str], list[str]]:

@@ -19,7 +19,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxgen.data.source import Source, check_labels, check_split
+from jaxgen.data.source import Request, Source, check_labels, check_split
 from jaxgen.errors import UserError, nearest
 
 SIZES = {"train": 50_000, "test": 10_000}
@@ -71,25 +71,26 @@ def grid(side: int = 5, spacing: float = 0.4, std: float = 0.01) -> Mixture:
 WORLDS = {"ring8": ring(), "grid25": grid()}
 
 
-def open_split(
-    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
-    root: str | None,
-) -> Source:
-    """See `jaxgen.data.open_source`; the resolution must be (1, 2) and the channels 1."""
-    if argument not in WORLDS:
-        raise UserError(f"Unknown world {argument!r} in the data source {name!r}: {nearest(argument, WORLDS)}")
-    check_split(name, split, tuple(SIZES))
-    if resolution != SHAPE or channels != 1:
-        raise UserError(
-            f"A point of {name!r} is a grey image of 1 x 2 pixels; set config.data.resolution=(1, 2) and "
-            f"config.data.channels=1, not {resolution} and {channels}."
-        )
-    world = WORLDS[argument]
-    points, modes = world.draw(list(SIZES).index(split), SIZES[split])
-    check_labels(name, np.arange(len(world.centres)), num_classes)
-    return Source(
-        name,
-        split,
-        num_classes=num_classes or len(world.centres),
-        arrays={"image": points.astype(np.float32).reshape(-1, *SHAPE, 1), "label": modes},
-    )
+class Gaussians(Source):
+    """Points of the plane from `WORLDS[argument]`; the resolution must be (1, 2) and the channels 1."""
+
+    takes = "<world>"
+
+    def __init__(self, request: Request):
+        super().__init__(request)
+        if request.argument not in WORLDS:
+            raise UserError(
+                f"Unknown world {request.argument!r} in the data source {self.name!r}: "
+                f"{nearest(request.argument, WORLDS)}"
+            )
+        check_split(self.name, self.split, tuple(SIZES))
+        if request.resolution != SHAPE or request.channels != 1:
+            raise UserError(
+                f"A point of {self.name!r} is a grey image of 1 x 2 pixels; set config.data.resolution=(1, 2) and "
+                f"config.data.channels=1, not {request.resolution} and {request.channels}."
+            )
+        world = WORLDS[request.argument]
+        points, modes = world.draw(list(SIZES).index(self.split), SIZES[self.split])
+        check_labels(self.name, np.arange(len(world.centres)), request.num_classes)
+        self.num_classes = request.num_classes or len(world.centres)
+        self.arrays = {"image": points.astype(np.float32).reshape(-1, *SHAPE, 1), "label": modes}

@@ -23,62 +23,73 @@ import numpy as np
 from etils import epath
 
 from jaxgen.data.images import from_array
-from jaxgen.data.source import Source, check_labels, check_split, hash_split, locate
+from jaxgen.data.source import Request, Source, check_labels, check_split, hash_split, locate
 from jaxgen.errors import UserError
 
 SYNONYMS = {"images": "image", "labels": "label", "masks": "mask", "captions": "caption"}
 
 
-def open_split(
-    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
-    root: str | None,
-) -> Source:
-    """See `jaxgen.data.open_source`. Examples: `image` uint8 [H, W, C], `label` int32 [], others as they are."""
-    content = _read(locate(argument, root))
-    arrays, signed = _arrays_of(name, content, split)
-    count = len(arrays["image"])
-    arrays = {key: values for key, values in arrays.items() if values.ndim and len(values) == count}
-    if not any(key.endswith(("_image", "_images")) for key in content):
-        kept = np.array([hash_split(str(i)) == split or split == "all" for i in range(count)], bool)
-        arrays = {key: values[kept] for key, values in arrays.items()}
+class NPZ(Source):
+    """Images in an archive. Examples: `image` uint8 [H, W, C], `label` int32 [], others as they are."""
 
-    images = _images(name, arrays.pop("image"), signed)
-    same_size = [key for key, values in arrays.items() if values.shape[1:3] == images.shape[1:3]]
+    takes = "<path>"
+
+    def __init__(self, request: Request):
+        super().__init__(request)
+        name, split = self.name, self.split
+        content = _read(locate(request.argument, request.root))
+        arrays, signed = _arrays_of(name, content, split)
+        count = len(arrays["image"])
+        arrays = {key: values for key, values in arrays.items() if values.ndim and len(values) == count}
+        if not any(key.endswith(("_image", "_images")) for key in content):
+            kept = np.array([hash_split(str(i)) == split or split == "all" for i in range(count)], bool)
+            arrays = {key: values[kept] for key, values in arrays.items()}
+        images = _fitted(request, _images(name, arrays.pop("image"), signed), arrays)
+        arrays = {key: _plain(values) for key, values in arrays.items()}
+        labels = arrays.get("label")
+        if labels is not None and labels.ndim == 3:
+            arrays["mask"] = arrays.pop("label")
+        labels = _checked_labels(request, labels)
+        found = int(labels.max()) + 1 if labels is not None and labels.size else 0
+        self.num_classes = request.num_classes or found
+        self.class_names = tuple(str(word) for word in content.get("class_names", np.array([], str)).tolist())
+        self.arrays = {"image": images, **arrays}
+
+
+def _fitted(request: Request, images: np.ndarray, others: Mapping[str, np.ndarray]) -> np.ndarray:
+    """uint8 [N, H, W, C] at the resolution that is asked for."""
+    resolution, channels = request.resolution, request.channels
+    same_size = [key for key, values in others.items() if values.shape[1:3] == images.shape[1:3]]
     if images.shape[1:3] != resolution and same_size:
         raise UserError(
-            f"{name!r} holds {images.shape[1]}x{images.shape[2]} images and {same_size[0]!r} of the same size, which "
-            f"cannot be resized alike; set config.data.resolution to {images.shape[1:3]} or resize the file."
+            f"{request.source!r} holds {images.shape[1]}x{images.shape[2]} images and {same_size[0]!r} of the same "
+            f"size, which cannot be resized alike; set config.data.resolution to {images.shape[1:3]} or resize the "
+            "file."
         )
     if images.shape[-1] != channels:
         raise UserError(
-            f"The images of {name!r} have {images.shape[-1]} channel(s), but config.data.channels is {channels}; "
-            f"set config.data.channels={images.shape[-1]}."
+            f"The images of {request.source!r} have {images.shape[-1]} channel(s), but config.data.channels is "
+            f"{channels}; set config.data.channels={images.shape[-1]}."
         )
-    if images.shape[1:3] != resolution:
-        resized = [from_array(x, resolution, channels, f"Image {i} of {name!r}") for i, x in enumerate(images)]
-        images = np.stack(resized) if resized else np.empty((0, *resolution, channels), np.uint8)
-    arrays = {key: _plain(values) for key, values in arrays.items()}
+    if images.shape[1:3] == resolution:
+        return images
+    where = f"of {request.source!r}"
+    resized = [from_array(x, resolution, channels, f"Image {i} {where}") for i, x in enumerate(images)]
+    return np.stack(resized) if resized else np.empty((0, *resolution, channels), np.uint8)
 
-    labels = arrays.get("label")
-    if labels is not None and labels.ndim == 3:
-        arrays["mask"] = arrays.pop("label")
+
+def _checked_labels(request: Request, labels: np.ndarray | None) -> np.ndarray | None:
+    """Labels [N], of maps [N, H, W] the one of each map's worst pixel; UserError where they do not fit."""
     if labels is not None and (labels.ndim not in (1, 3) or labels.dtype != np.int32):
-        raise UserError(f"The labels of {name!r} are {labels.dtype} of shape {labels.shape}; whole numbers [N] or "
-                        "[N, H, W] are needed.")
+        raise UserError(
+            f"The labels of {request.source!r} are {labels.dtype} of shape {labels.shape}; whole numbers [N] or "
+            "[N, H, W] are needed."
+        )
     if labels is not None and labels.ndim == 3 and labels.size:
-        # The worst pixel of each map speaks for it.
         lowest, highest = labels.min((1, 2)), labels.max((1, 2))
         labels = np.where(lowest < 0, lowest, highest)
-    check_labels(name, labels, num_classes)
-    found = int(labels.max()) + 1 if labels is not None and labels.size else 0
-    names = content.get("class_names", np.array([], str))
-    return Source(
-        name,
-        split,
-        num_classes=num_classes or found,
-        class_names=[str(word) for word in names.tolist()],
-        arrays={"image": images, **arrays},
-    )
+    check_labels(request.source, labels, request.num_classes)
+    return labels
 
 
 def _read(path: epath.Path) -> dict[str, np.ndarray]:

@@ -20,9 +20,11 @@ An example holds
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
-from jaxgen.data.source import Example, Source, check_labels, check_split
+from jaxgen.data.source import Example, Request, Source, check_labels, check_split
 from jaxgen.errors import UserError
 
 ATTRIBUTES = ("shape", "colour", "position", "size", "texture", "background")
@@ -52,35 +54,27 @@ SPLITS = {"train": (0, 60_000), "test": (60_000, 10_000), "val": (70_000, 5_000)
           "seen": (75_000, 60_000), "unseen": (135_000, 5_000)}  # first scene, number of scenes
 
 
-def open_split(
-    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
-    root: str | None,
-) -> Source:
-    """See `jaxgen.data.open_source`; channels must be 3."""
-    return Shapes(name, SPLITS, split, resolution, channels, num_classes)
-
-
-class Scenes(Source):
-    """Scenes that are functions of their number, rendered as they are asked for.
-
-    Args:
-      splits: `{split: (first scene, number of scenes)}`.
+class Shapes(Source):
+    """Scenes that are functions of their number, rendered when they are asked for: several thousand a second and core
+    at 32 pixels.
 
     Raises:
       UserError: for an unknown split, channels that are not 3, or more classes than there are shapes.
     """
 
-    def __init__(
-        self, name: str, splits: dict[str, tuple[int, int]], split: str, resolution: tuple[int, int], channels: int,
-        num_classes: int,
-    ):  # fmt: skip
-        check_split(name, split, tuple(splits))
-        if channels != 3:
-            raise UserError(f"The shapes are RGB, but config.data.channels is {channels}; set it to 3.")
-        check_labels(name, np.arange(len(NAMES["shape"])), num_classes)
-        super().__init__(name, split, num_classes=num_classes or len(NAMES["shape"]), class_names=NAMES["shape"])
-        self.resolution = resolution
-        self._first, self._length = splits[split]
+    takes = ""
+    class_names = NAMES["shape"]
+    splits: ClassVar[dict[str, tuple[int, int]]] = SPLITS
+
+    def __init__(self, request: Request):
+        super().__init__(request)
+        check_split(self.name, self.split, tuple(self.splits))
+        if request.channels != 3:
+            raise UserError(f"The shapes are RGB, but config.data.channels is {request.channels}; set it to 3.")
+        check_labels(self.name, np.arange(len(NAMES["shape"])), request.num_classes)
+        self.num_classes = request.num_classes or len(NAMES["shape"])
+        self.resolution = request.resolution
+        self._first, self._length = self.splits[self.split]
 
     def __len__(self) -> int:
         return self._length
@@ -90,10 +84,6 @@ class Scenes(Source):
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of {self._length}")
         return _draws(self._first + index)
-
-
-class Shapes(Scenes):
-    """Several thousand a second and core at 32 pixels."""
 
     def __getitem__(self, index: int) -> Example:
         draws = self.draws(index)

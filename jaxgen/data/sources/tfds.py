@@ -27,60 +27,50 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.images import from_array
-from jaxgen.data.source import MEMORY_LIMIT, Example, Source, check_labels
+from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels
 from jaxgen.errors import UserError
 
 THREADS = 4  # decoding lets go of the interpreter only for a part of its time
 CHUNK = 256
 
 
-def open_split(
-    name: str, argument: str, split: str, resolution: tuple[int, int], channels: int, num_classes: int,
-    root: str | None,
-) -> Source:
-    """See `jaxgen.data.open_source`."""
-    builder = _builder(name, argument, root)
-    records = _records(name, builder, split)
-    features = builder.info.features
-    if "image" not in features:
-        raise UserError(f"{name!r} has no feature 'image'; it has {', '.join(sorted(features))}.")
-    stored = features["image"].shape[-1]
-    if stored not in (None, channels):
-        raise UserError(
-            f"The images of {name!r} have {stored} channel(s), but config.data.channels is {channels}; "
-            f"set config.data.channels={stored}."
+class TFDS(Source):
+    """A data set that TFDS has prepared; decoded when it is asked for, where it does not fit in memory."""
+
+    takes = "<name>"
+
+    def __init__(self, request: Request):
+        super().__init__(request)
+        builder = _builder(self.name, request.argument, request.root)
+        self._records = _records(self.name, builder, self.split)
+        features = builder.info.features
+        self._check_image(features)
+        label = features["label"] if "label" in features else None
+        labelled = label is not None and label.shape == () and np.dtype(label.np_dtype).kind in "iu"
+        found = getattr(label, "num_classes", None) or 0 if labelled else 0
+        if request.num_classes:
+            check_labels(self.name, np.arange(found) if labelled else None, request.num_classes)
+        self.num_classes = request.num_classes or found
+        self.class_names = tuple(getattr(label, "names", ())) if labelled else ()
+        self._kept = tuple(
+            key for key, feature in features.items()
+            if key not in ("image", "label") and isinstance(feature.shape, tuple) and None not in feature.shape
         )
-    label = features["label"] if "label" in features else None
-    labelled = label is not None and label.shape == () and np.dtype(label.np_dtype).kind in "iu"
-    class_names = tuple(getattr(label, "names", ())) if labelled else ()
-    found = getattr(label, "num_classes", None) or 0 if labelled else 0
-    if num_classes:
-        check_labels(name, np.arange(found) if labelled else None, num_classes)
-    kept = tuple(
-        key for key, feature in features.items()
-        if key not in ("image", "label") and isinstance(feature.shape, tuple) and None not in feature.shape
-    )
-    kept += ("label",) if labelled else ()
-    source = Prepared(name, split, records, kept, resolution, channels,
-                      num_classes=num_classes or found, class_names=class_names)
-    if len(source) and len(source) * resolution[0] * resolution[1] * channels <= MEMORY_LIMIT:
-        source.arrays = _decode_all(source)
-        check_labels(name, source.arrays.get("label"), num_classes)
-    return source
+        self._kept += ("label",) if labelled else ()
+        height, width = request.resolution
+        if len(self) and len(self) * height * width * request.channels <= MEMORY_LIMIT:
+            self.arrays = _decode_all(self)
+            check_labels(self.name, self.arrays.get("label"), request.num_classes)
 
-
-class Prepared(Source):
-    """Examples decoded as they are asked for."""
-
-    def __init__(
-        self, name: str, split: str, records: Any, kept: tuple[str, ...], resolution: tuple[int, int], channels: int,
-        *, num_classes: int, class_names: tuple[str, ...],
-    ):
-        super().__init__(name, split, num_classes=num_classes, class_names=class_names)
-        self._records = records
-        self._kept = kept
-        self._resolution = resolution
-        self._channels = channels
+    def _check_image(self, features: Any) -> None:
+        if "image" not in features:
+            raise UserError(f"{self.name!r} has no feature 'image'; it has {', '.join(sorted(features))}.")
+        stored = features["image"].shape[-1]
+        if stored not in (None, self.request.channels):
+            raise UserError(
+                f"The images of {self.name!r} have {stored} channel(s), but config.data.channels is "
+                f"{self.request.channels}; set config.data.channels={stored}."
+            )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -101,7 +91,7 @@ class Prepared(Source):
 
     def _example(self, index: int, record: dict[str, Any]) -> Example:
         where = f"Example {index} of {self.name!r} {self.split!r}"
-        example = {"image": from_array(np.asarray(record["image"]), self._resolution, self._channels, where)}
+        example = {"image": self._image(record, where)}
         for key in self._kept:
             example[key] = _plain(record[key])
         if "label" in example and self.num_classes and not 0 <= example["label"] < self.num_classes:
@@ -109,6 +99,9 @@ class Prepared(Source):
                 f"{where} has label {example['label']}, outside [0, {self.num_classes}); mend config.data.num_classes."
             )
         return example
+
+    def _image(self, record: dict[str, Any], where: str) -> np.ndarray:
+        return from_array(np.asarray(record["image"]), self.request.resolution, self.request.channels, where)
 
 
 def _builder(name: str, argument: str, root: str | None) -> Any:
@@ -152,7 +145,7 @@ def _recipe(argument: str, root: str | None) -> str:
     )
 
 
-def _decode_all(source: Prepared) -> dict[str, np.ndarray]:
+def _decode_all(source: TFDS) -> dict[str, np.ndarray]:
     chunks = [range(i, min(i + CHUNK, len(source))) for i in range(0, len(source), CHUNK)]
     with ThreadPoolExecutor(THREADS) as pool:
         parts = list(pool.map(source.take, chunks))
