@@ -13,7 +13,6 @@ import pathlib
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,10 +22,13 @@ from ml_collections import ConfigDict
 
 from jaxgen import commandline
 from jaxgen.config import check, defaults
+from jaxgen.entry_point import status_of
 from jaxgen.errors import UserError, nearest
-from jaxgen.runs.workdir import sentence, stored_config
+from jaxgen.runs.workdir import stored_config
 
 log = logging.getLogger("jaxgen")
+
+INTERRUPTED = "interrupted; the checkpoints on disk are whole, the same command goes on."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +71,10 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
-    _hush_threads()
     if {"--help", "-help", "-h"} & set(argv):
         print(f"{description}\nflags:\n{absl_flags.FLAGS.module_help('__main__') or absl_flags.FLAGS.get_help()}")
         return 0
-    status = _status(argv, folder)
+    status = status_of(lambda: _status(argv, folder), interrupted=INTERRUPTED, explain=_lost)
     together = sys.modules.get("jaxgen.parallel.distributed")
     if status and together is not None:
         together.leave(status)
@@ -81,77 +82,33 @@ def main(argv: Sequence[str], description: str, folder: str) -> int:
 
 
 def _status(argv: Sequence[str], folder: str) -> int:
-    try:
-        given = commandline.parse(argv)
-        if given.list:
-            print(commandline.listing(pathlib.Path(folder)))
-            return 0
-        prompts = commandline.prompts(given)
-        return run(given.config, Flags(
-            workdir=given.workdir,
-            mode=given.mode,
-            num=len(prompts) if prompts and not given["num"].present else given.num,
-            seed=given.seed,
-            out=given.out,
-            labels=_labels(given.labels),
-            quiz=given.quiz,
-            checkpoint=given.checkpoint,
-            prompts=prompts,
-            negative_prompt=given.negative_prompt,
-            latents=given.latents,
-            topology=given.topology,
-            find_batch=given.find_batch,
-            command=shlex.join(["python", *argv]),
-            summary=_summary(argv),
-        ))
-    except UserError as error:
-        print(f"jaxgen: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("jaxgen: interrupted; the checkpoints on disk are whole, the same command goes on.", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"jaxgen: {sentence(error)}", file=sys.stderr)
-    except Exception as error:
-        together = sys.modules.get("jaxgen.parallel.distributed")
-        text = disk_trouble(error) or (together.lost(error) if together else None)
-        if text is None:
-            raise
-        print(f"jaxgen: {text}", file=sys.stderr)
-    return 2
+    given = commandline.parse(argv)
+    if given.list:
+        print(commandline.listing(pathlib.Path(folder)))
+        return 0
+    prompts = commandline.prompts(given)
+    return run(given.config, Flags(
+        workdir=given.workdir,
+        mode=given.mode,
+        num=len(prompts) if prompts and not given["num"].present else given.num,
+        seed=given.seed,
+        out=given.out,
+        labels=_labels(given.labels),
+        quiz=given.quiz,
+        checkpoint=given.checkpoint,
+        prompts=prompts,
+        negative_prompt=given.negative_prompt,
+        latents=given.latents,
+        topology=given.topology,
+        find_batch=given.find_batch,
+        command=shlex.join(["python", *argv]),
+        summary=_summary(argv),
+    ))
 
 
-def _hush_threads() -> None:
-    """Threads of the storage libraries tell of one failed write in hundreds of lines; the command tells it once."""
-    for noisy in ("absl", "asyncio", "orbax"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    unraisable, in_thread = sys.unraisablehook, threading.excepthook
-
-    def on_unraisable(seen: Any) -> None:
-        if "Event loop is closed" not in str(seen.exc_value):
-            unraisable(seen)
-
-    def on_thread(seen: Any) -> None:
-        if isinstance(seen.exc_value, OSError):
-            log.warning("a thread stopped: %s", sentence(seen.exc_value))
-        else:
-            in_thread(seen)
-
-    sys.unraisablehook, threading.excepthook = on_unraisable, on_thread
-
-
-def disk_trouble(error: BaseException | None) -> str | None:
-    """A sentence for a full disk met inside a storage library, which has its own exception types."""
-    while error is not None:
-        text = str(error)
-        if "No space left on device" in text or "Disk quota exceeded" in text:
-            return (
-                "the disk of the workdir is full; the checkpoints written before are whole. "
-                "Free some space and give the same command again."
-            )
-        if "File too large" in text:
-            return "a file would be larger than is allowed here; raise the limit and give the same command again."
-        error = error.__cause__ or error.__context__
-    return None
+def _lost(error: BaseException) -> str | None:
+    together = sys.modules.get("jaxgen.parallel.distributed")
+    return together.lost(error) if together else None
 
 
 def _labels(given: Sequence[str] | None) -> tuple[int, ...] | None:

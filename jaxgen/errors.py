@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Raised for bad input. Its message is one sentence; `main.py` prints it and exits with 2."""
+    """Raised for bad input. Its message is one sentence; a command prints it and exits with 2."""
 
 
 def first_line(error: BaseException) -> str:
     """Another library's error by its kind and the first line that it says, to stand within a sentence."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def os_refusal(error: OSError) -> str:
+    """An operating system's refusal as one sentence that names the file and the mend."""
+    where = f" ({error.filename})" if error.filename else ""
+    mends = {
+        errno.ENOSPC: "the disk is full; free some space and give the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and give the same command again",
+        errno.EFBIG: "a file would be larger than is allowed here; raise the limit or use another disk",
+        errno.EROFS: "the disk is read-only; choose another folder",
+        errno.EACCES: "permission denied; change the permissions, or choose another file or folder",
+        errno.EPERM: "not permitted; choose another file or folder",
+        errno.ENOENT: "there is no such file or folder",
+        errno.EISDIR: "it is a folder; name a file",
+        errno.ENOTDIR: "a part of the path is a file; choose another folder",
+        errno.EEXIST: "it is a file; choose another folder",
+    }
+    return f"{mends.get(error.errno, error.strerror or str(error))}{where}."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, os_refusal
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -40,6 +41,40 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: epath.PathLike, flag: str) -> None:
+    """Finds out whether files can be written into a folder, which need not exist; nothing that it makes stays.
+
+    Raises:
+      UserError: where they cannot be; it names `flag`, which gave the folder.
+    """
+    folder = epath.Path(folder)
+    missing = [] if is_remote(folder) else [p for p in (folder, *folder.parents) if not p.exists()]
+    probe = folder / f".write_test_{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"0" * 4096)
+    except OSError as error:
+        raise UserError(f"{flag}={folder}: {os_refusal(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        for made in missing:  # the innermost first
+            with contextlib.suppress(OSError):
+                made.rmdir()
+
+
+def check_writable_file(path: epath.PathLike, flag: str) -> None:
+    """As `check_writable`, for one file.
+
+    Raises:
+      UserError: where it cannot be written, or is a folder.
+    """
+    path = epath.Path(path)
+    if path.is_dir():
+        raise UserError(f"{flag}={path} is a folder; name a file.")
+    check_writable(path.parent, flag)
 
 
 def strict_json(value: Any, **options: Any) -> str:

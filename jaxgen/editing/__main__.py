@@ -7,7 +7,6 @@ and a masked edit as `panel_<name>.png`; `captions.json`, and `editing.json` wit
 
 from __future__ import annotations
 
-import argparse
 import functools
 import sys
 from collections.abc import Sequence
@@ -20,8 +19,9 @@ from jaxgen.data.transforms import to_float
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.editing.inversion import reconstruction_error
 from jaxgen.editing.panels import CAPTIONS, draw_branches, editing_panels
+from jaxgen.entry_point import Parser, count, entry_point, seed
 from jaxgen.errors import UserError
-from jaxgen.files import read_json, write_json
+from jaxgen.files import check_writable, read_json, write_json
 from jaxgen.host import use_compilation_cache
 from jaxgen.report.images import animation, grid, save_gif, save_png
 from jaxgen.runs.state import seed_key
@@ -51,8 +51,9 @@ def edit(
       branch_times, strengths: of the branches and of SDEdit.
 
     Raises:
-      UserError: where there is no such run, or its method has no denoiser.
+      UserError: where there is no such run, its method has no denoiser, or `out` cannot be written.
     """
+    check_writable(out, "--out")
     config = stored_config(workdir)
     if config is None:
         raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
@@ -104,29 +105,23 @@ def edit(
     return numbers
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for bad input, after one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m jaxgen.editing", description=__doc__.split("\n\n")[1])
+@entry_point
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draws, and prints the numbers and the folder."""
+    parser = Parser(prog="python -m jaxgen.editing", description=__doc__.split("\n\n")[1])
     parser.add_argument("--workdir", required=True, help="the folder of a run")
     parser.add_argument("--out", required=True, help="the folder for the pictures")
-    parser.add_argument("--num", type=int, default=8, help="held-out images to work on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=50, help="of all time grids")
+    parser.add_argument("--num", type=count("num"), default=8, help="held-out images to work on")
+    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--steps", type=count("steps"), default=50, help="of all time grids")
     parser.add_argument("--eta", type=float, default=1.0, help="of the DDIM that branches and edits: 1 is ancestral")
     given = parser.parse_args(arguments)
     use_compilation_cache()
-    try:
-        if given.num < 1:
-            raise UserError(f"--num must be at least 1, not {given.num}.")
-        numbers = edit(given.workdir, given.out, given.num, given.seed, given.steps, given.eta)
-    except UserError as error:
-        print(f"jaxgen: {error}", file=sys.stderr)
-        return 2
+    numbers = edit(given.workdir, given.out, given.num, given.seed, given.steps, given.eta)
     for name, values in numbers.items():
         if name != "_meta":
             print(f"{name}:", "  ".join(f"{at}: {value:.4g}" for at, value in values.items()))
     print(epath.Path(given.out))
-    return 0
 
 
 if __name__ == "__main__":

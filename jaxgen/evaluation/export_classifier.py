@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from jaxgen import metrics
+from jaxgen.entry_point import Parser, entry_point
 from jaxgen.errors import UserError
 from jaxgen.methods.base import check_loaded
 from jaxgen.metrics.judge import Judge
@@ -46,20 +46,16 @@ def export(workdir: epath.PathLike, name: str = "digits", folder: epath.PathLike
     return path
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for bad input, after one line on stderr."""
-    parser = argparse.ArgumentParser(
+@entry_point
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the weights and prints their path."""
+    parser = Parser(
         prog="python -m jaxgen.evaluation.export_classifier", description="Writes a trained judge into the package."
     )
     parser.add_argument("workdir", metavar="RUN", help="the folder of the classifier's run")
     parser.add_argument("judge", choices=JUDGES, nargs="?", default="digits")
     given = parser.parse_args(arguments)
-    try:
-        print(export(given.workdir, given.judge))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    print(export(given.workdir, given.judge))
 
 
 if __name__ == "__main__":

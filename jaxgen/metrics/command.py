@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from jaxgen.entry_point import Parser, count, entry_point
 from jaxgen.errors import UserError, nearest
-from jaxgen.files import strict_json, write_bytes
+from jaxgen.files import check_writable_file, strict_json, write_bytes
 from jaxgen.metrics import reference
 from jaxgen.metrics.evidence import Score, called
 from jaxgen.metrics.features import FeatureNetwork
@@ -56,7 +57,7 @@ class Request:
 
 def parse(arguments: Sequence[str] | None = None) -> Request:
     """Raises a UserError for a word that is no metric or no size."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m jaxgen.metrics", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("a", metavar="A", help="what is judged")
@@ -65,8 +66,8 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     parser.add_argument("--network", choices=NAMES, default="inception", help="whose features are compared")
     parser.add_argument("--weights", default="", help="a file or folder of published weights; else found or fetched")
     parser.add_argument("--resize", choices=("legacy", "clean"), default="legacy", help="to Inception's size")
-    parser.add_argument("--num", type=int, default=0, help="images of each set, evenly spread; 0: all")
-    parser.add_argument("--batch", type=int, default=100, help="images per program")
+    parser.add_argument("--num", type=count("num", 0), default=0, help="images of each set, evenly spread; 0: all")
+    parser.add_argument("--batch", type=count("batch"), default=100, help="images per program")
     parser.add_argument("--resolution", default="", help="crop and resize all images to SIDE or HEIGHTxWIDTH first")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="1 grey, 3 RGB; files of another kind are refused")
     parser.add_argument("--floor", default="", metavar="C", help="further real images: the numbers of C against B")
@@ -83,8 +84,6 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
         raise UserError(f"--metrics is empty; name some of {', '.join(ALL)}.")
     if "label_accuracy" in metrics:
         raise UserError("label_accuracy needs the classes that samples were asked for: use main.py --mode=evaluate.")
-    if given["num"] < 0 or given["batch"] < 1:
-        raise UserError("--num is 0 (all) or more, --batch at least 1.")
     given |= {"metrics": metrics, "resolution": _size(given["resolution"])}
     return Request(**given)
 
@@ -197,28 +196,23 @@ def _captioned(found: ImageSet, request: Request) -> Score:
     )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for bad input, after one line on stderr and with nothing on stdout."""
+@entry_point
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the numbers, a line each on stderr and as one JSON object on stdout."""
     from jaxgen.host import use_compilation_cache, use_cpu_cores
 
-    try:
-        request = parse(arguments)
-        use_cpu_cores()
-        use_compilation_cache()
-        entries = run(request)
-        text = strict_json(entries)
-        if request.json:
-            write_bytes(request.json, (text + "\n").encode())
-    except UserError as error:
-        print(f"jaxgen: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"jaxgen: {error.strerror or error} ({error.filename}).", file=sys.stderr)
-        return 2
+    request = parse(arguments)
+    if request.json:
+        check_writable_file(request.json, "--json")
+    use_cpu_cores()
+    use_compilation_cache()
+    entries = run(request)
+    text = strict_json(entries)
+    if request.json:
+        write_bytes(request.json, (text + "\n").encode())
     for name, entry in entries.items():
         print(_line(name, entry), file=sys.stderr)
     print(text)
-    return 0
 
 
 def _line(name: str, entry: dict[str, Any]) -> str:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from jaxgen.errors import UserError
+from jaxgen.entry_point import Parser, entry_point
 from jaxgen.report.page import write_report
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for bad input, after one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxgen.report", description="Makes WORKDIR/report.html again."
-    )
+@entry_point
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the report and prints its path."""
+    parser = Parser(prog="python -m jaxgen.report", description="Makes WORKDIR/report.html again.")
     parser.add_argument("workdir", metavar="WORKDIR", help="the folder of a run; gs:// works")
-    workdir = parser.parse_args(arguments).workdir
-    try:
-        print(write_report(workdir))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    print(write_report(parser.parse_args(arguments).workdir))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ work it out.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import io
@@ -22,6 +21,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from jaxgen.entry_point import Parser, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import strict_json, write_bytes
 from jaxgen.metrics.human import FoolRate, fool_rate
@@ -130,24 +130,20 @@ def sentence(rate: FoolRate) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the fool rate of each file and of all together; returns 0, or 2 for bad input after one line on stderr."""
-    parser = argparse.ArgumentParser(
+@entry_point
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the fool rate of each file and of all together."""
+    parser = Parser(
         prog="python -m jaxgen.report.quiz", description="The fool rate of the answers that quiz pages saved, pooled."
     )
     parser.add_argument("answers", metavar="ANSWERS", nargs="+", help="files that people saved at the end of a quiz")
     paths = parser.parse_args(arguments).answers
-    try:
-        found = [read_answers(path) for path in paths]
-        pooled = fool_rate(found)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    found = [read_answers(path) for path in paths]
+    pooled = fool_rate(found)
     if len(found) > 1:
         for one in found:
             print(f"{one.name}: {sentence(fool_rate(one))}")
     print(f"all {len(found)}: {sentence(pooled)}" if len(found) > 1 else sentence(pooled))
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import Any
 
 from etils import epath
@@ -11,7 +9,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.config import differences, from_json, may_change, to_json
 from jaxgen.errors import UserError
-from jaxgen.files import write_bytes
+from jaxgen.files import check_writable, write_bytes
 
 # Beside lengths, cadences and mesh, these may differ when a trained model is used.
 _IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
@@ -37,7 +35,7 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
     if not saved and training:  # nothing was trained yet, so that another config hurts nobody
         _settle(config, config)
         if writes:
-            _writable(workdir)
+            check_writable(workdir, "--workdir")
             write_bytes(workdir / "config.json", to_json(config).encode())
         return config, {}
     old = stored_config(workdir)
@@ -51,7 +49,7 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
         keys = "; ".join(f"config.{k} was {a!r} and is {b!r}" for k, (a, b) in refused.items())
         raise UserError(f"{workdir} was begun with another config: {keys}. Use another workdir, or the values there.")
     if training and writes:
-        _writable(workdir)
+        check_writable(workdir, "--workdir")
     return config, changed
 
 
@@ -82,29 +80,3 @@ def stored_config(workdir: epath.PathLike) -> ConfigDict | None:
     if not isinstance(config, ConfigDict) or not {"method", "data", "train"} <= set(config):
         raise UserError(f"{path} is not the config of a run; restore it, or use another workdir.")
     return config
-
-
-def _writable(workdir: epath.Path) -> None:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".write_test_{os.getpid()}"
-        probe.write_bytes(b"0" * 4096)
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: {sentence(error)}") from error
-
-
-def sentence(error: OSError) -> str:
-    """An operating system's refusal as one sentence with the mend."""
-    where = f" ({error.filename})" if error.filename else ""
-    mends = {
-        errno.ENOSPC: "the disk is full; free some space and give the same command again",
-        errno.EDQUOT: "the disk quota is used up; free some space and give the same command again",
-        errno.EFBIG: "a file would be larger than is allowed here; raise the limit or use another disk",
-        errno.EROFS: "the disk is read-only; choose another folder",
-        errno.EACCES: "permission denied; choose a folder you may write to",
-        errno.EPERM: "not permitted; choose a folder you may write to",
-        errno.ENOTDIR: "a part of the path is a file; choose another folder",
-        errno.EEXIST: "it is a file; choose another folder",
-    }
-    return f"{mends.get(error.errno, error.strerror or str(error))}{where}."

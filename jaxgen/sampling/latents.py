@@ -12,7 +12,6 @@ moments, so write both with `--flip` and leave `config.data.flip` off.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +23,9 @@ from etils import epath
 from jaxgen.data import Source, batches
 from jaxgen.data.sources.npz import SYNONYMS
 from jaxgen.data.transforms import to_float
+from jaxgen.entry_point import Parser, entry_point
 from jaxgen.errors import UserError
+from jaxgen.files import check_writable_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place, replicated
 
@@ -69,6 +70,7 @@ def write(workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], f
     from jaxgen.runs.workdir import stored_config
     from jaxgen.sampling.restore import restore
 
+    check_writable_file(out, "OUT.npz")
     config = stored_config(workdir)
     if config is None:
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
@@ -93,9 +95,10 @@ def write(workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], f
     return path
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for bad input, after one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m jaxgen.sampling.latents", description="Encodes data once.")
+@entry_point
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the file and prints its path."""
+    parser = Parser(prog="python -m jaxgen.sampling.latents", description="Encodes data once.")
     parser.add_argument("workdir", metavar="RUN", help="the folder of the first stage's run")
     parser.add_argument("out", metavar="OUT.npz")
     parser.add_argument("--splits", default="train,test", help="of the run's data, with commas")
@@ -103,12 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     use_cpu_cores()
     use_compilation_cache()
-    try:
-        print(write(given.workdir, given.out, [name for name in given.splits.split(",") if name], given.flip))
-    except UserError as error:
-        print(f"jaxgen: {error}", file=sys.stderr)
-        return 2
-    return 0
+    print(write(given.workdir, given.out, [name for name in given.splits.split(",") if name], given.flip))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from tiny_methods import tiny_config
 
 from jaxgen.config import from_json
-from jaxgen.errors import UserError
-from jaxgen.runs.workdir import open_workdir, sentence
+from jaxgen.errors import UserError, os_refusal
+from jaxgen.runs.workdir import open_workdir
 
 
 def enter(workdir, **changes):
@@ -116,5 +116,5 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 def test_an_operating_systems_refusal_names_the_file_and_the_mend(tmp_path):
     with pytest.raises(OSError) as seen:
         (tmp_path / "none" / "x").write_bytes(b"")
-    assert "none/x" in sentence(seen.value)
-    assert "free some space" in sentence(OSError(28, "No space left on device", "/a/b"))
+    assert "none/x" in os_refusal(seen.value)
+    assert "free some space" in os_refusal(OSError(28, "No space left on device", "/a/b"))

@@ -11,7 +11,6 @@ data, with the files of a CLIP tokenizer, that is taken: tokens are then [77].
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from etils import epath
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.source import Example, Request, Source, batches, locate
 from jaxgen.data.word_tokenizer import WordTokenizer
+from jaxgen.entry_point import Parser, count, entry_point
 from jaxgen.errors import UserError
 
 KINDS = ("folder", "npz")
@@ -104,27 +104,23 @@ def make_vocabulary(source: Source, argument: str, length: int, least: int = 1) 
     return tokenizer
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for bad input, after one line on stderr."""
+@entry_point
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the vocabulary and prints its path and size."""
     from jaxgen.data.sources import open_source
 
-    parser = argparse.ArgumentParser(prog="python -m jaxgen.data.sources.captions", description="Makes a vocabulary.")
+    parser = Parser(prog="python -m jaxgen.data.sources.captions", description="Makes a vocabulary.")
     parser.add_argument("source", help="folder:<path> or npz:<path>")
-    parser.add_argument("--length", type=int, default=16, help="tokens of a caption, its end among them")
-    parser.add_argument("--least", type=int, default=1, help="how often a word occurs, at least, to be known")
+    parser.add_argument("--length", type=count("length", 2), default=16, help="tokens of a caption, its end among them")
+    parser.add_argument("--least", type=count("least"), default=1, help="how often a known word occurs, at least")
     parser.add_argument("--split", default="train")
     parser.add_argument("--channels", type=int, default=3, help="of the images")
     given = parser.parse_args(arguments)
     options: dict[str, Any] = {"resolution": 8, "channels": given.channels}
-    try:
-        vocabulary_of(given.source)
-        source = open_source(given.source, given.split, **options)
-        words = make_vocabulary(source, given.source, given.length, given.least)
-    except UserError as error:
-        print(f"jaxgen: {error}", file=sys.stderr)
-        return 2
+    vocabulary_of(given.source)
+    source = open_source(given.source, given.split, **options)
+    words = make_vocabulary(source, given.source, given.length, given.least)
     print(f"{vocabulary_of(given.source)}: {words.size} ids, {words.length} tokens a caption")
-    return 0
 
 
 if __name__ == "__main__":
