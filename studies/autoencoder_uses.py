@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.commandline import load_config
 from jaxgen.config import section
+from jaxgen.config_files import load_config
 from jaxgen.data import open_source
 from jaxgen.metrics.outliers import auroc
 from jaxgen.metrics.subspace import Subspace

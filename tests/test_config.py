@@ -8,8 +8,8 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict
 
-from jaxgen.commandline import load_config
 from jaxgen.config import check, defaults, differences, from_json, image_shape, may_change, section, to_json
+from jaxgen.config_files import load_config
 from jaxgen.errors import UserError
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py"))

@@ -47,11 +47,17 @@ def test_they_are_not_elsewhere(machine, other):
     assert pages.environment() == {}
 
 
+def test_a_variable_switches_them_off(machine, monkeypatch):
+    machine()
+    monkeypatch.setenv("JAXGEN_LARGE_PAGES", "0")
+    assert pages.environment() == {}
+
+
 def test_the_command_begins_anew_once_with_its_own_words_and_number(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
-        "from jaxgen import pages\n"
+        "from jaxgen import large_pages as pages\n"
         "pages.environment = lambda: {} if 'SEEN' in os.environ else {'SEEN': str(os.getpid())}\n"
         "pages.restart_with_large_pages()\n"
         "print(os.environ['SEEN'] == str(os.getpid()), sys.flags.optimize, sys.argv[1:])\n"

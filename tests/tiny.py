@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.util
 import os
 import pathlib
@@ -16,10 +15,8 @@ import subprocess
 import sys
 import types
 from collections.abc import Sequence
-from unittest import mock
 
-from absl import flags
-from absl.testing import flagsaver
+from jaxgen.command.run import main
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BATCH = 32
@@ -95,11 +92,6 @@ class Result:
         return lines[0]
 
 
-@functools.cache
-def _main() -> types.ModuleType:
-    return load(ROOT / "main.py")
-
-
 def load(path: pathlib.Path) -> types.ModuleType:
     """A file of the project that is not in the package, as a module."""
     spec = importlib.util.spec_from_file_location(f"loaded_{path.stem}", path)
@@ -110,19 +102,9 @@ def load(path: pathlib.Path) -> types.ModuleType:
 
 
 def call(*arguments: str | os.PathLike) -> int:
-    """The status of `main.py arguments` in this process; flags are as if it had just begun."""
-    main = _main()
-    before = flagsaver.save_flag_values(flags.FLAGS)
-    flags.FLAGS.unparse_flags()
-    argv = ["main.py", *map(os.fspath, arguments)]
-    try:  # config_flags finds its overrides in sys.argv
-        with contextlib.chdir(ROOT), mock.patch.object(sys, "argv", argv):
-            return main.cli.main(argv, main.__doc__, folder="configs")
-    finally:
-        after = flagsaver.save_flag_values(flags.FLAGS)
-        # overrides go; what a library defined when it was first imported stays
-        later = {name: value for name, value in after.items() if not name.startswith("config.")}
-        flagsaver.restore_flag_values({**later, **before}, flags.FLAGS)
+    """The status of `main.py arguments` in this process, in the project's folder."""
+    with contextlib.chdir(ROOT):
+        return main([os.fspath(argument) for argument in arguments])
 
 
 def environment(devices: int = 1, **extra: str) -> dict[str, str]:

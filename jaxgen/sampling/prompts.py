@@ -18,14 +18,14 @@ def text_conditions(
     folder: str | os.PathLike[str],
     prompts: Sequence[str],
     negative_prompt: str = "",
-    latents: str | os.PathLike[str] = "",
+    noise: str | os.PathLike[str] = "",
     num: int = 1,
 ) -> dict[str, np.ndarray]:
     """Conditions of images 0, 1, ...; image i has row i of each, around.
 
     Args:
       folder: of the pipeline, for its tokenizer. prompts: at least one. negative_prompt: what guidance leads away from.
-      latents: an npy file of `[N, h, w, D]` or `[N, D, h, w]` standard normals, `num` at least; "" draws them.
+      noise: an npy file of `[N, h, w, D]` or `[N, D, h, w]` standard normals, `num` at least; "" draws them.
 
     Returns:
       `tokens` and `null_tokens` int32 `[N, L]` and, where they are given, `noise` float32 `[N, h, w, D]`.
@@ -44,7 +44,7 @@ def text_conditions(
     tokens = tokenizer.tokenize(list(prompts), length)
     null = np.repeat(tokenizer.tokenize(negative_prompt, length), len(prompts), axis=0)
     found = {"tokens": tokens, "null_tokens": null}
-    return found | {"noise": read_noise(latents, method.latent_shape, num)} if latents else found
+    return found | {"noise": read_noise(noise, method.latent_shape, num)} if noise else found
 
 
 def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: int) -> np.ndarray:
@@ -56,7 +56,7 @@ def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: i
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise UserError(f"There is no file {path} with latents.")
+        raise UserError(f"There is no file {path} with noise.")
     try:
         found = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as error:
@@ -67,11 +67,11 @@ def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: i
     if not isinstance(found, np.ndarray) or found.shape[1:] != shape or found.dtype.kind != "f":
         told = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
         raise UserError(
-            f"{path} holds {told}, but latents of these images are floats [N, {height}, {width}, {channels}] or "
+            f"{path} holds {told}, but noise for these images is floats [N, {height}, {width}, {channels}] or "
             f"[N, {channels}, {height}, {width}]; config.method.height and width set the images' size."
         )
     if len(found) < num:
         raise UserError(
-            f"{path} holds latents of {len(found)} images, but {num} are asked for: give --num={len(found)}."
+            f"{path} holds noise for {len(found)} images, but {num} are asked for: give --num={len(found)}."
         )
     return found.astype(np.float32)

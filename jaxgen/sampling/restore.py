@@ -67,15 +67,15 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
 
 
 def pretrained(
-    config: ConfigDict, prompts: Sequence[str], negative_prompt: str = "", latents: str = "", num: int = 1
+    config: ConfigDict, prompts: Sequence[str], negative_prompt: str = "", noise: str = "", num: int = 1
 ) -> TrainedModel:
     """The model of the folder of diffusers that `config.init_from.pretrained` names, for these texts.
 
     Args:
-      negative_prompt, latents, num: see `jaxgen.sampling.prompts.text_conditions`.
+      negative_prompt, noise, num: see `jaxgen.sampling.prompts.text_conditions`.
 
     Raises:
-      UserError: for a folder, texts or latents that cannot be used.
+      UserError: for a folder, texts or noise that cannot be used.
     """
     folder = config.init_from.pretrained
     method = make_method(config)
@@ -84,7 +84,7 @@ def pretrained(
             f"config.init_from.pretrained is for the method stable_diffusion, not for {config.method.name!r}: use "
             "--config=configs/stable_diffusion.py."
         )
-    given = text_conditions(method, folder, prompts, negative_prompt, latents, num)
+    given = text_conditions(method, folder, prompts, negative_prompt, noise, num)
     generator = Generator(method, config, given=given)
     place = functools.partial(jax.device_put, device=replicated(generator.mesh))
     return TrainedModel(generator, Model(read_params(folder, method.param_dtype, place), {}), 0, 0)

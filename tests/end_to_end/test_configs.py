@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxgen import commandline
+from jaxgen import config_files
 from jaxgen.config import check, image_shape
 from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
@@ -87,7 +87,7 @@ def begun(folder, config):
             continue
         run, _, there = source.partition("#")
         name = pathlib.PurePath(run).name
-        other, _ = commandline.load_config(tiny.ROOT / "configs" / f"{name}.py")
+        other, _ = config_files.load_config(tiny.ROOT / "configs" / f"{name}.py")
         if not (folder / name).exists():
             assert tiny.call(*command_of(folder, name, other)) == 0
         yield f"--config.init_from.{group}={folder / name}{'#' if there else ''}{there}"
@@ -108,7 +108,7 @@ QUICK = ("classifier_digits.py",)
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])
 def test_config(name, tmp_path, capsys):
-    config, summary = commandline.load_config(tiny.ROOT / "configs" / name)
+    config, summary = config_files.load_config(tiny.ROOT / "configs" / name)
     assert summary
     workdir = tmp_path / name.removesuffix(".py")
     command = command_of(tmp_path, workdir.name, config)
@@ -129,7 +129,7 @@ def test_config(name, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*TWINS, *LARGE])
 def test_update_and_sampler_are_traced(name):
-    config, summary = commandline.load_config(tiny.ROOT / "configs" / name)
+    config, summary = config_files.load_config(tiny.ROOT / "configs" / name)
     assert summary
     check(config)
     job = Job(config, devices("cpu:8"))

@@ -37,11 +37,16 @@ def test_the_quiz_shows_samples_and_held_out_images(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["--mode=sample", "--out=x"], ["--mode=train"], ["--mode=evaluate", "--num=0"], ["--mode=evaluate", "--labels=1"]],
+    ("arguments", "words"),
+    [
+        (["--mode=sample", "--out=x"], "--quiz has no use in --mode=sample; it is for --mode=evaluate"),
+        (["--mode=train"], "--quiz has no use in --mode=train; it is for --mode=evaluate"),
+        (["--mode=evaluate", "--num=0"], "--num=0"),
+        (["--mode=evaluate", "--labels=1"], "--labels has no use in --mode=evaluate"),
+    ],
 )
-def test_where_it_does_not_belong_is_one_sentence(arguments, tmp_path, capsys):
+def test_where_it_does_not_belong_is_one_sentence(arguments, words, tmp_path, capsys):
     config = tiny.write_config(tmp_path)
     assert tiny.call(f"--config={config}", f"--workdir={tmp_path / 'run'}", "--quiz", *arguments) == 2
-    assert "--quiz needs --mode=evaluate" in tiny.Result(2, *capsys.readouterr()).complaint
+    assert words in tiny.Result(2, *capsys.readouterr()).complaint
     assert not (tmp_path / "run").exists()

@@ -85,7 +85,7 @@ def test_sizes_types_scales_and_batches(folder, tmp_path):
         (("--prompt=a", "--config.sampler.guidance_scale=much"), "could not convert string to float"),
         (("--prompt=a", "--config.method.heigth=8"), "did you mean 'height'"),
         (("--prompt=a", "--prompts=gone.txt"), "--prompts=gone.txt cannot be read"),
-        (("--prompt=a", "--latents=gone.npy"), "There is no file gone.npy"),
+        (("--prompt=a", "--noise=gone.npy"), "There is no file gone.npy"),
         (("--prompt=a", "--config.sampler.steps=1001"), "1000 levels to visit"),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxgen import commandline
+from jaxgen import config_files
 from jaxgen.parallel.mesh import place
 from jaxgen.runs import comparison, rehearsal
 from jaxgen.train.loop import Trainer
@@ -40,7 +40,7 @@ def test_kills_leave_no_trace(tmp_path):
 def test_eight_devices_play_the_game_of_one(tmp_path, devices):
     """BatchNorm's moments are those of the whole batch, not of a device's part."""
     assert devices == 8
-    config, _ = commandline.load_config(CONFIG)
+    config, _ = config_files.load_config(CONFIG)
     for player in ("generator", "critic"):
         config.method[player].channels = 4
     config.train.update(batch_size=16, tensorboard=False)

@@ -287,6 +287,6 @@ def test_rules_may_come_from_the_command_line(tmp_path, capsys):
     assert tiny.call(*words, f"--workdir={tmp_path / 'run'}") == 2
     assert "'kernel$' names the axis 'tenser'; did you mean 'tensor'?" in capsys.readouterr().err
     assert tiny.call(words[0], "--mode=plan") == 2
-    assert "--mode=plan needs --topology=<machine>" in capsys.readouterr().err
+    assert "--topology is needed in --mode=plan: give --topology=<machine>" in capsys.readouterr().err
     assert tiny.call(words[0], f"--workdir={tmp_path / 'run'}", "--find_batch") == 2
-    assert "--topology and --find_batch belong to --mode=plan" in capsys.readouterr().err
+    assert "--find_batch has no use in --mode=train; it is for --mode=plan" in capsys.readouterr().err

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: i
 import diffusers  # noqa: E402
 import transformers  # noqa: E402
 
-from jaxgen import commandline  # noqa: E402
+from jaxgen import config_files  # noqa: E402
 from jaxgen.interop import diffusers_pipeline as interop  # noqa: E402
 from jaxgen.interop.diffusers_files import open_weights  # noqa: E402
 from jaxgen.sampling.restore import pretrained  # noqa: E402
@@ -102,7 +102,7 @@ def theirs(folder: pathlib.Path, noise: np.ndarray, scale: float = SCALE, steps:
 def ours(folder: pathlib.Path, noise: np.ndarray, tmp_path: pathlib.Path, **sampler) -> np.ndarray:
     """The same by jaxgen, not rounded."""
     np.save(tmp_path / "noise.npy", noise)
-    config, _ = commandline.load_config(tiny.ROOT / "configs" / "stable_diffusion.py")
+    config, _ = config_files.load_config(tiny.ROOT / "configs" / "stable_diffusion.py")
     config.init_from.pretrained = str(folder)
     config.sampler.update(steps=STEPS, guidance_scale=SCALE, **sampler)
     trained = pretrained(config, PROMPTS, NEGATIVE, tmp_path / "noise.npy", len(noise))
@@ -176,7 +176,7 @@ def test_the_command_writes_the_images_of_diffusers(tmp_path):
         "--mode=sample",
         f"--prompts={tmp_path / 'prompts.txt'}",
         f"--negative_prompt={NEGATIVE}",
-        f"--latents={tmp_path / 'noise.npy'}",
+        f"--noise={tmp_path / 'noise.npy'}",
         f"--config.sampler.steps={STEPS}",
         f"--config.sampler.guidance_scale={SCALE}",
         f"--out={tmp_path / 'out'}",

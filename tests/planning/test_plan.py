@@ -15,8 +15,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from tiny_methods import ddpm_config, tiny_config
 
-from jaxgen.commandline import load_config
 from jaxgen.config import section
+from jaxgen.config_files import load_config
 from jaxgen.errors import UserError
 from jaxgen.files import read_json
 from jaxgen.planning import flops, hlo, programs, roofline

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import pathlib
+import re
+import subprocess
 import sys
 
 import pytest
 import tiny
 
-from jaxgen import cli, commandline
+from jaxgen import config_files
+from jaxgen.command import flags, modes
+from jaxgen.command import run as command
 from jaxgen.config import defaults, differences, from_json, to_json
 from jaxgen.errors import UserError
 
@@ -50,7 +53,7 @@ def test_list_names_every_config():
     files = sorted((tiny.ROOT / "configs").glob("[!_]*.py"))
     assert len(lines) == len(files)
     for line, file in zip(lines, files, strict=True):
-        config, summary = commandline.load_config(file)
+        config, summary = config_files.load_config(file)
         assert [config.method.name, config.data.source] == line.split()[1:3]
         assert line.split()[0] == f"configs/{file.name}"
         assert summary and line.endswith(summary)
@@ -86,7 +89,7 @@ def test_config_errors_come_before_jax(argument, named, tmp_path):
 def seen(monkeypatch):
     """What the command line hands to training, which is not done."""
     found = []
-    monkeypatch.setattr(cli, "run", lambda config, flags: found.append((config, flags)) or 0)
+    monkeypatch.setattr(command, "run", lambda config, flags: found.append((config, flags)) or 0)
     return found
 
 
@@ -109,7 +112,7 @@ def test_overrides(seen, tmp_path):
     }
     assert tiny.call(f"--config={path}", "--workdir=w", *[f"--config.{k}={v}" for k, v in overrides.items()]) == 0
     ((config, flags),) = seen
-    plain, _ = commandline.load_config(path)
+    plain, _ = config_files.load_config(path)
     changed = differences(plain, config)
     assert {k: tuple(new) if isinstance(new, list) else new for k, (_, new) in changed.items()} == overrides
     assert flags.workdir == "w" and flags.mode == "train" and flags.summary == "A tiny DDPM on 8x8 digits"
@@ -127,7 +130,7 @@ def test_overrides_may_add_sections(seen, tmp_path):
     }
     assert tiny.call(f"--config={path}", "--workdir=w", *[f"--config.{k}={v}" for k, v in overrides.items()]) == 0
     ((config, _),) = seen
-    changed = differences(commandline.load_config(path)[0], config)
+    changed = differences(config_files.load_config(path)[0], config)
     assert {k: tuple(new) if isinstance(new, list) else new for k, (_, new) in changed.items()} == overrides
 
 
@@ -141,7 +144,7 @@ def test_forms_of_the_config_flag(form, seen, tmp_path):
 
 def test_commands_do_not_remember_each_other(seen, tmp_path):
     path = tiny.write_config(tmp_path)
-    tiny.call(f"--config={path}", "--workdir=w", "--config.seed=7", "--labels=1,2")
+    tiny.call(f"--config={path}", "--workdir=w", "--config.seed=7", "--mode=sample", "--out=x", "--labels=1,2")
     tiny.call(f"--config={path}", "--workdir=v")
     assert [config.seed for config, _ in seen] == [7, 0]
     assert [flags.labels for _, flags in seen] == [(1, 2), None]
@@ -151,18 +154,18 @@ def test_broken_config_in_the_list(tmp_path):
     (tmp_path / "good.py").write_text((tiny.write_config(tmp_path / "elsewhere")).read_text())
     (tmp_path / "bad.py").write_text("import no_such_thing\n")
     with pytest.raises(UserError, match="bad.py.*no_such_thing"):
-        commandline.listing(tmp_path)
+        config_files.listing(tmp_path)
     (tmp_path / "bad.py").unlink()
-    assert "A tiny DDPM" in commandline.listing(tmp_path)
+    assert "A tiny DDPM" in config_files.listing(tmp_path)
     with pytest.raises(UserError, match="no configs"):
-        commandline.listing(tmp_path / "nothing")
+        config_files.listing(tmp_path / "nothing")
 
 
 def test_unexpected_errors_keep_their_traceback(monkeypatch, tmp_path):
     def broken(config, flags):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli, "run", broken)
+    monkeypatch.setattr(command, "run", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         tiny.call(f"--config={tiny.write_config(tmp_path)}", "--workdir=w")
 
@@ -175,7 +178,7 @@ def test_full_disk_inside_another_error(text, monkeypatch, tmp_path, capsys):
         except ValueError as error:
             raise RuntimeError("saving failed") from error
 
-    monkeypatch.setattr(cli, "run", full)
+    monkeypatch.setattr(command, "run", full)
     assert tiny.call(f"--config={tiny.write_config(tmp_path)}", "--workdir=w") == 2
     assert "disk" in tiny.Result(2, *capsys.readouterr()).complaint
 
@@ -189,7 +192,69 @@ def test_json_brings_configs_back():
     assert json.loads(to_json(again)) == json.loads(to_json(config))
 
 
-def test_a_config_file_is_found_in_any_form():
-    assert commandline.config_file(["main.py", "--workdir=w"]) is None
-    for words in (["--config=a/b.py"], ["-config=a/b.py"], ["--config", "a/b.py"], ["--config=a/b.py:large"]):
-        assert commandline.config_file(["main.py", *words, "--config.seed=1"]) == pathlib.Path("a/b.py")
+def test_a_config_may_take_an_argument(seen, tmp_path):
+    path = tmp_path / "sized.py"
+    text = tiny.write_config(tmp_path).read_text()
+    path.write_text(text.replace("get_config():", "get_config(size):").replace("resolution=8", "resolution=int(size)"))
+    assert tiny.call(f"--config={path}:16", "--workdir=w") == 0
+    ((config, _),) = seen
+    assert config.data.resolution == 16
+
+
+def test_the_stored_config_takes_overrides(seen, tmp_path):
+    config, _ = config_files.load_config(tiny.write_config(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(to_json(config))
+    words = [f"--workdir={tmp_path / 'run'}", "--config.sampler.steps=10", "--config.guidance.network.name=classifier"]
+    assert tiny.call(*words, "--mode=sample", "--out=x") == 0
+    ((found, _),) = seen
+    assert found.sampler.steps == 10 and found.guidance.network.name == "classifier"
+    assert differences(config, found).keys() == {"sampler.steps", "guidance.network.name"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--mode=train", "--num=64"], "--num has no use in --mode=train; it is for --mode=sample and --mode=evaluate"),
+        (["--mode=train", "--quiz"], "--quiz has no use in --mode=train; it is for --mode=evaluate"),
+        (["--mode=evaluate", "--labels=1"], "--labels has no use in --mode=evaluate; it is for --mode=sample"),
+        (["--mode=sample", "--out=x", "--find_batch"], "it is for --mode=plan"),
+        (["--mode=evaluate", "--num=3"], "--num has no use in --mode=evaluate without --quiz"),
+        (["--mode=evaluate", "--seed=3"], "--seed has no use in --mode=evaluate without --quiz"),
+        (["--mode=profile", "--prompt=a"], "--prompt has no use"),
+        (["--mode=plan"], "--topology is needed in --mode=plan"),
+        (["--mode=sample"], "--out is needed in --mode=sample"),
+        (["--mode=sample", "--out=x", "--config.seed.low=1"], "seed.low"),
+    ],
+)
+def test_flags_that_do_not_go_with_the_mode(arguments, words, tmp_path, capsys):
+    config = tiny.write_config(tmp_path)
+    assert tiny.call(f"--config={config}", f"--workdir={tmp_path / 'run'}", *arguments) == 2
+    assert words in tiny.Result(2, *capsys.readouterr()).complaint
+
+
+def test_overrides_without_a_config_say_what_is_missing(tmp_path, capsys):
+    for words in (["--mode=sample", "--out=x"], []):
+        assert tiny.call(f"--workdir={tmp_path}", "--config.sampler.steps=10", *words) == 2
+        assert "--config is needed" in tiny.Result(2, *capsys.readouterr()).complaint
+
+
+def test_every_flag_is_in_the_help_with_its_modes(capsys):
+    assert tiny.call("--help") == 0
+    text = capsys.readouterr().out
+    for name, _, use in flags.table():
+        line = next(line for line in text.splitlines() if re.match(rf"  --{name}\b", line))
+        assert all(mode in line for mode in use.modes) or "every mode" in line
+        assert use.help in text
+    assert modes.MODES.keys() == set(flags.MODES)
+
+
+def test_the_package_is_a_program_too(tmp_path):
+    """Outside a checkout, where there are no configs."""
+    config = tiny.write_config(tmp_path)
+    words = [sys.executable, "-m", "jaxgen", f"--config={config.name}", "--workdir=run", "--mode=smaple"]
+    for arguments, said in ((words, "'sample'"), ([*words[:3], "--list"], "no configs")):
+        done = subprocess.run(arguments, cwd=tmp_path, env=tiny.environment(), capture_output=True, text=True)
+        assert said in tiny.Result(done.returncode, done.stdout, done.stderr).complaint and done.returncode == 2
+    done = subprocess.run([*words[:3], "--help"], cwd=tmp_path, env=tiny.environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and "python -m jaxgen --config=" in done.stdout

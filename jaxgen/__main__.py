@@ -1,0 +1,14 @@
+"""`python -m jaxgen`: the command line of `main.py`, in any folder; configs are given by their path."""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":
+    from jaxgen.large_pages import restart_with_large_pages
+
+    restart_with_large_pages()
+
+    from jaxgen.command.run import main
+
+    sys.exit(main(sys.argv[1:], program=("-m", "jaxgen")))

@@ -1,0 +1,246 @@
+"""The modes, each a function of (config, flags) that returns an exit status.
+
+The rooms that a mode needs are imported inside it, so that the command line can answer before JAX has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxgen.command.flags import Flags
+from jaxgen.errors import UserError
+
+log = logging.getLogger("jaxgen")
+
+
+@contextlib.contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """Outside the training loop, which has its own way, all is on disk: SIGTERM ends the process with 0."""
+
+    from jax import process_count
+
+    if process_count() > 1:  # JAX's preemption service has the signal
+        yield
+        return
+
+    def leave(number: int, frame: Any) -> None:
+        log.info("stopped; the same command goes on from here")
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@_leaving_on_sigterm()
+def train(config: ConfigDict, flags: Flags) -> int:
+    """Trains, or resumes; at the end judges and writes the report."""
+    from jaxgen.evaluation.evaluate import check_held_out, evaluate
+    from jaxgen.evaluation.record import write_best, write_scores
+    from jaxgen.files import read_json
+    from jaxgen.parallel.distributed import barrier, is_first
+    from jaxgen.report.page import write_report
+    from jaxgen.runs.logs import add_event
+    from jaxgen.runs.record import record
+    from jaxgen.runs.workdir import open_workdir
+    from jaxgen.sampling.outputs import write_panels
+    from jaxgen.sampling.restore import restore
+    from jaxgen.train.loop import Trainer
+
+    _check_names(config)
+    workdir = epath.Path(flags.workdir)
+    first = is_first()
+    config, changed = open_workdir(workdir, config, training=True, writes=first)
+    barrier("workdir")
+    if not (workdir / "config.json").exists():
+        raise UserError(f"--workdir={workdir} is not the same folder for all processes; put it where all can see it.")
+    check_held_out(config)
+
+    def scores(trainer: Trainer) -> dict[str, float]:
+        entries = evaluate(trainer.generator, trainer.model())
+        return {name: entry["value"] for name, entry in entries.items()}
+
+    trainer = Trainer(config, workdir, scores)
+    if first:
+        record(workdir, flags.command, flags.summary, config, trainer.state.params)
+    for key, (old, new) in changed.items() if first else ():
+        log.info("config.%s changes from %r to %r", key, old, new)
+        add_event(workdir, "config changed", f"config.{key}: {old!r} -> {new!r}")
+    finished = trainer.train()
+    if not finished:
+        if first:
+            add_event(workdir, "stopped", f"by signal {trainer.stopped_by} at step {trainer.step}")
+            write_report(workdir)
+        log.info("stopped at %d images; the same command goes on from here", trainer.images)
+        return 0 if trainer.stopped_by == signal.SIGTERM else 130
+    judged = workdir / "metrics.json"
+    if judged.exists() and read_json(judged).get("_meta", {}).get("step") == trainer.step:
+        log.info("finished at %d images; a higher config.train.total_images goes on", trainer.images)
+    else:
+        write_panels(workdir / "samples", trainer.generator, trainer.model(), config.seed, samples=trainer.images)
+        if config.evaluate.at_end:
+            entries = evaluate(trainer.generator, trainer.model())
+            if first:
+                write_scores(workdir, entries, trainer.step, trainer.images)
+            if config.train.keep_best and trainer.checkpoints.best_step() not in (None, trainer.step):
+                best = restore(config, workdir, "best")
+                entries = evaluate(trainer.generator, best.model)  # whose sampler is compiled
+                if first:
+                    write_best(workdir, entries, best.step, best.images)
+    if first:
+        log.info("report: %s", write_report(workdir))
+    barrier("end")
+    return 0
+
+
+def sample(config: ConfigDict, flags: Flags) -> int:
+    """Writes samples.png, samples.npz and the method's pictures to --out."""
+    from jaxgen.files import check_writable
+    from jaxgen.parallel.distributed import is_first
+    from jaxgen.sampling.outputs import write_panels, write_samples
+
+    check_writable(flags.out, "--out")
+    if "pretrained" in config.init_from:
+        trained = _pretrained(config, flags)
+    else:
+        trained = _trained(config, flags)
+        if flags.prompt:
+            trained.generator.use_prompts(flags.prompt)
+    drawn = trained.generator.images(trained.model, flags.seed, flags.num, flags.labels)
+    out = epath.Path(flags.out)
+    if is_first():
+        write_samples(out, drawn, prompts=flags.prompt)
+    write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
+    log.info("%d images at step %d: %s", len(drawn.images), trained.step, out / "samples.png")
+    return 0
+
+
+def evaluate(config: ConfigDict, flags: Flags) -> int:
+    """Evaluates a checkpoint: one JSON line on stdout; of the newest and of the best also metrics.json or
+    metrics_best.json, and the report, in the workdir."""
+    from jaxgen.evaluation.evaluate import evaluate as scored
+    from jaxgen.evaluation.evaluate import metric_functions
+    from jaxgen.evaluation.quiz import make_quiz
+    from jaxgen.evaluation.record import write_best, write_scores
+    from jaxgen.files import strict_json
+    from jaxgen.parallel.distributed import is_first
+    from jaxgen.report.page import write_report
+
+    metric_functions(config)
+    trained = _trained(config, flags)
+    if flags.quiz:
+        log.info("quiz: %s", make_quiz(flags.workdir, trained, flags.seed, flags.num))
+    entries = scored(trained.generator, trained.model)
+    if not is_first():
+        return 0
+    print(strict_json(entries), flush=True)  # before what a workdir that cannot be written would refuse
+    write = {"last": write_scores, "best": write_best}.get(flags.checkpoint)
+    if write:
+        write(epath.Path(flags.workdir), entries, trained.step, trained.images)
+        write_report(flags.workdir)
+    return 0
+
+
+def plan(config: ConfigDict, flags: Flags) -> int:
+    """Prints what the config needs of a machine that need not be here; also plan.json in --out or the workdir."""
+    from jaxgen.files import check_writable, write_json
+    from jaxgen.host import use_compilation_cache
+    from jaxgen.planning.plan import find_batch
+    from jaxgen.planning.plan import plan as make_plan
+    from jaxgen.planning.topology import runs_here, use_topology
+    from jaxgen.report.page import write_report
+    from jaxgen.report.plan import plan_text
+
+    folder = flags.out or flags.workdir
+    if folder:
+        check_writable(folder, "--out" if flags.out else "--workdir")
+    use_topology(flags.topology)
+    if runs_here(flags.topology):
+        use_compilation_cache()
+    batches: dict[int, bool] = {}
+    if flags.find_batch:
+        largest, batches = find_batch(config, flags.topology)
+        config.train.batch_size = largest or config.train.batch_size
+    made = dataclasses.replace(make_plan(config, flags.topology), batches=batches)
+    print(plan_text(made.to_dict()))
+    if folder:
+        write_json(epath.Path(folder) / "plan.json", made.to_dict())
+        log.info("report: %s", write_report(folder))
+    return 0
+
+
+def profile(config: ConfigDict, flags: Flags) -> int:
+    """Prints what update and sampler spend their time on here; trace and profile.json in --out or the workdir."""
+    from jax import process_count
+
+    from jaxgen.files import check_writable, write_json
+    from jaxgen.planning.profile import profile as run_and_trace
+    from jaxgen.report.page import write_report
+    from jaxgen.report.profile import profile_text
+
+    if process_count() > 1:
+        raise UserError("--mode=profile is for one process: leave config.distributed as it is by default.")
+    folder = epath.Path(flags.out or flags.workdir)
+    check_writable(folder, "--out" if flags.out else "--workdir")
+    made = run_and_trace(config, folder / "trace").to_dict()
+    print(profile_text(made))
+    write_json(folder / "profile.json", made)
+    log.info("trace: %s; report: %s", folder / "trace", write_report(folder))
+    return 0
+
+
+MODES: dict[str, Callable[[ConfigDict, Flags], int]] = {
+    mode.__name__: mode for mode in (train, sample, evaluate, plan, profile)
+}
+
+
+def _check_names(config: ConfigDict) -> None:
+    """Builds what the config names and drops it again.
+
+    Raises:
+      UserError: for a misspelt name or key, before anything is written.
+    """
+    from jaxgen.evaluation.evaluate import metric_functions
+    from jaxgen.runs.setup import make_method
+
+    make_method(config)
+    metric_functions(config)
+
+
+def _trained(config: ConfigDict, flags: Flags) -> Any:
+    from jaxgen.runs.workdir import open_workdir
+    from jaxgen.sampling.restore import restore
+
+    config, changed = open_workdir(flags.workdir, config, training=False)
+    for key, (old, new) in changed.items():
+        log.info("config.%s is %r here and was %r in training", key, new, old)
+    trained = restore(config, flags.workdir, flags.checkpoint)
+    _tell_sampler(config, trained)
+    return trained
+
+
+def _pretrained(config: ConfigDict, flags: Flags) -> Any:
+    from jaxgen.sampling.restore import pretrained
+
+    trained = pretrained(config, flags.prompt, flags.negative_prompt, flags.noise, flags.num)
+    _tell_sampler(config, trained)
+    return trained
+
+
+def _tell_sampler(config: ConfigDict, trained: Any) -> None:
+    """Logs the sampler, and how many network evaluations an image takes where it knows."""
+    sampler = getattr(trained.generator.method, "sampler", None)
+    evaluations = getattr(sampler, "evaluations", None)
+    if evaluations is not None:
+        most = "at most " if config.sampler.name == "ode" else ""
+        log.info("sampler %s: %s%d network evaluations an image", config.sampler.name, most, evaluations)

@@ -1,0 +1,178 @@
+"""Reading the command line: arguments to a config and `Flags`, every mistake one sentence."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import pathlib
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags as absl_flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxgen.command.flags import MODES, Flags, check_use, defined, table
+from jaxgen.config import section
+from jaxgen.config_files import load_config
+from jaxgen.errors import UserError, nearest
+from jaxgen.runs.workdir import stored_config
+
+# Sections to which the command line may add sections.
+GROWING = ("sampler", "guidance", "optimizers")
+
+
+def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tuple[ConfigDict | None, Flags]:
+    """The config with its overrides, and the flags.
+
+    The config is that of --config; else the one stored in --workdir, in modes that use a run; else None.
+
+    Args:
+      arguments: the words after the program's name.
+      program: the words between "python" and the arguments, to be recorded.
+
+    Raises:
+      UserError: for an unknown flag, one that the mode has no use for, a value of a wrong type, a config file that
+        cannot be loaded, or an override of a section that does not exist.
+    """
+    rest, file = _take_config(arguments)
+    flags, rest = _flags(rest, shlex.join(["python", *program, *arguments]))
+    if flags.list:
+        return None, flags
+    summary = ""
+    if file:
+        path, colon, argument = file.partition(":")
+        config, summary = load_config(path, *([argument] if colon else []))
+    elif flags.workdir and flags.mode != "train":
+        config = stored_config(flags.workdir)
+    else:
+        config = None
+    if config is not None:
+        rest = _override(config, rest, file)
+    _refuse(rest, config)
+    return config, dataclasses.replace(flags, summary=summary)
+
+
+def _take_config(arguments: Sequence[str]) -> tuple[list[str], str]:
+    """The arguments without --config, and what the last --config names, "" for none."""
+    rest, found = [], ""
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-config"):
+            found = value if equals else next(words, "")
+        else:
+            rest.append(word)
+    return rest, found
+
+
+def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
+    """The flags of the table, and the arguments that are none of them."""
+    alone = {f"{dashes}{name}": use.alone for name, _, use in table() if use.alone for dashes in ("-", "--")}
+    words = [f"{word}={alone[word]}" if word in alone else word for word in arguments]
+    values = defined()
+    try:
+        rest = values(["", *words], known_only=True)[1:]
+    except absl_flags.Error as error:
+        raise UserError(f"{_last_line(error).rstrip('.')}; see --help.") from error
+    found = {}
+    for name, _, use in table():
+        value = values[name].value
+        value = tuple(value) if isinstance(value, list) else value
+        found[name] = use.read(value) if use.read and value is not None else value
+    flags = Flags(**found, command=command)
+    if flags.mode not in MODES:
+        raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, MODES)}")
+    given = {name for name in found if values[name].present}
+    check_use(flags.mode, given)
+    texts = (*flags.prompt, *_lines(flags.prompts))
+    return dataclasses.replace(flags, prompt=texts, num=len(texts) if texts and "num" not in given else flags.num), rest
+
+
+def _lines(file: str) -> tuple[str, ...]:
+    """The texts in the file of --prompts; lines of spaces are passed over.
+
+    Raises:
+      UserError: for a file that is missing, unreadable or empty.
+    """
+    if not file:
+        return ()
+    try:
+        lines = [line.strip() for line in pathlib.Path(file).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts={file} cannot be read as text ({_last_line(error)}).") from error
+    if not any(lines):
+        raise UserError(f"--prompts={file} holds no text; write one per line.")
+    return tuple(line for line in lines if line)
+
+
+def _override(config: ConfigDict, arguments: Sequence[str], file: str) -> list[str]:
+    """Sets in a config what `--config.<key>=<value>` say; returns the arguments that are none of these."""
+    argv, deep = _set_deep_ones_aside(["", *arguments], config)
+    values = absl_flags.FlagValues()
+    values.set_gnu_getopt(True)
+    try:
+        config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, lock_config=False, accept_new_attributes=True, sys_argv=argv
+        )
+        rest = values(argv, known_only=True)[1:]
+    except absl_flags.Error as error:
+        raise UserError(f"{_last_line(error).rstrip('.')}; see --help.") from error
+    except (KeyError, AttributeError) as error:
+        text = str(error.args[0])
+        missing = re.search(r"lookup: ([\w.]+)", text) or re.search(r"([\w.]+)", text)
+        raise UserError(f"an override names a section that the config does not have: {missing[1]!r}.") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"an override does not fit the config of {file or '--workdir'}: {_last_line(error)}") from error
+    for keys, value in deep:
+        inner = config
+        for key in keys[:-1]:
+            if key not in inner:
+                inner[key] = section()
+            inner = inner[key]
+        inner[keys[-1]] = value
+    return rest
+
+
+def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[str], list[tuple[list[str], Any]]]:
+    """Overrides of keys in sections that do not exist yet, such as `--config.guidance.network.name=classifier` where
+    the config has no guidance: the flags of a config know its own keys only, and one level more."""
+    kept, deep = [], []
+    for argument in argv:
+        name, equals, text = argument.partition("=")
+        keys = name.removeprefix("--config.").split(".")
+        found: Any = config
+        if name.startswith("--config.") and equals and len(keys) > 2 and keys[0] in GROWING:
+            for key in keys[:-1]:
+                found = found.get(key) if isinstance(found, ConfigDict) else None
+            if found is None:
+                deep.append((keys, _literal(text)))
+                continue
+        kept.append(argument)
+    return kept, deep
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, or else the text itself, as the flags of a config read their values."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _refuse(rest: Sequence[str], config: ConfigDict | None) -> None:
+    """Raises a UserError for the first argument that is neither a flag nor an override."""
+    unknown = rest[0] if rest else ""
+    flag = unknown.lstrip("-").partition("=")[0]
+    if config is None and (not rest or flag.removeprefix("no").startswith("config.")):
+        raise UserError("--config is needed, such as --config=configs/ddpm_digits.py; --list names them all.")
+    if unknown.startswith("-"):
+        known = ["config", *(name for name, _, _ in table())]
+        raise UserError(f"the flag --{flag} does not exist; {nearest(flag, known)}")
+    if rest:
+        raise UserError(f"{unknown!r} is not a flag; flags look like --workdir=runs/name, with two dashes and '='.")
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

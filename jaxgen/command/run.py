@@ -1,0 +1,117 @@
+"""From the arguments to an exit status: help and lists at once, checks before JAX, then one mode."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from jaxgen.command import modes
+from jaxgen.command.flags import Flags, check_needed, help_text, table
+from jaxgen.command.lists import listed
+from jaxgen.command.parse import parse
+from jaxgen.config import check, defaults
+from jaxgen.entry_point import status_of
+from jaxgen.errors import UserError
+
+DESCRIPTION = """jaxgen's command line.
+
+    {program} --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
+
+trains, or goes on from what is in the workdir. Any key of the config can be overridden: --config.seed=1. In the other
+modes --config may be left out where the workdir holds a run: its stored config is used, overrides included.
+
+flags (and the modes that they are for):
+"""
+INTERRUPTED = "interrupted; the checkpoints on disk are whole, the same command goes on."
+
+
+def main(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> int:
+    """Runs the command line; returns the exit status. Expected errors are one sentence on stderr.
+
+    Statuses: those of `jaxgen.entry_point`; SIGTERM with everything saved is 0.
+
+    Args:
+      arguments: the words after the program's name. program: the words between "python" and these, to be recorded.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("jaxgen").setLevel(logging.INFO)
+    status = status_of(lambda: _run(arguments, program), interrupted=INTERRUPTED, explain=_lost)
+    together = sys.modules.get("jaxgen.parallel.distributed")
+    if status and together is not None:
+        together.leave(status)
+    return status
+
+
+def _run(arguments: Sequence[str], program: Sequence[str]) -> int:
+    if {"--help", "-help", "-h"} & set(arguments):
+        print(DESCRIPTION.format(program=" ".join(["python", *program])) + help_text())
+        return 0
+    config, flags = parse(arguments, program)
+    if flags.list:
+        print(listed(flags.list))
+        return 0
+    return run(config, flags)
+
+
+def _lost(error: BaseException) -> str | None:
+    """A sentence where an error means that another process of this run is gone."""
+    together = sys.modules.get("jaxgen.parallel.distributed")
+    return together.lost(error) if together else None
+
+
+def run(config: ConfigDict, flags: Flags) -> int:
+    """Runs one mode; returns the exit status.
+
+    Raises:
+      UserError: for bad input.
+    """
+    _check_flags(config, flags)
+    check(config)
+    if flags.mode == "plan":
+        return modes.plan(config, flags)
+
+    from jaxgen.host import use_compilation_cache, use_cpu_cores
+    from jaxgen.parallel import distributed
+
+    use_cpu_cores()
+    use_compilation_cache()
+    distributed.start(config.distributed)
+    config.distributed = defaults().distributed  # how processes met is no part of the run
+    return modes.MODES[flags.mode](config, flags)
+
+
+def _check_flags(config: ConfigDict, flags: Flags) -> None:
+    """Holds the flags against each other and against the config; the table has said what each mode has a use for."""
+    if "pretrained" in config.init_from:
+        _check_pretrained(config, flags)
+    elif flags.negative_prompt or flags.noise:
+        raise UserError("--negative_prompt and --noise need config.init_from.pretrained.")
+    elif flags.mode == "sample" and not flags.workdir:
+        raise UserError("--workdir is needed in --mode=sample: give --workdir=<the folder of a trained run>.")
+    check_needed(flags)
+    if flags.mode == "profile" and not (flags.out or flags.workdir):
+        raise UserError("--mode=profile needs --out=<folder for the trace>, or the --workdir of a run.")
+    if flags.mode == "evaluate" and not flags.quiz:
+        for name, default, _ in table():
+            if name in ("num", "seed") and getattr(flags, name) != default:
+                raise UserError(f"--{name} has no use in --mode=evaluate without --quiz.")
+    if flags.num < 1:
+        raise UserError(f"--num={flags.num}: ask for at least 1.")
+    if not 0 <= flags.seed < 2**32:
+        raise UserError(f"--seed={flags.seed}: a seed lies in [0, 2**32).")
+
+
+def _check_pretrained(config: ConfigDict, flags: Flags) -> None:
+    if flags.mode != "sample":
+        raise UserError(f"--mode={flags.mode} has no use for config.init_from.pretrained; it is for --mode=sample.")
+    if flags.workdir:
+        raise UserError("config.init_from.pretrained is sampled from without a run: leave --workdir out.")
+    if not config.init_from.pretrained:
+        raise UserError("config.init_from.pretrained is empty; name the folder of a pipeline that diffusers wrote.")
+    if flags.labels is not None:
+        raise UserError("--labels was given, but this model draws what texts say; leave it out.")
+    if flags.checkpoint != "last":
+        raise UserError("--checkpoint was given, but config.init_from.pretrained has one only; leave it out.")
