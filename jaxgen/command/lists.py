@@ -12,10 +12,10 @@ def listed(what: str) -> str:
     Raises:
       UserError: for a kind that does not exist, and where there are no configs.
     """
-    from jaxgen.registry import KINDS, classes
-
     if what == "configs":
         return listing("configs")
+    from jaxgen.registry import KINDS, classes
+
     if what not in KINDS:
         raise UserError(f"--list={what} is unknown; {nearest(what, ['configs', *KINDS])}")
     return columns([(name, summary(cls.__doc__)) for name, cls in classes(what).items()])
