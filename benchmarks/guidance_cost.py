@@ -29,7 +29,7 @@ import numpy as np
 
 from jaxgen.diffusion import schedule as schedules
 from jaxgen.diffusion.guidance import Classifier as ClassifierGuidance
-from jaxgen.diffusion.guidance import Guidance, Means, Universal
+from jaxgen.diffusion.guidance import Guidance, GuidanceInputs, Universal
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import denoiser
 from jaxgen.diffusion.samplers.ddim import DDIM
@@ -63,7 +63,7 @@ class Bench:
             drawn = [a + 0.02 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
             self.params[name] = jax.tree.unflatten(tree, drawn)
 
-    def means(self, params: dict, classifier: str, context: Callable) -> Means:
+    def means(self, params: dict, classifier: str, context: Callable) -> GuidanceInputs:
         def logits(x: jax.Array, t: jax.Array) -> jax.Array:
             if classifier == "clean":
                 return self.clean.apply({"params": params["clean"]}, x)[0]
@@ -73,7 +73,7 @@ class Bench:
             return self.network.apply({"params": params["denoiser"]}, x, t)
 
         denoise = denoiser(self.schedule, "v", network)
-        return Means(context()(denoise), {}, classifier=context()(logits), label=self.label)
+        return GuidanceInputs(context()(denoise), {}, classifier=context()(logits), label=self.label)
 
     def call(self) -> Callable:
         """One call of the denoiser."""

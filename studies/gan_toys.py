@@ -116,7 +116,7 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
     import jax.numpy as jnp
 
     from jaxgen.adversarial.diagnostics import accuracy, generator_gradient_norm
-    from jaxgen.adversarial.losses import wasserstein
+    from jaxgen.adversarial.losses import Wasserstein
     from jaxgen.parallel.mesh import place
     from jaxgen.train.loop import Trainer
 
@@ -136,7 +136,7 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
             def logits(images: jax.Array) -> jax.Array:
                 return method.look(model.params, memory, images, {}, train=False)[0]["logits"]
 
-            norm, slope = (generator_gradient_norm(loss, logits, fake) for loss in (method.loss, wasserstein()))
+            norm, slope = (generator_gradient_norm(loss, logits, fake) for loss in (method.loss, Wasserstein()))
             return jnp.median(norm / slope), jnp.median(norm), *accuracy(logits(real), logits(fake))
 
         for step in range(max(CRITIC_STEPS) + 1):
