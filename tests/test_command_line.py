@@ -15,6 +15,7 @@ from jaxgen.command import flags, modes
 from jaxgen.command import run as command
 from jaxgen.config import defaults, differences, from_json, to_json
 from jaxgen.errors import UserError
+from jaxgen.registry import classes
 
 HEAVY = ("jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets", "sklearn", "numpy", "PIL")
 
@@ -148,6 +149,20 @@ def test_commands_do_not_remember_each_other(seen, tmp_path):
     tiny.call(f"--config={path}", "--workdir=v")
     assert [config.seed for config, _ in seen] == [7, 0]
     assert [flags.labels for _, flags in seen] == [(1, 2), None]
+
+
+def test_list_of_a_kind_names_every_class_with_its_first_line(capsys):
+    assert tiny.call("--list=sampler") == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = classes("sampler")
+    assert [line.split()[0] for line in lines] == list(found) and "dpmpp_2m" in found
+    for line, cls in zip(lines, found.values(), strict=True):
+        assert line.endswith(config_files.summary(cls.__doc__)) and len(line.split()) > 3
+
+
+def test_list_of_an_unknown_kind_proposes_the_nearest(capsys):
+    assert tiny.call("--list=sapmler") == 2
+    assert "did you mean 'sampler'?" in tiny.Result(2, *capsys.readouterr()).complaint
 
 
 def test_broken_config_in_the_list(tmp_path):
