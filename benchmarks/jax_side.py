@@ -57,23 +57,21 @@ def _train(row: Row, device: str, small: bool) -> tuple[Step, Any, int]:
 
     from jaxgen.parallel.mesh import make_mesh, must_await, place
     from jaxgen.planning import flops
-    from jaxgen.runs.setup import LoadedGroups, StateBuilder
-    from jaxgen.train.update import make_update
+    from jaxgen.runs.loaded_groups import LoadedGroups
+    from jaxgen.runs.state_builder import StateBuilder
+    from jaxgen.train.update import UpdateSettings, make_update
 
     config, method = _config_and_method(row, device, small)
     mesh = make_mesh(config.mesh.data, row.batch)
     data = place(_batch(row, method, small), mesh)
-    stages = StateBuilder(config, method, mesh, LoadedGroups({}, {}, {}), data)
-    state = stages.begin()
+    builder = StateBuilder(config, method, mesh, LoadedGroups({}, {}, {}), data)
+    state = builder.begin()
     turns = method.turns(0)
     update = make_update(
         turns[:1] if row.model == "wgan_gp" else turns,
-        stages.optimizers,
+        builder.optimizers,
         mesh,
-        seed=0,
-        images_per_step=row.batch,
-        ema_decay=DECAY,
-        check=True,
+        UpdateSettings(seed=0, images_per_step=row.batch, ema_decay=DECAY),
     )
     counted = flops.count(update.trace(state, {}, (data,)).jaxpr)
 

@@ -84,7 +84,7 @@ def main(
         turns = trainer.method.turns(trainer.stage)
         batches = tuple(place(next(trainer.loader), trainer.mesh) for _ in range(draws(turns)))
         size = train.batch_size * len(batches)
-        both = Interleaved(trainer, trainer.update(turns, size), batches, block)
+        both = Interleaved(trainer, trainer.update(turns), batches, block)
         for _ in range(20):  # warm
             both.real()
         trainer.take_step = both

@@ -125,7 +125,7 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
         trainer = Trainer(config, Path(folder))
         method = trainer.method
         only = tuple(turn for turn in method.turns(0) if turn.name == "critic")
-        update = trainer.update(only, config.train.batch_size * only[0].repeats)
+        update = trainer.update(only)
         real = trainer.sources[""].take(list(range(1000)))["image"]
 
         @jax.jit

@@ -15,7 +15,7 @@ from jaxgen.entry_point import Parser, entry_point
 from jaxgen.errors import UserError
 from jaxgen.methods.base import check_loaded
 from jaxgen.metrics.judge import Judge
-from jaxgen.runs.checkpoint import load_group
+from jaxgen.runs.loaded_groups import load_group
 
 JUDGES = ("digits", "fashion")
 

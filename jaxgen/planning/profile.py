@@ -25,7 +25,10 @@ from jaxgen.parallel.mesh import place
 from jaxgen.parallel.sharding import Layout
 from jaxgen.planning import flops, trace
 from jaxgen.planning.programs import Job, job_of
-from jaxgen.runs.setup import LoadedGroups, StateBuilder, load_groups, make_loader, training_sources
+from jaxgen.runs import state as states
+from jaxgen.runs.loaded_groups import LoadedGroups, load_groups
+from jaxgen.runs.setup import make_loader, training_sources
+from jaxgen.runs.state_builder import StateBuilder
 
 UPDATES = 5  # that are traced
 WARM = 2  # runs before a trace
@@ -78,15 +81,15 @@ def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
         job, data = job_of(config, machine), "random"
         batch = _random_batch(job)
         notes.append(f"The data are random ones: {error}")
-    given, absent = _given(job)
+    loaded, absent = _loaded(job)
     placed = place(batch, job.mesh)
-    stages = StateBuilder(config, job.method, job.mesh, given, placed)
-    state = stages.begin()
+    builder = StateBuilder(config, job.method, job.mesh, loaded, placed)
+    state = builder.begin()
     for _, stage in job.method.stages[1:]:
-        state = stages.cross(state, stage)
-    frozen = stages.frozen(state)
+        state = builder.cross(state, stage)
+    frozen = builder.frozen(state)
 
-    traced = job.traced
+    traced = job.trace_update()
     update = traced.lower().compile()
     batches = (placed,) * (job.images // config.train.batch_size)
     held = [state]
@@ -99,9 +102,8 @@ def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
     work = flops.count(traced.jaxpr) / job.images
     found = [_traced(folder / "update", Program("update", job.images, UPDATES, 0.0, work), update, train)]
     if job.method.samples_images:
-        params = {**frozen, **held[0].params, **held[0].ema}
         try:
-            found.append(_sampler(job, Model(params, held[0].memory, job.stage), folder / "sampler"))
+            found.append(_sampler(job, states.model_of(held[0], frozen, job.stage), folder / "sampler"))
         except UserError as error:  # conditions that only the data can show, and those are not here
             notes.append(f"The sampler was not run: {error}")
     kind = str(job.mesh.devices.flat[0].device_kind)
@@ -145,7 +147,7 @@ def _traced(folder: epath.Path, program: Program, compiled: Any, call: Callable[
     return dataclasses.replace(program, seconds=statistics.median(taken), operations=tuple(dearest))
 
 
-def _given(job: Job) -> tuple[LoadedGroups, list[str]]:
+def _loaded(job: Job) -> tuple[LoadedGroups, list[str]]:
     """What `config.init_from` names; fresh weights of the config's own networks where that is not here."""
     if not job.absent:
         return load_groups(job.config, job.mesh, {}), []

@@ -26,10 +26,12 @@ from jaxgen.parallel import sharding
 from jaxgen.parallel.mesh import make_mesh, over_data
 from jaxgen.parallel.sharding import Layout, bytes_per_device
 from jaxgen.planning import flops, hlo, roofline
-from jaxgen.runs.checkpoint import load_group
-from jaxgen.runs.setup import LoadedGroups, StateBuilder, make_loader, make_method, training_sources
+from jaxgen.runs import state as states
+from jaxgen.runs.loaded_groups import LoadedGroups, load_group
+from jaxgen.runs.setup import make_loader, make_method, training_sources
+from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
-from jaxgen.train.update import draws, make_update
+from jaxgen.train.update import draws, update_of
 
 _FULL = re.compile(r"(?:RESOURCE_EXHAUSTED|[Rr]an out of memory|Exceeded (?:hbm|HBM))")
 # what a program would use of what there is, all of it or its temporaries alone
@@ -46,13 +48,16 @@ class Program:
     """One compiled program, per device.
 
     Attributes:
-      name: update or sampler. images: that one run takes or gives, over all devices. fits: whether memory suffices.
-      memory: bytes by what they hold, `temporaries` being activations and the like; `total`, which the device's
-        `limit` stands against. None where the compiler gave up before it knew.
+      name: update or sampler.
+      images: how many one run consumes or makes, over all devices.
+      fits: whether the device's memory suffices.
+      memory: bytes by what they hold; `temporaries` are activations and the like, `total` is compared with the
+        device's `limit`. A value is None where the compiler gave up before it knew it.
       work: FLOPs of matrix products and convolutions for one image, counted before compiling.
-      flops, traffic: that the compiler counts; None where it gave up.
+      flops, traffic: FLOPs and bytes of memory traffic of one run, as the compiler counts them; None where it gave up.
       collectives: `{kind: {"count", "bytes", "moved"}}`: how many run, the size of their arrays, what a device sends.
-      estimate: the roofline, None without the chip's numbers. seconds: that compiling took.
+      estimate: the roofline; None for a device whose numbers are not known.
+      seconds: how long compiling took.
     """
 
     name: str
@@ -68,7 +73,7 @@ class Program:
 
     @property
     def state(self) -> float:
-        """Bytes that a smaller batch leaves as they are."""
+        """Bytes of what does not depend on the batch size."""
         return sum(self.memory.get(part) or 0 for part in STATE)
 
 
@@ -88,15 +93,16 @@ class Job:
         micro = train.batch_size // train.accumulate
         self.mesh = make_mesh(sizes.data, micro, sizes.fsdp, sizes.tensor, machine)
         self.method = make_method(config)
-        rows = over_data(self.mesh)
         shapes = batch_shapes(config, self.method) if shapes is None else shapes
-        self.example = {k: jax.ShapeDtypeStruct(s, np.dtype(d), sharding=rows) for k, (s, d) in shapes.items()}
-        given, self.absent = given_shapes(config, self.method, self.mesh, self.example)
-        self.stages = StateBuilder(config, self.method, self.mesh, given, self.example)
+        split = over_data(self.mesh)
+        self.example = {k: jax.ShapeDtypeStruct(s, np.dtype(d), sharding=split) for k, (s, d) in shapes.items()}
+        loaded, self.absent = loaded_shapes(config, self.method, self.mesh, self.example)
+        self.builder = StateBuilder(config, self.method, self.mesh, loaded, self.example)
         self.stage = self.method.stages[-1][1]
-        self.state = self.stages.abstract(self.stage)
-        self.frozen = self.stages.frozen(self.state)
+        self.state = self.builder.abstract(self.stage)
+        self.frozen = self.builder.frozen(self.state)
         self._batches = (self.example,) * draws(self.method.turns(self.stage))
+        self._traced_update: jax.stages.Traced | None = None
 
     def parts(self) -> dict[str, int]:
         """Bytes of the state on one device."""
@@ -108,30 +114,24 @@ class Job:
     def update(self) -> Program:
         """The update of a step on which every turn is due."""
         parts = {**self.parts(), "batch": bytes_per_device(self._batches)}
-        return self._program("update", self.traced, self.images, parts)
+        return self._program("update", self.trace_update(), self.images, parts)
 
     @property
     def images(self) -> int:
-        """That a step takes."""
+        """Number of training images that a step consumes."""
         return self.config.train.batch_size * len(self._batches)
 
-    @functools.cached_property
-    def traced(self) -> Any:
-        """The update, traced for its shapes."""
-        config = self.config
-        function = make_update(
-            self.method.turns(self.stage),
-            self.stages.optimizers,
-            self.mesh,
-            seed=config.seed,
-            images_per_step=self.images,
-            ema_decay=config.train.ema_decay,
-            accumulate=config.train.accumulate,
-            flip=config.data.flip,
-            crop=config.data.crop,
-            shardings=self.stages.shardings(self.state),
-        )
-        return function.trace(self.state, self.frozen, self._batches)
+    def trace_update(self) -> jax.stages.Traced:
+        """The update of a step on which every turn is due, traced for its shapes.
+
+        Raises:
+          KeyError: where the method reads a batch entry that is not among the shapes.
+        """
+        if self._traced_update is None:
+            turns = self.method.turns(self.stage)
+            function = update_of(self.config, self.builder, self.stage, turns, self.state)
+            self._traced_update = function.trace(self.state, self.frozen, self._batches)
+        return self._traced_update
 
     def sampler(self) -> Program:
         """The sampler at `config.evaluate.batch_size`.
@@ -146,10 +146,9 @@ class Job:
                 f"compiler knows whole slices only; make it a multiple of {there}."
             )
         parts = {"parameters": bytes_per_device(self._model.params)}
-        return self._program("sampler", self.traced_sampler, self.generator.batch_size, parts)
+        return self._program("sampler", self.trace_sampler(), self.generator.batch_size, parts)
 
-    @functools.cached_property
-    def traced_sampler(self) -> Any:
+    def trace_sampler(self) -> jax.stages.Traced:
         """The sampler, traced for its shapes."""
         return self.generator.trace("sample", self._model)
 
@@ -164,11 +163,10 @@ class Job:
 
     @functools.cached_property
     def _model(self) -> Model:
-        params = {**self.frozen, **self.state.params, **self.state.ema}
-        model = Model(params=params, memory=self.state.memory, stage=self.stage)
+        model = states.model_of(self.state, self.frozen, self.stage)
         return sharding.shapes(model, self.generator.layout.model(model))
 
-    def _program(self, name: str, traced: Any, images: int, parts: dict[str, int]) -> Program:
+    def _program(self, name: str, traced: jax.stages.Traced, images: int, parts: dict[str, int]) -> Program:
         work = flops.count(traced.jaxpr) / images
         limit = roofline.memory_of(self.machine[0], len(self.machine))
         memory: dict[str, float | None] = {**parts}
@@ -212,7 +210,7 @@ def job_of(config: ConfigDict, machine: Sequence[Any]) -> Job:
     """
     try:
         job = Job(config, machine)
-        _ = job.traced  # raises where an entry is missing
+        job.trace_update()  # a KeyError where the config does not tell an entry that the method reads
     except KeyError:
         batch = next(make_loader(config, training_sources(config)))
         job = Job(config, machine, {k: (v.shape, v.dtype) for k, v in batch.items()})
@@ -232,7 +230,7 @@ def batch_shapes(config: ConfigDict, method: Method) -> Shapes:
     return found | {name: ((size, *shape), dtype) for name, (shape, dtype) in method.entries.items()}
 
 
-def given_shapes(
+def loaded_shapes(
     config: ConfigDict, method: Method, mesh: Mesh, example: dict[str, jax.ShapeDtypeStruct]
 ) -> tuple[LoadedGroups, list[str]]:
     """What `config.init_from` would load, as shapes, and a sentence for each group whose weights are not here.

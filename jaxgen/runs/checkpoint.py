@@ -8,23 +8,19 @@ came from, with a hash, and a checksum of every array. Frozen groups themselves 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from jaxgen.errors import UserError, first_line, nearest
+from jaxgen.errors import UserError, first_line
 from jaxgen.methods.base import State
 from jaxgen.parallel.distributed import all_agree, barrier, is_first
 from jaxgen.runs.integrity import checksums, text_checksum, verify
-from jaxgen.runs.published import published
 
 log = logging.getLogger("jaxgen")
 
@@ -238,68 +234,3 @@ def _items(state: State) -> dict[str, Any]:
         "opt_state": state.opt_state,
         "counters": counters,
     }
-
-
-def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, Any, dict[str, Any]]:
-    """One group's weights from another run: its EMA where there is one, else its parameters.
-
-    Args:
-      source: `<workdir>` or `<workdir>#<group there>`, or what `jaxgen.runs.published` knows.
-      step: which checkpoint, where it is still there; else the newest.
-
-    Returns:
-      The parameters as numpy arrays, the run's memory entry of that group (None where there is none), and the
-      origin to record: the workdir, the step and a hash of the arrays.
-
-    Raises:
-      UserError: where there is no run, no checkpoint or no such group.
-    """
-    found = published(source)
-    if found is not None:
-        return *found, {"source": str(source), "step": 0, "sha256": digest(found[0])}
-    folder, _, there = str(source).partition("#")
-    there = there or group
-    workdir = epath.Path(folder).absolute()
-    if not (workdir / "config.json").exists():
-        raise UserError(f"config.init_from.{group}={source!r} is not the workdir of a run (it has no config.json).")
-    root = workdir / "checkpoints"
-    steps = sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.exists() else []
-    if not steps:
-        raise UserError(f"config.init_from.{group}={source!r} has no finished checkpoint; train that run first.")
-    step = step if step in steps else steps[-1]
-    at = root / str(step)
-    try:
-        items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
-        recorded = json.loads((at / "meta" / "metadata").read_text())["sums"]
-        verify(checksums(items, recorded), recorded)
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-        raise UserError(
-            f"config.init_from.{group}: the checkpoint {at} cannot be read ({first_line(error)}); restore it from a "
-            "copy, or resume that run, which puts a damaged checkpoint aside."
-        ) from error
-    learned, averaged, memory = items.values()
-    if there not in learned:
-        raise UserError(f"config.init_from.{group}: the run {folder} has no group {there!r}; {nearest(there, learned)}")
-    params = averaged.get(there, learned[there])
-    origin = {"source": str(source), "step": step, "sha256": digest(params)}
-    return params, memory.get(there), origin
-
-
-def read_item(item: epath.Path) -> dict[str, Any]:
-    """A checkpoint item as a dict of numpy arrays, whatever devices wrote it."""
-    if not item.exists():
-        return {}
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        tree = reader.metadata(item).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
-
-
-def digest(tree: Any) -> str:
-    """SHA-256 of a tree's names, shapes and values."""
-    total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        array = np.ascontiguousarray(leaf)
-        total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()

@@ -40,7 +40,7 @@ def checkpoint(workdir: pathlib.Path) -> dict[str, Any]:
     import jax
     from etils import epath
 
-    from jaxgen.runs.checkpoint import read_item
+    from jaxgen.runs.loaded_groups import read_item
 
     folder = workdir.absolute() / "checkpoints" / str(finished_steps(workdir)[-1])
     found: dict[str, Any] = {}

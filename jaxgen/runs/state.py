@@ -1,8 +1,11 @@
-"""The state of a run: one pytree, donated and checkpointed."""
+"""Functions of a run's state, which is one pytree, donated to each update and written to checkpoints.
+
+`jaxgen.runs.state_builder` makes states; `jaxgen.methods.base.State` says what is in one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,7 +13,6 @@ import jax.numpy as jnp
 
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Params, State, check_loaded
-from jaxgen.runs.optim import Optimizer
 
 
 def seed_key(seed: int | jax.Array, purpose: str) -> jax.Array:
@@ -26,71 +28,19 @@ def fold_name(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, value)
 
 
-def begin(
-    method: Method,
-    init: Callable[..., tuple[Params, dict[str, Any]]],
-    optimizers: dict[str, Optimizer],
-    key: jax.Array,
-    batch: dict[str, jax.Array],
-    given: Params,
-    memory: dict[str, Any],
-) -> State:
-    """The state at the start of a run, with loaded weights, and their memory, where given. Runs under jit.
+def with_loaded(fresh: Mapping[str, Any], loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """Fresh entries, each replaced by the loaded one of its name where there is one.
 
-    Args:
-      init: the method's, or that jitted.
+    Raises:
+      UserError: where a loaded entry has other arrays than the fresh one of its name.
     """
-    stage = method.stages[0][1]
-    params, fresh = init(key, batch, stage=stage, given=given, params={}, memory=memory)
-    for group in sorted(params.keys() & given.keys()):
-        check_loaded(group, given[group], params[group])
-        params = {**params, group: given[group]}
-    for name in sorted(fresh.keys() & memory.keys()):
-        check_loaded(name, memory[name], fresh[name])
-    return _fresh(method, optimizers, stage, params, {**fresh, **memory}, {}, 0, 0)
+    for name in sorted(fresh.keys() & loaded.keys()):
+        check_loaded(name, loaded[name], fresh[name])
+    return {name: loaded.get(name, value) for name, value in fresh.items()}
 
 
-def cross(
-    method: Method,
-    init: Callable[..., tuple[Params, dict[str, Any]]],
-    optimizers: dict[str, Optimizer],
-    key: jax.Array,
-    batch: dict[str, jax.Array],
-    given: Params,
-    state: State,
-    stage: int,
-) -> State:
-    """The state at the start of a later stage: optimiser state anew, EMA kept where shapes are. Under jit."""
-    params, memory = init(key, batch, stage=stage, given=given, params=state.params, memory=state.memory)
-    return _fresh(method, optimizers, stage, params, memory, state.ema, state.step, state.images)
-
-
-def _fresh(
-    method: Method,
-    optimizers: dict[str, Optimizer],
-    stage: int,
-    params: Params,
-    memory: dict[str, Any],
-    ema: Params,
-    step: Any,
-    images: Any,
-) -> State:
-    averaged = [g for g in params if method.ema_groups is None or g in method.ema_groups]
-    # an entry that init passes through as it is could share its buffer with what it came from
-    params, memory = jax.tree.map(jnp.copy, (params, memory))
-    return State(
-        step=jnp.asarray(step, jnp.int32),
-        images=jnp.asarray(images, jnp.uint32),
-        params=params,
-        memory=memory,
-        opt_state={g: optimizers[g].init(params[g]) for g in params},
-        ema={g: _carry_over(ema.get(g, {}), params[g]) for g in averaged},
-        nonfinite_count={turn.name: jnp.zeros((), jnp.int32) for turn in method.turns(stage)},
-    )
-
-
-def _carry_over(old: Any, new: Any) -> Any:
-    """Leaves of `old` where `new` has one of that path and shape, else copies of `new`'s."""
+def carry_over(old: Any, new: Any) -> Any:
+    """`new`, with the leaf of `old` wherever that has one of the same path and shape; other leaves are copied."""
     kept = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(old)[0]}
 
     def choose(path: Any, leaf: jax.Array) -> jax.Array:
@@ -100,24 +50,33 @@ def _carry_over(old: Any, new: Any) -> Any:
     return jax.tree_util.tree_map_with_path(choose, new)
 
 
-def model(state: State, frozen: Params, stage: int, ema: bool = True) -> Model:
-    """What sampling and judging see: EMA over learned over frozen parameters."""
+def frozen_groups(loaded: Params, state: State) -> Params:
+    """The loaded groups that do not learn."""
+    return {group: params for group, params in loaded.items() if group not in state.params}
+
+
+def model_of(state: State, frozen: Params, stage: int, ema: bool = True) -> Model:
+    """What sampling and evaluation see: EMA over learned over frozen parameters; `ema=False` leaves the first out."""
     averaged = state.ema if ema else {}
     return Model(params={**frozen, **state.params, **averaged}, memory=state.memory, stage=stage)
 
 
 def stage_at(method: Method, images: int) -> int:
-    """The stage that runs at so many images."""
+    """The stage that runs when so many images have been seen."""
     return [stage for start, stage in method.stages if images >= start][-1]
 
 
-def check_groups(method: Method, learned: tuple[str, ...], given: Params) -> None:
-    """Raises a UserError where a group that the method needs was not given, or one that it lacks was."""
+def check_groups(method: Method, learned: tuple[str, ...], loaded: Params) -> None:
+    """Compares what `config.init_from` loaded with what the method wants.
+
+    Raises:
+      UserError: where a group that the method requires was not loaded, or one was loaded that it does not have.
+    """
     for group in method.required_groups:
-        if group not in given:
+        if group not in loaded:
             name = type(method).__name__
             raise UserError(f"{name} needs trained weights: set config.init_from.{group}=<workdir of a run>.")
-    for group in given:
+    for group in loaded:
         if group not in learned and group not in method.required_groups:
             known = ", ".join((*learned, *method.required_groups))
             raise UserError(f"config.init_from.{group}: the method has no such group; it has {known}.")

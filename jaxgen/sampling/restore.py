@@ -17,7 +17,9 @@ from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
 from jaxgen.parallel.mesh import replicated
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
-from jaxgen.runs.setup import StateBuilder, load_groups, make_method
+from jaxgen.runs.loaded_groups import load_groups
+from jaxgen.runs.setup import make_method
+from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.prompts import text_conditions
 
@@ -49,11 +51,11 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
     checkpoints = Checkpoints(
         workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode, read_only=True
     )
-    given = load_groups(config, generator.mesh, checkpoints.origins())
+    loaded = load_groups(config, generator.mesh, checkpoints.origins())
 
     def abstract(meta: Meta) -> State:
         example = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (shape, dtype) in meta.example.items()}
-        return StateBuilder(config, method, generator.mesh, given, example).abstract(meta.stage)
+        return StateBuilder(config, method, generator.mesh, loaded, example).abstract(meta.stage)
 
     if checkpoint == "last":
         found = checkpoints.restore(abstract)
@@ -62,8 +64,8 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
     if found is None:
         raise UserError(f"{workdir} has no finished checkpoint yet; train first, with --mode=train.")
     state, meta = found
-    frozen = {g: p for g, p in given.params.items() if g not in state.params}
-    return TrainedModel(generator, states.model(state, frozen, meta.stage), meta.step, meta.images)
+    model = states.model_of(state, states.frozen_groups(loaded.params, state), meta.stage)
+    return TrainedModel(generator, model, meta.step, meta.images)
 
 
 def pretrained(

@@ -10,22 +10,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.config import check
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Model, State, Turn
+from jaxgen.methods.base import Metrics, Model, Params, State, Turn
 from jaxgen.parallel.distributed import is_first, told_to_stop
 from jaxgen.parallel.mesh import await_cpu, make_mesh, place
 from jaxgen.report.images import grid, save_png
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
+from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.logs import MetricsLog, NoLog, Progress, add_event
-from jaxgen.runs.setup import StateBuilder, load_groups, make_loader, make_method, training_sources
+from jaxgen.runs.setup import make_loader, make_method, training_sources
+from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
-from jaxgen.train.update import draws, due, make_update
+from jaxgen.train.step_metrics import StepMetrics
+from jaxgen.train.update import draws, due, update_of
 
 log = logging.getLogger("jaxgen")
 
@@ -59,12 +61,12 @@ class Trainer:
         self.checkpoints = Checkpoints(
             workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode
         )
-        self.given = load_groups(config, self.mesh, self.checkpoints.origins())
-        self.stages = StateBuilder(config, self.method, self.mesh, self.given, example)
-        self.stage = self.method.stages[0][1]
+        self.loaded = load_groups(config, self.mesh, self.checkpoints.origins())
+        self.builder = StateBuilder(config, self.method, self.mesh, self.loaded, example)
+        self.stage = self.builder.first_stage
         self.step = self.images = 0
         self.seconds = 0.0
-        self._updates: dict[tuple[int, tuple[str, ...]], Any] = {}
+        self._updates: dict[tuple[int, tuple[str, ...]], jax.stages.Wrapped] = {}
         self._scores: dict[str, float] = {}
         self._stop: int | None = None
         self.generator = Generator(self.method, config, sources={config.data.split: self.sources[""]})
@@ -75,7 +77,7 @@ class Trainer:
         found = self.checkpoints.restore(lambda meta: self._expect(meta.stage, meta.step, meta.images))
         if found is None:
             self._expect(self.stage, 0, 0)
-            self.state = self.stages.begin()
+            self.state = self.builder.begin()
             return
         self.state, meta = found
         self.stage, self.step, self.images, self.seconds = meta.stage, meta.step, meta.images, meta.seconds
@@ -87,63 +89,54 @@ class Trainer:
         """The shapes of a state that is about to be made or read; meanwhile the update that follows is compiled on
         another thread. What would stop the sampler after training is found first."""
         self.stage = stage
-        state = self.stages.abstract(stage)
-        frozen = self.stages.frozen(state)
-        self.generator.check(states.model(state, frozen, stage))
+        state = self.builder.abstract(stage)
+        frozen = self.builder.frozen(state)
+        self.generator.check(states.model_of(state, frozen, stage))
         goes_on = images < self.config.train.total_images and states.stage_at(self.method, images) == stage
         # several processes compile together, one program at a time
         if goes_on and self._compiling is None and jax.process_count() == 1:
             turns = self.method.turns(stage)
-            count = draws(turns)
-            update = self.update(due(turns, step), self.config.train.batch_size * count, state)
-            lowered = update.trace(state, frozen, (self.stages.example,) * count).lower()
+            batches = (self.builder.inputs.example,) * draws(turns)
+            lowered = self.update(due(turns, step), state).trace(state, frozen, batches).lower()
             pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
             self._compiling = pool.submit(lowered.compile)  # a call of `update` finds it
             pool.shutdown(wait=False)
         return state
 
     @property
-    def frozen(self) -> dict[str, Any]:
-        return self.stages.frozen(self.state)
+    def frozen(self) -> Params:
+        return self.builder.frozen(self.state)
 
-    def update(self, turns: tuple[Turn, ...], images_per_step: int, state: State | None = None) -> Any:
-        """The compiled update for a set of due turns, with the shardings of `state`; by default of the run's own."""
+    def update(self, turns: tuple[Turn, ...], state: State | None = None) -> jax.stages.Wrapped:
+        """The jitted update of a set of due turns of the present stage, made once for each set.
+
+        Args:
+          state: lies as the run's states do; shapes with shardings are enough. By default the present state.
+        """
         name = (self.stage, tuple(turn.name for turn in turns))
         if name not in self._updates:
-            config = self.config
-            self._updates[name] = make_update(
-                turns,
-                self.stages.optimizers,
-                self.mesh,
-                seed=config.seed,
-                images_per_step=images_per_step,
-                ema_decay=config.train.ema_decay,
-                accumulate=config.train.accumulate,
-                flip=config.data.flip,
-                crop=config.data.crop,
-                shardings=self.stages.shardings(self.state if state is None else state),
-            )
+            state = self.state if state is None else state
+            self._updates[name] = update_of(self.config, self.builder, self.stage, turns, state)
         return self._updates[name]
 
-    def take_step(self) -> dict[str, jax.Array]:
+    def take_step(self) -> Metrics:
         """Crosses a stage boundary where one is due, draws batches, updates. Returns the metrics."""
         stage = states.stage_at(self.method, self.images)
         if stage != self.stage:
             log.info("stage %d begins at %d images", stage, self.images)
-            self.state = await_cpu(self.mesh, self.stages.cross(self.state, stage))
+            self.state = await_cpu(self.mesh, self.builder.cross(self.state, stage))
             self.stage = stage
         turns = self.method.turns(self.stage)
         count = draws(turns)
         batches = tuple(place(next(self.loader), self.mesh) for _ in range(count))
-        size = self.config.train.batch_size * count
-        update = self.update(due(turns, self.step), size)
+        update = self.update(due(turns, self.step))
         if self._compiling is not None:
             self._compiling.result()
             self._compiling = None
         self.state, metrics = update(self.state, self.frozen, batches)
         await_cpu(self.mesh, metrics)
         self.step += 1
-        self.images += size
+        self.images += self.config.train.batch_size * count
         return metrics
 
     def save(self) -> None:
@@ -155,8 +148,8 @@ class Trainer:
             seed=self.config.seed,
             seconds=self.seconds,
             data=self.loader.get_state(),
-            example={k: [list(v.shape), str(v.dtype)] for k, v in self.stages.example.items()},
-            origins=self.given.origins,
+            example={k: [list(v.shape), str(v.dtype)] for k, v in self.builder.inputs.example.items()},
+            origins=self.loaded.origins,
         )
         self.checkpoints.save(self.state, meta, self._scores)
         self._scores = {}  # numbers judge the checkpoint that follows them, and no later one
@@ -195,26 +188,24 @@ class Trainer:
 
     def _train(self, writer: MetricsLog | NoLog, bar: Progress) -> None:
         train = self.config.train
-        pending: list[tuple[int, dict[str, jax.Array]]] = []  # of steps whose numbers are still on the device
-        window: list[dict[str, float]] = []  # of steps since the last line in the log
+        metrics = StepMetrics()
         began, clock = self.images, time.monotonic() - self.seconds
         mark = (self.images, self.seconds)
         while self.images < train.total_images and self._stop is None:
             if told_to_stop(self.step):
                 self._stop = signal.SIGTERM
                 break
-            before = self.images
-            pending.append((self.step, self.take_step()))
+            step, before = self.step, self.images
+            metrics.add(step, self.take_step())
             self.seconds = time.monotonic() - clock
             # numbers of all but the newest steps are ready: reading them does not hold up the device
-            if len(pending) >= train.max_nonfinite_updates + 2:
-                window += self._read(pending[:-2])
-                pending = pending[-2:]
+            if metrics.waiting >= train.max_nonfinite_updates + 2:
+                self._read(metrics, leave=2)
             if self._crossed(train.log_every_images, before) or self.images >= train.total_images:
-                window += self._read(pending)
+                self._read(metrics)
                 rate = (self.images - mark[0]) / (self.seconds - mark[1])
-                self._log(writer, bar, window, rate)
-                pending, window, mark = [], [], (self.images, self.seconds)
+                self._log(writer, bar, {**metrics.take_means(), "images_per_second": rate})
+                mark = (self.images, self.seconds)
             bar.update(self.images)
             if self._crossed(train.sample_every_images, before):
                 self._samples(writer)
@@ -223,7 +214,7 @@ class Trainer:
             if self._crossed(train.checkpoint_every_images, before):
                 writer.flush()  # the log is never behind a checkpoint
                 self.save()
-        self._read(pending)
+        self._read(metrics)
         if self.images > began or not self.checkpoints.steps():
             self.save()
 
@@ -240,23 +231,16 @@ class Trainer:
     def _crossed(self, every: int, before: int) -> bool:
         return bool(every) and self.images // every != before // every
 
-    def _read(self, pending: list[tuple[int, dict[str, jax.Array]]]) -> list[dict[str, float]]:
-        """Device metrics as floats; looks at the guard's flags on the way."""
-        values = jax.device_get([metrics for _, metrics in pending])
-        for (step, _), metrics in zip(pending, values, strict=True):
-            for name, ok in metrics.items():
-                if name.startswith("finite/") and not ok:
-                    self._bad(step, *name.split("/")[1:])
-        rows = [{k: float(v) for k, v in m.items() if not k.startswith("finite/")} for m in values]
-        self._check_bad()
-        return rows
+    def _read(self, metrics: StepMetrics, leave: int = 0) -> None:
+        """Reads the numbers of all steps but the newest `leave`, and reports updates that were undone."""
+        for step, turn, group in metrics.read(leave):
+            text = f"step {step}, turn {turn!r}: the update of group {group!r} was not finite and was undone"
+            log.warning(text)
+            self._event("non-finite", text)
+        self._stop_if_nonfinite()
 
-    def _bad(self, step: int, turn: str, group: str) -> None:
-        text = f"step {step}, turn {turn!r}: the update of group {group!r} was not finite and was undone"
-        log.warning(text)
-        self._event("non-finite", text)
-
-    def _check_bad(self) -> None:
+    def _stop_if_nonfinite(self) -> None:
+        """Saves the state and raises a UserError where a turn's last `max_nonfinite_updates` updates were undone."""
         limit = self.config.train.max_nonfinite_updates
         for turn, count in jax.device_get(self.state.nonfinite_count).items():
             if count < limit:
@@ -270,10 +254,7 @@ class Trainer:
                 "lower the learning rate, or look for bad values in the data."
             )
 
-    def _log(self, writer: MetricsLog | NoLog, bar: Progress, window: list[dict[str, float]], rate: float) -> None:
-        names = dict.fromkeys(name for row in window for name in row)
-        scalars = {n: float(np.mean([row[n] for row in window if n in row])) for n in names}
-        scalars["images_per_second"] = rate
+    def _log(self, writer: MetricsLog | NoLog, bar: Progress, scalars: dict[str, float]) -> None:
         writer.write(self.step, self.images, self.seconds, scalars)
         bar.update(self.images, {n: v for n, v in scalars.items() if n.endswith("/loss")})
         self._scores = {**self._scores, **scalars}
@@ -287,5 +268,5 @@ class Trainer:
         writer.image("samples", self.images, picture)
 
     def model(self, ema: bool = True) -> Model:
-        """What sampling and judging see of the state as it is."""
-        return states.model(self.state, self.frozen, self.stage, ema)
+        """What sampling and evaluation see of the present state; `ema=False` takes the parameters as they are."""
+        return states.model_of(self.state, self.frozen, self.stage, ema)

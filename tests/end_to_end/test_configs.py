@@ -133,13 +133,13 @@ def test_update_and_sampler_are_traced(name):
     assert summary
     check(config)
     job = Job(config, devices("cpu:8"))
-    updated, metrics = job.traced.out_info
+    updated, metrics = job.trace_update().out_info
     assert jax.tree.map(lambda x: (x.shape, x.dtype), (updated.params, updated.ema)) == jax.tree.map(
         lambda x: (x.shape, x.dtype), (job.state.params, job.state.ema)
     )
     assert metrics
     if job.method.samples_images:
-        assert job.traced_sampler.out_info.shape == (config.evaluate.batch_size, *image_shape(config))
+        assert job.trace_sampler().out_info.shape == (config.evaluate.batch_size, *image_shape(config))
     if name in LARGE:
         learned = sum(leaf.size for leaf in jax.tree.leaves(job.state.params))
         assert round(learned / 1e6) == LARGE[name]

@@ -55,7 +55,7 @@ def test_eight_devices_play_the_game_of_one(tmp_path, devices):
         memories[mesh] = jax.device_get(trainer.state.memory)
         if mesh == 8:
             batches = (place(next(trainer.loader), trainer.mesh),)
-            update = trainer.update(trainer.method.turns(0), 16)
+            update = trainer.update(trainer.method.turns(0))
             program = update.lower(trainer.state, trainer.frozen, batches).compile().as_text()
         trainer.checkpoints.close()
     seen = re.findall(r"= f32\[(\d+),\d+,\d+,\d+\]\S* convolution", program)

@@ -19,7 +19,7 @@ from jaxgen.metrics.evidence import EvaluationImages, Score
 from jaxgen.metrics.judge import entropy
 from jaxgen.metrics.memorisation import memorisation, nearest_distances
 from jaxgen.metrics.suite import judge_scores
-from jaxgen.runs.checkpoint import load_group
+from jaxgen.runs.loaded_groups import load_group
 
 
 @pytest.fixture(scope="module", name="sets")

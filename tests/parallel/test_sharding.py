@@ -251,9 +251,8 @@ def test_initialisation_leaves_no_array_whole(tmp_path):
     config.sharding.min_size = 16
     config.mesh.update(data=1, fsdp=8)
     with opened(config, tmp_path) as trainer:
-        stages = trainer.stages
-        start = jax.jit(stages._begin, out_shardings=stages._out(0))
-        compiled = start.lower(stages._key, stages.example, {}, {}).compile()
+        builder = trainer.builder
+        compiled = builder.begin_program.lower(builder.inputs).compile()
         written = jax.tree.leaves(compiled.output_shardings)
         sizes = {
             math.prod(sharding.shard_shape(x.shape)) / x.size

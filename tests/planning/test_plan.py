@@ -333,10 +333,11 @@ def test_the_batch_is_doubled_until_it_no_longer_fits(monkeypatch):
     asked = []
 
     class Job:
-        traced = None
-
         def __init__(self, config, machine):
             asked.append(config.train.batch_size)
+
+        def trace_update(self):
+            pass
 
         def update(self):
             return programs.Program("update", asked[-1], asked[-1] <= limit, {"total": None, "limit": None}, 0.0)

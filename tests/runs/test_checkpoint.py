@@ -17,8 +17,9 @@ from running import differing, named, on_host
 from jaxgen.errors import UserError
 from jaxgen.methods.base import State
 from jaxgen.parallel.mesh import make_mesh, replicated
-from jaxgen.runs.checkpoint import Checkpoints, Meta, load_group
+from jaxgen.runs.checkpoint import Checkpoints, Meta
 from jaxgen.runs.integrity import checksums
+from jaxgen.runs.loaded_groups import load_group
 
 # TensorStore's readers of a damaged folder end with an exception that nobody collects
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -16,7 +16,7 @@ from jaxgen.methods.autoencoders.kl_autoencoder import scale_of
 from jaxgen.metrics.digits import JUDGE
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower
-from jaxgen.runs.checkpoint import load_group
+from jaxgen.runs.loaded_groups import load_group
 from jaxgen.runs.published import published
 from jaxgen.sampling.latents import encoded, main
 

@@ -150,7 +150,7 @@ def test_crossing_keeps_what_fits_and_begins_the_rest_anew(tmp_path):
             trainer.take_step()
         before = on_host(trainer.state)
         assert trainer.images == 32 and trainer.stage == 0
-        state = on_host(trainer.stages.cross(trainer.state, 1))
+        state = on_host(trainer.builder.cross(trainer.state, 1))
     assert state.step == before.step and state.images == before.images
     # parameters and EMA of one shape are kept, new ones' EMA starts from them
     kept = ("dense_1/bias", "out/kernel", "out/bias")

@@ -1,0 +1,132 @@
+"""Parameter groups that a run does not begin afresh: `config.init_from.<group>` names another run, or a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxgen.errors import UserError, first_line, nearest
+from jaxgen.methods.base import Params
+from jaxgen.parallel.mesh import replicated
+from jaxgen.parallel.sharding import Layout
+from jaxgen.runs.integrity import checksums, verify
+from jaxgen.runs.published import published
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedGroups:
+    """What `config.init_from` loads.
+
+    Attributes:
+      params: `{group: parameters}`.
+      memory: `{group: memory entry}` of the groups that came with one.
+      origins: `{group: {"source": ..., "step": ..., "sha256": ...}}`, which checkpoints record.
+    """
+
+    params: Params
+    memory: dict[str, Any]
+    origins: dict[str, dict[str, Any]]
+
+
+def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str, Any]]) -> LoadedGroups:
+    """Loads every group of `config.init_from`.
+
+    Args:
+      recorded: the origins that a checkpoint of this run recorded, empty where there is none yet. The same weights
+        are loaded again, even where the other run has been trained further.
+
+    Raises:
+      UserError: where a source cannot be read, or its weights are not those that this run began with.
+    """
+    params, memory, origins = {}, {}, {}
+    layout = Layout.of(config, mesh)
+    for group, source in config.init_from.items():
+        if not source:
+            continue
+        known = recorded.get(group)
+        weights, carried, origin = load_group(source, group, known and known["step"])
+        if known and known["sha256"] != origin["sha256"]:
+            raise UserError(
+                f"config.init_from.{group}: the weights in {source} are not those that this run began with "
+                f"(step {known['step']} there); restore them, or begin again in another workdir."
+            )
+        origins[group] = origin
+        params[group] = jax.device_put(weights, layout.params({group: weights})[group])
+        if carried is not None:
+            memory[group] = jax.device_put(carried, replicated(mesh))
+    return LoadedGroups(params, memory, origins)
+
+
+def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, Any, dict[str, Any]]:
+    """One group's weights from another run: its EMA where there is one, else its parameters.
+
+    Args:
+      source: `<workdir>` or `<workdir>#<group there>`, or what `jaxgen.runs.published` knows.
+      step: which checkpoint, where it is still there; else the newest.
+
+    Returns:
+      The parameters as numpy arrays, the run's memory entry of that group (None where there is none), and the
+      origin to record: the workdir, the step and a hash of the arrays.
+
+    Raises:
+      UserError: where there is no run, no checkpoint or no such group.
+    """
+    found = published(source)
+    if found is not None:
+        return *found, {"source": str(source), "step": 0, "sha256": digest(found[0])}
+    folder, _, there = str(source).partition("#")
+    there = there or group
+    workdir = epath.Path(folder).absolute()
+    if not (workdir / "config.json").exists():
+        raise UserError(f"config.init_from.{group}={source!r} is not the workdir of a run (it has no config.json).")
+    root = workdir / "checkpoints"
+    steps = sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.exists() else []
+    if not steps:
+        raise UserError(f"config.init_from.{group}={source!r} has no finished checkpoint; train that run first.")
+    step = step if step in steps else steps[-1]
+    at = root / str(step)
+    try:
+        items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
+        recorded = json.loads((at / "meta" / "metadata").read_text())["sums"]
+        verify(checksums(items, recorded), recorded)
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        raise UserError(
+            f"config.init_from.{group}: the checkpoint {at} cannot be read ({first_line(error)}); restore it from a "
+            "copy, or resume that run, which puts a damaged checkpoint aside."
+        ) from error
+    learned, averaged, memory = items.values()
+    if there not in learned:
+        raise UserError(f"config.init_from.{group}: the run {folder} has no group {there!r}; {nearest(there, learned)}")
+    params = averaged.get(there, learned[there])
+    origin = {"source": str(source), "step": step, "sha256": digest(params)}
+    return params, memory.get(there), origin
+
+
+def read_item(item: epath.Path) -> dict[str, Any]:
+    """A checkpoint item as a dict of numpy arrays, whatever devices wrote it."""
+    if not item.exists():
+        return {}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(item).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of a tree's names, shapes and values."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()

@@ -1,0 +1,167 @@
+"""Builds the state of a run: fresh, at the start of a later stage, or as shapes for a checkpoint of any stage."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from jaxgen.data.transforms import prepare
+from jaxgen.methods.base import Batch, Method, Params, State
+from jaxgen.parallel.mesh import replicated
+from jaxgen.parallel.sharding import Layout
+from jaxgen.runs import state as states
+from jaxgen.runs.loaded_groups import LoadedGroups
+from jaxgen.runs.optim import Optimizer, optimizers
+
+Memory = dict[str, Any]  # {entry: arrays}: what is carried but never descended
+
+
+class Inputs(NamedTuple):
+    """What a state is computed from: arguments of the compiled programs, so that no weights are constants in them.
+
+    Attributes:
+      key: of the initial weights.
+      example: one batch as it comes from the loader.
+      params, memory: those that `config.init_from` loaded.
+    """
+
+    key: jax.Array
+    example: Batch
+    params: Params
+    memory: Memory
+
+
+class StateBuilder:
+    """Builds the states of one run: `begin()`, `cross(state, stage)`, and their shapes with `abstract(stage)`.
+
+    Args:
+      example: one placed batch, for shapes and for initialisations that look at data. Shapes are enough where only
+        `abstract` is called.
+
+    Attributes:
+      optimizers: `{group: Optimizer}` of every group that learns at some stage.
+      layout: where arrays lie.
+    """
+
+    def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, loaded: LoadedGroups, example: Batch):
+        self.method, self.mesh = method, mesh
+        # threefry takes four times as long to compile for a network's many small draws; nothing but the
+        # initial weights depends on these, which checkpoints hold
+        key = states.fold_name(jax.random.key(config.seed, impl="rbg"), "init")
+        self.inputs = Inputs(key, example, loaded.params, loaded.memory)
+        self.layout = Layout.of(config, mesh)
+        # jitted to be traced once: it is asked for its groups, for the state's shapes and for the state
+        self._init = jax.jit(_init_of(method), static_argnames="stage")
+        groups = self._groups()
+        states.check_groups(method, groups, loaded.params)
+        self.optimizers: dict[str, Optimizer] = optimizers(config, groups)
+
+    @property
+    def first_stage(self) -> int:
+        """The stage that a run begins with."""
+        return self.method.stages[0][1]
+
+    def begin(self) -> State:
+        """The state at the first stage's start."""
+        return self.begin_program(self.inputs)
+
+    @functools.cached_property
+    def begin_program(self) -> jax.stages.Wrapped:
+        """`begin` as a jitted function of `inputs`."""
+        return jax.jit(self._begin, out_shardings=self._out_shardings(self.first_stage))
+
+    def cross(self, state: State, stage: int) -> State:
+        """The state at the start of a later stage."""
+        program = jax.jit(functools.partial(self._cross, stage), out_shardings=self._out_shardings(stage))
+        return program(self.inputs, state)
+
+    def abstract(self, stage: int) -> State:
+        """Shapes and shardings of the state at a stage, without computing it."""
+        state = jax.eval_shape(self._begin, self.inputs)
+        for _, later in self.method.stages:
+            if later == self.first_stage:
+                continue
+            if later > stage:
+                break
+            state = jax.eval_shape(functools.partial(self._cross, later), self.inputs, state)
+        return self.layout.placed(state)
+
+    def frozen(self, state: State) -> Params:
+        """The loaded groups that do not learn."""
+        return states.frozen_groups(self.inputs.params, state)
+
+    def shardings(self, state: State) -> tuple[State, Params] | None:
+        """Shardings of the state and of the frozen groups; None where everything is replicated."""
+        if self.layout.all_replicated:
+            return None
+        return jax.tree.map(lambda x: x.sharding, (state, self.frozen(state)))
+
+    def _out_shardings(self, stage: int) -> State | NamedSharding:
+        """Shardings of the state at a stage's start, so that nothing has to be whole on one device first."""
+        if self.layout.all_replicated:
+            return replicated(self.mesh)
+        return jax.tree.map(lambda x: x.sharding, self.abstract(stage))
+
+    def _groups(self) -> tuple[str, ...]:
+        """Every group that learns at some stage. Rules of the layout that fit no parameter are found here."""
+        found: dict[str, None] = {}
+        trees: list[Params] = [self.inputs.params]
+        params: Params = {}
+        memory = self.inputs.memory
+        for _, stage in self.method.stages:
+            first = not found
+            call = functools.partial(self._call_init, stage)
+            params, memory = jax.eval_shape(call, self.inputs, params, memory)
+            memory = {**memory, **self.inputs.memory} if first else memory
+            found.update(dict.fromkeys(params))
+            trees.append(params)
+        self.layout.check(*trees)
+        return tuple(found)
+
+    # The functions below run under jit, or as shapes under `jax.eval_shape`.
+
+    def _begin(self, inputs: Inputs) -> State:
+        params, memory = self._call_init(self.first_stage, inputs, {}, inputs.memory)
+        params = states.with_loaded(params, inputs.params)
+        memory = {**states.with_loaded(memory, inputs.memory), **inputs.memory}
+        return self._new_state(self.first_stage, params, memory, None)
+
+    def _cross(self, stage: int, inputs: Inputs, state: State) -> State:
+        inputs = inputs._replace(key=jax.random.fold_in(inputs.key, stage))
+        params, memory = self._call_init(stage, inputs, state.params, state.memory)
+        return self._new_state(stage, params, memory, state)
+
+    def _call_init(self, stage: int, inputs: Inputs, params: Params, memory: Memory) -> tuple[Params, Memory]:
+        batch = prepare(inputs.example, inputs.key)
+        return self._init(inputs.key, batch, stage=stage, given=inputs.params, params=params, memory=memory)
+
+    def _new_state(self, stage: int, params: Params, memory: Memory, before: State | None) -> State:
+        """A state with fresh optimisers. Counters and, where shapes are kept, the EMA go on from the state `before`."""
+        step, images, ema = (before.step, before.images, before.ema) if before is not None else (0, 0, {})
+        method = self.method
+        averaged = [g for g in params if method.ema_groups is None or g in method.ema_groups]
+        # an entry that init passes through as it is could share its buffer with what it came from
+        params, memory = jax.tree.map(jnp.copy, (params, memory))
+        return State(
+            step=jnp.asarray(step, jnp.int32),
+            images=jnp.asarray(images, jnp.uint32),
+            params=params,
+            memory=memory,
+            opt_state={g: self.optimizers[g].init(params[g]) for g in params},
+            ema={g: states.carry_over(ema.get(g, {}), params[g]) for g in averaged},
+            nonfinite_count={turn.name: jnp.zeros((), jnp.int32) for turn in method.turns(stage)},
+        )
+
+
+def _init_of(method: Method) -> Any:
+    """A method's `init` as a function that can be hashed, whichever types the method's fields have."""
+
+    def init(key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory):
+        return method.init(key, batch, stage, given, params, memory)
+
+    return init

@@ -1,0 +1,54 @@
+"""Numbers of training steps, read from the device late, so that reading them does not hold it up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen.methods.base import Metrics
+
+
+class Undone(NamedTuple):
+    """An update that the guard undid: at which step, of which turn, and whose gradient (or loss) was not finite."""
+
+    step: int
+    turn: str
+    group: str
+
+
+class StepMetrics:
+    """Metrics of the steps since the last line in the log: on the device at first, then read as floats."""
+
+    def __init__(self):
+        self._on_device: list[tuple[int, Metrics]] = []
+        self._read: list[dict[str, float]] = []
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Takes what an update gave; nothing is waited for."""
+        self._on_device.append((step, metrics))
+
+    @property
+    def waiting(self) -> int:
+        """Steps whose numbers have not been read."""
+        return len(self._on_device)
+
+    def read(self, leave: int = 0) -> list[Undone]:
+        """Reads the numbers of all steps but the newest `leave`; returns the updates among them that were undone."""
+        count = len(self._on_device) - leave
+        steps, self._on_device = self._on_device[:count], self._on_device[count:]
+        values = jax.device_get([metrics for _, metrics in steps])
+        undone = []
+        for (step, _), metrics in zip(steps, values, strict=True):
+            for name, ok in metrics.items():
+                if name.startswith("finite/") and not ok:
+                    undone.append(Undone(step, *name.split("/")[1:]))
+        self._read += [{k: float(v) for k, v in m.items() if not k.startswith("finite/")} for m in values]
+        return undone
+
+    def take_means(self) -> dict[str, float]:
+        """`{name: mean}` over the steps that were read and gave that number; forgets them."""
+        rows, self._read = self._read, []
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {n: float(np.mean([row[n] for row in rows if n in row])) for n in names}
