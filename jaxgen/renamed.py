@@ -8,7 +8,9 @@ from jaxgen.errors import UserError, nearest
 
 # {old: new}. An entry is a key's last words ("critic_steps", "sampler.grid", without the leading `config.`) or a name
 # that a config gave to something ("judges:inception"). The longest entry that fits counts.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "train.max_bad_steps": "train.max_nonfinite_updates",
+}
 
 
 def unknown_key(section: str, key: str, known: Iterable[str]) -> UserError:
