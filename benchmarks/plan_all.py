@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxgen.config import check
+from jaxgen.config_check import check
 from jaxgen.config_files import load_config
 from jaxgen.errors import UserError
 from jaxgen.planning.topology import use_topology

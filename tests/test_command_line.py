@@ -13,7 +13,8 @@ import tiny
 from jaxgen import config_files
 from jaxgen.command import flags, modes
 from jaxgen.command import run as command
-from jaxgen.config import defaults, differences, from_json, to_json
+from jaxgen.config import defaults
+from jaxgen.config_record import differences, from_json, to_json
 from jaxgen.errors import UserError
 from jaxgen.registry import classes
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pathlib
+import re
 
 import pytest
 from ml_collections import ConfigDict
 
-from jaxgen.config import check, defaults, differences, from_json, image_shape, may_change, section, to_json
+from jaxgen import config as config_module
+from jaxgen.config import DEFAULTS, defaults, image_shape, section
+from jaxgen.config_check import check
 from jaxgen.config_files import load_config
+from jaxgen.config_record import differences, from_json, may_change, to_json
 from jaxgen.errors import UserError
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
@@ -127,6 +132,52 @@ def test_json_goes_there_and_back():
     with pytest.raises(ValueError, match="JSON"):
         config.optimizer.learning_rate = float("inf")
         to_json(config)
+
+
+def leaves(entries: dict, path: tuple[str, ...] = ()):
+    for key, value in entries.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+
+
+NEWER = [path for path in leaves(DEFAULTS) if path not in [("method",), ("data",), ("train",)]]
+
+
+@pytest.mark.parametrize("path", NEWER, ids=".".join)
+def test_a_config_from_before_a_key_was_there_has_its_default(path):
+    config = good()
+    stored = json.loads(to_json(config))
+    inner = stored
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    again = from_json(json.dumps(stored))
+    if path not in [("data", "source"), ("method", "name"), ("train", "total_images")]:  # no default fits
+        check(again)
+        assert differences(config, again) == {}
+    assert set(leaves(again.to_dict())) == set(leaves(config.to_dict()))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"train": {"batch_size": 3}}', '{"method": 1, "data": {}}'])
+def test_json_that_is_no_config_of_a_run_is_not_made_one(text):
+    again = from_json(text)
+    plain = again.to_dict() if isinstance(again, ConfigDict) else again
+    assert json.loads(json.dumps(plain)) == json.loads(text)
+
+
+def test_defaults_are_new_each_time():
+    one = defaults()
+    one.train.batch_size, one.data.extra.a = 3, section(source="digits", split="test")
+    assert defaults().train.batch_size == 64 and not len(defaults().data.extra)
+
+
+def test_every_option_is_documented_on_its_own_line_or_the_line_above():
+    lines = inspect.getsource(config_module).split("DEFAULTS")[1].split("\n)\n")[0].splitlines()
+    options = [i for i, line in enumerate(lines) if re.match(r" +\w+=(?!dict\($)", line)]
+    assert len(options) > 50
+    for i in options:
+        assert "  # " in lines[i] or lines[i - 1].lstrip().startswith("# "), lines[i]
 
 
 def test_differences_name_leaves_and_both_values():

@@ -10,7 +10,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.config import to_json
+from jaxgen.config_record import to_json
 from jaxgen.files import read_json, write_bytes
 from jaxgen.runs.logs import hardware, run_record, versions
 

@@ -13,7 +13,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.config import check
+from jaxgen.config_check import check
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Metrics, Model, Params, State, Turn
 from jaxgen.parallel.distributed import is_first, told_to_stop
@@ -36,7 +36,7 @@ class Trainer:
     """One run. `Trainer(config, workdir).train()` goes on from what is in the workdir.
 
     Args:
-      config: a checked config (`jaxgen.config.check`).
+      config: a checked config (`jaxgen.config_check.check`).
       evaluate: called at `train.evaluate_every_images`; gives numbers that `train.best_metric` may name.
     """
 

@@ -11,7 +11,8 @@ import pytest
 import tiny
 
 from jaxgen import config_files
-from jaxgen.config import check, image_shape
+from jaxgen.config import image_shape
+from jaxgen.config_check import check
 from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 from ml_collections import ConfigDict
 from tiny_methods import tiny_config
 
-from jaxgen.config import from_json
+from jaxgen.config_record import from_json
 from jaxgen.errors import UserError, os_refusal
 from jaxgen.runs.workdir import open_workdir
 
@@ -46,6 +47,18 @@ def test_what_may_change_is_taken_over_and_reported(tmp_path):
     changed = {"train.total_images": (64, 128), "train.keep_last": (2, 5), "evaluate.num": (1000, 10)}
     config, found = enter(tmp_path, **{k: new for k, (_, new) in changed.items()})
     assert found == changed and config.train.total_images == 128
+
+
+def test_a_run_that_an_older_version_began_goes_on(tmp_path):
+    begun(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["guidance"], stored["data"]["crop"], stored["train"]["keep_best"], stored["train"]["ema_decay"]
+    del stored["optimizer"]["clip_weights"], stored["evaluate"]["num"], stored["mesh"]["fsdp"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    config, changed = enter(tmp_path, **{"train.ema_decay": 0.999})  # the default, so that of the run as it was begun
+    assert changed == {} and set(config.train) == set(tiny_config("Plain").train)
+    with pytest.raises(UserError, match=r"config\.train\.ema_decay was 0\.999 and is 0\.9"):
+        enter(tmp_path)
 
 
 def test_what_may_not_change_is_refused_with_every_key_named(tmp_path):

@@ -1,0 +1,151 @@
+"""The check that refuses a config with a misspelt key, a value of another type, or one out of its range.
+
+Nothing here imports JAX, so that a config error answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxgen.config import defaults
+from jaxgen.errors import UserError
+from jaxgen.renamed import unknown_key
+
+# Sections with further keys: those that a factory builds from check their own, others hold names that a user chooses.
+OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra")
+
+# The least value of a key, and what to say of a smaller one.
+AT_LEAST_1, NEVER = (1, "at least 1"), (0, "0 (never) or more")
+LEAST = {
+    "train.batch_size": AT_LEAST_1,
+    "train.total_images": AT_LEAST_1,
+    "train.accumulate": AT_LEAST_1,
+    "train.keep_last": AT_LEAST_1,
+    "train.log_every_images": AT_LEAST_1,
+    "train.checkpoint_every_images": NEVER,
+    "train.sample_every_images": NEVER,
+    "train.evaluate_every_images": NEVER,
+    "train.keep_best": NEVER,
+    "evaluate.num": (2, "at least 2"),
+    "evaluate.real": (2, "at least 2"),
+    "evaluate.batch_size": AT_LEAST_1,
+    "data.crop": (0, "0 (none) or more"),
+    "data.num_classes": (0, "0 (none) or more"),
+    "data.workers": (0, "0 (none) or more"),
+    "mesh.data": (0, "0 (as many as divide the batch) or more"),
+    "mesh.fsdp": (1, "1 (no splitting) or more"),
+    "mesh.tensor": (1, "1 (no splitting) or more"),
+    "sharding.min_size": (0, "0 or more"),
+    "distributed.heartbeat": (1, "at least 1 second"),
+    "distributed.timeout": (1, "at least 1 second"),
+}
+CHOICES = {"evaluate.resize": ("legacy", "clean"), "train.best_mode": ("min", "max")}
+NEEDED = {
+    "data.source": "name a data set, such as 'digits' or 'folder:photos'",
+    "method.name": "name a method, such as 'ddpm'",
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the shared keys: names and types against `jaxgen.config.defaults()`, then ranges, then what must fit.
+
+    Raises:
+      UserError: naming the key and, for an unknown one, the nearest known.
+    """
+    _check_section(config, defaults(), "config")
+    _check_ranges(config)
+    _check_together(config)
+    _check_named_sections(config)
+
+
+def _check_section(config: ConfigDict, schema: ConfigDict, path: str) -> None:
+    for key, value in config.items():
+        here = f"{path}.{key}"
+        if key not in schema:
+            if path.removeprefix("config.") in OPEN:
+                continue
+            raise unknown_key(path, key, schema.keys())
+        known = schema[key]
+        if isinstance(known, ConfigDict):
+            if not isinstance(value, ConfigDict):
+                raise UserError(f"{here} must be a section with keys, not {value!r}.")
+            _check_section(value, known, here)
+        else:
+            _check_type(value, known, here)
+    for key in schema:
+        if key not in config:
+            raise UserError(f"{path}.{key} is missing; start the config from jaxgen.config.defaults().")
+
+
+def _check_type(value: Any, known: Any, path: str) -> None:
+    """Raises a UserError unless `value` may stand where the default is `known`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if path == "config.data.resolution":
+        sides = value if isinstance(value, tuple | list) else (value, value)
+        ok = len(sides) == 2 and all(isinstance(s, int) and s > 0 for s in sides)
+    elif isinstance(known, bool) or isinstance(known, str):
+        ok = isinstance(value, type(known))
+    elif isinstance(known, int):
+        ok = isinstance(value, int) and not isinstance(value, bool)
+    elif isinstance(known, float):
+        ok = number and math.isfinite(value)
+    else:
+        ok = isinstance(value, tuple | list)
+    if not ok:
+        size = "a size in pixels or (height, width)"
+        wanted = size if path.endswith("resolution") else f"of type {type(known).__name__}"
+        raise UserError(f"{path} must be {wanted}, not {value!r}.")
+
+
+def _check_ranges(config: ConfigDict) -> None:
+    """Each key on its own."""
+
+    def value_of(key: str) -> Any:
+        name, _, last = key.partition(".")
+        return config[name].get(last)
+
+    for key, (least, words) in LEAST.items():
+        if value_of(key) < least:
+            raise UserError(f"config.{key} is {value_of(key)}; it must be {words}.")
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"config.seed is {config.seed}; it must lie in [0, 2**32).")
+    if config.train.total_images >= 2**32:
+        raise UserError("config.train.total_images must be below 2**32, the range of the image counter.")
+    if not 0 <= config.train.ema_decay < 1:
+        raise UserError(f"config.train.ema_decay is {config.train.ema_decay}; it must lie in [0, 1).")
+    for key, choices in CHOICES.items():
+        if value_of(key) not in choices:
+            raise UserError(f"config.{key}={value_of(key)!r} is unknown; it is {' or '.join(map(repr, choices))}.")
+    for key, words in NEEDED.items():
+        if not value_of(key):
+            raise UserError(f"config.{key} is empty; {words}.")
+
+
+def _check_together(config: ConfigDict) -> None:
+    """Keys that must fit one another."""
+    train = config.train
+    if train.batch_size % train.accumulate:
+        raise UserError(
+            f"config.train.accumulate={train.accumulate} does not divide "
+            f"config.train.batch_size={train.batch_size}; choose a divisor."
+        )
+    if train.keep_best and not train.best_metric:
+        raise UserError("config.train.keep_best needs config.train.best_metric, the number that says which is best.")
+
+
+def _check_named_sections(config: ConfigDict) -> None:
+    """Sections whose keys are names that a user chooses."""
+    shared = defaults().optimizer
+    for group, own in config.optimizers.items():
+        if not isinstance(own, ConfigDict):
+            raise UserError(f"config.optimizers.{group} must be a section with keys, not {own!r}.")
+        for key in own:
+            if key in shared:
+                _check_type(own[key], shared[key], f"config.optimizers.{group}.{key}")
+    for name, extra in config.data.extra.items():
+        if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or "split" not in extra:
+            raise UserError(f"config.data.extra.{name} must be a section with 'source' and 'split'.")
