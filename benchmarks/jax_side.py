@@ -11,13 +11,13 @@ from benchmarks.workloads import (
     CLIP,
     DECAY,
     GAN_RATES,
-    LATENTS,
     MATMUL,
     PENALTY,
     RATE,
     SAMPLING_STEPS,
     TEXT,
     WEIGHT_DECAY,
+    Z_DIM,
     Row,
     diffusers_config,
 )
@@ -139,7 +139,7 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
             name="vae",
             encoder=section(name="encoder", unit_range=True, **layers),
             decoder=section(name="decoder", **layers),
-            latents=50,
+            z_dim=50,
             likelihood=section(name="bernoulli", draw=True),
         )
         config.data.update(resolution=28, channels=1)
@@ -148,12 +148,12 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
         return config, make_method(config)
     if row.model in GAN_RATES:
         rate, b1, b2 = GAN_RATES[row.model]
-        critic = section(name="dcgan:Discriminator", channels=row.channels)
-        config.method = section(name="gan", critic=critic)
-        config.method.generator = section(name="dcgan:Generator", latents=LATENTS, channels=row.channels)
+        discriminator = section(name="dcgan:Discriminator", channels=row.channels)
+        config.method = section(name="gan", discriminator=discriminator)
+        config.method.generator = section(name="dcgan:Generator", z_dim=Z_DIM, channels=row.channels)
         if row.model == "wgan_gp":
-            critic.norm = "none"
-            config.method.update(name="wgan_gp", critic_steps=1, gradient_penalty=PENALTY)
+            discriminator.norm = "none"
+            config.method.update(name="wgan_gp", discriminator_steps=1, gradient_penalty=PENALTY)
         config.data.update(resolution=row.size)
         config.optimizer.update(name="adam", learning_rate=rate, b1=b1, b2=b2)
         return config, make_method(config)

@@ -15,13 +15,13 @@ from benchmarks.workloads import (
     CLIP,
     DECAY,
     GAN_RATES,
-    LATENTS,
     MATMUL,
     PENALTY,
     RATE,
     SAMPLING_STEPS,
     TEXT,
     WEIGHT_DECAY,
+    Z_DIM,
     Row,
     diffusers_config,
 )
@@ -148,7 +148,7 @@ def _gan_networks(row: Row) -> tuple[Any, Any]:
 
     levels = row.size.bit_length() - 3
     widths = [row.channels * min(2**level, 8) for level in range(levels)]
-    layers = [nn.ConvTranspose2d(LATENTS, widths[-1], 4, 1, 0, bias=False)]
+    layers = [nn.ConvTranspose2d(Z_DIM, widths[-1], 4, 1, 0, bias=False)]
     for width, out in zip(widths[::-1], [*widths[-2::-1], 3], strict=True):
         layers += [nn.BatchNorm2d(width), nn.ReLU(True), nn.ConvTranspose2d(width, out, 4, 2, 1, bias=out == 3)]
     generator = nn.Sequential(*layers, nn.Tanh())
@@ -183,7 +183,7 @@ def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
     softplus = torch.nn.functional.softplus
 
     def noise() -> Any:
-        return torch.randn(row.batch, LATENTS, 1, 1)
+        return torch.randn(row.batch, Z_DIM, 1, 1)
 
     def descend(optimiser: Any, value: Any) -> None:
         optimiser.zero_grad(set_to_none=True)

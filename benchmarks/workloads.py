@@ -7,7 +7,7 @@ from typing import Any
 
 RATE, CLIP, DECAY, WEIGHT_DECAY = 2e-4, 1.0, 0.999, 1e-2  # of the diffusion models' updates
 SAMPLING_STEPS = 50
-LATENTS = 100  # the width of a GAN's z
+Z_DIM = 100  # the width of a GAN's z
 PENALTY = 10.0  # WGAN-GP's
 GAN_RATES = {"dcgan": (2e-4, 0.5, 0.999), "wgan_gp": (1e-4, 0.0, 0.9)}  # learning rate and Adam's betas
 TEXT = 77  # tokens of a text that a U-Net sees

@@ -1,4 +1,4 @@
-"""AC-GAN on 8x8 digits: the critic also tells the class.
+"""AC-GAN on 8x8 digits: the discriminator also tells the class.
 
 Paper: Odena et al. 2017, "Conditional Image Synthesis with Auxiliary Classifier GANs".
 Command: python main.py --config=configs/acgan_digits.py --workdir=runs/acgan_digits
@@ -13,8 +13,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="acgan",
-        generator=section(name="dcgan:Generator", latents=32, channels=32, extra=1, conditioning="concat"),
-        critic=section(name="dcgan:Discriminator", channels=32, extra=1),
+        generator=section(name="dcgan:Generator", z_dim=32, channels=32, extra=1, conditioning="concat"),
+        discriminator=section(name="dcgan:Discriminator", channels=32, extra=1),
     )
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
     config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99)

@@ -4,7 +4,7 @@ Paper: Odena et al. 2017, "Conditional Image Synthesis with Auxiliary Classifier
 Command: python main.py --config=configs/acgan_fashion_mnist.py --workdir=runs/acgan_fashion_mnist
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
-    --config.method.generator.channels=64 --config.method.critic.channels=64
+    --config.method.generator.channels=64 --config.method.discriminator.channels=64
 Expected: 5 CPU-minutes to 300,000 images: excess Fréchet distance 0.071, label accuracy 0.940.
 """
 
@@ -15,8 +15,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="acgan",
-        generator=section(name="dcgan:Generator", latents=64, channels=32, conditioning="concat"),
-        critic=section(name="dcgan:Discriminator", channels=32),
+        generator=section(name="dcgan:Generator", z_dim=64, channels=32, conditioning="concat"),
+        discriminator=section(name="dcgan:Discriminator", channels=32),
     )
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10)
     config.optimizer.update(name="adam", learning_rate=2e-4, b1=0.5, b2=0.999)

@@ -16,7 +16,7 @@ def get_config():
         name="autoencoder",
         encoder=section(name="encoder", widths=(32, 64), hidden=(128,)),
         decoder=section(name="decoder", widths=(64, 32), hidden=(128,)),
-        latents=32,
+        z_dim=32,
         noise=0.8,
     )
     config.data.update(source="digits", resolution=8, channels=1)

@@ -16,7 +16,7 @@ def get_config():
     config.method = section(
         name="probe",
         encoder=section(name="encoder", widths=(32, 64), hidden=(128,)),
-        latents=32,
+        z_dim=32,
         head=section(name="head", hidden=(128,), embedding=32, dropout=0.2),
     )
     config.init_from.encoder = "runs/autoencoder_digits"

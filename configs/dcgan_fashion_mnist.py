@@ -4,7 +4,7 @@ Paper: Radford et al. 2016, "Unsupervised Representation Learning with Deep Conv
 Command: python main.py --config=configs/dcgan_fashion_mnist.py --workdir=runs/dcgan_fashion_mnist
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
-    --config.method.generator.channels=64 --config.method.critic.channels=64
+    --config.method.generator.channels=64 --config.method.discriminator.channels=64
 Expected: 5 CPU-minutes to 300,000 images: excess Fréchet distance 0.171.
 """
 
@@ -15,8 +15,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="gan",
-        generator=section(name="dcgan:Generator", latents=64, channels=32),
-        critic=section(name="dcgan:Discriminator", channels=32),
+        generator=section(name="dcgan:Generator", z_dim=64, channels=32),
+        discriminator=section(name="dcgan:Discriminator", channels=32),
         loss=section(name="non_saturating"),
     )
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10)

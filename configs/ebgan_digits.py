@@ -1,4 +1,4 @@
-"""EBGAN with the pulling-away term on 8x8 digits: the critic is an autoencoder.
+"""EBGAN with the pulling-away term on 8x8 digits: the discriminator is an autoencoder.
 
 Paper: Zhao et al. 2017, "Energy-based Generative Adversarial Network".
 Command: python main.py --config=configs/ebgan_digits.py --workdir=runs/ebgan_digits
@@ -13,8 +13,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="ebgan",
-        generator=section(name="dcgan:Generator", latents=32, channels=32, extra=1),
-        critic=section(name="dcgan:EnergyAutoencoder", channels=32, extra=1, codes=16),
+        generator=section(name="dcgan:Generator", z_dim=32, channels=32, extra=1),
+        discriminator=section(name="dcgan:EnergyAutoencoder", channels=32, extra=1, codes=16),
         loss=section(name="energy_margin", margin=0.5),
         pull_away=0.01,  # the paper's 0.1 stands beside energies of up to 10; beside 0.5 it wins (excess 0.69)
     )

@@ -3,7 +3,7 @@
 Paper: Goodfellow et al. 2014, "Generative Adversarial Nets"; the grid as in Dumoulin et al. 2017 (ALI).
 Command: python main.py --config=configs/gan_grid25.py --workdir=runs/gan_grid25
 Other losses: --config.method.loss.name=minimax (least_squares, hinge). All of them, with the modes that they cover and
-pictures of the critic's surface: python -m studies.gan_toys --out=runs/gan_toys.
+pictures of the discriminator's surface: python -m studies.gan_toys --out=runs/gan_toys.
 Hardware and time: two CPU cores, under two minutes.
 Expected: docs/results.md.
 """
@@ -15,8 +15,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="gan",
-        generator=section(name="mlp:Generator", latents=2, widths=(256, 256, 256), output="linear"),
-        critic=section(name="mlp:Discriminator", widths=(256, 256, 256)),
+        generator=section(name="mlp:Generator", z_dim=2, widths=(256, 256, 256), output="linear"),
+        discriminator=section(name="mlp:Discriminator", widths=(256, 256, 256)),
         loss=section(name="non_saturating"),
     )
     config.data.update(source="gaussians:grid25", resolution=(1, 2), channels=1, num_classes=25)

@@ -3,7 +3,7 @@
 Paper: Goodfellow et al. 2014, "Generative Adversarial Nets"; the ring as in Metz et al. 2017 (Unrolled GAN).
 Command: python main.py --config=configs/gan_ring8.py --workdir=runs/gan_ring8
 Other losses: --config.method.loss.name=minimax (least_squares, hinge). All of them, with the modes that they cover and
-pictures of the critic's surface: python -m studies.gan_toys --out=runs/gan_toys.
+pictures of the discriminator's surface: python -m studies.gan_toys --out=runs/gan_toys.
 Hardware and time: two CPU cores, under two minutes.
 Expected: seven of the eight modes after 1,024,000 images, two thirds of the samples on them; docs/results.md.
 """
@@ -15,8 +15,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="gan",
-        generator=section(name="mlp:Generator", latents=2, widths=(256, 256, 256), output="linear"),
-        critic=section(name="mlp:Discriminator", widths=(256, 256, 256)),
+        generator=section(name="mlp:Generator", z_dim=2, widths=(256, 256, 256), output="linear"),
+        discriminator=section(name="mlp:Discriminator", widths=(256, 256, 256)),
         loss=section(name="non_saturating"),
     )
     config.data.update(source="gaussians:ring8", resolution=(1, 2), channels=1, num_classes=8)

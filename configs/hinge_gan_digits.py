@@ -13,8 +13,10 @@ def get_config():
     config = defaults()
     config.method = section(
         name="gan",
-        generator=section(name="dcgan:Generator", latents=32, channels=32, extra=1, conditioning="concat"),
-        critic=section(name="dcgan:Discriminator", channels=32, extra=1, conditioning="projection", norm="spectral"),
+        generator=section(name="dcgan:Generator", z_dim=32, channels=32, extra=1, conditioning="concat"),
+        discriminator=section(
+            name="dcgan:Discriminator", channels=32, extra=1, conditioning="projection", norm="spectral"
+        ),
         loss=section(name="hinge"),
     )
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)

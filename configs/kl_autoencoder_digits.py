@@ -1,4 +1,4 @@
-"""The autoencoder of latent diffusion on 8x8 digits: 4x4 latents, a perceptual distance and a patch critic.
+"""The autoencoder of latent diffusion on 8x8 digits: 4x4 latents, a perceptual distance and a PatchGAN.
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", section 3.1.
 Command: python main.py --config=configs/kl_autoencoder_digits.py --workdir=runs/kl_autoencoder_digits
@@ -26,7 +26,7 @@ def get_config():
             latent_channels=2,
             norm_groups=8,
         ),
-        critic=section(name="patchgan:PatchDiscriminator", width=16, layers=1, norm="batch"),
+        discriminator=section(name="patchgan:PatchDiscriminator", width=16, layers=1, norm="batch"),
         perceptual=section(name="classifier", widths=(12, 16, 16), features=32),
         loss=section(name="hinge"),
         perceptual_weight=1.0,

@@ -16,7 +16,7 @@ def get_config():
         name="vae",
         encoder=section(name="encoder", widths=(16, 32), hidden=(128,)),
         decoder=section(name="decoder", widths=(32, 16), hidden=(128,)),
-        latents=8,
+        z_dim=8,
         likelihood=section(name="gaussian", std=0.3),
         importance_samples=50,
     )

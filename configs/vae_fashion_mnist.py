@@ -17,7 +17,7 @@ def get_config():
         name="vae",
         encoder=section(name="encoder", widths=(), hidden=(512, 256)),
         decoder=section(name="decoder", widths=(), hidden=(256, 512)),
-        latents=32,
+        z_dim=32,
         likelihood=section(name="gaussian", std=0.7),
         warmup_images=30_000,
         importance_samples=10,

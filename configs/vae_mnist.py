@@ -20,7 +20,7 @@ def get_config():
         name="vae",
         encoder=section(name="encoder", widths=(), hidden=(200, 200), activation="tanh", unit_range=True),
         decoder=section(name="decoder", widths=(), hidden=(200, 200), activation="tanh"),
-        latents=50,
+        z_dim=50,
         likelihood=section(name="bernoulli", draw=True),
         start_at_mean=True,
     )

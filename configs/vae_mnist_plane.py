@@ -17,7 +17,7 @@ def get_config():
         name="vae",
         encoder=section(name="encoder", widths=(), hidden=(400, 200)),
         decoder=section(name="decoder", widths=(), hidden=(200, 400)),
-        latents=2,
+        z_dim=2,
         likelihood=section(name="bernoulli", draw=False),
     )
     config.data.update(source="tfds:mnist", resolution=28, channels=1)

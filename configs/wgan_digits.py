@@ -13,12 +13,12 @@ def get_config():
     config = defaults()
     config.method = section(
         name="wgan",
-        generator=section(name="dcgan:Generator", latents=32, channels=32, extra=1),
-        critic=section(name="dcgan:Discriminator", channels=32, extra=1, norm="layer"),
+        generator=section(name="dcgan:Generator", z_dim=32, channels=32, extra=1),
+        discriminator=section(name="dcgan:Discriminator", channels=32, extra=1, norm="layer"),
     )
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
     config.optimizer.update(name="rmsprop", learning_rate=5e-4)
-    config.optimizers.critic = section(clip_weights=0.01)
+    config.optimizers.discriminator = section(clip_weights=0.01)
     config.train.update(
         batch_size=64,
         total_images=250_000,

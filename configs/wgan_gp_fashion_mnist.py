@@ -4,7 +4,7 @@ Paper: Gulrajani et al. 2017, "Improved Training of Wasserstein GANs".
 Command: python main.py --config=configs/wgan_gp_fashion_mnist.py --workdir=runs/wgan_gp_fashion_mnist
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
-    --config.method.generator.channels=64 --config.method.critic.channels=64
+    --config.method.generator.channels=64 --config.method.discriminator.channels=64
 Expected: 8 CPU-minutes to 600,000 images: excess Fréchet distance 0.178.
 """
 
@@ -15,8 +15,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="wgan_gp",
-        generator=section(name="dcgan:Generator", latents=64, channels=32),
-        critic=section(name="dcgan:Discriminator", channels=32, norm="layer"),
+        generator=section(name="dcgan:Generator", z_dim=64, channels=32),
+        discriminator=section(name="dcgan:Discriminator", channels=32, norm="layer"),
     )
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10)
     config.optimizer.update(name="adam", learning_rate=2e-4, b1=0.0, b2=0.9)

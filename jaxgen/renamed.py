@@ -10,6 +10,9 @@ from jaxgen.errors import UserError, nearest
 # that a config gave to something ("judges:inception"). The longest entry that fits counts.
 RENAMED: dict[str, str] = {
     "train.max_bad_steps": "train.max_nonfinite_updates",
+    "critic": "discriminator",
+    "critic_steps": "discriminator_steps",
+    "latents": "z_dim",
 }
 
 

@@ -74,7 +74,7 @@ def probe(way: dict, autoencoder: str, folder: Path, train_set: dict, test_set: 
     if "encoder" in way:
         del config.method["encoder"], config.init_from["encoder"]
     else:
-        config.method.update(encoder=begun.encoder, latents=begun.latents)
+        config.method.update(encoder=begun.encoder, z_dim=begun.z_dim)
         config.init_from.encoder = "" if way.get("fresh") else autoencoder
     if "rate" in way:
         config.optimizers.encoder = section(learning_rate=way["rate"])
@@ -87,7 +87,7 @@ def anomalies(label: int, of: dict, folder: Path, train_set: dict, test_set: dic
     """AUROC of the autoencoder's and of the subspace's error, with one class left out of training."""
     config, _ = load_config(harness.config_path("autoencoder_digits"))
     config.train.total_images = of["images"]
-    config.method.update(latents=of["width"], noise=of["noise"])
+    config.method.update(z_dim=of["width"], noise=of["noise"])
     kept = train_set["label"] != label
     known = {key: train_set[key][kept] for key in ("image", "label")}
     trainer = train(config, folder, known, test_set)

@@ -42,7 +42,9 @@ ROWS: dict[str, dict[str, tuple[str, tuple[str, ...], tuple[int, ...]]]] = {
     "hinge": {"hinge GAN": ("hinge_gan_digits", (), (0,))},
     "cgan": {
         "conditional GAN": ("cgan_digits", (), (0,)),
-        "conditional GAN, the critic is not told": ("cgan_digits", ("method.critic.conditioning=none",), (0,)),
+        "conditional GAN, the discriminator is not told": (
+            "cgan_digits", ("method.discriminator.conditioning=none",), (0,),
+        ),
     },
     "acgan": {
         "AC-GAN": ("acgan_digits", (), THREE),
@@ -64,7 +66,7 @@ ROWS: dict[str, dict[str, tuple[str, tuple[str, ...], tuple[int, ...]]]] = {
     },
     "wgan": {
         "WGAN, clipped": ("wgan_digits", (), (0,)),
-        "WGAN, one critic step": ("wgan_digits", ("method.critic_steps=1",), (0,)),
+        "WGAN, one discriminator step": ("wgan_digits", ("method.discriminator_steps=1",), (0,)),
     },
     "wgan_gp": {
         "WGAN-GP": ("wgan_gp_digits", (), (0,)),
@@ -133,7 +135,7 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
         found |= {"CAS": score.samples.value, "CAS_of_real": score.real.value}
     keys = jax.random.split(jax.random.key(SEED), num)
     if isinstance(method, InfoGAN):
-        z, codes = method.draw(keys)
+        z, codes = method.sample_z(keys)
         images = np.asarray(to_uint8(jax.jit(method.paint)(model, z, {})))
         classes = JUDGE(images).probabilities.argmax(axis=1)
         found["purity"] = purity(np.asarray(codes["categorical"])[:, 0], classes)
@@ -141,7 +143,7 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
 
         @jax.jit
         def energy(model: Any, images: jax.Array) -> jax.Array:
-            return method.look(model.params, model.memory, images, {}, train=False)[0]["energy"].mean()
+            return method.discriminate(model.params, model.memory, images, {}, train=False)[0]["energy"].mean()
 
         for name, images in (("real", evidence.held_out), ("fake", evidence.samples)):
             found[f"energy_of_{name}"] = float(energy(model, to_float({"image": images})["image"]))

@@ -7,10 +7,10 @@ Three things, each printed as Markdown and kept in OUT; the same command goes on
 1. `toys.jsonl`: for each world and loss, of 2,500 samples by the averaged generator, the modes covered (at least 10
    samples within three standard deviations), the share of such samples (of the data: 0.989), and how evenly they lie:
    the entropy of the modes' shares over its maximum.
-2. `slopes.jsonl`: the critic trained alone against a generator that does not move. After 0, 100, ... critic steps: the
-   share of the critic's slope that the generator's loss passes on to an image, and the norm of what it gets, medians
-   over 1,000 fakes; and the critic's accuracy. Minimax loses its gradient as the critic gets better.
-3. `WORLD_LOSS.gif`: samples of the training generator over the critic's surface, dark where it says fake.
+2. `slopes.jsonl`: the discriminator trained alone against a generator that does not move. After 0, 100, ... of its
+   steps: the share of its slope that the generator's loss passes on to an image, and the norm of what the generator
+   gets, medians over 1,000 fakes; and its accuracy. Minimax loses its gradient as the discriminator gets better.
+3. `WORLD_LOSS.gif`: samples of the training generator over the discriminator's surface, dark where it says fake.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from studies import harness
 
 WORLDS = ("ring8", "grid25")
 LOSSES = ("minimax", "non_saturating", "least_squares", "hinge", "wgan", "wgan_gp")
-CRITIC_STEPS = (0, 100, 300, 1000, 3000)
+DISCRIMINATOR_STEPS = (0, 100, 300, 1000, 3000)
 SIDE = 96  # pixels of a frame
 REACH = 1.2  # a frame shows [-REACH, REACH]^2
 FRAMES = 40
@@ -45,9 +45,9 @@ def config_of(world: str, loss: str, steps: int) -> Any:
     else:
         config.method.loss.name = loss
     if loss == "wgan":
-        config.optimizers.critic = {"name": "rmsprop", "learning_rate": 5e-4, "clip_weights": 0.1}
-    critic_steps = 5 if loss in ("wgan", "wgan_gp") else 1
-    config.train.update(tensorboard=False, total_images=steps * critic_steps * config.train.batch_size)
+        config.optimizers.discriminator = {"name": "rmsprop", "learning_rate": 5e-4, "clip_weights": 0.1}
+    discriminator_steps = 5 if loss in ("wgan", "wgan_gp") else 1
+    config.train.update(tensorboard=False, total_images=steps * discriminator_steps * config.train.batch_size)
     return config
 
 
@@ -72,12 +72,12 @@ def play(world: str, loss: str, steps: int, out: Path) -> dict[str, Any]:
 
         @functools.partial(jax.jit, static_argnums=2)
         def draw(model: Any, seed: int, count: int) -> jax.Array:
-            z, _ = method.draw(jax.random.split(jax.random.key(seed), count))
+            z, _ = method.sample_z(jax.random.split(jax.random.key(seed), count))
             return method.generate(model.params, model.memory, z, {}, train=False)[0]
 
         @jax.jit
         def surface(model: Any) -> jax.Array:
-            return method.look(model.params, model.memory, plane, {}, train=False)[0]["logits"]
+            return method.discriminate(model.params, model.memory, plane, {}, train=False)[0]["logits"]
 
         frames = []
         for step in range(steps):
@@ -98,7 +98,7 @@ def play(world: str, loss: str, steps: int, out: Path) -> dict[str, Any]:
 
 
 def frame(points: np.ndarray, logits: np.ndarray, boundary: float | None) -> np.ndarray:
-    """uint8 `[SIDE, SIDE, 3]`: the critic in grey (its ranks where it has no boundary), samples in orange."""
+    """uint8 `[SIDE, SIDE, 3]`: the discriminator in grey (its ranks where it has no boundary), samples in orange."""
     if boundary is None:
         grey = logits.argsort().argsort() / len(logits)
     else:
@@ -111,7 +111,7 @@ def frame(points: np.ndarray, logits: np.ndarray, boundary: float | None) -> np.
 
 
 def slopes(loss: str) -> Iterator[dict[str, Any]]:
-    """The critic alone, on the ring; see the module."""
+    """The discriminator alone, on the ring; see the module."""
     import jax
     import jax.numpy as jnp
 
@@ -120,29 +120,29 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
     from jaxgen.parallel.mesh import place
     from jaxgen.train.loop import Trainer
 
-    config = config_of("ring8", loss, 2 * max(CRITIC_STEPS))
+    config = config_of("ring8", loss, 2 * max(DISCRIMINATOR_STEPS))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, Path(folder))
         method = trainer.method
-        only = tuple(turn for turn in method.turns(0) if turn.name == "critic")
+        only = tuple(turn for turn in method.turns(0) if turn.name == "discriminator")
         update = trainer.update(only)
         real = trainer.sources[""].take(list(range(1000)))["image"]
 
         @jax.jit
         def look(model: Any) -> tuple[jax.Array, ...]:
-            z, _ = method.draw(jax.random.split(jax.random.key(1), 1000))
+            z, _ = method.sample_z(jax.random.split(jax.random.key(1), 1000))
             fake, memory = method.generate(model.params, model.memory, z, {}, train=False)
 
             def logits(images: jax.Array) -> jax.Array:
-                return method.look(model.params, memory, images, {}, train=False)[0]["logits"]
+                return method.discriminate(model.params, memory, images, {}, train=False)[0]["logits"]
 
             norm, slope = (generator_gradient_norm(loss, logits, fake) for loss in (method.loss, Wasserstein()))
             return jnp.median(norm / slope), jnp.median(norm), *accuracy(logits(real), logits(fake))
 
-        for step in range(max(CRITIC_STEPS) + 1):
-            if step in CRITIC_STEPS:
+        for step in range(max(DISCRIMINATOR_STEPS) + 1):
+            if step in DISCRIMINATOR_STEPS:
                 passed, norm, on_real, on_fake = map(float, look(trainer.model(ema=False)))
-                row = {"loss": loss, "critic_steps": step * only[0].repeats, "share": passed, "norm": norm}
+                row = {"loss": loss, "discriminator_steps": step * only[0].repeats, "share": passed, "norm": norm}
                 yield row | ({} if method.loss.boundary is None else {"accuracy": (on_real + on_fake) / 2})
             batches = tuple(place(next(trainer.loader), trainer.mesh) for _ in range(only[0].repeats))
             trainer.state, metrics = update(trainer.state, trainer.frozen, batches)
@@ -161,7 +161,7 @@ def games_table(games: harness.Rows, steps: int) -> str:
 
 
 def slopes_table(norms: harness.Rows) -> str:
-    """A row a loss, a column a number of steps of the critic alone."""
+    """A row a loss, a column a number of steps of the discriminator alone."""
     lines = []
     for loss in LOSSES:
         cells = []
@@ -169,15 +169,15 @@ def slopes_table(norms: harness.Rows) -> str:
             accuracy = f" ({row['accuracy']:.3f})" if "accuracy" in row else ""
             cells.append(f"{row['share']:.3g}; {row['norm']:.2g}{accuracy}")
         lines.append([loss, *cells])
-    title = "share of the critic's slope; norm of the gradient (accuracy) after so many steps"
-    return harness.table([title, *CRITIC_STEPS], lines)
+    title = "share of the discriminator's slope; norm of the gradient (accuracy) after so many steps"
+    return harness.table([title, *DISCRIMINATOR_STEPS], lines)
 
 
 def main(out: Path, steps: Annotated[int, "of the generator"] = 5_000) -> None:
     harness.prepare()
     games, norms = (harness.Rows(out / f"{name}.jsonl") for name in ("toys", "slopes"))
     for loss in LOSSES:
-        if len(norms.where(loss=loss)) < len(CRITIC_STEPS):
+        if len(norms.where(loss=loss)) < len(DISCRIMINATOR_STEPS):
             for row in list(slopes(loss)):
                 norms.add(row)
     for world in WORLDS:

@@ -145,7 +145,7 @@ def main(
     scores = bounds(Scorer(trained, batch, samples), held_out, num, samples, rows)
     count = len(scores["kl"])
     print(f"\n{count} images of {held_out.name}/{held_out.split}, model at {trained.images:,} images\n")
-    print(bounds_table(scores, config.method.latents))
+    print(bounds_table(scores, config.method.z_dim))
     if outliers:
         found = outlier_scores(Scorer(trained, batch), held_out, training, other, outliers)
         print(f"\nAUROC (< marks a reversal), and the mean negative ELBO\n\n{outlier_table(found)}")

@@ -71,8 +71,12 @@ WRONG = [
     ("train.best_mode", "lowest", r"config\.train\.best_mode='lowest' is unknown; it is 'min' or 'max'"),
     ("data.extra.styles", "digits", r"config\.data\.extra\.styles must be a section with 'source' and 'split'"),
     ("data.extra.styles", section(source="digits"), r"config\.data\.extra\.styles must be a section"),
-    ("optimizers.critic", 3, r"config\.optimizers\.critic must be a section with keys, not 3"),
-    ("optimizers.critic", section(learning_rate="fast"), r"config\.optimizers\.critic\.learning_rate must be of type"),
+    ("optimizers.discriminator", 3, r"config\.optimizers\.discriminator must be a section with keys, not 3"),
+    (
+        "optimizers.discriminator",
+        section(learning_rate="fast"),
+        r"config\.optimizers\.discriminator\.learning_rate must be of type",
+    ),
     ("optimizer.learning_rate", "fast", r"config\.optimizer\.learning_rate must be of type float, not 'fast'"),
 ]
 
@@ -102,7 +106,7 @@ def test_sections_that_factories_check_are_open():
     config.method.update(network=section(name="unet", anything=1))
     config.sampler.update(steps=3)
     config.optimizer.update(weight_decay=0.1)
-    config.optimizers = section(critic=section(learning_rate=1, nesterov=True))
+    config.optimizers = section(discriminator=section(learning_rate=1, nesterov=True))
     config.init_from = section(unet="runs/a")
     config.data.extra = section(styles=section(source="digits", split="test"))
     check(config)
@@ -183,7 +187,7 @@ def test_every_option_is_documented_on_its_own_line_or_the_line_above():
 def test_differences_name_leaves_and_both_values():
     old, new = good(), good()
     new.train.total_images = 2000
-    new.optimizers = section(critic=section(learning_rate=0.1))
+    new.optimizers = section(discriminator=section(learning_rate=0.1))
     del new.method["name"]
     new.method.names = "ddpm"
     new.data.resolution = [32, 32]
@@ -191,7 +195,7 @@ def test_differences_name_leaves_and_both_values():
     assert differences(old, new) == {
         "method.name": ("ddpm", None),
         "method.names": (None, "ddpm"),
-        "optimizers.critic.learning_rate": (None, 0.1),
+        "optimizers.discriminator.learning_rate": (None, 0.1),
         "train.total_images": (1000, 2000),
     }
     assert differences(new, new) == {}
@@ -200,7 +204,17 @@ def test_differences_name_leaves_and_both_values():
 def test_only_lengths_cadences_and_places_may_change():
     for key in ("train.total_images", "train.keep_last", "mesh.data", "evaluate.num", "evaluate", "data.root"):
         assert may_change(key)
-    for key in ("seed", "train.batch_size", "train.ema_decay", "method.network.channels", "data.source", "meshes",
-                "train.total_images_", "optimizer.learning_rate", "sampler.steps", "init_from.table"):
+    for key in (
+        "seed",
+        "train.batch_size",
+        "train.ema_decay",
+        "method.network.channels",
+        "data.source",
+        "meshes",
+        "train.total_images_",
+        "optimizer.learning_rate",
+        "sampler.steps",
+        "init_from.table",
+    ):
         assert not may_change(key)
     assert may_change("sampler.steps", ("sampler",))

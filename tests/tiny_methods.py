@@ -129,11 +129,11 @@ class Plain(Method):
 
 @dataclasses.dataclass(frozen=True)
 class TwoPlayers(Method):
-    """A GAN with BatchNorm: critic steps, each on a fresh batch, then a generator step.
+    """A GAN with BatchNorm: discriminator steps, each on a fresh batch, then a generator step.
 
-    Batch statistics are memory, `generator` and `critic`; real and fake images go through the critic apart.
-    `diary` remembers, of each update: turn (0 critic, 1 generator), the batch's mean, what the parameters of
-    critic and generator add up to, and a random number.
+    Batch statistics are memory, `generator` and `discriminator`; the discriminator sees real and fake images apart.
+    `diary` remembers, of each update: turn (0 discriminator, 1 generator), the batch's mean, what the parameters of
+    discriminator and generator add up to, and a random number.
 
     Attributes:
       fail_turn, fail_from, fail_until: the turn whose loss is NaN, and at which steps.
@@ -147,20 +147,20 @@ class TwoPlayers(Method):
     def generator(self) -> MLP:
         return MLP((16, PIXELS), norm=True)
 
-    def critic(self) -> MLP:
+    def discriminator(self) -> MLP:
         return MLP((16, 1), norm=True)
 
     def init(self, key, batch, stage, given, params, memory):
-        of_generator, of_critic = jax.random.split(key)
+        of_generator, of_discriminator = jax.random.split(key)
         generator = self.generator().init(of_generator, jnp.zeros((2, 4)))
-        critic = self.critic().init(of_critic, flat(batch["image"]))
-        params = {"generator": generator["params"], "critic": critic["params"]}
-        statistics = {"generator": generator["batch_stats"], "critic": critic["batch_stats"]}
+        discriminator = self.discriminator().init(of_discriminator, flat(batch["image"]))
+        params = {"generator": generator["params"], "discriminator": discriminator["params"]}
+        statistics = {"generator": generator["batch_stats"], "discriminator": discriminator["batch_stats"]}
         return params, {**statistics, "diary": jnp.zeros((DIARY, 5))}
 
     def turns(self, stage):
         return (
-            Turn("critic", ("critic",), self.critic_loss, repeats=self.repeats),
+            Turn("discriminator", ("discriminator",), self.discriminator_loss, repeats=self.repeats),
             Turn("generator", ("generator",), self.generator_loss),
         )
 
@@ -170,26 +170,29 @@ class TwoPlayers(Method):
         return y, {**memory, name: changed["batch_stats"]}
 
     def _entry(self, turn, params, batch, key, state):
-        totals = [total(params["critic"]), total(params["generator"])]
+        totals = [total(params["discriminator"]), total(params["generator"])]
         return remember(state.memory["diary"], [turn, batch["image"].mean(), *totals, jax.random.uniform(key)])
 
     def _fail(self, name, state, value):
         now = (state.step >= self.fail_from) & (state.step < self.fail_until)
         return jnp.where(now, jnp.nan, value) if name == self.fail_turn else value
 
-    def critic_loss(self, params, batch, key, state):
+    def discriminator_loss(self, params, batch, key, state):
         real = flat(batch["image"])
         fake, _ = self._apply("generator", params, state.memory, jax.random.normal(key, (len(real), 4)))
-        on_real, memory = self._apply("critic", params, state.memory, real)
-        on_fake, memory = self._apply("critic", params, memory, fake)
+        on_real, memory = self._apply("discriminator", params, state.memory, real)
+        on_fake, memory = self._apply("discriminator", params, memory, fake)
         value = nn.softplus(-on_real).mean() + nn.softplus(on_fake).mean()
         diary = self._entry(0, params, batch, key, state)
-        return self._fail("critic", state, value), ({}, {"critic": memory["critic"], "diary": diary})
+        return self._fail("discriminator", state, value), (
+            {},
+            {"discriminator": memory["discriminator"], "diary": diary},
+        )
 
     def generator_loss(self, params, batch, key, state):
         z = jax.random.normal(key, (len(batch["image"]), 4))
         fake, memory = self._apply("generator", params, state.memory, z)
-        on_fake, _ = self._apply("critic", params, memory, fake)
+        on_fake, _ = self._apply("discriminator", params, memory, fake)
         value = nn.softplus(-on_fake).mean()
         diary = self._entry(1, params, batch, key, state)
         return self._fail("generator", state, value), ({}, {"generator": memory["generator"], "diary": diary})

@@ -5,7 +5,7 @@ generator's; the gradient passes through to the generator, which therefore never
 for `config.method.augment`: `DiffAugment` is "diff_augment".
 
     augment = DiffAugment()
-    on_real, on_fake = critic(augment(keys_a, real)), critic(augment(keys_b, fake))
+    on_real, on_fake = discriminator(augment(keys_a, real)), discriminator(augment(keys_b, fake))
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def accuracy(real: Array, fake: Array, boundary: float = 0.0) -> tuple[Array, Ar
 
 
 def generator_gradient_norm(loss: GANLoss, apply: Callable[[Array], Array], fake: Array) -> Array:
-    """`[B]` norms of the generator's loss's gradient in its images `[B, ...]`: what the critic tells it about each.
+    """`[B]` norms of the gradient of the generator's loss in its images `[B, ...]`: what it is told about each.
 
     Near 0 at logits far from the boundary, the game saturates.
     """

@@ -1,8 +1,8 @@
 """Losses of the two players as functions of logits, one number per example.
 
-The critic is high on real: a logit is log D/(1 - D), its sigmoid the probability of real. p is the data's density, q
-the generator's. Every loss is *minimised*, each by its player; the discriminator's is the sum of its two means.
-Each class is a name for `config.method.loss`: `NonSaturating` is "non_saturating".
+The discriminator is high on real: a logit is log D/(1 - D), its sigmoid the probability of real. p is the data's
+density, q the generator's. Every loss is *minimised*, each by its network; the discriminator's is the sum of its two
+means. Each class is a name for `config.method.loss`: `NonSaturating` is "non_saturating".
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class LeastSquares(GANLoss):
     Pearson's chi-squared divergence between p + q and 2 q; the default is the labels 0 and 1 (ibid., Section 3.2).
 
     Raises:
-      UserError: where the real label b is not above the fake label a, so that the critic would be low on real.
+      UserError: where the real label b is not above the fake label a, so that the discriminator would be low on real.
     """
 
     a: float = 0.0  # the discriminator's label of fakes

@@ -1,4 +1,4 @@
-"""Penalties on the critic's slope, as functions of an apply function.
+"""Penalties on the discriminator's slope, as functions of an apply function.
 
 `apply` maps images [B, ...] to logits, one or more an image, and treats each image by itself: with BatchNorm in
 training mode there is no slope *at an image*, and the penalties mean nothing. A slope is that of the sum of an image's

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -17,12 +17,34 @@ import numpy as np
 
 from jaxgen.errors import UserError
 
-Params = dict[str, Any]  # one entry per group: {"generator": ..., "critic": ...}
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
+Tree = Any  # nested dicts of arrays, such as the parameters of one network
+Params = dict[str, Tree]  # the parameters of each group: {"generator": ..., "discriminator": ...}
+Memory = dict[str, Tree]  # what is carried from step to step and not descended: {"generator": batch statistics, ...}
+Batch = dict[str, jax.Array]  # arrays with a leading batch axis: {"image": [B, H, W, C], "label": [B], ...}
+Metrics = dict[str, jax.Array]  # scalars to be logged
 
-# loss(params, batch, key, state) -> (scalar, (metrics, memory updates))
-Loss = Callable[[Params, Batch, jax.Array, Any], tuple[jax.Array, tuple[Metrics, dict[str, Any]]]]
+
+class LossState(Protocol):
+    """What a loss may read of the state beside the parameters."""
+
+    @property
+    def step(self) -> jax.Array:
+        """int32, updates done."""
+
+    @property
+    def images(self) -> jax.Array:
+        """uint32, images drawn from the data: for warm-ups and fades."""
+
+    @property
+    def memory(self) -> Memory: ...
+
+    @property
+    def ema(self) -> Params:
+        """`{group: averaged parameters}`: for distillation."""
+
+
+LossResult = tuple[jax.Array, tuple[Metrics, Memory]]  # (scalar, (metrics, the memory entries that change))
+Loss = Callable[[Params, Batch, jax.Array, LossState], LossResult]  # (params, batch, key, state) -> result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +57,7 @@ class Turn:
       loss: `(params, batch, key, state) -> (scalar, (metrics, memory_updates))`; `params` holds every group,
         learned and frozen; `state` is the read-only rest (`memory`, `ema`, `step`, `images`).
       every: the turn is due at steps divisible by this (lazy regularisation).
-      repeats: how often it runs in a step, each time on a fresh batch (critic steps).
+      repeats: how often it runs in a step, each time on a fresh batch (discriminator steps).
     """
 
     name: str
@@ -56,7 +78,7 @@ class Model:
     """
 
     params: Params
-    memory: dict[str, Any]
+    memory: Memory
     stage: int = flax.struct.field(pytree_node=False, default=0)
 
 
@@ -77,8 +99,8 @@ class State:
     step: jax.Array
     images: jax.Array
     params: Params
-    memory: dict[str, Any]
-    opt_state: dict[str, Any]
+    memory: Memory
+    opt_state: dict[str, Tree]
     ema: Params
     nonfinite_count: dict[str, jax.Array]
 
@@ -113,8 +135,8 @@ class Method:
         stage: int,
         given: Params,
         params: Params,
-        memory: dict[str, Any],
-    ) -> tuple[Params, dict[str, Any]]:
+        memory: Memory,
+    ) -> tuple[Params, Memory]:
         """All learned groups and the memory at a stage's start; runs under jit.
 
         Args:
@@ -131,7 +153,7 @@ class Method:
         """Batch entries beside `image` and `label` whose `(shape without the batch, dtype)` the networks tell."""
         return {}
 
-    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
+    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, Memory]:
         """Fresh weights of the groups in `required_groups`, and the memory that would come with them: shapes for a plan
         where the trained ones are not here. A group that is left out must be given."""
         return {}, {}

@@ -14,7 +14,7 @@ class Encoder(nn.Module):
     """`[B, H, W, C]` images in [-1, 1] to `[B, outputs]`, float32.
 
     Attributes:
-      outputs: set by the method: latents, or twice as many for means and log variances.
+      outputs: set by the method: `z_dim`, or twice as many for means and log variances.
       widths: channels of 3x3 convolutions, each halving the sides (rounded up); () for a network of dense layers alone.
       hidden: widths of the dense layers before the last. num_classes: above 0 a label enters each dense layer.
       activation: "gelu", "relu" or "tanh".

@@ -9,24 +9,24 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxgen.networks.gans.gan_layers import Dense, Norm, Outputs, Player, checked, condition, leaky_relu, norm
+from jaxgen.networks.gans.gan_layers import Dense, GANNetwork, Norm, Outputs, checked, condition, leaky_relu, norm
 from jaxgen.networks.layers.convolution import Array
 
 # He et al. (2015), for a leaky rectifier of slope 0.2
 he_init = nn.initializers.variance_scaling(2 / (1 + 0.2**2), "fan_in", "normal")
 
 
-class Generator(Player):
+class Generator(GANNetwork):
     """z [B, Z] -> images [B, H, W, C]; a point of a plane is an image of shape (1, 1, 2).
 
     Attributes:
-      image_shape: `(H, W, C)`. latents: the width of z that a method draws. widths: of the hidden layers.
+      image_shape: `(H, W, C)`. z_dim: the width of z that a method draws. widths: of the hidden layers.
       conditioning: "concat" joins the label to z, one-hot, or as an embedding of width `embedding`.
       norm: "batch", "layer" or "none". output: "tanh", or "linear" for data without bounds.
     """
 
     image_shape: tuple[int, int, int]
-    latents: int = 64
+    z_dim: int = 64
     widths: tuple[int, ...] = (256, 256)
     num_classes: int = 0
     conditioning: Literal["none", "concat"] = "none"
@@ -46,7 +46,7 @@ class Generator(Player):
         return jnp.tanh(x) if self.output == "tanh" else x
 
 
-class Discriminator(Player):
+class Discriminator(GANNetwork):
     """Images [B, ...] -> `{"logits", "features", heads...}`; the features are the last hidden layer.
 
     Attributes:

@@ -22,7 +22,7 @@ LearningRate = Callable[[jax.Array], jax.Array]
 class Optimizer:
     """One group's optax transformation, at learning rate 1, and the rate by images seen.
 
-    The rate is a function of `state.images`, not of the optimiser's own count: a critic with five repeats would
+    The rate is a function of `state.images`, not of the optimiser's own count: a discriminator with five repeats would
     run ahead. optax's updates are proportional to the rate, so that it can be applied after them.
     """
 

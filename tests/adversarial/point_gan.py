@@ -31,13 +31,13 @@ class PointGAN(Method):
 
     def init(self, key, batch, stage, given, params, memory):
         keys = jax.random.split(key, 3)
-        critic = Net(1).init(keys[0], jnp.zeros((1, 2)))["params"]
-        params = {"generator": Net(2).init(keys[1], jnp.zeros((1, 4)))["params"], "critic": critic}
-        return params, {"spectral": spectral_vectors(critic, keys[2])}
+        discriminator = Net(1).init(keys[0], jnp.zeros((1, 2)))["params"]
+        params = {"generator": Net(2).init(keys[1], jnp.zeros((1, 4)))["params"], "discriminator": discriminator}
+        return params, {"spectral": spectral_vectors(discriminator, keys[2])}
 
     def turns(self, stage):
         return (
-            Turn("critic", ("critic",), self.critic_loss, repeats=2),
+            Turn("discriminator", ("discriminator",), self.discriminator_loss, repeats=2),
             Turn("generator", ("generator",), self.generator_loss),
         )
 
@@ -45,23 +45,26 @@ class PointGAN(Method):
         z = jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys)
         return Net(2).apply({"params": params["generator"]}, z).reshape(-1, *self.image_shape)
 
-    def critic(self, params, memory, iterations):
-        normed, vectors = spectral_norm(params["critic"], memory["spectral"], iterations)
+    def discriminator(self, params, memory, iterations):
+        normed, vectors = spectral_norm(params["discriminator"], memory["spectral"], iterations)
         return lambda x: Net(1).apply({"params": normed}, x.reshape(len(x), -1))[:, 0], vectors
 
-    def critic_loss(self, params, batch, key, state):
+    def discriminator_loss(self, params, batch, key, state):
         real = batch["image"]
-        critic, vectors = self.critic(params, state.memory, 1)
-        real_logits, fake_logits = critic(real), critic(self.fakes(params, jax.random.split(key, len(real))))
+        discriminator, vectors = self.discriminator(params, state.memory, 1)
+        real_logits, fake_logits = (
+            discriminator(real),
+            discriminator(self.fakes(params, jax.random.split(key, len(real)))),
+        )
         on_real, on_fake = self.loss.discriminator(real_logits, fake_logits)
-        total = (on_real + on_fake + self.gamma * penalties.r1(critic, real)).mean()
+        total = (on_real + on_fake + self.gamma * penalties.r1(discriminator, real)).mean()
         right = accuracy(real_logits, fake_logits, self.loss.boundary)
         return total, (dict(zip(("right_on_real", "right_on_fake"), right, strict=True)), {"spectral": vectors})
 
     def generator_loss(self, params, batch, key, state):
-        critic, _ = self.critic(params, state.memory, 0)
+        discriminator, _ = self.discriminator(params, state.memory, 0)
         fakes = self.fakes(params, jax.random.split(key, len(batch["image"])))
-        return self.loss.generator(critic(fakes)).mean(), ({}, {})
+        return self.loss.generator(discriminator(fakes)).mean(), ({}, {})
 
     def sample(self, model, keys, batch):
         return self.fakes(model.params, keys)

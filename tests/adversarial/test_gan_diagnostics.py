@@ -1,4 +1,4 @@
-"""Diagnostics against theory: Gaussians of known divergence, saturated critics, collapsed generators."""
+"""Diagnostics against theory: Gaussians of known divergence, saturated discriminators, collapsed generators."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def test_the_signal_to_the_generator_vanishes_for_minimax_only():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 3, 1)), jnp.float32)
     slope = jnp.array([1.0, 2.0, 0.5, 3.0])
 
-    def critic(x):  # sure of every fake, with its own slope at each
+    def discriminator(x):  # sure of every fake, with its own slope at each
         return -10 + slope * (x - jax.lax.stop_gradient(x)).sum(axis=(1, 2, 3))
 
     found = {
-        name: np.asarray(diagnostics.generator_gradient_norm(find("gan_loss", name, "x")(), critic, x))
+        name: np.asarray(diagnostics.generator_gradient_norm(find("gan_loss", name, "x")(), discriminator, x))
         for name in ("minimax", "non_saturating", "wasserstein", "hinge")
     }
     for name in ("non_saturating", "wasserstein", "hinge"):

@@ -66,7 +66,7 @@ def test_no_slope_is_lost_at_great_logits(size):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_the_critic_is_high_on_real_and_the_generator_wants_it_high(name):
+def test_the_discriminator_is_high_on_real_and_the_generator_wants_it_high(name):
     game = GAMES[name]
     for logit in np.linspace(0.1, 0.9, 5) - (name != "least_squares"):  # inside every hinge, between all labels
         real, fake = slopes_of_discriminator(game, logit, logit)
@@ -92,7 +92,7 @@ def test_where_the_generator_has_won_the_value_is_minus_log_4():
 
 
 @pytest.mark.parametrize("labels", [(0.0, 1.0, 1.0), (-1.0, 1.0, 0.0), (0.2, 0.9, 0.9)])
-def test_the_best_critic_of_least_squares(labels):
+def test_the_best_discriminator_of_least_squares(labels):
     a, b, c = labels
     game = losses.LeastSquares(*labels)
     best = (b * P + a * Q) / (P + Q)
@@ -107,7 +107,7 @@ def test_the_best_critic_of_least_squares(labels):
         assert 2 * both == pytest.approx(pearson, abs=1e-12)
 
 
-def test_the_best_critic_of_the_hinge_counts_the_total_variation():
+def test_the_best_discriminator_of_the_hinge_counts_the_total_variation():
     best = np.sign(P - Q)
     variation = np.abs(P - Q).sum() / 2
     assert cost(GAMES["hinge"], best) == pytest.approx(2 - 2 * variation, abs=1e-12)
@@ -126,7 +126,7 @@ def test_the_best_energy_is_the_margin_where_fakes_prevail():
             assert cost(game, other) >= cost(game, best) - 1e-12
 
 
-def test_a_wasserstein_critic_of_slope_one_reaches_minus_the_distance():
+def test_a_wasserstein_discriminator_of_slope_one_reaches_minus_the_distance():
     real, fake = jnp.array([3.0, 5.0]), jnp.array([1.0, 2.0])  # W1 = (3 - 1 + 5 - 2) / 2
     on_real, on_fake = GAMES["wasserstein"].discriminator(real, fake)
     assert float(on_real.mean() + on_fake.mean()) == -2.5

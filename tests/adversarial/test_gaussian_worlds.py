@@ -118,8 +118,13 @@ def test_a_gan_of_points_trains_and_samples_through_the_loop(tmp_path):
     config.data.update(source="gaussians:ring8", resolution=(1, 2), channels=1)
     config.optimizer.update(name="adam", learning_rate=1e-3)
     config.train.update(
-        batch_size=16, total_images=320, log_every_images=160, checkpoint_every_images=0, sample_every_images=0,
-        ema_decay=0.9, tensorboard=False,
+        batch_size=16,
+        total_images=320,
+        log_every_images=160,
+        checkpoint_every_images=0,
+        sample_every_images=0,
+        ema_decay=0.9,
+        tensorboard=False,
     )
     config.evaluate.batch_size = 16
     with opened_trainer(config, tmp_path) as trainer:
@@ -131,10 +136,10 @@ def test_a_gan_of_points_trains_and_samples_through_the_loop(tmp_path):
         jax.tree.map(lambda a, b: float(abs(a - b).max()), getattr(before, name), getattr(after, name))
         for name in ("params", "memory")
     )
-    # both players; no hinge is crossed so early, so the pulls on the critic's last bias cancel
+    # both players; no hinge is crossed so early, so the pulls on the discriminator's last bias cancel
     assert all(layer["kernel"] > 0 for player in learned.values() for layer in player.values())
     assert all(layer["kernel"]["v"] > 0 for layer in carried["spectral"].values())  # the power iteration goes on
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
     assert samples.shape == (8, 1, 2, 1)
     last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
-    assert "critic/right_on_real" in last and "generator/grad_norm" in last
+    assert "discriminator/right_on_real" in last and "generator/grad_norm" in last

@@ -15,7 +15,7 @@ from jaxgen.networks.layers.convolution import Conv, gradients_in_loops
 KEY = jax.random.key(3)
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """Every kind of convolution that there is, and one logit."""
 
     @nn.compact
@@ -32,7 +32,7 @@ def images(seed, count=3):
 
 
 def quadratic(x):
-    """A critic whose slope at x is x."""
+    """A discriminator whose slope at x is x."""
     return jnp.square(x).reshape(len(x), -1).sum(axis=1) / 2
 
 
@@ -50,7 +50,7 @@ PENALTIES = {
 def test_gradients_in_the_weights_are_those_of_finite_differences(name, in_loops):
     with jax.enable_x64(True):
         real, fake = jnp.asarray(images(0)), jnp.asarray(images(1))
-        shapes = jax.eval_shape(Critic().init, KEY, real)
+        shapes = jax.eval_shape(Discriminator().init, KEY, real)
         chance = np.random.default_rng(2)
 
         def drawn(scale):
@@ -59,7 +59,7 @@ def test_gradients_in_the_weights_are_those_of_finite_differences(name, in_loops
         params, direction = drawn(0.5), drawn(1.0)
 
         def total(params):
-            network = gradients_in_loops()(Critic().apply) if in_loops else Critic().apply
+            network = gradients_in_loops()(Discriminator().apply) if in_loops else Discriminator().apply
             return PENALTIES[name](lambda x: network(params, x), real, fake).mean()
 
         @jax.jit
@@ -141,7 +141,7 @@ def test_between_a_law_and_its_translation_the_best_slope_is_not_one(weight, dis
 
 
 @pytest.mark.parametrize("name", PENALTIES)
-def test_a_flat_critic_has_finite_gradients(name):
+def test_a_flat_discriminator_has_finite_gradients(name):
     x = images(0).astype(np.float32)
     value, gradient = jax.value_and_grad(lambda w: PENALTIES[name](lambda x: w * quadratic(x), x, x).mean())(0.0)
     assert float(value) == {"gradient_penalty": 1.0}.get(name, 0.0)

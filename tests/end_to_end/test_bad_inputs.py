@@ -52,7 +52,7 @@ ARGUMENTS = {
     "misspelt key of the optimiser": (["--config.optimizer.weight_decai=0.1"], "'weight_decay'"),
     "negative learning rate": (["--config.optimizer.learning_rate=-1.0"], "learning_rate"),
     "unknown decay": (["--config.optimizer.decay=cosin"], "'cosine'"),
-    "optimiser of no group": (["--config.optimizers.critic.learning_rate=0.1"], "critic"),
+    "optimiser of no group": (["--config.optimizers.discriminator.learning_rate=0.1"], "discriminator"),
     "misspelt metric": (["--config.evaluate.metrics=('digitz',)"], "'digits'"),
     "misspelt source": (["--config.data.source=digitz"], "'digits'"),
     "source without its path": (["--config.data.source=folder"], "'folder'"),
@@ -299,12 +299,12 @@ def test_run_of_another_method(run, complaint):
     assert snapshot(run) == before
 
 
-@pytest.mark.parametrize("name", ["critic", "denoiser"])
+@pytest.mark.parametrize("name", ["discriminator", "denoiser"])
 def test_weights_of_an_unknown_group(name, config, trained, tmp_path, complaint):
     said = complaint(
-        f"--config={config}", f"--workdir={tmp_path / 'run'}", f"--config.init_from.{name}={trained}#critic"
+        f"--config={config}", f"--workdir={tmp_path / 'run'}", f"--config.init_from.{name}={trained}#discriminator"
     )
-    assert "'critic'" in said and f"config.init_from.{name}" in said
+    assert "'discriminator'" in said and f"config.init_from.{name}" in said
 
 
 def test_weights_of_another_shape(config, trained, tmp_path, complaint):

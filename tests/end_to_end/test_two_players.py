@@ -16,7 +16,11 @@ from jaxgen.runs import comparison, rehearsal
 from jaxgen.train.loop import Trainer
 
 CONFIG = tiny.ROOT / "configs" / "gan_digits.py"
-SMALL = ["--config.method.generator.channels=4", "--config.method.critic.channels=4", "--config.train.batch_size=16"]
+SMALL = [
+    "--config.method.generator.channels=4",
+    "--config.method.discriminator.channels=4",
+    "--config.train.batch_size=16",
+]
 
 
 @pytest.mark.slow
@@ -33,7 +37,7 @@ def test_kills_leave_no_trace(tmp_path):
     assert len(done) == 2
     assert comparison.compare(tmp_path / "straight", tmp_path / "killed") == []
     found = comparison.checkpoint(tmp_path / "straight")
-    assert any(name.startswith("memory/critic") for name in found)
+    assert any(name.startswith("memory/discriminator") for name in found)
 
 
 @pytest.mark.slow
@@ -41,7 +45,7 @@ def test_eight_devices_play_the_game_of_one(tmp_path, devices):
     """BatchNorm's moments are those of the whole batch, not of a device's part."""
     assert devices == 8
     config, _ = config_files.load_config(CONFIG)
-    for player in ("generator", "critic"):
+    for player in ("generator", "discriminator"):
         config.method[player].channels = 4
     config.train.update(batch_size=16, tensorboard=False)
     config.optimizer.update(name="sgd", learning_rate=0.05)
@@ -51,7 +55,7 @@ def test_eight_devices_play_the_game_of_one(tmp_path, devices):
         config.mesh.data = mesh
         trainer = Trainer(config, tmp_path / str(mesh))
         steps = [jax.device_get(trainer.take_step()) for _ in range(3)]
-        losses[mesh] = [[step["critic/loss"], step["generator/loss"]] for step in steps]
+        losses[mesh] = [[step["discriminator/loss"], step["generator/loss"]] for step in steps]
         memories[mesh] = jax.device_get(trainer.state.memory)
         if mesh == 8:
             batches = (place(next(trainer.loader), trainer.mesh),)

@@ -15,16 +15,16 @@ from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.methods.gans.gan import slerp
-from jaxgen.networks.layers.stateful import run
+from jaxgen.networks.layers.stateful import apply_stateful
 
 BATCH = 8
 LABELLED = {"conditioning": "concat"}
 
 
-def make(name="gan", generator=None, critic=None, kind="Discriminator", **options):
+def make(name="gan", generator=None, discriminator=None, kind="Discriminator", **options):
     parts = {
-        "generator": section(name="dcgan:Generator", latents=4, channels=4, **(generator or {})),
-        "critic": section(name=f"dcgan:{kind}", channels=4, **(critic or {})),
+        "generator": section(name="dcgan:Generator", z_dim=4, channels=4, **(generator or {})),
+        "discriminator": section(name=f"dcgan:{kind}", channels=4, **(discriminator or {})),
     }
     given = {"image_shape": (8, 8, 1), "num_classes": 3}
     return build(section(name=name, **parts, **options), "method", "config.method", **given)
@@ -47,12 +47,12 @@ def loss_of(method, turn, params, state, key=None):
 
 METHODS = {
     "gan": dict(),
-    "conditional": dict(generator=LABELLED, critic={"conditioning": "projection"}, loss=section(name="hinge")),
+    "conditional": dict(generator=LABELLED, discriminator={"conditioning": "projection"}, loss=section(name="hinge")),
     "acgan": dict(name="acgan", generator=LABELLED),
     "infogan": dict(name="infogan"),
-    "ebgan": dict(name="ebgan", kind="EnergyAutoencoder", critic={"codes": 3}),
-    "msgan": dict(name="msgan", generator=LABELLED, critic=LABELLED),
-    "wgan_gp": dict(name="wgan_gp", critic={"norm": "layer"}),
+    "ebgan": dict(name="ebgan", kind="EnergyAutoencoder", discriminator={"codes": 3}),
+    "msgan": dict(name="msgan", generator=LABELLED, discriminator=LABELLED),
+    "wgan_gp": dict(name="wgan_gp", discriminator={"norm": "layer"}),
 }
 
 
@@ -77,14 +77,19 @@ def test_every_turn_is_finite_and_reaches_its_groups(name):
 
 
 def test_the_numbers_of_steps_are_the_configs():
-    turns = {t.name: t for t in make("gan", critic={"norm": "none"}, critic_steps=3, r1=2.0, r1_every=4).turns(0)}
-    assert list(turns) == ["critic", "r1", "generator"]
-    assert turns["critic"].repeats == 3 and turns["r1"].every == 4 and turns["generator"].repeats == 1
-    assert make("wgan").critic_steps == 5 and make("wgan_gp", critic={"norm": "none"}).gradient_penalty == 10
+    turns = {
+        t.name: t
+        for t in make("gan", discriminator={"norm": "none"}, discriminator_steps=3, r1=2.0, r1_every=4).turns(0)
+    }
+    assert list(turns) == ["discriminator", "r1", "generator"]
+    assert turns["discriminator"].repeats == 3 and turns["r1"].every == 4 and turns["generator"].repeats == 1
+    assert (
+        make("wgan").discriminator_steps == 5 and make("wgan_gp", discriminator={"norm": "none"}).gradient_penalty == 10
+    )
 
 
 def test_a_lazy_penalty_weighs_as_much_as_one_at_every_step():
-    often, seldom = (make(critic={"norm": "none"}, r1=2.0, r1_every=n) for n in (1, 16))
+    often, seldom = (make(discriminator={"norm": "none"}, r1=2.0, r1_every=n) for n in (1, 16))
     params, state = begun(often)
     np.testing.assert_allclose(
         16 * loss_of(often, "r1", params, state)[0], loss_of(seldom, "r1", params, state)[0], rtol=1e-6
@@ -92,24 +97,24 @@ def test_a_lazy_penalty_weighs_as_much_as_one_at_every_step():
 
 
 def test_real_and_fake_are_separate_batches():
-    """The critic's running statistics are those of two calls, real first; of one call on both they would differ."""
-    method = make(critic={"extra": 1})
+    """The discriminator's statistics are those of two calls, real first; of one call on both they would differ."""
+    method = make(discriminator={"extra": 1})
     params, state = begun(method)
-    _, (_, changed) = loss_of(method, "critic", params, state)
-    of_latent = jax.random.split(jax.random.key(1), 4)[0]
-    z, _ = method.draw(jax.random.split(of_latent, BATCH))
+    _, (_, changed) = loss_of(method, "discriminator", params, state)
+    of_z = jax.random.split(jax.random.key(1), 4)[0]
+    z, _ = method.sample_z(jax.random.split(of_z, BATCH))
     fake, _ = method.generate(params, state.memory, z, batch(), train=True)
-    look = functools.partial(run, method.judge(), params["critic"], train=True)
-    _, apart = look(look(state.memory["critic"], batch()["image"])[1], fake)
-    _, together = look(state.memory["critic"], jnp.concatenate([batch()["image"], fake]))
+    look = functools.partial(apply_stateful, method.discriminator_with_heads(), params["discriminator"], train=True)
+    _, apart = look(look(state.memory["discriminator"], batch()["image"])[1], fake)
+    _, together = look(state.memory["discriminator"], jnp.concatenate([batch()["image"], fake]))
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(close, changed["critic"], apart)
+    jax.tree.map(close, changed["discriminator"], apart)
     gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), apart, together)
     assert max(jax.tree.leaves(gaps)) > 1e-3
-    assert set(changed) == {"critic"}  # the generator's statistics are its own turn's
+    assert set(changed) == {"discriminator"}  # the generator's statistics are its own turn's
 
 
-def test_the_generators_turn_leaves_the_critics_statistics_alone():
+def test_the_generators_turn_leaves_the_discriminators_statistics_alone():
     method = make()
     params, state = begun(method)
     assert set(loss_of(method, "generator", params, state)[1][1]) == {"generator"}
@@ -117,7 +122,7 @@ def test_the_generators_turn_leaves_the_critics_statistics_alone():
 
 @pytest.mark.parametrize("options", [{"gradient_penalty": 10.0}, {"r1": 1.0}])
 def test_slopes_and_batch_norm_do_not_go_together(options):
-    with pytest.raises(UserError, match=r"critic\.norm"):
+    with pytest.raises(UserError, match=r"discriminator\.norm"):
         make(**options)
 
 
@@ -125,11 +130,11 @@ def test_slopes_and_batch_norm_do_not_go_together(options):
 def test_ebgans_generator_learns_through_both_sides_of_the_error():
     method = make(**METHODS["ebgan"], pull_away=0.0)
     params, state = begun(method)
-    z, _ = method.draw(jax.random.split(jax.random.key(2), BATCH))
+    z, _ = method.sample_z(jax.random.split(jax.random.key(2), BATCH))
 
     def energy(generator, hold):
         fake, _ = method.generate({**params, "generator": generator}, state.memory, z, batch(), train=True)
-        outputs, _ = method.look(params, state.memory, fake, batch())
+        outputs, _ = method.discriminate(params, state.memory, fake, batch())
         target = jax.lax.stop_gradient(fake) if hold else fake
         return jnp.square(outputs["reconstruction"] - target).mean()
 
@@ -137,8 +142,8 @@ def test_ebgans_generator_learns_through_both_sides_of_the_error():
         return sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(jax.grad(function)(params["generator"])))
 
     key = jax.random.key(7)
-    of_latent = jax.random.split(key, 3)[0]
-    z, _ = method.draw(jax.random.split(of_latent, BATCH))
+    of_z = jax.random.split(key, 3)[0]
+    z, _ = method.sample_z(jax.random.split(of_z, BATCH))
     ours = norm(lambda g: loss_of(method, "generator", {**params, "generator": g}, state, key)[0])
     assert abs(ours - norm(lambda g: energy(g, False))) < 1e-3 * ours
     assert abs(ours - norm(lambda g: energy(g, True))) > 1e-2 * ours
@@ -147,13 +152,13 @@ def test_ebgans_generator_learns_through_both_sides_of_the_error():
 def test_msgans_two_fakes_both_play():
     method = make(**METHODS["msgan"], mode_seeking=0.0)
     params, state = begun(method)
-    plain = make("gan", generator=LABELLED, critic=LABELLED)
+    plain = make("gan", generator=LABELLED, discriminator=LABELLED)
     two, one = (float(loss_of(m, "generator", params, state)[0]) for m in (method, plain))
     assert 1.5 * one < two < 2.5 * one
 
 
 def test_acgan_tells_the_generator_alone():
-    for wrong in (dict(), dict(generator=LABELLED, critic=LABELLED)):
+    for wrong in (dict(), dict(generator=LABELLED, discriminator=LABELLED)):
         with pytest.raises(UserError, match="AC-GAN tells the generator"):
             make("acgan", **wrong)
 
@@ -161,7 +166,7 @@ def test_acgan_tells_the_generator_alone():
 def test_infogans_codes_enter_and_are_read_back():
     method = make("infogan", codes=section(name="Codes", categorical=(3,), continuous=1))
     keys = jax.random.split(jax.random.key(3), 400)
-    z, codes = method.draw(keys)
+    z, codes = method.sample_z(keys)
     assert z.shape == (400, 4 + 3 + 1)
     np.testing.assert_array_equal(z[:, 4:7].argmax(axis=1), codes["categorical"][:, 0])
     np.testing.assert_array_equal(z[:, 7], codes["continuous"][:, 0])

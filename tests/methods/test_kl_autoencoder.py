@@ -16,21 +16,21 @@ from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder, follow, scale_of
 from jaxgen.methods.base import Model
 from jaxgen.metrics.digits import JUDGE
-from jaxgen.networks.layers.stateful import run
+from jaxgen.networks.layers.stateful import apply_stateful
 
 VALUES = 64
 KEY = jax.random.key(1)
 
 
-def make(critic=True, perceptual=False, **options):
+def make(discriminator=True, perceptual=False, **options):
     parts = {
         "network": section(
             name="autoencoder_kl", out_channels=1, channels=4, channel_multipliers=(1, 1), blocks=1, latent_channels=2,
             middle_attention=False, norm_groups=2,
         ),
     }  # fmt: skip
-    if critic:
-        parts["critic"] = section(name="patchgan:PatchDiscriminator", width=4, layers=1)
+    if discriminator:
+        parts["discriminator"] = section(name="patchgan:PatchDiscriminator", width=4, layers=1)
     if perceptual:
         parts["perceptual"] = section(name="classifier", widths=(12, 16, 16), features=32)
     given = {"image_shape": (8, 8, 1), "num_classes": 10}
@@ -85,7 +85,9 @@ def parts(method, params, memory):
         return jnp.abs(image_of(group) - batch()["image"]).sum() / 6
 
     def game(group):
-        logits = run(method.critic, params["critic"], memory["critic"], image_of(group), train=True)[0]["logits"]
+        logits = apply_stateful(
+            method.discriminator, params["discriminator"], memory["discriminator"], image_of(group), train=True
+        )[0]["logits"]
         return -logits.mean()
 
     def kl(group):
@@ -122,13 +124,13 @@ def test_the_weight_is_cut_or_constant():
     np.testing.assert_allclose(value(constant, params, memory)["weight"], 0.7, rtol=1e-6)
 
 
-def test_without_a_game_the_critic_has_no_say():
+def test_without_a_game_the_discriminator_has_no_say():
     params, memory = begun()
     found = value(make(), params, memory, game=False)
     assert "weight" not in found
     np.testing.assert_allclose(found["loss"], VALUES * found["l1"] + 1e-6 * found["kl"], rtol=1e-5)
-    assert make(critic=False).stages == ((0, 0),)
-    assert [t.name for t in make(critic=False).turns(0)] == ["autoencoder"]
+    assert make(discriminator=False).stages == ((0, 0),)
+    assert [t.name for t in make(discriminator=False).turns(0)] == ["autoencoder"]
 
 
 def test_the_perceptual_distance_is_counted_for_every_value():
@@ -160,32 +162,32 @@ def test_the_learned_log_variance_settles_at_the_mean_error():
     assert method.turns(0)[0].groups == ("autoencoder", "log_variance")
 
 
-def test_the_critic_begins_at_its_stage_and_the_rest_goes_on():
+def test_the_discriminator_begins_at_its_stage_and_the_rest_goes_on():
     method = make(adversarial_start=1000)
     assert method.stages == ((0, 0), (1000, 1)) and make().stages == ((0, 1),)
     assert [t.name for t in method.turns(0)] == ["autoencoder"]
-    assert [t.name for t in method.turns(1)] == ["autoencoder", "critic"]
+    assert [t.name for t in method.turns(1)] == ["autoencoder", "discriminator"]
     params, memory = begun()
     first, memory = {"autoencoder": params["autoencoder"]}, {"autoencoder": memory["autoencoder"]}
     assert set(jax.eval_shape(lambda: method.init(KEY, batch(), 0, {}, {}, {}))[0]) == {"autoencoder"}
     then, carried = method.init(KEY, batch(), 1, {}, first, memory)
-    assert set(then) == {"autoencoder", "critic"} == set(carried)
+    assert set(then) == {"autoencoder", "discriminator"} == set(carried)
     assert then["autoencoder"] is first["autoencoder"] and carried["autoencoder"] is memory["autoencoder"]
-    given = {"critic": jax.tree.map(lambda x: x + 1, then["critic"])}
+    given = {"discriminator": jax.tree.map(lambda x: x + 1, then["discriminator"])}
     again, _ = method.init(KEY, batch(), 1, given, first, memory)
-    assert again["critic"] is given["critic"]
+    assert again["discriminator"] is given["discriminator"]
 
 
-def test_the_critics_turn_is_its_own():
+def test_the_discriminators_turn_is_its_own():
     method = make()
     params, memory = begun()
     state = SimpleNamespace(memory=memory)
-    loss = jax.value_and_grad(lambda params: method.critic_loss(params, batch(), KEY, state), has_aux=True)
+    loss = jax.value_and_grad(lambda params: method.discriminator_loss(params, batch(), KEY, state), has_aux=True)
     (total, (_, changed)), slopes = jax.jit(loss)(params)
-    assert set(changed) == {"critic"} and 0 < float(total) < 10
-    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slopes["critic"])) > 0
+    assert set(changed) == {"discriminator"} and 0 < float(total) < 10
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slopes["discriminator"])) > 0
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slopes["autoencoder"])) == 0
-    gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), changed["critic"], memory["critic"])
+    gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), changed["discriminator"], memory["discriminator"])
     assert max(jax.tree.leaves(gaps)) > 0
 
 

@@ -22,7 +22,7 @@ ENCODER = {"name": "encoder", "widths": (), "hidden": (8,)}
 def make(encoder=True, head=None, **options):
     head = section(name="head", **{"hidden": (8,), "embedding": 4, **(head or {})})
     coder = {"encoder": section(**ENCODER)} if encoder else {}
-    return build(section(name="probe", latents=3, head=head, **coder, **options), "method", "m", num_classes=3)
+    return build(section(name="probe", z_dim=3, head=head, **coder, **options), "method", "m", num_classes=3)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def batch():
     return {"image": jnp.asarray(image), "label": jnp.arange(6, dtype=jnp.int32) % 3}
 
 
-def given(batch, latents=3):
-    network = build(section(**ENCODER, outputs=latents), "network", "n")
+def given(batch, z_dim=3):
+    network = build(section(**ENCODER, outputs=z_dim), "network", "n")
     return {"encoder": network.init(jax.random.key(5), batch["image"])["params"]}
 
 
@@ -53,7 +53,7 @@ def test_a_frozen_encoder_must_be_given_and_only_the_head_learns(batch):
     learned, memory = begun(method, batch, given(batch))
     assert set(learned) == {"head"} and not memory
     with pytest.raises(UserError, match="out/bias.*shape"):
-        begun(method, batch, given(batch, latents=5))
+        begun(method, batch, given(batch, z_dim=5))
 
 
 def test_a_tuned_encoder_learns_and_may_begin_from_nothing(batch):
@@ -66,7 +66,7 @@ def test_a_tuned_encoder_learns_and_may_begin_from_nothing(batch):
 
 
 def test_features_are_a_vaes_means_or_the_raw_pixels(batch):
-    groups = given(batch, latents=6)
+    groups = given(batch, z_dim=6)
     method = make(variational=True)
     both = build(section(**ENCODER, outputs=6), "network", "n").apply({"params": groups["encoder"]},
                                                                               batch["image"])  # fmt: skip

@@ -19,7 +19,7 @@ from jaxgen.networks.encoder import Encoder
 from jaxgen.runs.setup import make_method
 from jaxgen.sampling.generator import Generator
 
-LATENTS, NOISE = 3, 0.7
+Z_DIM, NOISE = 3, 0.7
 
 
 def make(classes=(0, 0), name="vae", **options):
@@ -28,7 +28,7 @@ def make(classes=(0, 0), name="vae", **options):
         for part, count in zip(("encoder", "decoder"), classes, strict=True)
     }
     given = {"image_shape": (8, 8, 1), "num_classes": 3}
-    return build(section(name=name, latents=LATENTS, **coders, **options), "method", "config.method", **given)
+    return build(section(name=name, z_dim=Z_DIM, **coders, **options), "method", "config.method", **given)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_warm_up_and_free_bits(batch):
     half = parts["negative_log_likelihood"] + parts["kl"] / 2
     np.testing.assert_allclose(loss(warm, params, batch, images=500)[0], half, rtol=1e-5)
     free = loss(make(free_bits=50.0), params, batch)[0]  # far above what a fresh encoder spends
-    np.testing.assert_allclose(free, parts["negative_log_likelihood"] + 50.0 * LATENTS, rtol=1e-5)
+    np.testing.assert_allclose(free, parts["negative_log_likelihood"] + 50.0 * Z_DIM, rtol=1e-5)
 
 
 def test_scores_add_up_and_importance_weights_tighten_the_bound(batch):
@@ -97,7 +97,7 @@ def linear(samples=1, importance_samples=0):
     """A VAE of single linear layers with the exact posterior of x = W z + NOISE e, and log p(x) of eight images."""
     method = build(
         section(
-            name="vae", latents=LATENTS, samples=samples, importance_samples=importance_samples,
+            name="vae", z_dim=Z_DIM, samples=samples, importance_samples=importance_samples,
             likelihood=section(name="gaussian", std=NOISE),
             encoder=section(name="encoder", widths=(), hidden=()),
             decoder=section(name="decoder", widths=(), hidden=()),
@@ -105,12 +105,12 @@ def linear(samples=1, importance_samples=0):
         "method", "config.method", image_shape=(2, 3, 1), num_classes=0,
     )  # fmt: skip
     chance = np.random.default_rng(0)
-    weights = np.linalg.qr(chance.normal(size=(6, LATENTS)))[0] * [1.5, 1.0, 0.4]  # a diagonal posterior
+    weights = np.linalg.qr(chance.normal(size=(6, Z_DIM)))[0] * [1.5, 1.0, 0.4]  # a diagonal posterior
     variance = 1 / (1 + (weights**2).sum(axis=0) / NOISE**2)
-    x = chance.normal(size=(8, LATENTS)) @ weights.T + NOISE * chance.normal(size=(8, 6))
+    x = chance.normal(size=(8, Z_DIM)) @ weights.T + NOISE * chance.normal(size=(8, 6))
     exact = multivariate_normal(np.zeros(6), weights @ weights.T + NOISE**2 * np.eye(6)).logpdf(x)
-    means = np.concatenate([weights * variance / NOISE**2, np.zeros((6, LATENTS))], axis=1)
-    encoder = {"out": {"kernel": means, "bias": np.concatenate([np.zeros(LATENTS), np.log(variance)])}}
+    means = np.concatenate([weights * variance / NOISE**2, np.zeros((6, Z_DIM))], axis=1)
+    encoder = {"out": {"kernel": means, "bias": np.concatenate([np.zeros(Z_DIM), np.log(variance)])}}
     decoder = {"out": {"kernel": weights.T, "bias": np.zeros(6)}}
     params = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), {"encoder": encoder, "decoder": decoder})
     batch = {"image": jnp.asarray(x.reshape(8, 2, 3, 1), jnp.float32)}
@@ -163,7 +163,7 @@ def test_a_control_and_the_active_latents_are_of_the_whole_set(batch):
     method = make()
     params = begun(method, batch)
     bias = params["encoder"]["out"]["bias"]
-    kernel = params["encoder"]["out"]["kernel"].at[:, 1:LATENTS].set(0)  # only the first mean follows the image
+    kernel = params["encoder"]["out"]["kernel"].at[:, 1:Z_DIM].set(0)  # only the first mean follows the image
     params["encoder"]["out"] = {"kernel": kernel.at[:, 0].multiply(100), "bias": bias}
     scores = jax.jit(method.scores)
     found = scores(Model(params, {}), jax.random.split(jax.random.key(0), 6), batch)
@@ -190,7 +190,7 @@ def test_a_decoder_may_begin_at_the_mean_image(batch, likelihood, widths):
     method = dataclasses.replace(method, decoder=method.decoder.clone(widths=widths))
     nowhere = jax.tree.map(jnp.zeros_like, begun(method, batch)["decoder"])
     nowhere["out"]["bias"] = begun(method, batch)["decoder"]["out"]["bias"]  # with no weights, the bias alone
-    image = method.likelihood.mean(method.decode({"decoder": nowhere}, jnp.ones((1, LATENTS))))[0]
+    image = method.likelihood.mean(method.decode({"decoder": nowhere}, jnp.ones((1, Z_DIM))))[0]
     mean = batch["image"].mean(axis=0) if not widths else jnp.full((8, 8, 1), batch["image"].mean())
     np.testing.assert_allclose(image, mean, atol=1e-5)
     plain = begun(dataclasses.replace(method, start_at_mean=False), batch)["decoder"]
@@ -214,7 +214,7 @@ def test_images_may_enter_from_zero_to_one(batch):
 
 def test_two_latents_give_a_plane_and_held_out_images_their_pictures():
     method = build(
-        section(name="vae", latents=2, encoder=section(name="encoder"), decoder=section(name="decoder")),
+        section(name="vae", z_dim=2, encoder=section(name="encoder"), decoder=section(name="decoder")),
         "method", "config.method", image_shape=(28, 28, 1), num_classes=0,
     )  # fmt: skip
     image = jnp.zeros((16, 28, 28, 1))
@@ -251,7 +251,7 @@ def test_pictures_show_what_they_say(batch):
 def test_whole_runs_give_it_held_out_images_where_there_are_any(caplog):
     config = defaults()
     coders = {part: section(name=part, widths=(), hidden=(4,)) for part in ("encoder", "decoder")}
-    config.method = section(name="vae", latents=2, **coders)
+    config.method = section(name="vae", z_dim=2, **coders)
     config.data.update(source="digits", resolution=8, channels=1)
     method = make_method(config)
     params, _ = method.init(jax.random.key(0), {"image": jnp.zeros((1, 8, 8, 1))}, 0, {}, {}, {})

@@ -18,10 +18,10 @@ from jaxgen.networks import mlp
 from jaxgen.networks.gans import dcgan, resnet_gan
 from jaxgen.networks.gans.gan_layers import Conv, Dense
 from jaxgen.networks.layers.batch_norm import BatchNorm
-from jaxgen.networks.layers.stateful import begin, reestimate, run
+from jaxgen.networks.layers.stateful import apply_stateful, init_stateful, reestimate_statistics
 
 SHAPE = (8, 8, 1)
-SMALL = {"image_shape": SHAPE, "latents": 6}
+SMALL = {"image_shape": SHAPE, "z_dim": 6}
 GENERATORS = {
     "dcgan": dcgan.Generator(**SMALL, channels=4),
     "dcgan bilinear, extra, layer": dcgan.Generator(**SMALL, channels=4, up="bilinear", extra=1, norm="layer"),
@@ -51,8 +51,8 @@ Z = jnp.asarray(np.random.default_rng(1).standard_normal((4, 6)), jnp.float32)
 @functools.cache
 def started(network):
     """Parameters and memory, jitted."""
-    example = Z if hasattr(network, "latents") else IMAGES
-    return jax.jit(lambda key: begin(network, key, example, label=LABEL))(jax.random.key(0))
+    example = Z if hasattr(network, "z_dim") else IMAGES
+    return jax.jit(lambda key: init_stateful(network, key, example, label=LABEL))(jax.random.key(0))
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def compiled(network):
 
     @jax.jit
     def both(params, memory, x, label):
-        return {train: run(network, params, memory, x, label=label, train=train) for train in (False, True)}
+        return {train: apply_stateful(network, params, memory, x, label=label, train=train) for train in (False, True)}
 
     return both
 
@@ -124,9 +124,9 @@ def test_a_label_matters_where_a_network_is_conditional_and_nowhere_else(name):
     assert np.array_equal(*outputs) != network.conditional
     if network.conditional:
         with pytest.raises(UserError, match="label"):
-            jax.eval_shape(lambda: run(network, *started(network), x, train=False))
+            jax.eval_shape(lambda: apply_stateful(network, *started(network), x, train=False))
         with pytest.raises(UserError, match="num_classes"):
-            jax.eval_shape(lambda: begin(network.clone(num_classes=0), jax.random.key(0), x, label=LABEL))
+            jax.eval_shape(lambda: init_stateful(network.clone(num_classes=0), jax.random.key(0), x, label=LABEL))
 
 
 def test_a_head_costs_its_own_layer_only():
@@ -146,10 +146,10 @@ def test_dcgan_fits_every_usual_size(side):
     discriminator = dcgan.Discriminator(2)
 
     def both(key, z):
-        params, memory = begin(generator, key, z)
-        images, _ = run(generator, params, memory, z, train=True)
-        params, memory = begin(discriminator, key, images)
-        return images, run(discriminator, params, memory, images, train=True)[0]
+        params, memory = init_stateful(generator, key, z)
+        images, _ = apply_stateful(generator, params, memory, z, train=True)
+        params, memory = init_stateful(discriminator, key, images)
+        return images, apply_stateful(discriminator, params, memory, images, train=True)[0]
 
     images, outputs = jax.eval_shape(both, jax.random.key(0), jnp.zeros((2, 100)))
     assert images.shape == (2, side, side, 3)
@@ -176,11 +176,11 @@ def test_the_residual_networks_of_the_papers_start_at_4x4(widths):
 
 def test_networks_are_built_from_a_config_section():
     section = {"name": "dcgan:Discriminator", "channels": 4, "norm": "spectral", "heads": {"code": 5}}
-    network = build(section, "network", "config.method.critic", num_classes=3, image_shape=SHAPE)
+    network = build(section, "network", "config.method.discriminator", num_classes=3, image_shape=SHAPE)
     assert (network.norm, network.num_classes, dict(network.heads)) == ("spectral", 3, {"code": 5})
     hash(network)  # methods are frozen and hold it
     with pytest.raises(UserError, match="spectral"):
-        build({**section, "norm": "spektral"}, "network", "config.method.critic")
+        build({**section, "norm": "spektral"}, "network", "config.method.discriminator")
 
 
 # batch normalisation
@@ -191,9 +191,9 @@ def test_no_batch_norm_on_the_generator_s_output_and_the_discriminator_s_input()
         return {path[0].key for path, _ in jax.tree_util.tree_flatten_with_path(params)[0] if "norm" in path[0].key}
 
     generator = dcgan.Generator((32, 32, 3), channels=2)
-    params = jax.eval_shape(lambda: begin(generator, jax.random.key(0), Z))[0]
+    params = jax.eval_shape(lambda: init_stateful(generator, jax.random.key(0), Z))[0]
     assert norms(params) == {"norm_start", "norm_1", "norm_2"} and "bias" in params["image"]
-    trunk = jax.eval_shape(lambda: begin(dcgan.Discriminator(2), jax.random.key(0), jnp.zeros((2, 32, 32, 3))))
+    trunk = jax.eval_shape(lambda: init_stateful(dcgan.Discriminator(2), jax.random.key(0), jnp.zeros((2, 32, 32, 3))))
     trunk = trunk[0]["trunk"]
     assert norms(trunk) == {"norm_1", "norm_2"} and "bias" in trunk["conv_0"] and "bias" not in trunk["conv_1"]
 
@@ -201,11 +201,11 @@ def test_no_batch_norm_on_the_generator_s_output_and_the_discriminator_s_input()
 def test_batch_norm_normalises_and_its_statistics_approach_the_data_s():
     layer = BatchNorm(momentum=0.5)
     x = jnp.asarray(np.random.default_rng(0).normal(3, 2, (64, 4, 4, 3)), jnp.float32)
-    params, memory = begin(layer, jax.random.key(0), x)
+    params, memory = init_stateful(layer, jax.random.key(0), x)
     np.testing.assert_allclose(params["scale"], 1, atol=0.1)
     assert np.std(params["scale"]) > 0  # N(1, 0.02)
     params = {"scale": jnp.full(3, 2.0), "bias": jnp.full(3, 5.0)}
-    step = jax.jit(lambda memory: run(layer, params, memory, x, train=True))
+    step = jax.jit(lambda memory: apply_stateful(layer, params, memory, x, train=True))
     for _ in range(20):
         y, memory = step(memory)
     np.testing.assert_allclose(y.mean((0, 1, 2)), 5, atol=1e-4)
@@ -213,26 +213,26 @@ def test_batch_norm_normalises_and_its_statistics_approach_the_data_s():
     statistics = memory["batch_stats"]
     np.testing.assert_allclose(statistics["mean"], np.asarray(x, np.float64).mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(statistics["var"], np.asarray(x, np.float64).var((0, 1, 2), ddof=1), rtol=1e-4)
-    again, _ = run(layer, params, memory, x, train=False)
+    again, _ = apply_stateful(layer, params, memory, x, train=False)
     np.testing.assert_allclose(again, y, atol=5e-3)  # biased and unbiased variance differ by 1/1024
 
 
 def test_a_batch_of_one_value_a_channel_is_refused():
     layer = BatchNorm()
-    params, memory = begin(layer, jax.random.key(0), jnp.zeros((1, 3)))
+    params, memory = init_stateful(layer, jax.random.key(0), jnp.zeros((1, 3)))
     with pytest.raises(UserError, match="larger batch"):
-        run(layer, params, memory, jnp.zeros((1, 3)), train=True)
+        apply_stateful(layer, params, memory, jnp.zeros((1, 3)), train=True)
 
 
 def test_conditional_batch_norm_gives_each_class_its_own_scale_and_shift():
     layer = BatchNorm(num_classes=3)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 2, 5)), jnp.float32)
-    params, memory = begin(layer, jax.random.key(0), x, label=LABEL)
+    params, memory = init_stateful(layer, jax.random.key(0), x, label=LABEL)
     assert params["scale"].shape == (3, 5)
     plain = {"scale": jnp.ones(5), "bias": jnp.zeros(5)}
     params = {"scale": jnp.arange(15.0).reshape(3, 5), "bias": jnp.arange(15.0).reshape(3, 5) ** 2}
-    y, _ = run(layer, params, memory, x, train=True, label=LABEL)
-    normal, _ = run(BatchNorm(), plain, memory, x, train=True)
+    y, _ = apply_stateful(layer, params, memory, x, train=True, label=LABEL)
+    normal, _ = apply_stateful(BatchNorm(), plain, memory, x, train=True)
     for i, label in enumerate(LABEL):
         np.testing.assert_allclose(y[i], normal[i] * params["scale"][label] + params["bias"][label], rtol=1e-4)
 
@@ -242,21 +242,23 @@ def test_real_and_fake_in_one_call_are_not_real_and_fake_in_two():
     network = mlp.Discriminator((8, 8), norm="batch")
     params, memory = started(network)
     real, fake = IMAGES + 2, IMAGES - 2
-    apart = [run(network, params, memory, x, train=True)[0]["logits"] for x in (real, fake)]
-    together = run(network, params, memory, jnp.concatenate([real, fake]), train=True)[0]["logits"]
+    apart = [apply_stateful(network, params, memory, x, train=True)[0]["logits"] for x in (real, fake)]
+    together = apply_stateful(network, params, memory, jnp.concatenate([real, fake]), train=True)[0]["logits"]
     assert np.abs(np.concatenate(apart) - together).max() > 0.1
 
 
 def test_one_device_and_eight_agree_on_outputs_statistics_and_gradients(devices):
     assert devices == 8
-    generator, critic = dcgan.Generator(**SMALL, channels=4), dcgan.Discriminator(4)
-    groups = {"generator": started(generator), "critic": started(critic)}
+    generator, discriminator = dcgan.Generator(**SMALL, channels=4), dcgan.Discriminator(4)
+    groups = {"generator": started(generator), "discriminator": started(discriminator)}
     z = jnp.asarray(np.random.default_rng(2).standard_normal((16, 6)), jnp.float32)
 
     def loss(params, memory, z):
-        images, of_generator = run(generator, params["generator"], memory["generator"], z, train=True)
-        outputs, of_critic = run(critic, params["critic"], memory["critic"], images, train=True)
-        return nn.softplus(-outputs["logits"]).mean(), (outputs["logits"], of_generator, of_critic)
+        images, of_generator = apply_stateful(generator, params["generator"], memory["generator"], z, train=True)
+        outputs, of_discriminator = apply_stateful(
+            discriminator, params["discriminator"], memory["discriminator"], images, train=True
+        )
+        return nn.softplus(-outputs["logits"]).mean(), (outputs["logits"], of_generator, of_discriminator)
 
     params, memory = ({k: v[i] for k, v in groups.items()} for i in (0, 1))
     step = jax.value_and_grad(loss, has_aux=True)
@@ -272,19 +274,19 @@ def test_reestimated_statistics_are_the_mean_of_the_batches_and_serve_new_weight
     params, memory = started(generator)
     params = jax.tree.map(lambda x: 1.5 * x, params)  # as an average of weights: the statistics are not its own
     z = jnp.asarray(np.random.default_rng(3).standard_normal((6, 64, 6)), jnp.float32)
-    found = jax.jit(lambda z: reestimate(generator, params, memory, (z,)))(z)
+    found = jax.jit(lambda z: reestimate_statistics(generator, params, memory, (z,)))(z)
     assert jax.tree.structure(found) == jax.tree.structure(memory)
     # of the first layer they are known: those of a linear map of z
     h = np.asarray(z.reshape(-1, 6) @ params["start"]["kernel"]).reshape(6, 64 * 16, 4)
     np.testing.assert_allclose(found["batch_stats"]["norm_start"]["mean"], h.mean((0, 1)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found["batch_stats"]["norm_start"]["var"], h.var(1, ddof=1).mean(0), rtol=1e-3)
-    in_training, _ = run(generator, params, memory, z[0], train=True)
-    renewed, _ = run(generator, params, found, z[0], train=False)
-    stale, _ = run(generator, params, memory, z[0], train=False)
+    in_training, _ = apply_stateful(generator, params, memory, z[0], train=True)
+    renewed, _ = apply_stateful(generator, params, found, z[0], train=False)
+    stale, _ = apply_stateful(generator, params, memory, z[0], train=False)
     assert np.abs(renewed - in_training).mean() < 0.3 * np.abs(stale - in_training).mean()
     with pytest.raises(UserError, match="one batch"):
-        reestimate(generator, params, memory, (z[:0],))
-    assert reestimate(mlp.Generator(**SMALL), params, {}, (z,)) == {}
+        reestimate_statistics(generator, params, memory, (z[:0],))
+    assert reestimate_statistics(mlp.Generator(**SMALL), params, {}, (z,)) == {}
 
 
 # spectral normalisation
@@ -293,8 +295,8 @@ def test_reestimated_statistics_are_the_mean_of_the_batches_and_serve_new_weight
 @pytest.mark.parametrize("network", [Conv(5, 4, stride=2, spectral=True), Dense(7, spectral=True)])
 def test_spectral_normalisation_finds_the_largest_singular_value(network):
     x = IMAGES if isinstance(network, Conv) else Z
-    params, memory = begin(network, jax.random.key(0), x)
-    step = jax.jit(lambda memory: run(network, params, memory, x, train=True))
+    params, memory = init_stateful(network, jax.random.key(0), x)
+    step = jax.jit(lambda memory: apply_stateful(network, params, memory, x, train=True))
     for _ in range(100):
         y, memory = step(memory)
     kernel = np.asarray(params["kernel"])
@@ -327,10 +329,10 @@ def test_every_weight_of_a_spectral_discriminator_is_normalised():
 def test_the_gradient_of_a_normalised_kernel_is_orthogonal_to_it():
     """Scaling a kernel changes nothing, so no gradient points along it."""
     network = Dense(7, spectral=True)
-    params, memory = begin(network, jax.random.key(0), Z)
+    params, memory = init_stateful(network, jax.random.key(0), Z)
     for _ in range(50):
-        memory = run(network, params, memory, Z, train=True)[1]
-    gradient = jax.grad(lambda p: jnp.sin(run(network, p, memory, Z, train=True)[0]).sum())(params)["kernel"]
+        memory = apply_stateful(network, params, memory, Z, train=True)[1]
+    gradient = jax.grad(lambda p: jnp.sin(apply_stateful(network, p, memory, Z, train=True)[0]).sum())(params)["kernel"]
     kernel = params["kernel"]
     cosine = jnp.vdot(gradient, kernel) / jnp.linalg.norm(gradient) / jnp.linalg.norm(kernel)
     assert jnp.linalg.norm(gradient) > 0.1 and abs(cosine) < 1e-3
@@ -352,7 +354,7 @@ def test_the_gradient_of_a_gradient_penalty_equals_finite_differences(network):
         @jax.value_and_grad
         def penalty(params):
             def total(x):
-                return run(network, params, memory, x, train=False)[0]["logits"].sum()
+                return apply_stateful(network, params, memory, x, train=False)[0]["logits"].sum()
 
             return jnp.square(jax.grad(total)(images)).sum()
 
@@ -378,7 +380,7 @@ def test_the_energy_is_the_error_of_the_reconstruction_and_falls_when_descended(
 
     @jax.jit
     def descend(params, state):
-        gradient = jax.grad(lambda p: run(network, p, {}, IMAGES, train=True)[0]["energy"].mean())(params)
+        gradient = jax.grad(lambda p: apply_stateful(network, p, {}, IMAGES, train=True)[0]["energy"].mean())(params)
         updates, state = optimiser.update(gradient, state)
         return optax.apply_updates(params, updates), state
 

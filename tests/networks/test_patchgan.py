@@ -11,7 +11,7 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.networks.gans.patchgan import PatchDiscriminator, instance_norm, receptive_field
-from jaxgen.networks.layers.stateful import begin, run
+from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
 
 
 def images(count, side):
@@ -22,7 +22,7 @@ def images(count, side):
 def test_a_logit_sees_its_receptive_field_and_no_more(layers):
     network, side = PatchDiscriminator(width=2, layers=layers, norm="none"), 20 * 2**layers
     x = images(1, side)
-    params, _ = jax.jit(functools.partial(begin, network))(jax.random.key(0), x)
+    params, _ = jax.jit(functools.partial(init_stateful, network))(jax.random.key(0), x)
     middle = jax.eval_shape(network.apply, {"params": params}, x)["logits"].shape[1] // 2
     slope = jax.jit(jax.grad(lambda x: network.apply({"params": params}, x)["logits"][0, middle, middle]))(x)
     rows = np.flatnonzero(np.abs(slope[0, ..., 0]).sum(1))
@@ -48,8 +48,8 @@ def test_only_batch_statistics_mix_images_and_are_carried():
     x = images(3, 16)
     for norm in ("batch", "instance", "spectral", "none"):
         network = PatchDiscriminator(width=4, layers=1, norm=norm)
-        params, memory = jax.jit(functools.partial(begin, network))(jax.random.key(0), x)
-        call = jax.jit(functools.partial(run, network, train=True))
+        params, memory = jax.jit(functools.partial(init_stateful, network))(jax.random.key(0), x)
+        call = jax.jit(functools.partial(apply_stateful, network, train=True))
         together, carried = call(params, memory, x)
         alone, _ = call(params, memory, x[:2])
         gap = np.abs(together["logits"][:2] - alone["logits"]).max()

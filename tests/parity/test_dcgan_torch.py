@@ -13,16 +13,16 @@ torch = pytest.importorskip("torch", reason="parity needs torch: install the ext
 
 from jaxgen.networks.gans import dcgan  # noqa: E402
 from jaxgen.networks.gans.gan_layers import Conv  # noqa: E402
-from jaxgen.networks.layers.stateful import begin, reestimate, run  # noqa: E402
+from jaxgen.networks.layers.stateful import apply_stateful, init_stateful, reestimate_statistics  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
-SIDE, CHANNELS, LATENTS, BATCH = 32, 8, 12, 6
+SIDE, CHANNELS, Z_DIM, BATCH = 32, 8, 12, 6
 TOP = 4 * CHANNELS
 
 
 def torch_generator():
-    layers = [torch.nn.ConvTranspose2d(LATENTS, TOP, 4, 1, 0, bias=False)]
+    layers = [torch.nn.ConvTranspose2d(Z_DIM, TOP, 4, 1, 0, bias=False)]
     for width, out in ((TOP, TOP // 2), (TOP // 2, TOP // 4)):
         layers += [
             torch.nn.BatchNorm2d(width),
@@ -73,7 +73,7 @@ def with_bias(module, kernel):
 
 def generator_from_torch(model):
     start, *ups = of(model, torch.nn.ConvTranspose2d)
-    params = {"start": {"kernel": array(start.weight).transpose(0, 2, 3, 1).reshape(LATENTS, -1)}}
+    params = {"start": {"kernel": array(start.weight).transpose(0, 2, 3, 1).reshape(Z_DIM, -1)}}
     for module, name in zip(ups, ("up_2", "up_1", "image"), strict=True):
         params[name] = with_bias(module, array(module.weight).transpose(2, 3, 0, 1)[::-1, ::-1])
     norms, statistics = batch_norms(model)
@@ -92,7 +92,7 @@ def discriminator_from_torch(model):
     return params, memory
 
 
-GENERATOR = dcgan.Generator((SIDE, SIDE, 3), LATENTS, CHANNELS)
+GENERATOR = dcgan.Generator((SIDE, SIDE, 3), Z_DIM, CHANNELS)
 DISCRIMINATOR = dcgan.Discriminator(CHANNELS)
 
 
@@ -108,7 +108,7 @@ def close(got, wanted, tolerance=1e-4):
 
 @functools.cache
 def noise(count=1):
-    z = np.random.default_rng(0).standard_normal((count, BATCH, LATENTS)).astype(np.float32)
+    z = np.random.default_rng(0).standard_normal((count, BATCH, Z_DIM)).astype(np.float32)
     return z, torch.from_numpy(z)[..., None, None]
 
 
@@ -120,8 +120,8 @@ def test_forward_in_training_and_evaluation_and_the_running_statistics():
     @functools.partial(jax.jit, static_argnames="train")
     def ours(groups, z, train):
         (of_generator, carried), (of_discriminator, kept) = groups
-        images, carried = run(GENERATOR, of_generator, carried, z, train=train)
-        outputs, kept = run(DISCRIMINATOR, of_discriminator, kept, images, train=train)
+        images, carried = apply_stateful(GENERATOR, of_generator, carried, z, train=train)
+        outputs, kept = apply_stateful(DISCRIMINATOR, of_discriminator, kept, images, train=train)
         return images, outputs["logits"], carried, kept
 
     for train in (True, False):
@@ -144,8 +144,8 @@ def test_gradients_of_both_players():
     @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1))
     def ours(params_g, params_d):
-        images, _ = run(GENERATOR, params_g, carried, z[0], train=True)
-        outputs, _ = run(DISCRIMINATOR, params_d, kept, images, train=True)
+        images, _ = apply_stateful(GENERATOR, params_g, carried, z[0], train=True)
+        outputs, _ = apply_stateful(DISCRIMINATOR, params_d, kept, images, train=True)
         return jax.nn.softplus(-outputs["logits"]).mean()
 
     got = ours(params_g, params_d)
@@ -161,24 +161,24 @@ def gradients(model, convert):
 
 
 def test_the_gradient_of_a_gradient_penalty():
-    critic = torch_discriminator(norm=False)
-    params, _ = discriminator_from_torch(critic)
+    discriminator = torch_discriminator(norm=False)
+    params, _ = discriminator_from_torch(discriminator)
     x = np.random.default_rng(1).standard_normal((BATCH, SIDE, SIDE, 3)).astype(np.float32)
     network = dcgan.Discriminator(CHANNELS, norm="none")
 
     @jax.jit
     @jax.grad
     def ours(params):
-        slope = jax.grad(lambda x: run(network, params, {}, x, train=True)[0]["logits"].sum())(x)
+        slope = jax.grad(lambda x: apply_stateful(network, params, {}, x, train=True)[0]["logits"].sum())(x)
         return jnp.square(jnp.sqrt(jnp.square(slope).sum((1, 2, 3))) - 1).mean()
 
     torch_x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
-    slope = torch.autograd.grad(critic(torch_x).sum(), torch_x, create_graph=True)[0]
+    slope = torch.autograd.grad(discriminator(torch_x).sum(), torch_x, create_graph=True)[0]
     penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-    wanted = torch.autograd.grad(penalty, list(critic.parameters()), allow_unused=True)
-    for value, gradient in zip(critic.parameters(), wanted, strict=True):
+    wanted = torch.autograd.grad(penalty, list(discriminator.parameters()), allow_unused=True)
+    for value, gradient in zip(discriminator.parameters(), wanted, strict=True):
         value.grad = torch.zeros_like(value) if gradient is None else gradient
-    close(ours(params), gradients(critic, discriminator_from_torch))
+    close(ours(params), gradients(discriminator, discriminator_from_torch))
 
 
 def test_reestimated_statistics_are_those_of_torch_s_update_bn():
@@ -186,7 +186,7 @@ def test_reestimated_statistics_are_those_of_torch_s_update_bn():
     params, memory = generator_from_torch(generator)
     z, torch_z = noise(4)
     torch.optim.swa_utils.update_bn(list(torch_z), generator)
-    found = jax.jit(lambda z: reestimate(GENERATOR, params, memory, (z,)))(z)
+    found = jax.jit(lambda z: reestimate_statistics(GENERATOR, params, memory, (z,)))(z)
     close(found, generator_from_torch(generator)[1])
 
 
@@ -196,13 +196,13 @@ def test_spectral_normalisation_in_training_and_evaluation():
     of_norm = layer.parametrizations.weight[0]
     x = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
     module = Conv(5, 4, stride=2, spectral=True)
-    _, memory = begin(module, jax.random.key(0), x)
+    _, memory = init_stateful(module, jax.random.key(0), x)
     original = array(layer.parametrizations.weight.original)
     params = {"kernel": original.transpose(2, 3, 1, 0), "bias": array(layer.bias)}
     memory = {"spectral": {"u": array(of_norm._u).copy()}}
     torch_x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
     for train in (True, True, False):
         y = array(layer.train(train)(torch_x)).transpose(0, 2, 3, 1)
-        got, memory = run(module, params, memory, x, train=train)
+        got, memory = apply_stateful(module, params, memory, x, train=train)
         close(got, y, 1e-5)
         close(memory["spectral"]["u"], array(of_norm._u), 1e-5)

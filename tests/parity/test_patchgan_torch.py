@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="parity needs torch: install the extra 'parity'")
 
 from jaxgen.networks.gans.patchgan import PatchDiscriminator  # noqa: E402
-from jaxgen.networks.layers.stateful import begin, run  # noqa: E402
+from jaxgen.networks.layers.stateful import apply_stateful, init_stateful  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -43,7 +43,7 @@ def peer(norm):
 def test_logits_and_running_statistics(norm):
     theirs, ours = peer(norm), PatchDiscriminator(WIDTH, LAYERS, norm)
     x = np.random.default_rng(1).uniform(-1, 1, (3, 40, 48, 3)).astype(np.float32)
-    _, memory = jax.jit(functools.partial(begin, ours))(jax.random.key(0), jnp.asarray(x))
+    _, memory = jax.jit(functools.partial(init_stateful, ours))(jax.random.key(0), jnp.asarray(x))
     convolutions = [m for m in theirs if isinstance(m, torch.nn.Conv2d)]
     norms = [m for m in theirs if isinstance(m, torch.nn.BatchNorm2d)]
     params = {}
@@ -59,7 +59,7 @@ def test_logits_and_running_statistics(norm):
         theirs.train(train)
         with torch.no_grad():
             expected = theirs(torch.tensor(x.transpose(0, 3, 1, 2)))[:, 0].numpy()
-        found, memory = run(ours, params, memory, jnp.asarray(x), train=train)
+        found, memory = apply_stateful(ours, params, memory, jnp.asarray(x), train=train)
         np.testing.assert_allclose(found["logits"], expected, atol=1e-4 * np.abs(expected).max())
     for i, layer in enumerate(norms, start=1):
         np.testing.assert_allclose(

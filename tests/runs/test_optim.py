@@ -74,15 +74,18 @@ def test_clipping_bounds_the_norm_and_keeps_the_direction():
 def test_a_group_may_have_an_optimiser_of_its_own(tmp_path):
     config = tiny_config("TwoPlayers", repeats=1)
     config.optimizer.update(name="adamw", weight_decay=0.1)
-    config.optimizers = {"critic": {"name": "rmsprop", "learning_rate": 0.0}, "generator": {"learning_rate": 0.01}}
+    config.optimizers = {
+        "discriminator": {"name": "rmsprop", "learning_rate": 0.0},
+        "generator": {"learning_rate": 0.01},
+    }
     with opened(config, tmp_path) as trainer:
         before = jax.device_get(trainer.state.params)
         before = jax.tree.map(np.copy, before)
         trainer.take_step()
-        assert differing(before["critic"], trainer.state.params["critic"]) == []  # rate 0
+        assert differing(before["discriminator"], trainer.state.params["discriminator"]) == []  # rate 0
         assert differing(before["generator"], trainer.state.params["generator"])
         names = {g: " ".join(named(s)) for g, s in trainer.state.opt_state.items()}
-        assert "nu" in names["critic"] and "mu" not in names["critic"] and "mu" in names["generator"]
+        assert "nu" in names["discriminator"] and "mu" not in names["discriminator"] and "mu" in names["generator"]
 
 
 @pytest.mark.parametrize(
@@ -92,9 +95,18 @@ def test_a_group_may_have_an_optimiser_of_its_own(tmp_path):
         ({"optimizer": {"weigth_decay": 0.1}}, r"config\.optimizer\.weigth_decay does not exist for 'adamw'; did"),
         ({"optimizer": {"decay": "cosin"}}, r"config\.optimizer\.decay='cosin' is unknown; did you mean 'cosine'\?"),
         ({"optimizer": {"learning_rate": -1.0}}, r"config\.optimizer: learning_rate.* must not be negative"),
-        ({"optimizers": {"critik": {}}}, r"config\.optimizers\.critik: no such group learns; did you mean 'critic'\?"),
-        ({"optimizers": {"critic": {"name": "sgdd"}}}, r"config\.optimizers\.critic\.name='sgdd' is unknown"),
-        ({"optimizers": {"critic": {"momentun": 0.9}}}, r"config\.optimizers\.critic\.momentun does not exist"),
+        (
+            {"optimizers": {"discriminatr": {}}},
+            r"config\.optimizers\.discriminatr: no such group learns; did you mean 'discriminator'\?",
+        ),
+        (
+            {"optimizers": {"discriminator": {"name": "sgdd"}}},
+            r"config\.optimizers\.discriminator\.name='sgdd' is unknown",
+        ),
+        (
+            {"optimizers": {"discriminator": {"momentun": 0.9}}},
+            r"config\.optimizers\.discriminator\.momentun does not exist",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(change, message):
@@ -103,16 +115,16 @@ def test_what_is_wrong_is_named(change, message):
     for key, values in change.items():
         config[key].update(values)
     with pytest.raises(UserError, match=message):
-        optimizers(config, ("critic", "generator"))
+        optimizers(config, ("discriminator", "generator"))
 
 
 def test_another_optimiser_does_not_inherit_arguments_that_it_lacks():
     config = tiny_config("TwoPlayers")
     config.optimizer.update(name="adamw", weight_decay=0.1, clip_norm=2.0)
-    config.optimizers = {"critic": {"name": "sgd"}}
-    found = optimizers(config, ("critic", "generator"))
-    assert found["critic"].clip_norm == 2.0  # what is ours is inherited
-    assert not jax.tree.leaves(found["critic"].init({"w": jnp.ones(2)}))
+    config.optimizers = {"discriminator": {"name": "sgd"}}
+    found = optimizers(config, ("discriminator", "generator"))
+    assert found["discriminator"].clip_norm == 2.0  # what is ours is inherited
+    assert not jax.tree.leaves(found["discriminator"].init({"w": jnp.ones(2)}))
 
 
 def test_weights_are_clipped_after_each_update_and_only_where_asked():

@@ -82,10 +82,10 @@ def test_a_decay_ends_where_the_run_was_to_end_when_it_began(tmp_path):
 def test_the_decay_of_one_group_is_fixed_too(tmp_path):
     for images in (64, 128):
         config = tiny_config("TwoPlayers")
-        config.optimizers = ConfigDict({"critic": {"decay": "linear"}, "generator": {"b1": 0.5}})
+        config.optimizers = ConfigDict({"discriminator": {"decay": "linear"}, "generator": {"b1": 0.5}})
         config.train.total_images = images
         config, _ = open_workdir(tmp_path, config, training=True)
-        assert config.optimizers.critic.decay_images == 64 and "decay_images" not in config.optimizers.generator
+        assert config.optimizers.discriminator.decay_images == 64 and "decay_images" not in config.optimizers.generator
         assert config.optimizer.decay_images == 0
         (tmp_path / "checkpoints" / "3").mkdir(parents=True, exist_ok=True)
 

@@ -37,7 +37,7 @@ def players(tmp_path_factory):
     """Two steps of two players: config, states before and after, metrics."""
     config = tiny_config("TwoPlayers")
     config.optimizer.update(clip_norm=0.3, b1=0.5, eps=1e-3)  # or Adam blows rounding up where nothing is to be learnt
-    config.optimizers = {"critic": {"learning_rate": 3e-3}}
+    config.optimizers = {"discriminator": {"learning_rate": 3e-3}}
     with opened(config, tmp_path_factory.mktemp("players")) as trainer:
         states, metrics = [on_host(trainer.state)], []
         for _ in range(2):
@@ -46,7 +46,7 @@ def players(tmp_path_factory):
         return config, states, metrics, trainer.images
 
 
-def test_critic_steps_use_fresh_batches_and_the_generator_the_first(players):
+def test_discriminator_steps_use_fresh_batches_and_the_generator_the_first(players):
     config, states, _, images = players
     batches = host_batches(config, 6)
     assert images == 6 * config.train.batch_size == int(states[-1].images)
@@ -60,9 +60,9 @@ def test_critic_steps_use_fresh_batches_and_the_generator_the_first(players):
 def test_each_turn_sees_the_updates_before_it_and_touches_its_own_groups_only(players):
     _, states, _, _ = players
     diary = states[-1].memory["diary"][:8][::-1]
-    critic, generator = diary[:, 2], diary[:, 3]
-    assert len(set(critic[:4])) == 4  # moved by each critic step, and seen moved by the generator
-    assert critic[3] == critic[4]  # the generator's turn left it alone
+    discriminator, generator = diary[:, 2], diary[:, 3]
+    assert len(set(discriminator[:4])) == 4  # moved by each discriminator step, and seen moved by the generator
+    assert discriminator[3] == discriminator[4]  # the generator's turn left it alone
     assert len(set(generator[:4])) == 1 and generator[4] != generator[3]
 
 
@@ -78,10 +78,10 @@ def test_a_step_is_what_plain_optax_does_by_hand(players):
     batches = host_batches(config, 6)
     start = states[0]
     params, memory = jax.tree.map(jnp.asarray, (start.params, start.memory))
-    rates = {"critic": 3e-3, "generator": 1e-3}
+    rates = {"discriminator": 3e-3, "generator": 1e-3}
     tools = {g: optax.chain(optax.clip_by_global_norm(0.3), optax.adam(r, b1=0.5, eps=1e-3)) for g, r in rates.items()}
     opt = {g: tools[g].init(params[g]) for g in rates}
-    losses = {"critic": method.critic_loss, "generator": method.generator_loss}
+    losses = {"discriminator": method.discriminator_loss, "generator": method.generator_loss}
 
     def loss(own, name, others, memory, batch, key):
         return losses[name]({**others, name: own}, batch, key, start.replace(memory=memory))
@@ -89,7 +89,7 @@ def test_a_step_is_what_plain_optax_does_by_hand(players):
     differentiate = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnames="name")
     for step in range(2):
         step_key = jax.random.fold_in(seed_key(config.seed, "train"), step)
-        for name, r in (("critic", 0), ("critic", 1), ("critic", 2), ("generator", 0)):
+        for name, r in (("discriminator", 0), ("discriminator", 1), ("discriminator", 2), ("generator", 0)):
             key = jax.random.fold_in(fold_name(step_key, name), r)
             found, gradients = differentiate(params[name], name, params, memory, batches[3 * step + r], key)
             assert optax.tree.norm(gradients) > 0.3  # clipping is at work

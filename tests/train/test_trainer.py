@@ -190,8 +190,12 @@ def test_the_best_by_an_evaluation_is_kept(tmp_path, mode, best):
     scores = {1: 5.0, 2: 4.0, 3: 1.0, 4: 6.0, 5: 9.0, 6: 7.0, 7: 3.0, 8: 2.0}
     config = tiny_config("Plain")
     config.train.update(
-        checkpoint_every_images=8, evaluate_every_images=8, keep_last=1,
-        keep_best=1, best_metric="judge", best_mode=mode,
+        checkpoint_every_images=8,
+        evaluate_every_images=8,
+        keep_last=1,
+        keep_best=1,
+        best_metric="judge",
+        best_mode=mode,
     )
     run(config, tmp_path, evaluate=lambda trainer: {"judge": scores[trainer.step]})
     assert steps(tmp_path) == [best, 8]
@@ -237,16 +241,18 @@ def test_a_learned_group_begins_with_given_weights_and_memory_but_nothing_else(t
     assert state.step == state.images == 0
     config.init_from = {}
     with opened(config, tmp_path / "fresh") as trainer:  # the other group is what it would be without
-        assert differing(trainer.state.params["critic"], state.params["critic"]) == []
-        assert differing(trainer.state.memory["critic"], state.memory["critic"]) == []
+        assert differing(trainer.state.params["discriminator"], state.params["discriminator"]) == []
+        assert differing(trainer.state.memory["discriminator"], state.memory["discriminator"]) == []
         assert differing(trainer.state.memory["generator"], state.memory["generator"])
 
 
 def test_given_weights_of_another_shape_are_refused_by_name(tmp_path, monkeypatch):
     run(tiny_config("TwoPlayers", repeats=1), tmp_path / "source", 8)
     config = tiny_config("TwoPlayers", repeats=1)
-    config.init_from = {"critic": f"{tmp_path / 'source'}#generator"}
-    with pytest.raises(UserError, match=r"init_from\.critic: 'dense_0/kernel' has shape \(4, 16\) .* \(64, 16\)"):
+    config.init_from = {"discriminator": f"{tmp_path / 'source'}#generator"}
+    with pytest.raises(
+        UserError, match=r"init_from\.discriminator: 'dense_0/kernel' has shape \(4, 16\) .* \(64, 16\)"
+    ):
         run(config, tmp_path / "run", 8)
     config.init_from = {"net": f"{tmp_path / 'source'}#generator"}
     config.method = {"name": "tiny_methods:Plain"}

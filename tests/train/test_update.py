@@ -55,7 +55,7 @@ def test_only_the_groups_that_a_method_names_are_averaged(tmp_path, monkeypatch)
         assert list(trainer.state.ema) == ["generator"]
         trainer.take_step()
         model = trainer.model()
-        assert differing(model.params["critic"], trainer.state.params["critic"]) == []
+        assert differing(model.params["discriminator"], trainer.state.params["discriminator"]) == []
         assert differing(model.params["generator"], trainer.state.ema["generator"]) == []
         assert differing(model.params["generator"], trainer.state.params["generator"])
 
@@ -142,24 +142,24 @@ def test_a_mesh_that_does_not_divide_the_batch_is_refused(tmp_path):
 
 
 def test_a_turn_that_is_not_finite_is_rolled_back_and_the_others_go_on(tmp_path):
-    config = tiny_config("TwoPlayers", repeats=2, fail_turn="critic", fail_from=1, fail_until=3)
+    config = tiny_config("TwoPlayers", repeats=2, fail_turn="discriminator", fail_from=1, fail_until=3)
     states, flags = [], []
     with opened(config, tmp_path) as trainer:
         for _ in range(4):
             metrics = jax.device_get(trainer.take_step())
             states.append(on_host(trainer.state))
-            flags.append((metrics["finite/critic/critic"], metrics["finite/generator/generator"]))
+            flags.append((metrics["finite/discriminator/discriminator"], metrics["finite/generator/generator"]))
     assert flags == [(1, 1), (0, 1), (0, 1), (1, 1)]
     for before, after in zip(states[:2], states[1:3], strict=True):
         for part in ("params", "opt_state", "memory"):
-            assert differing(getattr(before, part)["critic"], getattr(after, part)["critic"]) == [], part
+            assert differing(getattr(before, part)["discriminator"], getattr(after, part)["discriminator"]) == [], part
             assert differing(getattr(before, part)["generator"], getattr(after, part)["generator"]), part
         assert after.step == before.step + 1
     # the diary has the generator's entries only, of those two steps
     assert states[2].memory["diary"][:2, 0].tolist() == [1, 1] and states[2].memory["diary"][2, 0] == 1
-    assert differing(states[2].params["critic"], states[3].params["critic"])
+    assert differing(states[2].params["discriminator"], states[3].params["discriminator"])
     # every repeat counts; a good one ends the row
-    assert [int(s.nonfinite_count["critic"]) for s in states] == [0, 2, 4, 0]
+    assert [int(s.nonfinite_count["discriminator"]) for s in states] == [0, 2, 4, 0]
     assert all(int(s.nonfinite_count["generator"]) == 0 for s in states)
 
 

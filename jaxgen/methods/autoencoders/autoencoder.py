@@ -18,26 +18,26 @@ class Autoencoder(Method):
     """One turn, groups `encoder` and `decoder`; it draws no images. Scores: `squared_error`, the sum over an image.
 
     Attributes:
-      encoder: `x [B, H, W, C] -> [B, outputs]`, cloned with `outputs=latents`. decoder: `z [B, D] -> [B, H, W, C]`.
-      latents: D. noise: standard deviation of normal noise on the input, in units of [-1, 1]: a denoising
+      encoder: `x [B, H, W, C] -> [B, outputs]`, cloned with `outputs=z_dim`. decoder: `z [B, D] -> [B, H, W, C]`.
+      z_dim: D. noise: standard deviation of normal noise on the input, in units of [-1, 1]: a denoising
         autoencoder (Vincent et al. 2008).
     """
 
     encoder: nn.Module
     decoder: nn.Module
-    latents: int = 16
+    z_dim: int = 16
     noise: float = 0.0
 
     panel_inputs = ("image",)
 
     def __post_init__(self) -> None:
-        if self.latents < 1 or self.noise < 0:
+        if self.z_dim < 1 or self.noise < 0:
             raise UserError("An autoencoder needs at least one latent, and noise of at least 0.")
 
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
         of_encoder, of_decoder = jax.random.split(key)
         encoder = self._encoder().init(of_encoder, batch["image"])["params"]
-        decoder = unlabelled(self.decoder).init(of_decoder, jnp.zeros((1, self.latents)))["params"]
+        decoder = unlabelled(self.decoder).init(of_decoder, jnp.zeros((1, self.z_dim)))["params"]
         return {"encoder": encoder, "decoder": decoder}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
@@ -70,7 +70,7 @@ class Autoencoder(Method):
         return {"reconstruction": stacked(image, jnp.clip(again, -1, 1), jnp.clip((again - image) / 2, -1, 1))}
 
     def _encoder(self) -> nn.Module:
-        return unlabelled(self.encoder, outputs=self.latents)
+        return unlabelled(self.encoder, outputs=self.z_dim)
 
 
 def unlabelled(network: nn.Module, **options: Any) -> nn.Module:

@@ -19,7 +19,7 @@ from jaxgen.adversarial import diagnostics, losses
 from jaxgen.adversarial.losses import GANLoss
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Batch, Method, Model, Params, Turn, check_loaded
-from jaxgen.networks.layers.stateful import begin, run
+from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
 from jaxgen.networks.pretrained.perceptual import perceptual_distance
 from jaxgen.variational.gaussian import Gaussian
 
@@ -30,12 +30,12 @@ Moments = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class KLAutoencoder(Method):
-    """Turns `autoencoder` and, from `adversarial_start` on, `critic`; the groups bear these names.
+    """Turns `autoencoder` and, from `adversarial_start` on, `discriminator`; the groups bear these names.
 
     What the autoencoder descends is a mean over images of sums: absolute errors over values, the perceptual distance
     times the number of values, and the KL over latents. With `learn_log_variance` the first two, r of n values,
-    become r / exp(s) + n s, with s in the group `log_variance`. The critic begins at a stage's boundary, where all
-    optimisers start anew.
+    become r / exp(s) + n s, with s in the group `log_variance`. The discriminator begins at a stage's boundary, where
+    all optimisers start again.
 
     Memory `autoencoder` holds the moments of sampled latents over the last hundred batches or so: `scale_of` them is
     the factor that gives latents a standard deviation of 1, which latent diffusion reads. It has no sampler.
@@ -44,7 +44,7 @@ class KLAutoencoder(Method):
 
     Attributes:
       network: with `encode(x) -> moments` and `decode(z)`, such as `autoencoder_kl`.
-      critic: `x -> {"logits"}`, of any shape, such as `patchgan:PatchDiscriminator`; None for no game.
+      discriminator: `x -> {"logits"}`, of any shape, such as `patchgan:PatchDiscriminator`; None for no game.
       perceptual: `lpips`, or a classifier of such images; its trained weights are `config.init_from.perceptual`.
       loss: the game: `hinge`, or `non_saturating`.
       perceptual_weight, kl_weight: see above.
@@ -56,7 +56,7 @@ class KLAutoencoder(Method):
     """
 
     network: nn.Module
-    critic: nn.Module | None = None
+    discriminator: nn.Module | None = None
     perceptual: nn.Module | None = None
     loss: GANLoss = losses.Hinge()
     perceptual_weight: float = 1.0
@@ -82,13 +82,13 @@ class KLAutoencoder(Method):
 
     @property
     def stages(self) -> tuple[tuple[int, int], ...]:
-        """Stage 1 has a critic, stage 0 has none."""
-        if self.critic is None:
+        """Stage 1 has a discriminator, stage 0 has none."""
+        if self.discriminator is None:
             return ((0, 0),)
         return ((0, 0), (self.adversarial_start, 1)) if self.adversarial_start else ((0, 1),)
 
     def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
-        of_network, of_critic = jax.random.split(key)
+        of_network, of_discriminator = jax.random.split(key)
         learned, carried = dict(params), dict(memory)
         if "autoencoder" not in learned:
             learned["autoencoder"] = self.network.init(of_network, batch["image"])["params"]
@@ -97,16 +97,18 @@ class KLAutoencoder(Method):
             if self.learn_log_variance:
                 learned["log_variance"] = {"value": jnp.zeros(())}
         if stage:
-            learned["critic"], carried["critic"] = begin(self.critic, of_critic, batch["image"])
-            if "critic" in given:  # weights that are given at the first stage are looked after by the state
-                check_loaded("critic", given["critic"], learned["critic"])
-                learned["critic"] = given["critic"]
+            learned["discriminator"], carried["discriminator"] = init_stateful(
+                self.discriminator, of_discriminator, batch["image"]
+            )
+            if "discriminator" in given:  # weights that are given at the first stage are looked after by the state
+                check_loaded("discriminator", given["discriminator"], learned["discriminator"])
+                learned["discriminator"] = given["discriminator"]
         return learned, carried
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         groups = ("autoencoder", "log_variance") if self.learn_log_variance else ("autoencoder",)
         turn = Turn("autoencoder", groups, functools.partial(self.autoencoder_loss, game=stage > 0))
-        return (turn, Turn("critic", ("critic",), self.critic_loss)) if stage else (turn,)
+        return (turn, Turn("discriminator", ("discriminator",), self.discriminator_loss)) if stage else (turn,)
 
     # what the turns descend
 
@@ -140,11 +142,11 @@ class KLAutoencoder(Method):
             metrics["log_variance"] = log_variance
         return total, (metrics, {"autoencoder": moments})
 
-    def critic_loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def discriminator_loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
         posterior = self.encode(params, batch["image"])
         fake = self.decode(params, posterior.at(jax.random.normal(key, posterior.mean.shape)))
-        look = functools.partial(run, self.critic, params["critic"], train=True)
-        on_real, memory = look(state.memory["critic"], batch["image"])
+        look = functools.partial(apply_stateful, self.discriminator, params["discriminator"], train=True)
+        on_real, memory = look(state.memory["discriminator"], batch["image"])
         on_fake, memory = look(memory, jax.lax.stop_gradient(fake))
         real, fake = on_real["logits"], on_fake["logits"]
         of_real, of_fake = self.loss.discriminator(real, fake)
@@ -152,7 +154,7 @@ class KLAutoencoder(Method):
         if self.loss.boundary is not None:
             right = diagnostics.accuracy(real, fake, self.loss.boundary)
             metrics |= {"accuracy_on_real": right[0], "accuracy_on_fake": right[1]}
-        return of_real.mean() + of_fake.mean(), (metrics, {"critic": memory})
+        return of_real.mean() + of_fake.mean(), (metrics, {"discriminator": memory})
 
     def errors(self, params: Params, image: jax.Array, again: jax.Array) -> dict[str, jax.Array]:
         """`l1`, the mean absolute error, and `feature_distance` where there is a network for it: [B] each."""
@@ -168,7 +170,9 @@ class KLAutoencoder(Method):
         return each.mean() * image[0].size, errors
 
     def _game(self, params: Params, memory: dict, again: jax.Array) -> jax.Array:
-        outputs, _ = run(self.critic, params["critic"], memory["critic"], again, train=True)
+        outputs, _ = apply_stateful(
+            self.discriminator, params["discriminator"], memory["discriminator"], again, train=True
+        )
         return self.loss.generator(outputs["logits"]).mean()
 
     # the autoencoder itself

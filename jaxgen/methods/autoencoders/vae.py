@@ -33,10 +33,10 @@ class VAE(Method):
     for collapse, `squared_error_shuffled` from that of another image; `active_latents` over the whole set.
 
     Attributes:
-      encoder: `x -> [B, outputs]`, cloned with `outputs = 2 latents`. decoder: `z [B, D] -> [B, H, W, C]`, outputs
+      encoder: `x -> [B, outputs]`, cloned with `outputs = 2 z_dim`. decoder: `z [B, D] -> [B, H, W, C]`, outputs
         that the likelihood takes. Both are given labels where their `num_classes` is above 0 (a conditional VAE,
         Sohn et al. 2015).
-      latents: D. likelihood: p(x | z). beta: weight of the KL (Higgins et al. 2017).
+      z_dim: D. likelihood: p(x | z). beta: weight of the KL (Higgins et al. 2017).
       warmup_images: the KL's weight rises linearly from 0 over so many images.
       free_bits: nats for each latent that cost nothing (Kingma et al. 2016).
       samples: z drawn for an image in training; above 1 the importance-weighted bound is what is raised (Burda et al.
@@ -50,7 +50,7 @@ class VAE(Method):
     decoder: nn.Module
     image_shape: tuple[int, int, int]
     num_classes: int = 0
-    latents: int = 16
+    z_dim: int = 16
     likelihood: Likelihood = likelihoods.bernoulli()
     beta: float = 1.0
     warmup_images: int = 0
@@ -63,7 +63,7 @@ class VAE(Method):
         classes = {getattr(network, "num_classes", 0) for network in (self.encoder, self.decoder)}
         if len(classes) > 1:
             raise UserError("Encoder and decoder of a VAE must both see labels or neither: set both num_classes.")
-        if self.latents < 1 or self.beta < 0 or self.free_bits < 0 or self.warmup_images < 0:
+        if self.z_dim < 1 or self.beta < 0 or self.free_bits < 0 or self.warmup_images < 0:
             raise UserError("A VAE needs at least one latent, and beta, free_bits and warmup_images of at least 0.")
         if self.samples < 1 or self.importance_samples < 0:
             raise UserError("A VAE draws at least one sample in training; importance_samples of 0 is none.")
@@ -82,7 +82,7 @@ class VAE(Method):
         of_encoder, of_decoder = jax.random.split(key)
         labels = self._labels(batch)
         encoder = self._encoder().init(of_encoder, batch["image"], **labels)["params"]
-        decoder = self.decoder.init(of_decoder, jnp.zeros((len(batch["image"]), self.latents)), **labels)["params"]
+        decoder = self.decoder.init(of_decoder, jnp.zeros((len(batch["image"]), self.z_dim)), **labels)["params"]
         if self.start_at_mean:
             decoder = self._at_mean(decoder, batch["image"].mean(axis=0))
         return {"encoder": encoder, "decoder": decoder}, {}
@@ -127,7 +127,7 @@ class VAE(Method):
         posterior = self.encode(model.params, image, **labels)
 
         def look(k: jax.Array) -> tuple[jax.Array, jax.Array]:
-            noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1 + k), (self.latents,)))(keys)
+            noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1 + k), (self.z_dim,)))(keys)
             z = posterior.at(noise)
             found = self.likelihood.log_prob(image, self.decode(model.params, z, **labels))
             return found, found + standard_log_prob(z) - posterior.log_prob(z)
@@ -167,7 +167,7 @@ class VAE(Method):
         with each label in turn.
         """
         labels = self._labels(batch)
-        rows, base, order, panels = jnp.arange(SIDE), self._prior(keys), jnp.arange(self.latents), {}
+        rows, base, order, panels = jnp.arange(SIDE), self._prior(keys), jnp.arange(self.z_dim), {}
 
         def draw(z: jax.Array, **labels: jax.Array) -> jax.Array:
             return jnp.clip(self.likelihood.mean(self.decode(model.params, z, **labels)), -1, 1)
@@ -175,7 +175,7 @@ class VAE(Method):
         def walk(ways: jax.Array, of: jax.Array) -> jax.Array:
             """Images of `[R, N, D]` latents; each row has the label of the example that `of` [R] names."""
             index = jnp.repeat(of, ways.shape[1])
-            return draw(ways.reshape(-1, self.latents), **{name: x[index] for name, x in labels.items()})
+            return draw(ways.reshape(-1, self.z_dim), **{name: x[index] for name, x in labels.items()})
 
         if "image" in batch:
             image = self._prepared(keys, batch["image"])
@@ -185,9 +185,9 @@ class VAE(Method):
             panels["reconstruction"] = stacked(image, draw(base, **labels), draw(others, **labels))
             start, end = rows % len(base), (rows + SIDE) % len(base)
             panels["interpolation"] = walk(line(base[start], base[end], SIDE), start)
-        start = rows // self.latents % len(base)
-        panels["traversal"] = walk(traverse(base[start], order[rows % self.latents], SIDE), start)
-        if self.latents == 2:
+        start = rows // self.z_dim % len(base)
+        panels["traversal"] = walk(traverse(base[start], order[rows % self.z_dim], SIDE), start)
+        if self.z_dim == 2:
             panels["manifold"] = walk(plane(PLANE), jnp.zeros(PLANE, int))
         if labels:
             count = min(self.num_classes, len(base))
@@ -196,7 +196,7 @@ class VAE(Method):
         return panels
 
     def _encoder(self) -> nn.Module:
-        return self.encoder.clone(outputs=2 * self.latents)
+        return self.encoder.clone(outputs=2 * self.z_dim)
 
     def _at_mean(self, decoder: Params, image: jax.Array) -> Params:
         """The decoder's parameters with the bias of `out`, of each pixel or of each channel, that gives an image."""
@@ -207,7 +207,7 @@ class VAE(Method):
         return {**decoder, "out": {**decoder["out"], "bias": self.likelihood.start(mean).reshape(bias.shape)}}
 
     def _prior(self, keys: jax.Array) -> jax.Array:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latents,)))(keys)
+        return jax.vmap(lambda key: jax.random.normal(key, (self.z_dim,)))(keys)
 
     def _prepared(self, keys: jax.Array, image: jax.Array) -> jax.Array:
         """Each image as the likelihood explains it, by its own key."""

@@ -30,7 +30,7 @@ class Probe(Method):
       num_classes: from the config's data.
       encoder: `x -> [B, outputs]`, that of the run which `config.init_from.encoder` names; None for the head on the
         raw pixels.
-      latents: D of that run. variational: the encoder is a VAE's, whose means are the features.
+      z_dim: D of that run. variational: the encoder is a VAE's, whose means are the features.
       tune: the encoder learns too, from the weights that `config.init_from.encoder` gives; from fresh ones where it
         gives none, which is plain supervised learning, the control. Where it does not learn, weights must be given.
       noise: standard deviation of normal noise on training images, in units of [-1, 1].
@@ -40,7 +40,7 @@ class Probe(Method):
     head: nn.Module
     num_classes: int
     encoder: nn.Module | None = None
-    latents: int = 16
+    z_dim: int = 16
     variational: bool = False
     tune: bool = False
     noise: float = 0.0
@@ -107,7 +107,7 @@ class Probe(Method):
         if self.encoder is None:
             return image.reshape(len(image), -1)
         found = self._encoder().apply({"params": params["encoder"]}, image)
-        return found[:, : self.latents]
+        return found[:, : self.z_dim]
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         variables = {"params": model.params["head"]}
@@ -124,7 +124,7 @@ class Probe(Method):
         return scores
 
     def _encoder(self) -> nn.Module:
-        return unlabelled(self.encoder, outputs=self.latents * (2 if self.variational else 1))
+        return unlabelled(self.encoder, outputs=self.z_dim * (2 if self.variational else 1))
 
     def _moved(self, prototypes: jax.Array, points: jax.Array, label: jax.Array) -> jax.Array:
         """Prototypes after a batch; those of classes that it does not show stay."""

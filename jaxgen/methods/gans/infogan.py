@@ -12,51 +12,49 @@ import jax.numpy as jnp
 from jaxgen.adversarial.mutual_information import Codes
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Model, Params, Turn
+from jaxgen.methods.base import Batch, LossResult, LossState, Model, Params, Turn
 from jaxgen.methods.gans.gan import FRAMES, GAN, ROWS
 
 
 @dataclasses.dataclass(frozen=True)
 class InfoGAN(GAN):
-    """A third turn, `information`: generator and critic descend -log Q(c | x) together; Q is a head of the critic's.
+    """A third turn, `information`: both networks descend -log Q(c | x) together; Q is a head of the discriminator.
 
-    The generator's input is z and the codes, drawn by one law in all turns. The control is `information=0` and
-    `continuous_information=0`: the same networks, and codes that mean nothing.
-
-    Attributes:
-      codes: their law. information: weight of the categorical codes' term (lambda, the paper's 1),
-        continuous_information: of the continuous ones' (the paper has it smaller, so that the scale fits).
+    The generator's input is z and the codes, drawn from one distribution in all turns. The control is `information=0`
+    and `continuous_information=0`: the same networks, and codes that mean nothing.
     """
 
-    codes: Codes = Codes()
-    information: float = 1.0
-    continuous_information: float = 0.1
+    codes: Codes = Codes()  # the distribution of the codes c
+    information: float = 1.0  # weight of the categorical codes' term (lambda, the paper's 1)
+    continuous_information: float = 0.1  # weight of the continuous codes' term (the paper has it smaller than 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.generator.conditional or self.critic.conditional:
-            raise UserError("InfoGAN finds classes by itself: set the conditioning of generator and critic to 'none'.")
+        if self.generator.conditional or self.discriminator.conditional:
+            raise UserError(
+                "InfoGAN finds classes by itself: set the conditioning of generator and discriminator to 'none'."
+            )
 
     @property
     def columns(self) -> dict[str, int]:
         of_codes = {f"categorical_{i}": classes for i, classes in enumerate(self.codes.categorical)}
         return {**super().columns, **of_codes, **{f"continuous_{i}": FRAMES for i in range(self.codes.continuous)}}
 
-    def judge(self) -> nn.Module:
-        return self.critic.clone(heads={"code": self.codes.head_width})
+    def discriminator_with_heads(self) -> nn.Module:
+        return self.discriminator.clone(heads={"code": self.codes.head_width})
 
-    def draw(self, keys: jax.Array) -> tuple[jax.Array, Any]:
-        z, _ = super().draw(keys)
+    def sample_z(self, keys: jax.Array) -> tuple[jax.Array, Any]:
+        z, _ = super().sample_z(keys)
         codes = self.codes.sample(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
         return jnp.concatenate([z, self.codes.encode(codes)], axis=1), codes
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
-        return (*super().turns(stage), Turn("information", ("generator", "critic"), self.information_loss))
+        return (*super().turns(stage), Turn("information", ("generator", "discriminator"), self.information_loss))
 
-    def information_loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
-        z, codes = shard_rows(self.draw(jax.random.split(key, len(batch["image"]))))
+    def information_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+        z, codes = shard_rows(self.sample_z(jax.random.split(key, len(batch["image"]))))
         fake, memory = self.generate(params, state.memory, z, batch, train=True)
-        outputs, _ = self.look(params, memory, fake, batch)
+        outputs, _ = self.discriminate(params, memory, fake, batch)
         parts = {k: v.mean() for k, v in self.codes.negative_log_likelihoods(outputs["code"], codes).items()}
         total = self.information * parts["categorical"] + self.continuous_information * parts["continuous"]
         metrics = {"bound": self.codes.bound(outputs["code"], codes).mean(), **parts}
@@ -64,30 +62,30 @@ class InfoGAN(GAN):
 
     def with_codes(self, z: jax.Array, codes: dict[str, jax.Array]) -> jax.Array:
         """`[B, Z]` inputs whose codes are these, their noise that of z."""
-        return jnp.concatenate([z[:, : self.generator.latents], self.codes.encode(codes)], axis=1)
+        return jnp.concatenate([z[:, : self.generator.z_dim], self.codes.encode(codes)], axis=1)
 
     def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """`interpolation`; `categorical_0`, ...: a row for each noise, a column for each class of the code;
         `continuous_0`, ...: a row for each class of the first code, columns from -2 to 2."""
         found = super().panels(model, keys, batch)
         rows = min(ROWS, len(keys))
-        z, codes = self.draw(keys[:rows])
+        z, codes = self.sample_z(keys[:rows])
 
-        def paint(columns: int, change: Any) -> jax.Array:
+        def row_images(columns: int, change: Any) -> jax.Array:
             repeated = {k: jnp.repeat(v, columns, axis=0) for k, v in codes.items()}
             at = jnp.tile(jnp.arange(columns), rows)
-            return self.paint(model, self.with_codes(jnp.repeat(z, columns, axis=0), change(repeated, at)), {})
+            return self.sample_from_z(model, self.with_codes(jnp.repeat(z, columns, axis=0), change(repeated, at)), {})
 
         for i, classes in enumerate(self.codes.categorical):
 
             def categorical(held: dict, at: jax.Array, i: int = i) -> dict:
                 return {**held, "categorical": held["categorical"].at[:, i].set(at)}
 
-            found[f"categorical_{i}"] = paint(classes, categorical)
+            found[f"categorical_{i}"] = row_images(classes, categorical)
         for i in range(self.codes.continuous):
 
             def continuous(held: dict, at: jax.Array, i: int = i) -> dict:
                 return {**held, "continuous": held["continuous"].at[:, i].set(at * 4 / (FRAMES - 1) - 2)}
 
-            found[f"continuous_{i}"] = paint(FRAMES, continuous)
+            found[f"continuous_{i}"] = row_images(FRAMES, continuous)
         return found

@@ -11,11 +11,12 @@ from jaxgen.methods.gans.gan import GAN
 
 @dataclasses.dataclass(frozen=True)
 class WGAN(GAN):
-    """Five critic steps to one of the generator. The critic's slope is bounded by its optimiser:
-    `config.optimizers.critic` with `clip_weights=0.01`, RMSProp at 5e-5 (Algorithm 1). Without it nothing holds it.
+    """The discriminator is what the paper calls the critic; it is updated five times for each generator update.
 
-    `critic/gap` is an estimate of the Wasserstein-1 distance up to the critic's slope: over that of its slope, of W1.
+    The optimiser bounds the critic's slope: set `config.optimizers.discriminator` to `clip_weights=0.01` and RMSProp at
+    5e-5 (Algorithm 1). Without `clip_weights` the slope is not bounded. `discriminator/gap` divided by the critic's
+    slope is an estimate of the Wasserstein-1 distance.
     """
 
     loss: GANLoss = losses.Wasserstein()
-    critic_steps: int = 5
+    discriminator_steps: int = 5

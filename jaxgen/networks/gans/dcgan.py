@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.networks.gans.gan_layers import Conv, Dense, Norm, Outputs, Player, checked, condition, leaky_relu, norm
+from jaxgen.networks.gans.gan_layers import Conv, Dense, GANNetwork, Norm, Outputs, checked, condition, leaky_relu, norm
 from jaxgen.networks.layers.convolution import Array
 
 
@@ -42,12 +42,12 @@ def width_at(channels: int, level: int) -> int:
     return channels * min(2**level, 8)
 
 
-class Generator(Player):
+class Generator(GANNetwork):
     """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh.
 
     Attributes:
       image_shape: `(H, W, C)`.
-      latents: the width of z that a method draws.
+      z_dim: the width of z that a method draws.
       channels: of the last level before the image; doubled at each level towards z, up to eight times.
       conditioning: "concat" joins the label to z, one-hot, or as an embedding of width `embedding`.
       up: "transposed", or "bilinear" upsampling and a 3x3 convolution, which leaves no checkerboard.
@@ -56,7 +56,7 @@ class Generator(Player):
     """
 
     image_shape: tuple[int, int, int]
-    latents: int = 100
+    z_dim: int = 100
     channels: int = 64
     num_classes: int = 0
     conditioning: Literal["none", "concat"] = "none"
@@ -124,7 +124,7 @@ class Trunk(nn.Module):
         return x
 
 
-class Discriminator(Player):
+class Discriminator(GANNetwork):
     """Images -> `{"logits", "features", heads...}`; the features are the last level's pixels, as one vector.
 
     Attributes:
@@ -159,7 +159,7 @@ class Discriminator(Player):
         return outputs(x.reshape(x.shape[0], -1), x.sum((1, 2)), label, train)
 
 
-class EnergyAutoencoder(Player):
+class EnergyAutoencoder(GANNetwork):
     """EBGAN's discriminator (Zhao et al. 2017): images -> an energy, low on real, by reconstruction from codes.
 
     -> `{"logits": -energy, "features": codes, "energy", "codes", "reconstruction"}`: energy [B] is the mean

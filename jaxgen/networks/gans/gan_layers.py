@@ -4,11 +4,11 @@ Generators:      `apply(variables, z [B, Z], label=None, train=False)` -> images
 Discriminators:  `apply(variables, x [B, H, W, C], label=None, train=False)` -> `{"logits": [B], "features": [B, F]}`
                  and `[B, width]` for each of `heads`, `{name: width}`, a linear layer on the features.
 
-Logits are high on real. `label` is int32 [B]; a network whose `conditioning` is "none" takes no notice of it. What is
-carried beside the parameters (`jaxgen.networks.layers.stateful`) is in the collections `batch_stats`, renewed in
-training by batch normalisation, and `spectral`, by spectral normalisation. Generators have a field `latents`, the
-width of z that a method draws; z may be wider (codes). A method adds a head by
-`discriminator.clone(heads={"label": 10})`.
+Logits are high on real images. Both kinds are told entries of the batch as keyword arguments; `reads` names them. Here
+that is `label`, int32 [B], which a network whose `conditioning` is "none" ignores. What is carried beside the
+parameters (`jaxgen.networks.layers.stateful`) is in the collections `batch_stats`, which batch normalisation renews in
+training, and `spectral`, which spectral normalisation renews. Generators have a field `z_dim`, the width of the noise
+that a method draws; z may be wider (codes). A method adds a head by `discriminator.clone(heads={"label": 10})`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ Resampling = Literal["transposed", "bilinear", "nearest", "pooled", ""]
 dcgan_init = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
 
 
-class Player(nn.Module):
-    """Base of generators and discriminators."""
+class GANNetwork(nn.Module):
+    """Base of generators and discriminators.
+
+    A subclass that is told something else than a label overrides `reads`, and takes arguments of those names.
+    """
 
     def __post_init__(self) -> None:
         if hasattr(self, "heads"):  # a plain dict cannot be hashed
@@ -54,6 +57,16 @@ class Player(nn.Module):
     def conditional(self) -> bool:
         """Whether labels are needed."""
         return getattr(self, "conditioning", "none") != "none"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the batch entries that the network is told."""
+        return ("label",) if self.conditional else ()
+
+
+def told(network: GANNetwork, batch: Mapping[str, Array]) -> dict[str, Array]:
+    """The entries of a batch that the network reads, as keyword arguments of its call."""
+    return {name: batch[name] for name in network.reads}
 
 
 class Dense(nn.Module):

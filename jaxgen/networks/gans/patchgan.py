@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgen.errors import UserError
-from jaxgen.networks.gans.gan_layers import Conv, Player, leaky_relu, norm
+from jaxgen.networks.gans.gan_layers import Conv, GANNetwork, leaky_relu, norm
 from jaxgen.networks.layers.convolution import Array
 
 SIZE = 4  # of every kernel
@@ -33,7 +33,7 @@ def receptive_field(layers: int) -> int:
     return field
 
 
-class PatchDiscriminator(Player):
+class PatchDiscriminator(GANNetwork):
     """Images [B, H, W, C] -> `{"logits": [B, h, w], "layers"}`, logits high on real.
 
     4x4 convolutions: `layers` that halve the side, the first without normalisation, one that doubles the width once

@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.networks.gans.gan_layers import Conv, Dense, Outputs, Player, checked, norm
+from jaxgen.networks.gans.gan_layers import Conv, Dense, GANNetwork, Outputs, checked, norm
 from jaxgen.networks.layers.batch_norm import BatchNorm
 from jaxgen.networks.layers.convolution import Array, upsample
 
@@ -73,11 +73,11 @@ class DownBlock(nn.Module):
         return h + x
 
 
-class Generator(Player):
+class Generator(GANNetwork):
     """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh.
 
     Attributes:
-      image_shape: `(H, W, C)`. latents: the width of z that a method draws.
+      image_shape: `(H, W, C)`. z_dim: the width of z that a method draws.
       widths: of the start and of each block; every block doubles the side.
       conditioning: "batch_norm" gives each class BatchNorms' scales and shifts of its own.
 
@@ -86,7 +86,7 @@ class Generator(Player):
     """
 
     image_shape: tuple[int, int, int]
-    latents: int = 128
+    z_dim: int = 128
     widths: tuple[int, ...] = (256, 256, 256, 256)
     num_classes: int = 0
     conditioning: Literal["none", "batch_norm"] = "none"
@@ -110,7 +110,7 @@ class Generator(Player):
         return jnp.tanh(Conv(colours, kernel_init=glorot_init, name="image")(x))
 
 
-class Discriminator(Player):
+class Discriminator(GANNetwork):
     """Images -> `{"logits", "features", heads...}`; the features are the last block's, summed over pixels.
 
     Attributes:

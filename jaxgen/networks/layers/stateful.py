@@ -3,8 +3,10 @@
 A method keeps what a network carries in its memory under the group's name, `{collection: values}`, empty where there is
 nothing to carry:
 
-    params["critic"], memory["critic"] = begin(critic, key, image)
-    outputs, carried = run(critic, params["critic"], memory["critic"], image, train=True)
+    params["discriminator"], memory["discriminator"] = init_stateful(discriminator, key, image)
+    outputs, carried = apply_stateful(
+        discriminator, params["discriminator"], memory["discriminator"], image, train=True
+    )
 """
 
 from __future__ import annotations
@@ -20,16 +22,16 @@ Params = dict[str, Any]
 Memory = dict[str, Any]
 
 
-def begin(network: nn.Module, key: jax.Array, *inputs: Any, **options: Any) -> tuple[Params, Memory]:
+def init_stateful(network: nn.Module, key: jax.Array, *inputs: Any, **options: Any) -> tuple[Params, Memory]:
     """Fresh parameters and memory of a network, for inputs of these shapes."""
     variables = dict(network.init(key, *inputs, **options))
     return variables.pop("params", {}), variables
 
 
-def run(
+def apply_stateful(
     network: nn.Module, params: Params, memory: Memory, *inputs: Any, train: bool, **options: Any
 ) -> tuple[Any, Memory]:
-    """The network's outputs and its memory after the call, which in training is new."""
+    """The network's outputs, and its memory after the call, which changes in training only."""
     variables = {"params": params, **memory}
     if not train or not memory:
         return network.apply(variables, *inputs, train=train, **options), memory
@@ -37,7 +39,7 @@ def run(
     return outputs, {**memory, **changed}
 
 
-def reestimate(network: nn.Module, params: Params, memory: Memory, inputs: Any) -> Memory:
+def reestimate_statistics(network: nn.Module, params: Params, memory: Memory, inputs: Any) -> Memory:
     """The memory with batch statistics that belong to these parameters: the mean of each batch's moments.
 
     An average of parameters has not seen the statistics that were gathered beside the parameters themselves; give
