@@ -50,8 +50,7 @@ def train(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.files import read_json
     from jaxgen.parallel.distributed import barrier, is_first
     from jaxgen.report.page import write_report
-    from jaxgen.runs.logs import add_event
-    from jaxgen.runs.record import record
+    from jaxgen.runs.record import add_event, record
     from jaxgen.runs.workdir import open_workdir
     from jaxgen.sampling.outputs import write_panels
     from jaxgen.sampling.restore import restore

@@ -1,18 +1,27 @@
-"""Who ran what on what: `run.json` and `config.json` of a run."""
+"""Who ran what on what, and what happened to the run: its `run.json` and `config.json`.
+
+In a run of several processes only the first one writes.
+"""
 
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
+import os
+import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+import jaxgen
 from jaxgen.config_record import to_json
-from jaxgen.files import read_json, write_bytes
-from jaxgen.runs.logs import hardware, run_record, versions
+from jaxgen.files import read_json, write_bytes, write_json
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def record(workdir: epath.Path, command: str, summary: str, config: ConfigDict, params: Mapping[str, Any]) -> None:
@@ -34,3 +43,48 @@ def record(workdir: epath.Path, command: str, summary: str, config: ConfigDict, 
         started=known.get("started", now),
         parameters={g: sum(x.size for x in jax.tree.leaves(p)) for g, p in params.items()},
     )
+
+
+def run_record(workdir: epath.PathLike, **entries: Any) -> None:
+    """Sets top-level entries of `workdir/run.json` (made if missing, other entries kept), atomically."""
+    path = epath.Path(workdir) / "run.json"
+    write_json(path, {**(read_json(path) if path.exists() else {}), **entries})
+
+
+def add_event(workdir: epath.PathLike, event: str, detail: Any = "") -> None:
+    """Appends {time (ISO, UTC), event, detail} to the `events` of `workdir/run.json`, atomically."""
+    path = epath.Path(workdir) / "run.json"
+    events = (read_json(path) if path.exists() else {}).get("events", [])
+    stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    run_record(workdir, events=[*events, {"time": stamp, "event": event, "detail": detail}])
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, jaxgen and what it stands on."""
+    found = {"python": platform.python_version(), "jaxgen": jaxgen.__version__}
+    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def hardware() -> dict[str, Any]:
+    """What the run computes on. Starts JAX's backend if it has not started."""
+    devices = jax.devices()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "platform": devices[0].platform,
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "processes": jax.process_count(),
+        "cpu": _cpu_model(),
+        "cores": cores,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu_model() -> str:
+    """The processor's name: Linux keeps it in /proc/cpuinfo, elsewhere Python's own word for it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

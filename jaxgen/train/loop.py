@@ -21,8 +21,10 @@ from jaxgen.parallel.mesh import await_cpu, make_mesh, place
 from jaxgen.report.images import grid, save_png
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
+from jaxgen.runs.history import MetricsLog, NoLog
 from jaxgen.runs.loaded_groups import load_groups
-from jaxgen.runs.logs import MetricsLog, NoLog, Progress, add_event
+from jaxgen.runs.progress import Progress
+from jaxgen.runs.record import add_event
 from jaxgen.runs.setup import make_loader, make_method, training_sources
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator

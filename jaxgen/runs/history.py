@@ -1,0 +1,138 @@
+"""The history of a run: `metrics.jsonl`, one line for each time that it logs, and the same for TensorBoard.
+
+In a run of several processes only the first one writes: it has a `MetricsLog`, the others a `NoLog`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxgen.errors import UserError
+from jaxgen.files import is_remote, metric_lines, strict_json, write_bytes
+from jaxgen.report.images import to_rgb
+
+REMOTE_SECONDS = 30.0  # least time between two rewrites of a remote metrics.jsonl
+
+
+class MetricsLog:
+    """The history of a run: one line a step in `workdir/metrics.jsonl`, the same in `workdir/tensorboard`.
+
+    Opening it for a resume at step s removes the lines of later steps and a last line cut by a kill, so that
+    the file never holds two histories; TensorBoard is told to hide its own. Local lines are on disk when
+    `write` returns. An object store cannot append: there the whole file is rewritten, at most every 30
+    seconds, at `flush` and at `close`, so call `flush` before a checkpoint is saved.
+
+    Args:
+      workdir: the run's folder, local or remote.
+      tensorboard: whether event files are written too (their x axis is the training images seen).
+      resume_step: the step of the restored state; 0 for a fresh start.
+
+    Raises:
+      UserError: an existing `metrics.jsonl` is damaged before its last line, or TensorBoard output is asked
+        for without tensorboardX.
+    """
+
+    def __init__(self, workdir: epath.PathLike, *, tensorboard: bool = True, resume_step: int = 0):
+        self._path = epath.Path(workdir) / "metrics.jsonl"
+        self._remote = is_remote(workdir)
+        lines = metric_lines(self._path) if self._path.exists() else []
+        kept = [(line, row) for line, row in lines if row["step"] <= resume_step]
+        text = b"".join(line + b"\n" for line, _ in kept)
+        if not self._path.exists() or self._path.read_bytes() != text:
+            write_bytes(self._path, text)
+        self._pending = bytearray(text)  # remote only: the file's whole content
+        self._written = time.monotonic()
+        self._file = None if self._remote else open(self._path, "ab")
+        self._events = None
+        if tensorboard:
+            # Events at or after this x of an earlier history are hidden.
+            restart = int(kept[-1][1]["images"]) + 1 if kept else 0
+            self._events = _event_writer(epath.Path(workdir) / "tensorboard", restart if lines else None)
+
+    def write(self, step: int, images: int, seconds: float, scalars: Mapping[str, float]) -> None:
+        """Appends one line.
+
+        Args:
+          step: updates done. images: training images seen. seconds: of training, earlier runs included.
+          scalars: `<turn>/<name>` to a number (Python, NumPy or a JAX scalar). One that is not finite is
+            written as null and named under `nonfinite`.
+        """
+        values = {name: float(value) for name, value in scalars.items()}
+        taken = {"step", "images", "seconds", "nonfinite"} & set(values)
+        if taken:
+            raise UserError(
+                f"A metric cannot be called {sorted(taken)[0]!r}: metrics.jsonl uses that name itself."
+            )
+        row: dict[str, Any] = {
+            "step": int(step),
+            "images": int(images),
+            "seconds": round(float(seconds), 3),
+            **values,
+        }
+        lost = [name for name, value in values.items() if not math.isfinite(value)]
+        if lost:
+            row["nonfinite"] = lost
+        line = strict_json(row).encode() + b"\n"
+        if self._file is not None:
+            self._file.write(line)
+            self._file.flush()
+        else:
+            self._pending += line
+            if time.monotonic() - self._written >= REMOTE_SECONDS:
+                self.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, int(images))
+
+    def image(self, name: str, images: int, array: np.ndarray) -> None:
+        """Shows a picture `[H, W, C]` (uint8, or float in [-1, 1]) in TensorBoard, at `images` seen."""
+        if self._events is not None:
+            self._events.add_image(name, to_rgb(array), int(images), dataformats="HWC")
+
+    def flush(self) -> None:
+        """Returns once all that was written is in the file (and on its way to TensorBoard)."""
+        if self._file is None:
+            write_bytes(self._path, bytes(self._pending))
+            self._written = time.monotonic()
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        """Flushes and closes; calling it again does nothing."""
+        if self._path is None:
+            return
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+        self._path = None
+
+
+class NoLog:
+    """What the processes beside the first one write: nothing. Methods as in `MetricsLog`."""
+
+    def write(self, step: int, images: int, seconds: float, scalars: Mapping[str, float]) -> None: ...
+
+    def image(self, name: str, images: int, array: np.ndarray) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _event_writer(folder: epath.Path, purge_step: int | None) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "TensorBoard output needs tensorboardX: install it, or set train.tensorboard=False."
+        ) from error
+    return SummaryWriter(os.fspath(folder), purge_step=purge_step, flush_secs=10)

@@ -1,0 +1,83 @@
+"""How far a run is, as a progress bar or as plain lines. Of several processes only the first one shows it."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
+from tqdm import tqdm
+
+from jaxgen.report.numbers import duration, number
+
+PLAIN_SECONDS = 10.0  # least time between two progress lines where there is no terminal
+
+
+class Progress:
+    """How far a run is, on stderr: a bar on a terminal, elsewhere a plain line at most every ten seconds.
+
+    Args:
+      total_images: training images asked for. start_images: seen before, by a resumed run.
+      enabled: None chooses by the stream; True is always a bar, False says nothing.
+      stream, clock: for tests.
+    """
+
+    def __init__(
+        self,
+        total_images: int,
+        start_images: int = 0,
+        enabled: bool | None = None,
+        *,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._stream = sys.stderr if stream is None else stream
+        self._total, self._clock = total_images, clock
+        self._plain = enabled is None and not self._stream.isatty()
+        self._images = self._last_images = start_images
+        self._last_time = clock()
+        self._scalars: dict[str, float] = {}
+        self._bar = None
+        if enabled or (enabled is None and not self._plain):
+            self._bar = tqdm(
+                total=total_images, initial=start_images, unit=" images", unit_scale=True, file=self._stream,
+                dynamic_ncols=True, smoothing=0.1,
+            )  # fmt: skip
+
+    def update(self, images: int, scalars: Mapping[str, float] | None = None) -> None:
+        """Says that `images` training images (in all, not since the last call) have been seen."""
+        self._scalars.update({name: float(value) for name, value in (scalars or {}).items()})
+        self._images = images
+        if self._bar is not None:
+            if scalars:
+                self._bar.set_postfix({k: number(v) for k, v in self._scalars.items()}, refresh=False)
+            self._bar.update(images - self._bar.n)
+        elif self._plain and self._clock() - self._last_time >= PLAIN_SECONDS:
+            self._line()
+
+    def note(self, text: str) -> None:
+        """Prints a line of its own, above the bar where there is one; nothing when not enabled."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        elif self._plain:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Ends the bar, or prints the last line."""
+        if self._bar is not None:
+            self._bar.close()
+        elif self._plain and self._images > self._last_images:
+            self._line()
+
+    def _line(self) -> None:
+        now = self._clock()
+        rate = (self._images - self._last_images) / max(now - self._last_time, 1e-9)
+        left = (self._total - self._images) / rate if rate > 0 else math.inf
+        words = [f"{self._images:,} of {self._total:,} images", f"{number(rate)} images/s"]
+        if self._images < self._total:
+            words.append(f"{duration(left)} left" if math.isfinite(left) else "no progress")
+        words += [f"{name} {number(value)}" for name, value in self._scalars.items()]
+        print(", ".join(words), file=self._stream, flush=True)
+        self._last_images, self._last_time = self._images, now
