@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ from jaxgen.host import use_compilation_cache
 from jaxgen.report.images import animation, grid, save_gif, save_png
 from jaxgen.runs.state import seed_key
 from jaxgen.runs.workdir import stored_config
-from jaxgen.sampling.restore import restore
+from jaxgen.sampling.restore import TrainedModel, restore
 
 MOVING = ("inversion", "interpolation")
 
@@ -54,14 +54,9 @@ def edit(
       UserError: where there is no such run, its method has no denoiser, or `out` cannot be written.
     """
     check_writable(out, "--out")
-    config = stored_config(workdir)
-    if config is None:
-        raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
-    trained = restore(config, workdir)
+    trained = _diffusion_model(workdir)
     method = trained.generator.method
-    if not (hasattr(method, "denoiser") and hasattr(method, "schedule") and hasattr(method, "sampler")):
-        raise UserError(f"The method {config.method.name!r} is no diffusion model; there is nothing to edit with.")
-    source = trained.generator.source(config.data.eval_split)
+    source = trained.generator.source(trained.generator.config.data.eval_split)
     batch = to_float(source.take(list(range(min(num, len(source))))))
     condition = {name: jax.numpy.asarray(batch[name]) for name in method.conditions}
     images = jax.numpy.asarray(batch["image"])
@@ -87,13 +82,7 @@ def edit(
 
     out = epath.Path(out)
     pictures, found = jax.device_get(draw(params, condition, keys, images))
-    for name, frames in pictures.items():
-        rows = grid(frames.reshape(-1, *frames.shape[2:]), columns=frames.shape[1])
-        save_png(out / (f"{name}.png" if name in MOVING else f"panel_{name}.png"), rows)
-        if name in MOVING:
-            save_gif(out / f"{name}.gif", animation(frames), ms=300)
-    captions = read_json(out / "captions.json") if (out / "captions.json").exists() else {}
-    write_json(out / "captions.json", {**captions, **CAPTIONS})
+    _write_pictures(out, pictures)
     plain, refined, spreads = (np.asarray(v, np.float64).tolist() for v in found)
     numbers = {
         "_meta": {"step": trained.step, "images": trained.images, "num": len(images), "seed": seed, "eta": eta},
@@ -103,6 +92,33 @@ def edit(
     }
     write_json(out / "editing.json", numbers)
     return numbers
+
+
+def _diffusion_model(workdir: epath.PathLike) -> TrainedModel:
+    """The newest checkpoint of a run of a diffusion method.
+
+    Raises:
+      UserError: where there is no such run, or its method has no denoiser.
+    """
+    config = stored_config(workdir)
+    if config is None:
+        raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
+    trained = restore(config, workdir)
+    method = trained.generator.method
+    if not (hasattr(method, "denoiser") and hasattr(method, "schedule") and hasattr(method, "sampler")):
+        raise UserError(f"The method {config.method.name!r} is no diffusion model; there is nothing to edit with.")
+    return trained
+
+
+def _write_pictures(out: epath.Path, pictures: Mapping[str, np.ndarray]) -> None:
+    """Frames `[F, N, H, W, C]` as rows of a PNG, as a GIF too where they move, and the captions of all."""
+    for name, frames in pictures.items():
+        rows = grid(frames.reshape(-1, *frames.shape[2:]), columns=frames.shape[1])
+        save_png(out / (f"{name}.png" if name in MOVING else f"panel_{name}.png"), rows)
+        if name in MOVING:
+            save_gif(out / f"{name}.gif", animation(frames), ms=300)
+    captions = read_json(out / "captions.json") if (out / "captions.json").exists() else {}
+    write_json(out / "captions.json", {**captions, **CAPTIONS})
 
 
 @entry_point

@@ -61,63 +61,85 @@ def write_report(workdir: epath.PathLike) -> epath.Path:
 
 
 def _page(workdir: epath.Path) -> str:
-    def read(name: str) -> dict[str, Any]:
-        return read_json(workdir / name) if (workdir / name).exists() else {}
-
-    run, config, numbers = read("run.json"), read("config.json"), read("metrics.json")
+    run, config, numbers = (_read(workdir, name) for name in ("run.json", "config.json", "metrics.json"))
     history = workdir / "metrics.jsonl"
     rows = read_metrics(history) if history.exists() else []
+    total = _inner(config, "train", "total_images")
+    total = total if isinstance(total, (int, float)) and total > 0 else None
     judged = sections.judged(workdir / "metrics.json", numbers)
+    filled = _sections(workdir, run, config, numbers, rows, total)
+    name = workdir.name or str(workdir)
+    title = str(run.get("method") or _inner(config, "method", "name") or name)
+    return PAGE.format(
+        policy=POLICY,
+        head=f"{escape(title)} · {escape(name)}",
+        style=CSS,
+        name=escape(name),
+        title=escape(title),
+        summary=f'<p class="summary">{escape(str(run["summary"]))}</p>' if run.get("summary") else "",
+        facts=_facts(rows, total, judged, _inner(numbers, "_meta", "headline")),
+        notice=_notice(rows),
+        links="".join(f'<a href="#{key}">{TITLES[key]}</a>' for key, text in filled.items() if text),
+        sections="".join(filled.values()),
+        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        script=SCRIPT,
+    )
+
+
+def _read(workdir: epath.Path, name: str) -> dict[str, Any]:
+    """The object in a JSON file of the run; empty where there is no such file."""
+    return read_json(workdir / name) if (workdir / name).exists() else {}
+
+
+def _sections(
+    workdir: epath.Path, run: Mapping, config: Mapping, numbers: Mapping, rows: Sequence[Mapping], total: float | None
+) -> dict[str, str]:
+    """The sections in the page's order, by their keys in `TITLES`; "" for one whose files are missing."""
     events = run.get("events") or []
     if not isinstance(events, list) or not all(isinstance(event, Mapping) for event in events):
         raise UserError(f"{workdir / 'run.json'}: 'events' must be a list of objects.")
-    total = _inner(config, "train", "total_images")
-    total = total if isinstance(total, (int, float)) and total > 0 else None
-
-    body = {
+    best = _read(workdir, "metrics_best.json")
+    return {
         "samples": samples_section(workdir / "samples", total),
         "panels": panels_section(workdir / "samples"),
         "numbers": sections.numbers_section(workdir / "metrics.json", numbers),
-        "best": sections.numbers_section(workdir / "metrics_best.json", read("metrics_best.json"), "best"),
+        "best": sections.numbers_section(workdir / "metrics_best.json", best, "best"),
         "seen": figures_section(workdir / "samples"),
         "profiles": sections.profiles_section(numbers),
         "curves": sections.curves_section(rows),
-        "plan": plan_section(workdir / "plan.json", read("plan.json")),
-        "timing": profile_section(workdir / "profile.json", read("profile.json")),
+        "plan": plan_section(workdir / "plan.json", _read(workdir, "plan.json")),
+        "timing": profile_section(workdir / "profile.json", _read(workdir, "profile.json")),
         "reproduce": sections.reproduce_section(run),
         "events": sections.events_section(events),
         "config": sections.config_section(config) if config else "",
     }
-    links = "".join(f'<a href="#{key}">{TITLES[key]}</a>' for key, text in body.items() if text)
-    name = workdir.name or str(workdir)
-    title = str(run.get("method") or _inner(config, "method", "name") or name)
-    summary = f'<p class="summary">{escape(str(run["summary"]))}</p>' if run.get("summary") else ""
-    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    head = f"{escape(title)} · {escape(name)}"
-    return f"""<!doctype html>
+
+
+# Filled by `str.format`: what is in braces is a field.
+PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{head} · jaxgen</title>
-<style>{CSS}</style>
+<style>{style}</style>
 </head>
 <body>
 <header>
-<p class="kicker">jaxgen: report of one training run, in the folder {escape(name)}</p>
-<h1>{escape(title)}</h1>
+<p class="kicker">jaxgen: report of one training run, in the folder {name}</p>
+<h1>{title}</h1>
 {summary}
-{_facts(rows, total, judged, _inner(numbers, "_meta", "headline"))}
-{_notice(rows)}
+{facts}
+{notice}
 <nav aria-label="Sections">{links}</nav>
 </header>
 <main>
-{"".join(body.values())}
+{sections}
 </main>
 <footer><p class="help">Made {made} from the files beside it. To make it again:
 <code>python -m jaxgen.report WORKDIR</code></p></footer>
-<script>{SCRIPT}</script>
+<script>{script}</script>
 </body>
 </html>
 """

@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from jaxgen.errors import UserError
 from jaxgen.report.numbers import number, share
-
-Table = tuple[str, list[tuple[str, str]]]
+from jaxgen.report.tables import Table, cards, notes, read_as
 
 
 def plan_text(plan: Mapping[str, Any]) -> str:
     """A plan as lines: what it is of, whether it fits, a table for each program, suggestions, assumptions."""
     tables = _tables(plan)
-    width = max(len(name) for _, rows in tables for name, _ in rows) + 2
+    width = max(len(name) for table in tables for name, _ in table.rows) + 2
     lines = [_verdict(plan)]
-    for title, rows in tables:
-        lines += ["", title, *(f"  {name:<{width}}{text}" for name, text in rows)]
+    for table in tables:
+        lines += ["", table.title, *(f"  {name:<{width}}{text}" for name, text in table.rows)]
     lines += ["", "Assumptions", *(f"  {sentence}" for sentence in plan["assumptions"])]
     return "\n".join(lines)
 
@@ -31,20 +29,10 @@ def plan_section(path: Any, plan: Mapping[str, Any]) -> str:
     """
     if not plan:
         return ""
-    try:
-        tables, verdict, sentences = _tables(plan), _verdict(plan), plan["assumptions"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a plan ({error!r}); write it again with --mode=plan.") from error
-    cards = "".join(
-        f'<div class="card"><h3>{escape(title)}</h3><table><tbody>'
-        + "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>' for name, text in rows)
-        + "</tbody></table></div>"
-        for title, rows in tables
-    )
-    notes = "".join(f'<p class="help">{escape(sentence)}</p>' for sentence in sentences)
+    tables, verdict, sentences = read_as("plan", path, plan, lambda p: (_tables(p), _verdict(p), p["assumptions"]))
     return (
         f'<section id="plan"><h2>Plan</h2><p class="help">{escape(verdict)} Compiled ahead of time, not run.</p>'
-        f'<div class="pair">{cards}</div>{notes}</section>'
+        f'<div class="pair">{cards(tables)}</div>{notes(sentences)}</section>'
     )
 
 
@@ -86,18 +74,19 @@ def _tables(plan: Mapping[str, Any]) -> list[Table]:
     learned = f"{plan['parameters']:,}"
     state = [("parameters that learn, in all", learned)]
     state += [(name, size(count)) for name, count in plan["state"].items() if count]
-    tables.append(("State, on one device", state))
+    tables.append(Table("State, on one device", state))
     for program in plan["programs"]:
-        tables.append((f"{program['name'].capitalize()}: {program['images']} images, on one device", _rows(program)))
+        title = f"{program['name'].capitalize()}: {program['images']} images, on one device"
+        tables.append(Table(title, _rows(program)))
     if plan["suggestions"]:
         rows = []
         for suggestion in plan["suggestions"]:
             flags = " ".join(f"{key}={value}" for key, value in suggestion["overrides"].items())
             rows.append((flags, f"{'fits' if suggestion['fits'] else 'does not fit'}, {size(suggestion['total'])}"))
-        tables.append(("Changes that were compiled", rows))
+        tables.append(Table("Changes that were compiled", rows))
     if plan["batches"]:
         rows = [(f"batch {batch}", "fits" if fits else "does not fit") for batch, fits in plan["batches"].items()]
-        tables.append(("Batch sizes that were compiled", rows))
+        tables.append(Table("Batch sizes that were compiled", rows))
     return tables
 
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from jaxgen.errors import UserError
 from jaxgen.report.numbers import number, share
 from jaxgen.report.plan import seconds
+from jaxgen.report.tables import Table, cards, notes, read_as
 
 HEADS = ("share", "time", "calls", "operation", "layer")
 SHOWN = 15  # operations, and layers, of each program
-Table = tuple[str, Sequence[str], list[tuple[str, ...]]]
 
 
 def profile_text(profile: Mapping[str, Any]) -> str:
     """A profile as lines: what ran, and for each program its dearest operations and layers."""
     lines = [_headline(profile)]
-    for title, heads, rows in _tables(profile):
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines += ["", title]
-        for row in (heads, *rows):
-            cells = (c.rjust(w) if i < len(heads) - (2 if len(heads) > 4 else 1) else c.ljust(w)
-                     for i, (c, w) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
-            lines.append("  " + "  ".join(cells).rstrip())
+    for table in _tables(profile):
+        lines += ["", table.title, *_aligned(table)]
     return "\n".join([*lines, *([""] if profile["notes"] else []), *profile["notes"]])
 
 
@@ -37,21 +31,21 @@ def profile_section(path: Any, profile: Mapping[str, Any]) -> str:
     """
     if not profile:
         return ""
-    try:
-        tables, headline, notes = _tables(profile), _headline(profile), profile["notes"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a profile ({error!r}); write it again with --mode=profile.") from error
-    cards = "".join(
-        f'<div class="card"><h3>{escape(title)}</h3><table><thead><tr>'
-        + "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-        + "</tr></thead><tbody>"
-        + "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        + "</tbody></table></div>"
-        for title, heads, rows in tables
-    )
-    said = "".join(f'<p class="help">{escape(note)}</p>' for note in notes)
+    tables, headline, said = read_as("profile", path, profile, lambda p: (_tables(p), _headline(p), p["notes"]))
     head = f'<h2>Where the time goes</h2><p class="help">{escape(headline)}</p>'
-    return f'<section id="timing">{head}{cards}{said}</section>'
+    return f'<section id="timing">{head}{cards(tables)}{notes(said)}</section>'
+
+
+def _aligned(table: Table) -> list[str]:
+    """Rows as lines: numbers to the right, names (the last column, or the last two of the wide table) to the left."""
+    names = 2 if len(table.heads) > 4 else 1
+    widths = [max(map(len, column)) for column in zip(table.heads, *table.rows, strict=True)]
+    lines = []
+    for row in (table.heads, *table.rows):
+        columns = enumerate(zip(row, widths, strict=True))
+        cells = [cell.rjust(w) if i < len(row) - names else cell.ljust(w) for i, (cell, w) in columns]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
 
 
 def _headline(profile: Mapping[str, Any]) -> str:
@@ -68,19 +62,19 @@ def _tables(profile: Mapping[str, Any]) -> list[Table]:
         title = f"{program['name'].capitalize()}: {program['images']} images in {seconds(program['seconds'])}"
         title += f" (median of {program['runs']}, {number(rate / 1e9)} GFLOP/s over all devices)"
         if not every:
-            tables.append((f"{title}; the trace names no operation", HEADS, []))
+            tables.append(Table(f"{title}; the trace names no operation", [], HEADS))
             continue
         rows = [
             (share(each["seconds"], total), seconds(each["seconds"]), number(each["calls"]), each["kind"], _layer(each))
             for each in every[:SHOWN]
         ]
-        tables.append((f"{title}; {seconds(total)} in {len(every)} operations, the dearest", HEADS, rows))
+        tables.append(Table(f"{title}; {seconds(total)} in {len(every)} operations, the dearest", rows, HEADS))
         layers: dict[str, float] = collections.defaultdict(float)
         for each in every:
             layers[each["layer"] or "(of no layer)"] += each["seconds"]
         dearest = sorted(layers.items(), key=lambda item: -item[1])[:SHOWN]
         sums = [(share(spent, total), seconds(spent), name) for name, spent in dearest]
-        tables.append((f"{program['name'].capitalize()}: the dearest layers", ("share", "time", "layer"), sums))
+        tables.append(Table(f"{program['name'].capitalize()}: the dearest layers", sums, ("share", "time", "layer")))
     return tables
 
 

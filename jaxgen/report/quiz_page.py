@@ -15,22 +15,29 @@ def render(title: str, data: str, pairs: int, limit_ms: int) -> str:
       title: one line about the model, as plain text. data: what the script reads, as JSON.
       pairs, limit_ms: as in `write_quiz`, to be said at the start.
     """
-    inert = data.replace("<", "\\u003c")  # so that no text in it ends the element that holds it
-    limit = (
-        f"<p>Each pair is shown for {limit_ms:,} ms and then covered; choose then, in your own time.</p>"
-        if limit_ms
-        else ""
+    limit = f"<p>Each pair is shown for {limit_ms:,} ms and then covered; choose then, in your own time.</p>"
+    return PAGE.format(
+        policy=POLICY,
+        named=escape(f" · {title}" if title else ""),
+        style=CSS + QUIZ_CSS,
+        summary=f'<p class="summary">{escape(title)}</p>' if title else "",
+        several="One pair" if pairs == 1 else f"{pairs} pairs",
+        limit=limit if limit_ms else "",
+        pairs=pairs,
+        data=data.replace("<", "\\u003c"),  # so that no text in it ends the element that holds it
+        script=QUIZ_SCRIPT,
     )
-    summary = f'<p class="summary">{escape(title)}</p>' if title else ""
-    several = "One pair" if pairs == 1 else f"{pairs} pairs"
-    return f"""<!doctype html>
+
+
+# Filled by `str.format`: what is in braces is a field.
+PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>Which image is real?{escape(f" · {title}" if title else "")} · jaxgen</title>
-<style>{CSS}{QUIZ_CSS}</style>
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>Which image is real?{named} · jaxgen</title>
+<style>{style}</style>
 </head>
 <body>
 <header>
@@ -74,12 +81,11 @@ Where you cannot tell, guess.</p>
 <table><tbody id="details"></tbody></table>
 </section>
 </main>
-<script type="application/json" id="quiz">{inert}</script>
-<script>{QUIZ_SCRIPT}</script>
+<script type="application/json" id="quiz">{data}</script>
+<script>{script}</script>
 </body>
 </html>
 """
-
 
 QUIZ_CSS = """
 .act { display: inline-block; font: inherit; font-weight: 600; padding: .6rem 1.5rem; border: 0;
