@@ -26,6 +26,7 @@ TWINS = (
     "ddpm_fashion_mnist.py",
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",
+    "ddpm_photos.py",
     "ddpm_shapes_classes.py",
     "kl_autoencoder_digits.py",
     "kl_autoencoder_emoji.py",

@@ -1,0 +1,43 @@
+"""DDPM on a folder of one's own photos (64x64, RGB, no labels, no captions).
+
+Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
+Command: python main.py --config=configs/ddpm_photos.py --config.data.source=folder:PHOTOS --workdir=runs/ddpm_photos
+Data: a folder of png, jpg, webp or bmp files of any size, all RGB; each is cropped to a square and resized, and a tenth
+    is held out. See docs/data.md.
+Hardware and time: meant for a GPU. To try it on two CPU cores: --config.data.resolution=32
+    --config.method.network.channels=16 --config.method.network.norm_groups=8 --config.train.total_images=96000.
+Expected: not run to its end yet. A few thousand photos are few: see in the report whether samples are near copies.
+"""
+
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="ddpm",
+        network=section(
+            name="unet",
+            out_channels=3,
+            channels=64,
+            channel_multipliers=(1, 2, 2, 4),
+            blocks=2,
+            attention_resolutions=(16,),
+            norm_groups=32,
+        ),
+        schedule=section(name="cosine", steps=1000),
+        prediction_type="v",
+    )
+    config.sampler = section(name="ddim", steps=50)
+    config.data.update(source="folder:photos", resolution=64, channels=3, flip=True)
+    config.optimizer.update(learning_rate=2e-4, warmup_images=50_000, clip_norm=1.0)
+    config.train.update(
+        batch_size=64,
+        total_images=2_000_000,
+        log_every_images=10_000,
+        checkpoint_every_images=100_000,
+        sample_every_images=100_000,
+        ema_decay=0.9999,
+    )
+    config.evaluate.update(num=500, batch_size=100, metrics=("memorisation",))
+    return config
