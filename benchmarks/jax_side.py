@@ -148,9 +148,9 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
         return config, make_method(config)
     if row.model in GAN_RATES:
         rate, b1, b2 = GAN_RATES[row.model]
-        discriminator = section(name="dcgan:Discriminator", channels=row.channels)
+        discriminator = section(name="dcgan_discriminator", channels=row.channels)
         config.method = section(name="gan", discriminator=discriminator)
-        config.method.generator = section(name="dcgan:Generator", z_dim=Z_DIM, channels=row.channels)
+        config.method.generator = section(name="dcgan_generator", z_dim=Z_DIM, channels=row.channels)
         if row.model == "wgan_gp":
             discriminator.norm = "none"
             config.method.update(name="wgan_gp", discriminator_steps=1, gradient_penalty=PENALTY)

@@ -15,8 +15,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="gan",
-        generator=section(name="dcgan:Generator", z_dim=64, channels=32),
-        discriminator=section(name="dcgan:Discriminator", channels=32),
+        generator=section(name="dcgan_generator", z_dim=64, channels=32),
+        discriminator=section(name="dcgan_discriminator", channels=32),
         loss=section(name="non_saturating"),
     )
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10)

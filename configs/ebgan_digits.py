@@ -13,8 +13,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="ebgan",
-        generator=section(name="dcgan:Generator", z_dim=32, channels=32, extra=1),
-        discriminator=section(name="dcgan:EnergyAutoencoder", channels=32, extra=1, codes=16),
+        generator=section(name="dcgan_generator", z_dim=32, channels=32, extra=1),
+        discriminator=section(name="energy_autoencoder", channels=32, extra=1, codes=16),
         loss=section(name="energy_margin", margin=0.5),
         pull_away=0.01,  # the paper's 0.1 stands beside energies of up to 10; beside 0.5 it wins (excess 0.69)
     )

@@ -13,8 +13,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="gan",
-        generator=section(name="dcgan:Generator", z_dim=32, channels=32, extra=1),
-        discriminator=section(name="dcgan:Discriminator", channels=32, extra=1),
+        generator=section(name="dcgan_generator", z_dim=32, channels=32, extra=1),
+        discriminator=section(name="dcgan_discriminator", channels=32, extra=1),
         loss=section(name="non_saturating"),
     )
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)

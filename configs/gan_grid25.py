@@ -15,8 +15,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="gan",
-        generator=section(name="mlp:Generator", z_dim=2, widths=(256, 256, 256), output="linear"),
-        discriminator=section(name="mlp:Discriminator", widths=(256, 256, 256)),
+        generator=section(name="mlp_generator", z_dim=2, widths=(256, 256, 256), output="linear"),
+        discriminator=section(name="mlp_discriminator", widths=(256, 256, 256)),
         loss=section(name="non_saturating"),
     )
     config.data.update(source="gaussians:grid25", resolution=(1, 2), channels=1, num_classes=25)

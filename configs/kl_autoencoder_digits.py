@@ -26,7 +26,7 @@ def get_config():
             latent_channels=2,
             norm_groups=8,
         ),
-        discriminator=section(name="patchgan:PatchDiscriminator", width=16, layers=1, norm="batch"),
+        discriminator=section(name="patch_discriminator", width=16, layers=1, norm="batch"),
         perceptual=section(name="classifier", widths=(12, 16, 16), features=32),
         loss=section(name="hinge"),
         perceptual_weight=1.0,

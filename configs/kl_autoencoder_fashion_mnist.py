@@ -27,7 +27,7 @@ def get_config():
             latent_channels=4,
             norm_groups=8,
         ),
-        discriminator=section(name="patchgan:PatchDiscriminator", width=16, layers=2, norm="batch"),
+        discriminator=section(name="patch_discriminator", width=16, layers=2, norm="batch"),
         perceptual=section(name="classifier", widths=(16, 32, 48, 48), features=64),
         loss=section(name="hinge"),
         perceptual_weight=1.0,

@@ -26,7 +26,7 @@ def get_config():
             latent_channels=4,
             norm_groups=8,
         ),
-        discriminator=section(name="patchgan:PatchDiscriminator", width=16, layers=2, norm="batch"),
+        discriminator=section(name="patch_discriminator", width=16, layers=2, norm="batch"),
         loss=section(name="hinge"),
         kl_weight=1e-6,
         adversarial_weight=0.5,

@@ -42,7 +42,7 @@ def get_config():
             remat="block",
         ),
         text=section(
-            name="clip:TextTower",
+            name="text_tower",
             vocabulary=49408,
             length=77,
             width=768,

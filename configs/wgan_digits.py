@@ -13,8 +13,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="wgan",
-        generator=section(name="dcgan:Generator", z_dim=32, channels=32, extra=1),
-        discriminator=section(name="dcgan:Discriminator", channels=32, extra=1, norm="layer"),
+        generator=section(name="dcgan_generator", z_dim=32, channels=32, extra=1),
+        discriminator=section(name="dcgan_discriminator", channels=32, extra=1, norm="layer"),
     )
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
     config.optimizer.update(name="rmsprop", learning_rate=5e-4)

@@ -15,8 +15,8 @@ def get_config():
     config = defaults()
     config.method = section(
         name="wgan_gp",
-        generator=section(name="dcgan:Generator", z_dim=64, channels=32),
-        discriminator=section(name="dcgan:Discriminator", channels=32, norm="layer"),
+        generator=section(name="dcgan_generator", z_dim=64, channels=32),
+        discriminator=section(name="dcgan_discriminator", channels=32, norm="layer"),
     )
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10)
     config.optimizer.update(name="adam", learning_rate=2e-4, b1=0.0, b2=0.9)

@@ -4,7 +4,7 @@ A *kind* is what a config may name: a method, a network, a sampler. Its *contrac
 derive from, and its *rooms* are the packages that hold those of jaxgen. A name means one of
 
     ddim                      the class DDIM in a room; neither case nor underscores matter
-    dcgan:Generator           the class Generator in the module `dcgan` of a room, for names that several classes have
+    autoencoder_kl:Encoder    the class Encoder in the module `autoencoder_kl` of a room, for names that several have
     my_package.losses:Mine    the class Mine in any module that Python can import
 
 Adding one is adding a class; there is no table of them. Rooms are searched by reading their source, so that only the
@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jaxgen.errors import UserError, first_line, nearest
-from jaxgen.renamed import unknown_name
+from jaxgen.renamed import RENAMED, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +273,8 @@ def _by_path(name: str, path: str, rooms: tuple[str, ...], types: Kind | tuple[t
     values = vars(module)
     key = attribute if attribute in values else next((k for k in values if _plain(k) == _plain(attribute)), None)
     if not key or not attribute:
+        if name in RENAMED:
+            raise unknown_name(path, name, ())
         public = [k for k, v in values.items() if inspect.isclass(v) and not k.startswith("_")]
         raise UserError(f"{path}={name!r}: {module.__name__} defines no {attribute!r}; {nearest(attribute, public)}")
     return _checked(values[key], name, path, types)

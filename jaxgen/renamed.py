@@ -13,6 +13,12 @@ RENAMED: dict[str, str] = {
     "critic": "discriminator",
     "critic_steps": "discriminator_steps",
     "latents": "z_dim",
+    "dcgan:Generator": "dcgan_generator",
+    "dcgan:Discriminator": "dcgan_discriminator",
+    "mlp:Generator": "mlp_generator",
+    "mlp:Discriminator": "mlp_discriminator",
+    "resnet_gan:Generator": "resnet_generator",
+    "resnet_gan:Discriminator": "resnet_discriminator",
 }
 
 

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 SOME = {  # of each kind, names and the classes that they mean
     "method": {"ddpm": "DDPM", "wgan_gp": "WGANGP", "kl_autoencoder": "KLAutoencoder"},
-    "network": {"unet": "UNet", "autoencoder_kl": "AutoencoderKL", "dcgan:Generator": "Generator", "lpips": "LPIPS"},
+    "network": {"unet": "UNet", "autoencoder_kl": "AutoencoderKL", "clip:Block": "Block", "lpips": "LPIPS"},
     "sampler": {"ddim": "DDIM", "dpmpp_2m_sde": "DPMpp2MSDE", "euler_ancestral": "EulerAncestral", "edm": "EDM"},
     "schedule": {"rectified_flow": "RectifiedFlow", "sub_vp": "SubVP", "edm": "EDM"},
     "timestep_sampler": {"logit_normal": "LogitNormal", "uniform": "Uniform"},
@@ -88,7 +88,7 @@ def test_the_contract_is_none_of_its_kind():
         ("sampler", "runge_kutta", r"x='runge_kutta' is unknown; "),  # in a private module
         ("sampler", "plan", r"x='plan' is not a Sampler"),
         ("schedule", "ddim", r"x='ddim' is not a Schedule"),
-        ("network", "generator", r"x='generator' is the name of several classes; write .*dcgan:Generator or .*mlp:Gen"),
+        ("network", "block", r"x='block' is the name of several classes; write .*clip:Block or .*text_encoder:Block"),
     ],
 )
 def test_a_name_that_means_nothing_of_the_kind_is_told_so(kind, name, message):
@@ -103,7 +103,7 @@ def test_where_several_classes_have_a_name_the_module_of_that_name_decides():
 
     assert find("network", "encoder", "x") is Encoder
     assert find("network", "autoencoder_kl:encoder", "x") is Other
-    assert find("network", "gans.dcgan:Generator", "x") is find("network", "dcgan:Generator", "x")
+    assert find("network", "gans.dcgan:DCGANGenerator", "x") is find("network", "dcgan_generator", "x")
 
 
 def test_a_narrower_type_than_the_contract_is_asked_for():

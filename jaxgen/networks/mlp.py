@@ -16,7 +16,7 @@ from jaxgen.networks.layers.convolution import Array
 he_init = nn.initializers.variance_scaling(2 / (1 + 0.2**2), "fan_in", "normal")
 
 
-class Generator(GANNetwork):
+class MLPGenerator(GANNetwork):
     """z [B, Z] -> images [B, H, W, C]; a point of a plane is an image of shape (1, 1, 2).
 
     Attributes:
@@ -46,7 +46,7 @@ class Generator(GANNetwork):
         return jnp.tanh(x) if self.output == "tanh" else x
 
 
-class Discriminator(GANNetwork):
+class MLPDiscriminator(GANNetwork):
     """Images [B, ...] -> `{"logits", "features", heads...}`; the features are the last hidden layer.
 
     Attributes:

@@ -10,11 +10,11 @@ import pytest
 from jaxgen.adversarial import losses
 from jaxgen.adversarial.penalties import gradient_penalty, interpolates, norms, slopes
 from jaxgen.adversarial.regularisers import clip_weights
-from jaxgen.networks.mlp import Discriminator
+from jaxgen.networks.mlp import MLPDiscriminator
 
 BATCH = 512
 # One hidden layer: clipped weights bound the slope of a deeper critic too, but not alike everywhere (5 to 15 % off).
-SHALLOW, DEEP = Discriminator(widths=(128,)), Discriminator(widths=(64, 64))
+SHALLOW, DEEP = MLPDiscriminator(widths=(128,)), MLPDiscriminator(widths=(64, 64))
 WIDE = 2 * (2 / jnp.pi) ** 0.5  # W1 of N(0, 1) and N(0, 9): E|3 z - z|, as both are rearranged by the same z
 
 

@@ -21,10 +21,10 @@ BATCH = 8
 LABELLED = {"conditioning": "concat"}
 
 
-def make(name="gan", generator=None, discriminator=None, kind="Discriminator", **options):
+def make(name="gan", generator=None, discriminator=None, kind="dcgan_discriminator", **options):
     parts = {
-        "generator": section(name="dcgan:Generator", z_dim=4, channels=4, **(generator or {})),
-        "discriminator": section(name=f"dcgan:{kind}", channels=4, **(discriminator or {})),
+        "generator": section(name="dcgan_generator", z_dim=4, channels=4, **(generator or {})),
+        "discriminator": section(name=kind, channels=4, **(discriminator or {})),
     }
     given = {"image_shape": (8, 8, 1), "num_classes": 3}
     return build(section(name=name, **parts, **options), "method", "config.method", **given)
@@ -50,7 +50,7 @@ METHODS = {
     "conditional": dict(generator=LABELLED, discriminator={"conditioning": "projection"}, loss=section(name="hinge")),
     "acgan": dict(name="acgan", generator=LABELLED),
     "infogan": dict(name="infogan"),
-    "ebgan": dict(name="ebgan", kind="EnergyAutoencoder", discriminator={"codes": 3}),
+    "ebgan": dict(name="ebgan", kind="energy_autoencoder", discriminator={"codes": 3}),
     "msgan": dict(name="msgan", generator=LABELLED, discriminator=LABELLED),
     "wgan_gp": dict(name="wgan_gp", discriminator={"norm": "layer"}),
 }

@@ -30,7 +30,7 @@ def make(discriminator=True, perceptual=False, **options):
         ),
     }  # fmt: skip
     if discriminator:
-        parts["discriminator"] = section(name="patchgan:PatchDiscriminator", width=4, layers=1)
+        parts["discriminator"] = section(name="patch_discriminator", width=4, layers=1)
     if perceptual:
         parts["perceptual"] = section(name="classifier", widths=(12, 16, 16), features=32)
     given = {"image_shape": (8, 8, 1), "num_classes": 10}

@@ -23,25 +23,25 @@ from jaxgen.networks.layers.stateful import apply_stateful, init_stateful, reest
 SHAPE = (8, 8, 1)
 SMALL = {"image_shape": SHAPE, "z_dim": 6}
 GENERATORS = {
-    "dcgan": dcgan.Generator(**SMALL, channels=4),
-    "dcgan bilinear, extra, layer": dcgan.Generator(**SMALL, channels=4, up="bilinear", extra=1, norm="layer"),
-    "dcgan classes": dcgan.Generator(**SMALL, channels=4, num_classes=3, conditioning="concat", embedding=5),
-    "mlp": mlp.Generator(**SMALL, widths=(8, 8), norm="batch"),
-    "mlp classes": mlp.Generator(**SMALL, widths=(8,), num_classes=3, conditioning="concat"),
-    "resnet": resnet_gan.Generator(**SMALL, widths=(8, 4)),
-    "resnet classes": resnet_gan.Generator(**SMALL, widths=(8, 4), num_classes=3, conditioning="batch_norm"),
+    "dcgan": dcgan.DCGANGenerator(**SMALL, channels=4),
+    "dcgan bilinear, extra, layer": dcgan.DCGANGenerator(**SMALL, channels=4, up="bilinear", extra=1, norm="layer"),
+    "dcgan classes": dcgan.DCGANGenerator(**SMALL, channels=4, num_classes=3, conditioning="concat", embedding=5),
+    "mlp": mlp.MLPGenerator(**SMALL, widths=(8, 8), norm="batch"),
+    "mlp classes": mlp.MLPGenerator(**SMALL, widths=(8,), num_classes=3, conditioning="concat"),
+    "resnet": resnet_gan.ResNetGenerator(**SMALL, widths=(8, 4)),
+    "resnet classes": resnet_gan.ResNetGenerator(**SMALL, widths=(8, 4), num_classes=3, conditioning="batch_norm"),
 }
 LABELS = {"num_classes": 3, "conditioning": "projection"}
 DISCRIMINATORS = {
-    "dcgan": dcgan.Discriminator(4, heads={"code": 5}),
-    "dcgan spectral projection": dcgan.Discriminator(4, norm="spectral", **LABELS),
-    "dcgan concat, extra": dcgan.Discriminator(4, num_classes=3, conditioning="concat", extra=1, norm="layer"),
+    "dcgan": dcgan.DCGANDiscriminator(4, heads={"code": 5}),
+    "dcgan spectral projection": dcgan.DCGANDiscriminator(4, norm="spectral", **LABELS),
+    "dcgan concat, extra": dcgan.DCGANDiscriminator(4, num_classes=3, conditioning="concat", extra=1, norm="layer"),
     "energy": dcgan.EnergyAutoencoder(codes=7, channels=4),
-    "mlp": mlp.Discriminator((8, 8), norm="batch", heads={"code": 5}),
-    "mlp spectral projection": mlp.Discriminator((8, 8), norm="spectral", **LABELS),
-    "mlp concat": mlp.Discriminator((8, 8), num_classes=3, conditioning="concat", embedding=4),
-    "resnet": resnet_gan.Discriminator((4, 8), 1, heads={"code": 5}),
-    "resnet projection": resnet_gan.Discriminator((4, 8), 1, norm="none", **LABELS),
+    "mlp": mlp.MLPDiscriminator((8, 8), norm="batch", heads={"code": 5}),
+    "mlp spectral projection": mlp.MLPDiscriminator((8, 8), norm="spectral", **LABELS),
+    "mlp concat": mlp.MLPDiscriminator((8, 8), num_classes=3, conditioning="concat", embedding=4),
+    "resnet": resnet_gan.ResNetDiscriminator((4, 8), 1, heads={"code": 5}),
+    "resnet projection": resnet_gan.ResNetDiscriminator((4, 8), 1, norm="none", **LABELS),
 }
 LABEL = jnp.array([0, 1, 2, 0])
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, *SHAPE)), jnp.float32)
@@ -130,7 +130,7 @@ def test_a_label_matters_where_a_network_is_conditional_and_nowhere_else(name):
 
 
 def test_a_head_costs_its_own_layer_only():
-    network = dcgan.Discriminator(4)
+    network = dcgan.DCGANDiscriminator(4)
     params = started(network)[0]
     more = started(network.clone(heads={"code": 5}))[0]
     extra = more["outputs"].pop("code")
@@ -142,8 +142,8 @@ def test_a_head_costs_its_own_layer_only():
 
 @pytest.mark.parametrize("side", [8, 16, 28, 32, 64, 128])
 def test_dcgan_fits_every_usual_size(side):
-    generator = dcgan.Generator((side, side, 3), channels=2)
-    discriminator = dcgan.Discriminator(2)
+    generator = dcgan.DCGANGenerator((side, side, 3), channels=2)
+    discriminator = dcgan.DCGANDiscriminator(2)
 
     def both(key, z):
         params, memory = init_stateful(generator, key, z)
@@ -160,22 +160,22 @@ def test_dcgan_fits_every_usual_size(side):
 def test_sizes_that_do_not_fit_are_refused():
     for shape in ((9, 9, 1), (64, 56, 3)):
         with pytest.raises(UserError, match="power of two"):
-            jax.eval_shape(dcgan.Generator(shape).init, jax.random.key(0), Z)
+            jax.eval_shape(dcgan.DCGANGenerator(shape).init, jax.random.key(0), Z)
     with pytest.raises(UserError, match="fewer widths"):
-        jax.eval_shape(resnet_gan.Generator((12, 12, 1)).init, jax.random.key(0), Z)
+        jax.eval_shape(resnet_gan.ResNetGenerator((12, 12, 1)).init, jax.random.key(0), Z)
     with pytest.raises(UserError, match="fewer halvings"):
-        jax.eval_shape(resnet_gan.Discriminator().init, jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+        jax.eval_shape(resnet_gan.ResNetDiscriminator().init, jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
 
 
 @pytest.mark.parametrize("widths", [(256,) * 4, (1024, 512, 256, 128, 64), (1024, 1024, 512, 256, 128, 64)])
 def test_the_residual_networks_of_the_papers_start_at_4x4(widths):
     side = 4 * 2 ** (len(widths) - 1)
-    shapes = jax.eval_shape(resnet_gan.Generator((side, side, 3), widths=widths).init, jax.random.key(0), Z)
+    shapes = jax.eval_shape(resnet_gan.ResNetGenerator((side, side, 3), widths=widths).init, jax.random.key(0), Z)
     assert shapes["params"]["start"]["kernel"].shape == (6, 16 * widths[0])
 
 
 def test_networks_are_built_from_a_config_section():
-    section = {"name": "dcgan:Discriminator", "channels": 4, "norm": "spectral", "heads": {"code": 5}}
+    section = {"name": "dcgan_discriminator", "channels": 4, "norm": "spectral", "heads": {"code": 5}}
     network = build(section, "network", "config.method.discriminator", num_classes=3, image_shape=SHAPE)
     assert (network.norm, network.num_classes, dict(network.heads)) == ("spectral", 3, {"code": 5})
     hash(network)  # methods are frozen and hold it
@@ -190,10 +190,12 @@ def test_no_batch_norm_on_the_generator_s_output_and_the_discriminator_s_input()
     def norms(params):
         return {path[0].key for path, _ in jax.tree_util.tree_flatten_with_path(params)[0] if "norm" in path[0].key}
 
-    generator = dcgan.Generator((32, 32, 3), channels=2)
+    generator = dcgan.DCGANGenerator((32, 32, 3), channels=2)
     params = jax.eval_shape(lambda: init_stateful(generator, jax.random.key(0), Z))[0]
     assert norms(params) == {"norm_start", "norm_1", "norm_2"} and "bias" in params["image"]
-    trunk = jax.eval_shape(lambda: init_stateful(dcgan.Discriminator(2), jax.random.key(0), jnp.zeros((2, 32, 32, 3))))
+    trunk = jax.eval_shape(
+        lambda: init_stateful(dcgan.DCGANDiscriminator(2), jax.random.key(0), jnp.zeros((2, 32, 32, 3)))
+    )
     trunk = trunk[0]["trunk"]
     assert norms(trunk) == {"norm_1", "norm_2"} and "bias" in trunk["conv_0"] and "bias" not in trunk["conv_1"]
 
@@ -239,7 +241,7 @@ def test_conditional_batch_norm_gives_each_class_its_own_scale_and_shift():
 
 def test_real_and_fake_in_one_call_are_not_real_and_fake_in_two():
     """What goes through in one call shares its statistics: a shift between real and fake shows only there."""
-    network = mlp.Discriminator((8, 8), norm="batch")
+    network = mlp.MLPDiscriminator((8, 8), norm="batch")
     params, memory = started(network)
     real, fake = IMAGES + 2, IMAGES - 2
     apart = [apply_stateful(network, params, memory, x, train=True)[0]["logits"] for x in (real, fake)]
@@ -249,7 +251,7 @@ def test_real_and_fake_in_one_call_are_not_real_and_fake_in_two():
 
 def test_one_device_and_eight_agree_on_outputs_statistics_and_gradients(devices):
     assert devices == 8
-    generator, discriminator = dcgan.Generator(**SMALL, channels=4), dcgan.Discriminator(4)
+    generator, discriminator = dcgan.DCGANGenerator(**SMALL, channels=4), dcgan.DCGANDiscriminator(4)
     groups = {"generator": started(generator), "discriminator": started(discriminator)}
     z = jnp.asarray(np.random.default_rng(2).standard_normal((16, 6)), jnp.float32)
 
@@ -270,7 +272,7 @@ def test_one_device_and_eight_agree_on_outputs_statistics_and_gradients(devices)
 
 
 def test_reestimated_statistics_are_the_mean_of_the_batches_and_serve_new_weights():
-    generator = dcgan.Generator(**SMALL, channels=4)
+    generator = dcgan.DCGANGenerator(**SMALL, channels=4)
     params, memory = started(generator)
     params = jax.tree.map(lambda x: 1.5 * x, params)  # as an average of weights: the statistics are not its own
     z = jnp.asarray(np.random.default_rng(3).standard_normal((6, 64, 6)), jnp.float32)
@@ -286,7 +288,7 @@ def test_reestimated_statistics_are_the_mean_of_the_batches_and_serve_new_weight
     assert np.abs(renewed - in_training).mean() < 0.3 * np.abs(stale - in_training).mean()
     with pytest.raises(UserError, match="one batch"):
         reestimate_statistics(generator, params, memory, (z[:0],))
-    assert reestimate_statistics(mlp.Generator(**SMALL), params, {}, (z,)) == {}
+    assert reestimate_statistics(mlp.MLPGenerator(**SMALL), params, {}, (z,)) == {}
 
 
 # spectral normalisation
@@ -341,7 +343,7 @@ def test_the_gradient_of_a_normalised_kernel_is_orthogonal_to_it():
 # gradients
 
 
-@pytest.mark.parametrize("network", [dcgan.Discriminator(4, norm="none"), DISCRIMINATORS["resnet"]])
+@pytest.mark.parametrize("network", [dcgan.DCGANDiscriminator(4, norm="none"), DISCRIMINATORS["resnet"]])
 def test_the_gradient_of_a_gradient_penalty_equals_finite_differences(network):
     """In float64: the penalty jumps where a rectifier turns over, so steps must be small."""
     with jax.enable_x64(True):

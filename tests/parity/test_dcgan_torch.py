@@ -92,8 +92,8 @@ def discriminator_from_torch(model):
     return params, memory
 
 
-GENERATOR = dcgan.Generator((SIDE, SIDE, 3), Z_DIM, CHANNELS)
-DISCRIMINATOR = dcgan.Discriminator(CHANNELS)
+GENERATOR = dcgan.DCGANGenerator((SIDE, SIDE, 3), Z_DIM, CHANNELS)
+DISCRIMINATOR = dcgan.DCGANDiscriminator(CHANNELS)
 
 
 def close(got, wanted, tolerance=1e-4):
@@ -164,7 +164,7 @@ def test_the_gradient_of_a_gradient_penalty():
     discriminator = torch_discriminator(norm=False)
     params, _ = discriminator_from_torch(discriminator)
     x = np.random.default_rng(1).standard_normal((BATCH, SIDE, SIDE, 3)).astype(np.float32)
-    network = dcgan.Discriminator(CHANNELS, norm="none")
+    network = dcgan.DCGANDiscriminator(CHANNELS, norm="none")
 
     @jax.jit
     @jax.grad

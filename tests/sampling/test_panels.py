@@ -9,13 +9,13 @@ from PIL import Image
 
 from jaxgen.adversarial.mutual_information import Codes
 from jaxgen.methods.gans.infogan import InfoGAN
-from jaxgen.networks.mlp import Discriminator, Generator
+from jaxgen.networks.mlp import MLPDiscriminator, MLPGenerator
 from jaxgen.sampling.outputs import write_panels
 
 
 def test_a_table_has_the_columns_that_its_method_says(tmp_path):
     shape = (8, 8, 1)
-    method = InfoGAN(Generator(shape), Discriminator(), shape, codes=Codes(categorical=(10,), continuous=1))
+    method = InfoGAN(MLPGenerator(shape), MLPDiscriminator(), shape, codes=Codes(categorical=(10,), continuous=1))
     pictures = {"categorical_0": np.zeros((30, *shape), np.float32), "other": np.zeros((30, *shape), np.float32)}
     generator = SimpleNamespace(method=method, panels=lambda *_: pictures)
     write_panels(tmp_path, generator, None, 0)

@@ -44,7 +44,7 @@ class KLAutoencoder(Method):
 
     Attributes:
       network: with `encode(x) -> moments` and `decode(z)`, such as `autoencoder_kl`.
-      discriminator: `x -> {"logits"}`, of any shape, such as `patchgan:PatchDiscriminator`; None for no game.
+      discriminator: `x -> {"logits"}`, of any shape, such as `patch_discriminator`; None for no game.
       perceptual: `lpips`, or a classifier of such images; its trained weights are `config.init_from.perceptual`.
       loss: the game: `hinge`, or `non_saturating`.
       perceptual_weight, kl_weight: see above.

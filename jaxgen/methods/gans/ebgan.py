@@ -28,7 +28,7 @@ class EBGAN(GAN):
         super().__post_init__()
         if not hasattr(self.discriminator, "codes"):
             raise UserError(
-                "EBGAN needs an autoencoder: set config.method.discriminator.name='dcgan:EnergyAutoencoder'."
+                "EBGAN needs an autoencoder: set config.method.discriminator.name='energy_autoencoder'."
             )
 
     def discriminator_terms(self, real: Outputs, fake: Outputs, batch: Batch) -> tuple[float, Metrics]:

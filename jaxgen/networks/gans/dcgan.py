@@ -42,7 +42,7 @@ def width_at(channels: int, level: int) -> int:
     return channels * min(2**level, 8)
 
 
-class Generator(GANNetwork):
+class DCGANGenerator(GANNetwork):
     """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh.
 
     Attributes:
@@ -96,7 +96,7 @@ class Generator(GANNetwork):
 
 
 class Trunk(nn.Module):
-    """[B, H, W, C] -> [B, h, w, channels' last width] with h, w in 4..7; see `Discriminator`."""
+    """[B, H, W, C] -> [B, h, w, channels' last width] with h, w in 4..7; see `DCGANDiscriminator`."""
 
     channels: int
     norm: Norm
@@ -124,7 +124,7 @@ class Trunk(nn.Module):
         return x
 
 
-class Discriminator(GANNetwork):
+class DCGANDiscriminator(GANNetwork):
     """Images -> `{"logits", "features", heads...}`; the features are the last level's pixels, as one vector.
 
     Attributes:
@@ -166,7 +166,8 @@ class EnergyAutoencoder(GANNetwork):
     over an image's values of the squared error, codes are [B, codes], reconstructions images in [-1, 1].
 
     Attributes:
-      codes: their width. channels, norm, extra: of encoder and decoder, as in `Discriminator` and `Generator`.
+      codes: their width.
+      channels, norm, extra: of encoder and decoder, as in `DCGANDiscriminator` and `DCGANGenerator`.
     """
 
     codes: int = 64
@@ -178,7 +179,9 @@ class EnergyAutoencoder(GANNetwork):
     def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
         h = Trunk(self.channels, self.norm, self.extra, name="encoder")(x, train)
         codes = Dense(self.codes, name="codes")(h.reshape(h.shape[0], -1))
-        decoder = Generator(x.shape[1:], self.codes, self.channels, norm=self.norm, extra=self.extra, name="decoder")
+        decoder = DCGANGenerator(
+            x.shape[1:], self.codes, self.channels, norm=self.norm, extra=self.extra, name="decoder"
+        )
         reconstruction = decoder(codes, train=train)
         energy = jnp.square(reconstruction - x).mean((1, 2, 3))
         return {

@@ -12,7 +12,7 @@ The papers' sizes are those for 32 and for 128 pixels; those for 64 are the latt
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ class DownBlock(nn.Module):
         return h + x
 
 
-class Generator(GANNetwork):
+class ResNetGenerator(GANNetwork):
     """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh.
 
     Attributes:
@@ -84,6 +84,8 @@ class Generator(GANNetwork):
     Raises:
       UserError: where the blocks' doublings do not fit the image.
     """
+
+    config_name: ClassVar[str] = "resnet_generator"
 
     image_shape: tuple[int, int, int]
     z_dim: int = 128
@@ -110,7 +112,7 @@ class Generator(GANNetwork):
         return jnp.tanh(Conv(colours, kernel_init=glorot_init, name="image")(x))
 
 
-class Discriminator(GANNetwork):
+class ResNetDiscriminator(GANNetwork):
     """Images -> `{"logits", "features", heads...}`; the features are the last block's, summed over pixels.
 
     Attributes:
@@ -122,6 +124,8 @@ class Discriminator(GANNetwork):
     Raises:
       UserError: where the image cannot be halved so often.
     """
+
+    config_name: ClassVar[str] = "resnet_discriminator"
 
     widths: tuple[int, ...] = (128, 128, 128, 128)
     halvings: int = 2
