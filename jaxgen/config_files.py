@@ -19,7 +19,7 @@ def load_config(path: str | os.PathLike[str], *arguments: Any) -> tuple[ConfigDi
       arguments: what its `get_config` is called with.
 
     Raises:
-      UserError: for a file that is not there, and for whatever its own Python raises.
+      UserError: for a file that is not there, and for what its own Python raises.
     """
     path = pathlib.Path(path)
     if path.suffix != ".py" or not path.is_file():

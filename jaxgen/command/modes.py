@@ -44,7 +44,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
 
 @_leaving_on_sigterm()
 def train(config: ConfigDict, flags: Flags) -> int:
-    """Trains, or resumes; at the end judges and writes the report."""
+    """Trains, or resumes; at the end evaluates and writes the report."""
     from jaxgen.evaluation.evaluate import check_held_out, evaluate
     from jaxgen.evaluation.record import write_best, write_scores
     from jaxgen.files import read_json
@@ -82,8 +82,8 @@ def train(config: ConfigDict, flags: Flags) -> int:
             write_report(workdir)
         log.info("stopped at %d images; the same command goes on from here", trainer.images)
         return 0 if trainer.stopped_by == signal.SIGTERM else 130
-    judged = workdir / "metrics.json"
-    if judged.exists() and read_json(judged).get("_meta", {}).get("step") == trainer.step:
+    scores_file = workdir / "metrics.json"
+    if scores_file.exists() and read_json(scores_file).get("_meta", {}).get("step") == trainer.step:
         log.info("finished at %d images; a higher config.train.total_images goes on", trainer.images)
     else:
         write_panels(workdir / "samples", trainer.generator, trainer.model(), config.seed, samples=trainer.images)

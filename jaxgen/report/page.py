@@ -1,7 +1,7 @@
 """One run's report: a single HTML file that opens anywhere, made only of what lies in the work folder.
 
 `run.json` (command, versions, hardware, events), `config.json`, `metrics.jsonl` (curves), `metrics.json`
-(judged numbers), `plan.json` (what a machine would need), `profile.json` (what takes the time) and `samples/`
+(scores), `plan.json` (what a machine would need), `profile.json` (what takes the time) and `samples/`
 (pictures) each fill their sections, and a missing one leaves its sections out. The page loads nothing: pictures are
 embedded, styles and the small script are inline, and a policy in its head holds it to that.
 """
@@ -66,7 +66,7 @@ def _page(workdir: epath.Path) -> str:
     rows = read_metrics(history) if history.exists() else []
     total = _inner(config, "train", "total_images")
     total = total if isinstance(total, (int, float)) and total > 0 else None
-    judged = sections.judged(workdir / "metrics.json", numbers)
+    scored = sections.scored(workdir / "metrics.json", numbers)
     filled = _sections(workdir, run, config, numbers, rows, total)
     name = workdir.name or str(workdir)
     title = str(run.get("method") or _inner(config, "method", "name") or name)
@@ -77,7 +77,7 @@ def _page(workdir: epath.Path) -> str:
         name=escape(name),
         title=escape(title),
         summary=f'<p class="summary">{escape(str(run["summary"]))}</p>' if run.get("summary") else "",
-        facts=_facts(rows, total, judged, _inner(numbers, "_meta", "headline")),
+        facts=_facts(rows, total, scored, _inner(numbers, "_meta", "headline")),
         notice=_notice(rows),
         links="".join(f'<a href="#{key}">{TITLES[key]}</a>' for key, text in filled.items() if text),
         sections="".join(filled.values()),
@@ -145,12 +145,12 @@ PAGE = """<!doctype html>
 """
 
 
-def _facts(rows: Sequence[Mapping], total: float | None, judged: Mapping[str, Mapping], headline: Any) -> str:
+def _facts(rows: Sequence[Mapping], total: float | None, scored: Mapping[str, Mapping], headline: Any) -> str:
     """The few numbers that one looks for first: how good, how far, how long."""
     facts = []
-    if judged:
-        name = headline if headline in judged else next(iter(judged))
-        entry = judged[name]
+    if scored:
+        name = headline if headline in scored else next(iter(scored))
+        entry = scored[name]
         about = [sections.ARROWS.get(str(entry.get("better")), "")]
         about += [f"n = {entry['n']:,}"] if isinstance(entry.get("n"), int) else []
         about += [f"{word} {number(entry[key], 4)}" for key, word in (("floor", "real"), ("noise", "noise"))

@@ -61,7 +61,7 @@ def samples_section(folder: epath.Path, total: float | None) -> str:
         if reduced:
             notes = ["Large pictures are shown reduced; the folder samples has them in full."]
     if len(found) > len(steps):
-        notes.append(f"{len(steps)} of {len(found)} pictures are shown, evenly spread.")
+        notes.append(f"{len(steps)} of {len(found)} pictures are shown, evenly spaced.")
     slider = (
         f'<input type="range" id="through" min="0" max="{len(steps) - 1}" value="{len(steps) - 1}" hidden '
         'aria-label="Samples through training">'
@@ -118,7 +118,7 @@ def figures_section(folder: epath.Path) -> str:
             raise UserError(f"{path}: {name!r} must be an object with a 'title' and a 'text'.")
         picture = folder / f"{name}.png"
         if not picture.exists():
-            raise UserError(f"{path} names {name!r}, but there is no {picture.name}; judge the run again.")
+            raise UserError(f"{path} names {name!r}, but there is no {picture.name}; evaluate the run again.")
         image, note = _still_tag(picture, entry["title"])
         # a copy of a real image has a realism beyond all numbers, which JSON has no word for
         scores = ", ".join("infinite" if s is None else number(s) for s in entry.get("scores") or [])
@@ -130,13 +130,13 @@ def figures_section(folder: epath.Path) -> str:
     if not figures:
         return ""
     return (
-        '<section id="seen"><h2>What the numbers saw</h2><p class="help">The judged samples themselves, beside real '
+        '<section id="seen"><h2>What the numbers saw</h2><p class="help">The evaluated samples themselves, beside real '
         f'images and in order.</p><div class="panels">{"".join(figures)}</div></section>'
     )
 
 
 def thin(items: list, most: int) -> list:
-    """At most `most` items, evenly spread, the first and the last among them."""
+    """At most `most` items, evenly spaced, the first and the last among them."""
     if len(items) <= most:
         return items
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -1,4 +1,4 @@
-"""The human judge: a page that shows pairs of images, one generated and one held out, and asks which is real.
+"""The quiz for people: a page that shows pairs of images, one generated and one held out, and asks which is real.
 
     python main.py --workdir=W --mode=evaluate --quiz     writes W/quiz.html
     python -m jaxgen.report.quiz ANSWERS...               the fool rate of the files that people saved, pooled

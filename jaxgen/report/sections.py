@@ -1,4 +1,4 @@
-"""The written sections of a report: judged numbers, learning curves, how to reproduce, events, config."""
+"""The written sections of a report: scores, learning curves, how to reproduce, events, config."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def numbers_section(path: Any, entries: Mapping[str, Any], of: str = "") -> str:
       UserError: an entry is not an object with a `value`.
     """
     rows = []
-    for name, entry in judged(path, entries).items():
+    for name, entry in scored(path, entries).items():
         help_text = " ".join(filter(None, [_known_number(name), str(entry.get("note") or ""), _seen_by(entry)]))
         better = ARROWS.get(str(entry.get("better")), "")
         excess = entry.get("excess")
@@ -87,7 +87,7 @@ def numbers_section(path: Any, entries: Mapping[str, Any], of: str = "") -> str:
     head = "".join(f'<th scope="col">{label}</th>' for label in heads)
     title = "Numbers of the best checkpoint" if of else "Numbers"
     text = "Each number with how many samples (n) it was measured on, and against what."
-    if any(entry.get("excess") is not None for entry in judged(path, entries).values()):
+    if any(entry.get("excess") is not None for entry in scored(path, entries).values()):
         text += (
             " Excess puts a number between what real images score with the same n (0) and what noise"
             " scores (1): the shorter the bar, the better."
@@ -105,7 +105,7 @@ def numbers_section(path: Any, entries: Mapping[str, Any], of: str = "") -> str:
     )
 
 
-def judged(path: Any, entries: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def scored(path: Any, entries: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The entries of `metrics.json` that are numbers: all but `_meta` and other names that begin with `_`, and
     the points of curves, `<curve>@<x>`."""
     found = {name: entry for name, entry in entries.items() if not name.startswith("_") and "@" not in name}
@@ -151,7 +151,7 @@ def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
         text += f"Faint: the logged values; bold: their running median over a {WINDOWS}th of the history. "
     text += (
         "The number beside a name is the latest; point at a curve to read another. A group is a turn (one"
-        " kind of update, with its own loss) or whatever else logged it."
+        " kind of update, with its own loss) or the name of what logged it."
     )
     return (
         f'<section id="curves"><h2>Learning curves</h2><p class="help">{text}</p>{"".join(parts)}</section>'
@@ -159,7 +159,7 @@ def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
 
 
 def profiles_section(entries: Mapping[str, Any]) -> str:
-    """One chart for each family of judged numbers called `<curve>@<x>`, or "" where there is none.
+    """One chart for each family of scores called `<curve>@<x>`, or "" where there is none.
 
     A curve's x is a part of its name's first half: `loss_by_time@0.1` is drawn against `time`.
     """
@@ -176,7 +176,7 @@ def profiles_section(entries: Mapping[str, Any]) -> str:
         x, y = zip(*sorted(points), strict=True)
         charts.append(line_chart(name.replace("_", " "), x, y, _known(KNOWN_PROFILES, curve), against or "x"))
     return (
-        '<section id="profiles"><h2>Profiles</h2><p class="help">Judged numbers as curves.</p>'
+        '<section id="profiles"><h2>Profiles</h2><p class="help">Scores as curves.</p>'
         f'<div class="charts">{"".join(charts)}</div></section>'
     )
 
