@@ -1,7 +1,68 @@
 """jaxgen: generative image models in JAX and Flax, each one config away.
 
-The rooms (`jaxgen.data`, `jaxgen.diffusion`, ...) are imported one by one; this module imports none of
-them, so that the command line can answer before JAX has started.
+`import jaxgen as jg` shows the names that most programs need, `jg.__all__`; each is imported when it is first used, so
+that `import jaxgen` alone is quick and starts no JAX. Everything else is imported from its room, such as
+`jaxgen.diffusion.likelihood`. A name that begins with an underscore is not promised.
 """
 
+from __future__ import annotations
+
+import importlib
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    # configs, and names in them
+    "jaxgen.config": ("defaults", "section"),
+    "jaxgen.config_files": ("load_config",),
+    "jaxgen.registry": ("classes",),
+    "jaxgen.errors": ("UserError",),
+    # data
+    "jaxgen.data.source": ("Source",),
+    "jaxgen.data.sources": ("open_source",),
+    # training, and what was trained
+    "jaxgen.methods.base": ("Method", "Model", "State", "Turn"),
+    "jaxgen.runs.setup": ("make_method",),
+    "jaxgen.train.loop": ("Trainer",),
+    "jaxgen.sampling.restore": ("restore",),
+    "jaxgen.sampling.generator": ("Generator",),
+    # networks
+    "jaxgen.networks.unet": ("UNet",),
+    "jaxgen.networks.dit": ("DiT",),
+    # diffusion
+    "jaxgen.diffusion.schedule": ("ContinuousCosine", "RectifiedFlow", "Schedule", "VP"),
+    "jaxgen.diffusion.prediction": ("Prediction", "denoiser"),
+    "jaxgen.diffusion.noise": ("per_image_noise",),
+    "jaxgen.diffusion.samplers": ("Sampler",),
+    "jaxgen.diffusion.samplers.ddim": ("DDIM",),
+    "jaxgen.diffusion.samplers.ddpm": ("DDPM",),
+    "jaxgen.diffusion.samplers.dpmpp_2m": ("DPMpp2M",),
+    "jaxgen.diffusion.samplers.heun": ("Heun",),
+    "jaxgen.diffusion.guidance_base": ("Guidance",),
+    "jaxgen.diffusion.guidance_contrast": ("ClassifierFree",),
+    "jaxgen.diffusion.likelihood": ("log_likelihood",),
+    # games
+    "jaxgen.adversarial.losses": ("GANLoss",),
+    # scores and pictures
+    "jaxgen.evaluation.evaluate": ("evaluate",),
+    "jaxgen.metrics.suite": ("Metric", "compare"),
+    "jaxgen.metrics.features": ("FeatureNetwork",),
+    "jaxgen.report.images": ("grid", "save_png"),
+    "jaxgen.report.page": ("write_report",),
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported from its module."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'jaxgen' has no attribute {name!r}; its public names are in jaxgen.__all__")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -113,6 +113,18 @@ def test_the_arrows_of_the_readme_are_those_of_the_matrix():
             assert order[other] > order[room], f"README: {room} imports {other}, which does not stand behind it"
 
 
+def test_the_public_names_stand_where_the_package_looks_for_them():
+    """Without importing them; `tests/test_public_names.py` does."""
+    import jaxgen
+
+    for module, names in jaxgen._PUBLIC.items():
+        place = ROOT.joinpath(*module.split("."))
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        assert file.exists(), f"jaxgen/__init__.py looks in {module} for {names}, and there is no such module"
+        found = {name for node in ast.parse(file.read_text()).body if (name := getattr(node, "name", None))}
+        assert {*names} <= found, f"jaxgen/__init__.py: {module} does not define {sorted({*names} - found)}"
+
+
 def test_nothing_imports_the_command_line_but_main():
     for path in FILES:
         for name in imported(path):
