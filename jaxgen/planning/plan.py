@@ -189,6 +189,8 @@ def _far_over(program: Program, fewer: float) -> bool:
 def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
     """Overrides to try in turn: all of fsdp, then remat, then both, then micro-batches, then smaller batches."""
     network, batch = config.method.get("network", {}), config.train.batch_size
+    if isinstance(network, str):  # a bare name has no keys to override
+        network = {}
     most = math.gcd(batch // config.train.accumulate, count // config.mesh.tensor)
     split = {"mesh.data": 0, "mesh.fsdp": most}
     splits = [split] if split["mesh.fsdp"] > config.mesh.fsdp else []
