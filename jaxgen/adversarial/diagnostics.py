@@ -15,9 +15,8 @@ import numpy as np
 
 from jaxgen.adversarial.losses import GANLoss
 from jaxgen.adversarial.penalties import norms
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-
-Array = jax.Array
 
 
 def optimal_discriminator(p: np.ndarray, q: np.ndarray) -> np.ndarray:

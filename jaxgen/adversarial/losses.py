@@ -12,9 +12,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-
-Array = jax.Array
 
 
 def categorical_cross_entropy(logits: Array, labels: Array) -> Array:

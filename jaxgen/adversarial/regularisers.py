@@ -9,10 +9,8 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxgen.adversarial.penalties import norms
+from jaxgen.arrays import Array, Tree
 from jaxgen.errors import UserError
-
-Array = jax.Array
-Tree = dict[str, Any]
 
 KERNELS = ("kernel", "embedding")
 TINY = 1e-12  # a norm is at least this before it divides

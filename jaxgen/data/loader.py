@@ -22,11 +22,11 @@ from absl import flags
 from jaxgen.data.source import Source
 from jaxgen.errors import UserError
 
-Batch = dict[str, Any]
+HostBatch = dict[str, Any]  # numpy arrays with a leading batch axis, not on a device yet
 ENDLESS = 1 << 60  # batches; Grain wants a length
 
 
-class Loader(Iterator[Batch]):
+class Loader(Iterator[HostBatch]):
     """An endless iterator of this process's share of each global batch.
 
     Args:
@@ -52,7 +52,7 @@ class Loader(Iterator[Batch]):
         process_index: int = 0,
         process_count: int = 1,
         workers: int = 0,
-        transform: Callable[[Batch], Batch] | None = None,
+        transform: Callable[[HostBatch], HostBatch] | None = None,
     ):
         if not sources:
             raise UserError("A loader needs at least one data source.")
@@ -85,7 +85,7 @@ class Loader(Iterator[Batch]):
         """Examples of each source in the global batches returned so far."""
         return self._examples
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> HostBatch:
         if self._iterator is None:
             self._iterator = self._start()
         batch = next(self._iterator)
@@ -143,7 +143,7 @@ class _Batches:
     def __len__(self) -> int:
         return ENDLESS
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> HostBatch:
         first = self.start + index * self.batch_size + self.process_index * self.share
         batch = {}
         for name, source in self.sources.items():

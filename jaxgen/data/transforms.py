@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arrays import Batch
 from jaxgen.errors import UserError
-
-Batch = dict[str, jax.Array]
 
 
 def to_float(batch: Mapping[str, jax.Array]) -> Batch:

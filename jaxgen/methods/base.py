@@ -15,13 +15,8 @@ import flax.struct
 import jax
 import numpy as np
 
+from jaxgen.arrays import Batch, Memory, Metrics, Params, Tree
 from jaxgen.errors import UserError
-
-Tree = Any  # nested dicts of arrays, such as the parameters of one network
-Params = dict[str, Tree]  # the parameters of each group: {"generator": ..., "discriminator": ...}
-Memory = dict[str, Tree]  # what is carried from step to step and not descended: {"generator": batch statistics, ...}
-Batch = dict[str, jax.Array]  # arrays with a leading batch axis: {"image": [B, H, W, C], "label": [B], ...}
-Metrics = dict[str, jax.Array]  # scalars to be logged
 
 
 class LossState(Protocol):

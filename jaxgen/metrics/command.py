@@ -20,7 +20,7 @@ from jaxgen.metrics.evidence import Score, called
 from jaxgen.metrics.features import FeatureNetwork
 from jaxgen.metrics.judges import NAMES, looker, open_judge
 from jaxgen.metrics.paired import PAIRED, check_pairs, compare_pairs
-from jaxgen.metrics.sets import Batch, ImageSet, is_source, open_set
+from jaxgen.metrics.sets import ImageBatch, ImageSet, is_source, open_set
 from jaxgen.metrics.suite import METRICS, compare
 from jaxgen.metrics.summary import Summary, summarise
 
@@ -169,11 +169,11 @@ def _summary(network: FeatureNetwork, found: ImageSet, side: str, keep: bool, re
 
 
 @contextlib.contextmanager
-def _counted(found: ImageSet, what: str, size: int) -> Iterator[Iterator[Batch]]:
+def _counted(found: ImageSet, what: str, size: int) -> Iterator[Iterator[ImageBatch]]:
     """The batches of a set, counted on stderr; whatever happens, the line there is ended."""
     with tqdm(total=found.count, desc=what, unit="image", file=sys.stderr) as bar:
 
-        def count() -> Iterator[Batch]:
+        def count() -> Iterator[ImageBatch]:
             for batch in found.batches(size):
                 yield batch
                 bar.update(len(batch))

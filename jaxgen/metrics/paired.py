@@ -12,7 +12,7 @@ from jaxgen.metrics.distances import l2_distance
 from jaxgen.metrics.evidence import Score
 from jaxgen.metrics.features import FeatureNetwork
 from jaxgen.metrics.pixels import WINDOWS, absolute_error, psnr, squared_error, ssim
-from jaxgen.metrics.sets import Batch, ImageSet
+from jaxgen.metrics.sets import ImageBatch, ImageSet
 from jaxgen.metrics.summary import Summary
 
 
@@ -54,7 +54,7 @@ def check_pairs(a: ImageSet, b: ImageSet, metrics: Sequence[str]) -> None:
 
 def compare_pairs(
     reference: ImageSet,
-    pairs: Iterable[tuple[Batch, Batch]],
+    pairs: Iterable[tuple[ImageBatch, ImageBatch]],
     metrics: Sequence[str],
     *,
     network: FeatureNetwork | None = None,

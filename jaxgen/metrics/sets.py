@@ -24,7 +24,7 @@ from jaxgen.errors import UserError
 
 KEYS = ("image", "images", "arr_0", "samples")  # of an archive's images; arr_0 as ADM writes it
 ORIENTATION = 0x0112  # the EXIF tag
-Batch = np.ndarray | list[np.ndarray]
+ImageBatch = np.ndarray | list[np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ImageSet:
     count: int
     channels: int
     shape: tuple[int, int, int] | None
-    batches: Callable[[int], Iterator[Batch]]
+    batches: Callable[[int], Iterator[ImageBatch]]
     fingerprint: Callable[[], str]
     captions: Sequence[str] | None = None
 
@@ -143,7 +143,7 @@ def _of_folder(
         data = (path / file).read_bytes()
         return decode(data, resolution or sizes[file], channels, repr(str(path / file)))
 
-    def batches(size: int) -> Iterator[Batch]:
+    def batches(size: int) -> Iterator[ImageBatch]:
         for part in _ahead(image, [[files[i] for i in p] for p in _parts(np.arange(len(files)), size)]):
             yield np.stack(part) if one else part
 

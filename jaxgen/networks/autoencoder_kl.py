@@ -10,9 +10,10 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
-from jaxgen.networks.layers.basic import Array, Attention, Conv, GroupNorm
+from jaxgen.networks.layers.basic import Attention, Conv, GroupNorm
 
 
 class Residual(nn.Module):

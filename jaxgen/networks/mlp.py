@@ -9,8 +9,8 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.networks.gans.gan_layers import Dense, GANNetwork, Norm, Outputs, checked, condition, leaky_relu, norm
-from jaxgen.networks.layers.convolution import Array
 
 # He et al. (2015), for a leaky rectifier of slope 0.2
 he_init = nn.initializers.variance_scaling(2 / (1 + 0.2**2), "fan_in", "normal")

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.networks.layers.basic import Array, attend, kernel_init, rows_dot
+from jaxgen.networks.layers.basic import attend, kernel_init, rows_dot
 
 
 def layer_norm(x: Array, eps: float = 1e-6, scale: Array | None = None, shift: Array | None = None) -> Array:

@@ -12,10 +12,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.data_shards import keep_rows_sharded
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
-from jaxgen.networks.layers.basic import Array, Attention, Conv, GroupNorm
+from jaxgen.networks.layers.basic import Attention, Conv, GroupNorm
 from jaxgen.networks.layers.contract import check_images, check_inputs
 from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.layers.spatial_transformer import SpatialTransformer

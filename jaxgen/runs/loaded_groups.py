@@ -15,8 +15,8 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxgen.arrays import Params
 from jaxgen.errors import UserError, first_line, nearest
-from jaxgen.methods.base import Params
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.integrity import checksums, verify

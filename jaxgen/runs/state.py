@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arrays import Params
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Method, Model, Params, State, check_loaded
+from jaxgen.methods.base import Method, Model, State, check_loaded
 
 
 def seed_key(seed: int | jax.Array, purpose: str) -> jax.Array:

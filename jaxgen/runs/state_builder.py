@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from jaxgen.arrays import Batch, Params
 from jaxgen.data.transforms import prepare
-from jaxgen.methods.base import Batch, Method, Params, State
+from jaxgen.methods.base import Method, State
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs import state as states

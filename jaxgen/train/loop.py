@@ -13,9 +13,10 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from jaxgen.arrays import Metrics, Params
 from jaxgen.config_check import check
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Metrics, Model, Params, State, Turn
+from jaxgen.methods.base import Model, State, Turn
 from jaxgen.parallel.distributed import is_first, told_to_stop
 from jaxgen.parallel.mesh import await_cpu, make_mesh, place
 from jaxgen.report.images import grid, save_png

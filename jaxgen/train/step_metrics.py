@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxgen.methods.base import Metrics
+from jaxgen.arrays import Metrics
 
 
 class Undone(NamedTuple):

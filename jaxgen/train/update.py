@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxgen.arrays import Batch, Metrics, Params
 from jaxgen.data.transforms import prepare
 from jaxgen.data_shards import rows_sharded_as
-from jaxgen.methods.base import Batch, Metrics, Params, State, Turn
+from jaxgen.methods.base import State, Turn
 from jaxgen.parallel.mesh import over_data, replicated
 from jaxgen.runs.optim import Optimizer, clip_by_global_norm, global_norm
 from jaxgen.runs.state import fold_name, seed_key

@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from jaxgen.arrays import Array
 
 
 def elbo(log_likelihood: Array, kl: Array, beta: Array | float = 1.0) -> Array:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from jaxgen.arrays import Array
+
 LOG_VARIANCE = (-30.0, 20.0)  # limits of a network's log variance; exp of more overflows in float32 products
 
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
-Array = jax.Array
 ACTIVE = 0.01  # variance of the posterior's mean over data above which a latent is in use (Burda et al. 2016, Sec. 5.2)
 
 

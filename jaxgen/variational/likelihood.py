@@ -12,9 +12,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
-Array = jax.Array
 RAREST = 1e-3  # share of white at which a decoder's pixel may begin, at least, and of black; as Burda et al.'s code
 
 

@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Autoencoder(Method):
         if self.z_dim < 1 or self.noise < 0:
             raise UserError("An autoencoder needs at least one latent, and noise of at least 0.")
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         of_encoder, of_decoder = jax.random.split(key)
         encoder = self._encoder().init(of_encoder, batch["image"])["params"]
         decoder = unlabelled(self.decoder).init(of_decoder, jnp.zeros((1, self.z_dim)))["params"]
@@ -43,7 +46,7 @@ class Autoencoder(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("reconstruct", ("encoder", "decoder"), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         image = batch["image"]
         seen = image + self.noise * jax.random.normal(key, image.shape) if self.noise else image
         return jnp.square(self.decode(params, self.encode(params, seen)) - image).mean(), ({}, {})

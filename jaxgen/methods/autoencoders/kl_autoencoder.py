@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 from jaxgen.adversarial import diagnostics, losses
 from jaxgen.adversarial.losses import GANLoss
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Method, Model, Params, Turn, check_loaded
+from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
 from jaxgen.networks.pretrained.perceptual import perceptual_distance
 from jaxgen.variational.gaussian import Gaussian
@@ -87,7 +88,9 @@ class KLAutoencoder(Method):
             return ((0, 0),)
         return ((0, 0), (self.adversarial_start, 1)) if self.adversarial_start else ((0, 1),)
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         of_network, of_discriminator = jax.random.split(key)
         learned, carried = dict(params), dict(memory)
         if "autoencoder" not in learned:
@@ -112,7 +115,9 @@ class KLAutoencoder(Method):
 
     # what the turns descend
 
-    def autoencoder_loss(self, params: Params, batch: Batch, key: jax.Array, state: Any, game: bool = True):
+    def autoencoder_loss(
+        self, params: Params, batch: Batch, key: jax.Array, state: LossState, game: bool = True
+    ) -> LossResult:
         image = batch["image"]
         posterior = self.encode(params, image)
         z = posterior.at(jax.random.normal(key, posterior.mean.shape))
@@ -142,7 +147,7 @@ class KLAutoencoder(Method):
             metrics["log_variance"] = log_variance
         return total, (metrics, {"autoencoder": moments})
 
-    def discriminator_loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def discriminator_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         posterior = self.encode(params, batch["image"])
         fake = self.decode(params, posterior.at(jax.random.normal(key, posterior.mean.shape)))
         look = functools.partial(apply_stateful, self.discriminator, params["discriminator"], train=True)
@@ -169,7 +174,7 @@ class KLAutoencoder(Method):
         each = errors["l1"] + self.perceptual_weight * errors.get("feature_distance", 0.0)
         return each.mean() * image[0].size, errors
 
-    def _game(self, params: Params, memory: dict, again: jax.Array) -> jax.Array:
+    def _game(self, params: Params, memory: Memory, again: jax.Array) -> jax.Array:
         outputs, _ = apply_stateful(
             self.discriminator, params["discriminator"], memory["discriminator"], again, train=True
         )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import stacked
-from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.variational import likelihood as likelihoods
 from jaxgen.variational.bounds import elbo, free_bits, importance_bound
 from jaxgen.variational.gaussian import Gaussian, standard_log_prob
@@ -78,7 +78,9 @@ class VAE(Method):
     def panel_inputs(self) -> tuple[str, ...]:
         return ("image", *self.conditions)
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         of_encoder, of_decoder = jax.random.split(key)
         labels = self._labels(batch)
         encoder = self._encoder().init(of_encoder, batch["image"], **labels)["params"]
@@ -90,7 +92,7 @@ class VAE(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("bound", ("encoder", "decoder"), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         of_image, of_latent = jax.random.split(key)
         labels, image = self._labels(batch), self.likelihood.prepare(batch["image"], of_image)
         posterior = self.encode(params, image, **labels)

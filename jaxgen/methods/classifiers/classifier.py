@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Classifier(Method):
     def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
         return {"attributes": ((len(self.attributes),), np.int32)} if self.attributes else {}
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         (logits, _), variables = self.network.init_with_output(key, batch["image"])
         wanted = sum(classes for _, classes in self.attributes) or self.num_classes
         if logits.shape[-1] != wanted:
@@ -59,7 +62,7 @@ class Classifier(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("classifier",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         of_noise, dropout = jax.random.split(key)
         image = batch["image"] + self.noise * jax.random.normal(of_noise, batch["image"].shape)
         variables = {"params": params["classifier"]}

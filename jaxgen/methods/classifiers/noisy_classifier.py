@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.diffusion.loss import diffuse
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import append_dims
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.diffusion.timesteps import uniform_timesteps
-from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 
 # where accuracy is read by noise level
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -42,14 +43,16 @@ class NoisyClassifier(Method):
     num_classes: int
     label_smoothing: float = 0.0
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         image = batch["image"]
         return {"classifier": self.network.init(key, image, jnp.zeros(image.shape[0]))["params"]}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("classifier",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         of_time, of_noise, dropout = jax.random.split(key, 3)
         image, label = batch["image"], batch["label"]
         t = uniform_timesteps(of_time, image.shape[0], self.schedule)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import unlabelled
-from jaxgen.methods.base import Batch, Method, Model, Params, Turn, check_loaded
+from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
 
 KEPT = 0.9  # of a class's prototype, in a step that shows the class
 
@@ -62,11 +62,13 @@ class Probe(Method):
     def required_groups(self) -> tuple[str, ...]:
         return ("encoder",) if self.encoder is not None and not self.tune else ()
 
-    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
+    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, Memory]:
         made = {"encoder": self._encoder().init(key, batch["image"])["params"]} if self.encoder is not None else {}
         return made, {}
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         of_encoder, of_head = jax.random.split(key)
         image = batch["image"]
         learned, groups = {}, {}
@@ -85,7 +87,7 @@ class Probe(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("encoder", "head") if self.tune else ("head",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         of_noise, dropout = jax.random.split(key)
         image, label = batch["image"], batch["label"]
         image = image + self.noise * jax.random.normal(of_noise, image.shape) if self.noise else image

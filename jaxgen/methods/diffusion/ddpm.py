@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.diffusion import guidance as guidances
 from jaxgen.diffusion import timesteps as timestep_samplers
 from jaxgen.diffusion.guidance import Guidance
@@ -22,7 +23,7 @@ from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.diffusion.timesteps import TimestepSampler, uniform_timesteps
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.networks.layers.convolution import gradients_in_loops
 
 # Where the loss is read by noise level: the picture of what early and late times decide
@@ -103,7 +104,9 @@ class DDPM(Method):
     def conditions(self) -> tuple[str, ...]:
         return ("label",) if self.labelled or "classifier" in self.required_groups else ()
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         image = batch["image"]
         time = jnp.zeros(image.shape[0])
         learned = {"denoiser": self.network.init(key, image, time, **self._condition(given, batch))["params"]}
@@ -112,7 +115,7 @@ class DDPM(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("denoise", ("denoiser",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         of_time, of_noise, dropout, of_label = jax.random.split(key, 4)
         image = batch["image"]
         memory = state.memory["timesteps"] if self.timesteps.carries else {}

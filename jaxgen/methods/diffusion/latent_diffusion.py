@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.kl_autoencoder import scale_of
-from jaxgen.methods.base import Batch, Model, Params, Turn, check_loaded
+from jaxgen.methods.base import LossResult, LossState, Model, Turn, check_loaded
 from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.networks.layers.tiling import decode_tiled, in_chunks
 from jaxgen.variational.gaussian import Gaussian
@@ -106,14 +107,16 @@ class LatentDiffusion(DDPM):
         height, width, channels = self.shape
         return found | ({"moments": ((height, width, 2 * channels), np.float32)} if self.cached else {})
 
-    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, dict[str, Any]]:
+    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, Memory]:
         made = {"autoencoder": self.autoencoder.init(key, jnp.zeros((1, *self.image_shape)))["params"]}
         if "text" in self.required_groups:
             made["text"] = self.text.init(key, batch["tokens"])["params"]
         moments = {name: jnp.ones(()) for name in ("weight", "mean", "square")}
         return made, {} if self.scale else {"autoencoder": moments}
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         of_denoiser, of_text, of_shape = jax.random.split(key, 3)
         if "autoencoder" in given:
             fresh = jax.eval_shape(self.autoencoder.init, of_shape, jnp.zeros((1, *self.image_shape)))["params"]
@@ -130,7 +133,7 @@ class LatentDiffusion(DDPM):
         learns = self.text is not None and self.text_learns
         return (Turn("denoise", ("denoiser", "text") if learns else ("denoiser",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: Any):
+    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         of_latent, rest = jax.random.split(key)
         posterior = self.encode(params, batch)
         z = posterior.at(jax.random.normal(of_latent, posterior.mean.shape)) * self._scale(state.memory)
@@ -184,7 +187,7 @@ class LatentDiffusion(DDPM):
     def better(self, score: str) -> str | None:
         return None if score == "latent_std" else super().better(score)
 
-    def _scale(self, memory: dict[str, Any]) -> jax.Array | float:
+    def _scale(self, memory: Memory) -> jax.Array | float:
         if self.scale:
             return self.scale
         if "autoencoder" not in memory:

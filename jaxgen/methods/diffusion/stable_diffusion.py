@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, PredictionType, check_prediction_type, denoiser
 from jaxgen.diffusion.samplers import Sampler
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Method, Model, Params, Turn
+from jaxgen.methods.base import Method, Model, Turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,9 @@ class StableDiffusion(Method):
         )
         return height, width, self.autoencoder.latent_channels
 
-    def init(self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: dict):
+    def init(
+        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         raise UserError("stable_diffusion samples and does not train: use --mode=sample.")
 
     def turns(self, stage: int) -> tuple[Turn, ...]:

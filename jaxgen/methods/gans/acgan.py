@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.adversarial.mutual_information import categorical_cross_entropy
+from jaxgen.arrays import Batch, Metrics
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Metrics
 from jaxgen.methods.gans.gan import GAN, GeneratorStep, Outputs
 
 

@@ -9,8 +9,8 @@ import jax
 from jaxgen.adversarial import losses
 from jaxgen.adversarial.losses import GANLoss
 from jaxgen.adversarial.regularisers import pull_away
+from jaxgen.arrays import Batch, Metrics
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, Metrics
 from jaxgen.methods.gans.gan import GAN, GeneratorStep, Outputs
 
 
@@ -27,9 +27,7 @@ class EBGAN(GAN):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not hasattr(self.discriminator, "codes"):
-            raise UserError(
-                "EBGAN needs an autoencoder: set config.method.discriminator.name='energy_autoencoder'."
-            )
+            raise UserError("EBGAN needs an autoencoder: set config.method.discriminator.name='energy_autoencoder'.")
 
     def discriminator_terms(self, real: Outputs, fake: Outputs, batch: Batch) -> tuple[float, Metrics]:
         return 0.0, {"energy_of_real": real["energy"].mean(), "energy_of_fake": fake["energy"].mean()}

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 from jaxgen.adversarial import diagnostics, losses, penalties
 from jaxgen.adversarial.augment import Augmentation
 from jaxgen.adversarial.losses import GANLoss
+from jaxgen.arrays import Batch, Memory, Metrics, Params
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, LossResult, LossState, Memory, Method, Metrics, Model, Params, Turn
+from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.networks.gans.gan_layers import told
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful, reestimate_statistics
 

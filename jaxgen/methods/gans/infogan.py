@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.adversarial.mutual_information import Codes
+from jaxgen.arrays import Batch, Params
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Batch, LossResult, LossState, Model, Params, Turn
+from jaxgen.methods.base import LossResult, LossState, Model, Turn
 from jaxgen.methods.gans.gan import FRAMES, GAN, ROWS
 
 

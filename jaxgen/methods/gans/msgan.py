@@ -7,8 +7,8 @@ import dataclasses
 import jax
 
 from jaxgen.adversarial.regularisers import mode_seeking
+from jaxgen.arrays import Metrics
 from jaxgen.data_shards import shard_rows
-from jaxgen.methods.base import Metrics
 from jaxgen.methods.gans.gan import GAN, GeneratorStep
 
 

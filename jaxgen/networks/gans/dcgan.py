@@ -14,9 +14,9 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.gans.gan_layers import Conv, Dense, GANNetwork, Norm, Outputs, checked, condition, leaky_relu, norm
-from jaxgen.networks.layers.convolution import Array
 
 
 def levels(height: int, width: int) -> int:

@@ -21,10 +21,11 @@ import jax
 import jax.numpy as jnp
 from flax.core import freeze
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.basic import GroupNorm
 from jaxgen.networks.layers.batch_norm import BatchNorm
-from jaxgen.networks.layers.convolution import Array, zeros_init
+from jaxgen.networks.layers.convolution import zeros_init
 from jaxgen.networks.layers.spectral import normalised
 from jaxgen.networks.layers.strided import (
     bilinear_upsample,

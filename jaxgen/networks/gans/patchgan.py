@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.gans.gan_layers import Conv, GANNetwork, leaky_relu, norm
-from jaxgen.networks.layers.convolution import Array
 
 SIZE = 4  # of every kernel
 

@@ -17,10 +17,11 @@ from typing import ClassVar, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.gans.gan_layers import Conv, Dense, GANNetwork, Outputs, checked, norm
 from jaxgen.networks.layers.batch_norm import BatchNorm
-from jaxgen.networks.layers.convolution import Array, upsample
+from jaxgen.networks.layers.convolution import upsample
 
 # Glorot & Bengio (2010), uniform, with gain sqrt(2) on the residual path
 glorot_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-Array = jax.Array
+from jaxgen.arrays import Array
 
 WIDEST = 128  # channels of a head that cuDNN's kernel takes on every GPU that has one; multiples of STEP only
 STEP = 8

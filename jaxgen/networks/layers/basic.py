@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.attention import attend
 from jaxgen.networks.layers.convolution import (
-    Array,
     Conv,
     conv,
     downsample,

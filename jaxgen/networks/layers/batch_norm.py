@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-
-Array = jax.Array
 
 
 def dcgan_scale_init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.networks.layers.basic import Array
 
 
 def check_images(name: str, x: Array) -> None:
@@ -51,9 +51,7 @@ def check_inputs(
         raise UserError(f"this {name} has context_dim={context_dim} and needs context [B, L, D].")
     if context is not None and not context_dim:
         raise UserError(f"context was given, but this {name} has context_dim=0: set context_dim.")
-    if context is not None and (
-        context.ndim != 3 or context.shape[0] != batch or context.shape[-1] != context_dim
-    ):
+    if context is not None and (context.ndim != 3 or context.shape[0] != batch or context.shape[-1] != context_dim):
         raise UserError(f"context has shape {context.shape}, but this {name} needs ({batch}, L, {context_dim}).")
     if context_mask is not None and (context is None or context_mask.shape != context.shape[:2]):
         raise UserError("context_mask needs the batch and length of context, [B, L].")

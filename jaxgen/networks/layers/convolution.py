@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
-Array = jax.Array
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Ho et al. (2020), code: uniform, variance 1 / mean(fan_in, fan_out).

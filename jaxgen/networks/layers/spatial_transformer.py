@@ -9,8 +9,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.networks.layers.basic import Array, GroupNorm, kernel_init, zeros_init
+from jaxgen.networks.layers.basic import GroupNorm, kernel_init, zeros_init
 from jaxgen.networks.transformer import TokenAttention
 
 NORM_EPS = 1e-6  # of the group normalisation before the tokens; the layer normalisations have 1e-5

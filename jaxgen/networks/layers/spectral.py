@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Array = jax.Array
+from jaxgen.arrays import Array
 
 START = 15  # iterations at the start, so that a fresh network is normalised from its first call
 

@@ -16,21 +16,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
 
-Params = dict[str, Any]
-Memory = dict[str, Any]
 
-
-def init_stateful(network: nn.Module, key: jax.Array, *inputs: Any, **options: Any) -> tuple[Params, Memory]:
+def init_stateful(network: nn.Module, key: jax.Array, *inputs: Any, **options: Any) -> tuple[Tree, Tree]:
     """Fresh parameters and memory of a network, for inputs of these shapes."""
     variables = dict(network.init(key, *inputs, **options))
     return variables.pop("params", {}), variables
 
 
 def apply_stateful(
-    network: nn.Module, params: Params, memory: Memory, *inputs: Any, train: bool, **options: Any
-) -> tuple[Any, Memory]:
+    network: nn.Module, params: Tree, memory: Tree, *inputs: Any, train: bool, **options: Any
+) -> tuple[Any, Tree]:
     """The network's outputs, and its memory after the call, which changes in training only."""
     variables = {"params": params, **memory}
     if not train or not memory:
@@ -39,7 +37,7 @@ def apply_stateful(
     return outputs, {**memory, **changed}
 
 
-def reestimate_statistics(network: nn.Module, params: Params, memory: Memory, inputs: Any) -> Memory:
+def reestimate_statistics(network: nn.Module, params: Tree, memory: Tree, inputs: Any) -> Tree:
     """The memory with batch statistics that belong to these parameters: the mean of each batch's moments.
 
     An average of parameters has not seen the statistics that were gathered beside the parameters themselves; give

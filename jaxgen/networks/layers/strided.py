@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.convolution import (
-    Array,
     Padding,
     downsample,
     phase_upsampled_conv,

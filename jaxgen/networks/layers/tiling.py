@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
-Array = jax.Array
 Decode = Callable[[Array], Array]  # [B, h, w, D] -> [B, f h, f w, C]
 
 

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
 from jaxgen.networks.dit import patchify
-from jaxgen.networks.layers.basic import Array, kernel_init
+from jaxgen.networks.layers.basic import kernel_init
 
 TEMPERATURE = 0.07  # where its training starts
 

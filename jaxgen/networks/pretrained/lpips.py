@@ -12,8 +12,9 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
-from jaxgen.networks.layers.convolution import Array, Conv
+from jaxgen.networks.layers.convolution import Conv
 
 EPS = 1e-10  # beside a length, as in the authors' package
 SHIFT = (-0.030, -0.088, -0.188)  # from [-1, 1] to the scale that the classifiers were trained in

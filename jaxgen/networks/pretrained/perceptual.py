@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.networks.layers.convolution import Array, Conv
+from jaxgen.networks.layers.convolution import Conv
 from jaxgen.networks.pretrained.lpips import LPIPS, unit_length
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.networks.layers.basic import Array
 from jaxgen.networks.transformer import MLP, TokenAttention
 
 
