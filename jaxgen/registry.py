@@ -286,6 +286,8 @@ def _foreign(module: str, name: str, path: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
+            if name in RENAMED:
+                raise unknown_name(path, name, ()) from error
             raise UserError(
                 f"{path}={name!r} is unknown: there is no module {error.name!r}; is its folder in PYTHONPATH?"
             ) from error

@@ -7,9 +7,14 @@ from collections.abc import Iterable
 from jaxgen.errors import UserError, nearest
 
 # {old: new}. An entry is a key's last words ("critic_steps", "sampler.grid", without the leading `config.`) or a name
-# that a config gave to something ("judges:inception"). The longest entry that fits counts.
+# that a config gave to something ("judges:inception"). The longest entry that fits counts; one whose new word is no key
+# of the section does not.
 RENAMED: dict[str, str] = {
     "train.max_bad_steps": "train.max_nonfinite_updates",
+    "sampler.grid": "sampler.spacing",
+    "sampler.recurrence": "sampler.self_recurrence",
+    "times": "timesteps",
+    "prediction": "prediction_type",
     "critic": "discriminator",
     "critic_steps": "discriminator_steps",
     "latents": "z_dim",
@@ -28,10 +33,10 @@ def unknown_key(section: str, key: str, known: Iterable[str]) -> UserError:
     Args:
       section: the path of the section that has the key, such as `config.sampler`.
     """
-    words = f"{section}.{key}".split(".")
+    words, known = f"{section}.{key}".split("."), list(known)
     for start in range(len(words)):
         now = RENAMED.get(".".join(words[start:]))
-        if now is not None:
+        if now is not None and (now.rpartition(".")[2] in known or start < len(words) - 1):
             whole = ".".join([*words[:start], now])
             return UserError(f"{section}.{key} does not exist: it is called {whole} now.")
     return UserError(f"{section}.{key} does not exist; {nearest(key, known)}")

@@ -166,15 +166,26 @@ def test_a_module_that_cannot_be_imported_gives_one_sentence(package, text, reas
 
 
 def test_what_was_renamed_is_called_by_its_new_name(monkeypatch):
-    monkeypatch.setattr(renamed, "RENAMED", {"grid": "spacing", "times.noise": "times.spread", "ddpn": "ddpm"})
+    old = {"grid": "spacing", "latents": "z_dim", "times.noise": "times.spread", "ddpn": "ddpm"}
+    monkeypatch.setattr(renamed, "RENAMED", old)
     for section, key, message in [
         ("config.sampler", "grid", "config.sampler.grid does not exist: it is called config.sampler.spacing now."),
         ("config.a.times", "noise", "config.a.times.noise does not exist: it is called config.a.times.spread now."),
-        ("config.sampler", "noise", "config.sampler.noise does not exist; known are: other."),
+        ("config.sampler", "noise", "config.sampler.noise does not exist; known are: other, spacing."),
+        ("config.sampler", "latents", "config.sampler.latents does not exist; known are: other, spacing."),
     ]:
-        assert str(renamed.unknown_key(section, key, ["other"])) == message
+        assert str(renamed.unknown_key(section, key, ["other", "spacing"])) == message
     with pytest.raises(UserError, match=r"^x='ddpn' does not exist: it is called 'ddpm' now\.$"):
         find("method", "ddpn", "x")
+
+
+def test_a_name_with_a_module_that_was_renamed_is_called_by_its_new_name():
+    old = {name: now for name, now in renamed.RENAMED.items() if ":" in name}
+    assert old
+    for name, now in old.items():
+        kind = next(kind for kind in KINDS if now in classes(kind))
+        with pytest.raises(UserError, match=f"^x='{name}' does not exist: it is called '{now}' now"):
+            find(kind, name, "x")
 
 
 def test_a_misspelt_name_does_not_wait_for_jax():
