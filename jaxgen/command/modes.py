@@ -10,13 +10,16 @@ import dataclasses
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.command.flags import Flags
 from jaxgen.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxgen.sampling.restore import TrainedModel
 
 log = logging.getLogger("jaxgen")
 
@@ -216,7 +219,7 @@ def _check_names(config: ConfigDict) -> None:
     metric_functions(config)
 
 
-def _trained(config: ConfigDict, flags: Flags) -> Any:
+def _trained(config: ConfigDict, flags: Flags) -> TrainedModel:
     from jaxgen.runs.workdir import open_workdir
     from jaxgen.sampling.restore import restore
 
@@ -228,15 +231,17 @@ def _trained(config: ConfigDict, flags: Flags) -> Any:
     return trained
 
 
-def _pretrained(config: ConfigDict, flags: Flags) -> Any:
+def _pretrained(config: ConfigDict, flags: Flags) -> TrainedModel:
+    from jaxgen.sampling.prompts import TextRequest
     from jaxgen.sampling.restore import pretrained
 
-    trained = pretrained(config, flags.prompt, flags.negative_prompt, flags.noise, flags.num)
+    request = TextRequest(flags.prompt, flags.negative_prompt, flags.noise, flags.num)
+    trained = pretrained(config, request)
     _tell_sampler(config, trained)
     return trained
 
 
-def _tell_sampler(config: ConfigDict, trained: Any) -> None:
+def _tell_sampler(config: ConfigDict, trained: TrainedModel) -> None:
     """Logs the sampler, and how many network evaluations an image takes where it knows."""
     sampler = getattr(trained.generator.method, "sampler", None)
     evaluations = getattr(sampler, "evaluations", None)

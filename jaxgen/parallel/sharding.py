@@ -1,11 +1,12 @@
 """Where every array of a run lies: regular-expression rules over paths such as `denoiser/block_0/mlp/in/kernel`.
 
 A rule `(expression, (axis, ...))` gives, for every parameter whose path the expression is found in, the mesh axis that
-each dimension is split over, None where it is whole; dimensions that it does not reach are whole. The first rule that
-is found wins: those of `config.sharding.rules`, then, where `config.mesh.tensor` is above 1, `TENSOR`. Beside them,
-where `config.mesh.fsdp` is above 1, every other array of at least `config.sharding.min_size` values is split over
-`fsdp` along its largest dimension that this divides (Rajbhandari et al. 2020, "ZeRO", stage 3, as a layout); the axis
-that counts layers which a network scans, its arrays below `blocks`, is none of them. What is left is whole on every
+each dimension is split over, or None where it is not split; dimensions behind the rule's last entry are not split. The
+first rule that is found wins: those of `config.sharding.rules`, then, where `config.mesh.tensor` is above 1, `TENSOR`.
+
+Where `config.mesh.fsdp` is above 1, every other array of at least `config.sharding.min_size` values is split over
+`fsdp` along its largest dimension that this divides (Rajbhandari et al. 2020, "ZeRO", stage 3, as a layout). The
+leading layer axis of scanned blocks (paths under `blocks/`) is never split. All other arrays are replicated on every
 device. Optimiser state and EMA lie as their parameters do.
 """
 
@@ -45,17 +46,11 @@ STACKED = re.compile(r"(^|/)blocks/")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The rules of a config over a mesh.
+    """The rules of a config over a mesh."""
 
-    Attributes:
-      mesh: with the axes of `jaxgen.parallel.mesh`.
-      rules: those of the user, which are final; TENSOR follows where the mesh has that axis.
-      min_size: values of the smallest array that is split over `fsdp` unasked.
-    """
-
-    mesh: Mesh
-    rules: tuple[Rule, ...] = ()
-    min_size: int = 1024
+    mesh: Mesh  # with the axes of `jaxgen.parallel.mesh`
+    rules: tuple[Rule, ...] = ()  # those of the user, which are final; TENSOR follows where the mesh has that axis
+    min_size: int = 1024  # values of the smallest array that is split over `fsdp` without a rule
 
     @classmethod
     def of(cls, config: ConfigDict, mesh: Mesh) -> Layout:
@@ -68,7 +63,7 @@ class Layout:
 
     @property
     def all_replicated(self) -> bool:
-        """Whether every array is whole on every device."""
+        """Whether every array is replicated: whole on every device."""
         return not self.rules and self.mesh.shape["fsdp"] == 1 and self.mesh.shape["tensor"] == 1
 
     def params(self, params: Mapping[str, Any]) -> Any:
@@ -81,8 +76,8 @@ class Layout:
 
     def state(self, state: State) -> State:
         """The shardings of a state; shapes are enough."""
-        whole = replicated(self.mesh)
-        rest = jax.tree.map(lambda _: whole, state)
+        everywhere = replicated(self.mesh)
+        rest = jax.tree.map(lambda _: everywhere, state)
         if self.all_replicated:
             return rest
         params = self.params(state.params)
@@ -94,8 +89,8 @@ class Layout:
 
     def model(self, model: Model) -> Model:
         """The shardings of what sampling sees."""
-        whole = replicated(self.mesh)
-        rest = jax.tree.map(lambda _: whole, model)
+        everywhere = replicated(self.mesh)
+        rest = jax.tree.map(lambda _: everywhere, model)
         return rest if self.all_replicated else rest.replace(params=self.params(model.params))
 
     def placed(self, abstract: State) -> State:
@@ -170,20 +165,20 @@ class Layout:
                 jax.tree_util.tree_flatten_with_path(params)[0], jax.tree.leaves(shardings), strict=True
             )
         }
-        whole = replicated(self.mesh)
+        everywhere = replicated(self.mesh)
 
         def of(path: Any, leaf: Any) -> NamedSharding:
             for start in range(len(path) + 1):
                 if path[start:] in known:
                     shape, sharding = known[path[start:]]
                     return sharding if shape == leaf.shape else _reduced(sharding, shape, leaf.shape)
-            return whole
+            return everywhere
 
         return jax.tree_util.tree_map_with_path(of, tree)
 
 
 def shapes(tree: Any, shardings: Any) -> Any:
-    """The shapes of a tree's arrays, lying so."""
+    """The shapes of a tree's arrays, with these shardings."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 
 

@@ -26,19 +26,12 @@ _TRIPS = re.compile(r"known_trip_count\W+n\W+(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One collective of a program.
+    """One collective of a program."""
 
-    Attributes:
-      kind: one of KINDS.
-      size: bytes of its full array: what is summed or gathered, on one device.
-      group: devices that take part in it together.
-      times: how often it runs.
-    """
-
-    kind: str
-    size: float
-    group: int
-    times: int = 1
+    kind: str  # one of KINDS
+    size: float  # bytes of its full array: what is summed or gathered, on one device
+    group: int  # devices that take part in it together
+    times: int = 1  # how often it runs
 
     @property
     def moved(self) -> float:

@@ -21,7 +21,8 @@ from jaxgen.planning.programs import Job, Program, job_of
 from jaxgen.planning.topology import devices
 from jaxgen.registry import find
 
-# JAX's settings, between -1 and 1, in the environment as JAX_<NAME>: less of them compiles large networks much sooner
+# JAX's settings, between -1 and 1, in the environment as JAX_<NAME>: lower values make compilation of large networks
+# much faster
 EFFORTS = ("exec_time_optimization_effort", "memory_fitting_effort")
 
 FAR = 2.0  # the compiler saves memory where it runs out, so that proportions are no more than a hint
@@ -30,41 +31,32 @@ MOST_PARTS = 8  # micro-batches that a suggestion may ask for: they are unrolled
 
 @dataclasses.dataclass(frozen=True)
 class Suggestion:
-    """A change of the config that was compiled because the config did not fit.
+    """A change of the config that was compiled because the config did not fit."""
 
-    Attributes:
-      overrides: `{key: value}`. fits: whether it does. total: bytes per device, where known.
-    """
-
-    overrides: dict[str, Any]
-    fits: bool
-    total: float | None
+    overrides: dict[str, Any]  # {key: value}
+    fits: bool  # whether the changed config fits
+    total: float | None  # bytes that it needs on a device, where the compiler says so
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Attributes:
-    topology, device: the machine's name and its devices' kind. mesh: devices on each axis.
-    batch_size, accumulate: of the config. parameters: that learn, in all. state: bytes on one device by part.
-    programs: the update and, where the method samples, the sampler. suggestions: tried where the update does not fit.
-    batches: `{batch size: fits}` that a search tried. assumptions: behind the estimates.
-    """
+    """What a config needs of a machine."""
 
-    topology: str
-    device: str
-    mesh: dict[str, int]
-    batch_size: int
+    topology: str  # the machine's name, such as "v5e:2x4"
+    device: str  # the kind of its devices
+    mesh: dict[str, int]  # devices on each axis
+    batch_size: int  # of the config, as `accumulate` is
     accumulate: int
-    parameters: int
-    state: dict[str, int]
-    programs: tuple[Program, ...]
-    suggestions: tuple[Suggestion, ...] = ()
-    batches: dict[int, bool] = dataclasses.field(default_factory=dict)
-    assumptions: tuple[str, ...] = ()
+    parameters: int  # how many learn, over all groups
+    state: dict[str, int]  # bytes on one device, by part
+    programs: tuple[Program, ...]  # the update and, where the method samples, the sampler
+    suggestions: tuple[Suggestion, ...] = ()  # changes that were compiled where something does not fit
+    batches: dict[int, bool] = dataclasses.field(default_factory=dict)  # {batch size: fits} that a search tried
+    assumptions: tuple[str, ...] = ()  # sentences that belong beside the estimates
 
     @property
     def fits(self) -> bool:
-        """Whether all programs do."""
+        """Whether all programs fit."""
         return all(program.fits for program in self.programs)
 
     def to_dict(self) -> dict[str, Any]:

@@ -30,37 +30,31 @@ from jaxgen.runs.loaded_groups import LoadedGroups, load_groups
 from jaxgen.runs.setup import make_loader, training_sources
 from jaxgen.runs.state_builder import StateBuilder
 
-UPDATES = 5  # that are traced
+UPDATES = 5  # how many are traced
 WARM = 2  # runs before a trace
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Attributes:
-    name: update or sampler. images: of one run, over all devices. runs: that were traced. seconds: median of a run,
-    traced. work: FLOPs of matrix products and convolutions of one image. operations: the dearest first, all of them.
-    """
+    """A program and what its runs spent their time on."""
 
-    name: str
-    images: int
-    runs: int
-    seconds: float
-    work: float
-    operations: tuple[trace.Operation, ...] = ()
+    name: str  # update or sampler
+    images: int  # of one run, over all devices
+    runs: int  # how many were traced
+    seconds: float  # median of one run while traced
+    work: float  # FLOPs of matrix products and convolutions for one image
+    operations: tuple[trace.Operation, ...] = ()  # all of them, the dearest first
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """Attributes:
-    device: its kind. mesh: devices on each axis. data: where the batch came from. programs: the update and, where the
-    method samples, the sampler. notes: what to know of it.
-    """
+    """What a config's programs spend their time on."""
 
-    device: str
-    mesh: dict[str, int]
-    data: str
-    programs: tuple[Program, ...]
-    notes: tuple[str, ...]
+    device: str  # its kind
+    mesh: dict[str, int]  # devices on each axis
+    data: str  # the source that the batch came from, or "random"
+    programs: tuple[Program, ...]  # the update and, where the method samples, the sampler
+    notes: tuple[str, ...]  # sentences on what differs from a real run
 
     def to_dict(self) -> dict[str, Any]:
         """What `profile.json` holds."""

@@ -45,31 +45,21 @@ Shapes = dict[str, tuple[tuple[int, ...], Any]]  # {entry of a batch: (shape, dt
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One compiled program, per device.
+    """One compiled program. Bytes and FLOPs of the compiler are those of one device."""
 
-    Attributes:
-      name: update or sampler.
-      images: how many one run consumes or makes, over all devices.
-      fits: whether the device's memory suffices.
-      memory: bytes by what they hold; `temporaries` are activations and the like, `total` is compared with the
-        device's `limit`. A value is None where the compiler gave up before it knew it.
-      work: FLOPs of matrix products and convolutions for one image, counted before compiling.
-      flops, traffic: FLOPs and bytes of memory traffic of one run, as the compiler counts them; None where it gave up.
-      collectives: `{kind: {"count", "bytes", "moved"}}`: how many run, the size of their arrays, what a device sends.
-      estimate: the roofline; None for a device whose numbers are not known.
-      seconds: how long compiling took.
-    """
-
-    name: str
-    images: int
-    fits: bool
+    name: str  # update or sampler
+    images: int  # how many one run consumes or makes, over all devices
+    fits: bool  # whether the device's memory suffices
+    # Bytes by what they hold; `temporaries` are activations and the like, `total` is compared with the device's
+    # `limit`. A value is None where the compiler gave up before it knew it.
     memory: dict[str, float | None]
-    work: float
-    flops: float | None = None
-    traffic: float | None = None
+    work: float  # FLOPs of matrix products and convolutions for one image, counted before compiling
+    flops: float | None = None  # of one run, as the compiler counts them; None where it gave up
+    traffic: float | None = None  # bytes of memory traffic of one run, likewise
+    # {kind: {"count", "bytes", "moved"}}: how many run, the size of their arrays, what a device sends
     collectives: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-    estimate: roofline.Estimate | None = None
-    seconds: float = 0.0
+    estimate: roofline.Estimate | None = None  # None for a device whose numbers are not known
+    seconds: float = 0.0  # how long compiling took
 
     @property
     def state(self) -> float:

@@ -17,21 +17,15 @@ from jaxgen.planning.hlo import Collective
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One device's public numbers.
+    """One device's public numbers."""
 
-    Attributes:
-      name: as its maker calls it. flops: peak bfloat16 FLOP/s, dense. memory: bytes. bandwidth: of that memory,
-        bytes/s. link: bytes/s that the device can send to its neighbours, all links together. dims: of the torus, or
-        1 where a switch joins all. source: where the numbers stand.
-    """
-
-    name: str
-    flops: float
-    memory: float
-    bandwidth: float
-    link: float
-    dims: int
-    source: str
+    name: str  # as its maker calls it
+    flops: float  # peak FLOP/s in bfloat16, dense
+    memory: float  # bytes
+    bandwidth: float  # of that memory, bytes/s
+    link: float  # bytes/s that the device can send to its neighbours, all links together
+    dims: int  # dimensions of the torus; 1 where a switch joins all devices
+    source: str  # where the numbers stand
 
 
 _CLOUD = "Google Cloud documentation, 'TPU {}'"
@@ -69,12 +63,7 @@ def memory_of(device: Any, count: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Seconds of one run of a program on one device.
-
-    Attributes:
-      compute, memory, network: what each would take alone. least, most: with perfect overlap, and without any.
-      bound: the longest of the three.
-    """
+    """Seconds of one run of a program on one device: what its arithmetic, memory traffic and collectives take alone."""
 
     compute: float
     memory: float
@@ -82,14 +71,17 @@ class Estimate:
 
     @property
     def least(self) -> float:
+        """Seconds where the three overlap perfectly."""
         return max(self.compute, self.memory, self.network)
 
     @property
     def most(self) -> float:
+        """Seconds where nothing overlaps."""
         return self.compute + self.memory + self.network
 
     @property
     def bound(self) -> str:
+        """Which of the three takes longest."""
         return max(("compute", "memory", "network"), key=lambda name: getattr(self, name))
 
 

@@ -27,17 +27,14 @@ _PLUMBING = re.compile(r"^(while|body|cond|checkpoint|rematted_computation|close
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """Attributes:
-    name: of the instruction. kind: its opcode, or what a fusion's root computes. layer: path in the network, "" where
-    it is of none. backward: whether it belongs to the backward pass. calls, seconds: in one run, on one device.
-    """
+    """One instruction of a compiled program and the time that it took."""
 
     name: str
-    kind: str
-    layer: str
-    backward: bool
-    calls: float
-    seconds: float
+    kind: str  # its opcode, or what a fusion's root computes
+    layer: str  # path in the network; "" where it belongs to no layer
+    backward: bool  # whether it belongs to the backward pass
+    calls: float  # in one run, on one device
+    seconds: float  # in one run, on one device
 
 
 def operations(folder: epath.PathLike, texts: dict[str, str], runs: dict[str, int]) -> dict[str, list[Operation]]:

@@ -29,27 +29,17 @@ _ITEMS = ("params", "ema", "memory", "opt_state", "counters")
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a checkpoint says beside its arrays.
+    """What a checkpoint says beside its arrays."""
 
-    Attributes:
-      step, images: how far the run was.
-      stage: the stage whose shapes the arrays have.
-      seed: the run's seed.
-      seconds: of training so far.
-      data: the data iterator's state, JSON-able.
-      example: `{name: [shape, dtype]}` of a host batch, so that a model can be restored without its data.
-      origins: `{group: {"source": ..., "step": ..., "sha256": ...}}` of groups given from elsewhere.
-      sums: `{path: checksum}` of every array and of the rest of this record; `Checkpoints.save` fills it in.
-    """
-
-    step: int
-    images: int
-    stage: int
-    seed: int
-    seconds: float
-    data: dict[str, Any]
-    example: dict[str, list[Any]]
-    origins: dict[str, dict[str, Any]]
+    step: int  # updates done
+    images: int  # training images seen
+    stage: int  # the stage whose shapes the arrays have
+    seed: int  # of the run
+    seconds: float  # of training so far
+    data: dict[str, Any]  # the data iterator's state, JSON-able
+    example: dict[str, list[Any]]  # {name: [shape, dtype]} of a batch: a model can be restored without its data
+    origins: dict[str, dict[str, Any]]  # {group: {"source", "step", "sha256"}} of groups that came from elsewhere
+    # {path: checksum} of every array and of the rest of this record; `Checkpoints.save` fills it in
     sums: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def text_sum(self) -> dict[str, int]:

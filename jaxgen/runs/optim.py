@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from jaxgen.adversarial.regularisers import clip_weights
 from jaxgen.errors import UserError, nearest
 
-# keys of the section that are ours; the rest are arguments of the optax function
+# keys of the section that are jaxgen's; the others are arguments of the optax function
 _OWN = ("name", "learning_rate", "warmup_images", "decay", "decay_images", "clip_norm", "clip_weights")
 
 LearningRate = Callable[[jax.Array], jax.Array]
@@ -34,11 +35,18 @@ class Optimizer:
         if self.clip_norm < 0 or self.clip_weights < 0:
             raise UserError(f"{path}: clip_norm and clip_weights must not be negative; 0 switches them off.")
 
-    def init(self, params: Any) -> Any:
+    def init(self, params: optax.Params) -> optax.OptState:
+        """The state before the first update of one group's parameters."""
         return self.transform.init(params)
 
-    def update(self, gradients: Any, opt_state: Any, params: Any, images: jax.Array) -> tuple[Any, Any]:
-        """New parameters and optimiser state."""
+    def update(
+        self, gradients: optax.Updates, opt_state: optax.OptState, params: optax.Params, images: jax.Array
+    ) -> tuple[optax.Params, optax.OptState]:
+        """One group's new parameters and optimiser state.
+
+        Args:
+          images: training images seen, which the learning rate is a function of.
+        """
         updates, opt_state = self.transform.update(gradients, opt_state, params)
         rate = self.learning_rate(images)
         new = jax.tree.map(lambda p, u: p + (rate * u).astype(p.dtype), params, updates)
@@ -47,7 +55,7 @@ class Optimizer:
         return new, opt_state
 
 
-def optimizers(config: Any, groups: tuple[str, ...]) -> dict[str, Optimizer]:
+def optimizers(config: ConfigDict, groups: tuple[str, ...]) -> dict[str, Optimizer]:
     """One optimiser per group: `config.optimizer`, overridden by `config.optimizers.<group>`.
 
     Raises:
@@ -88,28 +96,35 @@ def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> L
 
 
 def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransformation:
+    """The section's optax transformation at learning rate 1.
+
+    Raises:
+      UserError: for a name that is no optimiser of optax, and an argument that this one does not have.
+    """
     name = section["name"]
-    known = {
-        k: v
-        for k, v in vars(optax).items()
-        if inspect.isfunction(v) and "learning_rate" in inspect.signature(v).parameters
-    }
-    if name not in known:
+    make = getattr(optax, name, None)
+    if not _is_optimizer(make):
+        known = [other for other in dir(optax) if _is_optimizer(getattr(optax, other))]
         raise UserError(f"{path}.name={name!r} is unknown; {nearest(name, known)}")
     arguments = {k: v for k, v in section.items() if k not in _OWN}
-    allowed = inspect.signature(known[name]).parameters
+    allowed = inspect.signature(make).parameters
     for key in arguments:
         if key not in allowed:
             raise UserError(f"{path}.{key} does not exist for {name!r}; {nearest(key, [*allowed, *_OWN])}")
-    return known[name](learning_rate=1.0, **arguments)
+    return make(learning_rate=1.0, **arguments)
 
 
-def global_norm(tree: Any) -> jax.Array:
+def _is_optimizer(function: Any) -> bool:
+    """Whether this is one of optax's functions that take a learning rate."""
+    return inspect.isfunction(function) and "learning_rate" in inspect.signature(function).parameters
+
+
+def global_norm(tree: optax.Updates) -> jax.Array:
     """The Euclidean norm of all leaves taken together."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
-def clip_by_global_norm(gradients: Any, norm: jax.Array, limit: float) -> Any:
+def clip_by_global_norm(gradients: optax.Updates, norm: jax.Array, limit: float) -> optax.Updates:
     """Gradients scaled so that their global norm is at most `limit`; 0 leaves them alone."""
     if not limit:
         return gradients

@@ -25,15 +25,15 @@ from jaxgen.runs.state import seed_key
 
 log = logging.getLogger("jaxgen")
 
+Conditions = dict[str, np.ndarray]  # {batch entry: [N, ...]}: what the method's functions read, on the host
+
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Attributes:
-    images: uint8 `[N, H, W, C]`. labels: int32 `[N]` where the method is conditional on them, else None.
-    """
+    """What was drawn."""
 
-    images: np.ndarray
-    labels: np.ndarray | None
+    images: np.ndarray  # uint8 [N, H, W, C]
+    labels: np.ndarray | None  # int32 [N] where the method is conditional on them, else None
 
 
 class Generator:
@@ -44,8 +44,8 @@ class Generator:
     Args:
       batch_size: images per program; 0 takes `config.evaluate.batch_size`.
       sources: `{split: source}` of the config's data that are open already.
-      mesh: to be drawn on; by default all devices that divide the batch.
-      given: conditions by name, to be read instead of those of held-out data: image i has row i of each, around.
+      mesh: the devices that draw; by default all that divide the batch.
+      given: conditions by name, read in place of those of held-out data; image i uses row `i % N` of each array.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Generator:
             raise UserError(f"config.evaluate.batch_size is {self.batch_size}; it must be at least 1.")
         self.mesh = mesh or make_mesh(0, self.batch_size, config.mesh.fsdp, config.mesh.tensor)
         self.layout = Layout.of(config, self.mesh)
-        self._programs: dict[str, Any] = {}
+        self._programs: dict[str, jax.stages.Wrapped] = {}
         self._sources = dict(sources or {})
         self._given = dict(given or {})
 
@@ -74,7 +74,7 @@ class Generator:
         return self._sources[split]
 
     def use_prompts(self, prompts: Sequence[str]) -> None:
-        """Draws what these texts say from now on, image i text i, around.
+        """Draws what these texts say from now on; image i has text `i % N` of N.
 
         Raises:
           UserError: where the model sees no text, the run's data have no tokenizer, or that does not know a word.
@@ -100,14 +100,14 @@ class Generator:
             index = np.arange(self.batch_size, dtype=np.uint32)
             jax.eval_shape(self._program("sample"), model, jnp.uint32(0), index, self._conditions(index, None))
 
-    def trace(self, what: str, model: Model) -> Any:
+    def trace(self, what: str, model: Model) -> jax.stages.Traced:
         """A program of this batch size, traced for a model's shapes and ready to be compiled for the mesh."""
-        rows = over_data(self.mesh)
-        index, batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), self.inputs())
+        split = over_data(self.mesh)
+        index, batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split), self.inputs())
         return self._program(what).trace(model, jax.ShapeDtypeStruct((), jnp.uint32), index, batch)
 
-    def inputs(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The first images' numbers and conditions, `[batch_size, ...]`: what a program takes behind model and seed."""
+    def inputs(self) -> tuple[np.ndarray, Conditions]:
+        """The first images' numbers and conditions, `[batch_size, ...]`: a program's arguments after model and seed."""
         index = np.arange(self.batch_size, dtype=np.uint32)
         return index, self._conditions(index, None)
 
@@ -125,14 +125,14 @@ class Generator:
         return Samples(np.concatenate([gathered(p) for p in parts])[:num], chosen)
 
     def panels(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-        """The method's pictures, from the first images' keys: `num`, rounded up to the devices."""
+        """The method's panels, `{name: pictures}`, by the keys of the first `num` images, rounded up to the devices."""
         index = np.arange(-(-num // data_shards(self.mesh)) * data_shards(self.mesh))
         batch = self._conditions(index, labels) | self._panel_inputs(index)
         pictures = self._run("panels", model, seed, index, batch)
         return {k: gathered(v) for k, v in pictures.items()}
 
     def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
-        """The method's summary of its scores over a source's examples, or `limit` of them, evenly spread."""
+        """The method's summary of its scores over a source's examples, or over `limit` of them, evenly spaced."""
         count = min(limit or len(source), len(source))
         chosen = np.linspace(0, len(source) - 1, count).astype(int)
         total: dict[str, list[np.ndarray]] = {}
@@ -143,21 +143,21 @@ class Generator:
                 total.setdefault(name, []).append(gathered(values)[: count - start])
         return self.method.summary({k: np.concatenate(v) for k, v in total.items()})
 
-    def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: dict[str, np.ndarray]) -> Any:
+    def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions) -> Any:
         """One of the method's functions of (model, keys, batch), compiled over the mesh."""
         placed = place_full_batch({**batch, "index": index.astype(np.uint32)}, self.mesh)
         index = placed.pop("index")
         model = jax.device_put(model, self.layout.model(model))
         return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), index, placed))
 
-    def _program(self, what: str) -> Any:
+    def _program(self, what: str) -> jax.stages.Wrapped:
         if what not in self._programs:
             self._programs[what] = self._compile(what)
         return self._programs[what]
 
-    def _compile(self, what: str) -> Any:
+    def _compile(self, what: str) -> jax.stages.Wrapped:
         function = getattr(self.method, what)
-        whole, split = replicated(self.mesh), over_data(self.mesh)
+        everywhere, split = replicated(self.mesh), over_data(self.mesh)
 
         def program(model: Model, seed: jax.Array, index: jax.Array, batch: Any) -> Any:
             root = seed_key(seed, "sample")
@@ -165,11 +165,11 @@ class Generator:
             result = function(model, keys, to_float(batch))
             return to_uint8(result) if what == "sample" else result
 
-        out = whole if what == "panels" else split
-        of_model = whole if self.layout.all_replicated else None  # None: as it was placed
-        return jax.jit(program, in_shardings=(of_model, whole, split, split), out_shardings=out)
+        out = everywhere if what == "panels" else split
+        of_model = everywhere if self.layout.all_replicated else None  # None: as it was placed
+        return jax.jit(program, in_shardings=(of_model, everywhere, split, split), out_shardings=out)
 
-    def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> dict[str, np.ndarray]:
+    def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> Conditions:
         """What the sampler reads for images of these numbers: labels made up, the rest from held-out data."""
         wanted = self.method.conditions
         batch = {"label": self._labels(index, labels)} if "label" in wanted else {}
@@ -183,8 +183,8 @@ class Generator:
             batch |= {name: np.asarray(found[name]) for name in others}
         return batch
 
-    def _panel_inputs(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Held-out examples for the method's pictures, where they can be had."""
+    def _panel_inputs(self, index: np.ndarray) -> Conditions:
+        """Held-out examples for the method's panels; none where the data cannot be opened."""
         wanted = self.method.panel_inputs
         if not wanted:
             return {}
@@ -204,5 +204,6 @@ class Generator:
         return chosen[index % len(chosen)]
 
 
-def _numeric(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _numeric(batch: Mapping[str, np.ndarray]) -> Conditions:
+    """The entries that are arrays of numbers: captions, for example, are not."""
     return {k: np.asarray(v) for k, v in batch.items() if np.asarray(v).dtype.kind in "uifb"}

@@ -40,9 +40,9 @@ def encoded(source: Source, encode: Any, params: Any, batch_size: int, flip: boo
       flip: every example a second time, mirrored left to right; masks and images alike.
     """
     mesh = make_mesh(0, batch_size)
-    whole, split = replicated(mesh), over_data(mesh)
-    program = jax.jit(lambda params, batch: encode(params, to_float(batch)["image"]), in_shardings=(whole, split))
-    params = jax.device_put(params, whole)
+    everywhere, split = replicated(mesh), over_data(mesh)
+    program = jax.jit(lambda params, batch: encode(params, to_float(batch)["image"]), in_shardings=(everywhere, split))
+    params = jax.device_put(params, everywhere)
     found: dict[str, list[np.ndarray]] = {}
     for batch in batches(source, batch_size):
         arrays = {key: np.asarray(value) for key, value in batch.items()}

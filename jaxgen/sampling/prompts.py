@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -13,27 +14,31 @@ from jaxgen.interop.diffusers_pipeline import read_pipeline, read_tokenizer
 from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
 
 
+@dataclasses.dataclass(frozen=True)
+class TextRequest:
+    """Images that are asked of a text-to-image model: image i has prompt `i % N` of N, and row i of the noise."""
+
+    prompts: Sequence[str]  # at least one
+    negative_prompt: str = ""  # what classifier-free guidance leads away from
+    noise: str | os.PathLike[str] = ""  # an npy file of standard normals to start from; "": they are drawn
+    num: int = 1  # how many images; the noise file must have at least as many rows
+
+
 def text_conditions(
-    method: StableDiffusion,
-    folder: str | os.PathLike[str],
-    prompts: Sequence[str],
-    negative_prompt: str = "",
-    noise: str | os.PathLike[str] = "",
-    num: int = 1,
+    method: StableDiffusion, folder: str | os.PathLike[str], request: TextRequest
 ) -> dict[str, np.ndarray]:
-    """Conditions of images 0, 1, ...; image i has row i of each, around.
+    """What the sampler reads for a request; image i uses row i % N of each array.
 
     Args:
-      folder: of the pipeline, for its tokenizer. prompts: at least one. negative_prompt: what guidance leads away from.
-      noise: an npy file of `[N, h, w, D]` or `[N, D, h, w]` standard normals, `num` at least; "" draws them.
+      folder: of the pipeline, for its tokenizer.
 
     Returns:
-      `tokens` and `null_tokens` int32 `[N, L]` and, where they are given, `noise` float32 `[N, h, w, D]`.
+      `tokens` and `null_tokens` int32 `[N, L]` and, where a file of noise is given, `noise` float32 `[N, h, w, D]`.
 
     Raises:
       UserError: for no prompts, a file that is missing or of another shape, and a tokenizer that does not fit.
     """
-    if not prompts:
+    if not request.prompts:
         raise UserError("this model draws what a text says: give --prompt='a text', or --prompts=<file, one a line>.")
     tokenizer, length = read_tokenizer(folder), read_pipeline(folder).length
     if tokenizer.vocabulary > method.text.vocabulary:
@@ -41,10 +46,12 @@ def text_conditions(
             f"the tokenizer in {folder} has {tokenizer.vocabulary} ids, but the text_encoder knows "
             f"{method.text.vocabulary}: they do not belong together."
         )
-    tokens = tokenizer.tokenize(list(prompts), length)
-    null = np.repeat(tokenizer.tokenize(negative_prompt, length), len(prompts), axis=0)
+    tokens = tokenizer.tokenize(list(request.prompts), length)
+    null = np.repeat(tokenizer.tokenize(request.negative_prompt, length), len(request.prompts), axis=0)
     found = {"tokens": tokens, "null_tokens": null}
-    return found | {"noise": read_noise(noise, method.latent_shape, num)} if noise else found
+    if request.noise:
+        found["noise"] = read_noise(request.noise, method.latent_shape, request.num)
+    return found
 
 
 def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: int) -> np.ndarray:

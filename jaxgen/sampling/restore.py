@@ -1,10 +1,9 @@
-"""A trained model from a workdir, ready to sample from and to judge."""
+"""A trained model from a workdir, or from a folder of diffusers, ready to be sampled from and evaluated."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 
 import jax
 from etils import epath
@@ -21,19 +20,17 @@ from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.setup import make_method
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
-from jaxgen.sampling.prompts import text_conditions
+from jaxgen.sampling.prompts import TextRequest, text_conditions
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """Attributes:
-    generator: draws from models of this method. model: EMA parameters. step, images: how far it was trained.
-    """
+    """A model with what draws from it."""
 
-    generator: Generator
-    model: Model
-    step: int
-    images: int
+    generator: Generator  # of the model's method
+    model: Model  # EMA parameters
+    step: int  # updates that it was trained for
+    images: int  # training images that it has seen
 
 
 def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int = "last") -> TrainedModel:
@@ -68,13 +65,8 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
     return TrainedModel(generator, model, meta.step, meta.images)
 
 
-def pretrained(
-    config: ConfigDict, prompts: Sequence[str], negative_prompt: str = "", noise: str = "", num: int = 1
-) -> TrainedModel:
-    """The model of the folder of diffusers that `config.init_from.pretrained` names, for these texts.
-
-    Args:
-      negative_prompt, noise, num: see `jaxgen.sampling.prompts.text_conditions`.
+def pretrained(config: ConfigDict, request: TextRequest) -> TrainedModel:
+    """The model of the folder of diffusers that `config.init_from.pretrained` names, with the texts of a request.
 
     Raises:
       UserError: for a folder, texts or noise that cannot be used.
@@ -86,7 +78,7 @@ def pretrained(
             f"config.init_from.pretrained is for the method stable_diffusion, not for {config.method.name!r}: use "
             "--config=configs/stable_diffusion.py."
         )
-    given = text_conditions(method, folder, prompts, negative_prompt, noise, num)
+    given = text_conditions(method, folder, request)
     generator = Generator(method, config, given=given)
     place = functools.partial(jax.device_put, device=replicated(generator.mesh))
     return TrainedModel(generator, Model(read_params(folder, method.param_dtype, place), {}), 0, 0)

@@ -17,7 +17,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop import diffusers_pipeline as interop
 from jaxgen.interop.diffusers_scheduler import Noise
 from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
-from jaxgen.sampling.prompts import read_noise, text_conditions
+from jaxgen.sampling.prompts import TextRequest, read_noise, text_conditions
 
 
 @pytest.fixture(scope="module")
@@ -211,16 +211,16 @@ def method(pipeline, **changes) -> StableDiffusion:
 
 def test_texts_become_tokens(made):
     folder, pipeline, _ = made
-    found = text_conditions(method(pipeline), folder, ["a cat", "a dog"], "red")
+    found = text_conditions(method(pipeline), folder, TextRequest(["a cat", "a dog"], "red"))
     assert found.keys() == {"tokens", "null_tokens"}
     assert found["tokens"].shape == found["null_tokens"].shape == (2, tiny_pipeline.LENGTH)
     assert (found["null_tokens"][0] == found["null_tokens"][1]).all()
     assert (found["tokens"][0] != found["tokens"][1]).sum() == 1
     with pytest.raises(UserError, match="--prompt"):
-        text_conditions(method(pipeline), folder, [])
+        text_conditions(method(pipeline), folder, TextRequest([]))
     small = method(pipeline).text.clone(vocabulary=5)
     with pytest.raises(UserError, match="do not belong together"):
-        text_conditions(method(pipeline, text=small), folder, ["a"])
+        text_conditions(method(pipeline, text=small), folder, TextRequest(["a"]))
 
 
 def test_noise_comes_in_either_layout(tmp_path):
@@ -229,9 +229,9 @@ def test_noise_comes_in_either_layout(tmp_path):
     np.save(tmp_path / "theirs.npy", rows.transpose(0, 3, 1, 2).astype(np.float64))
     for name in ("ours", "theirs"):
         np.testing.assert_array_equal(read_noise(tmp_path / f"{name}.npy", (8, 6, 4), 3), rows)
-    with pytest.raises(UserError, match=r"float32 \(3, 8, 6, 4\), but latents .* \[N, 8, 8, 4\] or \[N, 4, 8, 8\]"):
+    with pytest.raises(UserError, match=r"float32 \(3, 8, 6, 4\), but noise .* \[N, 8, 8, 4\] or \[N, 4, 8, 8\]"):
         read_noise(tmp_path / "ours.npy", (8, 8, 4), 1)
-    with pytest.raises(UserError, match="latents of 3 images, but 4 are asked for"):
+    with pytest.raises(UserError, match="noise for 3 images, but 4 are asked for"):
         read_noise(tmp_path / "ours.npy", (8, 6, 4), 4)
     with pytest.raises(UserError, match="There is no file"):
         read_noise(tmp_path / "gone.npy", (8, 6, 4), 1)

@@ -17,6 +17,7 @@ import transformers  # noqa: E402
 from jaxgen import config_files  # noqa: E402
 from jaxgen.interop import diffusers_pipeline as interop  # noqa: E402
 from jaxgen.interop.diffusers_files import open_weights  # noqa: E402
+from jaxgen.sampling.prompts import TextRequest  # noqa: E402
 from jaxgen.sampling.restore import pretrained  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -105,7 +106,7 @@ def ours(folder: pathlib.Path, noise: np.ndarray, tmp_path: pathlib.Path, **samp
     config, _ = config_files.load_config(tiny.ROOT / "configs" / "stable_diffusion.py")
     config.init_from.pretrained = str(folder)
     config.sampler.update(steps=STEPS, guidance_scale=SCALE, **sampler)
-    trained = pretrained(config, PROMPTS, NEGATIVE, tmp_path / "noise.npy", len(noise))
+    trained = pretrained(config, TextRequest(PROMPTS, NEGATIVE, tmp_path / "noise.npy", len(noise)))
     index = np.arange(len(noise))
     batch = trained.generator._conditions(index, None)
     keys = jax.random.split(jax.random.key(0), len(noise))
