@@ -15,7 +15,6 @@ import ast
 import dataclasses
 import importlib
 import logging
-import pkgutil
 import sys
 import time
 import typing
@@ -26,7 +25,8 @@ from typing import Annotated, Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.build import build, lookup
+from jaxgen import registry
+from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.diffusion.budget import within_budget
 from jaxgen.errors import UserError
@@ -38,7 +38,6 @@ from jaxgen.runs.setup import make_method
 from jaxgen.sampling.generator import Generator, Samples
 from studies import harness
 
-ROOM = "jaxgen.diffusion.samplers"
 EXTRA = ("ddpm:large", "ddim:eta=1")  # beside each solver of the room
 ADAPTIVE = ("ode",)  # takes as many evaluations as its tolerance asks for
 JUDGES = {"digits": "digits", "tfds:fashion_mnist": "fashion"}  # a data set's judge
@@ -51,9 +50,7 @@ log = logging.getLogger("jaxgen")
 def every_solver() -> list[str]:
     """The solvers of the room, each with its defaults, and the variants that the paper's table has; not the adaptive
     one, which cannot be told how many evaluations to take."""
-    room = importlib.import_module(ROOM)
-    names = [module.name for module in pkgutil.iter_modules(room.__path__)]
-    return sorted([*(name for name in names if not name.startswith("_") and name not in ADAPTIVE), *EXTRA])
+    return sorted([*(name for name in registry.classes("sampler") if name not in ADAPTIVE), *EXTRA])
 
 
 def parse_solver(text: str) -> ConfigDict:
@@ -63,7 +60,7 @@ def parse_solver(text: str) -> ConfigDict:
       UserError: for a word that no field knows.
     """
     name, *rest = text.split(":")
-    kind = lookup(name, ROOM, "--solvers")
+    kind = registry.find("sampler", name, "--solvers")
     hints = typing.get_type_hints(kind)
     fields: dict[str, Any] = {}
     for part in rest:
@@ -134,7 +131,7 @@ class Table:
     def measure(self, solver: str, budget: int) -> None:
         """Adds one row, unless it is there already, or the solver cannot be had for so little, or not at all."""
         fields = parse_solver(solver)
-        sampler = within_budget(build({**fields.to_dict(), "steps": 1}, ROOM, "--solvers"), budget, self.levels)
+        sampler = within_budget(build({**fields.to_dict(), "steps": 1}, "sampler", "--solvers"), budget, self.levels)
         if sampler is None:
             log.info("%s, %d: one step needs more evaluations", solver, budget)
             return
@@ -192,7 +189,7 @@ def main(
     harness.prepare()
     solvers = solvers or tuple(every_solver())
     for solver in solvers:
-        build({**parse_solver(solver).to_dict(), "steps": 4}, ROOM, "--solvers")  # before anything is drawn
+        build({**parse_solver(solver).to_dict(), "steps": 4}, "sampler", "--solvers")  # before anything is drawn
     table = Table(workdir, Path(out or f"{workdir}/sampler_table.jsonl"), num, seed, batch_size, judge)
     for budget in sorted(evaluations):
         for solver in solvers:

@@ -5,12 +5,11 @@ import pytest
 from jaxgen.build import build
 from jaxgen.diffusion.budget import within_budget
 
-ROOM = "jaxgen.diffusion.samplers"
 NAMES = ("ddpm", "ddim", "euler", "heun", "edm", "dpmpp_1s", "dpmpp_2m", "dpmpp_3m", "unipc", "rk4", "euler_maruyama")
 
 
 def solver(name: str, **fields):
-    return build({"name": name, "steps": 4, **fields}, ROOM, "config.sampler")
+    return build({"name": name, "steps": 4, **fields}, "sampler", "config.sampler")
 
 
 @pytest.mark.parametrize("name", [*NAMES, "predictor_corrector", "dpmpp_2m_sde", "euler_ancestral"])
