@@ -8,35 +8,11 @@ Expected: clothes that a person recognises; a denoising loss of 0.160 on the tes
     an excess Fréchet distance of 0.082 in the judge's features (docs/results.md).
 """
 
-from jaxgen.config import defaults, section
+from configs import ddpm_mnist
 
 
 def get_config():
-    config = defaults()
-    config.method = section(
-        name="ddpm",
-        network=section(
-            name="unet",
-            out_channels=1,
-            channels=16,
-            channel_multipliers=(1, 2, 4),
-            blocks=1,
-            attention_resolutions=(7,),
-            norm_groups=8,
-        ),
-        schedule=section(name="cosine", steps=1000),
-        prediction_type="v",
-    )
-    config.sampler = section(name="ddim", steps=50)
-    config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1)
-    config.optimizer.update(learning_rate=1e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)
-    config.train.update(
-        batch_size=32,
-        total_images=96_000,
-        log_every_images=5_000,
-        checkpoint_every_images=16_000,
-        sample_every_images=16_000,
-        ema_decay=0.999,
-    )
-    config.evaluate.update(num=500, batch_size=100, metrics=("fashion", "memorisation"))
+    config = ddpm_mnist.get_config()
+    config.data.source = "tfds:fashion_mnist"
+    config.evaluate.metrics = ("fashion", "memorisation")
     return config

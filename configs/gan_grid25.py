@@ -8,26 +8,10 @@ Hardware and time: two CPU cores, under two minutes.
 Expected: docs/results.md.
 """
 
-from jaxgen.config import defaults, section
+from configs import gan_ring8
 
 
 def get_config():
-    config = defaults()
-    config.method = section(
-        name="gan",
-        generator=section(name="mlp_generator", z_dim=2, widths=(256, 256, 256), output="linear"),
-        discriminator=section(name="mlp_discriminator", widths=(256, 256, 256)),
-        loss=section(name="non_saturating"),
-    )
-    config.data.update(source="gaussians:grid25", resolution=(1, 2), channels=1, num_classes=25)
-    config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99, decay="linear")
-    config.train.update(
-        batch_size=256,
-        total_images=1_280_000,
-        log_every_images=51_200,
-        checkpoint_every_images=640_000,
-        sample_every_images=0,
-        ema_decay=0.995,
-    )
-    config.evaluate.update(num=2500, batch_size=500)
+    config = gan_ring8.get_config()
+    config.data.update(source="gaussians:grid25", num_classes=25)
     return config

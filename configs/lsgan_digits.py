@@ -6,26 +6,10 @@ Hardware and time: two CPU-minutes at most, compilation included.
 Expected: excess Fréchet distance 0.005; docs/results.md.
 """
 
-from jaxgen.config import defaults, section
+from configs import gan_digits
 
 
 def get_config():
-    config = defaults()
-    config.method = section(
-        name="gan",
-        generator=section(name="dcgan_generator", z_dim=32, channels=32, extra=1),
-        discriminator=section(name="dcgan_discriminator", channels=32, extra=1),
-        loss=section(name="least_squares"),
-    )
-    config.data.update(source="digits", resolution=8, channels=1, num_classes=10)
-    config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.5, b2=0.99)
-    config.train.update(
-        batch_size=64,
-        total_images=250_000,
-        log_every_images=5_000,
-        checkpoint_every_images=100_000,
-        sample_every_images=50_000,
-        ema_decay=0.999,
-    )
-    config.evaluate.update(num=1000, batch_size=128, metrics=("digits", "memorisation"))
+    config = gan_digits.get_config()
+    config.method.loss.name = "least_squares"
     return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
+import sys
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,6 +15,8 @@ from jaxgen.errors import UserError, nearest
 
 def load_config(path: str | os.PathLike[str], *arguments: Any) -> tuple[ConfigDict, str]:
     """A config file's config and the first line of its docstring.
+
+    The file may import others of its folder by the folder's name (`from configs import gan_digits`), from anywhere.
 
     Args:
       arguments: what its `get_config` is called with.
@@ -28,12 +31,16 @@ def load_config(path: str | os.PathLike[str], *arguments: Any) -> tuple[ConfigDi
         raise UserError(f"--config={path}: there is no such config file; {near}")
     spec = importlib.util.spec_from_file_location(f"jaxgen_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    above = os.fspath(path.resolve().parent.parent)
     try:
+        sys.path.insert(0, above)
         spec.loader.exec_module(module)
         config = module.get_config(*arguments)
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {lines[-1]}") from error
+    finally:
+        sys.path.remove(above)
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config() gives no ConfigDict; start it from jaxgen.config.defaults().")
     return config, summary(module.__doc__)

@@ -6,6 +6,7 @@ import inspect
 import json
 import pathlib
 import re
+import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -218,3 +219,16 @@ def test_only_lengths_cadences_and_places_may_change():
     ):
         assert not may_change(key)
     assert may_change("sampler.steps", ("sampler",))
+
+
+def test_a_config_file_may_begin_from_another_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my_experiments"
+    folder.mkdir()
+    base = "from jaxgen.config import defaults\n\n\ndef get_config():\n    return defaults()\n"
+    (folder / "base.py").write_text(base)
+    text = "def get_config():\n    config = base.get_config()\n    config.seed = 7\n    return config\n"
+    (folder / "mine.py").write_text(f'"""Mine."""\n\nfrom my_experiments import base\n\n\n{text}')
+    before = list(sys.path)
+    config, line = load_config(folder / "mine.py")
+    assert (config.seed, line) == (7, "Mine") and sys.path == before
