@@ -57,6 +57,7 @@ _ALL = (
     Kind("guidance", "jaxgen.diffusion.guidance_base:Guidance", ("jaxgen.diffusion",)),
     Kind("gan_loss", "jaxgen.adversarial.losses:GANLoss", ("jaxgen.adversarial",)),
     Kind("source", "jaxgen.data.source:Source", ("jaxgen.data.sources",)),
+    Kind("likelihood", "jaxgen.variational.likelihood:Likelihood", ("jaxgen.variational",)),
     Kind("augmentation", "jaxgen.adversarial.augment:Augmentation", ("jaxgen.adversarial",)),
 )
 KINDS: dict[str, Kind] = {kind.word: kind for kind in _ALL}

@@ -24,6 +24,7 @@ SOME = {  # of each kind, names and the classes that they mean
     "guidance": {"classifier_free": "ClassifierFree", "compose": "Compose"},
     "gan_loss": {"non_saturating": "NonSaturating", "energy_margin": "EnergyMargin", "hinge": "Hinge"},
     "source": {"digits": "Digits", "caption_shapes": "CaptionShapes", "tfds": "TFDS"},
+    "likelihood": {"bernoulli": "Bernoulli", "gaussian": "Gaussian", "optimal_gaussian": "OptimalGaussian"},
     "augmentation": {"diff_augment": "DiffAugment"},
 }
 

@@ -13,7 +13,7 @@ import pytest
 from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.errors import UserError
-from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder, follow, scale_of
+from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder, scale_of, with_gradient
 from jaxgen.methods.base import Model
 from jaxgen.metrics.digits import JUDGE
 from jaxgen.networks.layers.stateful import apply_stateful
@@ -191,15 +191,16 @@ def test_the_discriminators_turn_is_its_own():
     assert max(jax.tree.leaves(gaps)) > 0
 
 
-def test_scale_is_one_over_the_latents_spread():
+def test_scale_is_one_over_the_standard_deviation_of_latents():
     random = np.random.default_rng(0)
     moments = {name: jnp.zeros(()) for name in ("weight", "mean", "square")}
     for _ in range(50):
-        moments = KLAutoencoder.watch(moments, jnp.asarray(3 + 2 * random.normal(size=(40, 4, 4, 2)), jnp.float32))
+        latents = jnp.asarray(3 + 2 * random.normal(size=(40, 4, 4, 2)), jnp.float32)
+        moments = KLAutoencoder.updated_moments(moments, latents)
     np.testing.assert_allclose(scale_of(moments), 1 / 2, rtol=0.01)
     first = jnp.asarray(random.normal(size=(40, 4, 4, 2)), jnp.float32)
     empty = {name: jnp.zeros(()) for name in moments}
-    np.testing.assert_allclose(scale_of(KLAutoencoder.watch(empty, first)), 1 / first.std(), rtol=1e-4)
+    np.testing.assert_allclose(scale_of(KLAutoencoder.updated_moments(empty, first)), 1 / first.std(), rtol=1e-4)
 
 
 def test_scores_and_pictures_are_of_the_posteriors_mean():
@@ -219,9 +220,9 @@ def test_scores_and_pictures_are_of_the_posteriors_mean():
     assert [method.better(name) for name in ("l1", "psnr", "kl")] == ["lower", "higher", None]
 
 
-def test_follow_has_the_value_and_the_slope_that_it_is_given():
+def test_with_gradient_has_the_value_and_the_slope_that_it_is_given():
     x, slope = jnp.array([1.0, -2.0]), jnp.array([3.0, 5.0])
-    value, found = jax.value_and_grad(lambda x: follow(x, jnp.float32(7), slope))(x)
+    value, found = jax.value_and_grad(lambda x: with_gradient(x, jnp.float32(7), slope))(x)
     assert value == 7
     np.testing.assert_array_equal(found, slope)
 

@@ -34,7 +34,7 @@ def linear():
 def log_weights(linear, posterior, count, seed=0):
     x, _, weights, _ = linear
     z = posterior.at(jax.random.normal(jax.random.key(seed), (count, 5, LATENTS)))
-    found = jax.vmap(lambda z: likelihood.gaussian(NOISE).log_prob(x.astype(np.float32), z @ weights.T))(z)
+    found = jax.vmap(lambda z: likelihood.Gaussian(NOISE).log_prob(x.astype(np.float32), z @ weights.T))(z)
     return found, found + standard_log_prob(z) - posterior.log_prob(z)
 
 
@@ -86,26 +86,26 @@ def test_bernoulli_sums_over_all_values():
     images = 2.0 * jax.random.bernoulli(jax.random.key(0), 0.3, (4, 5, 5, 2)) - 1
     probability = jax.random.uniform(jax.random.key(1), images.shape, minval=0.05, maxval=0.95)
     logits = jnp.log(probability) - jnp.log1p(-probability)
-    found = likelihood.bernoulli().log_prob(images, logits)
+    found = likelihood.Bernoulli().log_prob(images, logits)
     wanted = np.log(np.where(images > 0, probability, 1 - probability)).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    sure = likelihood.bernoulli().log_prob(images, 1e4 * images)
+    sure = likelihood.Bernoulli().log_prob(images, 1e4 * images)
     np.testing.assert_allclose(sure, 0.0, atol=1e-6)
-    np.testing.assert_allclose(likelihood.bernoulli().mean(logits), 2 * probability - 1, atol=1e-5)
+    np.testing.assert_allclose(likelihood.Bernoulli().mean(logits), 2 * probability - 1, atol=1e-5)
 
 
 def test_drawn_images_are_black_and_white_with_the_images_mean():
     image = jnp.full((2000, 3, 3, 1), -0.5)
-    drawn = likelihood.bernoulli().prepare(image, jax.random.key(0))
+    drawn = likelihood.Bernoulli().prepare(image, jax.random.key(0))
     assert set(np.unique(drawn)) == {-1.0, 1.0}
     assert abs(float(drawn.mean()) + 0.5) < 0.03
-    np.testing.assert_array_equal(likelihood.bernoulli(draw=False).prepare(image, jax.random.key(0)), image)
+    np.testing.assert_array_equal(likelihood.Bernoulli(draw=False).prepare(image, jax.random.key(0)), image)
 
 
 def test_the_best_gaussian_is_best():
     images, outputs = (jax.random.normal(jax.random.key(i), (8, 4, 4, 1)) * 0.3 for i in range(2))
-    best = float(likelihood.optimal_gaussian().log_prob(images, outputs).mean())
-    others = [float(likelihood.gaussian(std).log_prob(images, outputs).mean()) for std in np.linspace(0.2, 1.0, 81)]
+    best = float(likelihood.OptimalGaussian().log_prob(images, outputs).mean())
+    others = [float(likelihood.Gaussian(std).log_prob(images, outputs).mean()) for std in np.linspace(0.2, 1.0, 81)]
     assert max(others) <= best + 1e-3 and max(others) > best - 1e-2
 
 
@@ -119,4 +119,4 @@ def test_free_bits_charge_at_least_so_much_a_latent():
 @pytest.mark.parametrize("std", [0.0, -1.0])
 def test_a_standard_deviation_is_positive(std):
     with pytest.raises(UserError, match="above 0"):
-        likelihood.gaussian(std)
+        likelihood.Gaussian(std)

@@ -18,16 +18,13 @@ from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 class Autoencoder(Method):
     """One turn, groups `encoder` and `decoder`; it draws no images. Scores: `squared_error`, the sum over an image.
 
-    Attributes:
-      encoder: `x [B, H, W, C] -> [B, outputs]`, cloned with `outputs=z_dim`. decoder: `z [B, D] -> [B, H, W, C]`.
-      z_dim: D. noise: standard deviation of normal noise on the input, in units of [-1, 1]: a denoising
-        autoencoder (Vincent et al. 2008).
+    With `noise` it is a denoising autoencoder (Vincent et al. 2008).
     """
 
-    encoder: nn.Module
-    decoder: nn.Module
-    z_dim: int = 16
-    noise: float = 0.0
+    encoder: nn.Module  # `x [B, H, W, C] -> [B, outputs]`, cloned with `outputs=z_dim`
+    decoder: nn.Module  # `z [B, D] -> [B, H, W, C]`
+    z_dim: int = 16  # D, the width of the code
+    noise: float = 0.0  # standard deviation of normal noise on the input, in units of [-1, 1]
 
     panel_inputs = ("image",)
 
@@ -81,13 +78,14 @@ def unlabelled(network: nn.Module, **options: Any) -> nn.Module:
     return network.clone(**options, **({"num_classes": 0} if hasattr(network, "num_classes") else {}))
 
 
-def stacked(*kinds: jax.Array) -> jax.Array:
-    """Three kinds of the same `[N, H, W, C]` images as cells of a square: each image's kinds stand below each other.
+def stacked(*versions: jax.Array) -> jax.Array:
+    """Three versions of the same `[N, H, W, C]` images as cells of a square, those of an image below each other.
 
-    12 images of three kinds make a square of 6 by 6, three of them one of 3 by 3; the others are left out.
+    12 images in three versions make a square of 6 by 6, three images one of 3 by 3; further images are left out.
     """
-    count = len(kinds[0])
+    count = len(versions[0])
     columns = 6 if count >= 12 else min(count, 3)
     blocks = max(columns // 3, 1)
-    cells = jnp.stack([kind[: blocks * columns].reshape(blocks, columns, *kind.shape[1:]) for kind in kinds], axis=1)
-    return cells.reshape(-1, *kinds[0].shape[1:])
+    shape = versions[0].shape[1:]
+    cells = jnp.stack([images[: blocks * columns].reshape(blocks, columns, *shape) for images in versions], axis=1)
+    return cells.reshape(-1, *shape)

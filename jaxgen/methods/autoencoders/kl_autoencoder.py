@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxgen.adversarial import diagnostics, losses
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Batch, Memory, Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
@@ -31,42 +30,32 @@ Moments = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class KLAutoencoder(Method):
-    """Turns `autoencoder` and, from `adversarial_start` on, `discriminator`; the groups bear these names.
+    """Turns `autoencoder` and, from `adversarial_start` on, `discriminator`; the groups have these names.
 
-    What the autoencoder descends is a mean over images of sums: absolute errors over values, the perceptual distance
-    times the number of values, and the KL over latents. With `learn_log_variance` the first two, r of n values,
-    become r / exp(s) + n s, with s in the group `log_variance`. The discriminator begins at a stage's boundary, where
-    all optimisers start again.
+    The autoencoder descends a mean over images of sums: absolute errors over values, the perceptual distance times the
+    number of values, and the KL over latents. With `learn_log_variance` the first two, r of n values, become
+    r / exp(s) + n s, with s in the group `log_variance`. The discriminator begins at a stage's boundary, where all
+    optimisers start again.
 
     Memory `autoencoder` holds the moments of sampled latents over the last hundred batches or so: `scale_of` them is
     the factor that gives latents a standard deviation of 1, which latent diffusion reads. It has no sampler.
     Scores of held-out images, decoded from the posterior's mean and clipped: `psnr` (dB), `l1` (per value, of images
     in [-1, 1]), `kl` (nats per image), and `feature_distance`, in the perceptual network, where there is one.
-
-    Attributes:
-      network: with `encode(x) -> moments` and `decode(z)`, such as `autoencoder_kl`.
-      discriminator: `x -> {"logits"}`, of any shape, such as `patch_discriminator`; None for no game.
-      perceptual: `lpips`, or a classifier of such images; its trained weights are `config.init_from.perceptual`.
-      loss: the game: `hinge`, or `non_saturating`.
-      perceptual_weight, kl_weight: see above.
-      adversarial_weight: times the adaptive weight, where that is on.
-      adversarial_start: images after which the game begins.
-      adaptive_limit: the adaptive weight, the ratio of the norms of the reconstruction's and the game's gradients at
-        `last_layer`, is cut at this; 0 leaves it out, for a constant `adversarial_weight`.
-      last_layer: path of a parameter in the group `autoencoder`.
     """
 
-    network: nn.Module
-    discriminator: nn.Module | None = None
-    perceptual: nn.Module | None = None
-    loss: GANLoss = losses.Hinge()
-    perceptual_weight: float = 1.0
+    network: nn.Module  # with `encode(x) -> moments` and `decode(z)`, such as `autoencoder_kl`
+    discriminator: nn.Module | None = None  # `x -> {"logits"}`, of any shape, as `patch_discriminator`; None: no game
+    perceptual: nn.Module | None = None  # `lpips`, or a classifier; trained weights: `config.init_from.perceptual`
+    loss: GANLoss = losses.Hinge()  # the game: `hinge`, or `non_saturating`
+    perceptual_weight: float = 1.0  # times the number of an image's values
     kl_weight: float = 1e-6
-    adversarial_weight: float = 0.5
-    adversarial_start: int = 0
+    adversarial_weight: float = 0.5  # times the adaptive weight, where that is on
+    adversarial_start: int = 0  # images after which the game begins
+    # The adaptive weight is the ratio of the norms of two gradients at `last_layer`: the reconstruction's and the
+    # game's. It is cut at this limit; 0 leaves it out, for a constant `adversarial_weight`.
     adaptive_limit: float = 1e4
     learn_log_variance: bool = False
-    last_layer: str = "decoder/conv_out/kernel"
+    last_layer: str = "decoder/conv_out/kernel"  # path of a parameter in the group `autoencoder`
 
     ema_groups = ("autoencoder",)
     panel_inputs = ("image",)
@@ -83,7 +72,7 @@ class KLAutoencoder(Method):
 
     @property
     def stages(self) -> tuple[tuple[int, int], ...]:
-        """Stage 1 has a discriminator, stage 0 has none."""
+        """Stage 0 has no discriminator, stage 1 has one."""
         if self.discriminator is None:
             return ((0, 0),)
         return ((0, 0), (self.adversarial_start, 1)) if self.adversarial_start else ((0, 1),)
@@ -95,7 +84,7 @@ class KLAutoencoder(Method):
         learned, carried = dict(params), dict(memory)
         if "autoencoder" not in learned:
             learned["autoencoder"] = self.network.init(of_network, batch["image"])["params"]
-            self._split(learned["autoencoder"])  # a last layer that is not there is found now
+            self._last_layer(learned["autoencoder"])  # refuses a path that leads to no parameter
             carried["autoencoder"] = {name: jnp.zeros(()) for name in ("weight", "mean", "square")}
             if self.learn_log_variance:
                 learned["log_variance"] = {"value": jnp.zeros(())}
@@ -103,7 +92,7 @@ class KLAutoencoder(Method):
             learned["discriminator"], carried["discriminator"] = init_stateful(
                 self.discriminator, of_discriminator, batch["image"]
             )
-            if "discriminator" in given:  # weights that are given at the first stage are looked after by the state
+            if "discriminator" in given:  # the state inserts given weights at the first stage alone
                 check_loaded("discriminator", given["discriminator"], learned["discriminator"])
                 learned["discriminator"] = given["discriminator"]
         return learned, carried
@@ -118,31 +107,36 @@ class KLAutoencoder(Method):
     def autoencoder_loss(
         self, params: Params, batch: Batch, key: jax.Array, state: LossState, game: bool = True
     ) -> LossResult:
+        """The loss of the reconstruction, the KL and, with `game`, the generator's loss times its adaptive weight.
+
+        The adaptive weight compares the gradients of two losses at the decoded images. These gradients are computed
+        once, here; `with_gradient` then lets the total reuse them instead of computing them a second time.
+        """
         image = batch["image"]
         posterior = self.encode(params, image)
         z = posterior.at(jax.random.normal(key, posterior.mean.shape))
-        rest, last = self._split(params["autoencoder"])
-        # `to_last` brings a gradient at the images back to the last layer, and no further
-        again, to_last = jax.vjp(lambda kernel: self._decode(rest(kernel), z), last)
-
-        seen = jax.lax.stop_gradient(again)
-        (value, far), slope = jax.value_and_grad(functools.partial(self._far, params, image), has_aux=True)(seen)
-        metrics = {}
-        log_variance = params["log_variance"]["value"] if self.learn_log_variance else jnp.zeros(())
-        values = image[0].size
+        decoded, to_last_layer = self._decode_with_pullback(params["autoencoder"], z)
+        fixed = jax.lax.stop_gradient(decoded)
         kl = posterior.kl().sum(axis=(1, 2, 3)).mean()
-        total = follow(again, value, slope) / jnp.exp(log_variance) + values * log_variance + self.kl_weight * kl
+        log_variance = params["log_variance"]["value"] if self.learn_log_variance else jnp.zeros(())
+
+        rebuild = functools.partial(self._reconstruction_loss, params, image)
+        (reconstruction, errors), reconstruction_gradient = jax.value_and_grad(rebuild, has_aux=True)(fixed)
+        total = (
+            with_gradient(decoded, reconstruction, reconstruction_gradient) / jnp.exp(log_variance)
+            + image[0].size * log_variance
+            + self.kl_weight * kl
+        )
+        metrics = {}
         if game:
-            against, push = jax.value_and_grad(functools.partial(self._game, params, state.memory))(seen)
-            weight = jnp.asarray(self.adversarial_weight)
-            if self.adaptive_limit:
-                norms = [jnp.linalg.norm(to_last(x)[0]) for x in (slope / jnp.exp(log_variance), push)]
-                weight = weight * jnp.clip(norms[0] / (norms[1] + SMALL), 0, self.adaptive_limit)
-            weight = jax.lax.stop_gradient(weight)
-            total = total + weight * follow(again, against, push)
-            metrics = {"game": against, "weight": weight}
-        moments = self.watch(state.memory["autoencoder"], z)
-        metrics |= {name: x.mean() for name, x in far.items()} | {"kl": kl, "latent_std": 1 / scale_of(moments)}
+            fool = functools.partial(self._generator_loss, params, state.memory)
+            adversarial, adversarial_gradient = jax.value_and_grad(fool)(fixed)
+            gradients = reconstruction_gradient / jnp.exp(log_variance), adversarial_gradient
+            weight = self._game_weight(*(to_last_layer(gradient) for gradient in gradients))
+            total = total + weight * with_gradient(decoded, adversarial, adversarial_gradient)
+            metrics = {"game": adversarial, "weight": weight}
+        moments = self.updated_moments(state.memory["autoencoder"], z)
+        metrics |= {name: x.mean() for name, x in errors.items()} | {"kl": kl, "latent_std": 1 / scale_of(moments)}
         if self.learn_log_variance:
             metrics["log_variance"] = log_variance
         return total, (metrics, {"autoencoder": moments})
@@ -150,9 +144,9 @@ class KLAutoencoder(Method):
     def discriminator_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         posterior = self.encode(params, batch["image"])
         fake = self.decode(params, posterior.at(jax.random.normal(key, posterior.mean.shape)))
-        look = functools.partial(apply_stateful, self.discriminator, params["discriminator"], train=True)
-        on_real, memory = look(state.memory["discriminator"], batch["image"])
-        on_fake, memory = look(memory, jax.lax.stop_gradient(fake))
+        discriminate = functools.partial(apply_stateful, self.discriminator, params["discriminator"], train=True)
+        on_real, memory = discriminate(state.memory["discriminator"], batch["image"])
+        on_fake, memory = discriminate(memory, jax.lax.stop_gradient(fake))
         real, fake = on_real["logits"], on_fake["logits"]
         of_real, of_fake = self.loss.discriminator(real, fake)
         metrics = {"gap": real.mean() - fake.mean()}
@@ -161,24 +155,35 @@ class KLAutoencoder(Method):
             metrics |= {"accuracy_on_real": right[0], "accuracy_on_fake": right[1]}
         return of_real.mean() + of_fake.mean(), (metrics, {"discriminator": memory})
 
-    def errors(self, params: Params, image: jax.Array, again: jax.Array) -> dict[str, jax.Array]:
+    def errors(self, params: Params, image: jax.Array, decoded: jax.Array) -> dict[str, jax.Array]:
         """`l1`, the mean absolute error, and `feature_distance` where there is a network for it: [B] each."""
-        found = {"l1": jnp.abs(again - image).mean(axis=(1, 2, 3))}
+        found = {"l1": jnp.abs(decoded - image).mean(axis=(1, 2, 3))}
         if self.perceptual is not None:
-            found["feature_distance"] = perceptual_distance(self.perceptual, params["perceptual"], image, again)
+            found["feature_distance"] = perceptual_distance(self.perceptual, params["perceptual"], image, decoded)
         return found
 
-    def _far(self, params: Params, image: jax.Array, again: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The reconstruction's loss, a sum over values and a mean over images, and the errors it is made of."""
-        errors = self.errors(params, image, again)
+    def _reconstruction_loss(
+        self, params: Params, image: jax.Array, decoded: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """A sum over values and a mean over images, and the errors that it is made of."""
+        errors = self.errors(params, image, decoded)
         each = errors["l1"] + self.perceptual_weight * errors.get("feature_distance", 0.0)
         return each.mean() * image[0].size, errors
 
-    def _game(self, params: Params, memory: Memory, again: jax.Array) -> jax.Array:
+    def _generator_loss(self, params: Params, memory: Memory, decoded: jax.Array) -> jax.Array:
         outputs, _ = apply_stateful(
-            self.discriminator, params["discriminator"], memory["discriminator"], again, train=True
+            self.discriminator, params["discriminator"], memory["discriminator"], decoded, train=True
         )
         return self.loss.generator(outputs["logits"]).mean()
+
+    def _game_weight(self, of_reconstruction: jax.Array, of_game: jax.Array) -> jax.Array:
+        """The weight of the generator's loss, from both losses' gradients at the last layer; no gradient flows in it
+        (Esser et al. 2021, Eq. 7)."""
+        weight = jnp.asarray(self.adversarial_weight)
+        if self.adaptive_limit:
+            ratio = jnp.linalg.norm(of_reconstruction) / (jnp.linalg.norm(of_game) + SMALL)
+            weight = weight * jnp.clip(ratio, 0, self.adaptive_limit)
+        return jax.lax.stop_gradient(weight)
 
     # the autoencoder itself
 
@@ -191,29 +196,39 @@ class KLAutoencoder(Method):
         """Images `[B, H, W, C]` of latents `[B, h, w, D]`, not clipped."""
         return self._decode(params["autoencoder"], z)
 
-    def _decode(self, params: Any, z: jax.Array) -> jax.Array:
-        return self.network.apply({"params": params}, z, method="decode")
+    def _decode(self, network: Tree, z: jax.Array) -> jax.Array:
+        return self.network.apply({"params": network}, z, method="decode")
 
-    def _split(self, params: Any) -> tuple[Callable[[jax.Array], Any], jax.Array]:
-        """The last layer's parameter, and a function that puts another one in its place."""
-        *path, leaf = self.last_layer.split("/")
+    def _decode_with_pullback(self, network: Tree, z: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+        """The images of z, and a function from a gradient at the images to the gradient at the last layer's kernel."""
+        kernel, replaced = self._last_layer(network)
+        decoded, pullback = jax.vjp(lambda kernel: self._decode(replaced(kernel), z), kernel)
+        return decoded, lambda gradient: pullback(gradient)[0]
 
-        def put(tree: Any, path: list[str], value: jax.Array) -> Any:
-            return {**tree, path[0]: put(tree[path[0]], path[1:], value)} if path else value
+    def _last_layer(self, network: Tree) -> tuple[jax.Array, Callable[[jax.Array], Tree]]:
+        """The parameter at `last_layer`, and a function from another value of it to the network's parameters.
+
+        Raises:
+          UserError: where there is no such parameter.
+        """
+        path = self.last_layer.split("/")
+
+        def replaced(tree: Tree, path: list[str], value: jax.Array) -> Tree:
+            return {**tree, path[0]: replaced(tree[path[0]], path[1:], value)} if path else value
 
         try:
-            last = functools.reduce(lambda tree, name: tree[name], [*path, leaf], params)
+            kernel = functools.reduce(lambda tree, name: tree[name], path, network)
         except (KeyError, TypeError, IndexError) as error:
             raise UserError(f"config.method.last_layer={self.last_layer!r} is no parameter of the network.") from error
-        return functools.partial(put, params, [*path, leaf]), last
+        return kernel, functools.partial(replaced, network, path)
 
     @staticmethod
-    def watch(moments: Moments, z: jax.Array) -> Moments:
-        """The moments after a batch of latents."""
+    def updated_moments(moments: Moments, z: jax.Array) -> Moments:
+        """The running moments of latents after a batch of them."""
         now = {"weight": jnp.ones(()), "mean": z.mean(), "square": jnp.square(z).mean()}
         return {name: jax.lax.stop_gradient(KEPT * moments[name] + (1 - KEPT) * now[name]) for name in now}
 
-    # judging
+    # on held-out images
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         posterior = self.encode(model.params, batch["image"])
@@ -232,13 +247,13 @@ class KLAutoencoder(Method):
         return {"reconstructions": jnp.concatenate([batch["image"], jnp.clip(again, -1, 1)], axis=2)}
 
 
-def follow(x: jax.Array, value: jax.Array, slope: jax.Array) -> jax.Array:
-    """A scalar that is `value` and whose gradient in x is `slope`, both known already: nothing is computed twice."""
-    value, slope = jax.lax.stop_gradient((value, slope))
-    return value + (slope * (x - jax.lax.stop_gradient(x))).sum()
+def with_gradient(x: jax.Array, value: jax.Array, gradient: jax.Array) -> jax.Array:
+    """A scalar equal to `value` whose gradient in x is `gradient`, where both are known already."""
+    value, gradient = jax.lax.stop_gradient((value, gradient))
+    return value + (gradient * (x - jax.lax.stop_gradient(x))).sum()
 
 
 def scale_of(moments: Moments) -> jax.Array:
-    """1 / std of the latents whose moments were watched (Rombach et al. 2022, Appendix G)."""
+    """1 / std of the latents that these are the moments of (Rombach et al. 2022, Appendix G)."""
     mean, square = (moments[name] / moments["weight"] for name in ("mean", "square"))
     return 1 / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-12))

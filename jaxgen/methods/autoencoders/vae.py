@@ -14,11 +14,10 @@ from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import stacked
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
-from jaxgen.variational import likelihood as likelihoods
 from jaxgen.variational.bounds import elbo, free_bits, importance_bound
 from jaxgen.variational.gaussian import Gaussian, standard_log_prob
 from jaxgen.variational.latents import ACTIVE, active, line, plane, traverse
-from jaxgen.variational.likelihood import Likelihood
+from jaxgen.variational.likelihood import Bernoulli, Likelihood
 
 SIDE = 8  # rows and columns of walks through latent space
 PLANE = 16  # rows and columns of the plane of two latents
@@ -32,31 +31,24 @@ class VAE(Method):
     where `importance_samples` is k; `squared_error` of the reconstruction from the posterior's mean, and the control
     for collapse, `squared_error_shuffled` from that of another image; `active_latents` over the whole set.
 
-    Attributes:
-      encoder: `x -> [B, outputs]`, cloned with `outputs = 2 z_dim`. decoder: `z [B, D] -> [B, H, W, C]`, outputs
-        that the likelihood takes. Both are given labels where their `num_classes` is above 0 (a conditional VAE,
-        Sohn et al. 2015).
-      z_dim: D. likelihood: p(x | z). beta: weight of the KL (Higgins et al. 2017).
-      warmup_images: the KL's weight rises linearly from 0 over so many images.
-      free_bits: nats for each latent that cost nothing (Kingma et al. 2016).
-      samples: z drawn for an image in training; above 1 the importance-weighted bound is what is raised (Burda et al.
-        2016), in which the KL is a part of the weights and beta its exponent.
-      importance_samples: k of the importance-weighted bound that judges; 0 leaves it out.
-      start_at_mean: the decoder's last bias begins where it gives the mean of the first batch, as in the code of Burda
-        et al. (2016), so that the first updates need not teach it by way of the latents, of which many die out of it.
+    Encoder and decoder are given labels where their `num_classes` is above 0 (a conditional VAE, Sohn et al. 2015).
+    With `samples` above 1 training raises the importance-weighted bound (Burda et al. 2016): the KL is then a part of
+    the weights, and beta its exponent.
     """
 
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: nn.Module  # `x -> [B, outputs]`, cloned with `outputs = 2 z_dim`
+    decoder: nn.Module  # `z [B, D] -> [B, H, W, C]`, outputs that the likelihood takes
     image_shape: tuple[int, int, int]
     num_classes: int = 0
-    z_dim: int = 16
-    likelihood: Likelihood = likelihoods.bernoulli()
-    beta: float = 1.0
-    warmup_images: int = 0
-    free_bits: float = 0.0
-    samples: int = 1
-    importance_samples: int = 0
+    z_dim: int = 16  # D, the number of latents
+    likelihood: Likelihood = Bernoulli()  # p(x | z)
+    beta: float = 1.0  # weight of the KL (Higgins et al. 2017)
+    warmup_images: int = 0  # the KL's weight rises linearly from 0 over so many images
+    free_bits: float = 0.0  # nats for each latent that cost nothing (Kingma et al. 2016)
+    samples: int = 1  # z drawn for an image in training
+    importance_samples: int = 0  # k of the importance-weighted bound among the scores; 0 leaves it out
+    # The decoder's last bias begins where it gives the mean of the first batch, as in the code of Burda et al. (2016).
+    # Otherwise the first updates teach the mean by way of the latents, and many latents die of it.
     start_at_mean: bool = False
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
-"""A classifier p(y | x): cross-entropy with label smoothing. The judge of small data sets is one of these.
+"""A classifier p(y | x): cross-entropy with label smoothing. Small data sets are evaluated by one of these.
 
-Of one label, or of several attributes at once, each with a softmax of its own over its share of the logits.
+It tells one label, or several attributes at once, each by a softmax over its own share of the logits.
 """
 
 from __future__ import annotations
@@ -25,23 +25,15 @@ class Classifier(Method):
     """One turn, one group, `classifier`; no sampler. Scores: `accuracy`, `cross_entropy`.
 
     With attributes `cross_entropy` is the sum over them, `accuracy` is 1 where all of them are right, and
-    `accuracy_<name>` where that one is.
-
-    Attributes:
-      network: `x [B, H, W, C] -> (logits [B, num_classes], features [B, D])`; with attributes its `num_classes` is the
-        sum of theirs.
-      num_classes: from the config's data.
-      attributes: `((name, classes), ...)` of the columns of the batch's `attributes` `[B, K]`, which are told instead
-        of `label`; none for the label.
-      label_smoothing: share of the target spread evenly over all classes.
-      noise: standard deviation of normal noise added to training images, in units of [-1, 1].
+    `accuracy_<name>` where that one is. The network's `num_classes` is then the sum of theirs.
     """
 
-    network: nn.Module
-    num_classes: int
+    network: nn.Module  # `x [B, H, W, C] -> (logits [B, num_classes], features [B, D])`
+    num_classes: int  # from the config's data
+    # `((name, classes), ...)` of the columns of the batch's `attributes` [B, K], which are told in place of `label`
     attributes: tuple[tuple[str, int], ...] = ()
-    label_smoothing: float = 0.0
-    noise: float = 0.0
+    label_smoothing: float = 0.0  # share of the target that all classes get in equal parts
+    noise: float = 0.0  # standard deviation of normal noise on training images, in units of [-1, 1]
 
     @property
     def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:

@@ -25,28 +25,20 @@ class Probe(Method):
     class whose prototype is nearest on the sphere, where `contrastive` is. A prototype is the running mean of a class's
     training points, in memory.
 
-    Attributes:
-      head: `[B, D] -> (logits [B, num_classes], points on a sphere [B, E])`.
-      num_classes: from the config's data.
-      encoder: `x -> [B, outputs]`, that of the run which `config.init_from.encoder` names; None for the head on the
-        raw pixels.
-      z_dim: D of that run. variational: the encoder is a VAE's, whose means are the features.
-      tune: the encoder learns too, from the weights that `config.init_from.encoder` gives; from fresh ones where it
-        gives none, which is plain supervised learning, the control. Where it does not learn, weights must be given.
-      noise: standard deviation of normal noise on training images, in units of [-1, 1].
-      cross_entropy, contrastive: weights of the two losses. temperature: of the second.
+    With `tune` the encoder learns too, from the weights that `config.init_from.encoder` gives; from fresh ones where it
+    gives none, which is plain supervised learning, the control. Without `tune` weights must be given.
     """
 
-    head: nn.Module
-    num_classes: int
-    encoder: nn.Module | None = None
-    z_dim: int = 16
-    variational: bool = False
+    head: nn.Module  # `[B, D] -> (logits [B, num_classes], points on a sphere [B, E])`
+    num_classes: int  # from the config's data
+    encoder: nn.Module | None = None  # `x -> [B, outputs]`, of the run in `config.init_from`; None: the raw pixels
+    z_dim: int = 16  # D of that run
+    variational: bool = False  # the encoder is a VAE's, whose means are the features
     tune: bool = False
-    noise: float = 0.0
-    cross_entropy: float = 1.0
-    contrastive: float = 0.0
-    temperature: float = 0.1
+    noise: float = 0.0  # standard deviation of normal noise on training images, in units of [-1, 1]
+    cross_entropy: float = 1.0  # weight of the cross-entropy
+    contrastive: float = 0.0  # weight of the supervised contrastive loss
+    temperature: float = 0.1  # of the contrastive loss
 
     def __post_init__(self) -> None:
         if min(self.cross_entropy, self.contrastive) < 0 or not max(self.cross_entropy, self.contrastive) > 0:
