@@ -30,7 +30,7 @@ from studies import harness
 
 WORLDS = ("ring8", "grid25")
 LOSSES = ("minimax", "non_saturating", "least_squares", "hinge", "wgan", "wgan_gp")
-DISCRIMINATOR_STEPS = (0, 100, 300, 1000, 3000)
+MOMENTS = (0, 100, 300, 1000, 3000)
 SIDE = 96  # pixels of a frame
 REACH = 1.2  # a frame shows [-REACH, REACH]^2
 FRAMES = 40
@@ -110,7 +110,7 @@ def frame(points: np.ndarray, logits: np.ndarray, boundary: float | None) -> np.
     return picture.astype(np.uint8)
 
 
-def slopes(loss: str) -> Iterator[dict[str, Any]]:
+def slopes(loss: str, moments: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """The discriminator alone, on the ring; see the module."""
     import jax
     import jax.numpy as jnp
@@ -120,7 +120,7 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
     from jaxgen.parallel.mesh import place
     from jaxgen.train.loop import Trainer
 
-    config = config_of("ring8", loss, 2 * max(DISCRIMINATOR_STEPS))
+    config = config_of("ring8", loss, 2 * max(moments))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, Path(folder))
         method = trainer.method
@@ -139,8 +139,8 @@ def slopes(loss: str) -> Iterator[dict[str, Any]]:
             norm, slope = (generator_gradient_norm(loss, logits, fake) for loss in (method.loss, Wasserstein()))
             return jnp.median(norm / slope), jnp.median(norm), *accuracy(logits(real), logits(fake))
 
-        for step in range(max(DISCRIMINATOR_STEPS) + 1):
-            if step in DISCRIMINATOR_STEPS:
+        for step in range(max(moments) + 1):
+            if step in moments:
                 passed, norm, on_real, on_fake = map(float, look(trainer.model(ema=False)))
                 row = {"loss": loss, "discriminator_steps": step * only[0].repeats, "share": passed, "norm": norm}
                 yield row | ({} if method.loss.boundary is None else {"accuracy": (on_real + on_fake) / 2})
@@ -160,7 +160,7 @@ def games_table(games: harness.Rows, steps: int) -> str:
     return harness.table(["loss", *heads], lines)
 
 
-def slopes_table(norms: harness.Rows) -> str:
+def slopes_table(norms: harness.Rows, moments: tuple[int, ...]) -> str:
     """A row a loss, a column a number of steps of the discriminator alone."""
     lines = []
     for loss in LOSSES:
@@ -170,21 +170,25 @@ def slopes_table(norms: harness.Rows) -> str:
             cells.append(f"{row['share']:.3g}; {row['norm']:.2g}{accuracy}")
         lines.append([loss, *cells])
     title = "share of the discriminator's slope; norm of the gradient (accuracy) after so many steps"
-    return harness.table([title, *DISCRIMINATOR_STEPS], lines)
+    return harness.table([title, *moments], lines)
 
 
-def main(out: Path, steps: Annotated[int, "of the generator"] = 5_000) -> None:
+def main(
+    out: Path,
+    steps: Annotated[int, "of the generator"] = 5_000,
+    moments: Annotated[tuple[int, ...], "steps of the discriminator alone at which it is looked at"] = MOMENTS,
+) -> None:
     harness.prepare()
     games, norms = (harness.Rows(out / f"{name}.jsonl") for name in ("toys", "slopes"))
     for loss in LOSSES:
-        if len(norms.where(loss=loss)) < len(DISCRIMINATOR_STEPS):
-            for row in list(slopes(loss)):
+        if len(norms.where(loss=loss)) < len(moments):
+            for row in list(slopes(loss, moments)):
                 norms.add(row)
     for world in WORLDS:
         for loss in LOSSES:
             key = {"world": world, "loss": loss, "steps": steps}
             games.get(key, lambda key=key: play(**key, out=out))
-    print(f"\n{games_table(games, steps)}\n\n{slopes_table(norms)}")
+    print(f"\n{games_table(games, steps)}\n\n{slopes_table(norms, moments)}")
 
 
 if __name__ == "__main__":
