@@ -1,5 +1,6 @@
 """The examples in the README and the docs run as they stand."""
 
+import ast
 import pathlib
 import re
 
@@ -71,3 +72,14 @@ def test_the_method_in_the_docs_trains(tmp_path, monkeypatch):
     assert trainer.train()
     changed = jax.tree.map(lambda a, b: float(abs(a - b).max()), before, jax.device_get(trainer.state.params))
     assert max(jax.tree.leaves(changed)) > 0
+
+
+def test_the_page_of_one_step_names_functions_that_are_there():
+    named = re.findall(r"`([\w/]+\.py)(?:: ([\w.]+))?`", (ROOT / "docs" / "step.md").read_text())
+    assert len(named) > 40
+    for file, name in named:
+        body = ast.parse((ROOT / file).read_text()).body
+        for part in name.split(".") if name else ():
+            found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
+            assert found, f"docs/step.md: {file} has no {name}"
+            body = found[0].body
