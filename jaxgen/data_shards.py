@@ -1,4 +1,4 @@
-"""How the rows of a batch lie on many devices: split over them, whatever the layers' weights are split over.
+"""How the rows of a batch lie on many devices: always split over them, also where weights are split otherwise.
 
 The partitioner (Xu et al. 2021, "GSPMD") guesses where an array lies that nothing constrains. Weights that are split
 over `fsdp` make it split activations by feature, and each layer then sends activations and not its weights.

@@ -1,8 +1,8 @@
 """Many processes as one run: how they find each other, who writes, how they stop together.
 
 Every process runs the same program on its own share of each batch and holds its own devices' parts of the state. All
-take part in whatever has collectives in it (updates, sampling, checkpoints); only the first writes logs, pictures and
-numbers. Training, its data and its random keys do not depend on how many processes there are.
+of them must call what has collectives in it (updates, sampling, checkpoints); only the first writes logs, pictures
+and numbers. Training, its data and its random keys do not depend on how many processes there are.
 """
 
 from __future__ import annotations

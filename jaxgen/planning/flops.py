@@ -60,7 +60,7 @@ def _product(equation: Any) -> int:
 
 
 def _convolution(equation: Any) -> int:
-    """As if no input were padding, and none of the zeros that a dilated input or kernel stands for were multiplied."""
+    """FLOPs of a convolution: padding counts as input, the zeros between the values of a dilated array do not."""
     numbers = equation.params["dimension_numbers"]
     kernel = equation.invars[1].aval.shape
     out = equation.outvars[0].aval.shape

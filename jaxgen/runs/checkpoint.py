@@ -43,7 +43,7 @@ class Meta:
     sums: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def text_sum(self) -> dict[str, int]:
-        """The checksum of all but `sums`."""
+        """The checksum of this record without `sums`."""
         return {"meta": text_checksum({**dataclasses.asdict(self), "sums": None})}
 
 
@@ -52,8 +52,8 @@ class Checkpoints:
 
     Args:
       keep_last, keep_best: how many of the newest and of the best (by `metric`) are kept.
-      metric, mode: the name of the number to judge by, and "min" or "max".
-      read_only: nothing is made, cleaned up or put aside: another process may be training there.
+      metric, mode: the name of the number that decides which is best, and whether it is the "min" or the "max".
+      read_only: nothing is made, cleaned up or put aside, since another process may be training there.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps(read=True))
 
     def best_step(self) -> int | None:
-        """The step of the best finished checkpoint by `metric`; None without one, or where none was judged."""
+        """The step of the best finished checkpoint by `metric`; None where no checkpoint has that number."""
         return self._manager.best_step() if self._metric else None
 
     def origins(self) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ def checksums(tree: Any, recorded: Mapping[str, int] | None = None) -> dict[str,
     """`{path: checksum}` of the values of every array of a tree, paths like `params/net/kernel`.
 
     The CRC-32 of an array that this process can see whole, under its path; of one that is split over processes, a sum
-    modulo 2^32 that does not depend on how, under its path and SPLIT. Every process must call this alike.
+    modulo 2^32 that does not depend on how, under its path and SPLIT. Every process must call this with the same paths.
 
     Args:
       recorded: earlier checksums; they say which kind to take.

@@ -113,7 +113,7 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, A
 
 
 def read_item(item: epath.Path) -> dict[str, Any]:
-    """A checkpoint item as a dict of numpy arrays, whatever devices wrote it."""
+    """A checkpoint item as a dict of numpy arrays; it may have been written on any devices."""
     if not item.exists():
         return {}
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
@@ -123,7 +123,8 @@ def read_item(item: epath.Path) -> dict[str, Any]:
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of a tree's names, shapes and values."""
+    """SHA-256 of a tree's names, types, shapes and values. Checkpoints record it: its format differs from that of
+    `jaxgen.metrics.features.digest`, which results record."""
     total = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         array = np.ascontiguousarray(leaf)

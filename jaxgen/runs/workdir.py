@@ -40,8 +40,8 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
         return config, {}
     old = stored_config(workdir)
     if old is None:
-        mend = "restore it, or use another workdir" if saved else "train first, with --mode=train"
-        raise UserError(f"{workdir} holds no run that can be used (it has no config.json); {mend}.")
+        advice = "restore it, or use another workdir" if saved else "train first, with --mode=train"
+        raise UserError(f"{workdir} holds no run that can be used (it has no config.json); {advice}.")
     _settle(config, old)
     changed = differences(old, config)
     refused = {k: v for k, v in changed.items() if not may_change(k, () if training else _IN_USE)}
@@ -54,7 +54,7 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
 
 
 def _settle(config: ConfigDict, begun: ConfigDict) -> None:
-    """Fixes what depends on the length a run was begun with, so that a longer one goes on alike."""
+    """Fixes where learning rates end by the length that the run was begun with: a longer one does not move it."""
     for path in ("optimizer", *(f"optimizers.{g}" for g in config.optimizers)):
         own, old = config, begun
         for key in path.split("."):

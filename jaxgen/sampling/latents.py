@@ -5,8 +5,8 @@
 
 The file holds, for each split, `<split>_images` (uint8), `<split>_moments` (float32 `[N, h, w, 2 D]`: means, then log
 variances) and every other array that the data have, such as labels, tokens and captions, so that
-`captions:npz:OUT.npz` is data too (`jaxgen.data.sources.captions`). Latents are drawn anew from their moments at each
-step, as without the file. Random flips are not: the moments of a mirrored image are not the mirrored
+`captions:npz:OUT.npz` is data too (`jaxgen.data.sources.captions`). Each step draws new latents from their moments, as
+it does without the file. Random flips are not: the moments of a mirrored image are not the mirrored
 moments, so write both with `--flip` and leave `config.data.flip` off.
 """
 
@@ -37,7 +37,7 @@ def encoded(source: Source, encode: Any, params: Any, batch_size: int, flip: boo
 
     Args:
       encode: (params, images float32 [B, H, W, C] in [-1, 1]) -> moments [B, h, w, 2 D].
-      flip: every example a second time, mirrored left to right; masks and images alike.
+      flip: every example a second time, mirrored left to right, images and masks together.
     """
     mesh = make_mesh(0, batch_size)
     everywhere, split = replicated(mesh), over_data(mesh)

@@ -1,1 +1,1 @@
-"""One loop for all methods: state, update, sharding, checkpoints, sampling, judging."""
+"""One training loop for all methods, and the compiled update that it calls at each step."""

@@ -155,7 +155,7 @@ class Trainer:
             origins=self.loaded.origins,
         )
         self.checkpoints.save(self.state, meta, self._scores)
-        self._scores = {}  # numbers judge the checkpoint that follows them, and no later one
+        self._scores = {}  # numbers belong to the first checkpoint that is saved after them, and to no later one
 
     def _event(self, event: str, detail: str) -> None:
         if is_first():
