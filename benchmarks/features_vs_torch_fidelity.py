@@ -76,7 +76,7 @@ def jax_features(num: int, size: int, step: int, batch: int) -> None:
     import jax
 
     from jaxgen.interop.inception import inception_params
-    from jaxgen.metrics.inception import Inception
+    from jaxgen.metrics.networks.inception import Inception
 
     network = Inception(given=inception_params(random_state()))
     serve_features(lambda part: network(part, batch).features, images(num, size), step, devices=jax.device_count())
@@ -123,7 +123,7 @@ def serve_distance(distance: Callable[[], float]) -> None:
 
 
 def jax_distance(num: int) -> None:
-    from jaxgen.metrics.frechet import frechet_distance
+    from jaxgen.metrics.distributions.frechet import frechet_distance
 
     a, b = features(num)
     serve_distance(lambda: frechet_distance(a, b))

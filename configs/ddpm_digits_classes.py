@@ -7,7 +7,7 @@ Sample with another scale: --mode=sample --config.guidance.scale=3.0 --labels=7 
 Expected: excess Fréchet distance 0.019 at scale 1.5, label accuracy 1.00; docs/results.md.
 """
 
-from jaxgen.config import defaults, section
+from jaxgen.config import SAMPLE_METRICS, defaults, section
 
 
 def get_config():
@@ -41,5 +41,7 @@ def get_config():
         sample_every_images=40_000,
         ema_decay=0.999,
     )
-    config.evaluate.update(num=1000, batch_size=125, metrics=("digits", "memorisation"))
+    config.evaluate.update(
+        num=1000, batch_size=125, network="digits", metrics=(*SAMPLE_METRICS, "label_accuracy", "memorisation")
+    )
     return config

@@ -9,10 +9,11 @@ Expected: clothes that a person recognises; a denoising loss of 0.160 on the tes
 """
 
 from configs import ddpm_mnist
+from jaxgen.config import SAMPLE_METRICS
 
 
 def get_config():
     config = ddpm_mnist.get_config()
     config.data.source = "tfds:fashion_mnist"
-    config.evaluate.metrics = ("fashion", "memorisation")
+    config.evaluate.update(network="fashion", metrics=(*SAMPLE_METRICS, "memorisation"))
     return config

@@ -7,7 +7,7 @@ Data: must have been prepared, see docs/data.md.
 Expected: not run to its end yet.
 """
 
-from jaxgen.config import defaults, section
+from jaxgen.config import SAMPLE_METRICS, defaults, section
 
 
 def get_config():
@@ -39,5 +39,7 @@ def get_config():
         sample_every_images=16_000,
         ema_decay=0.999,
     )
-    config.evaluate.update(num=500, batch_size=100, metrics=("fashion", "memorisation"))
+    config.evaluate.update(
+        num=500, batch_size=100, network="fashion", metrics=(*SAMPLE_METRICS, "label_accuracy", "memorisation")
+    )
     return config

@@ -6,7 +6,7 @@ Hardware and time: two CPU cores, about 5 minutes.
 Expected: excess Fréchet distance 0.010; docs/results.md.
 """
 
-from jaxgen.config import defaults, section
+from jaxgen.config import SAMPLE_METRICS, defaults, section
 
 
 def get_config():
@@ -43,5 +43,5 @@ def get_config():
         sample_every_images=40_000,
         ema_decay=0.999,
     )
-    config.evaluate.update(num=1000, batch_size=125, metrics=("digits", "memorisation"))
+    config.evaluate.update(num=1000, batch_size=125, network="digits", metrics=(*SAMPLE_METRICS, "memorisation"))
     return config

@@ -7,7 +7,7 @@ Hardware and time: two CPU cores, under 5 minutes of CPU.
 Expected: excess Fréchet distance 0.006, class entropy 0.998 of its maximum; docs/results.md.
 """
 
-from jaxgen.config import defaults, section
+from jaxgen.config import SAMPLE_METRICS, defaults, section
 
 
 def get_config():
@@ -41,5 +41,5 @@ def get_config():
         sample_every_images=40_000,
         ema_decay=0.999,
     )
-    config.evaluate.update(num=1000, batch_size=125, metrics=("digits", "memorisation"))
+    config.evaluate.update(num=1000, batch_size=125, network="digits", metrics=(*SAMPLE_METRICS, "memorisation"))
     return config

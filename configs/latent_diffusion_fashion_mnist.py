@@ -10,7 +10,7 @@ Expected: not run to its end yet; after two minutes for both stages an excess Fr
     (docs/results.md).
 """
 
-from jaxgen.config import defaults, section
+from jaxgen.config import SAMPLE_METRICS, defaults, section
 
 
 def get_config():
@@ -45,5 +45,5 @@ def get_config():
         sample_every_images=100_000,
         ema_decay=0.999,
     )
-    config.evaluate.update(num=1000, batch_size=100, metrics=("fashion", "memorisation"))
+    config.evaluate.update(num=1000, batch_size=100, network="fashion", metrics=(*SAMPLE_METRICS, "memorisation"))
     return config

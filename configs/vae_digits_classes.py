@@ -15,4 +15,5 @@ def get_config():
     config.data.num_classes = 10
     for network in (config.method.encoder, config.method.decoder):
         network.num_classes = 10
+    config.evaluate.metrics += ("label_accuracy",)
     return config

@@ -8,7 +8,7 @@ Expected: 512.6 nats a test image by the ELBO, 510.4 by importance weights (k = 
     at a Frechet distance of 13.3 in the Fashion-MNIST judge's features (real 0.28, noise 45.7: excess 0.29).
 """
 
-from jaxgen.config import defaults, section
+from jaxgen.config import SAMPLE_METRICS, defaults, section
 
 
 def get_config():
@@ -32,5 +32,5 @@ def get_config():
         sample_every_images=150_000,
         ema_decay=0.999,
     )
-    config.evaluate.update(num=1000, batch_size=250, metrics=("fashion", "memorisation"))
+    config.evaluate.update(num=1000, batch_size=250, network="fashion", metrics=(*SAMPLE_METRICS, "memorisation"))
     return config

@@ -45,8 +45,10 @@ _PUBLIC = {
     "jaxgen.adversarial.losses": ("GANLoss",),
     # scores and pictures
     "jaxgen.evaluation.evaluate": ("evaluate",),
-    "jaxgen.metrics.suite": ("Metric", "compare"),
-    "jaxgen.metrics.features": ("FeatureNetwork",),
+    "jaxgen.metrics.base": ("Metric", "SetMetric"),
+    "jaxgen.metrics.choice": ("open_network",),
+    "jaxgen.metrics.compare": ("compare",),
+    "jaxgen.metrics.networks.base": ("FeatureNetwork",),
     "jaxgen.report.images": ("grid", "save_png"),
     "jaxgen.report.page": ("write_report",),
 }

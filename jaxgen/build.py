@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import importlib
 import inspect
-import pkgutil
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -77,51 +75,6 @@ def _word(kind: str) -> str:
         if kind in (*of.rooms, of.contract.partition(":")[0]):
             return word
     return {"jaxgen.diffusion.guidance": "guidance"}[kind]
-
-
-def lookup(name: str, room: str, path: str) -> Callable[..., Any]:
-    """The function or class that `name` means in `room`, for metrics, which are functions of their modules' names."""
-    module_name, _, attribute = name.partition(":")
-    home = importlib.import_module(room)
-    local = getattr(home, module_name, None)
-    own = callable(local) and getattr(local, "__module__", None) == home.__name__  # not what it imports
-    if not attribute and own and not module_name.startswith("_"):
-        return local
-    inside = _modules(home).get(module_name)
-    if inside:
-        module = importlib.import_module(inside)
-    elif attribute and _exists(module_name):
-        module = importlib.import_module(module_name)
-    else:
-        raise UserError(f"{path}={name!r} is unknown; {nearest(name, _names(home))}")
-    wanted = (attribute or module_name).replace("_", "").lower()
-    for key, value in vars(module).items():
-        if key.replace("_", "").lower() == wanted and callable(value):
-            return value
-    raise UserError(f"{path}={name!r}: {module.__name__} defines no {attribute or module_name!r}.")
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False
-
-
-def _modules(home: types.ModuleType) -> dict[str, str]:
-    """`{last part: whole name}` of a package's modules, those of its subpackages too."""
-    found = pkgutil.walk_packages(getattr(home, "__path__", ()), f"{home.__name__}.")
-    return {m.name.rpartition(".")[2]: m.name for m in found if not m.ispkg}
-
-
-def _names(home: types.ModuleType) -> list[str]:
-    if hasattr(home, "__path__"):
-        return [name for name in _modules(home) if not name.startswith("_")]
-    return [
-        k
-        for k, v in vars(home).items()
-        if inspect.isfunction(v) and v.__module__ == home.__name__ and not k.startswith("_")
-    ]
 
 
 def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:

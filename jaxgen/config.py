@@ -15,6 +15,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# What most configs measure on their samples, through the network of `evaluate.network`; docs/metrics.md explains each.
+SAMPLE_METRICS = ("frechet", "kid", "class_entropy", "confidence", "precision", "recall", "density", "coverage")
+
 # Lengths and cadences are counted in images drawn from the data, so that they survive a change of batch size.
 DEFAULTS: dict[str, Any] = dict(
     seed=0,  # everything random follows from it: the first weights, the order of the data, the noise
@@ -87,9 +90,10 @@ DEFAULTS: dict[str, Any] = dict(
         num=1000,  # how many samples the metrics look at
         real=50_000,  # how many real images of each split they look at, at most
         batch_size=250,  # images that are sampled at a time, by --mode=sample too
-        metrics=(),  # what is measured on the samples: see docs/metrics.md
-        weights="",  # a file or folder of published weights that metrics need; "" finds or fetches them
-        resize="legacy",  # how images come to Inception's size: "legacy" as the first FID, "clean" as clean-FID
+        metrics=(),  # what is measured on the samples, such as ("frechet", "precision"): see docs/metrics.md
+        network="",  # what most metrics look through: "inception", "clip", "digits", "fashion", or a class of one's own
+        weights="",  # a file or folder of that network's published weights; "" finds or fetches them
+        resize="",  # how images come to Inception's size: "legacy" (the first FID's), as by default, or "clean"
         at_end=True,  # whether training ends with an evaluation
     ),
 )

@@ -43,7 +43,7 @@ LEAST = {
     "distributed.heartbeat": (1, "at least 1 second"),
     "distributed.timeout": (1, "at least 1 second"),
 }
-CHOICES = {"evaluate.resize": ("legacy", "clean"), "train.best_mode": ("min", "max")}
+CHOICES = {"evaluate.resize": ("", "legacy", "clean"), "train.best_mode": ("min", "max")}
 NEEDED = {
     "data.source": "name a data set, such as 'digits' or 'folder:photos'",
     "method.name": "name a method, such as 'ddpm'",
@@ -87,6 +87,8 @@ def _check_type(value: Any, known: Any, path: str) -> None:
     if path == "config.data.resolution":
         sides = value if isinstance(value, tuple | list) else (value, value)
         ok = len(sides) == 2 and all(isinstance(s, int) and s > 0 for s in sides)
+    elif path == "config.evaluate.network":
+        ok = isinstance(value, str | ConfigDict)
     elif isinstance(known, bool) or isinstance(known, str):
         ok = isinstance(value, type(known))
     elif isinstance(known, int):

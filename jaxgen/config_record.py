@@ -36,7 +36,14 @@ ALWAYS = {"method", "data", "train"}
 
 def to_json(config: ConfigDict) -> str:
     """The resolved config as JSON text, keys sorted. Raises ValueError for a number that is not finite."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True, allow_nan=False)
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True, allow_nan=False, default=_plain_section)
+
+
+def _plain_section(value: Any) -> dict[str, Any]:
+    """A section that stands in a tuple, where `to_dict` leaves it as it is."""
+    if isinstance(value, ConfigDict):
+        return value.to_dict()
+    raise TypeError(f"a config holds numbers, texts, tuples and sections, not {value!r}")
 
 
 def from_json(text: str) -> Any:

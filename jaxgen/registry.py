@@ -59,6 +59,8 @@ _ALL = (
     Kind("source", "jaxgen.data.source:Source", ("jaxgen.data.sources",)),
     Kind("likelihood", "jaxgen.variational.likelihood:Likelihood", ("jaxgen.variational",)),
     Kind("augmentation", "jaxgen.adversarial.augment:Augmentation", ("jaxgen.adversarial",)),
+    Kind("metric", "jaxgen.metrics.base:Metric", ("jaxgen.metrics",)),
+    Kind("feature_network", "jaxgen.metrics.networks.base:FeatureNetwork", ("jaxgen.metrics.networks",)),
 )
 KINDS: dict[str, Kind] = {kind.word: kind for kind in _ALL}
 
@@ -83,6 +85,8 @@ def find(kind: str, name: str, path: str, among: tuple[type, ...] = ()) -> type:
         found = _by_name(name, path, of, among)
     if found is of.type():
         raise UserError(f"{path}={name!r} is the type that every {kind} derives from; {nearest(name, _spelled(of))}")
+    if inspect.isabstract(found):
+        raise UserError(f"{path}={name!r} is a type that others derive from; {nearest(name, _spelled(of))}")
     return found
 
 
@@ -147,12 +151,14 @@ def config_name(cls: type) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Definition:
-    """A class at the top level of a module. spelled: its config name. bases: the last words of its bases' names."""
+    """A class at the top level of a module. spelled: its config name. bases: the last words of its bases' names.
+    abstract: whether it leaves a function of its own to those that derive from it."""
 
     module: str
     name: str
     spelled: str
     bases: tuple[str, ...]
+    abstract: bool = False
 
     @property
     def public(self) -> bool:
@@ -194,7 +200,7 @@ def _definitions(rooms: tuple[str, ...]) -> tuple[_Definition, ...]:
             if isinstance(node, ast.ClassDef):
                 bases = tuple(ast.unparse(base).rpartition(".")[2] for base in node.bases)
                 spelled = _said(node) or _spell(node.name, module)
-                found.append(_Definition(module, node.name, spelled, bases))
+                found.append(_Definition(module, node.name, spelled, bases, "abstractmethod" in ast.unparse(node)))
     return tuple(found)
 
 
@@ -218,7 +224,10 @@ def _typed(of: Kind, among: tuple[type, ...]) -> list[_Definition]:
     return [
         d
         for d in everything
-        if d.public and (reached & set(d.bases) or d.name in own) and (d.module, d.name) != (contract, base)
+        if d.public
+        and not d.abstract
+        and (reached & set(d.bases) or d.name in own)
+        and (d.module, d.name) != (contract, base)
     ]
 
 

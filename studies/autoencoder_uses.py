@@ -31,8 +31,8 @@ from ml_collections import ConfigDict
 from jaxgen.config import section
 from jaxgen.config_files import load_config
 from jaxgen.data import open_source
-from jaxgen.metrics.outliers import auroc
-from jaxgen.metrics.subspace import Subspace
+from jaxgen.metrics.analysis.outliers import auroc
+from jaxgen.metrics.analysis.subspace import Subspace
 from jaxgen.train.loop import Trainer
 from studies import harness
 

@@ -5,9 +5,9 @@
     python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes
 
 Draws an image for each of the first captions of `test` (combinations of training, other scenes) and of `unseen`, and
-tells shape, colour and place twice: from its pixels (`jaxgen.metrics.shape_attributes`), and, with --judge, a run of
+tells shape, colour and place twice: from its pixels (`read_attributes`), and, with --judge, a run of
 configs/classifier_shapes.py, by a classifier that was trained on real shapes. Beside the samples stand real images,
-their reconstructions by the autoencoder, the most that can be had, and the same samples held against the captions of
+their reconstructions by the autoencoder, the most that can be had, and the same samples against the captions of
 others. Chance is 1/8, 1/8 and 1/9. Prints one JSON line per row, and writes a picture of samples with --out.
 """
 
@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.methods.base import Model
-from jaxgen.metrics.shape_attributes import agreement, read_attributes
+from jaxgen.metrics.analysis.shape_attributes import agreement, read_attributes
 from jaxgen.report.images import grid, save_png
 from jaxgen.sampling.restore import TrainedModel
 from studies import harness

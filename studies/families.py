@@ -106,7 +106,7 @@ def measure(workdir: Path, num: int, shown: int) -> tuple[dict[str, float], np.n
         found["copies"] = copies[0]["value"]
     found["sample_images_per_second"] = num / seconds
     found["evaluations"] = getattr(getattr(generator.method, "sampler", None), "evaluations", 1)
-    return found, judged.evidence.samples[:shown]
+    return found, judged.images.samples[:shown]
 
 
 def tables(rows: harness.Rows) -> str:

@@ -88,7 +88,7 @@ COLUMNS = ("excess", "entropy", "precision", "recall", "label", "CAS", "diversit
 
 def spread(values: np.ndarray, labels: np.ndarray | None) -> float:
     """Mean Euclidean distance of two different examples `[N, D]` of a class, or of all."""
-    from jaxgen.metrics.distances import class_diversity, diversity
+    from jaxgen.metrics.distributions.diversity import class_diversity, diversity
 
     return diversity(values) if labels is None else float(np.mean(list(class_diversity(values, labels).values())))
 
@@ -106,8 +106,8 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
     from jaxgen.evaluation.evaluate import SEED, evaluate
     from jaxgen.methods.gans.ebgan import EBGAN
     from jaxgen.methods.gans.infogan import InfoGAN
-    from jaxgen.metrics.classification import classification_accuracy_score
-    from jaxgen.metrics.digits import JUDGE
+    from jaxgen.metrics.analysis.classification import classification_accuracy_score
+    from jaxgen.metrics.networks.digits import Digits
     from jaxgen.runs.workdir import stored_config
     from jaxgen.sampling.restore import restore
 
@@ -116,20 +116,20 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
     trained = restore(config, workdir)
     generator, model, method = trained.generator, trained.model, trained.generator.method
     judged = evaluate(generator, model)
-    evidence, real = judged.evidence, generator.source(config.data.eval_split).arrays
-    labels = real["label"] if evidence.labels is not None else None
-    seen, of_real = (evidence.features(JUDGE, which).features for which in ("samples", "held_out"))
+    images, real = judged.images, generator.source(config.data.eval_split).arrays
+    labels = real["label"] if images.labels is not None else None
+    seen, of_real = (images.summary(Digits(), which).features for which in ("samples", "held_out"))
     found = {"excess": judged["frechet_digits"]["excess"]}
     found |= {name: judged[key]["value"] for name, key in JUDGED.items() if key in judged}
     found |= {
-        "diversity": spread(_flat(evidence.samples), evidence.labels) / spread(_flat(evidence.held_out), labels),
-        "diversity_features": spread(seen, evidence.labels) / spread(of_real, labels),
+        "diversity": spread(_flat(images.samples), images.labels) / spread(_flat(images.held_out), labels),
+        "diversity_features": spread(seen, images.labels) / spread(of_real, labels),
     }
-    if evidence.labels is not None:
+    if images.labels is not None:
         train = generator.source(config.data.split).arrays
         more = generator.images(model, SEED + 1, len(train["image"]))
         score = classification_accuracy_score(
-            more.images, more.labels, real["image"], real["label"], JUDGE.network,
+            more.images, more.labels, real["image"], real["label"], Digits().network,
             steps=600, real=(train["image"], train["label"]),
         )  # fmt: skip
         found |= {"CAS": score.samples.value, "CAS_of_real": score.real.value}
@@ -137,7 +137,7 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
     if isinstance(method, InfoGAN):
         z, codes = method.sample_z(keys)
         images = np.asarray(to_uint8(jax.jit(method.paint)(model, z, {})))
-        classes = JUDGE(images).probabilities.argmax(axis=1)
+        classes = Digits()(images).probabilities.argmax(axis=1)
         found["purity"] = purity(np.asarray(codes["categorical"])[:, 0], classes)
     if isinstance(method, EBGAN):
 
@@ -145,8 +145,8 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
         def energy(model: Any, images: jax.Array) -> jax.Array:
             return method.discriminate(model.params, model.memory, images, {}, train=False)[0]["energy"].mean()
 
-        for name, images in (("real", evidence.held_out), ("fake", evidence.samples)):
-            found[f"energy_of_{name}"] = float(energy(model, to_float({"image": images})["image"]))
+        for name, side in (("real", images.held_out), ("fake", images.samples)):
+            found[f"energy_of_{name}"] = float(energy(model, to_float({"image": side})["image"]))
     return {name: round(float(value), 5) for name, value in found.items()}
 
 

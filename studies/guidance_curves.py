@@ -23,10 +23,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.config import section
-from jaxgen.metrics.classification import class_accuracy
-from jaxgen.metrics.digits import JUDGE
-from jaxgen.metrics.distances import class_diversity
-from jaxgen.metrics.frechet import frechet_distance
+from jaxgen.metrics.distributions.classes import class_accuracy
+from jaxgen.metrics.distributions.diversity import class_diversity
+from jaxgen.metrics.distributions.frechet import frechet_distance
+from jaxgen.metrics.networks.digits import Digits
 from jaxgen.runs.setup import make_method
 from jaxgen.sampling.generator import Generator
 from studies import harness
@@ -66,7 +66,7 @@ def measure(generator: Generator, model: Any, seed: int, num: int, real: np.ndar
     begun = time.perf_counter()
     samples = generator.images(model, 1000 + seed, num, range(LABELS))
     seconds = time.perf_counter() - begun
-    seen = JUDGE(samples.images)
+    seen = Digits()(samples.images)
     return {
         "label_accuracy": class_accuracy(seen.probabilities, samples.labels).value,
         "frechet": frechet_distance(seen.features, real),
@@ -88,7 +88,7 @@ class Way:
         self.config, self.trained = config, harness.trained(workdir, config)
         self.source = self.trained.generator.source(config.data.eval_split)
         self.held_out = self.source.take(list(range(len(self.source))))
-        self.real = JUDGE(self.held_out["image"])
+        self.real = Digits()(self.held_out["image"])
 
     def measure(self, scale: float, seed: int, num: int) -> dict[str, float]:
         """One point of the curve."""

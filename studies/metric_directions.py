@@ -3,8 +3,8 @@
     python -m studies.metric_directions
     python -m studies.metric_directions --fashion=t10k-images-idx3-ubyte.gz
 
-Held-out images are the reference. What is judged: other real images; the same blurred; the same with noise; real images
-of half the classes; copies of a few training images. Every number is one in the features of the data's judge. Below:
+Held-out images are the reference. The sets are other real images, the same blurred, the same with noise, real images
+of half the classes; copies of a few training images. Every number is in the features of the data's classifier. Below:
 numbers of pairs, of images blurred and made noisy more and more. Each number has a direction to go from that of real
 images; the script names every cell that goes another way, and then ends with status 1. Rows that need published weights
 say how to fill them.
@@ -27,21 +27,21 @@ from scipy.ndimage import gaussian_filter
 
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
-from jaxgen.metrics.distances import l1_distance, l2_distance
-from jaxgen.metrics.evidence import EvaluationImages
-from jaxgen.metrics.judge import Judge
-from jaxgen.metrics.judges import open_judge
-from jaxgen.metrics.memorisation import memorisation
-from jaxgen.metrics.pixels import WINDOWS, absolute_error, psnr, squared_error, ssim
-from jaxgen.metrics.suite import compare, name_of
+from jaxgen.metrics.choice import open_network
+from jaxgen.metrics.compare import compare, set_metrics
+from jaxgen.metrics.distributions.memorisation import memorisation
+from jaxgen.metrics.images import EvaluationImages
+from jaxgen.metrics.networks.classifier import PackagedClassifier
+from jaxgen.metrics.pairs.features import l1_distance, l2_distance
+from jaxgen.metrics.pairs.pixels import WINDOWS, absolute_error, psnr, squared_error, ssim
 from studies import harness
 
-METRICS = ("fid", "kid", "fid_infinity", "inception_score", "precision", "recall", "density", "coverage")
+METRICS = ("frechet", "kid", "frechet_infinity", "inception_score", "precision", "recall", "density", "coverage")
 METRICS += ("class_entropy", "confidence", "label_accuracy")
 COPIED = 10  # training images that the memorising row copies
 # where a row's number must lie from that of real images: + above, - below, 0 near, blank anywhere
 EXPECTED = {
-    "fid": "++++", "kid": "++++", "fid_infinity": "++++", "inception_score": "--- ", "precision": "--0 ",
+    "frechet": "++++", "kid": "++++", "frechet_infinity": "++++", "inception_score": "--- ", "precision": "--0 ",
     "recall": "- --", "density": "--  ", "coverage": "----", "class_entropy": "  - ", "confidence": "-- 0",
     "label_accuracy": "--00",
     "nearest_train_distance": "  0-", "share_of_near_copies": "  0+",
@@ -83,9 +83,9 @@ def noisy(images: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
     return np.clip(np.round(images + noise), 0, 255).astype(np.uint8)
 
 
-def sets_of(judge: Judge, data: Data, num: int) -> dict[str, np.ndarray]:
+def sets_of(network: PackagedClassifier, data: Data, num: int) -> dict[str, np.ndarray]:
     """`{row: images}`, as many in each."""
-    classes = judge(data.fresh).probabilities.argmax(axis=1)
+    classes = network(data.fresh).probabilities.argmax(axis=1)
     half = data.fresh[classes < 5]
     if min(len(half), len(data.fresh)) < num:
         raise UserError(f"--num={num} images of half the classes are asked for; there are {len(half)}.")
@@ -99,18 +99,18 @@ def sets_of(judge: Judge, data: Data, num: int) -> dict[str, np.ndarray]:
     }
 
 
-def sets_table(judge: Judge, data: Data, rows: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def sets_table(network: PackagedClassifier, data: Data, rows: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """`{row: {metric: value}}`."""
-    real = judge(data.held_out)
+    real = network(data.held_out)
     table = {}
     for row, images in rows.items():
-        # a sample's class is what the judge saw before the image was changed
+        # a sample's class is what the network saw before the image was changed
         clean = rows["real"] if row in ("blurred", "noisy") else images
-        labels = judge(clean).probabilities.argmax(axis=1)
+        labels = network(clean).probabilities.argmax(axis=1)
         found = compare(
-            judge(images), real, metrics=METRICS, network=judge, reference_name="held-out", labels=labels
+            network(images), real, metrics=METRICS, network=network, reference_name="held-out", labels=labels
         )
-        table[row] = {metric: found[name_of(metric, judge)].value for metric in METRICS}
+        table[row] = {metric.name: found[metric.number(network)].value for metric in set_metrics(METRICS)}
         evidence = EvaluationImages(images, None, data.memory, data.held_out, None, "held-out")
         table[row] |= {name: score.value for name, score in memorisation(evidence).items()}
     return table
@@ -130,25 +130,27 @@ def check_sets(table: dict[str, dict[str, float]]) -> list[str]:
     return wrong
 
 
-def pair_functions(judge: Judge, side: int) -> dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]]:
+def pair_functions(
+    network: PackagedClassifier, side: int
+) -> dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]]:
     """`{metric: (better, function)}`; SSIM where its window fits."""
     found = {"psnr": ("higher", psnr), "l1": ("lower", absolute_error), "squared error": ("lower", squared_error)}
     for window, least in WINDOWS.items():
         if side >= least:
             found[f"ssim, {window}"] = ("higher", lambda a, b, window=window: ssim(a, b, window))
     for name, distance in (("feature_l1", l1_distance), ("feature_l2", l2_distance)):
-        found[name] = ("lower", lambda a, b, d=distance: d(judge(a).features, judge(b).features))
+        found[name] = ("lower", lambda a, b, d=distance: d(network(a).features, network(b).features))
     return found
 
 
-def pairs_table(judge: Judge, images: np.ndarray) -> tuple[str, list[str]]:
+def pairs_table(network: PackagedClassifier, images: np.ndarray) -> tuple[str, list[str]]:
     """The table of pairs, and the cells that went another way."""
     steps = {
         "blurred": [blurred(images, sigma) for sigma in (0.3, 0.6, 1.2)],
         "noisy": [noisy(images, sigma) for sigma in (10, 30, 90)],
     }
     rows, wrong = [], []
-    for name, (better, function) in pair_functions(judge, images.shape[1]).items():
+    for name, (better, function) in pair_functions(network, images.shape[1]).items():
         cells = []
         for kind, sets in steps.items():
             values = [float(np.mean(function(images, changed))) for changed in sets]
@@ -176,19 +178,19 @@ def idx_images(path: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=16).reshape(np.frombuffer(data, ">i4", 3, offset=4))[..., None]
 
 
-def report(judge: Judge, data: Data, num: int) -> list[str]:
+def report(network: PackagedClassifier, data: Data, num: int) -> list[str]:
     """Prints the tables of one data set; returns the cells that went another way."""
-    rows = sets_of(judge, data, num)
-    table = sets_table(judge, data, rows)
-    print(f"\n{judge.name}: n = {num} against {len(data.held_out)} held-out images, judge {judge.digest}\n")
+    rows = sets_of(network, data, num)
+    table = sets_table(network, data, rows)
+    print(f"\n{network.name}: n = {num} against {len(data.held_out)} held-out images, network {network.digest}\n")
     lines = []
     for metric, signs in EXPECTED.items():
         expected = " ".join(sign if sign.strip() else "." for sign in signs)
         lines.append([metric, *(f"{table[row][metric]:.4g}" for row in ROWS), expected])
     print(harness.table(["number", *ROWS, "expected"], lines))
-    pairs, wrong = pairs_table(judge, rows["real"])
+    pairs, wrong = pairs_table(network, rows["real"])
     print(f"\n{pairs}")
-    return [f"{judge.name}, {cell}" for cell in (*check_sets(table), *wrong)]
+    return [f"{network.name}, {cell}" for cell in (*check_sets(table), *wrong)]
 
 
 def main(
@@ -198,9 +200,9 @@ def main(
     harness.prepare()
     wrong = []
     train, test = (open_source("digits", name, 8, 1).arrays["image"] for name in ("train", "test"))
-    wrong += report(open_judge("digits"), split(train, test), num or 300)
+    wrong += report(open_network("digits"), split(train, test), num or 300)
     if fashion:
-        wrong += report(open_judge("fashion"), split(idx_images(Path(fashion))), num or 1000)
+        wrong += report(open_network("fashion"), split(idx_images(Path(fashion))), num or 1000)
     needed = [(name, f"`python -m jaxgen.metrics A B {options}`") for name, options in WEIGHTS.items()]
     print("\n" + harness.table(["number", "weights needed; to fill it"], needed))
     print("\n" + ("\n".join(f"WRONG WAY: {cell}" for cell in wrong) or "Every number moved the way it should."))

@@ -32,8 +32,8 @@ import numpy as np
 from jaxgen.data import open_source
 from jaxgen.diffusion.likelihood import image_bits, variational_bound
 from jaxgen.errors import UserError
-from jaxgen.metrics import digits as digits_judge
-from jaxgen.metrics.outliers import accuracy_rejection, auroc, corrupted
+from jaxgen.metrics.analysis.outliers import accuracy_rejection, auroc, corrupted
+from jaxgen.metrics.networks.digits import Digits
 from jaxgen.sampling.restore import TrainedModel
 from studies import harness
 
@@ -60,9 +60,9 @@ def image_sets(
 
 
 def class_probabilities(workdir: str) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 images -> probabilities `[N, K]`, by a classifier's run, or by the digits judge where there is none."""
+    """uint8 images -> probabilities `[N, K]`, by a classifier's run, or by the package's classifier of digits."""
     if not workdir:
-        return lambda images: digits_judge.JUDGE(images).probabilities
+        return lambda images: Digits()(images).probabilities
     trained = harness.trained(workdir)
     network, weights = trained.generator.method.network, trained.model.params["classifier"]
 
@@ -133,7 +133,7 @@ def rejection_table(scores: Scores, outliers: list[str], right: np.ndarray) -> s
 
 def main(
     workdir: Annotated[str, "a trained unconditional diffusion run of grey images"] = "",
-    classifier: Annotated[str, "a classifier's run on the same data; else the digits judge"] = "",
+    classifier: Annotated[str, "a classifier's run on the same data; else the package's classifier of digits"] = "",
     other: Annotated[list[str], "NAME[=FILE], outliers: .npz, idx or idx.gz; or digits; may be given again"] = (),
     num: Annotated[int, "images, and outliers of each kind"] = 200,
     shrink: Annotated[str, "IMAGES,LABELS,OUT: write an 8x8 npz file and stop"] = "",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import logging
 import sys
 import time
@@ -30,10 +29,11 @@ from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.diffusion.budget import within_budget
 from jaxgen.errors import UserError
-from jaxgen.metrics.classification import class_accuracy
-from jaxgen.metrics.evidence import EvaluationImages
-from jaxgen.metrics.frechet import frechet_distance
-from jaxgen.metrics.kernel import kid
+from jaxgen.metrics.choice import open_network
+from jaxgen.metrics.distributions.classes import class_accuracy
+from jaxgen.metrics.distributions.frechet import frechet_distance
+from jaxgen.metrics.distributions.kernel import kid
+from jaxgen.metrics.images import EvaluationImages
 from jaxgen.runs.setup import make_method
 from jaxgen.sampling.generator import Generator, Samples
 from studies import harness
@@ -82,7 +82,7 @@ class Judged:
     """Real images in a judge's features, and samples held against them."""
 
     def __init__(self, name: str, train: np.ndarray, held_out: np.ndarray, num: int):
-        self.judge = importlib.import_module(f"jaxgen.metrics.{name}").JUDGE
+        self.judge = open_network(name)
         evidence = EvaluationImages(np.zeros((num, *held_out.shape[1:]), np.uint8), None, train, held_out, None, "")
         self.real, floor, noise = (
             self.judge(images).features for images in (held_out, evidence.floor, evidence.noise)

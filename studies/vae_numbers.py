@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.data import Source, open_source
-from jaxgen.metrics.outliers import auroc, corrupted, typicality
+from jaxgen.metrics.analysis.outliers import auroc, corrupted, typicality
 from jaxgen.sampling.restore import TrainedModel
 from jaxgen.variational.latents import active
 from studies import harness

@@ -26,7 +26,7 @@ TEXT = '''"""A tiny DDPM on 8x8 digits.
 Paper: none; it exists to be tested.
 """
 
-from jaxgen.config import defaults, section
+from jaxgen.config import SAMPLE_METRICS, defaults, section
 
 
 def get_config():
@@ -58,7 +58,7 @@ def get_config():
         sample_every_images=128,
         ema_decay=0.9,
     )
-    config.evaluate.update(num=64, batch_size=64, metrics=("digits", "memorisation"))
+    config.evaluate.update(num=64, batch_size=64, network="digits", metrics=(*SAMPLE_METRICS, "memorisation"))
     return config
 '''
 

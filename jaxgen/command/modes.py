@@ -48,12 +48,13 @@ def _leaving_on_sigterm() -> Iterator[None]:
 @_leaving_on_sigterm()
 def train(config: ConfigDict, flags: Flags) -> int:
     """Trains, or resumes; at the end evaluates and writes the report."""
-    from jaxgen.evaluation.evaluate import check_held_out, evaluate
+    from jaxgen.evaluation.evaluate import check_before_training, evaluate
     from jaxgen.evaluation.record import write_best, write_scores
     from jaxgen.files import read_json
     from jaxgen.parallel.distributed import barrier, is_first
     from jaxgen.report.page import write_report
     from jaxgen.runs.record import add_event, record
+    from jaxgen.runs.setup import make_method
     from jaxgen.runs.workdir import open_workdir
     from jaxgen.sampling.outputs import write_panels
     from jaxgen.sampling.restore import restore
@@ -66,10 +67,10 @@ def train(config: ConfigDict, flags: Flags) -> int:
     barrier("workdir")
     if not (workdir / "config.json").exists():
         raise UserError(f"--workdir={workdir} is not the same folder for all processes; put it where all can see it.")
-    check_held_out(config)
+    check_before_training(config, make_method(config))
 
     def scores(trainer: Trainer) -> dict[str, float]:
-        entries = evaluate(trainer.generator, trainer.model())
+        entries = evaluate(trainer.generator, trainer.model(), images=trainer.images)
         return {name: entry["value"] for name, entry in entries.items()}
 
     trainer = Trainer(config, workdir, scores)
@@ -131,14 +132,13 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
     """Evaluates a checkpoint: one JSON line on stdout; of the newest and of the best also metrics.json or
     metrics_best.json, and the report, in the workdir."""
     from jaxgen.evaluation.evaluate import evaluate as scored
-    from jaxgen.evaluation.evaluate import metric_functions
     from jaxgen.evaluation.quiz import make_quiz
     from jaxgen.evaluation.record import write_best, write_scores
     from jaxgen.files import strict_json
     from jaxgen.parallel.distributed import is_first
     from jaxgen.report.page import write_report
 
-    metric_functions(config)
+    _check_names(config)
     trained = _trained(config, flags)
     if flags.quiz:
         log.info("quiz: %s", make_quiz(flags.workdir, trained, flags.seed, flags.num))
@@ -212,11 +212,10 @@ def _check_names(config: ConfigDict) -> None:
     Raises:
       UserError: for a misspelt name or key, before anything is written.
     """
-    from jaxgen.evaluation.evaluate import metric_functions
+    from jaxgen.evaluation.evaluate import metrics_of
     from jaxgen.runs.setup import make_method
 
-    make_method(config)
-    metric_functions(config)
+    metrics_of(config, make_method(config))
 
 
 def _trained(config: ConfigDict, flags: Flags) -> TrainedModel:

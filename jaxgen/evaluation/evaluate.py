@@ -1,92 +1,168 @@
-"""Judging a model: held-out scores of the method, and the config's metrics on fresh samples."""
+"""The numbers of a trained model: held-out scores of its method, and the config's metrics of fresh samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.build import lookup
+from jaxgen.config import image_shape
 from jaxgen.data import Source
-from jaxgen.methods.base import Model
-from jaxgen.metrics.evidence import EvaluationImages, Score
-from jaxgen.metrics.features import FeatureNetwork
-from jaxgen.metrics.judges import NAMES, open_judge
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Method, Model
+from jaxgen.metrics.base import RunMetric
+from jaxgen.metrics.choice import Chosen, Words, choose, open_network
+from jaxgen.metrics.images import EvaluationImages
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.metrics.score import Score
+from jaxgen.registry import classes
 from jaxgen.runs.setup import open_split
 from jaxgen.sampling.generator import Generator
 
-# Seed of the samples that are judged; not the one of a run's sample grids.
+log = logging.getLogger("jaxgen")
+
+# Seed of the samples that are evaluated; not the one of a run's sample grids.
 SEED = 1_000_003
-
-
-# Where a network's class bears its module's name, its numbers are made elsewhere.
-ELSEWHERE = {"inception": "judges:inception", "clip": "judges:clip"}
+METRICS = "config.evaluate.metrics"
+ON_SETS = "a run has none: sample from it, and use python -m jaxgen.metrics A B --metrics={name}"
 
 
 class Evaluation(dict[str, dict[str, Any]]):
     """All numbers of a model, `{name: entry}` as in `metrics.json`, and what they were seen on.
 
     Attributes:
-      evidence: images of the model and of the data, or None where no metric looked at images.
-      network: the first judge that the config names, or None.
+      images: of the model and of the data, or None where no metric looked at images.
+      network: the first feature network that a metric looked through, or None.
     """
 
     def __init__(
-        self, scores: dict[str, Score], evidence: EvaluationImages | None = None, network: FeatureNetwork | None = None
+        self, scores: dict[str, Score], images: EvaluationImages | None = None, network: FeatureNetwork | None = None
     ):
         super().__init__({name: score.to_dict() for name, score in scores.items()})
-        self.evidence, self.network = evidence, network
+        self.images, self.network = images, network
 
 
-def metric_functions(config: ConfigDict) -> dict[str, Callable[[EvaluationImages], dict[str, Score]]]:
-    """The functions that `config.evaluate.metrics` names, each of `EvaluationImages`.
+def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen, ...]:
+    """The metrics that `config.evaluate` names, each checked against what the method's runs can give. Reads no weights.
 
     Raises:
-      UserError: for an unknown one.
+      UserError: for a name that is unknown, or a number that this run cannot give; the sentence says what to do.
     """
-    room, path = "jaxgen.metrics", "config.evaluate.metrics"
-    return {name: lookup(ELSEWHERE.get(name, name), room, path) for name in config.evaluate.metrics}
+    asked = config.evaluate
+    if not asked.metrics:
+        return ()
+    if not method.samples_images:
+        raise UserError(f"{METRICS} is set, but {config.method.name!r} draws no samples to measure; leave it empty.")
+    offers = {"training images"} | ({"labels"} if "label" in method.conditions else set())
+    unlabelled = f"the samples of this {config.method.name!r} are asked for none, so leave it out"
+    elsewhere = {"labels": unlabelled, "pairs": ON_SETS, "captions": ON_SETS}
+    words = Words(METRICS, "config.evaluate.network", RunMetric, frozenset(offers), elsewhere)
+    network = None
+    if asked.network:
+        network = open_network(asked.network, words.network, weights=asked.weights, resize=asked.resize)
+    chosen = choose(asked.metrics, network, words)
+    for one in chosen:
+        if not isinstance(one.metric, RunMetric):
+            raise UserError(f"{METRICS}: {one.metric.name!r} is no metric of samples (no RunMetric); leave it out.")
+        if one.every_images and not config.train.evaluate_every_images:
+            raise UserError(
+                f"{METRICS}: {one.metric.name!r} has every_images={one.every_images}, but nothing is evaluated during "
+                "training: set config.train.evaluate_every_images."
+            )
+    return chosen
 
 
-def check_held_out(config: ConfigDict) -> None:
-    """Finds before training what would stop the judging after it.
+def check_before_training(config: ConfigDict, method: Method) -> None:
+    """Finds before training what would stop the evaluation after it.
 
     Raises:
-      UserError: for held-out data, or published weights, that are needed and cannot be had.
+      UserError: for held-out data, or weights, that are needed and cannot be had.
     """
     if config.evaluate.at_end or config.train.evaluate_every_images:
         open_split(config, config.data.eval_split)
-        _networks(config)
+        for one in metrics_of(config, method):
+            if one.network is not None:
+                _open(one.network, image_shape(config))
 
 
-def _networks(config: ConfigDict) -> list[FeatureNetwork]:
-    """The judges that the config names, in its order."""
-    asked = config.evaluate
-    return [
-        open_judge(name, asked.weights if name in ELSEWHERE else "", asked.resize if name == "inception" else "legacy")
-        for name in asked.metrics
-        if name in NAMES
-    ]
+def _open(network: FeatureNetwork, shape: tuple[int, int, int]) -> None:
+    """Reads a network's weights, now.
+
+    Raises:
+      UserError: for weights that cannot be had; it names the package's own classifier of such images, if there is one.
+    """
+    try:
+        network.open()
+    except UserError as error:
+        known = [name for name, cls in classes("feature_network").items() if getattr(cls, "shape", None) == shape]
+        if not known:
+            raise
+        raise UserError(
+            f"{str(error).rstrip('.')}; or measure 'frechet' with config.evaluate.network={known[0]!r}, whose weights "
+            "are here."
+        ) from error
 
 
-def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Evaluation:
-    """All numbers of a model."""
+def due(chosen: Sequence[Chosen], every: int, images: int) -> tuple[Chosen, ...]:
+    """The metrics that an evaluation during training computes.
+
+    Args:
+      every: training images between two evaluations. images: seen so far, which number the evaluation: it is the last
+        one whose multiple of `every` is reached.
+
+    A metric with a cadence of its own is due when a multiple of that was passed since the evaluation before.
+    """
+    now = images // every * every
+    return tuple(
+        one for one in chosen if not one.every_images or now // one.every_images != (now - every) // one.every_images
+    )
+
+
+def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int | None = None) -> Evaluation:
+    """All numbers of a model.
+
+    Args:
+      images: training images seen, where this is one of the evaluations during training: only the metrics that are due
+        then are computed. None computes all.
+
+    Raises:
+      UserError: for data or weights that cannot be had, and what `config.evaluate.metrics` cannot name.
+    """
     config = generator.config
-    functions = metric_functions(config)
+    chosen = metrics_of(config, generator.method)
+    if images is not None:
+        chosen = due(chosen, config.train.evaluate_every_images, images)
     source = generator.source(config.data.eval_split)
     count = min(len(source), config.evaluate.real)
     name = f"{source.name}/{source.split} ({count})"
-    train = generator.source(config.data.split)
+    scores = _held_out(generator, model, seed, source, count, name)
+    seen = None
+    if chosen:
+        seen = _images(generator, model, seed, source, count, name)
+        for one in chosen:
+            if not seen.enough(one.metric.least):
+                log.info("%s is left out: it needs %d images of each set", one.metric.name, one.metric.least)
+                continue
+            scores |= one.metric.scores(seen, one.network)
+    return Evaluation(scores, seen, next((one.network for one in chosen if one.network is not None), None))
+
+
+def _held_out(
+    generator: Generator, model: Model, seed: int, source: Source, count: int, name: str
+) -> dict[str, Score]:
+    """The method's own scores on `count` held-out images, beside those on as many training images."""
+    train = generator.source(generator.config.data.split)
     floor_count = min(count, len(train))
-    seen = generator.scores(model, seed, train, limit=floor_count)
-    scores = {
+    floor = generator.scores(model, seed, train, limit=floor_count)
+    return {
         key: Score(
             value,
             count,
             name,
-            floor=seen[key],
+            floor=floor[key],
             reference_n=count,
             floor_n=floor_count,
             better=generator.method.better(key),
@@ -94,28 +170,21 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED) -> Evaluation
         )
         for key, value in generator.scores(model, seed, source, limit=count).items()
     }
-    evidence, networks = None, []
-    if functions:
-        samples = generator.images(model, seed, config.evaluate.num)
-        held_out = _spread(source, count)
-        evidence = EvaluationImages(
-            samples.images,
-            samples.labels,
-            _spread(train, config.evaluate.real)["image"],
-            held_out["image"],
-            held_out.get("label"),
-            name,
-            config.evaluate.weights,
-            config.evaluate.resize,
-        )
-        for function in functions.values():
-            scores |= function(evidence)
-        networks = _networks(config)
-    return Evaluation(scores, evidence, networks[0] if networks else None)
 
 
-def _spread(source: Source, most: int) -> dict[str, np.ndarray]:
-    """Images and labels of all examples of a source, or of so many, evenly spread."""
+def _images(generator: Generator, model: Model, seed: int, source: Source, count: int, name: str) -> EvaluationImages:
+    """Fresh samples, training images, and `count` images of the held-out source."""
+    config = generator.config
+    samples = generator.images(model, seed, config.evaluate.num)
+    train = evenly_spaced(generator.source(config.data.split), config.evaluate.real)
+    held_out = evenly_spaced(source, count)
+    return EvaluationImages(
+        samples.images, samples.labels, train["image"], held_out["image"], held_out.get("label"), name
+    )
+
+
+def evenly_spaced(source: Source, most: int) -> dict[str, np.ndarray]:
+    """Images and labels of all examples of a source, or of `most` of them at equal distances."""
     if source.arrays is not None and len(source) <= most:
         return source.arrays
     chosen = np.linspace(0, len(source) - 1, min(len(source), most)).astype(int)

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from jaxgen.metrics.evidence import EvaluationImages
-from jaxgen.metrics.features import FeatureNetwork
-from jaxgen.metrics.manifold import realism
+from jaxgen.metrics.distributions.manifold import realism
+from jaxgen.metrics.images import EvaluationImages
+from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.pairwise import nearest
 from jaxgen.report.images import PADDING, grid
 
@@ -35,48 +35,48 @@ class Figure:
     scores: list[float]
 
 
-def examine(evidence: EvaluationImages, network: FeatureNetwork | None) -> list[Figure]:
-    """Pictures of a judged model's samples.
+def examine(images: EvaluationImages, network: FeatureNetwork | None) -> list[Figure]:
+    """Pictures of an evaluated model's samples.
 
     Args:
-      network: the judge whose features neighbours and realism are taken in; None leaves those out.
+      network: the network whose features neighbours and realism are taken in; None leaves those out.
     """
-    figures = [_nearest_pixels(evidence)]
+    figures = [_nearest_pixels(images)]
     if network is not None:
-        figures.append(_nearest_features(evidence, network))
-        if len(evidence.held_out) > BALLS:
-            figures += _ranked(evidence, network)
+        figures.append(_nearest_features(images, network))
+        if len(images.held_out) > BALLS:
+            figures += _ranked(images, network)
     return figures
 
 
-def _nearest_pixels(evidence: EvaluationImages) -> Figure:
-    flat = [x.reshape(len(x), -1) for x in (evidence.samples[:SHOWN], evidence.train)]
-    found, squares = nearest(*flat, k=min(NEIGHBOURS, len(evidence.train)))
+def _nearest_pixels(images: EvaluationImages) -> Figure:
+    flat = [x.reshape(len(x), -1) for x in (images.samples[:SHOWN], images.train)]
+    found, squares = nearest(*flat, k=min(NEIGHBOURS, len(images.train)))
     text = (
-        f"In each row of a block: a sample, then the nearest of {len(evidence.train):,} training images by pixels; the "
+        f"In each row of a block: a sample, then the nearest of {len(images.train):,} training images by pixels; the "
         "numbers, block by block, are the distances to the first, of values in [-1, 1]."
     )
-    picture = _beside(evidence.samples[:SHOWN], evidence.train[found])
+    picture = _beside(images.samples[:SHOWN], images.train[found])
     distances = np.sqrt(squares[:, 0]) / 127.5
     return Figure("nearest_pixels", "Nearest training images, by pixels", text, picture, distances.tolist())
 
 
-def _nearest_features(evidence: EvaluationImages, network: FeatureNetwork) -> Figure:
-    count = len(evidence.train)
-    train = evidence.train[np.linspace(0, count - 1, min(count, SEARCHED)).astype(int)]
-    seen = evidence.features(network, "samples").features[:SHOWN]
+def _nearest_features(images: EvaluationImages, network: FeatureNetwork) -> Figure:
+    count = len(images.train)
+    train = images.train[np.linspace(0, count - 1, min(count, SEARCHED)).astype(int)]
+    seen = images.summary(network, "samples").features[:SHOWN]
     found, squares = nearest(seen, network(train).features, k=min(NEIGHBOURS, len(train)))
     text = (
         f"The same in the features of the network {network.name}, of {len(train):,} training images; the numbers are "
         "the distances to the first, in those features."
     )
-    picture = _beside(evidence.samples[:SHOWN], train[found])
+    picture = _beside(images.samples[:SHOWN], train[found])
     distances = np.sqrt(squares[:, 0])
     return Figure("nearest_features", "Nearest training images, by features", text, picture, distances.tolist())
 
 
-def _ranked(evidence: EvaluationImages, network: FeatureNetwork) -> list[Figure]:
-    scores = realism(*(evidence.features(network, side).features for side in ("samples", "held_out")), k=BALLS)
+def _ranked(images: EvaluationImages, network: FeatureNetwork) -> list[Figure]:
+    scores = realism(*(images.summary(network, side).features for side in ("samples", "held_out")), k=BALLS)
     order = np.argsort(-scores, kind="stable")
     what = (
         f"of {len(scores):,} samples by realism (Kynkäänniemi et al. 2019, Eq. 3) in the features of {network.name}: "
@@ -87,7 +87,7 @@ def _ranked(evidence: EvaluationImages, network: FeatureNetwork) -> list[Figure]
         ("most_real", "Best samples", f"The best {what}; the best first.", order[:RANKED]),
         ("least_real", "Worst samples", f"The worst {what}; the worst first.", order[::-1][:RANKED]),
     ):
-        picture = grid(evidence.samples[chosen], columns=COLUMNS)
+        picture = grid(images.samples[chosen], columns=COLUMNS)
         figures.append(Figure(name, title, text, picture, scores[chosen].tolist()))
     return figures
 

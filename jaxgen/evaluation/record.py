@@ -13,8 +13,8 @@ from jaxgen.report.images import save_png
 def write_scores(workdir: epath.Path, entries: Evaluation, step: int, images: int) -> None:
     """`metrics.json`: the entries, of which step they are, and which one to show first; and what they saw:
     `samples/<figure>.png` with `samples/seen.json`, a title, a sentence and scores for each."""
-    if entries.evidence is not None:
-        figures = examine(entries.evidence, entries.network)
+    if entries.images is not None:
+        figures = examine(entries.images, entries.network)
         for figure in figures:
             save_png(workdir / "samples" / f"{figure.name}.png", figure.picture)
         seen = {s.name: {"title": s.title, "text": s.text, "scores": s.scores} for s in figures}

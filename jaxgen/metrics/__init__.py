@@ -1,1 +1,1 @@
-"""Judges: pure functions from features or images to numbers, in float64."""
+"""Numbers of images, in float64: metrics, the networks that they look through, and sets of images on the disk."""

@@ -6,26 +6,39 @@ import argparse
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from jaxgen.entry_point import Parser, count, entry_point
-from jaxgen.errors import UserError, nearest
+from jaxgen.errors import UserError
 from jaxgen.files import check_writable_file, strict_json, write_bytes
 from jaxgen.metrics import reference
-from jaxgen.metrics.evidence import Score, called
-from jaxgen.metrics.features import FeatureNetwork
-from jaxgen.metrics.judges import NAMES, looker, open_judge
-from jaxgen.metrics.paired import PAIRED, check_pairs, compare_pairs
+from jaxgen.metrics.base import OF_NETWORK, Metric, SetMetric
+from jaxgen.metrics.choice import Words, choose, find_metric, open_network
+from jaxgen.metrics.compare import compare
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.metrics.pairs.base import (
+    CaptionMetric,
+    FeaturePairMetric,
+    PairMetric,
+    check_pairs,
+    compare_features,
+    compare_pixels,
+)
+from jaxgen.metrics.score import Score, display_name
 from jaxgen.metrics.sets import ImageBatch, ImageSet, is_source, open_set
-from jaxgen.metrics.suite import METRICS, compare
 from jaxgen.metrics.summary import Summary, summarise
 
-CAPTIONED = "clip_score"
-ALL = (*METRICS, *PAIRED, CAPTIONED)
+OF_A_RUN = "that is known of a run alone: use main.py --mode=evaluate"
+WORDS = Words(
+    metrics="--metrics",
+    network="--network",
+    role=Metric,
+    offers=frozenset({"pairs", "captions"}),
+    elsewhere={"labels": OF_A_RUN, "training images": OF_A_RUN},
+)
 
 DESCRIPTION = """Numbers about the image set A, held against the reference B.
 
@@ -56,16 +69,20 @@ class Request:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Request:
-    """Raises a UserError for a word that is no metric or no size."""
+    """Raises a UserError for a word that is no size or no number. What `--metrics` names is looked up by `run`."""
     parser = Parser(
         prog="python -m jaxgen.metrics", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("a", metavar="A", help="what is judged")
+    parser.add_argument("a", metavar="A", help="the set that the numbers are about")
     parser.add_argument("b", metavar="B", help="the reference, or the other half of the pairs")
-    parser.add_argument("--metrics", default="fid,kid,precision,recall", help=f"of {', '.join(ALL)}")
-    parser.add_argument("--network", choices=NAMES, default="inception", help="whose features are compared")
+    parser.add_argument(
+        "--metrics", default="frechet,kid,precision,recall", help="names between commas; docs/metrics.md has them all"
+    )
+    parser.add_argument(
+        "--network", default="inception", help="whose features are compared: inception, clip, digits, fashion, or yours"
+    )
     parser.add_argument("--weights", default="", help="a file or folder of published weights; else found or fetched")
-    parser.add_argument("--resize", choices=("legacy", "clean"), default="legacy", help="to Inception's size")
+    parser.add_argument("--resize", default="", help="to Inception's size: legacy, by default, or clean")
     parser.add_argument("--num", type=count("num", 0), default=0, help="images of each set, evenly spread; 0: all")
     parser.add_argument("--batch", type=count("batch"), default=100, help="images per program")
     parser.add_argument("--resolution", default="", help="crop and resize all images to SIDE or HEIGHTxWIDTH first")
@@ -77,13 +94,8 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     parser.add_argument("--json", default="", metavar="FILE", help="write the object into a file as well")
     given = vars(parser.parse_args(arguments))
     metrics = tuple(dict.fromkeys(word for word in given["metrics"].split(",") if word))
-    for word in metrics:
-        if word not in ALL:
-            raise UserError(f"--metrics: there is no {word!r}; {nearest(word, ALL)}")
     if not metrics:
-        raise UserError(f"--metrics is empty; name some of {', '.join(ALL)}.")
-    if "label_accuracy" in metrics:
-        raise UserError("label_accuracy needs the classes that samples were asked for: use main.py --mode=evaluate.")
+        raise UserError("--metrics is empty; name some numbers, such as frechet,kid.")
     given |= {"metrics": metrics, "resolution": _size(given["resolution"])}
     return Request(**given)
 
@@ -101,40 +113,56 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
     Raises:
       UserError: for sets that cannot be read, do not fit each other or the network, and weights that cannot be had.
     """
-    texts = {"a": request.a, "b": request.b, **({"floor": request.floor} if request.floor else {})}
-    sets = _open(texts, request)
-    whole = [name for name in request.metrics if name in METRICS]
-    paired = [name for name in request.metrics if name in PAIRED]
+    looks = any(find_metric(name, WORDS).needs & set(OF_NETWORK) for name in request.metrics)
+    options = {"weights": request.weights, "resize": request.resize}
+    network = open_network(request.network, WORDS.network, **options) if looks else None
+    given = {"weights": request.weights, "trunk": request.trunk, "scale": request.scale}
+    metrics = [chosen.metric for chosen in choose(request.metrics, network, WORDS, **given)]
+    sets = _open(request, captioned=bool(_of(metrics, CaptionMetric)))
+    paired = [*_of(metrics, PairMetric), *_of(metrics, FeaturePairMetric)]
     if paired:
         check_pairs(sets["a"], sets["b"], paired)
-    if CAPTIONED in request.metrics and sets["a"].captions is None:
+    if _of(metrics, CaptionMetric) and sets["a"].captions is None:
         raise UserError(f"clip_score needs captions, and {request.a!r} has none: write a captions.jsonl into it.")
-    scores: dict[str, Score] = {}
-    keep = "feature_l2" in paired or any(METRICS[name].features for name in whole)
-    summaries: dict[str, Summary] = {}
-    network = None
-    if whole or "feature_l2" in paired:
-        network = open_judge(request.network, request.weights, request.resize)
-        _fit(network, sets)
-        summaries = {side: _summary(network, found, side, keep, request) for side, found in sets.items()}
-    if whole:
-        named = f"{request.b} ({sets['b'].count})"
-        scores |= compare(
-            summaries["a"], summaries["b"], summaries.get("floor"), metrics=whole, network=network, reference_name=named
-        )
-    if paired:
+    scores = _of_features(metrics, network, sets, request) if network is not None else {}
+    if _of(metrics, PairMetric):
         with _counted(sets["a"], "pairs", request.batch) as batches:
-            scores |= compare_pairs(
-                sets["b"], zip(batches, sets["b"].batches(request.batch), strict=True), paired,
-                network=network, summaries=summaries, trunk=request.trunk, weights=request.weights, batch=request.batch,
-            )  # fmt: skip
-    if CAPTIONED in request.metrics:
-        scores[CAPTIONED] = _captioned(sets["a"], request)
+            pairs = zip(batches, sets["b"].batches(request.batch), strict=True)
+            scores |= compare_pixels(_of(metrics, PairMetric), sets["b"], pairs, request.batch)
+    for metric in _of(metrics, CaptionMetric):
+        with _counted(sets["a"], "captions", request.batch) as batches:
+            scores[metric.name] = metric.score(batches, sets["a"].captions, request.batch)
     return {name: score.to_dict() for name, score in scores.items()}
 
 
-def _open(texts: dict[str, str], request: Request) -> dict[str, ImageSet]:
+M = TypeVar("M", bound=Metric)
+
+
+def _of(metrics: Sequence[Metric], role: type[M]) -> list[M]:
+    return [metric for metric in metrics if isinstance(metric, role)]
+
+
+def _of_features(
+    metrics: Sequence[Metric], network: FeatureNetwork, sets: Mapping[str, ImageSet], request: Request
+) -> dict[str, Score]:
+    """The numbers that are made from a network's features, in the order asked for."""
+    whole, paired = _of(metrics, SetMetric), _of(metrics, FeaturePairMetric)
+    if not whole and not paired:
+        return {}
+    network.open()
+    _fit(network, sets)
+    keep = bool(paired) or any("features" in metric.needs for metric in whole)
+    summaries = {side: _summary(network, found, side, keep, request) for side, found in sets.items()}
+    named = f"{request.b} ({sets['b'].count})"
+    scores = compare(
+        summaries["a"], summaries["b"], summaries.get("floor"), metrics=whole, network=network, reference_name=named
+    )
+    return scores | compare_features(paired, sets["b"], summaries["a"], summaries["b"], network)
+
+
+def _open(request: Request, captioned: bool) -> dict[str, ImageSet]:
     """The sets; data sources without a size of their own take that of the set beside them."""
+    texts = {"a": request.a, "b": request.b, **({"floor": request.floor} if request.floor else {})}
     found: dict[str, ImageSet] = {}
     resolution, channels = request.resolution, request.channels
     for side in sorted(texts, key=lambda side: is_source(texts[side])):
@@ -142,8 +170,7 @@ def _open(texts: dict[str, str], request: Request) -> dict[str, ImageSet]:
         if is_source(texts[side]) and beside is not None and beside.shape is not None:
             resolution, channels = resolution or beside.shape[:2], channels or beside.channels
         num = request.num if side != "floor" else found["a"].count if "a" in found else request.num
-        captioned = side == "a" and CAPTIONED in request.metrics
-        found[side] = open_set(texts[side], resolution, channels, num, captioned)
+        found[side] = open_set(texts[side], resolution, channels, num, captioned and side == "a")
     return {side: found[side] for side in texts}
 
 
@@ -152,15 +179,15 @@ def _fit(network: FeatureNetwork, sets: dict[str, ImageSet]) -> None:
     for found in sets.values():
         if network.resize == "none" and found.shape is None:
             raise UserError(
-                f"The images of {found.name!r} differ in size, and the {network.name} judge sees one size only; give "
-                "--resolution."
+                f"The images of {found.name!r} differ in size, and the network {network.name!r} sees one size "
+                "only; give --resolution."
             )
 
 
 def _summary(network: FeatureNetwork, found: ImageSet, side: str, keep: bool, request: Request) -> Summary:
     def make() -> Summary:
         with _counted(found, f"{side.upper()}: {found.name}", request.batch) as batches:
-            return summarise(looker(network, request.batch), batches, keep)
+            return summarise(lambda images: network.see(images, request.batch), batches, keep)
 
     if side != "b":
         return make()
@@ -179,21 +206,6 @@ def _counted(found: ImageSet, what: str, size: int) -> Iterator[Iterator[ImageBa
                 bar.update(len(batch))
 
         yield count()
-
-
-def _captioned(found: ImageSet, request: Request) -> Score:
-    from jaxgen.metrics.clip_score import Clip, cosines
-
-    clip = Clip(request.weights)
-    with _counted(found, "captions", request.batch) as batches:
-        seen = summarise(looker(clip, request.batch), batches, keep=True)
-    cosine = cosines(seen.features, clip.embed_texts(found.captions, request.batch))
-    values = request.scale * np.maximum(cosine, 0)
-    note = f"{request.scale:g} max(cos, 0); {(cosine < 0).mean():.3g} of the pairs count as 0."
-    return Score(
-        float(values.mean()), len(values), "captions", better="higher", note=note, std=float(values.std()),
-        network=clip.name, digest=clip.digest, resize=clip.resize, published=True,
-    )  # fmt: skip
 
 
 @entry_point
@@ -219,4 +231,4 @@ def _line(name: str, entry: dict[str, Any]) -> str:
     of = [f"n = {entry['n']:,}", entry["reference"] and f"against {entry['reference']}"]
     of += [entry["network"] and f"{entry['network']} {entry['digest']}", entry["resize"]]
     about = ", ".join(word for word in of if word and word != "none")
-    return f"{called(name, entry['n'], entry['published'])} {entry['value']:.6g} ({about})"
+    return f"{display_name(name, entry['n'], entry['published'])} {entry['value']:.6g} ({about})"

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.features import FeatureNetwork
-from jaxgen.metrics.frechet import Moments
+from jaxgen.metrics.moments import Moments
+from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.summary import Summary, in_batches, summarise
 
 FORMAT = 1  # of the files; a new one leaves old files unread

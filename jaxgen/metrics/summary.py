@@ -4,37 +4,50 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.features import Features
-from jaxgen.metrics.frechet import Moments
+from jaxgen.metrics.moments import Moments
+from jaxgen.metrics.networks.base import Features
+
+T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
     """Attributes:
     n: images. moments: of their features, float64.
     features: `[N, D]`, or None where only the moments were kept. probabilities: `[N, K]`, or None.
+    labels: int `[N]`, the classes that samples were asked for, or that real images have; or None.
     """
 
     n: int
     moments: Moments
     features: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    _shared: dict[tuple[Any, ...], Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, seen: Features) -> Summary:
-        """Of features that are all there."""
-        return cls(len(seen.features), Moments.of(seen.features), seen.features, seen.probabilities)
+    def of(cls, seen: Features, labels: np.ndarray | None = None) -> Summary:
+        """Of features that are all in memory."""
+        return cls(len(seen.features), Moments.of(seen.features), seen.features, seen.probabilities, labels)
+
+    def shared(self, what: tuple[Any, ...], other: Summary, make: Callable[[], T]) -> T:
+        """The result of `make`, computed once for this summary, `other` and `what`: for metrics that share work."""
+        key = (*what, other)
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
 
 def summarise(see: Callable[[np.ndarray], Features], batches: Iterable[np.ndarray], keep: bool) -> Summary:
     """One pass over uint8 batches `[B, H, W, C]`; a set need not fit in memory.
 
     Args:
-      see: a network. keep: whether features are kept, and not their moments alone.
+      see: a network, or its `see`. keep: whether the features are kept, and not their moments alone.
 
     Raises:
       UserError: where there is no image.

@@ -16,7 +16,7 @@ from etils import epath
 
 from jaxgen.errors import UserError
 from jaxgen.files import read_json
-from jaxgen.metrics.human import Answers
+from jaxgen.metrics.analysis.human import Answers
 
 FORMAT = "jaxgen quiz answers 1"
 

@@ -17,7 +17,7 @@ from etils import epath
 
 from jaxgen.errors import UserError
 from jaxgen.files import read_json, read_metrics, write_bytes
-from jaxgen.metrics.evidence import called
+from jaxgen.metrics.score import display_name
 from jaxgen.report import sections
 from jaxgen.report.numbers import duration, number, share, short
 from jaxgen.report.pictures import figures_section, panels_section, samples_section
@@ -155,7 +155,7 @@ def _facts(rows: Sequence[Mapping], total: float | None, scored: Mapping[str, Ma
         about += [f"n = {entry['n']:,}"] if isinstance(entry.get("n"), int) else []
         about += [f"{word} {number(entry[key], 4)}" for key, word in (("floor", "real"), ("noise", "noise"))
                   if entry.get(key) is not None]  # fmt: skip
-        named = called(name, entry.get("n"), entry.get("published"))
+        named = display_name(name, entry.get("n"), entry.get("published"))
         facts.append(("fact main", number(entry["value"], 4), named, "; ".join(filter(None, about))))
     if rows:
         last = rows[-1]

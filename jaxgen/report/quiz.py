@@ -24,7 +24,7 @@ from PIL import Image
 from jaxgen.entry_point import Parser, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import strict_json, write_bytes
-from jaxgen.metrics.human import FoolRate, fool_rate
+from jaxgen.metrics.analysis.human import FoolRate, fool_rate
 from jaxgen.report.answers import FORMAT, read_answers
 from jaxgen.report.images import to_rgb
 from jaxgen.report.numbers import duration

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.evidence import called
+from jaxgen.metrics.score import display_name
 from jaxgen.report.charts import WINDOWS, line_chart
 from jaxgen.report.numbers import number, short
 
@@ -78,7 +78,7 @@ def numbers_section(path: Any, entries: Mapping[str, Any], of: str = "") -> str:
             f'<td data-label="{label}">{cell}</td>' if cell else "<td></td>" for label, cell in cells.items()
         )
         rows.append(
-            f'<tr><th scope="row">{escape(called(name, entry.get("n"), entry.get("published")))}<br>'
+            f'<tr><th scope="row">{escape(display_name(name, entry.get("n"), entry.get("published")))}<br>'
             f"<small>{escape(help_text)}</small></th>{columns}</tr>"
         )
     if not rows:

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.errors import UserError, nearest
-
-CLASSIFIERS = ("digits", "fashion")
+from jaxgen.errors import UserError
 
 
 def published(source: str) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
@@ -27,12 +25,12 @@ def published(source: str) -> tuple[dict[str, Any], dict[str, Any] | None] | Non
     """
     kind, colon, rest = str(source).partition(":")
     name, _, folder = rest.partition(":")
+    if kind == "judge" and colon:
+        raise UserError(f"config.init_from: {source!r} is called 'classifier:{rest}' now.")
     if kind == "classifier" and colon:
-        if name not in CLASSIFIERS:
-            raise UserError(f"There is no classifier {name!r} in the package; {nearest(name, CLASSIFIERS)}")
-        from jaxgen.metrics.judges import open_judge
+        from jaxgen.metrics.networks.classifier import packaged
 
-        return open_judge(name).weights(), None
+        return packaged(name, "config.init_from: classifier").weights(), None
     if kind == "lpips" and colon:
         from jaxgen.interop.lpips import load_lpips
 

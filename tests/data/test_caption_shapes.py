@@ -9,7 +9,7 @@ from jaxgen.data import open_source
 from jaxgen.data.sources import caption_shapes
 from jaxgen.data.sources.caption_shapes import COMBINATIONS, HELD_OUT, LENGTH, TOKENIZER
 from jaxgen.errors import UserError
-from jaxgen.metrics.shape_attributes import agreement, read_attributes
+from jaxgen.metrics.analysis.shape_attributes import agreement, read_attributes
 
 
 def taken(split, count=200, resolution=32):

@@ -15,7 +15,7 @@ from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder, scale_of, with_gradient
 from jaxgen.methods.base import Model
-from jaxgen.metrics.digits import JUDGE
+from jaxgen.metrics.networks.digits import Digits
 from jaxgen.networks.layers.stateful import apply_stateful
 
 VALUES = 64
@@ -50,7 +50,7 @@ def begun(learn_log_variance=False):
     leaves, tree = jax.tree.flatten(params["autoencoder"])
     random = np.random.default_rng(0)  # what starts at zero is to have a say
     leaves = [x + 0.05 * random.normal(size=x.shape).astype(np.float32) for x in leaves]
-    return {**params, "autoencoder": jax.tree.unflatten(tree, leaves), "perceptual": JUDGE.weights()}, memory
+    return {**params, "autoencoder": jax.tree.unflatten(tree, leaves), "perceptual": Digits().weights()}, memory
 
 
 def losses(method, params, memory):

@@ -5,7 +5,8 @@ import pytest
 
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
-from jaxgen.metrics.classification import class_accuracy, classification_accuracy_score
+from jaxgen.metrics.analysis.classification import classification_accuracy_score
+from jaxgen.metrics.distributions.classes import class_accuracy
 from jaxgen.networks.classifier import Classifier
 
 NETWORK = Classifier(num_classes=10, widths=(8, 12), features=24)

@@ -11,8 +11,9 @@ import pytest
 from jaxgen.data.clip_tokenizer import END, START, ClipTokenizer
 from jaxgen.errors import UserError
 from jaxgen.interop.clip import save_clip
-from jaxgen.metrics.clip_score import Clip, clip_score, cosines, crop_square
-from jaxgen.metrics.features import Features
+from jaxgen.metrics.networks.base import Features
+from jaxgen.metrics.networks.clip import Clip, crop_square
+from jaxgen.metrics.pairs.clip_score import clip_score, cosines
 from jaxgen.networks.pretrained.clip import CLIP, ImageTower, TextTower
 
 LETTERS = "abcdefgh"

@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.distances import class_diversity, diversity, l1_distance, l2_distance
+from jaxgen.metrics.distributions.diversity import class_diversity, diversity
+from jaxgen.metrics.pairs.features import l1_distance, l2_distance
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 5))

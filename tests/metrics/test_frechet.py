@@ -5,7 +5,8 @@ import pytest
 import scipy.linalg
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.frechet import Moments, frechet_distance, frechet_from_moments
+from jaxgen.metrics.distributions.frechet import frechet_distance, frechet_from_moments
+from jaxgen.metrics.moments import Moments
 
 
 def _exactly(mean, covariance, n=400, seed=0):
@@ -111,7 +112,7 @@ def test_more_rows_than_a_block_are_the_same_features(monkeypatch):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(90, 4)), rng.normal(size=(50, 4))
     expected = frechet_distance(a, b)
-    monkeypatch.setattr("jaxgen.metrics.frechet.BLOCK", 16)
+    monkeypatch.setattr("jaxgen.metrics.moments.BLOCK", 16)
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-10)
 
 

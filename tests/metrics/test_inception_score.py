@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.inception_score import inception_score
+from jaxgen.metrics.distributions.inception_score import inception_score
 
 RNG = np.random.default_rng(0)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.frechet import frechet_distance
-from jaxgen.metrics.infinity import extrapolate
+from jaxgen.metrics.distributions.frechet import frechet_distance
+from jaxgen.metrics.distributions.infinity import extrapolate
 
 
 def test_a_line_in_one_over_n_is_read_off_exactly():

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.frechet import frechet_distance
-from jaxgen.metrics.kernel import kid, mmd2
+from jaxgen.metrics.distributions.frechet import frechet_distance
+from jaxgen.metrics.distributions.kernel import kid, mmd2
 
 
 def test_against_a_loop_over_pairs():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.lpips import Lpips, intra_set_diversity, nearest_reference
+from jaxgen.metrics.networks.lpips import Lpips
+from jaxgen.metrics.pairs.lpips import intra_set_diversity, nearest_reference
 from jaxgen.networks.pretrained.lpips import LPIPS, TRUNKS, Layer
 
 SIZE = 33

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.manifold import density_coverage, precision_recall, realism
+from jaxgen.metrics.distributions.manifold import density_coverage, precision_recall, realism
 
 RNG = np.random.default_rng(0)
 MODES = 8.0 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])

@@ -10,10 +10,10 @@ from PIL import Image
 
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
-from jaxgen.metrics import command, judges, sets
-from jaxgen.metrics.digits import JUDGE
-from jaxgen.metrics.features import Features
-from jaxgen.metrics.frechet import frechet_distance
+from jaxgen.metrics import command, sets
+from jaxgen.metrics.distributions.frechet import frechet_distance
+from jaxgen.metrics.networks.base import FeatureNetwork, Features
+from jaxgen.metrics.networks.digits import Digits
 
 RNG = np.random.default_rng(0)
 
@@ -65,11 +65,12 @@ def test_folders_archives_and_sources_are_one_set(tmp_path, digits, capsys):
     for key, array in (("image", images), ("arr_0", images), ("samples", images[..., 0])):
         np.savez_compressed(tmp_path / f"{key}.npz", **{"label": np.zeros(60)}, **{key: array})
     np.savez(tmp_path / "images.npz", images=images)
-    wanted = frechet_distance(JUDGE(images).features, JUDGE(digits["test"]).features)
+    wanted = frechet_distance(Digits()(images).features, Digits()(digits["test"]).features)
     for name in ("folder", "image.npz", "arr_0.npz", "samples.npz", "images.npz"):
-        found = numbers(capsys, tmp_path / name, "digits/test", "--network=digits", "--metrics=fid")["frechet_digits"]
+        arguments = (tmp_path / name, "digits/test", "--network=digits", "--metrics=frechet")
+        found = numbers(capsys, *arguments)["frechet_digits"]
         assert found["value"] == pytest.approx(wanted, rel=1e-6), name
-        assert (found["n"], found["reference"], found["digest"]) == (60, "digits/test (500)", JUDGE.digest)
+        assert (found["n"], found["reference"], found["digest"]) == (60, "digits/test (500)", Digits().digest)
 
 
 def test_numbers_do_not_depend_on_the_batch(tmp_path, digits, capsys):
@@ -83,9 +84,9 @@ def test_numbers_do_not_depend_on_the_batch(tmp_path, digits, capsys):
 def test_the_reference_is_looked_at_once(tmp_path, digits, capsys, monkeypatch):
     folder = write(tmp_path / "a", digits["train"][:20])
     looks = []
-    look = judges.looker
-    monkeypatch.setattr(command, "looker", lambda *given: lambda x: looks.append(len(x)) or look(*given)(x))
-    arguments = (folder, "digits/test", "--network=digits", "--metrics=fid,recall")
+    look = Digits.see
+    monkeypatch.setattr(Digits, "see", lambda network, x, batch: looks.append(len(x)) or look(network, x, batch))
+    arguments = (folder, "digits/test", "--network=digits", "--metrics=frechet,recall")
     first = numbers(capsys, *arguments)
     assert sum(looks) == 520
     assert numbers(capsys, *arguments) == first and sum(looks) == 540
@@ -98,7 +99,7 @@ def test_the_reference_is_looked_at_once(tmp_path, digits, capsys, monkeypatch):
 
 def test_a_floor_is_further_real_images(digits, capsys):
     found = numbers(capsys, "digits/train", "digits/test", "--network=digits", "--num=100", "--floor=digits/train",
-                    "--metrics=fid")["frechet_digits"]  # fmt: skip
+                    "--metrics=frechet")["frechet_digits"]  # fmt: skip
     assert found["floor"] == found["value"] and (found["n"], found["floor_n"], found["reference_n"]) == (100, 100, 100)
 
 
@@ -119,7 +120,7 @@ def test_distances_of_pairs_in_features(digits, capsys, tmp_path):
     np.savez(tmp_path / "a.npz", images=digits["train"][:40])
     np.savez(tmp_path / "b.npz", images=digits["train"][40:80])
     found = numbers(capsys, tmp_path / "a.npz", tmp_path / "b.npz", "--metrics=feature_l2", "--network=digits")
-    a, b = JUDGE(digits["train"][:40]).features, JUDGE(digits["train"][40:80]).features
+    a, b = Digits()(digits["train"][:40]).features, Digits()(digits["train"][40:80]).features
     assert found["feature_l2"]["value"] == pytest.approx(np.linalg.norm(a - b, axis=1).mean(), rel=1e-6)
     assert found["feature_l2"]["network"] == "digits"
 
@@ -130,7 +131,7 @@ def test_spread_evenly_and_resized(tmp_path, digits, capsys):
     np.testing.assert_array_equal(np.concatenate(list(found.batches(4))), digits["train"][:101:10])
     large = write(tmp_path / "large", np.repeat(np.repeat(digits["train"][:30], 2, 1), 2, 2))
     assert sets.open_set(str(large)).shape == (16, 16, 1)
-    entry = numbers(capsys, large, "digits/test", "--resolution=8", "--network=digits", "--metrics=fid")
+    entry = numbers(capsys, large, "digits/test", "--resolution=8", "--network=digits", "--metrics=frechet")
     assert entry["frechet_digits"]["n"] == 30
     assert sets.open_set("shapes/test", (16, 16), num=5).shape == (16, 16, 3)
     # a source without a size of its own takes that of the set beside it
@@ -139,8 +140,8 @@ def test_spread_evenly_and_resized(tmp_path, digits, capsys):
     assert "l1" in numbers(capsys, tmp_path / "rgb.npz", "shapes/test", "--num=4", "--metrics=l1")
 
 
-class AnySize:
-    """Stands where Inception does: mean and spread of each channel, whatever the size."""
+class AnySize(FeatureNetwork):
+    """Stands where Inception does: mean and standard deviation of the pixels, of any size."""
 
     name, resize, digest = "any", "whole", "0"
 
@@ -148,21 +149,21 @@ class AnySize:
         flat = images.reshape(len(images), -1).astype(np.float64)
         return Features(np.stack([flat.mean(1), flat.std(1)], 1))
 
+    def see_sizes(self, images, batch=100):
+        return Features(np.concatenate([self(x[None]).features for x in images]))
 
-def test_images_of_several_sizes(tmp_path, capsys, monkeypatch):
+
+def test_images_of_several_sizes(tmp_path, capsys):
     for number, side in enumerate((8, 9, 8, 12, 9)):
         Image.fromarray(RNG.integers(0, 256, (side, 8, 3), np.uint8)).save(tmp_path / f"{number}.png")
     found = sets.open_set(str(tmp_path))
     assert found.shape is None and [x.shape[0] for batch in found.batches(2) for x in batch] == [8, 9, 8, 12, 9]
-    assert "differ in size" in refused(capsys, tmp_path, tmp_path, "--network=digits", "--metrics=fid")
+    assert "differ in size" in refused(capsys, tmp_path, tmp_path, "--network=digits", "--metrics=frechet")
     assert "several sizes" in refused(capsys, tmp_path, tmp_path, "--metrics=psnr")
 
-    def one_by_one(network, batch):
-        return lambda images: Features(np.concatenate([network(x[None]).features for x in images]))
-
-    monkeypatch.setattr(command, "open_judge", lambda *_: AnySize())
-    monkeypatch.setattr(command, "looker", one_by_one)
-    assert numbers(capsys, tmp_path, tmp_path, "--metrics=fid")["frechet_any"]["value"] == pytest.approx(0, abs=1e-6)
+    own = f"--network={__name__}:AnySize"
+    found = numbers(capsys, tmp_path, tmp_path, "--metrics=frechet", own)
+    assert found["frechet_any"]["value"] == pytest.approx(0, abs=1e-6)
 
 
 def test_turned_images_are_turned_and_keep_their_size(tmp_path):
@@ -250,8 +251,15 @@ def test_archives_that_hold_no_images(tmp_path):
         (["digits/test", "digits/test", "--metrics=ssim"], "11x11"),
         (["digits/test", "digits/test", "--metrics=clip_score"], "captions"),
         (["digits/test", "digits/test", "--metrics=label_accuracy"], "--mode=evaluate"),
-        (["digits/test", "digits/test", "--network=fashion"], "fashion judge"),
-        (["digits/test", "digits/test", "--network=digits", "--weights=x"], "comes with its weights"),
+        (["digits/test", "digits/test", "--metrics=memorisation"], "--mode=evaluate"),
+        (["digits/test", "digits/test", "--metrics=digits"], "--network='digits'"),
+        (["digits/test", "digits/test", "--metrics=fid", "--network=digits"], "'frechet'"),
+        (["digits/test", "digits/test", "--metrics=sifid", "--network=digits"], "spatial features"),
+        (["digits/test", "digits/test", "--metrics=inception_score", "--network=clip"], "class probabilities"),
+        (["digits/test", "digits/test", "--network=digitz"], "did you mean 'digits'"),
+        (["digits/test", "digits/test", "--metrics=set_metric"], "that others derive from"),
+        (["digits/test", "digits/test", "--network=fashion"], "'fashion' sees images of shape"),
+        (["digits/test", "digits/test", "--network=digits", "--weights=x"], "takes no weights"),
         (["digits/test", "digits/test", "--weights=/nowhere.pth"], "nowhere.pth"),
         (["tfds:no_such_set/test", "digits/test"], "no_such_set"),
     ],
@@ -260,10 +268,10 @@ def test_what_cannot_be_done_is_one_sentence(capsys, arguments, word):
     assert word in refused(capsys, *arguments)
 
 
-class Words:
+class Words(FeatureNetwork):
     """Stands where CLIP does: images and texts that are alike are those of equal brightness."""
 
-    name, resize, digest = "clip", "none", "0"
+    name, digest = "clip", "0"
 
     def __init__(self, weights):
         pass
@@ -277,7 +285,7 @@ class Words:
 
 
 def test_captions_are_held_against_their_images(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jaxgen.metrics.clip_score.Clip", Words)
+    monkeypatch.setattr("jaxgen.metrics.pairs.clip_score.Clip", Words)
     write(tmp_path, np.stack([np.full((8, 8, 3), v, np.uint8) for v in (255, 0, 255, 0)]))
     lines = [{"file": f"{'ab'[i % 2]}/{i:05d}.png", "caption": ("light", "dark")[i % 2]} for i in range(4)]
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))

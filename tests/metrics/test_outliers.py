@@ -5,7 +5,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.outliers import accuracy_rejection, auroc, corrupted, cropped, permuted, rotated, typicality
+from jaxgen.metrics.analysis.outliers import (
+    accuracy_rejection,
+    auroc,
+    corrupted,
+    cropped,
+    permuted,
+    rotated,
+    typicality,
+)
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.pixels import absolute_error, psnr, squared_error, ssim
+from jaxgen.metrics.pairs.pixels import absolute_error, psnr, squared_error, ssim
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (3, 16, 20, 3), dtype=np.uint8)

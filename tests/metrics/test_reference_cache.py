@@ -9,7 +9,7 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.metrics import reference
-from jaxgen.metrics.features import Features
+from jaxgen.metrics.networks.base import Features
 
 
 @pytest.fixture(name="home")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.resize import centred, clean, legacy
+from jaxgen.metrics.networks.resize import centred, clean, legacy
 
 resize_legacy = jax.jit(legacy, static_argnums=1)
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as peer
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.segmentation import class_iou, confusion_matrix, mean_iou, pixel_accuracy
+from jaxgen.metrics.analysis.segmentation import class_iou, confusion_matrix, mean_iou, pixel_accuracy
 
 RNG = np.random.default_rng(0)
 LABELS, FOUND = RNG.integers(0, 4, (2, 3, 8, 8))

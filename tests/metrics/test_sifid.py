@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.sifid import sifid
+from jaxgen.metrics.pairs.sifid import sifid
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(2, 12, 10, 3)) @ np.diag([1.0, 2.0, 0.5])

@@ -7,7 +7,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.subspace import Subspace
+from jaxgen.metrics.analysis.subspace import Subspace
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.interop.inception import EPS, inception_params, shapes
-from jaxgen.metrics.features import FeatureNetwork
-from jaxgen.metrics.inception import Inception as Features
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.metrics.networks.inception import Inception as Features
 from jaxgen.networks.layers.convolution import conv
 from jaxgen.networks.pretrained.inception import CLASSES, TAPS, Inception, average, maximum
 

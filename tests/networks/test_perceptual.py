@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.digits import JUDGE
+from jaxgen.metrics.networks.digits import Digits
 from jaxgen.networks.pretrained.lpips import LPIPS
 from jaxgen.networks.pretrained.perceptual import perceptual_distance
 
@@ -20,7 +20,7 @@ def images(seed, channels=1, side=8):
 
 @jax.jit
 def by_judge(x, y):
-    return perceptual_distance(JUDGE.network, JUDGE.weights(), x, y)
+    return perceptual_distance(Digits().network, Digits().weights(), x, y)
 
 
 def test_a_classifiers_distance_is_one():
@@ -50,7 +50,7 @@ def test_lpips_is_taken_as_it_is_and_sees_grey_as_rgb():
 
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(UserError, match="one shape"):
-        perceptual_distance(JUDGE.network, JUDGE.weights(), images(0), images(0, side=9))
+        perceptual_distance(Digits().network, Digits().weights(), images(0), images(0, side=9))
 
     class Flat(nn.Module):
         @nn.compact

@@ -11,7 +11,7 @@ import transformers  # noqa: E402
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil  # noqa: E402
 
 from jaxgen.interop import clip as interop  # noqa: E402
-from jaxgen.metrics.clip_score import MEAN, STD, crop_square  # noqa: E402
+from jaxgen.metrics.networks.clip import MEAN, STD, crop_square  # noqa: E402
 from jaxgen.networks.pretrained import clip as networks  # noqa: E402
 
 pytestmark = pytest.mark.parity

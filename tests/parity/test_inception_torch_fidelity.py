@@ -11,8 +11,8 @@ extractor = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
 from jaxgen.interop import torch_file  # noqa: E402
 from jaxgen.interop.inception import inception_params, shapes  # noqa: E402
-from jaxgen.metrics import resize  # noqa: E402
-from jaxgen.metrics.inception import Inception  # noqa: E402
+from jaxgen.metrics.networks import resize  # noqa: E402
+from jaxgen.metrics.networks.inception import Inception  # noqa: E402
 
 pytestmark = pytest.mark.parity
 TAPS = ("64", "192", "768", "2048", "logits_unbiased", "logits")

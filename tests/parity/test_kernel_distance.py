@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgen.metrics.kernel import kid, mmd2
+from jaxgen.metrics.distributions.kernel import kid, mmd2
 
 pytestmark = pytest.mark.parity
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from jaxgen.metrics.frechet import Moments, frechet_distance, frechet_from_moments
-from jaxgen.metrics.inception_score import inception_score
-from jaxgen.metrics.kernel import kid
-from jaxgen.metrics.manifold import density_coverage, precision_recall
-from jaxgen.metrics.pixels import absolute_error, psnr, squared_error, ssim
+from jaxgen.metrics.distributions.frechet import frechet_distance, frechet_from_moments
+from jaxgen.metrics.distributions.inception_score import inception_score
+from jaxgen.metrics.distributions.kernel import kid
+from jaxgen.metrics.distributions.manifold import density_coverage, precision_recall
+from jaxgen.metrics.moments import Moments
+from jaxgen.metrics.pairs.pixels import absolute_error, psnr, squared_error, ssim
 
 pytestmark = pytest.mark.parity
 

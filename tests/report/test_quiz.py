@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.human import Answers, fool_rate, wilson_interval
+from jaxgen.metrics.analysis.human import Answers, fool_rate, wilson_interval
 from jaxgen.report import quiz
 from jaxgen.report.answers import FORMAT, read_answers
 from jaxgen.report.page import POLICY

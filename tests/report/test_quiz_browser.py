@@ -20,7 +20,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
-from jaxgen.metrics.human import fool_rate
+from jaxgen.metrics.analysis.human import fool_rate
 from jaxgen.report import quiz
 from jaxgen.report.answers import read_answers
 

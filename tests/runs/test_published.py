@@ -13,7 +13,7 @@ from jaxgen.interop.clip import save_text
 from jaxgen.interop.diffusers_autoencoder import autoencoder_config, autoencoder_to_diffusers
 from jaxgen.interop.diffusers_files import save_weights, write_json
 from jaxgen.methods.autoencoders.kl_autoencoder import scale_of
-from jaxgen.metrics.digits import JUDGE
+from jaxgen.metrics.networks.digits import Digits
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.runs.loaded_groups import load_group
@@ -23,7 +23,7 @@ from jaxgen.sampling.latents import encoded, main
 
 def test_the_packages_classifiers_are_weights_like_any_others():
     weights, memory, origin = load_group("classifier:digits", "perceptual")
-    np.testing.assert_array_equal(weights["conv_0"]["kernel"], JUDGE.weights()["conv_0"]["kernel"])
+    np.testing.assert_array_equal(weights["conv_0"]["kernel"], Digits().weights()["conv_0"]["kernel"])
     assert memory is None and origin["source"] == "classifier:digits" and len(origin["sha256"]) == 64
     assert load_group("classifier:digits", "perceptual")[2] == origin
     assert load_group("classifier:fashion", "perceptual")[2] != origin
@@ -56,8 +56,10 @@ def test_a_text_encoder_of_transformers_is_read(tmp_path):
 
 def test_folders_are_left_to_others_and_mistakes_are_named(tmp_path):
     assert published("runs/classifier") is None and published("gs://bucket/lpips") is None
-    with pytest.raises(UserError, match="no classifier 'digit'.*digits"):
+    with pytest.raises(UserError, match="'digit' is unknown; did you mean 'digits'"):
         published("classifier:digit")
+    with pytest.raises(UserError, match="'judge:digits' is called 'classifier:digits' now"):
+        published("judge:digits")
     with pytest.raises(UserError, match="'alexx'.*alex"):
         published("lpips:alexx")
     with pytest.raises(UserError, match="alexnet"):

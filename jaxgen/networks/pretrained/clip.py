@@ -177,7 +177,7 @@ class ImageTower(nn.Module):
         The pooled image is the class token behind the last LayerNorm, not projected; hidden states are before it.
 
         Args:
-          images: [B, size, size, channels], normalised as the weights were trained (`jaxgen.metrics.clip_score`
+          images: [B, size, size, channels], normalised as the weights were trained (`jaxgen.metrics.pairs.clip_score`
             has the mean and standard deviation of the published ones).
 
         Raises:

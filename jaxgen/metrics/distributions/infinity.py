@@ -8,9 +8,33 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.base import SetMetric, Value
+from jaxgen.metrics.distributions.frechet import frechet_distance, only_published
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.metrics.summary import Summary
 
 POINTS = 15
 SMALLEST = 10  # the smallest subset is this part of the whole
+
+
+class FrechetInfinity(SetMetric):
+    """The Fréchet distance at infinitely many samples, in any network's features; see `extrapolate`."""
+
+    note = "Extrapolated to infinitely many samples; the reference stays as it is."
+    least = 20
+
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        return Value(extrapolate(frechet_distance, samples.features, reference.features).value)
+
+    def number(self, network: FeatureNetwork) -> str:
+        return "fid_infinity" if network.published else f"frechet_infinity_{network.name}"
+
+
+class FIDInfinity(FrechetInfinity):
+    """FID-infinity, in the features of the published Inception and in no others (Chong & Forsyth 2020)."""
+
+    def check(self, network: FeatureNetwork) -> None:
+        only_published(self.name, "frechet_infinity", network)
 
 
 class Extrapolated(NamedTuple):

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -16,16 +16,17 @@ from jaxgen.downloads import locate
 from jaxgen.errors import UserError, nearest
 from jaxgen.interop.inception import PUBLISHED, inception_params
 from jaxgen.interop.torch_file import read
-from jaxgen.metrics import resize as resizes
-from jaxgen.metrics.features import Extractor, Features, digest
+from jaxgen.metrics.networks import resize as resizes
+from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
+from jaxgen.metrics.networks.extractor import Extractor
 from jaxgen.networks.pretrained import inception as network
 
 RESIZES = ("legacy", "clean", "none")
 
 
 @dataclasses.dataclass(frozen=True)
-class Inception:
-    """A `FeatureNetwork`. Weights are read, and fetched where they are nowhere on this machine, at the first use.
+class Inception(FeatureNetwork):
+    """The network of the published FID. Weights are read at the first use, and fetched if they are not on this machine.
 
     Attributes:
       weights: pytorch-fid's or torch-fidelity's file, or a folder that holds one of them; "" looks for them (`locate`).
@@ -42,7 +43,9 @@ class Inception:
     resize: str = "legacy"
     tap: str = "2048"
     given: Any = dataclasses.field(default=None, repr=False, compare=False)
-    name: str = dataclasses.field(default="inception", init=False)
+    name: ClassVar[str] = "inception"
+    gives: ClassVar[frozenset[str]] = FeatureNetwork.gives | {"probabilities", "maps"}
+    keeps_reference: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
@@ -50,6 +53,11 @@ class Inception:
         _check_taps([self.tap])
         if self.tap.startswith("map_"):
             raise UserError(f"Inception's features are vectors; take the tap {self.tap!r} by Inception.taps.")
+
+    @property
+    def published(self) -> bool:
+        """Whether these are the published weights, their 2048 features, and one of the two published resizes."""
+        return self.given is None and self.tap == "2048" and self.resize in ("legacy", "clean")
 
     @functools.cached_property
     def params(self) -> Any:
@@ -72,8 +80,7 @@ class Inception:
         Raises:
           UserError: for another type or number of channels, or no images.
         """
-        found = self.taps(images, batch, (self.tap, "logits_unbiased"))
-        return Features(found[self.tap], scipy.special.softmax(found["logits_unbiased"].astype(np.float64), axis=1))
+        return _features(self.taps(images, batch, (self.tap, "logits_unbiased")), self.tap)
 
     def taps(self, images: np.ndarray, batch: int = 50, names: Iterable[str] = ("2048",)) -> dict[str, np.ndarray]:
         """Features at several taps in one pass, float32, by name; the network runs no further than the last of them.
@@ -89,6 +96,33 @@ class Inception:
         parts = [extract(resizes.clean(images[i : i + batch]), batch) for i in range(0, len(images), batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
+    def maps(self, images: np.ndarray, batch: int = 50) -> np.ndarray:
+        """`[N, h, w, 192]` before the second max pooling, of images at their own size, as for SinGAN."""
+        return self._unresized.taps(images, batch, ("map_192",))["map_192"]
+
+    @functools.cached_property
+    def _unresized(self) -> Inception:
+        return dataclasses.replace(self, resize="none", given=self.params)
+
+    def see_sizes(self, images: list[np.ndarray], batch: int = 50) -> Features:
+        """Each image comes to the network's size on its own, so that no program is compiled twice."""
+        if self.resize == "none":
+            return super().see_sizes(images, batch)
+        shrink = resizes.clean if self.resize == "clean" else _legacy
+        resized = np.concatenate([np.asarray(shrink(colour(image[None]))) for image in images])
+        found = self._resized(resized, batch)
+        return _features(found, self.tap)
+
+    @functools.cached_property
+    def _resized(self) -> Extractor:
+        """From float images of the network's own size."""
+        names = (self.tap, "logits_unbiased")
+
+        def function(params: Any, images: jax.Array) -> dict[str, jax.Array]:
+            return network.Inception().apply({"params": params}, resizes.centred(images), names)
+
+        return Extractor(function, self.params)
+
     @functools.cached_property
     def _extractors(self) -> dict[tuple[str, ...], Extractor]:
         return {}
@@ -102,6 +136,15 @@ class Inception:
 
             self._extractors[names] = Extractor(function, self.params)
         return self._extractors[names]
+
+
+def _features(taps: dict[str, np.ndarray], tap: str) -> Features:
+    return Features(taps[tap], scipy.special.softmax(taps["logits_unbiased"].astype(np.float64), axis=1))
+
+
+@jax.jit
+def _legacy(images: jax.Array) -> jax.Array:
+    return resizes.legacy(images)
 
 
 def colour(images: np.ndarray) -> np.ndarray:

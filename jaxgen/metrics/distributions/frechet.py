@@ -2,67 +2,50 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import scipy.linalg
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.base import SetMetric, Value
+from jaxgen.metrics.moments import Moments
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.metrics.summary import Summary
 
-BLOCK = 8192  # rows that are cast to float64 at a time
-WELL_CONDITIONED = 1e-6  # least squared diagonal entry of a Cholesky factor, over the largest, that needs no pivots
+# A Cholesky factor U without pivoting is accurate enough where min(diag(U)^2) / max(diag(U)^2) is above this.
+WELL_CONDITIONED = 1e-6
 
 
-@dataclasses.dataclass(frozen=True)
-class Moments:
-    """Count, mean and scatter of features, in float64; sets may come in batches and be merged in any order.
+class Frechet(SetMetric):
+    """The Fréchet distance in any network's features. In the published Inception's it is the FID, and is named so."""
 
-    Attributes:
-      count: how many rows. mean: `[D]`. scatter: `[D, D]`, the sum of outer products of the centred rows.
+    needs = frozenset({"moments"})
+    note = "It falls as n grows: compare equal n only."
+
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        return Value(frechet_from_moments(samples.moments, reference.moments))
+
+    def number(self, network: FeatureNetwork) -> str:
+        return "fid" if network.published else f"frechet_{network.name}"
+
+
+class FID(Frechet):
+    """The Fréchet distance in the features of the published Inception (Heusel et al. 2017), and in no others."""
+
+    def check(self, network: FeatureNetwork) -> None:
+        only_published(self.name, "frechet", network)
+
+
+def only_published(name: str, general: str, network: FeatureNetwork) -> None:
+    """Raises a UserError unless a network's features are those that `name` means.
+
+    Args:
+      general: the metric's name in other features.
     """
-
-    count: int
-    mean: np.ndarray
-    scatter: np.ndarray
-
-    @staticmethod
-    def of(features: np.ndarray) -> Moments:
-        """Of features `[N, D]`, N at least 1.
-
-        Raises:
-          UserError: for another shape, no rows, or values that are not finite.
-        """
-        features = np.asarray(features)
-        if features.ndim != 2 or not features.size:
-            raise UserError(f"Moments are those of features [N, D] with at least one row, not of {features.shape}.")
-        moments = _moments(features[:BLOCK])
-        for start in range(BLOCK, len(features), BLOCK):
-            moments = moments.merge(_moments(features[start : start + BLOCK]))
-        return moments
-
-    def add(self, features: np.ndarray) -> Moments:
-        """With `[N, D]` more rows. A large batch costs little more than a small one. Raises as `of` and `merge`."""
-        return self.merge(Moments.of(features))
-
-    def merge(self, other: Moments) -> Moments:
-        """Of both sets together (Chan, Golub & LeVeque 1979, the pairwise update).
-
-        Raises:
-          UserError: for unequal widths.
-        """
-        if self.mean.shape != other.mean.shape:
-            raise UserError(f"Moments of {len(self.mean)} and {len(other.mean)} features cannot be merged.")
-        count = self.count + other.count
-        gap = other.mean - self.mean
-        scatter = self.scatter + other.scatter + np.outer(gap, gap * (self.count * other.count / count))
-        return Moments(count, self.mean + gap * (other.count / count), scatter)
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """`[D, D]`, unbiased (n - 1). Raises a UserError for fewer than two rows."""
-        if self.count < 2:
-            raise UserError("A covariance needs at least two examples.")
-        return self.scatter / (self.count - 1)
+    if not network.published:
+        raise UserError(
+            f"{name!r} means the features of the published Inception; in those of the network {network.name!r} the "
+            f"number is {general!r}."
+        )
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -134,12 +117,3 @@ def _factor(s: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     upper, pivots, rank, _ = scipy.linalg.lapack.dpstrf(s)
     upper[rank:] = 0
     return upper, pivots - 1, rank
-
-
-def _moments(block: np.ndarray) -> Moments:
-    block = block.astype(np.float64)
-    if not np.isfinite(block).all():
-        raise UserError("The Fréchet distance needs finite features; some are NaN or infinite.")
-    mean = block.mean(axis=0)
-    block -= mean
-    return Moments(len(block), mean, block.T @ block)

@@ -1,4 +1,4 @@
-"""The shipped judges and the memorisation numbers move the way they should."""
+"""The classifiers of the package, and numbers in their features and of copies, move the way they should."""
 
 import dataclasses
 from importlib import resources
@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import tiny
 
+from jaxgen.config import SAMPLE_METRICS
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
-from jaxgen.evaluation import export_classifier as judge_weights
+from jaxgen.evaluation import export_classifier
 from jaxgen.evaluation.export_classifier import export
-from jaxgen.metrics import digits as digits_module
-from jaxgen.metrics import fashion as fashion_module
-from jaxgen.metrics.digits import JUDGE, digits
-from jaxgen.metrics.evidence import EvaluationImages, Score
-from jaxgen.metrics.judge import entropy
-from jaxgen.metrics.memorisation import memorisation, nearest_distances
-from jaxgen.metrics.suite import judge_scores
+from jaxgen.metrics.compare import compare_samples
+from jaxgen.metrics.distributions.classes import entropy
+from jaxgen.metrics.distributions.memorisation import memorisation, nearest_distances
+from jaxgen.metrics.images import EvaluationImages
+from jaxgen.metrics.networks.digits import Digits
+from jaxgen.metrics.networks.fashion import Fashion
+from jaxgen.metrics.score import Score
 from jaxgen.runs.loaded_groups import load_group
 
 
@@ -28,65 +29,71 @@ def _sets():
     return train, test
 
 
-def _evidence(sets, samples, labels=None):
+def _images(sets, samples, labels=None):
     train, test = sets
     return EvaluationImages(samples, labels, train["image"], test["image"], test["label"], "digits/test (500)")
 
 
-def _frechet(evidence):
-    return judge_scores(JUDGE, evidence, ("fid",))["frechet_digits"]
+def _frechet(images):
+    return compare_samples(images, ("frechet",), Digits())["frechet_digits"]
 
 
-def test_the_shipped_judge_knows_held_out_digits(sets):
-    seen = JUDGE(sets[1]["image"])
+def digits(images, network=None):
+    """The numbers that the configs of digits name."""
+    names = (*SAMPLE_METRICS, "label_accuracy") if images.labels is not None else SAMPLE_METRICS
+    return compare_samples(images, names, network or Digits())
+
+
+def test_the_classifier_of_digits_knows_held_out_digits(sets):
+    seen = Digits()(sets[1]["image"])
     assert (seen.probabilities.argmax(1) == sets[1]["label"]).mean() >= 0.98
     np.testing.assert_allclose(seen.probabilities.sum(1), 1, atol=1e-6)
     assert seen.features.shape == (500, 32)
 
 
-def test_a_judgement_does_not_depend_on_the_batch(sets):
+def test_features_do_not_depend_on_the_batch(sets):
     images = sets[1]["image"][:37]
-    np.testing.assert_allclose(JUDGE(images, batch=500).features, JUDGE(images, batch=10).features, atol=1e-5)
+    np.testing.assert_allclose(Digits()(images, batch=500).features, Digits()(images, batch=10).features, atol=1e-5)
 
 
 def test_real_images_have_no_excess_and_noise_all_of_it(sets):
-    evidence = _evidence(sets, sets[0]["image"][:1000])
-    real = _frechet(evidence).to_dict()
+    images = _images(sets, sets[0]["image"][:1000])
+    real = _frechet(images).to_dict()
     assert abs(real["excess"]) < 0.01
-    noise = _frechet(_evidence(sets, evidence.noise)).to_dict()
+    noise = _frechet(_images(sets, images.noise)).to_dict()
     assert noise["excess"] == pytest.approx(1, abs=0.05)
 
 
 def test_worse_images_score_worse(sets):
     real = sets[0]["image"][:1000]
     rng = np.random.default_rng(0)
-    previous = _frechet(_evidence(sets, real)).value
+    previous = _frechet(_images(sets, real)).value
     for strength in (30, 60, 120):
         noisy = np.clip(real + rng.normal(0, strength, real.shape), 0, 255).astype(np.uint8)
-        now = _frechet(_evidence(sets, noisy)).value
+        now = _frechet(_images(sets, noisy)).value
         assert now > previous
         previous = now
 
 
 def test_the_kernel_distance_agrees_with_the_frechet_distance_and_has_no_floor(sets):
-    evidence = _evidence(sets, sets[0]["image"][:1000])
-    real = digits(evidence)["kid_digits"].to_dict()
+    images = _images(sets, sets[0]["image"][:1000])
+    real = digits(images)["kid_digits"].to_dict()
     assert abs(real["excess"]) < 0.01
     assert abs(real["floor"]) < 0.03 * real["noise"]
-    half = digits(_evidence(sets, sets[0]["image"][sets[0]["label"] < 5]))["kid_digits"].to_dict()
+    half = digits(_images(sets, sets[0]["image"][sets[0]["label"] < 5]))["kid_digits"].to_dict()
     assert half["excess"] > 0.02 + real["excess"]
 
 
-def test_a_judge_says_more_than_distances_and_of_what(sets):
+def test_a_classifier_says_more_than_distances_and_of_what(sets):
     train = sets[0]
-    scores = digits(_evidence(sets, train["image"][:400], train["label"][:400]))
+    scores = digits(_images(sets, train["image"][:400], train["label"][:400]))
     names = {"frechet_digits", "kid_digits", "class_entropy", "confidence", "label_accuracy"}
     assert set(scores) == names | {f"{name}_digits" for name in ("precision", "recall", "density", "coverage")}
     assert list(scores)[0] == "frechet_digits"  # what a report shows first
     for score in scores.values():
-        assert (score.n, score.reference_n, score.network, score.digest) == (400, 500, "digits", JUDGE.digest)
+        assert (score.n, score.reference_n, score.network, score.digest) == (400, 500, "digits", Digits().digest)
     assert scores["precision_digits"].value > 0.8 and scores["recall_digits"].value > 0.8
-    copies = digits(_evidence(sets, train["image"][np.arange(400) % 10]))
+    copies = digits(_images(sets, train["image"][np.arange(400) % 10]))
     assert copies["recall_digits"].value < 0.1 and copies["coverage_digits"].value < 0.2
     assert copies["precision_digits"].value > 0.5
 
@@ -94,20 +101,20 @@ def test_a_judge_says_more_than_distances_and_of_what(sets):
 def test_missing_classes_are_seen(sets):
     train = sets[0]
     half = train["image"][train["label"] < 5]
-    scores = digits(_evidence(sets, half))
+    scores = digits(_images(sets, half))
     assert scores["class_entropy"].value == pytest.approx(np.log(5) / np.log(10), abs=0.02)
     assert scores["frechet_digits"].to_dict()["excess"] > 0.05
 
 
 def test_labels_are_checked_where_asked_for(sets):
     train = sets[0]
-    scores = digits(_evidence(sets, train["image"], train["label"]))
+    scores = digits(_images(sets, train["image"], train["label"]))
     assert scores["label_accuracy"].value > 0.98
-    seen = JUDGE(sets[1]["image"]).probabilities.argmax(1)
+    seen = Digits()(sets[1]["image"]).probabilities.argmax(1)
     assert scores["label_accuracy"].floor == (seen == sets[1]["label"]).mean()
-    wrong = digits(_evidence(sets, train["image"], (train["label"] + 1) % 10))
+    wrong = digits(_images(sets, train["image"], (train["label"] + 1) % 10))
     assert wrong["label_accuracy"].value < 0.02
-    assert "label_accuracy" not in digits(_evidence(sets, train["image"]))
+    assert "label_accuracy" not in digits(_images(sets, train["image"]))
 
 
 def test_entropy_at_its_ends():
@@ -115,17 +122,17 @@ def test_entropy_at_its_ends():
     assert entropy(np.eye(10)[[3, 3]]) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_judge_refuses_other_shapes():
+def test_a_classifier_refuses_other_shapes():
     with pytest.raises(UserError, match=r"\(28, 28, 1\)"):
-        JUDGE(np.zeros((2, 28, 28, 1), np.uint8))
+        Digits()(np.zeros((2, 28, 28, 1), np.uint8))
 
 
-@pytest.mark.parametrize("shipped", [digits_module.JUDGE, fashion_module.JUDGE], ids=lambda j: j.name)
+@pytest.mark.parametrize("shipped", [Digits(), Fashion()], ids=lambda j: j.name)
 def test_the_shipped_weights_are_those_of_the_network(shipped):
     example = jax.ShapeDtypeStruct((1, *shipped.shape), np.float32)
     wanted = jax.eval_shape(shipped.network.init, jax.random.key(0), example)["params"]
     assert jax.tree.map(np.shape, shipped.weights()) == jax.tree.map(lambda x: x.shape, wanted)
-    file = resources.files("jaxgen.metrics").joinpath(shipped.file)
+    file = resources.files("jaxgen.metrics.networks").joinpath(shipped.file)
     assert len(file.read_bytes()) < 200_000
     noise = np.random.default_rng(0).integers(0, 256, (3, *shipped.shape), np.uint8)
     seen = shipped(noise)
@@ -133,26 +140,26 @@ def test_the_shipped_weights_are_those_of_the_network(shipped):
     np.testing.assert_allclose(seen.probabilities.sum(1), 1, atol=1e-6)
 
 
-def test_the_judge_of_fashion_knows_held_out_clothes():
+def test_the_classifier_of_fashion_knows_held_out_clothes():
     try:
         test = open_source("tfds:fashion_mnist", "test", 28, 1, 10).arrays
     except UserError as error:
         pytest.skip(f"needs prepared data: {error}")
     images, labels = test["image"], test["label"]
-    probabilities = fashion_module.JUDGE(images[:2000]).probabilities
+    probabilities = Fashion()(images[:2000]).probabilities
     assert (probabilities.argmax(1) == labels[:2000]).mean() >= 0.9
     held_out = images[4000:8000], labels[4000:8000], "test"
-    evidence = EvaluationImages(images[:1000], labels[:1000], images[1000:4000], *held_out)
-    real = fashion_module.fashion(evidence)
+    given = EvaluationImages(images[:1000], labels[:1000], images[1000:4000], *held_out)
+    real = digits(given, Fashion())
     assert abs(real["frechet_fashion"].to_dict()["excess"]) < 0.01
     assert abs(real["kid_fashion"].to_dict()["excess"]) < 0.01
     assert real["label_accuracy"].value >= 0.9
     flat = np.broadcast_to(images[:1000].mean(axis=(1, 2), keepdims=True), (1000, 28, 28, 1)).astype(np.uint8)
-    blurred = fashion_module.fashion(dataclasses.replace(evidence, samples=flat, labels=None))
+    blurred = digits(dataclasses.replace(given, samples=flat, labels=None), Fashion())
     assert blurred["frechet_fashion"].to_dict()["excess"] > 0.1
 
 
-def test_a_trained_judge_is_written_where_the_package_looks_for_it(tmp_path, capsys):
+def test_a_trained_classifier_is_written_where_the_package_looks_for_it(tmp_path, capsys):
     lean = ["--config.train.total_images=128", "--config.train.checkpoint_every_images=128"]
     lean += ["--config.evaluate.at_end=False"]
     run = tmp_path / "run"
@@ -162,16 +169,16 @@ def test_a_trained_judge_is_written_where_the_package_looks_for_it(tmp_path, cap
         assert set(written) == {f"{layer}/{leaf}" for layer, p in params.items() for leaf in p}
         np.testing.assert_array_equal(written["classes/bias"], params["classes"]["bias"].astype(np.float16))
     capsys.readouterr()
-    assert judge_weights.main([str(run), "fashion"]) == 2
-    assert "another network than the fashion judge's" in capsys.readouterr().err
+    assert export_classifier.main([str(run), "fashion"]) == 2
+    assert "another network than that of 'fashion'" in capsys.readouterr().err
 
 
 def test_copies_are_called_copies_and_held_out_images_are_not(sets):
     train, test = sets
-    copies = memorisation(_evidence(sets, train["image"][:300]))
+    copies = memorisation(_images(sets, train["image"][:300]))
     assert copies["nearest_train_distance"].value == 0
     assert copies["share_of_near_copies"].value == 1
-    fresh = memorisation(_evidence(sets, test["image"]))
+    fresh = memorisation(_images(sets, test["image"]))
     assert fresh["nearest_train_distance"].value == pytest.approx(fresh["nearest_train_distance"].floor)
     assert fresh["share_of_near_copies"].value <= 0.02
 
@@ -183,6 +190,6 @@ def test_nearest_distances_against_brute_force():
     np.testing.assert_allclose(nearest_distances(a, b, block=3), brute, rtol=1e-4)
 
 
-def test_a_judge_that_cannot_tell_gives_no_excess():
+def test_numbers_that_cannot_tell_gives_no_excess():
     with pytest.raises(UserError, match="noise"):
         Score(1.0, 10, "x", floor=2.0, noise=2.0).to_dict()

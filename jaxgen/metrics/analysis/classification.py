@@ -1,4 +1,4 @@
-"""Conditional samples judged by classifiers: do they show the class asked for, and can a classifier learn from them."""
+"""The classification accuracy score: how much a classifier learns from samples alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,8 @@ import numpy as np
 import optax
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.features import Extractor
-
-
-class Accuracy(NamedTuple):
-    """Attributes:
-    value: share of examples that were classified as their label.
-    per_class: `[K]` the same within each label; NaN for labels that do not occur.
-    """
-
-    value: float
-    per_class: np.ndarray
+from jaxgen.metrics.distributions.classes import Accuracy, check_labels, class_accuracy
+from jaxgen.metrics.networks.extractor import Extractor
 
 
 class AccuracyScore(NamedTuple):
@@ -34,26 +25,6 @@ class AccuracyScore(NamedTuple):
 
     samples: Accuracy
     real: Accuracy | None
-
-
-def class_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Accuracy:
-    """How often a fixed classifier sees the class that a sample was asked for.
-
-    Args:
-      probabilities: `[N, K]`; logits do as well. labels: int `[N]` in [0, K).
-
-    Raises:
-      UserError: for unequal lengths or labels out of range.
-    """
-    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not labels.size:
-        raise UserError(f"Accuracy takes [N, K] and labels [N], not {probabilities.shape} and {labels.shape}.")
-    classes = probabilities.shape[1]
-    _check_labels(labels, classes)
-    right = probabilities.argmax(axis=1) == labels
-    counts = np.bincount(labels, minlength=classes)
-    shares = np.bincount(labels, weights=right, minlength=classes) / np.maximum(counts, 1)
-    return Accuracy(float(right.mean()), np.where(counts > 0, shares, np.nan))
 
 
 def classification_accuracy_score(
@@ -106,7 +77,7 @@ def _fit(
     """Parameters after so many steps. The loop is Python's: convolution gradients in a scan are slow on a CPU."""
     key = jax.random.key(seed)
     params = _init(network, key, images[:1])
-    _check_labels(labels, jax.eval_shape(_logits_of(network), params, images[:1]).shape[1])
+    check_labels(labels, jax.eval_shape(_logits_of(network), params, images[:1]).shape[1])
     opt_state = _optimiser(steps, rate).init(params)
     chance = np.random.default_rng(seed)
     order = np.empty(0, np.int64)
@@ -145,8 +116,3 @@ def _logits_of(network: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
 
 def _scaled(images: jax.Array) -> jax.Array:
     return jnp.asarray(images, jnp.float32) / 127.5 - 1
-
-
-def _check_labels(labels: np.ndarray, classes: int) -> None:
-    if not np.issubdtype(labels.dtype, np.integer) or not 0 <= labels.min() <= labels.max() < classes:
-        raise UserError(f"Labels are integers from 0 to {classes - 1}, not {labels.dtype} up to {labels.max()}.")

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxgen.metrics.evidence import EvaluationImages, Score
+from jaxgen.metrics.base import RunMetric
+from jaxgen.metrics.images import EvaluationImages
+from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.pairwise import BLOCK, nearest
+from jaxgen.metrics.score import Score
+
+
+class Memorisation(RunMetric):
+    """`nearest_train_distance` and `share_of_near_copies`, of pixels; see `memorisation`."""
+
+    needs = frozenset({"training images"})
+
+    def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
+        return memorisation(images)
 
 
 def nearest_distances(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> np.ndarray:
@@ -14,14 +26,14 @@ def nearest_distances(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> np.nd
     return np.sqrt(squares[:, 0]) / 127.5
 
 
-def memorisation(evidence: EvaluationImages) -> dict[str, Score]:
+def memorisation(images: EvaluationImages) -> dict[str, Score]:
     """Mean distance of samples to the nearest training image, and the share of samples nearer than all but one
-    percent of the held-out images are; 0.01 is what images that were never seen give."""
-    ours = nearest_distances(evidence.samples, evidence.train)
-    theirs = nearest_distances(evidence.held_out, evidence.train)
+    percent of the held-out images are; images that were never seen give 0.01."""
+    ours = nearest_distances(images.samples, images.train)
+    theirs = nearest_distances(images.held_out, images.train)
     near = np.quantile(theirs, 0.01)
-    reference = f"{len(evidence.train)} training images; {evidence.held_out_name}"
-    common = {"n": len(ours), "reference": reference, "reference_n": len(evidence.train), "floor_n": len(theirs)}
+    reference = f"{len(images.train)} training images; {images.held_out_name}"
+    common = {"n": len(ours), "reference": reference, "reference_n": len(images.train), "floor_n": len(theirs)}
     common |= {"better": None}
     return {
         "nearest_train_distance": Score(

@@ -7,13 +7,88 @@ the same set, the centre itself not counted; a ball holds its border (<=). Two s
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxgen.metrics.base import SetMetric, Value
 from jaxgen.metrics.pairwise import BLOCK, exactly, features_of, nearest, tiles
+from jaxgen.metrics.summary import Summary
 
 BORDER = 1e-9  # so near a ball's border, relatively, a distance is taken again, exactly
+
+
+@dataclasses.dataclass(frozen=True)
+class _Balls(SetMetric):
+    """What precision and recall share: one search for neighbours gives both."""
+
+    k: int = 3  # a ball reaches to the k-th neighbour; 3 is the paper's
+    better = "higher"
+
+    @property
+    def least(self) -> int:
+        return self.k + 1
+
+    @property
+    def note(self) -> str:
+        return f"Balls reach to neighbour {self.k}; compare equal n only."
+
+    def _found(self, samples: Summary, reference: Summary) -> PrecisionRecall:
+        def make() -> PrecisionRecall:
+            return precision_recall(samples.features, reference.features, self.k)
+
+        return samples.shared(("precision_recall", self.k), reference, make)
+
+
+class Precision(_Balls):
+    """Improved precision; see `precision_recall`."""
+
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        return Value(self._found(samples, reference).precision)
+
+
+class Recall(_Balls):
+    """Improved recall; see `precision_recall`."""
+
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        return Value(self._found(samples, reference).recall)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Near(SetMetric):
+    """What density and coverage share: one search for neighbours gives both."""
+
+    k: int = 5  # a ball reaches to the k-th neighbour; 5 is the paper's
+    better = "higher"
+
+    @property
+    def least(self) -> int:
+        return self.k + 1
+
+    @property
+    def note(self) -> str:
+        return f"Balls reach to neighbour {self.k}."
+
+    def _found(self, samples: Summary, reference: Summary) -> DensityCoverage:
+        def make() -> DensityCoverage:
+            return density_coverage(samples.features, reference.features, self.k)
+
+        return samples.shared(("density_coverage", self.k), reference, make)
+
+
+class Density(_Near):
+    """Density; see `density_coverage`."""
+
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        return Value(self._found(samples, reference).density)
+
+
+class Coverage(_Near):
+    """Coverage; see `density_coverage`."""
+
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        return Value(self._found(samples, reference).coverage)
 
 
 class PrecisionRecall(NamedTuple):

@@ -1,4 +1,4 @@
-"""Distances in features: between pairs of images, and within a set, which measures its diversity."""
+"""How far the images of a set lie from each other in features."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ import numpy as np
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.pairwise import BLOCK, features_of, tiles
-
-
-def l1_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`[N]` sums of absolute differences of paired features `[N, D]`; divide by D for the mean.
-
-    Raises:
-      UserError: for unequal shapes or values that are not finite.
-    """
-    return np.abs(_difference(a, b)).sum(axis=1)
-
-
-def l2_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`[N]` Euclidean distances of paired features `[N, D]`; not squared, not averaged. Raises as `l1_distance`."""
-    return np.sqrt(np.square(_difference(a, b)).sum(axis=1))
 
 
 def diversity(features: np.ndarray, block: int = BLOCK) -> float:
@@ -56,10 +42,3 @@ def class_diversity(features: np.ndarray, labels: np.ndarray, block: int = BLOCK
     if not (counts > 1).any():
         raise UserError("Diversity by class needs a class with at least two examples.")
     return {int(c): diversity(features[labels == c], block) for c in classes[counts > 1]}
-
-
-def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    a, b = features_of("A distance of pairs", a, b)
-    if len(a) != len(b):
-        raise UserError(f"Distances are between pairs; {len(a)} and {len(b)} examples make none.")
-    return a.astype(np.float64) - b

@@ -7,14 +7,25 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.base import SetMetric, Value
+from jaxgen.metrics.summary import Summary
 
 SUBSETS = 100
 LARGEST = 1000  # examples in a subset
 
 
+class KID(SetMetric):
+    """The kernel distance in any network's features; see `kid`."""
+
+    note = "Unbiased in n; the standard deviation is that of one subset."
+
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        return Value(*kid(samples.features, reference.features))
+
+
 class KernelDistance(NamedTuple):
     """Attributes:
-    mean: over the subsets; around 0, and of either sign, for equal laws. std: of one subset's estimate.
+    mean: over the subsets; near 0, and of either sign, for equal laws. std: of one subset's estimate.
     """
 
     mean: float

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any, ClassVar
+
 import numpy as np
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.frechet import frechet_distance
+from jaxgen.metrics.distributions.frechet import frechet_distance
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.metrics.pairs.base import PairMetric
+
+
+@dataclasses.dataclass(frozen=True)
+class SIFID(PairMetric):
+    """The single-image Fréchet distance, in a network's spatial features of images at their own size; see `sifid`."""
+
+    network: FeatureNetwork
+    needs: ClassVar[frozenset[str]] = PairMetric.needs | {"maps"}
+    note: ClassVar[str] = "Of the positions in each image; fewer positions give a higher number."
+
+    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+        return sifid(self.network.maps(a, batch), self.network.maps(b, batch))
+
+    def look(self) -> dict[str, Any]:
+        return {"network": self.network.name, "digest": self.network.digest, "resize": "none"}
 
 
 def sifid(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -6,9 +6,52 @@ import numpy as np
 from scipy.ndimage import correlate1d
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.pairs.base import PairMetric
 
 RANGE = 255.0
 WINDOWS = {"gaussian": 11, "uniform": 7}  # sides, in pixels
+
+
+class PSNR(PairMetric):
+    """Peak signal-to-noise ratio; see `psnr`."""
+
+    better = "higher"
+    note = "In dB, of values up to 255; the mean of the pairs' own."
+
+    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+        return psnr(a, b)
+
+
+class SSIM(PairMetric):
+    """Structural similarity, in the Gaussian window; see `ssim`."""
+
+    better = "higher"
+    note = "Gaussian window of 11x11, standard deviation 1.5; mean over channels."
+
+    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+        return ssim(a, b)
+
+    def check_size(self, shape: tuple[int, int, int], name: str) -> None:
+        if min(shape[:2]) < WINDOWS["gaussian"]:
+            raise UserError(f"ssim looks through a window of 11x11 pixels; the images of {name!r} are smaller.")
+
+
+class L1(PairMetric):
+    """Mean absolute difference; see `absolute_error`."""
+
+    note = "Mean absolute difference of values up to 255."
+
+    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+        return absolute_error(a, b)
+
+
+class L2(PairMetric):
+    """Root of the mean squared difference; see `squared_error`."""
+
+    note = "Root of the mean squared difference of values up to 255."
+
+    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+        return np.sqrt(squared_error(a, b))
 
 
 def absolute_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
-"""CLIP's view of images and texts: embeddings as features, and the CLIP score."""
+"""CLIP's view of images and texts: embeddings as features."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import pathlib
@@ -18,7 +17,8 @@ from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.downloads import locate
 from jaxgen.errors import UserError
 from jaxgen.interop.clip import load_clip, load_published, published
-from jaxgen.metrics.features import Extractor, Features, digest
+from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
+from jaxgen.metrics.networks.extractor import Extractor
 from jaxgen.networks.pretrained.clip import CLIP
 
 MODEL = "clip-vit-base-patch32"  # that of Hessel et al. (2021)
@@ -52,14 +52,17 @@ def crop_square(images: np.ndarray, size: int) -> np.ndarray:
     return np.repeat(images, 3, -1) if channels == 1 else images
 
 
-class Clip:
-    """CLIP as a `FeatureNetwork`, with its texts.
+class Clip(FeatureNetwork):
+    """CLIP's image embeddings as features, and the embeddings of texts.
+
+    Weights are read at the first use, and fetched if they are not on this machine.
 
     Attributes:
-      name: "clip". model: the published model's name, or the folder's.
+      model: the published model's name, or the folder's.
     """
 
     name = "clip"
+    keeps_reference = True
 
     def __init__(
         self,
@@ -68,26 +71,48 @@ class Clip:
         made: tuple[CLIP, dict[str, Any], ClipTokenizer] | None = None,
     ):
         """Args:
-          weights: a folder as `CLIPModel.save_pretrained` and its tokenizer write; by default the published files
-            of `model`, found or fetched as `jaxgen.downloads.locate` says.
-          model: of `jaxgen.interop.clip.PUBLISHED`.
-          made: network, parameters and tokenizer, instead of files.
+        weights: a folder as `CLIPModel.save_pretrained` and its tokenizer write; by default the published files
+          of `model`, found or fetched as `jaxgen.downloads.locate` says.
+        model: of `jaxgen.interop.clip.PUBLISHED`.
+        made: network, parameters and tokenizer, instead of files.
 
         Raises:
-          UserError: for an unknown model, and files that cannot be had or are others.
+          UserError: for an unknown model.
         """
+        if not weights and made is None:
+            published(model)
         self.model = pathlib.Path(weights).name if weights else model
         self._folder, self._made = weights, made
-        if made is not None:
-            self.network, self._params = made[:2]
-        else:
-            self.network, self._params = load_clip(weights) if weights else load_published(model)
-        self.resize = f"bicubic, shorter side to {self.network.image.size}, centre crop"
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[CLIP, dict[str, Any]]:
+        """Network and parameters. Raises a UserError for files that cannot be had or are others."""
+        if self._made is not None:
+            return self._made[:2]
+        return load_clip(self._folder) if self._folder else load_published(self.model)
+
+    @property
+    def network(self) -> CLIP:
+        """The two towers. Raises a UserError for files that cannot be had or are others."""
+        return self._loaded[0]
+
+    @property
+    def _params(self) -> dict[str, Any]:
+        return self._loaded[1]
+
+    @property
+    def resize(self) -> str:
+        """How images come to the network's size, in words."""
+        return f"bicubic, shorter side to {self.network.image.size}, centre crop"
 
     @functools.cached_property
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of its weights."""
         return digest(self._params)
+
+    def see_sizes(self, images: list[np.ndarray], batch: int = 64) -> Features:
+        """Each image comes to the network's size on its own."""
+        return self(np.concatenate([crop_square(image[None], self.network.image.size) for image in images]), batch)
 
     @functools.cached_property
     def tokenizer(self) -> ClipTokenizer:
@@ -133,47 +158,3 @@ class Clip:
         """Text embeddings `[N, D]`, projected and not of unit length; texts too long for CLIP are truncated."""
         tokens = self.tokenizer.tokenize(texts, self.network.text.length)
         return self._texts(tokens, batch)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipScore:
-    """Attributes:
-    name: which score. mean: over the pairs. values: float64 `[N]`, each pair's. saturated: the share of pairs whose
-      cosine was negative, so that they count as 0.
-    """
-
-    name: str
-    mean: float
-    values: np.ndarray
-    saturated: float
-
-
-def clip_score(
-    clip: Clip, images: np.ndarray, texts: Sequence[str], scale: float = 100.0, prefix: str = "", batch: int = 64
-) -> ClipScore:
-    """scale max(cos(image, text), 0) of each of N images with its text (Hessel et al. 2021, Eq. 1).
-
-    Args:
-      images: uint8 `[N, H, W, C]`. texts: as many.
-      scale: 100, as text-to-image papers report, or 2.5, as Hessel et al. have it.
-      prefix: before each text; Hessel et al. have "A photo depicts ".
-
-    Raises:
-      UserError: for unequal numbers, or another scale.
-    """
-    if isinstance(texts, str) or len(texts) != len(images):
-        count = "one text" if isinstance(texts, str) else f"{len(texts)} texts"
-        raise UserError(f"The CLIP score needs a text for each image, not {len(images)} images and {count}.")
-    if scale not in (100.0, 2.5):
-        raise UserError(f"The CLIP score has a scale of 100 or 2.5, not {scale}: others compare with no paper's.")
-    image = clip(images, batch).features
-    text = clip.embed_texts([prefix + text for text in texts], batch)
-    cosine = cosines(image, text)
-    values = scale * np.maximum(cosine, 0.0)
-    return ClipScore(f"{scale:g} max(cos, 0), {clip.model}", float(values.mean()), values, float((cosine < 0).mean()))
-
-
-def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine, float64 `[N]`, of each row of `[N, D]` with the same row of another."""
-    a, b = (np.asarray(x, np.float64) for x in (a, b))
-    return (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))

@@ -8,9 +8,24 @@ import numpy as np
 from scipy.special import rel_entr
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.base import SetMetric, Value
+from jaxgen.metrics.summary import Summary
 
 
-class InceptionScore(NamedTuple):
+class InceptionScore(SetMetric):
+    """The Inception score, of any network that gives class probabilities; see `inception_score`."""
+
+    needs = frozenset({"probabilities"})
+    better = "higher"
+    note = "Mean of ten splits."
+    least = 10
+    against = False
+
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        return Value(*inception_score(samples.probabilities))
+
+
+class ScoreOfSplits(NamedTuple):
     """Attributes:
     mean: over the splits, in [1, K]. std: between the splits.
     """
@@ -19,7 +34,7 @@ class InceptionScore(NamedTuple):
     std: float
 
 
-def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | None = 0) -> InceptionScore:
+def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | None = 0) -> ScoreOfSplits:
     """exp(E KL(p(y | x) || p(y))) (Salimans et al. 2016, Section 4), the mean over equal parts of the samples.
 
     It knows nothing of real images: one perfect image per class reaches the maximum K. It grows with the number of
@@ -45,7 +60,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | Non
         probabilities = probabilities[np.random.default_rng(seed).permutation(len(probabilities))]
     edges = np.arange(splits + 1) * len(probabilities) // splits
     scores = [_score(probabilities[i:j]) for i, j in zip(edges[:-1], edges[1:], strict=True)]
-    return InceptionScore(float(np.mean(scores)), float(np.std(scores)))
+    return ScoreOfSplits(float(np.mean(scores)), float(np.std(scores)))
 
 
 def _score(probabilities: np.ndarray) -> float:

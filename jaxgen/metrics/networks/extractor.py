@@ -1,57 +1,15 @@
-"""What a metric sees of images: a network's features, taken in batches over all devices."""
+"""A pure function over many images, in batches of one compiled shape, split over all devices."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """Attributes:
-    features: floating `[N, D]`. probabilities: `[N, K]` over the network's classes, each row's sum 1, or None.
-    """
-
-    features: np.ndarray
-    probabilities: np.ndarray | None = None
-
-
-class FeatureNetwork(Protocol):
-    """Anything that turns uint8 images into features.
-
-    Attributes:
-      name: as in the names of numbers, such as "inception" or "digits".
-      resize: how images come to the network's size, in words; "none" where other sizes are refused.
-      digest: the first 16 hexadecimal digits of the SHA-256 of its weights.
-    """
-
-    name: str
-    resize: str
-
-    @property
-    def digest(self) -> str: ...
-
-    def __call__(self, images: np.ndarray, batch: int = 100) -> Features:
-        """Features of uint8 images `[N, H, W, C]`."""
-        ...
-
-
-def digest(weights: Any) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 over names, shapes, types and bytes of a tree of arrays."""
-    found = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
-        array = np.ascontiguousarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()[:16]
 
 
 class Extractor:

@@ -1,0 +1,1 @@
+"""Functions that no config names: accuracies, outliers, masks, attributes, principal subspaces, people's answers."""

@@ -1,0 +1,167 @@
+"""The contract of a metric: what it needs, which way is better, and how its number is made and recorded.
+
+A metric is a class. Its name in `config.evaluate.metrics`, and in `--metrics` of `python -m jaxgen.metrics`, is the
+class's in snake case; its fields are its options. Most derive from `SetMetric`, which has one function to fill in.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from jaxgen.errors import UserError
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.metrics.score import Score
+from jaxgen.metrics.summary import Summary
+from jaxgen.registry import config_name
+
+if TYPE_CHECKING:
+    from jaxgen.metrics.images import EvaluationImages
+
+# What a metric may need, in words. The first four come from the feature network.
+NEEDS = {
+    "moments": "a feature network",
+    "features": "a feature network",
+    "probabilities": "a feature network that gives class probabilities",
+    "maps": "a feature network that gives spatial features",
+    "labels": "the labels that the samples were asked for",
+    "training images": "the images that a model learned from",
+    "pairs": "images in pairs",
+    "captions": "a caption for each image",
+}
+OF_NETWORK = ("moments", "features", "probabilities", "maps")
+
+
+class Value(NamedTuple):
+    """Attributes:
+    value: the number. std: its standard deviation over subsets or splits, or None.
+    """
+
+    value: float
+    std: float | None = None
+
+
+class Metric:
+    """A number about images.
+
+    Attributes:
+      needs: keys of `NEEDS`.
+      better: which way a model gets better; None where neither is.
+      note: a sentence for readers, kept with each number.
+      least: the images that it needs of each set.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    better: Literal["lower", "higher"] | None = "lower"
+    note: str = ""
+    least: int = 1
+
+    @property
+    def name(self) -> str:
+        """As a config names it."""
+        return config_name(type(self))
+
+    def check(self, network: FeatureNetwork) -> None:
+        """Raises a UserError where the metric is not defined in a network's features. Reads no weights."""
+
+
+class RunMetric(Metric, abc.ABC):
+    """A metric of a trained model's samples: what `config.evaluate.metrics` may name."""
+
+    @abc.abstractmethod
+    def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
+        """The number, or several of them, by their names in `metrics.json`.
+
+        Args:
+          network: the feature network that the config names for it, or None where it needs none.
+
+        Raises:
+          UserError: for too few images, or what else it needs and there is none of.
+        """
+
+
+class SetMetric(RunMetric):
+    """A number of a set of samples as a network sees it, mostly held against a set of real images.
+
+    Attributes:
+      against: whether the reference has a part in it.
+      of_network: whether its name ends in the network's (`precision_digits`), which the published Inception's does not.
+      floor: the real images that show what a perfect model scores: "floor", further ones held against the reference; or
+        "reference", the reference itself.
+      scores_noise: whether its number for noise says how bad it can get.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    least: int = 2
+    against: ClassVar[bool] = True
+    of_network: ClassVar[bool] = True
+    floor: ClassVar[Literal["floor", "reference"]] = "floor"
+    scores_noise: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def value(self, samples: Summary, reference: Summary) -> Value:
+        """The number of samples held against a reference; both hold what `needs` names."""
+
+    def number(self, network: FeatureNetwork) -> str:
+        """What the number is called in `metrics.json`."""
+        return f"{self.name}_{network.name}" if self.of_network and not network.published else self.name
+
+    def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
+        """See `RunMetric.scores`. The floor is of as many training images as there are samples."""
+        return {self.number(network): self.score(images.sides(network), network, images.held_out_name)}
+
+    def score(self, sides: Mapping[str, Summary], network: FeatureNetwork, reference_name: str) -> Score:
+        """The number with all that it stands against.
+
+        Args:
+          sides: "samples" and "reference"; also "floor", further real images, and "noise", where there are any.
+          network: whose features they are. reference_name: data set, split and size of the reference.
+
+        Raises:
+          UserError: for too few images, and probabilities, features or labels that are not there.
+        """
+        self.check_sides(sides, network)
+        measured, std = self.value(sides["samples"], sides["reference"])
+        real = self._of(sides, self.floor)
+        noise = self._of(sides, "noise") if self.scores_noise else None
+        same = real is not None and real == noise
+        return Score(
+            measured,
+            n=sides["samples"].n,
+            reference=reference_name if self.against else "",
+            floor=real,
+            noise=None if same else noise,
+            better=self.better,
+            note=self.note + (f" Noise scores {real:.3g} as well." if same else ""),
+            std=std,
+            reference_n=sides["reference"].n if self.against else None,
+            floor_n=sides[self.floor].n if real is not None else None,
+            network=network.name,
+            digest=network.digest,
+            resize=network.resize,
+            published=network.published,
+        )
+
+    def _of(self, sides: Mapping[str, Summary], side: str) -> float | None:
+        """The number of another side in the samples' place; None where that is not there or has no labels."""
+        if side not in sides or ("labels" in self.needs and sides[side].labels is None):
+            return None
+        return self.value(sides[side], sides["reference"]).value
+
+    def check_sides(self, sides: Mapping[str, Summary], network: FeatureNetwork) -> None:
+        """Raises what `score` raises, and computes nothing."""
+        self.check(network)
+        for side, summary in sides.items():
+            if summary.n < self.least and (self.against or side == "samples"):
+                raise UserError(
+                    f"{self.name} needs at least {self.least} images on each side; the {side} are {summary.n}."
+                )
+            if "probabilities" in self.needs and summary.probabilities is None:
+                raise UserError(
+                    f"{self.name} needs class probabilities, which the network {network.name!r} does not give."
+                )
+            if "features" in self.needs and summary.features is None:
+                raise UserError(f"{self.name} needs the features themselves; only the moments of the {side} were kept.")
+        if "labels" in self.needs and sides["samples"].labels is None:
+            raise UserError(f"{self.name} needs {NEEDS['labels']}.")

@@ -1,0 +1,158 @@
+"""From the names in a config or on a command line to metrics and feature networks, and what stands against a choice.
+
+Nothing here reads weights, so that a wrong word is answered before there is anything to wait for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxgen.build import build
+from jaxgen.errors import UserError
+from jaxgen.metrics.base import NEEDS, OF_NETWORK, Metric
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.registry import find
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Attributes:
+    metric: what was asked for. network: through which it looks, or None where it needs none.
+    every_images: how many training images lie between two of its evaluations during training; 0: no more than between
+      any two.
+    """
+
+    metric: Metric
+    network: FeatureNetwork | None
+    every_images: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """How a place names things in its messages: a config, or the command line of image sets.
+
+    Attributes:
+      metrics, network: the keys or flags.
+      role: the class that the metrics of this place derive from; only those are proposed for an unknown name.
+      offers: the `NEEDS` that this place can meet, those of networks left out.
+      elsewhere: for others, what meets them; `{name}` stands for the metric's.
+    """
+
+    metrics: str
+    network: str
+    role: type[Metric]
+    offers: frozenset[str]
+    elsewhere: Mapping[str, str]
+
+
+def open_network(name: str | Mapping[str, Any], path: str = "network", **options: Any) -> FeatureNetwork:
+    """A feature network by its name, as `jaxgen.registry` finds it; the same object for the same options.
+
+    Args:
+      name: such as "inception", "clip", "digits" or "my_package.networks:Mine"; or a section, with a `name` and the
+        network's own options.
+      path: where the name stands, for messages.
+      **options: `weights` and `resize`, as `config.evaluate` has them; those that are "" are left out.
+
+    Raises:
+      UserError: for an unknown name, or an option that the network does not take.
+    """
+    section = {"name": name} if isinstance(name, str) else dict(name.items())
+    found = find("feature_network", str(section.get("name", "")), path)
+    for option, value in options.items():
+        if not value:
+            continue
+        if option not in inspect.signature(found).parameters:
+            raise UserError(f"The network {found.name!r} takes no {option}; leave out {option}={str(value)!r}.")
+        section.setdefault(option, value)
+    return _opened(found, tuple(sorted(section.items())), path)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(found: type[FeatureNetwork], section: tuple[tuple[str, Any], ...], path: str) -> FeatureNetwork:
+    try:
+        return build(dict(section), "feature_network", path)
+    except UserError as error:
+        raise UserError(f"{path}={found.name!r}: {error}") from error
+
+
+def choose(
+    entries: Iterable[str | Mapping[str, Any]], network: FeatureNetwork | None, words: Words, **given: Any
+) -> tuple[Chosen, ...]:
+    """The metrics that are asked for, each checked against what there is.
+
+    Args:
+      entries: names, or sections with a `name`, and where wanted a `network` and `every_images` of the metric's own,
+        and its options.
+      network: of the entries that name none of their own.
+      words: how the place speaks, and what it offers.
+      **given: options for metrics that take them and whose entries are silent.
+
+    Raises:
+      UserError: for an unknown name, or one that cannot be computed here; the sentence says what to do.
+    """
+    return tuple(_choose(entry, network, words, given) for entry in entries)
+
+
+def _choose(
+    entry: str | Mapping[str, Any], network: FeatureNetwork | None, words: Words, given: Mapping[str, Any]
+) -> Chosen:
+    if not isinstance(entry, str) and not hasattr(entry, "items"):
+        raise UserError(f"{words.metrics} holds {entry!r}; it takes names, and sections with a name.")
+    section = {"name": entry} if isinstance(entry, str) else dict(entry.items())
+    name, every = str(section.get("name", "")), section.pop("every_images", 0)
+    if isinstance(every, bool) or not isinstance(every, int) or every < 0:
+        raise UserError(f"{words.metrics}: every_images of {name!r} is {every!r}; it must be 0 (always) or more.")
+    own = section.pop("network", None)
+    found = find_metric(name, words)
+    if own is not None:
+        network = open_network(own, f"{words.metrics}: network of {name!r}")
+    _check_needs(name, found, network, words)
+    metric = build(section, "metric", f"{words.metrics}[{name!r}]", network=network, **given)
+    of_network = bool(found.needs & set(OF_NETWORK))
+    if of_network:
+        metric.check(network)
+    return Chosen(metric, network if of_network else None, every)
+
+
+def find_metric(name: str, words: Words) -> type[Metric]:
+    """The class of a metric's name. Raises a UserError for a name that none has."""
+    try:
+        return find("metric", name, words.metrics)
+    except UserError:
+        if not _is_network(name):
+            find("metric", name, words.metrics, among=(words.role,))  # which says what there is
+            raise
+    raise UserError(
+        f"{words.metrics} names {name!r}, which is a feature network and no metric: write {words.network}={name!r}, "
+        f"and in {words.metrics} the numbers that you want, such as 'frechet' and 'precision'."
+    )
+
+
+def _is_network(name: str) -> bool:
+    try:
+        find("feature_network", name, "")
+    except UserError:
+        return False
+    return True
+
+
+def _check_needs(name: str, found: type[Metric], network: FeatureNetwork | None, words: Words) -> None:
+    for need in sorted(found.needs, key=lambda need: (need in OF_NETWORK, need)):
+        if need not in OF_NETWORK and need not in words.offers:
+            told = words.elsewhere.get(need, "that is not to be had here; leave it out").format(name=name)
+            raise UserError(f"{words.metrics}: {name!r} needs {NEEDS.get(need, need)}; {told}.")
+        if need in OF_NETWORK and network is None:
+            raise UserError(
+                f"{words.metrics}: {name!r} needs {NEEDS[need]}; name one in {words.network}, such as 'inception' or, "
+                "for 8x8 digits, 'digits'."
+            )
+        if need in OF_NETWORK and need not in network.gives:
+            raise UserError(
+                f"{words.metrics}: {name!r} needs {NEEDS[need]}, which {network.name!r} is not; name another in "
+                f"{words.network}."
+            )

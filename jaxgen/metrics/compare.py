@@ -1,0 +1,76 @@
+"""One look of a network at each image set, then all the numbers that are asked for.
+
+    network = open_network("inception")  # of jaxgen.metrics.choice
+    scores = compare(network(samples), network(real), metrics=("fid", "kid"), network=network, reference_name="mine")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from jaxgen.metrics.base import SetMetric
+from jaxgen.metrics.images import EvaluationImages
+from jaxgen.metrics.networks.base import FeatureNetwork, Features
+from jaxgen.metrics.score import Score
+from jaxgen.metrics.summary import Summary
+from jaxgen.registry import find
+
+
+def set_metrics(metrics: Iterable[SetMetric | str]) -> tuple[SetMetric, ...]:
+    """The metrics by their names, each once. Raises a UserError for a name that no metric of image sets has."""
+    found = (m if isinstance(m, SetMetric) else find("metric", m, "metrics", among=(SetMetric,))() for m in metrics)
+    return tuple({metric.name: metric for metric in found}.values())
+
+
+def compare(
+    samples: Features | Summary,
+    reference: Features | Summary,
+    floor: Features | Summary | None = None,
+    noise: Features | Summary | None = None,
+    metrics: Iterable[SetMetric | str] = ("frechet", "kid"),
+    *,
+    network: FeatureNetwork,
+    reference_name: str,
+    labels: np.ndarray | None = None,
+    reference_labels: np.ndarray | None = None,
+) -> dict[str, Score]:
+    """The chosen numbers of samples held against a reference, by their names in `metrics.json`, in the order asked for.
+
+    Args:
+      samples, reference: what the network sees of them. floor: of as many further real images, or None.
+      noise: of as many images of noise, or None.
+      metrics: metrics of image sets, or their names. network: whose features they are.
+      reference_name: data set and split.
+      labels: int32 `[N]` that the samples were asked for, where `samples` are features; `label_accuracy` needs them.
+      reference_labels: the true ones, or None.
+
+    Raises:
+      UserError: for an unknown metric, too few images, or probabilities or labels that are not there.
+    """
+    known = {"samples": labels, "reference": reference_labels}
+    given = {"samples": samples, "reference": reference, "floor": floor, "noise": noise}
+    sides = {
+        side: Summary.of(seen, known.get(side)) if isinstance(seen, Features) else seen
+        for side, seen in given.items()
+        if seen is not None
+    }
+    chosen = set_metrics(metrics)
+    for metric in chosen:  # before the first of them takes its time
+        metric.check_sides(sides, network)
+    return {metric.number(network): metric.score(sides, network, reference_name) for metric in chosen}
+
+
+def compare_samples(
+    images: EvaluationImages, metrics: Iterable[SetMetric | str], network: FeatureNetwork
+) -> dict[str, Score]:
+    """What a network says of a model's samples, beside as many real images (floor) and noise.
+
+    Metrics that the sets hold too few images for are left out. Raises as `compare`.
+    """
+    scores: dict[str, Score] = {}
+    for metric in set_metrics(metrics):
+        if images.enough(metric.least):
+            scores |= metric.scores(images, network)
+    return scores

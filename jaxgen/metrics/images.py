@@ -1,0 +1,68 @@
+"""The images that an evaluation of a model sees, and what feature networks see of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from jaxgen.metrics import reference
+from jaxgen.metrics.networks.base import FeatureNetwork, Features
+from jaxgen.metrics.summary import Summary
+
+Which = Literal["samples", "held_out", "floor", "noise"]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationImages:
+    """Attributes:
+    samples: uint8 `[N, H, W, C]`, from the model. labels: int32 `[N]` they were asked for, or None.
+    train: uint8 `[M, H, W, C]`, what the model learned from. held_out: uint8 `[K, H, W, C]`, what it never saw.
+    held_out_labels: int32 `[K]` where the data have labels, else None.
+    held_out_name: the data set, split and size of `held_out`, to be printed with each number.
+    """
+
+    samples: np.ndarray
+    labels: np.ndarray | None
+    train: np.ndarray
+    held_out: np.ndarray
+    held_out_labels: np.ndarray | None
+    held_out_name: str
+    _seen: dict[tuple[str, ...], Summary] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def floor(self) -> np.ndarray:
+        """As many training images as there are samples, chosen once: real against real at the same n."""
+        count = min(len(self.samples), len(self.train))
+        return self.train[np.random.default_rng(0).permutation(len(self.train))[:count]]
+
+    @property
+    def noise(self) -> np.ndarray:
+        """Uniform noise of the samples' shape."""
+        return np.random.default_rng(0).integers(0, 256, self.samples.shape, dtype=np.uint8)
+
+    def enough(self, least: int) -> bool:
+        """Whether each set has so many images. Two are asked for in any case, and are never too few."""
+        return least <= max(min(len(self.samples), len(self.train), len(self.held_out)), 2)
+
+    def summary(self, network: FeatureNetwork, which: Which) -> Summary:
+        """What a network sees of one of the sets, looked at once.
+
+        Slow networks keep what they see of held-out images, which are the same in every run, on the disk.
+        """
+        key = (network.name, network.digest, network.resize, which)
+        if key not in self._seen:
+            if which == "held_out" and network.keeps_reference:
+                found = reference.of_array(network, self.held_out, self.held_out_name)
+                seen = Features(found.features, found.probabilities)
+            else:
+                seen = network(getattr(self, which))
+            labels = {"samples": self.labels, "held_out": self.held_out_labels}.get(which)
+            self._seen[key] = Summary.of(seen, labels)
+        return self._seen[key]
+
+    def sides(self, network: FeatureNetwork) -> dict[str, Summary]:
+        """The four sets as `SetMetric.score` takes them."""
+        names = {"samples": "samples", "reference": "held_out", "floor": "floor", "noise": "noise"}
+        return {side: self.summary(network, which) for side, which in names.items()}

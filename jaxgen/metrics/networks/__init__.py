@@ -1,0 +1,1 @@
+"""Networks that images are seen through: FID's Inception, CLIP, and small classifiers with their weights."""

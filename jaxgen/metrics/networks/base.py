@@ -1,0 +1,93 @@
+"""The contract of a feature network: what a metric sees of images."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from jaxgen.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Attributes:
+    features: floating `[N, D]`. probabilities: `[N, K]` over the network's classes, each row's sum 1, or None.
+    """
+
+    features: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+class FeatureNetwork(abc.ABC):
+    """Turns uint8 images into features.
+
+    `config.evaluate.network`, and `--network` of `python -m jaxgen.metrics`, name a class that derives from this one;
+    its fields are its options.
+
+    Attributes:
+      name: the last word of the names of numbers (`frechet_digits`), and in their records.
+      gives: what a metric may ask of it, of "moments" and "features" (every network), "probabilities" and "maps".
+      keeps_reference: whether what it sees of held-out images is kept on the disk, which is for slow networks.
+      resize: how images come to the network's size, in words; "none" where other sizes are refused.
+    """
+
+    name: ClassVar[str]
+    gives: ClassVar[frozenset[str]] = frozenset({"moments", "features"})
+    keeps_reference: ClassVar[bool] = False
+    resize: str = "none"
+
+    @property
+    @abc.abstractmethod
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of a SHA-256 of the weights; see `digest` of this module."""
+
+    @abc.abstractmethod
+    def __call__(self, images: np.ndarray, batch: int = 100) -> Features:
+        """Features of uint8 images `[N, H, W, C]`. An image's row depends on that image alone."""
+
+    @property
+    def published(self) -> bool:
+        """Whether the Fréchet distance in these features is what others call FID."""
+        return False
+
+    def see_sizes(self, images: list[np.ndarray], batch: int = 100) -> Features:
+        """Features of images `[H, W, C]` whose sizes differ.
+
+        Networks that resize override this: each image comes to the network's size alone, and no program is compiled
+        twice.
+
+        Raises:
+          UserError: where the network sees images of one size only.
+        """
+        raise UserError(f"The network {self.name!r} sees images of one size only; give --resolution.")
+
+    def see(self, images: np.ndarray | list[np.ndarray], batch: int = 100) -> Features:
+        """Features of one batch: an array `[B, H, W, C]`, or a list of `[H, W, C]` whose sizes differ."""
+        return self.see_sizes(images, batch) if isinstance(images, list) else self(images, batch)
+
+    def maps(self, images: np.ndarray, batch: int = 100) -> np.ndarray:
+        """Spatial features `[N, h, w, D]` of uint8 images at their own size, where `gives` names "maps"."""
+        raise UserError(f"The network {self.name!r} gives no spatial features.")
+
+    def open(self) -> None:
+        """Reads the weights now. What is missing is then said before there are images.
+
+        Raises:
+          UserError: for weights that cannot be had.
+        """
+        self.digest  # noqa: B018
+
+
+def digest(weights: Any) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over names, shapes, types and bytes of a tree of arrays."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        array = np.ascontiguousarray(leaf)
+        found.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,95 @@
+"""Small classifiers of one data set whose weights come with the package.
+
+The Fréchet distance in their features is not the FID: the features are others, and so is the data set.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from importlib import resources
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from jaxgen.errors import UserError
+from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
+from jaxgen.metrics.networks.extractor import Extractor
+from jaxgen.networks.classifier import Classifier
+from jaxgen.registry import find
+
+
+class PackagedClassifier(FeatureNetwork):
+    """A classifier p(y | x) and the features of its penultimate layer. Its weights are `<name>.npz` beside this file.
+
+    Attributes:
+      network: its architecture, the one that `configs/classifier_<...>.py` trains.
+    """
+
+    gives: ClassVar[frozenset[str]] = FeatureNetwork.gives | {"probabilities"}
+    network: ClassVar[Classifier]
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)` of the images that it sees."""
+
+    @property
+    def file(self) -> str:
+        """The name of the weights' file in `jaxgen/metrics/networks`."""
+        return f"{self.name}.npz"
+
+    def weights(self) -> dict[str, Any]:
+        """The parameters in the package, float32."""
+        return _weights(self.file)
+
+    @property
+    def digest(self) -> str:
+        """Of the parameters in the package."""
+        return _digest(self.file)
+
+    def __call__(self, images: np.ndarray, batch: int = 500) -> Features:
+        """`[N, D]` features and `[N, classes]` class probabilities, float64, of uint8 images `[N, H, W, C]`.
+
+        Raises:
+          UserError: for images of another shape.
+        """
+        if images.shape[1:] != self.shape:
+            raise UserError(f"The network {self.name!r} sees images of shape {self.shape}, not {images.shape[1:]}.")
+        found, probabilities = _extractor(self.network, self.file)(images, batch)
+        return Features(found.astype(np.float64), probabilities.astype(np.float64))
+
+
+def packaged(name: str, path: str) -> PackagedClassifier:
+    """The classifier of that name. `path` says where the name stands, for messages.
+
+    Raises:
+      UserError: where the package has no such classifier.
+    """
+    return find("feature_network", name, path, among=(PackagedClassifier,))()
+
+
+@functools.cache
+def _weights(file: str) -> dict[str, Any]:
+    with resources.files("jaxgen.metrics.networks").joinpath(file).open("rb") as opened:
+        flat = np.load(opened, allow_pickle=False)
+        params: dict[str, Any] = {}
+        for name in flat.files:
+            layer, leaf = name.split("/")
+            params.setdefault(layer, {})[leaf] = flat[name].astype(np.float32)
+    return params
+
+
+@functools.cache
+def _digest(file: str) -> str:
+    return digest(_weights(file))
+
+
+@functools.cache
+def _extractor(network: Classifier, file: str) -> Extractor:
+    def see(params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, found = network.apply({"params": params}, images.astype(np.float32) / 127.5 - 1)
+        return found, jax.nn.softmax(logits)
+
+    return Extractor(see, _weights(file))

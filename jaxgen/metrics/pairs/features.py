@@ -1,0 +1,40 @@
+"""Distances between paired images in a network's features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxgen.errors import UserError
+from jaxgen.metrics.pairs.base import FeaturePairMetric
+from jaxgen.metrics.pairwise import features_of
+from jaxgen.metrics.summary import Summary
+
+
+class FeatureL2(FeaturePairMetric):
+    """Euclidean distance of the two images' features; see `l2_distance`."""
+
+    note = "Mean Euclidean distance of the two images' features."
+
+    def values(self, a: Summary, b: Summary) -> np.ndarray:
+        return l2_distance(a.features, b.features)
+
+
+def l1_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`[N]` sums of absolute differences of paired features `[N, D]`; divide by D for the mean.
+
+    Raises:
+      UserError: for unequal shapes or values that are not finite.
+    """
+    return np.abs(_difference(a, b)).sum(axis=1)
+
+
+def l2_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`[N]` Euclidean distances of paired features `[N, D]`; not squared, not averaged. Raises as `l1_distance`."""
+    return np.sqrt(np.square(_difference(a, b)).sum(axis=1))
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = features_of("A distance of pairs", a, b)
+    if len(a) != len(b):
+        raise UserError(f"Distances are between pairs; {len(a)} and {len(b)} examples make none.")
+    return a.astype(np.float64) - b

@@ -1,0 +1,139 @@
+"""LPIPS between paired images, and how varied the images of a group are by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxgen.errors import UserError
+from jaxgen.metrics.networks.lpips import Lpips
+from jaxgen.metrics.pairs.base import PairMetric
+from jaxgen.networks.pretrained.lpips import layers_of
+
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]  # uint8 images [N, H, W, C] twice -> [N]
+
+
+@dataclasses.dataclass(frozen=True)
+class LPIPS(PairMetric):
+    """The learned perceptual distance (Zhang et al. 2018), version 0.1.
+
+    Raises:
+      UserError: for an unknown trunk; files that cannot be had are named when the first images are seen.
+    """
+
+    trunk: str = "alex"  # "alex", which its authors report, or "vgg"; they give other numbers
+    weights: str = ""  # a folder of the published files; "" finds or fetches them
+
+    def __post_init__(self) -> None:
+        layers_of(self.trunk)
+
+    @functools.cached_property
+    def network(self) -> Lpips:
+        """The published network, read now."""
+        return Lpips(self.trunk, self.weights)
+
+    @property
+    def note(self) -> str:
+        return f"Version 0.1, {self.trunk}."
+
+    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+        return self.network(a, b, batch)
+
+    def look(self) -> dict[str, Any]:
+        return {"network": self.network.name, "digest": self.network.digest, "published": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Diversity:
+    """Attributes:
+    mean: of the groups' means, each group counting alike. std: of those means.
+    groups, means, sizes, pairs: of each group that has two images or more: its number, mean distance, images, and
+      how many pairs that mean is of.
+    images: of all groups. left_out: groups of fewer than two images.
+    seed: of the pairs' draw.
+    """
+
+    mean: float
+    std: float
+    groups: tuple[int, ...]
+    means: tuple[float, ...]
+    sizes: tuple[int, ...]
+    pairs: tuple[int, ...]
+    images: int
+    left_out: int
+    seed: int
+
+
+def nearest_reference(lpips: Lpips, images: np.ndarray, references: np.ndarray, batch: int = 32) -> np.ndarray:
+    """The number, int `[N]`, of the reference that each image has the smallest LPIPS distance to.
+
+    With the training images as references these are the groups of Ojha et al. (2021), Section 4, for
+    `intra_set_diversity` of a generator that saw only few.
+    """
+    return lpips.matrix(images, references, batch).argmin(1)
+
+
+def intra_set_diversity(
+    distance: Distance, images: np.ndarray, groups: np.ndarray, pairs: int = 1000, seed: int = 0
+) -> Diversity:
+    """Mean distance between images of one group, averaged over groups: how varied what looks alike still is.
+
+    A generator that repeats its training images scores near 0 where the groups are `nearest_reference`s (Ojha et al.
+    2021, Section 4, intra-cluster LPIPS); with labels as groups it is the diversity within classes.
+
+    Args:
+      distance: such as an `Lpips`.
+      images: uint8 `[N, H, W, C]`.
+      groups: int `[N]`, each image's group or class.
+      pairs: at most as many different pairs in each group, drawn at random; all of them where there are no more.
+
+    Raises:
+      UserError: where no group has two images, or for unequal numbers.
+    """
+    groups = np.asarray(groups)
+    if groups.shape != (len(images),) or pairs < 1:
+        raise UserError(
+            f"Diversity needs a group for each of {len(images)} images and at least one pair, "
+            f"not groups of shape {groups.shape} and {pairs} pairs."
+        )
+    first, second, kept, left_out = [], [], [], 0
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        if len(members) < 2:
+            left_out += 1
+            continue
+        # a group's draw is its own, so that it does not depend on which others there are
+        chance = np.random.default_rng([seed, int(group) % 2**32])
+        low, high = _pairs(len(members), pairs, chance)
+        first.append(members[low])
+        second.append(members[high])
+        kept.append((int(group), len(members), len(low)))
+    if not kept:
+        raise UserError(f"None of the {left_out} groups has two images, so there is no diversity within any.")
+    found = distance(images[np.concatenate(first)], images[np.concatenate(second)])
+    numbers, sizes, counts = zip(*kept, strict=True)
+    means = [float(np.mean(part)) for part in np.split(found, np.cumsum(counts)[:-1])]
+    return Diversity(
+        mean=float(np.mean(means)),
+        std=float(np.std(means)),
+        groups=numbers,
+        means=tuple(means),
+        sizes=sizes,
+        pairs=counts,
+        images=len(images),
+        left_out=left_out,
+        seed=seed,
+    )
+
+
+def _pairs(count: int, most: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Different pairs low < high of `count` things: all of them, or `most`, each as likely."""
+    total = count * (count - 1) // 2
+    number = np.arange(total) if total <= most else np.sort(chance.choice(total, most, replace=False))
+    # pair number n is (low, high) with n = high (high - 1) / 2 + low
+    high = np.floor((1 + np.sqrt(1 + 8 * number.astype(np.float64))) / 2).astype(np.int64)
+    return number - high * (high - 1) // 2, high
