@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 import tiny
@@ -13,7 +14,7 @@ import tiny
 from jaxgen import config_files
 from jaxgen.command import flags, modes
 from jaxgen.command import run as command
-from jaxgen.config import defaults
+from jaxgen.config import defaults, section
 from jaxgen.config_record import differences, from_json, to_json
 from jaxgen.errors import UserError
 from jaxgen.registry import classes
@@ -253,6 +254,21 @@ def test_overrides_without_a_config_say_what_is_missing(tmp_path, capsys):
     for words in (["--mode=sample", "--out=x"], []):
         assert tiny.call(f"--workdir={tmp_path}", "--config.sampler.steps=10", *words) == 2
         assert "--config is needed" in tiny.Result(2, *capsys.readouterr()).complaint
+
+
+@pytest.mark.parametrize(
+    ("sampler", "said"),
+    [
+        (types.SimpleNamespace(evaluations=7), ["sampler mine: 7 network evaluations an image"]),
+        (types.SimpleNamespace(), []),
+        (None, []),
+    ],
+)
+def test_a_sampler_may_not_know_its_evaluations(sampler, said, caplog):
+    trained = types.SimpleNamespace(generator=types.SimpleNamespace(method=types.SimpleNamespace(sampler=sampler)))
+    caplog.set_level("INFO", "jaxgen")
+    modes._tell_sampler(section(sampler=section(name="mine")), trained)
+    assert caplog.messages == said
 
 
 def test_every_flag_is_in_the_help_with_its_modes(capsys):

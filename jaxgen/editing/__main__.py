@@ -80,9 +80,8 @@ def edit(
         )
         return pictures, (plain.mean(axis=1), refined.mean(axis=1), parted.diversity.mean(axis=1))
 
-    out = epath.Path(out)
     pictures, found = jax.device_get(draw(params, condition, keys, images))
-    _write_pictures(out, pictures)
+    _write_pictures(epath.Path(out), pictures)
     plain, refined, spreads = (np.asarray(v, np.float64).tolist() for v in found)
     numbers = {
         "_meta": {"step": trained.step, "images": trained.images, "num": len(images), "seed": seed, "eta": eta},
@@ -90,7 +89,7 @@ def edit(
         "inversion_error_refined": dict(zip(map(str, inversion_steps), refined, strict=True)),
         "branching_diversity": dict(zip(map(str, branch_times), spreads, strict=True)),
     }
-    write_json(out / "editing.json", numbers)
+    write_json(epath.Path(out) / "editing.json", numbers)
     return numbers
 
 
