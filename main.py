@@ -2,8 +2,8 @@
 
     python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
 
-On Linux the process first begins again with large memory pages (`jaxgen.large_pages`); JAXGEN_LARGE_PAGES=0 in the
-environment switches that off, for a debugger.
+On Linux the process first begins again with large memory pages (`jaxgen.command.large_pages`); JAXGEN_LARGE_PAGES=0 in
+the environment switches that off, for a debugger.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    from jaxgen.large_pages import restart_with_large_pages
+    from jaxgen.command.large_pages import restart_with_large_pages
 
     restart_with_large_pages()  # before the other imports, which it would do twice
 

@@ -31,7 +31,7 @@ from typing import Annotated, Any
 
 from benchmarks.peers import Worker, alternate
 from benchmarks.workloads import ROWS, Row
-from jaxgen import large_pages as pages
+from jaxgen.command import large_pages as pages
 from jaxgen.errors import UserError
 from studies.harness import ROOT, run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    from jaxgen.large_pages import restart_with_large_pages
+    from jaxgen.command.large_pages import restart_with_large_pages
 
     restart_with_large_pages()
 

@@ -20,6 +20,7 @@ from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
     from jaxgen.sampling.restore import TrainedModel
+    from jaxgen.train.loop import Trainer
 
 log = logging.getLogger("jaxgen")
 
@@ -49,15 +50,12 @@ def _leaving_on_sigterm() -> Iterator[None]:
 def train(config: ConfigDict, flags: Flags) -> int:
     """Trains, or resumes; at the end evaluates and writes the report."""
     from jaxgen.evaluation.evaluate import check_before_training, evaluate
-    from jaxgen.evaluation.record import write_best, write_scores
     from jaxgen.files import read_json
     from jaxgen.parallel.distributed import barrier, is_first
     from jaxgen.report.page import write_report
     from jaxgen.runs.record import add_event, record
     from jaxgen.runs.setup import make_method
     from jaxgen.runs.workdir import open_workdir
-    from jaxgen.sampling.outputs import write_panels
-    from jaxgen.sampling.restore import restore
     from jaxgen.train.loop import Trainer
 
     _check_names(config)
@@ -90,20 +88,32 @@ def train(config: ConfigDict, flags: Flags) -> int:
     if scores_file.exists() and read_json(scores_file).get("_meta", {}).get("step") == trainer.step:
         log.info("finished at %d images; a higher config.train.total_images goes on", trainer.images)
     else:
-        write_panels(workdir / "samples", trainer.generator, trainer.model(), config.seed, samples=trainer.images)
-        if config.evaluate.at_end:
-            entries = evaluate(trainer.generator, trainer.model())
-            if first:
-                write_scores(workdir, entries, trainer.step, trainer.images)
-            if config.train.keep_best and trainer.checkpoints.best_step() not in (None, trainer.step):
-                best = restore(config, workdir, "best")
-                entries = evaluate(trainer.generator, best.model)  # whose sampler is compiled
-                if first:
-                    write_best(workdir, entries, best.step, best.images)
+        _draw_and_score(trainer, config, workdir)
     if first:
         log.info("report: %s", write_report(workdir))
     barrier("end")
     return 0
+
+
+def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -> None:
+    """What a finished run leaves: pictures, and the scores of the newest and of the best checkpoint."""
+    from jaxgen.evaluation.evaluate import evaluate
+    from jaxgen.evaluation.record import write_best, write_scores
+    from jaxgen.parallel.distributed import is_first
+    from jaxgen.sampling.outputs import write_panels
+    from jaxgen.sampling.restore import restore
+
+    write_panels(workdir / "samples", trainer.generator, trainer.model(), config.seed, samples=trainer.images)
+    if not config.evaluate.at_end:
+        return
+    entries = evaluate(trainer.generator, trainer.model())
+    if is_first():
+        write_scores(workdir, entries, trainer.step, trainer.images)
+    if config.train.keep_best and trainer.checkpoints.best_step() not in (None, trainer.step):
+        best = restore(config, workdir, "best")
+        entries = evaluate(trainer.generator, best.model)  # whose sampler is compiled
+        if is_first():
+            write_best(workdir, entries, best.step, best.images)
 
 
 def sample(config: ConfigDict, flags: Flags) -> int:
@@ -112,7 +122,8 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.parallel.distributed import is_first
     from jaxgen.sampling.outputs import write_panels, write_samples
 
-    check_writable(flags.out, "--out")
+    if is_first():
+        check_writable(flags.out, "--out")
     if "pretrained" in config.init_from:
         trained = _pretrained(config, flags)
     else:

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import tiny
 
-from jaxgen import large_pages as pages
+from jaxgen.command import large_pages as pages
 
 
 @pytest.fixture
@@ -57,11 +58,11 @@ def test_the_command_begins_anew_once_with_its_own_words_and_number(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
-        "from jaxgen import large_pages as pages\n"
+        "from jaxgen.command import large_pages as pages\n"
         "pages.environment = lambda: {} if 'SEEN' in os.environ else {'SEEN': str(os.getpid())}\n"
         "pages.restart_with_large_pages()\n"
         "print(os.environ['SEEN'] == str(os.getpid()), sys.flags.optimize, sys.argv[1:])\n"
     )
     command = [sys.executable, "-O", str(script), "--config.name=a b", "--seed=1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=tiny.environment())
     assert done.stdout == "True 1 ['--config.name=a b', '--seed=1']\n", done.stderr
