@@ -46,7 +46,7 @@ import numpy as np
 # What has another name in the new checkout, {old: new}.
 RENAMES: dict[str, dict[str, str]] = {
     # groups, memory entries and turns: whole segments of the paths in checkpoints, of metrics' names, and random keys
-    "names": {"critic": "discriminator"},
+    "names": {"critic": "discriminator", "bad": "nonfinite_count"},
     # metrics whose name changes beyond these segments, such as "critic/gap": "discriminator/difference"
     "metrics": {},
     # submodules: segments of the paths of parameters, which also enter flax's keys at initialisation
