@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxgen.config_files import load_config
+from jaxgen.config.files import load_config
 from jaxgen.parallel.mesh import await_cpu, place
 from studies import harness
 

@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxgen.config_check import check
-from jaxgen.config_files import load_config
+from jaxgen.config import check
+from jaxgen.config.files import load_config
 from jaxgen.errors import UserError
 from jaxgen.planning.topology import use_topology
 from jaxgen.report.numbers import number

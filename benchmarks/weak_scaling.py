@@ -15,8 +15,8 @@ from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxgen.config_check import check
-from jaxgen.config_files import load_config
+from jaxgen.config import check
+from jaxgen.config.files import load_config
 from jaxgen.planning.topology import devices, use_topology
 from jaxgen.report.charts import Axis
 from jaxgen.report.numbers import number, ticks

@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     # configs, and names in them
-    "jaxgen.config": ("defaults", "section"),
-    "jaxgen.config_files": ("load_config",),
+    "jaxgen.config.schema": ("defaults", "section"),
+    "jaxgen.config.files": ("load_config",),
     "jaxgen.registry": ("classes",),
     "jaxgen.errors": ("UserError",),
     # data

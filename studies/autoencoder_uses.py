@@ -29,7 +29,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxgen.config import section
-from jaxgen.config_files import load_config
+from jaxgen.config.files import load_config
 from jaxgen.data import open_source
 from jaxgen.metrics.analysis.outliers import auroc
 from jaxgen.metrics.analysis.subspace import Subspace

@@ -11,11 +11,19 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from jaxgen import config as config_module
-from jaxgen.config import DEFAULTS, defaults, image_shape, section
-from jaxgen.config_check import check
-from jaxgen.config_files import load_config
-from jaxgen.config_record import differences, from_json, may_change, to_json
+from jaxgen.config import (
+    DEFAULTS,
+    check,
+    defaults,
+    differences,
+    from_json,
+    image_shape,
+    may_change,
+    schema,
+    section,
+    to_json,
+)
+from jaxgen.config.files import load_config
 from jaxgen.errors import UserError
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
@@ -178,7 +186,7 @@ def test_defaults_are_new_each_time():
 
 
 def test_every_option_is_documented_on_its_own_line_or_the_line_above():
-    lines = inspect.getsource(config_module).split("DEFAULTS")[1].split("\n)\n")[0].splitlines()
+    lines = inspect.getsource(schema).split("DEFAULTS")[1].split("\n)\n")[0].splitlines()
     options = [i for i, line in enumerate(lines) if re.match(r" +\w+=(?!dict\($)", line)]
     assert len(options) > 50
     for i in options:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxgen.config import defaults, section
-from jaxgen.config_check import check
+from jaxgen.config import check, defaults, section
 from jaxgen.train.loop import Trainer
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -20,17 +20,18 @@ ALLOWED = {
     "adversarial": set(),
     "variational": set(),
     "data": set(),
+    "config": set(),
     "methods": {"networks", "diffusion", "adversarial", "variational"},
     "interop": {"networks", "diffusion", "data"},
     "metrics": {"networks", "data", "interop"},
     "report": {"metrics"},
     "parallel": {"methods"},
-    "runs": {"adversarial", "data", "interop", "methods", "metrics", "parallel", "report"},
+    "runs": {"adversarial", "config", "data", "interop", "methods", "metrics", "parallel", "report"},
     "sampling": {"data", "interop", "methods", "parallel", "report", "runs"},
-    "train": {"data", "methods", "parallel", "report", "runs", "sampling"},
-    "evaluation": {"data", "methods", "metrics", "report", "runs", "sampling"},
+    "train": {"config", "data", "methods", "parallel", "report", "runs", "sampling"},
+    "evaluation": {"config", "data", "methods", "metrics", "report", "runs", "sampling"},
     "editing": {"data", "diffusion", "report", "runs", "sampling"},
-    "planning": {"data", "methods", "parallel", "runs", "sampling", "train"},
+    "planning": {"config", "data", "methods", "parallel", "runs", "sampling", "train"},
 }
 # The command line may import every room, and nothing imports it but `main.py` and `python -m jaxgen`.
 ROOF = {"command", "__main__"}

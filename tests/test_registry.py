@@ -11,13 +11,13 @@ import pytest
 
 from jaxgen import registry, renamed
 from jaxgen.errors import UserError
-from jaxgen.registry import KINDS, classes, config_name, find
+from jaxgen.registry import KINDS, Kind, classes, config_name, find
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 SOME = {  # of each kind, names and the classes that they mean
     "method": {"ddpm": "DDPM", "wgan_gp": "WGANGP", "kl_autoencoder": "KLAutoencoder"},
-    "network": {"unet": "UNet", "autoencoder_kl": "AutoencoderKL", "clip:Block": "Block", "lpips": "LPIPS"},
+    "network": {"unet": "UNet", "autoencoder_kl": "AutoencoderKL", "text_tower": "TextTower", "lpips": "LPIPS"},
     "sampler": {"ddim": "DDIM", "dpmpp_2m_sde": "DPMpp2MSDE", "euler_ancestral": "EulerAncestral", "edm": "EDM"},
     "schedule": {"rectified_flow": "RectifiedFlow", "sub_vp": "SubVP", "edm": "EDM"},
     "timestep_sampler": {"logit_normal": "LogitNormal", "uniform": "Uniform"},
@@ -89,7 +89,8 @@ def test_the_contract_is_none_of_its_kind():
         ("sampler", "runge_kutta", r"x='runge_kutta' is unknown; "),  # in a private module
         ("sampler", "plan", r"x='plan' is not a Sampler"),
         ("schedule", "ddim", r"x='ddim' is not a Schedule"),
-        ("network", "block", r"x='block' is the name of several classes; write .*clip:Block or .*text_encoder:Block"),
+        ("network", "block", r"x='block' is unknown; "),  # a part of others
+        ("network", "gan_network", r"x='gan_network' is unknown; "),  # a base of others
     ],
 )
 def test_a_name_that_means_nothing_of_the_kind_is_told_so(kind, name, message):
@@ -105,6 +106,15 @@ def test_where_several_classes_have_a_name_the_module_of_that_name_decides():
     assert find("network", "encoder", "x") is Encoder
     assert find("network", "autoencoder_kl:encoder", "x") is Other
     assert find("network", "gans.dcgan:DCGANGenerator", "x") is find("network", "dcgan_generator", "x")
+
+
+def test_a_name_that_two_classes_have_is_asked_for_with_the_module(monkeypatch):
+    monkeypatch.setitem(KINDS, "thing", Kind("thing", "builtins:object", ("jaxgen.diffusion", "jaxgen.methods")))
+    with pytest.raises(UserError, match=r"^x='ddpm' is the name of several classes; write .*diffusion\.ddpm:DDPM"):
+        find("thing", "ddpm", "x")
+    with pytest.raises(UserError, match=r"^x='ddpm:DDPM' is the name of several .*samplers\.ddpm:DDPM or "):
+        find("thing", "ddpm:DDPM", "x")
+    assert find("thing", "samplers.ddpm:DDPM", "x") is find("sampler", "ddpm", "x")
 
 
 def test_a_narrower_type_than_the_contract_is_asked_for():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxgen.config_files import columns, listing, summary
+from jaxgen.config.files import columns, listing, summary
 from jaxgen.errors import UserError, nearest
 
 

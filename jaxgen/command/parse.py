@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxgen.command.flags import MODES, Flags, check_use, defined, table
 from jaxgen.config import section
-from jaxgen.config_files import load_config
+from jaxgen.config.files import load_config
 from jaxgen.errors import UserError, nearest
 from jaxgen.runs.workdir import stored_config
 

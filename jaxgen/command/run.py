@@ -12,8 +12,7 @@ from jaxgen.command import modes
 from jaxgen.command.flags import Flags, check_needed, help_text, table
 from jaxgen.command.lists import listed
 from jaxgen.command.parse import parse
-from jaxgen.config import defaults
-from jaxgen.config_check import check
+from jaxgen.config import check, defaults
 from jaxgen.entry_point import status_of
 from jaxgen.errors import UserError
 

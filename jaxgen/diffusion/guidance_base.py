@@ -104,6 +104,8 @@ class Timed(Guidance):
         guides is evaluated there too.
     """
 
+    config_name = ""  # a base of others: no config names it
+
     interval: Interval = (0.0, 1.0)
 
     def __post_init__(self) -> None:

@@ -26,6 +26,8 @@ class Contrast(Timed):
         image (Lin et al. 2023, Eq. 15-16); of the network's own form, as there.
     """
 
+    config_name = ""  # a base of others: no config names it
+
     scale: float = 1.0
     rescale: float = 0.0
 

@@ -21,6 +21,8 @@ from jaxgen.errors import UserError
 class ByClassifier(Timed):
     """What is guided by a classifier whose network the method builds, and whose weights are the group `classifier`."""
 
+    config_name = ""  # a base of others: no config names it
+
     network: nn.Module | None = None
 
     @property

@@ -23,6 +23,8 @@ class Residual(nn.Module):
     width changes.
     """
 
+    config_name = ""  # a part of others: no config names it
+
     features: int
     norm_groups: int
     norm_eps: float
@@ -47,6 +49,8 @@ class Part(nn.Module):
       widths: channels of each level, the finest first. blocks: residual blocks of a level.
       outputs: channels of the result. The rest is as in `AutoencoderKL`.
     """
+
+    config_name = ""  # a base of others: no config names it
 
     widths: tuple[int, ...]
     blocks: int
@@ -77,6 +81,8 @@ class Part(nn.Module):
 class Encoder(Part):
     """[B, H, W, C] -> [B, H / f, W / f, outputs], f being 2^(levels - 1)."""
 
+    config_name = ""  # a part of others: no config names it
+
     @nn.compact
     def __call__(self, x: Array) -> Array:
         h = self.conv(self.widths[0], "conv_in")(x)
@@ -91,6 +97,8 @@ class Encoder(Part):
 
 class Decoder(Part):
     """[B, h, w, D] -> [B, f h, f w, outputs]; one block more at each level than the encoder has."""
+
+    config_name = ""  # a part of others: no config names it
 
     @nn.compact
     def __call__(self, z: Array) -> Array:

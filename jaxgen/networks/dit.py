@@ -42,6 +42,8 @@ class DiTBlock(nn.Module):
     in PixArt-alpha (Chen et al. 2023). A fresh block is the identity: gates and the context's `out` start at zero.
     """
 
+    config_name = ""  # a part of others: no config names it
+
     heads: int
     mlp_features: int
     norm_eps: float = 1e-6

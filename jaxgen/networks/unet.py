@@ -30,6 +30,8 @@ class ResBlock(nn.Module):
     "adaptive" it scales and shifts its result (Dhariwal & Nichol 2021, section 3).
     """
 
+    config_name = ""  # a part of others: no config names it
+
     features: int
     time_mode: str
     norm_groups: int

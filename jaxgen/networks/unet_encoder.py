@@ -120,6 +120,8 @@ class AttentionPool(nn.Module):
     Learned positions [N + 1, C] are added first, so N is fixed (Radford et al. 2021, section 2.4).
     """
 
+    config_name = ""  # a part of others: no config names it
+
     heads: int
     dtype: str | None = None
 

@@ -18,7 +18,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import jaxgen
-from jaxgen.config_record import to_json
+from jaxgen.config import to_json
 from jaxgen.files import read_json, write_bytes, write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

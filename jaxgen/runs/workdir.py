@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.config_record import differences, from_json, may_change, to_json
+from jaxgen.config import differences, from_json, may_change, to_json
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, write_bytes
 

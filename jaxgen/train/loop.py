@@ -14,7 +14,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.arrays import Metrics, Params
-from jaxgen.config_check import check
+from jaxgen.config import check
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model, State, Turn
 from jaxgen.parallel.distributed import is_first, told_to_stop
@@ -39,7 +39,7 @@ class Trainer:
     """One run. `Trainer(config, workdir).train()` goes on from what is in the workdir.
 
     Args:
-      config: a checked config (`jaxgen.config_check.check`).
+      config: a checked config (`jaxgen.config.check`).
       evaluate: called at `train.evaluate_every_images`; gives numbers that `train.best_metric` may name.
     """
 

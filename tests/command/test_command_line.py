@@ -11,11 +11,10 @@ import types
 import pytest
 import tiny
 
-from jaxgen import config_files
 from jaxgen.command import flags, modes
 from jaxgen.command import run as command
-from jaxgen.config import defaults, section
-from jaxgen.config_record import differences, from_json, to_json
+from jaxgen.config import defaults, differences, from_json, section, to_json
+from jaxgen.config import files as config_files
 from jaxgen.errors import UserError
 from jaxgen.registry import classes
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxgen import config_files
-from jaxgen.config import image_shape
-from jaxgen.config_check import check
+from jaxgen.config import check, image_shape
+from jaxgen.config import files as config_files
 from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
 

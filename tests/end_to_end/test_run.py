@@ -10,7 +10,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from jaxgen.config_record import from_json
+from jaxgen.config import from_json
 from jaxgen.files import read_metrics
 from jaxgen.runs import comparison
 

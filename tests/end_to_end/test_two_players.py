@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxgen import config_files
+from jaxgen.config import files as config_files
 from jaxgen.parallel.mesh import place
 from jaxgen.runs import comparison, rehearsal
 from jaxgen.train.loop import Trainer

@@ -9,8 +9,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from jaxgen.config import defaults
-from jaxgen.config_record import from_json, to_json
+from jaxgen.config import defaults, from_json, to_json
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
 from jaxgen.evaluation import examine as module

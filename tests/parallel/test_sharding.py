@@ -14,9 +14,7 @@ from jax.sharding import PartitionSpec as P
 from running import differing, largest_difference, on_host, opened, run
 from tiny_methods import ddpm_config, tiny_config
 
-from jaxgen.config import section
-from jaxgen.config_check import check
-from jaxgen.config_record import differences, from_json, may_change, to_json
+from jaxgen.config import check, differences, from_json, may_change, section, to_json
 from jaxgen.data_shards import rows_sharded_as
 from jaxgen.errors import UserError
 from jaxgen.methods.base import State

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: i
 import diffusers  # noqa: E402
 import transformers  # noqa: E402
 
-from jaxgen import config_files  # noqa: E402
+from jaxgen.config import files as config_files  # noqa: E402
 from jaxgen.interop import diffusers_pipeline as interop  # noqa: E402
 from jaxgen.interop.diffusers_files import open_weights  # noqa: E402
 from jaxgen.sampling.prompts import TextRequest  # noqa: E402

@@ -13,7 +13,7 @@ import tiny
 from tiny_methods import ddpm_config, tiny_config
 
 from jaxgen.config import section
-from jaxgen.config_files import load_config
+from jaxgen.config.files import load_config
 from jaxgen.errors import UserError
 from jaxgen.files import read_json
 from jaxgen.planning import plan as plans

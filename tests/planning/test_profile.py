@@ -104,7 +104,7 @@ def test_data_and_weights_that_are_not_here_are_replaced_and_said_so(tmp_path):
 
 @pytest.mark.slow
 def test_frozen_weights_that_are_not_here_are_fresh(tmp_path):
-    from jaxgen.config_files import load_config
+    from jaxgen.config.files import load_config
 
     config, _ = load_config(tiny.ROOT / "configs" / "autoencoder_probe_digits.py")
     config.init_from.encoder = "/nowhere/at/all"

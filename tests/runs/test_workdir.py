@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 from tiny_methods import tiny_config
 
-from jaxgen.config_record import from_json
+from jaxgen.config import from_json
 from jaxgen.errors import UserError, os_refusal
 from jaxgen.runs.workdir import open_workdir
 

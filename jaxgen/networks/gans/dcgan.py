@@ -98,6 +98,8 @@ class DCGANGenerator(GANNetwork):
 class Trunk(nn.Module):
     """[B, H, W, C] -> [B, h, w, channels' last width] with h, w in 4..7; see `DCGANDiscriminator`."""
 
+    config_name = ""  # a part of others: no config names it
+
     channels: int
     norm: Norm
     extra: int

@@ -49,6 +49,8 @@ class GANNetwork(nn.Module):
     A subclass that is told something else than a label overrides `reads`, and takes arguments of those names.
     """
 
+    config_name = ""  # a base of others: no config names it
+
     def __post_init__(self) -> None:
         if hasattr(self, "heads"):  # a plain dict cannot be hashed
             object.__setattr__(self, "heads", freeze(self.heads))
@@ -73,6 +75,8 @@ def told(network: GANNetwork, batch: Mapping[str, Array]) -> dict[str, Array]:
 class Dense(nn.Module):
     """Linear layer of [B, in]; parameters `kernel` [in, features] and `bias`; `spectral` normalises the kernel."""
 
+    config_name = ""  # a part of others: no config names it
+
     features: int
     spectral: bool = False
     use_bias: bool = True
@@ -96,6 +100,8 @@ class Conv(nn.Module):
       resampling: "transposed" (size 4), or "nearest" (size 3) or "bilinear" upsampling before the convolution, double
         the side; "pooled" (size 1 or 3) halves it by the mean of 2x2 pixels after it.
     """
+
+    config_name = ""  # a part of others: no config names it
 
     features: int
     size: int = 3
@@ -165,6 +171,8 @@ class Outputs(nn.Module):
     `logit` is a linear layer. With projection (Miyato & Koyama 2018) the inner product of the class's
     embedding with `pooled` [B, P], the features' sum over positions, is added.
     """
+
+    config_name = ""  # a part of others: no config names it
 
     heads: Mapping[str, int]
     num_classes: int = 0

@@ -31,6 +31,8 @@ residual_init = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 class UpBlock(nn.Module):
     """Twice the side: [B, H, W, in] -> [B, 2H, 2W, features]; BatchNorm is conditional where there are classes."""
 
+    config_name = ""  # a part of others: no config names it
+
     features: int
     num_classes: int = 0
 
@@ -53,6 +55,8 @@ class DownBlock(nn.Module):
     Attributes:
       halve: by the mean of 2x2 pixels. first: of the network, so without the ReLU at its beginning.
     """
+
+    config_name = ""  # a part of others: no config names it
 
     features: int
     halve: bool

@@ -53,6 +53,8 @@ class GroupNorm(nn.Module):
     Raises UserError where `groups` does not divide the channels.
     """
 
+    config_name = ""  # a part of others: no config names it
+
     groups: int
     eps: float = 1e-5
     dtype: str | None = None
@@ -138,6 +140,8 @@ class Attention(nn.Module):
     `out`. `out` starts at zero, so a fresh block is the identity. Parameters: `norm`, `query`, `key`,
     `value`, `out`. Raises UserError where `heads` does not divide the channels.
     """
+
+    config_name = ""  # a part of others: no config names it
 
     heads: int
     norm_groups: int

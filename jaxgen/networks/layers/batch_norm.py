@@ -41,6 +41,8 @@ class BatchNorm(nn.Module):
       UserError: in training, for one value a channel; without labels, where it is conditional.
     """
 
+    config_name = ""  # a part of others: no config names it
+
     momentum: float = 0.9
     eps: float = 1e-5
     num_classes: int = 0

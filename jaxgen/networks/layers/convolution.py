@@ -211,6 +211,8 @@ class Conv(nn.Module):
     upsampled: convolve the image doubled by nearest neighbour (size 3, stride 1 only).
     """
 
+    config_name = ""  # a part of others: no config names it
+
     features: int
     size: int = 3
     stride: int = 1

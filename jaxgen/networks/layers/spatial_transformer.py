@@ -23,6 +23,8 @@ class GatedMLP(nn.Module):
     Parameters: `in` with kernel [D, 2 features], a before b, and `out`.
     """
 
+    config_name = ""  # a part of others: no config names it
+
     features: int
     dtype: str | None = None
 
@@ -41,6 +43,8 @@ class TransformerBlock(nn.Module):
     `query`, `key` and `value` without bias and `out` with one. With `only_cross_attention` the first attention looks
     at the context too and is named `first_cross_attention`.
     """
+
+    config_name = ""  # a part of others: no config names it
 
     heads: int
     only_cross_attention: bool = False
@@ -74,6 +78,8 @@ class SpatialTransformer(nn.Module):
       heads: of every attention. depth: number of blocks. norm_groups: of the group normalisation.
       only_cross_attention: see `TransformerBlock`.
     """
+
+    config_name = ""  # a part of others: no config names it
 
     heads: int
     depth: int

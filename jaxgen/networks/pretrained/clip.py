@@ -44,6 +44,8 @@ class Block(nn.Module):
       depth: blocks in the tower, on which the initialisation depends.
     """
 
+    config_name = ""  # a part of others: no config names it
+
     heads: int
     mlp_features: int
     depth: int

@@ -47,6 +47,8 @@ Sizes = tuple[int, int]
 class Unit(nn.Module):
     """Convolution, bias, ReLU. size: height and width of the kernel. pads: zeros on each side of both axes."""
 
+    config_name = ""  # a part of others: no config names it
+
     features: int
     size: Sizes = (1, 1)
     stride: int = 1
@@ -70,6 +72,8 @@ def same(features: int, height: int, width: int, name: str) -> Unit:
 class BlockA(nn.Module):
     """Mixed_5b to 5d: 1x1, 5x5, two 3x3 and an average, side by side. pooled: channels of the last."""
 
+    config_name = ""  # a part of others: no config names it
+
     pooled: int
 
     @nn.compact
@@ -88,6 +92,8 @@ class BlockA(nn.Module):
 class BlockB(nn.Module):
     """Mixed_6a: 35 to 17 pixels a side."""
 
+    config_name = ""  # a part of others: no config names it
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         threes = same(96, 3, 3, "branch3x3dbl_2")(Unit(64, name="branch3x3dbl_1")(x))
@@ -101,6 +107,8 @@ class BlockB(nn.Module):
 
 class BlockC(nn.Module):
     """Mixed_6b to 6e: 7x7 convolutions as 1x7 and 7x1. width: channels inside."""
+
+    config_name = ""  # a part of others: no config names it
 
     width: int
 
@@ -124,6 +132,8 @@ class BlockC(nn.Module):
 class BlockD(nn.Module):
     """Mixed_7a: 17 to 8 pixels a side."""
 
+    config_name = ""  # a part of others: no config names it
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         sevens = same(192, 1, 7, "branch7x7x3_2")(Unit(192, name="branch7x7x3_1")(x))
@@ -138,6 +148,8 @@ class BlockD(nn.Module):
 
 class BlockE(nn.Module):
     """Mixed_7b and 7c: 3x3 convolutions as 1x3 beside 3x1. maxima: pool by the maximum, as 7c does."""
+
+    config_name = ""  # a part of others: no config names it
 
     maxima: bool
 

@@ -47,6 +47,8 @@ class TextEncoder(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP four times as wide, each behind a LayerNorm and added: [B, L, D] -> the same."""
 
+    config_name = ""  # a part of others: no config names it
+
     heads: int
     dtype: str | None = None
 

@@ -2,10 +2,8 @@
 
 A config is an `ml_collections.ConfigDict`. A file in `configs/` starts from `defaults()` and fills it in. The sections
 `method`, `sampler`, `guidance` and `optimizer` take further keys, which depend on what their `name` means: they are the
-arguments of that class (`jaxgen.build`). `jaxgen.config_check` refuses a misspelt key, `jaxgen.config_record` is how a
+arguments of that class (`jaxgen.build`). `jaxgen.config.checks` refuses a misspelt key, `jaxgen.config.record` is how a
 run keeps its config.
-
-Nothing here imports JAX, so that a config error answers at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The check that refuses a config with a misspelt key, a value of another type, or one out of its range.
-
-Nothing here imports JAX, so that a config error answers at once.
-"""
+"""The check that refuses a config with a misspelt key, a value of another type, or one out of its range."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen.config import defaults
+from jaxgen.config.schema import defaults
 from jaxgen.errors import UserError
 from jaxgen.renamed import unknown_key
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxgen.config import defaults, section
+from jaxgen.config.schema import defaults, section
 
 # Keys that may change between the runs of one workdir: how long, how often, on what, and where things lie.
 CHANGEABLE = (
