@@ -38,12 +38,12 @@ def build(section: Mapping[str, Any], kind: str | type, path: str, **given: Any)
     Raises:
       UserError: for an unknown name or key (the nearest is proposed), a missing key, or a wrong type.
     """
-    types_ = (kind,) if isinstance(kind, type) else ()
-    return _build(section, None if types_ else _word(kind), types_, path, given)
+    among = (kind,) if isinstance(kind, type) else ()
+    return _build(section, registry.kind_of(among) if among else kind, among, path, given)
 
 
-def _build(section: Any, kind: str | None, types_: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:
-    """`build` with what the field's annotation says: its kind, if any, and the classes that it names."""
+def _build(section: Any, kind: str | None, among: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:
+    """`build` of a kind, or where there is None beside the classes `among`; these are what an annotation names."""
     arguments = {k: v for k, v in section.items() if k != "name"}
     name = section.get("name")
     if not name:
@@ -51,9 +51,9 @@ def _build(section: Any, kind: str | None, types_: tuple[type, ...], path: str, 
     if not isinstance(name, str):
         raise UserError(f"{path}.name must be of type str, not {name!r}.")
     if kind:
-        target = registry.find(kind, name, f"{path}.name", types_)
+        target = registry.find(kind, name, f"{path}.name", among)
     else:
-        target = registry.find_beside(types_, name, f"{path}.name")
+        target = registry.find_beside(among, name, f"{path}.name")
     parameters = _parameters(target)
     for key in arguments:
         if key not in parameters:
@@ -65,16 +65,6 @@ def _build(section: Any, kind: str | None, types_: tuple[type, ...], path: str, 
     if missing:
         raise UserError(f"{path} is missing the key {missing[0]!r}, which {name!r} needs.")
     return target(**values)
-
-
-def _word(kind: str) -> str:
-    """A kind, which may be told by its room or by its contract's module too."""
-    if kind in registry.KINDS:
-        return kind
-    for word, of in registry.KINDS.items():
-        if kind in (*of.rooms, of.contract.partition(":")[0]):
-            return word
-    return {"jaxgen.diffusion.guidance": "guidance"}[kind]
 
 
 def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -93,25 +83,25 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 def _value(value: Any, hint: Any, path: str, given: Mapping[str, Any]) -> Any:
     """A config's value as its field takes it: sections and bare names built, lists as tuples, numbers as floats."""
-    types_ = _contracts(hint)
+    among = _contracts(hint)
     if isinstance(value, Mapping) or hasattr(value, "to_dict"):
-        return _section(value, hint, types_, path, given)
+        return _section(value, hint, among, path, given)
     if isinstance(value, list):
         value = tuple(value)
     if _fits(value, hint):
         return float(value) if hint is float else value
-    if types_ and isinstance(value, str):
-        return _build({"name": value}, registry.kind_of(types_), types_, path, given)
+    if among and isinstance(value, str):
+        return _build({"name": value}, registry.kind_of(among), among, path, given)
     if typing.get_origin(hint) is typing.Literal:
         raise UserError(f"{path}={value!r} is unknown; {nearest(value, typing.get_args(hint))}")
     wanted = hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else hint
     raise UserError(f"{path} must be of type {wanted}, not {value!r}.")
 
 
-def _section(value: Any, hint: Any, types_: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:
+def _section(value: Any, hint: Any, among: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:
     """What a section within a section stands for."""
-    if types_:
-        return _build(value, registry.kind_of(types_), types_, path, given)
+    if among:
+        return _build(value, registry.kind_of(among), among, path, given)
     mapping = typing.get_origin(hint) in MAPPINGS
     if mapping and _contracts(inner := typing.get_args(hint)[1]):
         return {k: _value(v, inner, f"{path}.{k}", given) for k, v in value.items()}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -98,6 +99,20 @@ class Slope(GANLoss):
     def generator(self, fake, real=None):
         return -self.scale * fake
 ''',
+    "metrics.py": '''
+from jaxgen.metrics.base import RunMetric
+from jaxgen.metrics.score import Score
+
+class MeanGrey(RunMetric):
+    """The mean value of all pixels, beside that of training images."""
+
+    better = None
+
+    def scores(self, images, network):
+        floor = float(images.train.mean())
+        value = float(images.samples.mean())
+        return {"mean_grey": Score(value, n=len(images.samples), reference=images.held_out_name, floor=floor)}
+''',
     "methods.py": '''
 import dataclasses
 from jaxgen.adversarial.losses import GANLoss, Hinge
@@ -139,7 +154,7 @@ def get_config():
         batch_size=8, total_images=32, log_every_images=8, checkpoint_every_images=0, sample_every_images=0,
         ema_decay=0.5,
     )
-    config.evaluate.update(num=16, batch_size=16, metrics=())
+    config.evaluate.update(num=16, batch_size=16, metrics=("cell_lab.metrics:MeanGrey",))
     return config
 '''
 
@@ -188,6 +203,12 @@ def test_it_samples_from_the_run(lab, workdir):
     assert "network evaluations" in done.err
 
 
+def test_its_metric_is_evaluated_at_the_end(workdir):
+    entry = json.loads((workdir / "metrics.json").read_text())["mean_grey"]
+    assert entry["n"] == 16 and 0 < entry["value"] < 255 and 0 < entry["floor"] < 255
+    assert entry["reference"] == "cell_lab.data:Cells:xx/test (60)"
+
+
 def test_the_same_command_resumes(lab, workdir):
     done = run(lab, "--config=experiment.py", "--workdir=run", "--config.train.total_images=40")
     assert done.status == 0, done.err
@@ -201,6 +222,7 @@ def test_the_same_command_resumes(lab, workdir):
         ("method.game.name=cell_lab.data:Cells", "='cell_lab.data:Cells' is not a GANLoss (jaxgen.adversarial.losses:"),
         ("sampler.name=cell_lab.games:Slope", "config.sampler.name='cell_lab.games:Slope' is not a Sampler"),
         ("data.source=cell_lab.data:Cell", "cell_lab.data defines no 'Cell'; did you mean 'Cells'?"),
+        ("evaluate.metrics=('cell_lab.games:Slope',)", "='cell_lab.games:Slope' is not a Metric (jaxgen.metrics.base:"),
         ("data.channels=3", "The images of 'cell_lab.data:Cells:xx' are uint8 (8, 8, 1)"),
         ("method.schedule.beta_maximum=1.0", ".beta_maximum does not exist; did you mean 'beta_max'?"),
         ("method.name=no_lab.methods:Sceptic", "there is no module 'no_lab'"),
