@@ -219,6 +219,12 @@ def test_a_misspelt_name_does_not_wait_for_jax():
     assert done.stdout.strip() == ""
 
 
+def test_the_page_of_configs_has_every_kind():
+    page = (ROOT / "docs" / "config.md").read_text().partition("## Names")[2].partition("\n## ")[0]
+    for kind, of in KINDS.items():
+        assert f"`{kind}`" in page and of.contract.rpartition(":")[2] in page, kind
+
+
 def test_every_class_says_in_its_first_line_what_it_is():
     for kind in KINDS:
         for name, cls in classes(kind).items():

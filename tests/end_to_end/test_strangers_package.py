@@ -222,7 +222,7 @@ def test_the_same_command_resumes(lab, workdir):
         ("method.game.name=cell_lab.data:Cells", "='cell_lab.data:Cells' is not a GANLoss (jaxgen.adversarial.losses:"),
         ("sampler.name=cell_lab.games:Slope", "config.sampler.name='cell_lab.games:Slope' is not a Sampler"),
         ("data.source=cell_lab.data:Cell", "cell_lab.data defines no 'Cell'; did you mean 'Cells'?"),
-        ("evaluate.metrics=('cell_lab.games:Slope',)", "='cell_lab.games:Slope' is not a Metric (jaxgen.metrics.base:"),
+        ("evaluate.metrics=('cell_lab.games:Slope',)", "='cell_lab.games:Slope' is not a RunMetric ("),
         ("data.channels=3", "The images of 'cell_lab.data:Cells:xx' are uint8 (8, 8, 1)"),
         ("method.schedule.beta_maximum=1.0", ".beta_maximum does not exist; did you mean 'beta_max'?"),
         ("method.name=no_lab.methods:Sceptic", "there is no module 'no_lab'"),
