@@ -38,8 +38,9 @@ def build(section: Mapping[str, Any], kind: str | type, path: str, **given: Any)
     Raises:
       UserError: for an unknown name or key (the nearest is proposed), a missing key, or a wrong type.
     """
-    among = (kind,) if isinstance(kind, type) else ()
-    return _build(section, registry.kind_of(among) if among else kind, among, path, given)
+    if isinstance(kind, type):
+        return _build(section, registry.kind_of((kind,)), (kind,), path, given)
+    return _build(section, kind, (), path, given)
 
 
 def _build(section: Any, kind: str | None, among: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import sys
 from collections.abc import Iterable
@@ -66,7 +67,7 @@ _ALL = (
 KINDS: dict[str, Kind] = {kind.word: kind for kind in _ALL}
 
 
-def find(kind: str, name: str, path: str, among: tuple[type, ...] = ()) -> type:
+def find(kind: str, name: str, path: str, among: tuple[type, ...] = ()) -> Any:
     """The class that a name means.
 
     Args:
@@ -190,7 +191,7 @@ def _by_path(name: str, path: str, rooms: tuple[str, ...], types: Kind | tuple[t
     if defining:
         module: Any = importlib.import_module(defining[0].module)
         attribute = defining[0].name
-    elif inside:
+    elif inside and not _alone(head):
         module = importlib.import_module(inside[0])
     else:
         module = _foreign(head, name, path)
@@ -212,23 +213,25 @@ def _several(path: str, name: str, same: list[Definition]) -> UserError:
 
 
 def _foreign(module: str, name: str, path: str) -> Any:
-    """A module that is not of jaxgen's rooms, imported."""
+    """A module that is not of jaxgen's rooms, imported. Whatever it raises is told in one sentence."""
+    if not all(word.isidentifier() for word in module.split(".")):
+        raise UserError(f"{path}={name!r} is unknown; write package.module:Class.")
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and f"{module}.".startswith(f"{error.name}."):
-            if name in RENAMED:
-                raise unknown_name(path, name, ()) from error
-            raise UserError(
-                f"{path}={name!r} is unknown: there is no module {error.name!r}; is its folder in PYTHONPATH?"
-            ) from error
-        raise UserError(f"{path}={name!r}: importing {module} failed with {first_line(error)}.") from error
-    except (ValueError, TypeError) as error:
-        if module and not module.startswith("."):
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if not missing or not f"{module}.".startswith(f"{missing}."):
             raise UserError(f"{path}={name!r}: importing {module} failed with {first_line(error)}.") from error
-        raise UserError(f"{path}={name!r} is unknown; write package.module:Class.") from error
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything
-        raise UserError(f"{path}={name!r}: importing {module} failed with {first_line(error)}.") from error
+        if name in RENAMED:
+            raise unknown_name(path, name, ()) from error
+        raise UserError(
+            f"{path}={name!r} is unknown: there is no module {missing!r}; is its folder in PYTHONPATH?"
+        ) from error
+
+
+def _alone(module: str) -> bool:
+    """Whether Python finds a module of this one word, such as a file beside the config; it is not imported."""
+    return module.isidentifier() and importlib.util.find_spec(module) is not None
 
 
 def _checked(found: Any, name: str, path: str, types: Kind | tuple[type, ...]) -> Any:

@@ -68,9 +68,9 @@ def definitions(rooms: tuple[str, ...]) -> tuple[Definition, ...]:
             found.append(Definition(module, node.name, _spelled(node, module), bases))
         if module in WITH_FUNCTIONS:
             taken = {plain(node.name) for node in own}
-            for node in body:
-                if isinstance(node, ast.FunctionDef) and node.returns and plain(node.name) not in taken:
-                    found.append(Definition(module, node.name, node.name, (ast.unparse(node.returns),)))
+            for made in body:
+                if isinstance(made, ast.FunctionDef) and made.returns and plain(made.name) not in taken:
+                    found.append(Definition(module, made.name, made.name, (ast.unparse(made.returns),)))
     return tuple(found)
 
 
@@ -95,9 +95,10 @@ def _spelled(node: ast.ClassDef, module: str) -> str:
     for line in node.body:
         if any(last(ast.unparse(d)) == "abstractmethod" for d in getattr(line, "decorator_list", ())):
             return ""
-        target = line.target if isinstance(line, ast.AnnAssign) else getattr(line, "targets", [None])[0]
-        if isinstance(target, ast.Name) and target.id == "config_name" and isinstance(line.value, ast.Constant):
-            return str(line.value.value)
+        if isinstance(line, ast.AnnAssign | ast.Assign) and isinstance(line.value, ast.Constant):
+            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+            if isinstance(target, ast.Name) and target.id == "config_name":
+                return str(line.value.value)
     return _snake(node.name, module)
 
 

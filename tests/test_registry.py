@@ -149,6 +149,13 @@ def test_a_class_anywhere_in_python_may_be_named(package):
         find("method", "strange_methods:MyOwm", "x")
 
 
+def test_a_module_of_ones_own_may_be_called_as_one_of_a_room(package):
+    (package / "penalties.py").write_text("from jaxgen.adversarial.losses import Hinge\nclass Mine(Hinge):\n    pass\n")
+    assert find("gan_loss", "penalties:Mine", "x").__module__ == "penalties"
+    assert find("gan_loss", "losses:Hinge", "x").__module__ == "jaxgen.adversarial.losses"
+    del sys.modules["penalties"]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -97,11 +97,11 @@ class Source:
 
     def __len__(self) -> int:
         """How many examples there are."""
-        return len(self.arrays["image"])
+        return len(self._held()["image"])
 
     def __getitem__(self, index: int) -> Example:
         """One example: `image` uint8 [H, W, C] and whatever else the source has; IndexError outside."""
-        return {key: values[index] for key, values in self.arrays.items()}
+        return {key: values[index] for key, values in self._held().items()}
 
     def take(self, indices: Sequence[int]) -> Example:
         """The examples at `indices`, stacked: `{name: array of [len(indices), ...]}`."""
@@ -109,6 +109,13 @@ class Source:
             return {key: values[np.asarray(indices)] for key, values in self.arrays.items()}
         examples = [self[int(i)] for i in indices]
         return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+    def _held(self) -> dict[str, np.ndarray]:
+        if self.arrays is None:
+            raise UserError(
+                f"The data source {self.name!r} gives no examples: fill its 'arrays', or write __len__ and __getitem__."
+            )
+        return self.arrays
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.split!r}, {len(self)} examples)"

@@ -64,6 +64,9 @@ class Shelf(Source):
         super().__init__(request)
         self.arrays = {"image": np.zeros((5, 8, 8, 1), np.uint8)}
 
+class Nothing(Source):
+    pass
+
 class Bare(Cells):
     takes = ""
 
@@ -98,6 +101,7 @@ def test_a_source_of_ones_own_is_a_length_and_examples(cells):
     [
         ("Shelf", {}, "lacks its argument; write 'strange_cells:Shelf:<plate>'"),
         ("Bare:x", {}, "takes no argument; write 'strange_cells:Bare'"),
+        ("Nothing", {}, "'strange_cells:Nothing' gives no examples: fill its 'arrays', or write __len__"),
         ("Bare", {}, "must be a dict with an 'image', not ndarray"),
         ("Celsl", {}, "strange_cells defines no 'Celsl'; did you mean 'Cells'"),
         ("Cells", {"channels": 3}, r"are uint8 \(8, 8, 1\), where .* ask for uint8 \(8, 8, 3\)"),

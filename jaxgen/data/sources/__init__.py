@@ -64,7 +64,7 @@ def _class_of(source: str) -> tuple[type[Source], str]:
             raise unknown_name(KEY, name, names("source"))
         attribute, colon, argument = argument.partition(":")
         name = f"{name}:{attribute}"
-    cls = find("source", name, KEY)
+    cls: type[Source] = find("source", name, KEY)
     if cls.takes and not argument:
         raise UserError(f"The data source {source!r} lacks its argument; write '{name}:{cls.takes}'.")
     if colon and cls.takes == "":

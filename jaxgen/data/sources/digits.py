@@ -41,7 +41,8 @@ class Digits(Source):
 def _read() -> tuple[np.ndarray, np.ndarray]:
     """Values `[1797, 64]` and labels `[1797]`, as `sklearn.datasets.load_digits` gives them."""
     found = importlib.util.find_spec("sklearn")
-    path = pathlib.Path(found.submodule_search_locations[0], FILE) if found else None
+    folders = found.submodule_search_locations if found else None
+    path = pathlib.Path(folders[0], FILE) if folders else None
     if path is not None and path.exists():
         table = np.loadtxt(path, delimiter=",")
         return table[:, :-1], table[:, -1]

@@ -99,8 +99,8 @@ def _files_of(name: str, top: epath.Path, split: str) -> tuple[epath.Path, list[
     marked = [word for word in SPLIT_FOLDERS if (top / word).is_dir()]
     if not marked and not (top / split).is_dir():
         check_split(name, split, ("all", "train", "test"))
-        images = images_below(top)
-        return top, [file for file in images if split in ("all", hash_split(file))], _classes_of(images)
+        everything = images_below(top)
+        return top, [file for file in everything if split in ("all", hash_split(file))], _classes_of(everything)
     known = marked if split in marked or not (top / split).is_dir() else [*marked, split]
     check_split(name, split, known)
     # A class that one split lacks must not shift the numbers of the others, so all are looked at.

@@ -99,7 +99,7 @@ def _read(path: epath.Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, Mapping):
-                return {key: archive[key] for key in archive.files}
+                return dict(archive.items())
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{str(path)!r} cannot be read as an .npz archive of plain arrays ({str(error).rstrip('.')}); save it "
