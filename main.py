@@ -1,9 +1,9 @@
-"""jaxgen's command line in a checkout: hands over to `jaxgen.command`, as `python -m jaxgen` does anywhere.
+"""This script starts jaxgen's command line in a checkout; `python -m jaxgen` does the same in any folder.
 
     python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
 
-On Linux the process first begins again with large memory pages (`jaxgen.command.large_pages`); JAXGEN_LARGE_PAGES=0 in
-the environment switches that off, for a debugger.
+On Linux the process first restarts itself with large memory pages (`jaxgen.command.large_pages`). Set
+JAXGEN_LARGE_PAGES=0 in the environment to switch that off, for example under a debugger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 if __name__ == "__main__":
     from jaxgen.command.large_pages import restart_with_large_pages
 
-    restart_with_large_pages()  # before the other imports, which it would do twice
+    restart_with_large_pages()  # first, so that nothing is imported twice
 
     from jaxgen.command.run import main
 

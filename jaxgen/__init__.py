@@ -1,8 +1,8 @@
 """jaxgen: generative image models in JAX and Flax, each one config away.
 
-`import jaxgen as jg` shows the names that most programs need, `jg.__all__`; each is imported when it is first used, so
-that `import jaxgen` alone is quick and starts no JAX. Everything else is imported from its room, such as
-`jaxgen.diffusion.likelihood`. A name that begins with an underscore is not promised.
+`import jaxgen as jg` gives the names that most programs need; `jg.__all__` lists them. Each is imported when it is
+first used, so that `import jaxgen` alone is quick and does not start JAX. Everything else is imported from its room,
+such as `jaxgen.diffusion.likelihood`. A name that begins with an underscore may change without notice.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ __all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> object:
-    """A public name, imported from its module."""
+    """Imports a public name from its module when it is first used."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'jaxgen' has no attribute {name!r}; its public names are in jaxgen.__all__")
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    globals()[name] = value  # found without this function from now on
+    globals()[name] = value  # Python then finds it without this function
     return value
 
 

@@ -1,4 +1,4 @@
-"""`python -m jaxgen`: the command line of `main.py`, in any folder; configs are given by their path."""
+"""`python -m jaxgen` is the command line of `main.py` for use in any folder; configs are given by their path."""
 
 from __future__ import annotations
 

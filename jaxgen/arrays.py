@@ -1,4 +1,4 @@
-"""Names for the arrays and trees that pass between the rooms."""
+"""Type names for the arrays and trees that the rooms pass to each other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import jax
 Array = jax.Array
 Tree = Any  # nested dicts of arrays, such as the parameters of one network
 Params = dict[str, Tree]  # the parameters of each group: {"generator": ..., "discriminator": ...}
-Memory = dict[str, Tree]  # what is carried from step to step and not descended: {"generator": batch statistics, ...}
+Memory = dict[str, Tree]  # carried from step to step without gradients: {"generator": batch statistics, ...}
 Batch = dict[str, Array]  # arrays with a leading batch axis: {"image": [B, H, W, C], "label": [B], ...}
 Metrics = dict[str, Array]  # scalars to be logged

@@ -1,7 +1,7 @@
-"""How the rows of a batch lie on many devices: always split over them, also where weights are split otherwise.
+"""Keeps the rows of a batch split over the devices, also where the weights are split in another way.
 
-The partitioner (Xu et al. 2021, "GSPMD") guesses where an array lies that nothing constrains. Weights that are split
-over `fsdp` make it split activations by feature, and each layer then sends activations and not its weights.
+The partitioner (Xu et al. 2021, "GSPMD") guesses how to place an array that nothing constrains. Weights that are split
+over `fsdp` make it split activations by feature, so that each layer sends activations and not its weights.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeVar
 
 import jax
+
+T = TypeVar("T")  # a tree of arrays
 
 _sharding: contextvars.ContextVar[jax.sharding.NamedSharding | None]
 _sharding = contextvars.ContextVar("sharding of rows", default=None)
@@ -27,11 +29,11 @@ def rows_sharded_as(sharding: jax.sharding.NamedSharding) -> Iterator[None]:
         _sharding.reset(token)
 
 
-def shard_rows(tree: Any) -> Any:
-    """Arrays `[B, ...]` that a loss made up (a GAN's z), split over the devices as the batch is.
+def shard_rows(tree: T) -> T:
+    """Splits arrays `[B, ...]` that a loss creates (a GAN's z) over the devices as the batch is split.
 
-    What is computed from a batch lies where the batch does. A z is drawn and not computed from the batch: without this
-    call every device would make, and look at, all of a step's fakes. Outside `rows_sharded_as` the tree is unchanged.
+    What is computed from a batch is split as the batch is. A z is drawn and not computed from the batch: without this
+    call every device would make, and classify, all of a step's fakes. Outside `rows_sharded_as` the tree is unchanged.
     """
     sharding = _sharding.get()
     if sharding is None:
@@ -40,9 +42,9 @@ def shard_rows(tree: Any) -> Any:
 
 
 def keep_rows_sharded(x: jax.Array) -> jax.Array:
-    """`x` `[B, ...]`, a network's activation, with its rows split over the devices as those of the batch.
+    """Returns a network's activation `x` `[B, ...]` with its rows split over the devices as those of the batch.
 
-    Where all weights are replicated nothing needs to be said, and `x` itself is returned.
+    Where all weights are replicated no constraint is needed, and `x` itself is returned.
     """
     sharding = _sharding.get()
     if sharding is None or all(size == 1 for axis, size in sharding.mesh.shape.items() if axis != "data"):

@@ -1,4 +1,4 @@
-"""Published weights of other projects: where their files are, and fetching them once."""
+"""Finds the published weights of other projects on this machine, or fetches them once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxgen.errors import UserError
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
-FOLDER = "JAXGEN_WEIGHTS"  # environment variable: a folder that is searched before the cache
+FOLDER = "JAXGEN_WEIGHTS"  # this environment variable names a folder that is searched before the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Published:
     """A file that its authors publish.
 
     Attributes:
-      file: its name. url: where it is fetched. what: what it holds, as in "the Inception network of FID".
-      sha256: its SHA-256 in hexadecimal digits, whole or the first of them.
-      also: other names under which the same file goes.
+      file: the file's name.
+      url: the address that it is fetched from.
+      sha256: its SHA-256 in hexadecimal digits, all 64 of them or only the first ones.
+      what: what it holds, for messages, such as "the Inception network of FID".
+      also: other names under which the same file is published.
     """
 
     file: str
@@ -37,18 +39,18 @@ class Published:
 
 
 def cache_folder() -> pathlib.Path:
-    """`jaxgen/weights` in the user's cache folder: XDG_CACHE_HOME, or `~/.cache`."""
+    """Returns `jaxgen/weights` in the user's cache folder, which is XDG_CACHE_HOME or else `~/.cache`."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxgen" / "weights"
 
 
 def locate(published: Published, path: str | os.PathLike[str] = "") -> pathlib.Path:
-    """The file on this machine, its hash checked.
+    """Returns the path of the file on this machine after checking its hash.
 
-    The first of: `path`, a file or a folder that holds it; the folder that the environment variable JAXGEN_WEIGHTS
-    names; the cache, into which it is fetched where it is missing.
+    If `path` is given, it is the file or a folder that holds it. Otherwise the file is looked for in the folder that
+    the environment variable JAXGEN_WEIGHTS names, then in the cache folder, into which it is fetched if it is missing.
 
     Raises:
-      UserError: where `path` is not there, the file is another one than was published, or it can not be fetched.
+      UserError: `path` does not exist, the file is not the published one, or it cannot be fetched.
     """
     if path:
         given = pathlib.Path(path).expanduser()
@@ -69,13 +71,13 @@ def locate(published: Published, path: str | os.PathLike[str] = "") -> pathlib.P
 
 
 def sha256(path: pathlib.Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits."""
+    """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _within(folder: pathlib.Path, published: Published) -> pathlib.Path:
-    """The file in a folder under any of its names, or its place there."""
+    """Returns the file in a folder under any of its names, or else the path that it would have there."""
     places = [folder / name for name in (published.file, *published.also)]
     return next((place for place in places if place.is_file()), places[0])
 
@@ -91,7 +93,7 @@ def _checked(path: pathlib.Path, published: Published) -> pathlib.Path:
 
 
 def _fetch(published: Published, target: pathlib.Path) -> None:
-    """Into a temporary file beside `target`, then renamed: a file under its own name is whole."""
+    """Fetches into a temporary file beside `target` and renames it, so that a file with its final name is complete."""
     part = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,14 +108,14 @@ def _fetch(published: Published, target: pathlib.Path) -> None:
                     opened.write(chunk)
                     bar.update(len(chunk))
             if size and opened.tell() != size:
-                raise http.client.HTTPException(f"{opened.tell()} of {size} bytes came")
+                raise http.client.HTTPException(f"only {opened.tell()} of {size} bytes arrived")
         _checked(part, published)
         part.chmod(0o644)
         part.replace(target)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"{published.file} ({published.what}) could not be fetched from {published.url} ({error}); fetch it "
-            f"elsewhere and put it into {target.parent}, or into a folder that {FOLDER} names."
+            f"on another machine and put it into {target.parent}, or into a folder that {FOLDER} names."
         ) from error
     finally:
         if part is not None:

@@ -1,11 +1,11 @@
-"""What every command shares, `python main.py` and each `python -m jaxgen.<room>`: its parser, and how its errors end.
+"""What every command (`python main.py` and each `python -m jaxgen.<room>`) shares: a parser and its exit statuses.
 
-An expected error is one sentence on stderr and a status:
+An expected error is printed as one sentence on stderr. The exit status is one of
 
     0    the command is done
     2    bad input, or the operating system refused something (no permission, a full disk, a folder in place of a file)
     130  stopped by SIGINT (Ctrl-C)
-    141  whoever read stdout has gone (`... | head`)
+    141  the program that read stdout has ended (`... | head`)
 
 An unexpected exception is a bug and keeps its traceback.
 """
@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 from jaxgen.errors import UserError, nearest, os_refusal
 
@@ -32,9 +32,9 @@ RETRY = 0.05  # seconds after which a swallowed signal is sent again
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, which raises a UserError in place of printing its usage and leaving."""
+    """argparse's parser, which raises a UserError instead of printing its usage and ending the process."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2]
         if unknown.startswith("--"):
             flag = unknown.split()[0].partition("=")[0]
@@ -43,10 +43,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def seed(text: str) -> int:
-    """The type of a `--seed` argument.
+    """Reads the value of a `--seed` argument.
 
     Raises:
-      UserError: outside [0, 2**32).
+      UserError: the value is not a whole number in [0, 2**32).
     """
     if not text.lstrip("+-").isdigit() or not 0 <= int(text) < 2**32:
         raise UserError(f"--seed={text}: a seed is a whole number in [0, 2**32).")
@@ -54,7 +54,7 @@ def seed(text: str) -> int:
 
 
 def count(name: str, least: int = 1) -> Callable[[str], int]:
-    """The type of the argument `--name` that counts something; it raises a UserError below `least`."""
+    """Returns the `type` for argparse of an argument `--name` that counts; it raises a UserError below `least`."""
 
     def parse(text: str) -> int:
         if not text.lstrip("+-").isdigit() or int(text) < least:
@@ -65,7 +65,7 @@ def count(name: str, least: int = 1) -> Callable[[str], int]:
 
 
 def entry_point(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., int]:
-    """Decorates the `main` of a command: it returns the exit status, and expected errors are one sentence on stderr."""
+    """Decorates the `main` of a command, which then returns the exit status and prints expected errors on stderr."""
 
     @functools.wraps(main)
     def guarded(arguments: Sequence[str] | None = None) -> int:
@@ -83,11 +83,12 @@ def status_of(
     """Runs a command and returns its exit status.
 
     Args:
-      run: the command; it returns a status, and None for 0.
-      interrupted: the sentence for Ctrl-C.
-      explain: gives the sentence of a further exception that is expected, or None, whereupon it is raised.
+      run: the command; it returns a status, or None, which means 0.
+      interrupted: the sentence that is printed after Ctrl-C.
+      explain: returns the sentence for another expected exception; if it returns None, the exception is raised.
     """
-    _mend_hooks()
+    _replace_hooks()
+    text: str | None
     with _lasting_streams():
         try:
             status = run() or 0
@@ -110,12 +111,12 @@ def status_of(
 
 
 def disk_trouble(error: BaseException | None) -> str | None:
-    """A sentence for a full disk met inside a storage library, which has its own exception types."""
+    """Returns a sentence if a storage library, which has exception types of its own, met a full disk; else None."""
     while error is not None:
         text = str(error)
         if "No space left on device" in text or "Disk quota exceeded" in text:
             return (
-                "the disk of the workdir is full; the checkpoints written before are whole. "
+                "the disk of the workdir is full; the checkpoints written before are complete. "
                 "Free some space and give the same command again."
             )
         if "File too large" in text:
@@ -125,10 +126,12 @@ def disk_trouble(error: BaseException | None) -> str | None:
 
 
 class _LastingStream:
-    """stderr whose reader may go away, or whose disk may be full: what it cannot take is dropped, and the command goes
-    on. Everything else is the stream's own."""
+    """Wraps stderr so that the command continues when a write fails, since its reader has ended or its disk is full.
 
-    def __init__(self, stream: Any) -> None:
+    What cannot be written is dropped. All other attributes are those of the stream.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
@@ -138,19 +141,19 @@ class _LastingStream:
         try:
             return self._stream.write(text)
         except OSError:
-            _send_to_nowhere(self._stream)
+            _redirect_to_null(self._stream)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except OSError:
-            _send_to_nowhere(self._stream)
+            _redirect_to_null(self._stream)
 
 
 @contextlib.contextmanager
 def _lasting_streams() -> Iterator[None]:
-    """Streams that were closed at the start lead to nowhere, and stderr may fail."""
+    """Replaces streams that were closed at the start by the null device, and lets writes to stderr fail silently."""
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
     sys.stdout = sys.stdout or open(os.devnull, "w")
@@ -162,8 +165,10 @@ def _lasting_streams() -> Iterator[None]:
 
 
 def _fill_closed_descriptors() -> None:
-    """Opens the null device where stdin, stdout or stderr is closed, or the next file that is opened would receive what
-    libraries print."""
+    """Opens the null device where stdin, stdout or stderr is closed.
+
+    Otherwise the next file that is opened would take that descriptor and receive what libraries print.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -171,15 +176,15 @@ def _fill_closed_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-def _send_to_nowhere(stream: Any) -> None:
+def _redirect_to_null(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
-def _has_no_reader(stream: Any) -> bool:
-    """Whether a stream's pipe is broken; it then leads to nowhere, so that the end of the process is quiet."""
+def _has_no_reader(stream: TextIO) -> bool:
+    """Returns whether a stream's pipe is broken; if so, redirects it, so that the process ends without a message."""
     poll = select.poll()
     try:
         poll.register(stream.fileno(), select.POLLOUT)
@@ -187,24 +192,24 @@ def _has_no_reader(stream: Any) -> bool:
         return False
     broken = any(event & select.POLLERR for _, event in poll.poll(0))
     if broken:
-        _send_to_nowhere(stream)
+        _redirect_to_null(stream)
     return broken
 
 
-def _mend_hooks() -> None:
-    """Mends what is said and lost outside the command's own frames, until the process ends.
+def _replace_hooks() -> None:
+    """Replaces Python's hooks for exceptions that no frame of the command can catch, until the process ends.
 
-    Threads of the storage libraries tell of one failed write in hundreds of lines: one line stays. An exception that a
-    signal raises inside a callback of the garbage collector is swallowed by Python, and the command would go on as if
-    nothing had been asked: the signal is sent again.
+    Threads of the storage libraries report one failed write in hundreds of lines; these become one line. Python
+    swallows an exception that a signal raises inside a callback of the garbage collector, and the command would go on
+    as if no signal had come; so the signal is sent again.
     """
     for noisy in ("absl", "asyncio", "orbax"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     unraisable, in_thread = sys.unraisablehook, threading.excepthook
-    if getattr(unraisable, "__module__", "") == __name__:  # an earlier command of this process has mended them
+    if getattr(unraisable, "__module__", "") == __name__:  # an earlier command of this process has replaced them
         return
 
-    def on_unraisable(seen: Any) -> None:
+    def on_unraisable(seen: sys.UnraisableHookArgs) -> None:
         if isinstance(seen.exc_value, KeyboardInterrupt):
             _send_again(signal.SIGINT)
         elif isinstance(seen.exc_value, SystemExit) and callable(signal.getsignal(signal.SIGTERM)):
@@ -212,7 +217,7 @@ def _mend_hooks() -> None:
         elif "Event loop is closed" not in str(seen.exc_value):
             unraisable(seen)
 
-    def on_thread(seen: Any) -> None:
+    def on_thread(seen: threading.ExceptHookArgs) -> None:
         if isinstance(seen.exc_value, OSError):
             log.warning("a thread stopped: %s", os_refusal(seen.exc_value))
         else:

@@ -1,4 +1,4 @@
-"""The one error that users meet: a sentence that names the thing and the mend, and what helps to write it."""
+"""The one error that users see, a sentence that says what is wrong and how to correct it, and helpers to write it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Raised for bad input. Its message is one sentence; a command prints it and exits with 2."""
+    """The error for bad input. Its message is one sentence; a command prints it and exits with status 2."""
 
 
 def first_line(error: BaseException) -> str:
-    """Another library's error by its kind and the first line that it says, to stand within a sentence."""
+    """Returns the type and the first line of another library's error, for use within a sentence."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def os_refusal(error: OSError) -> str:
-    """An operating system's refusal as one sentence that names the file and the mend."""
+    """Returns an operating system's refusal as one sentence, with the file and what to do."""
     where = f" ({error.filename})" if error.filename else ""
-    mends = {
+    sentences = {
         errno.ENOSPC: "the disk is full; free some space and give the same command again",
         errno.EDQUOT: "the disk quota is used up; free some space and give the same command again",
         errno.EFBIG: "a file would be larger than is allowed here; raise the limit or use another disk",
@@ -32,11 +32,11 @@ def os_refusal(error: OSError) -> str:
         errno.ENOTDIR: "a part of the path is a file; choose another folder",
         errno.EEXIST: "it is a file; choose another folder",
     }
-    return f"{mends.get(error.errno, error.strerror or str(error))}{where}."
+    return f"{sentences.get(error.errno or 0, error.strerror or str(error))}{where}."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Text to append to "unknown <name>": the nearest known name, or all of them when few."""
+    """Returns a text to append to "unknown <name>": the known name that is most similar, or else all known names."""
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     if close:

@@ -1,7 +1,7 @@
-"""The files of a work folder: how they are written (whole or not at all) and how they are read back.
+"""Writes the files of a work folder, each completely or not at all, and reads them back.
 
-`metrics.jsonl` has one JSON object a line: `step` (int), `images` (training images seen so far), `seconds`
-(of training so far), then `<turn>/<name>` numbers; null stands for a number that was not finite.
+`metrics.jsonl` has one JSON object on each line: `step` (int), `images` (training images seen so far), `seconds`
+(of training so far), then numbers called `<turn>/<name>`. A number that was not finite is written as null.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from jaxgen.errors import UserError, os_refusal
 
 
 def is_remote(path: epath.PathLike) -> bool:
-    """Whether a path lies in an object store (`gs://...`), which has neither rename nor append."""
+    """Returns whether a path is in an object store (`gs://...`), which can neither rename nor append."""
     return "://" in os.fspath(path)
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
-    """Writes a whole file or nothing: a killed run leaves the old content, never half of the new.
+    """Writes a file completely or not at all: a killed run leaves the old content, never a part of the new.
 
     Local files are written under a temporary name in the same folder and renamed; an object store shows
-    an object only once it is complete, so it is written directly. Missing folders are made.
+    an object only when it is complete, so it is written directly. Missing folders are created.
     """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,10 +44,13 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
 
 
 def check_writable(folder: epath.PathLike, flag: str) -> None:
-    """Finds out whether files can be written into a folder, which need not exist; nothing that it makes stays.
+    """Tests whether files can be written into a folder, which need not exist; what the test creates is removed.
+
+    Args:
+      flag: the flag that named the folder, for the message.
 
     Raises:
-      UserError: where they cannot be; it names `flag`, which gave the folder.
+      UserError: files cannot be written there.
     """
     folder = epath.Path(folder)
     missing = [] if is_remote(folder) else [p for p in (folder, *folder.parents) if not p.exists()]
@@ -66,10 +69,10 @@ def check_writable(folder: epath.PathLike, flag: str) -> None:
 
 
 def check_writable_file(path: epath.PathLike, flag: str) -> None:
-    """As `check_writable`, for one file.
+    """Tests whether one file can be written, as `check_writable` does for a folder.
 
     Raises:
-      UserError: where it cannot be written, or is a folder.
+      UserError: the file cannot be written, or is a folder.
     """
     path = epath.Path(path)
     if path.is_dir():
@@ -77,12 +80,12 @@ def check_writable_file(path: epath.PathLike, flag: str) -> None:
     check_writable(path.parent, flag)
 
 
-def strict_json(value: Any, **options: Any) -> str:
-    """JSON that every parser reads: NumPy numbers become numbers, NaN and infinities become null."""
-    return json.dumps(_plain(value), allow_nan=False, **options)
+def strict_json(value: object, indent: int | None = None) -> str:
+    """Returns `value` as JSON that every parser reads: NumPy numbers become numbers, NaN and infinities null."""
+    return json.dumps(_plain(value), allow_nan=False, indent=indent)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -98,37 +101,37 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r}")
 
 
-def write_json(path: epath.PathLike, value: Any) -> None:
+def write_json(path: epath.PathLike, value: object) -> None:
     """Writes `value` as indented strict JSON, atomically."""
     write_bytes(path, (strict_json(value, indent=2) + "\n").encode())
 
 
 def read_json(path: epath.PathLike) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Reads the object in a JSON file.
 
     Raises:
-      UserError: the file is not JSON, or not an object; names the file and, where known, the line.
+      UserError: the file is not JSON, or not an object; the message names the file and, where known, the line.
     """
     try:
         value = json.loads(epath.Path(path).read_bytes())
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend or remove it."
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); correct or remove it."
         ) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file in UTF-8; mend or remove it.") from error
+        raise UserError(f"{path}: not a text file in UTF-8; correct or remove it.") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object at the top, found {type(value).__name__}.")
     return value
 
 
 def metric_lines(path: epath.PathLike) -> list[tuple[bytes, dict[str, Any]]]:
-    """Every complete line of a `metrics.jsonl` as (its bytes without the newline, its content), in order.
+    """Reads every complete line of a `metrics.jsonl` as (its bytes without the newline, its content), in order.
 
-    A last line that was cut by a kill (no newline at its end, and not JSON) is left out.
+    An incomplete last line, which a killed run leaves (no newline at its end, and not JSON), is left out.
 
     Raises:
-      UserError: any other line is not what `metrics.jsonl` holds; names the file and the line.
+      UserError: any other line is not what `metrics.jsonl` holds; the message names the file and the line.
     """
     lines = epath.Path(path).read_bytes().split(b"\n")
     found = []
@@ -141,16 +144,16 @@ def metric_lines(path: epath.PathLike) -> list[tuple[bytes, dict[str, Any]]]:
             if number == len(lines):  # what follows the last newline
                 break
             raise UserError(
-                f"{path}, line {number}: not valid JSON ({error}); mend or remove that line."
+                f"{path}, line {number}: not valid JSON ({error}); correct or remove that line."
             ) from error
         problem = _row_problem(row)
         if problem:
-            raise UserError(f"{path}, line {number}: {problem}; mend or remove that line.")
+            raise UserError(f"{path}, line {number}: {problem}; correct or remove that line.")
         found.append((line, row))
     return found
 
 
-def _row_problem(row: Any) -> str | None:
+def _row_problem(row: object) -> str | None:
     if not isinstance(row, dict):
         return "expected a JSON object"
     for key in ("step", "images", "seconds"):
@@ -162,15 +165,18 @@ def _row_problem(row: Any) -> str | None:
     return None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_metrics(path: epath.PathLike) -> list[dict[str, float | None]]:
-    """The history in a `metrics.jsonl`: one dict a step, by rising step.
+    """Reads the history in a `metrics.jsonl` as one dict for each step, in the order of the steps.
 
     A step that occurs more than once (a run was stopped after its last checkpoint and resumed) keeps the
-    last value of each number. Errors as in `metric_lines`.
+    last value of each number.
+
+    Raises:
+      UserError: as `metric_lines`.
     """
     steps: dict[float, dict[str, float | None]] = {}
     for _, row in metric_lines(path):

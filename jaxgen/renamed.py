@@ -1,4 +1,4 @@
-"""What config keys and names were called before, so that an old config is answered with the new word."""
+"""The former names of config keys and classes, so that the error for an old config can give the new name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from jaxgen.errors import UserError, nearest
 
-# {old: new}. An entry is a key's last words ("critic_steps", "sampler.grid", without the leading `config.`) or a name
-# that a config gave to something ("judges:inception"). The longest entry that fits counts; one whose new word is no key
-# of the section does not.
+# {old: new}. An entry is the end of a key's path ("critic_steps", "sampler.grid", without the leading `config.`) or a
+# class's name in a config ("judges:inception"). The longest entry that matches is used, and only where the section has
+# a key of the new name.
 RENAMED: dict[str, str] = {
     "train.max_bad_steps": "train.max_nonfinite_updates",
     "sampler.grid": "sampler.spacing",
@@ -28,10 +28,12 @@ RENAMED: dict[str, str] = {
 
 
 def unknown_key(section: str, key: str, known: Iterable[str]) -> UserError:
-    """The error for `<section>.<key>`: what it is called now, or else the nearest of the known keys.
+    """Returns the error for `<section>.<key>`, with its new name or else the most similar of the known keys.
 
     Args:
-      section: the path of the section that has the key, such as `config.sampler`.
+      section: the path of the section, such as `config.sampler`.
+      key: the key that does not exist there.
+      known: the section's keys.
     """
     words, known = f"{section}.{key}".split("."), list(known)
     for start in range(len(words)):
@@ -43,7 +45,7 @@ def unknown_key(section: str, key: str, known: Iterable[str]) -> UserError:
 
 
 def unknown_name(path: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for `<path>=<name>`: what it is called now, or else the nearest of the known names."""
+    """Returns the error for `<path>=<name>`, with its new name or else the most similar of the known names."""
     if name in RENAMED:
         return UserError(f"{path}={name!r} does not exist: it is called {RENAMED[name]!r} now.")
     return UserError(f"{path}={name!r} is unknown; {nearest(name, known)}")
