@@ -213,7 +213,7 @@ def _several(path: str, name: str, same: list[Definition]) -> UserError:
 
 
 def _foreign(module: str, name: str, path: str) -> Any:
-    """A module that is not of jaxgen's rooms, imported. Whatever it raises is told in one sentence."""
+    """A module that is not of jaxgen's rooms, imported. Anything that it raises is told in one sentence."""
     if not all(word.isidentifier() for word in module.split(".")):
         raise UserError(f"{path}={name!r} is unknown; write package.module:Class.")
     try:

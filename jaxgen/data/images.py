@@ -33,12 +33,12 @@ def check_mode(image: Image.Image, channels: int, where: str) -> None:
     if image.mode == MODES[channels]:
         return
     own = next((count for count, mode in MODES.items() if mode == image.mode), None)
-    mend = f"convert it to {WORDS[MODES[channels]]}"
+    suggestion = f"convert it to {WORDS[MODES[channels]]}"
     if own is not None:
-        mend += f", or set config.data.channels={own} if every image is like it"
+        suggestion += f", or set config.data.channels={own} if every image is like it"
     raise UserError(
         f"{where} is {WORDS.get(image.mode, image.mode)} where config.data.channels={channels} wants "
-        f"{WORDS[MODES[channels]]}; {mend}."
+        f"{WORDS[MODES[channels]]}; {suggestion}."
     )
 
 
@@ -48,7 +48,7 @@ def open_image(data: bytes | BinaryIO, where: str) -> Image.Image:
         return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
     except _DAMAGED as error:
         raise UserError(
-            f"{where} cannot be read as an image ({_brief(error)}); mend or remove it."
+            f"{where} cannot be read as an image ({_brief(error)}); repair or remove it."
         ) from error
 
 
@@ -63,7 +63,7 @@ def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) 
         image.load()
         image = ImageOps.exif_transpose(image)
     except _DAMAGED as error:
-        raise UserError(f"{where} is damaged ({_brief(error)}); mend or remove it.") from error
+        raise UserError(f"{where} is damaged ({_brief(error)}); repair or remove it.") from error
     return fit(image, resolution)
 
 

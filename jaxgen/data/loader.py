@@ -2,7 +2,7 @@
 
 The order of a source is one endless row of positions: epoch e holds positions e*n to (e+1)*n - 1 in the order of a
 permutation that depends on the seed, the source's name in the config and e alone. Global batch b is positions
-b*B to (b+1)*B - 1, whatever the number of processes, so batches run across the ends of epochs and no example is
+b*B to (b+1)*B - 1, for any number of processes, so batches run across the ends of epochs and no example is
 dropped. Grain sees one random-access dataset whose elements are whole batches: it prefetches them in threads, and
 in worker processes where asked, without a cost per example.
 """
@@ -36,7 +36,7 @@ class Loader(Iterator[HostBatch]):
       process_index, process_count: which share of each global batch this is; shares are consecutive, so all
         processes' batches concatenated are the batch of a single process.
       workers: extra processes that read ahead; useful for streamed sources whose decoding needs the interpreter.
-        Sources in memory are gathered in threads of this process whatever is asked.
+        Sources in memory are gathered in threads of this process in any case.
       transform: applied to each batch (strings still in it) on the host, such as a tokeniser; its result must be
         a function of the batch alone, and picklable with `workers`.
 

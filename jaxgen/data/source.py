@@ -100,7 +100,7 @@ class Source:
         return len(self._held()["image"])
 
     def __getitem__(self, index: int) -> Example:
-        """One example: `image` uint8 [H, W, C] and whatever else the source has; IndexError outside."""
+        """One example: `image` uint8 [H, W, C] and what else the source has; raises IndexError outside."""
         return {key: values[index] for key, values in self._held().items()}
 
     def take(self, indices: Sequence[int]) -> Example:
@@ -182,5 +182,5 @@ def check_labels(name: str, labels: np.ndarray | None, num_classes: int) -> None
         first = int(wrong[0])
         raise UserError(
             f"Example {first} of {name!r} has label {int(labels[first])}, outside [0, {num_classes}); set "
-            f"config.data.num_classes to {int(labels.max()) + 1} or mend the labels."
+            f"config.data.num_classes to {int(labels.max()) + 1} or correct the labels."
         )

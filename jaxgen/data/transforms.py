@@ -56,7 +56,7 @@ def augment(
         raise UserError(
             f"A random crop by {crop} pixels needs entries of one size that is larger, but the batch has "
             + ", ".join(f"{name} {value.shape[1]}x{value.shape[2]}" for name, value in images.items())
-            + "; mend config.data.crop."
+            + "; lower config.data.crop."
         )
     if index is None:
         index = jnp.arange(len(next(iter(images.values()))))

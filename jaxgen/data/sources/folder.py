@@ -136,19 +136,19 @@ def captions_of(base: epath.Path, files: Sequence[str]) -> list[str] | None:
     table = base / "captions.jsonl"
     if table.exists():
         known = dict(_caption_lines(table))
-        mend = f"add it to {str(table)!r}"
+        suggestion = f"add it to {str(table)!r}"
     else:
         present = set(_walk(base))
         notes = {file: file.rsplit(".", 1)[0] + ".txt" for file in files}
         notes = {file: note for file, note in notes.items() if note in present}
         texts = _in_threads(lambda note: (base / note).read_text().strip(), list(notes.values()))
         known = dict(zip(notes, texts, strict=True))
-        mend = "write a .txt beside it"
+        suggestion = "write a .txt beside it"
     if not any(file in known for file in files):
         return None
     for file in files:
         if not known.get(file):
-            raise UserError(f"{str(base / file)!r} has no caption while others have; {mend}.")
+            raise UserError(f"{str(base / file)!r} has no caption while others have; {suggestion}.")
     return [known[file] for file in files]
 
 
@@ -161,7 +161,7 @@ def _caption_lines(table: epath.Path) -> Iterator[tuple[str, str]]:
             yield str(entry["file"]), str(entry["caption"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f'Line {number} of {str(table)!r} is not {{"file": "...", "caption": "..."}}; mend it.'
+                f'Line {number} of {str(table)!r} is not {{"file": "...", "caption": "..."}}; correct it.'
             ) from error
 
 

@@ -144,7 +144,7 @@ def _images(name: str, images: np.ndarray, signed: bool) -> np.ndarray:
         raise UserError(f"The images of {name!r} are {images.dtype}; save them as uint8, or as floats in [0, 1].")
     broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
     if broken.size:
-        raise UserError(f"Image {broken[0]} of {name!r} is not finite (NaN or infinity); mend or remove it.")
+        raise UserError(f"Image {broken[0]} of {name!r} is not finite (NaN or infinity); repair or remove it.")
     low, high = (-1, 1) if signed else (0, 1)
     outside = np.flatnonzero(((images < low) | (images > high)).any(axis=(1, 2, 3)))
     if outside.size:

@@ -96,7 +96,7 @@ class TFDS(Source):
             example[key] = _plain(record[key])
         if "label" in example and self.num_classes and not 0 <= example["label"] < self.num_classes:
             raise UserError(
-                f"{where} has label {example['label']}, outside [0, {self.num_classes}); mend config.data.num_classes."
+                f"{where} has label {example['label']}, outside [0, {self.num_classes}); set config.data.num_classes."
             )
         return example
 
