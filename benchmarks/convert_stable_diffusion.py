@@ -26,7 +26,8 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
-from jaxgen.diffusion import schedule
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.prediction_types import Epsilon
 from jaxgen.interop import diffusers_autoencoder, diffusers_condition_unet, diffusers_pipeline
 from jaxgen.interop.clip import text_names
 from jaxgen.interop.diffusers_files import MODEL, TEXT_MODEL, Entry, open_weights, save_weights, write_json
@@ -82,7 +83,7 @@ def make(folder: Path, dtype: str) -> None:
         "text_encoder": diffusers_pipeline.clip.text_config(TEXT),
     }
     write_json(folder / diffusers_pipeline.INDEX, {"_class_name": "StableDiffusionPipeline"})
-    noise = noise_to_diffusers(Noise(schedule.scaled_linear(), "epsilon"))
+    noise = noise_to_diffusers(Noise(schedules.ScaledLinear(), Epsilon()))
     write_json(folder / "scheduler" / diffusers_pipeline.SCHEDULER, noise)
     images = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
     tokens = jax.ShapeDtypeStruct((1, 77), np.int32)

@@ -27,11 +27,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.guidance import Classifier as ClassifierGuidance
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs, Universal
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import denoiser
+from jaxgen.diffusion.prediction_types import V
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.networks.classifier import Classifier
 from jaxgen.networks.layers.convolution import gradients_in_loops
@@ -46,7 +47,7 @@ class Bench:
     def __init__(self, size: int, channels: int, batch: int) -> None:
         shape = {"channels": channels, "channel_multipliers": (1, 2, 4), "blocks": 1, "norm_groups": 8}
         shape |= {"attention_resolutions": (size // 4,)}
-        self.schedule = schedules.cosine()
+        self.schedule = schedules.Cosine()
         self.network = UNet(out_channels=1, **shape)
         self.noisy, self.clean = UNetEncoder(num_classes=10, **shape), Classifier(num_classes=10)
         self.keys = jax.random.split(jax.random.key(0), batch)
@@ -72,7 +73,7 @@ class Bench:
         def network(x: jax.Array, t: jax.Array) -> jax.Array:
             return self.network.apply({"params": params["denoiser"]}, x, t)
 
-        denoise = denoiser(self.schedule, "v", network)
+        denoise = denoiser(self.schedule, V(), network)
         return GuidanceInputs(context()(denoise), {}, classifier=context()(logits), label=self.label)
 
     def call(self) -> Callable:

@@ -162,7 +162,7 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
 
 
 def _diffusion(row: Row, device: str, small: bool) -> Any:
-    from jaxgen.diffusion import schedule
+    from jaxgen.diffusion import schedules
     from jaxgen.diffusion.samplers.ddim import DDIM
     from jaxgen.interop.diffusers_condition_unet import condition_unet_options
     from jaxgen.interop.diffusers_dit import dit_options
@@ -187,7 +187,7 @@ def _diffusion(row: Row, device: str, small: bool) -> Any:
     size, channels = described["sample_size"], described["in_channels"]
     kind = Conditioned if name == "UNet2DConditionModel" else DDPM
     sampler = DDIM(steps=2 if small else SAMPLING_STEPS)
-    return kind(network, schedule.linear(), sampler, (size, size, channels), getattr(network, "num_classes", 0))
+    return kind(network, schedules.Linear(), sampler, (size, size, channels), getattr(network, "num_classes", 0))
 
 
 def _batch(row: Row, method: Any, small: bool) -> dict[str, Any]:

@@ -30,7 +30,8 @@ _PUBLIC = {
     "jaxgen.networks.unet": ("UNet",),
     "jaxgen.networks.dit": ("DiT",),
     # diffusion
-    "jaxgen.diffusion.schedule": ("ContinuousCosine", "RectifiedFlow", "Schedule", "VP"),
+    "jaxgen.diffusion.schedules": ("ContinuousCosine", "Cosine", "Linear", "RectifiedFlow", "Schedule", "VP"),
+    "jaxgen.diffusion.prediction_types": ("Epsilon", "PredictionType", "V", "Velocity"),
     "jaxgen.diffusion.prediction": ("Prediction", "denoiser"),
     "jaxgen.diffusion.noise": ("per_image_noise",),
     "jaxgen.diffusion.samplers": ("Sampler",),
@@ -38,8 +39,8 @@ _PUBLIC = {
     "jaxgen.diffusion.samplers.ddpm": ("DDPM",),
     "jaxgen.diffusion.samplers.dpmpp_2m": ("DPMpp2M",),
     "jaxgen.diffusion.samplers.heun": ("Heun",),
-    "jaxgen.diffusion.guidance_base": ("Guidance",),
-    "jaxgen.diffusion.guidance_contrast": ("ClassifierFree",),
+    "jaxgen.diffusion.guidance.base": ("Guidance",),
+    "jaxgen.diffusion.guidance.contrast": ("ClassifierFree",),
     "jaxgen.diffusion.likelihood": ("log_likelihood",),
     # games
     "jaxgen.adversarial.losses": ("GANLoss",),

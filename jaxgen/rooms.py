@@ -10,7 +10,7 @@ import re
 
 PACKAGE = pathlib.Path(__file__).parent
 # Rooms with functions that make an object of a kind, which count as its classes: none is left when they are classes.
-WITH_FUNCTIONS = ("jaxgen.diffusion.schedule",)
+WITH_FUNCTIONS = ("jaxgen.diffusion.schedules",)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ from jaxgen.diffusion.samplers.heun import Heun
 from jaxgen.diffusion.samplers.ode import ODE
 from jaxgen.diffusion.samplers.rk4 import RK4
 from jaxgen.diffusion.samplers.unipc import UniPC
-from jaxgen.diffusion.schedule import continuous_cosine
+from jaxgen.diffusion.schedules import continuous_cosine
 from jaxgen.report.charts import Axis
 from studies import harness
 

@@ -159,7 +159,7 @@ def test_a_method_knows_the_shape_and_classes_of_its_data():
         ({"sampler.name": "dimm"}, r"config\.sampler\.name='dimm' is unknown; did you mean 'ddim'\?"),
         ({"sampler.stpes": 3}, r"config\.sampler\.stpes does not exist; did you mean 'steps'\?"),
         ({"sampler": section()}, r"config\.sampler needs a 'name'"),
-        ({"method.prediction_type": "x1"}, r"config\.method\.prediction_type='x1' is unknown"),
+        ({"method.prediction_type": "x1"}, r"config\.method\.prediction_type\.name='x1' is unknown"),
         ({"method.schedule.name": "cosin"}, r"method\.schedule\.name='cosin' is unknown; did you mean 'cosine'"),
         ({"method.networks": 1}, r"config\.method\.networks does not exist; did you mean 'network'\?"),
     ],

@@ -11,7 +11,8 @@ import pathlib
 import jax
 import numpy as np
 
-from jaxgen.diffusion import schedule
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.prediction_types import Epsilon, PredictionType
 from jaxgen.interop.diffusers_condition_unet import unet_shapes
 from jaxgen.interop.diffusers_pipeline import Pipeline, new_pipeline, save_pipeline
 from jaxgen.interop.diffusers_scheduler import Noise
@@ -19,6 +20,7 @@ from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.networks.unet import UNet
 
+EPSILON = Epsilon()
 BYTES = [*range(ord("!"), ord("~") + 1)]  # printable ASCII stands for itself in CLIP's vocabulary
 MERGES = ["r e", "re d</w>", "c a", "ca t</w>", "d o", "do g</w>"]
 LENGTH = 12
@@ -49,7 +51,7 @@ def random_params(shapes, seed: int = 0):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def write(folder: pathlib.Path, prediction: str = "epsilon") -> tuple[Pipeline, dict]:
+def write(folder: pathlib.Path, prediction_type: PredictionType = EPSILON) -> tuple[Pipeline, dict]:
     """Writes the folder: images of 16x16 pixels, latents of 8x8."""
     tokenizer = folder.with_name(f"{folder.name}_tokenizer")
     vocabulary = write_tokenizer(tokenizer)
@@ -65,7 +67,7 @@ def write(folder: pathlib.Path, prediction: str = "epsilon") -> tuple[Pipeline, 
         norm_groups=8,
     )
     autoencoder = AutoencoderKL(channels=8, channel_multipliers=(1, 2), blocks=1, norm_groups=4)
-    noise = Noise(schedule.scaled_linear(), prediction)
+    noise = Noise(schedules.ScaledLinear(), prediction_type)
     pipeline = new_pipeline(unet, autoencoder, text, noise, 0.5, tokenizer, (8, 8))
     images = jax.ShapeDtypeStruct((1, 16, 16, 3), np.float32)
     tokens = jax.ShapeDtypeStruct((1, LENGTH), np.int32)

@@ -1,9 +1,15 @@
-"""The mathematics of noise: schedules, predictions, losses, samplers. No network, no data, no config.
+"""The mathematics of noise: schedules, prediction types, weightings, timestep samplers, losses, samplers, guidance.
 
-Time runs from data at 0 to noise at 1; `x_t = alpha(t) x_0 + sigma(t) epsilon`. A *denoiser* is any function
-`(x, t) -> Prediction`; a sampler takes one, so ten lines sample from any network:
+No network, no data, no config. One name for each thing on the way of a time:
 
-    schedule = jaxgen.diffusion.schedule.linear()
-    denoise = jaxgen.diffusion.prediction.denoiser(schedule, "epsilon", network)
+    t        a time in [0, 1], from data at 0 to noise at 1: a scalar or `[B]`; `x_t = alpha(t) x_0 + sigma(t) epsilon`
+    s        the time that a step leads to, s < t
+    times    `[steps + 1]` the decreasing times of a sampler, in NumPy
+    time     `[B]` what a network embeds, 0..999: `schedule.conditioning(t)`
+
+A *denoiser* is any function `(x, t) -> Prediction`; a sampler takes one, so a few lines sample from any network:
+
+    schedule = jaxgen.diffusion.schedules.Linear()
+    denoise = jaxgen.diffusion.prediction.denoiser(schedule, Epsilon(), network)
     images = jaxgen.diffusion.samplers.ddim.DDIM(steps=50)(denoise, schedule, x, keys)
 """

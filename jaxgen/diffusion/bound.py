@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Prediction, added_noise_share, append_dims, posterior, reverse_log_variance
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.prediction import Prediction, reverse_log_variance
+from jaxgen.diffusion.process import added_noise_share, append_dims, posterior
+from jaxgen.diffusion.schedules import Schedule
 
 Variance = Literal["small", "large", "learned"]
 

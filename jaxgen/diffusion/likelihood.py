@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion.bound import LOG_2, Variance, level_term, prior_term
-from jaxgen.diffusion.loss import diffuse
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.process import diffuse
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import DARKEST
 from jaxgen.errors import UserError
 

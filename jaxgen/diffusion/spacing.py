@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 Spacing = Literal["uniform", "linspace", "quadratic", "trailing", "leading", "log_snr", "karras"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from jaxgen.diffusion.prediction import Prediction, append_dims
+from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import X0
+from jaxgen.diffusion.process import append_dims
 from jaxgen.errors import UserError
 
 
@@ -21,7 +23,7 @@ def dynamic_threshold(now: Prediction, quantile: float = 0.995) -> Prediction:
     x0 = now.x0
     size = jnp.quantile(jnp.abs(x0).reshape(len(x0), -1), quantile, axis=1)
     size = append_dims(jnp.maximum(size, 1.0), x0)
-    return now.replace(value=jnp.clip(x0, -size, size) / size, prediction_type="x0")
+    return now.replace(value=jnp.clip(x0, -size, size) / size, prediction_type=X0())
 
 
 def check_quantile(quantile: float) -> None:

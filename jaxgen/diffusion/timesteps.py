@@ -1,16 +1,17 @@
 """At which times a network is trained, and what each draw must weigh.
 
-Every way gives `(times [B], weights [B])`, both float32, the times in [first level or t_min, 1]. Weights are 1 but
-for `loss_aware`, whose draws are uneven for the sake of variance alone: weighted by them, losses have the mean
-that uniform times give. The uneven densities of `logit_normal` and `log_normal` are part of the objective.
+A timestep sampler gives `(t [B], weights [B])`, both float32, t in [first level or t_min, 1]. The weights are 1 but
+for `LossAware`, whose draws are uneven only to reduce the variance: weighted by them, losses have the mean that uniform
+times give. The uneven densities of `LogitNormal` and `LogNormal` are part of the objective.
 
-    memory = timesteps.init(schedule)                                  # {} but for loss_aware
+    memory = timesteps.init(schedule)                                  # {} but for LossAware
     t, weights = timesteps.sample(key, count, schedule, memory)
     memory = timesteps.update(memory, t, losses, schedule)             # the unweighted losses [B]
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import ClassVar
 
@@ -18,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 Memory = dict[str, jax.Array]
 Draw = tuple[jax.Array, jax.Array]
 
 
-class TimestepSampler:
+class TimestepSampler(abc.ABC):
     """The contract; see the module's docstring. All functions are pure, all shapes static.
 
     Attributes:
@@ -38,9 +39,9 @@ class TimestepSampler:
         """What is carried from step to step."""
         return {}
 
+    @abc.abstractmethod
     def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         """`[count]` times and their weights."""
-        raise NotImplementedError
 
     def update(self, memory: Memory, t: jax.Array, losses: jax.Array, schedule: Schedule) -> Memory:
         """The memory after having seen `[B]` losses at `[B]` times."""
@@ -208,31 +209,6 @@ class LossAware(TimestepSampler):
             return jnp.searchsorted(jnp.asarray(self._levels(schedule)[1]), level).astype(jnp.int32)
         share = (1.0 - t) / (1 - schedule.t_min)
         return jnp.clip(jnp.floor(share * self.bins), 0, self.bins - 1).astype(jnp.int32)
-
-
-def uniform() -> Uniform:
-    """See `Uniform`."""
-    return Uniform()
-
-
-def stratified() -> Stratified:
-    """See `Stratified`."""
-    return Stratified()
-
-
-def logit_normal(mean: float = 0.0, std: float = 1.0) -> LogitNormal:
-    """See `LogitNormal`."""
-    return LogitNormal(mean, std)
-
-
-def log_normal(mean: float = -1.2, std: float = 1.2) -> LogNormal:
-    """See `LogNormal`."""
-    return LogNormal(mean, std)
-
-
-def loss_aware(bins: int = 100, history: int = 10, uniform: float = 1e-3) -> LossAware:
-    """See `LossAware`."""
-    return LossAware(bins, history, uniform)
 
 
 def _from_share(share: jax.Array, schedule: Schedule) -> jax.Array:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion.guidance import Classifier, ClassifierLogits, GuidanceInputs
-from jaxgen.diffusion.loss import diffuse
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
+from jaxgen.diffusion.process import diffuse
 from jaxgen.diffusion.samplers import Sampler
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import DARKEST
 from jaxgen.errors import UserError
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers import Sampler
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 

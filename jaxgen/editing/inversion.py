@@ -15,7 +15,7 @@ import numpy as np
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers.ddim import DDIM
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import Spacing, time_grid
 from jaxgen.errors import UserError
 

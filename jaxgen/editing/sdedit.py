@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Denoiser, Prediction, append_dims
+from jaxgen.diffusion.prediction import Denoiser, Prediction
+from jaxgen.diffusion.process import append_dims
 from jaxgen.diffusion.samplers import Sampler
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 

@@ -1,7 +1,7 @@
 """What a diffusers scheduler's `scheduler_config.json` says about noise: schedule, prediction and grid, in and out.
 
 Which solver walks over it is not read: `config.sampler` names one. A scheduler counts its levels 0..T-1 where papers
-and `jaxgen.diffusion.schedule` count 1..T, so level i there is the time (i + 1) / T here.
+and `jaxgen.diffusion.schedules` count 1..T, so level i there is the time (i + 1) / T here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.prediction import PredictionType
-from jaxgen.diffusion.schedule import Discrete
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.prediction_types import X0, Epsilon, PredictionType, V
+from jaxgen.diffusion.schedules import Discrete
 from jaxgen.errors import UserError
 
 # class -> (timestep_spacing, set_alpha_to_one) where its config is silent; those that have no set_alpha_to_one end at
@@ -35,7 +35,7 @@ CLASSES: dict[str, tuple[str, bool]] = {
     "UniPCMultistepScheduler": ("linspace", True),
 }
 LIGHT = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
-PREDICTIONS: dict[str, PredictionType] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+PREDICTIONS: dict[str, PredictionType] = {"epsilon": Epsilon(), "v_prediction": V(), "sample": X0()}
 SPACINGS = ("leading", "trailing", "linspace")
 OFFSET = 1  # steps_offset of the leading spacing: StableDiffusionPipeline sets it, whatever the config says
 
@@ -73,7 +73,7 @@ class Noise:
         if visited[0] > levels or (np.diff(visited) >= 0).any():
             raise UserError(
                 f"the {self.spacing} spacing of {steps} steps does not fit {levels} levels; take fewer steps, or name "
-                "a grid, such as config.sampler.spacing=uniform."
+                "another, such as config.sampler.spacing=uniform."
             )
         end = 0.0 if self.to_zero or visited[-1] <= 1 else 1.0
         return np.append(visited, end) / levels
@@ -122,11 +122,11 @@ def _schedule(config: Mapping[str, Any], where: str) -> Discrete:
     if betas is not None:
         if zero:
             raise UserError(f"{where}: trained_betas with rescale_betas_zero_snr have no equal here; rescale them.")
-        return Discrete(np.asarray(betas, np.float64))
+        return schedules.Betas(np.asarray(betas, np.float64))
     if config.get("beta_schedule", "linear") == "squaredcos_cap_v2":
-        return schedules.cosine(steps, zero_terminal_snr=zero)
+        return schedules.Cosine(steps, zero_terminal_snr=zero)
     low, high = (0.00085, 0.012) if config["_class_name"] in LIGHT else (1e-4, 0.02)
-    make = schedules.scaled_linear if config.get("beta_schedule") == "scaled_linear" else schedules.linear
+    make = schedules.ScaledLinear if config.get("beta_schedule") == "scaled_linear" else schedules.Linear
     return make(steps, config.get("beta_start", low), config.get("beta_end", high), zero_terminal_snr=zero)
 
 
@@ -134,11 +134,12 @@ def noise_to_diffusers(noise: Noise) -> dict[str, Any]:
     """The config of a `DDIMScheduler` over the same noise and levels.
 
     Raises:
-      UserError: for a prediction that diffusers does not have.
+      UserError: for a prediction type that diffusers does not have.
     """
-    names = {kind: name for name, kind in PREDICTIONS.items()}
+    names = {prediction_type: name for name, prediction_type in PREDICTIONS.items()}
     if noise.prediction_type not in names:
-        raise UserError(f"diffusers' schedulers have no prediction {noise.prediction_type!r}, only {', '.join(names)}.")
+        ours = type(noise.prediction_type).__name__
+        raise UserError(f"diffusers' schedulers have no prediction type {ours}, only {', '.join(PREDICTIONS)}.")
     return {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": noise.schedule.steps,

@@ -38,6 +38,8 @@ class UNetEncoder(nn.Module):
     norm_eps: float = 1e-5
     dtype: str | None = None
 
+    sees_time = True  # a guidance gives it the time of the noisy images
+
     @nn.compact
     def __call__(self, x: Array, time: Array, train: bool = False) -> tuple[Array, Array]:
         """Noisy images [B, H, W, C] and times [B] (0..999) -> logits [B, num_classes] and features [B, D], float32.
@@ -124,6 +126,8 @@ class AttentionPool(nn.Module):
 
     heads: int
     dtype: str | None = None
+
+    sees_time = True  # a guidance gives it the time of the noisy images
 
     @nn.compact
     def __call__(self, tokens: Array) -> Array:

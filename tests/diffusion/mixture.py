@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Prediction, append_dims
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import V
+from jaxgen.diffusion.process import append_dims
+from jaxgen.diffusion.schedules import Schedule
 
 # three modes in the plane, of unequal widths and weights, within [-1, 1] for the most part
 MEANS = np.asarray([[-0.6, -0.3], [0.5, 0.5], [0.4, -0.6]])
@@ -40,7 +42,7 @@ def denoiser(schedule: Schedule, means=MEANS, stds=STDS, weights=WEIGHTS):
         x0 = (append_dims(share, away) * (mu + append_dims(alpha * std**2 / variance, away) * away)).sum(1)
         epsilon = (append_dims(share * sigma / variance, away) * away).sum(1)
         v = append_dims(alpha[:, 0], x) * epsilon - append_dims(sigma[:, 0], x) * x0
-        return Prediction(v, x, t, schedule, "v")
+        return Prediction(v, x, t, schedule, V())
 
     return denoise
 

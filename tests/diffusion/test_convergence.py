@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mixture import denoiser, gaussian_flow, noised, samples
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.samplers._exponential import moments
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.diffusion.samplers.dpmpp_1s import DPMpp1S as dpmpp_1s
@@ -24,7 +24,7 @@ from jaxgen.diffusion.samplers.rk4 import RK4 as rk4
 from jaxgen.diffusion.samplers.unipc import UniPC as unipc
 from jaxgen.errors import UserError
 
-SCHEDULE = schedules.continuous_cosine()
+SCHEDULE = schedules.ContinuousCosine()
 MIXTURE = denoiser(SCHEDULE)
 FIRST, LAST = 0.95, 0.05
 COUNT = 16
@@ -192,7 +192,7 @@ def test_ode_says_that_it_has_too_few_steps():
         jax.block_until_ready(ode(steps=3)(MIXTURE, SCHEDULE, jnp.asarray(start(), jnp.float32), KEYS))
 
 
-PURE = {"linear": schedules.linear(zero_terminal_snr=True), "flow": schedules.rectified_flow()}
+PURE = {"linear": schedules.Linear(zero_terminal_snr=True), "flow": schedules.RectifiedFlow()}
 FROM_NOISE = [euler(60), dpmpp_1s(60), dpmpp_1s(30, order=2), dpmpp_1s(20, order=3), dpmpp_2m(60), dpmpp_3m(60)]
 FROM_NOISE += [unipc(60), unipc(60, order=3), unipc(60, variant="bh1"), ode()]
 
@@ -210,7 +210,7 @@ def test_schedules_that_end_in_pure_noise(sampler, name):
 
 @pytest.mark.parametrize("sampler", [euler(60, variable="time"), heun(30, variable="time"), rk4(15, variable="time")])
 def test_straight_paths_over_time(sampler):
-    schedule = schedules.rectified_flow()
+    schedule = schedules.RectifiedFlow()
     x = jnp.linspace(-2, 2, COUNT, dtype=jnp.float32)[:, None]
     out = sampler(denoiser(schedule, [[MEAN]], [STD], [1.0]), schedule, x, KEYS)
     np.testing.assert_allclose(out, MEAN + STD * x, atol=0.03)
@@ -218,11 +218,11 @@ def test_straight_paths_over_time(sampler):
 
 def test_what_cannot_be_solved_is_said():
     x = jnp.ones((2, 1))
-    for schedule in (schedules.rectified_flow(), schedules.linear(zero_terminal_snr=True)):
+    for schedule in (schedules.RectifiedFlow(), schedules.Linear(zero_terminal_snr=True)):
         with pytest.raises(UserError, match="no signal"):
             heun(5)(denoiser(schedule), schedule, x, KEYS[:2])
     with pytest.raises(UserError, match="continuous"):
-        euler(5, variable="time")(denoiser(SCHEDULE), schedules.linear(), x, KEYS[:2])
+        euler(5, variable="time")(denoiser(SCHEDULE), schedules.Linear(), x, KEYS[:2])
     for wrong in (
         lambda: dpmpp_1s(order=4),
         lambda: unipc(order=0),
@@ -232,12 +232,12 @@ def test_what_cannot_be_solved_is_said():
         with pytest.raises(UserError, match="config.sampler"):
             wrong()
     with pytest.raises(UserError, match="self_recurrence"):
-        dpmpp_2m(5, self_recurrence=2)(denoiser(schedules.linear()), schedules.linear(), x, KEYS[:2])
+        dpmpp_2m(5, self_recurrence=2)(denoiser(schedules.Linear()), schedules.Linear(), x, KEYS[:2])
 
 
 def test_euler_is_ddim():
     """Song et al. (2020), Section 4.3, and the singlestep solver of order 1 (Lu et al. 2022b, Section 4)."""
-    schedule, x = schedules.cosine(), start()[:2]
+    schedule, x = schedules.Cosine(), start()[:2]
     want = run(ddim(12, clip=False), None, x, denoiser(schedule), schedule)
     for other in (euler(12), dpmpp_1s(12), unipc(12, order=1, corrector=False)):
         np.testing.assert_allclose(run(other, None, x, denoiser(schedule), schedule), want, atol=1e-12)

@@ -10,15 +10,16 @@ import pytest
 
 import jaxgen.diffusion.samplers as folder
 from jaxgen.build import build
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import denoiser
+from jaxgen.diffusion.prediction_types import V
 from jaxgen.errors import UserError
 
 NAMES = sorted(m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_"))
 # the names that configs rely on
 PROMISED = "ddpm ddim euler heun dpmpp_1s dpmpp_2m dpmpp_3m unipc rk4 ode".split()
-SCHEDULE = schedules.linear()
+SCHEDULE = schedules.Linear()
 # an adaptive solver takes the steps that it needs
 ADAPTIVE = {"ode": {"steps": 300, "rtol": 1e-2, "atol": 1e-2}}
 STEPS, COUNT, SHAPE = 20, 8, (2, 2, 1)
@@ -44,7 +45,7 @@ def network(dtype):
 
 
 def sample(name, dtype=jnp.float32, keys=KEYS, calls=None, **options):
-    denoise = denoiser(SCHEDULE, "v", network(dtype))
+    denoise = denoiser(SCHEDULE, V(), network(dtype))
 
     def counted(x, t):
         if calls is not None:
@@ -71,7 +72,7 @@ def test_evaluations_are_known_before_the_run(name):
     jax.effects_barrier()
     sampler = make(name)
     if name in ADAPTIVE:
-        denoise = denoiser(SCHEDULE, "v", network(jnp.float32))
+        denoise = denoiser(SCHEDULE, V(), network(jnp.float32))
         _, _, used = jax.jit(lambda x: sampler.solve(denoise, SCHEDULE, x))(per_image_noise(KEYS, 0, SHAPE))
         assert len(calls) == int(used) < sampler.evaluations
     else:
@@ -81,7 +82,7 @@ def test_evaluations_are_known_before_the_run(name):
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ADAPTIVE])
 def test_a_plan_has_one_row_an_evaluation(name):
-    for schedule in (SCHEDULE, schedules.continuous_cosine(), schedules.vp(), schedules.edm()):
+    for schedule in (SCHEDULE, schedules.ContinuousCosine(), schedules.VP(), schedules.EDM()):
         for spacing in ("uniform", "log_snr", "karras"):
             for steps in (1, 2, 17):
                 sampler = make(name, steps=steps, spacing=spacing)
@@ -97,7 +98,7 @@ def test_a_plan_has_one_row_an_evaluation(name):
 def test_a_second_call_gives_what_the_first_gave(name):
     """A multistep solver whose history lives on the object starts its second call polluted."""
     sampler = make(name)
-    run = jax.jit(lambda x, k: sampler(denoiser(SCHEDULE, "v", network(jnp.float32)), SCHEDULE, x, k))
+    run = jax.jit(lambda x, k: sampler(denoiser(SCHEDULE, V(), network(jnp.float32)), SCHEDULE, x, k))
     x = per_image_noise(KEYS, 0, SHAPE)
     first, other, again = run(x, KEYS), run(-x, KEYS), run(x, KEYS)
     np.testing.assert_array_equal(first, again)

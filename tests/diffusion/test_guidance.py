@@ -11,18 +11,21 @@ import pytest
 from mixture import MEANS, STDS, WEIGHTS
 from mixture import denoiser as exact
 
+from jaxgen import registry
 from jaxgen.build import build
-from jaxgen.diffusion import guidance
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import guidance, schedules
 from jaxgen.diffusion.guidance import GuidanceInputs
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Prediction, PredictionType, posterior
+from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import X0, Epsilon, V, Velocity
+from jaxgen.diffusion.process import posterior
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.samplers.ddpm import DDPM
 from jaxgen.diffusion.threshold import dynamic_threshold
 from jaxgen.errors import UserError
 
-SCHEDULE = schedules.cosine()
+TYPES = {name: cls() for name, cls in registry.classes("prediction_type").items()}
+SCHEDULE = schedules.Cosine()
 # components 0 and 1 of the mixture are class 0, component 2 is class 1; class 2 stands for none
 CLASSES = (np.asarray([0, 1]), np.asarray([2]), np.asarray([0, 1, 2]))
 NONE = 2
@@ -65,15 +68,20 @@ def points(count=6, seed=0):
     return jax.random.normal(jax.random.key(seed), (count, 2))
 
 
-def read(denoise, x, t, *forms):
-    """The prediction as `forms` (x0 if silent), in one compiled function."""
-    forms = forms or ("x0",)
-    out = jax.jit(lambda x, t: tuple(getattr(denoise(x, t), form) for form in forms))(x, t)
-    return tuple(np.asarray(a) for a in out) if len(forms) > 1 else np.asarray(out[0])
+def read(denoise, x, t, *names):
+    """The prediction as values of these types (x0 if silent) or as its fields, in one compiled function."""
+    names = names or ("x0",)
+
+    def values(x, t):
+        now = denoise(x, t)
+        return tuple(now.to(TYPES[name]).value if name in TYPES else getattr(now, name) for name in names)
+
+    out = jax.jit(values)(x, t)
+    return tuple(np.asarray(a) for a in out) if len(names) > 1 else np.asarray(out[0])
 
 
-def plain(x, t, label=None, *forms):
-    return read(lambda x, t: model(x, t, label), x, t, *forms)
+def plain(x, t, label=None, *names):
+    return read(lambda x, t: model(x, t, label), x, t, *names)
 
 
 def draw(guide, label, sampler=None, count=3000):
@@ -96,7 +104,7 @@ def share_of_class(x, label):
 @pytest.mark.parametrize("label", [0, 1])
 def test_at_scale_one_samples_follow_the_conditional_law_at_zero_the_unconditional(label):
     for scale, components in ((1.0, CLASSES[label]), (0.0, CLASSES[NONE])):
-        x = draw(guidance.classifier_free(scale=scale), label)
+        x = draw(guidance.ClassifierFree(scale=scale), label)
         p = WEIGHTS[components] / WEIGHTS[components].sum()
         mean = p @ MEANS[components]
         second = p @ (MEANS[components] ** 2 + STDS[components, None] ** 2)
@@ -109,23 +117,23 @@ def test_a_larger_scale_leaves_fewer_samples_near_the_other_class():
     """Class 1 lies beside half of class 0; guidance moves away from it, so the samples get surer of their class."""
     sure = []
     for scale in (0.0, 1.0, 3.0):
-        x = draw(guidance.classifier_free(scale=scale), 1, count=1000)
+        x = draw(guidance.ClassifierFree(scale=scale), 1, count=1000)
         sure.append(float(np.asarray(jax.nn.log_softmax(clean_logits(jnp.asarray(x), 0)))[:, 1].mean()))
     assert sure[0] < sure[1] < sure[2]
 
 
-@pytest.mark.parametrize("kind", PredictionType.__args__)
-def test_guidance_is_the_same_in_every_form_of_prediction(kind):
+@pytest.mark.parametrize("kind", TYPES)
+def test_guidance_is_the_same_for_every_prediction_type(kind):
     """One line through the two predictions, whatever the network predicts."""
     x, t, label = points(), jnp.full(6, 0.4), jnp.arange(6) % 2
 
     def denoise(x, t, **condition):
-        return model(x, t, **condition).to(kind)
+        return model(x, t, **condition).to(TYPES[kind])
 
     with jax.enable_x64(True):
         x, t = x.astype(jnp.float64), t.astype(jnp.float64)
-        forms = ("x0", "epsilon", "value")
-        guided = read(guidance.classifier_free(scale=2.5)(means(label, denoise)), x, t, *forms)
+        names = ("x0", "epsilon", "value")
+        guided = read(guidance.ClassifierFree(scale=2.5)(means(label, denoise)), x, t, *names)
         wanted, other = plain(x, t, label, "x0", "epsilon", kind), plain(x, t, None, "x0", "epsilon", kind)
     for got, one, two in zip(guided, wanted, other, strict=True):
         np.testing.assert_allclose(got, two + 2.5 * (one - two), rtol=1e-7, atol=1e-7)
@@ -139,14 +147,14 @@ def test_it_is_one_call_whatever_the_scale(scale, rows):
         calls.append((len(x), len(t), len(label)))
         return model(x, t, label)
 
-    read(guidance.classifier_free(scale=scale)(means(jnp.zeros(6, int), denoise)), points(), jnp.full(6, 0.4))
+    read(guidance.ClassifierFree(scale=scale)(means(jnp.zeros(6, int), denoise)), points(), jnp.full(6, 0.4))
     assert calls == [(rows,) * 3]
 
 
 @pytest.mark.parametrize(
     "guide",
     [
-        guidance.classifier_free(scale=3.0, rescale=0.5, threshold=0.9),
+        guidance.ClassifierFree(scale=3.0, rescale=0.5, threshold=0.9),
         guidance.Classifier(scale=2.0),
         guidance.Universal(scale=2.0, backward_steps=2),
     ],
@@ -164,7 +172,7 @@ def test_an_image_is_guided_alone(guide):
 
 def test_a_negative_condition_may_stand_for_none():
     x, t, label = points(), jnp.full(6, 0.5), jnp.zeros(6, int)
-    guide = guidance.classifier_free(scale=3.0)
+    guide = guidance.ClassifierFree(scale=3.0)
     away = read(guide(means(label, null={"label": label + 1})), x, t)
     line = 3 * plain(x, t, label) - 2 * plain(x, t, label + 1)
     np.testing.assert_allclose(away, line, atol=2e-5)
@@ -183,14 +191,14 @@ def images(x, t, label):
     """A made-up model of images: conditional and unconditional predictions of unlike spread."""
     t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
     value = jnp.where((label == NONE)[:, None, None, None], 0.3 * x + 0.1, jnp.sin(3 * x))
-    return Prediction(value, x, t, SCHEDULE, "v", log_variance=value + 1)
+    return Prediction(value, x, t, SCHEDULE, V(), log_variance=value + 1)
 
 
 def test_rescale_keeps_the_standard_deviation_of_the_conditional_prediction():
     x, label, t = jax.random.normal(jax.random.key(0), (3, 8, 8, 2)), jnp.arange(3) % 2, jnp.full(3, 0.5)
 
     def spread(rescale):
-        return read(guidance.classifier_free(scale=4.0, rescale=rescale)(means(label, images)), x, t, "value")
+        return read(guidance.ClassifierFree(scale=4.0, rescale=rescale)(means(label, images)), x, t, "value")
 
     std = {rescale: spread(rescale).std((1, 2, 3)) for rescale in (0.0, 0.7, 1.0)}
     wanted = np.asarray(images(x, t, label).value).std((1, 2, 3))
@@ -198,14 +206,14 @@ def test_rescale_keeps_the_standard_deviation_of_the_conditional_prediction():
     np.testing.assert_allclose(std[1.0], wanted, rtol=1e-5)
     np.testing.assert_allclose(std[0.7], 0.7 * wanted + 0.3 * std[0.0], rtol=1e-5)  # Eq. 16
     still = means(label, lambda x, t, label: images(x, t, label).replace(value=jnp.zeros_like(x)))
-    np.testing.assert_array_equal(read(guidance.classifier_free(scale=4.0, rescale=1.0)(still), x, t, "value"), 0.0)
+    np.testing.assert_array_equal(read(guidance.ClassifierFree(scale=4.0, rescale=1.0)(still), x, t, "value"), 0.0)
 
 
 def test_outside_the_interval_the_model_is_conditional():
     x, label, t = points(), jnp.zeros(6, int), jnp.asarray([0.1, 0.2, 0.4, 0.6, 0.7, 1.0])
 
     def guided(**options):
-        return read(guidance.classifier_free(**options)(means(label)), x, t)
+        return read(guidance.ClassifierFree(**options)(means(label)), x, t)
 
     inside = np.asarray([False, True, True, True, False, False])[:, None]
     conditional, everywhere = plain(x, t, label), guided(scale=3.0)
@@ -218,7 +226,7 @@ def test_outside_the_interval_the_model_is_conditional():
 
 def test_the_learned_variance_is_the_conditional_one():
     x, label, t = jax.random.normal(jax.random.key(0), (3, 4, 4, 1)), jnp.arange(3) % 2, jnp.full(3, 0.5)
-    got = read(guidance.classifier_free(scale=2.0)(means(label, images)), x, t, "log_variance")
+    got = read(guidance.ClassifierFree(scale=2.0)(means(label, images)), x, t, "log_variance")
     np.testing.assert_allclose(got, images(x, t, label).log_variance, atol=1e-6)
 
 
@@ -227,16 +235,16 @@ def test_the_learned_variance_is_the_conditional_one():
 
 @pytest.mark.parametrize("kind", ["x0", "epsilon"])
 def test_autoguidance_moves_away_from_the_weaker_model(kind):
-    """Its weaker model sees the condition too, and may predict in another form."""
+    """Its weaker model sees the condition too, and may predict another type."""
     x, label, t = points(), jnp.arange(6) % 2, jnp.full(6, 0.4)
 
     def weak(x, t, label):
         now = model(x, t, label)
-        return now.replace(value=now.x0 + 0.1, prediction_type="x0").to(kind)
+        return now.replace(value=now.x0 + 0.1, prediction_type=X0()).to(TYPES[kind])
 
-    got = read(guidance.autoguidance(scale=2.0)(means(label, weak=weak)), x, t)
+    got = read(guidance.Autoguidance(scale=2.0)(means(label, weak=weak)), x, t)
     np.testing.assert_allclose(got, plain(x, t, label) - 0.1, atol=1e-5)
-    np.testing.assert_array_equal(read(guidance.autoguidance()(means(label)), x, t), plain(x, t, label))
+    np.testing.assert_array_equal(read(guidance.Autoguidance()(means(label)), x, t), plain(x, t, label))
 
 
 # classifier
@@ -247,9 +255,9 @@ def test_the_exact_classifier_makes_the_exact_conditional_model():
     with jax.enable_x64(True):
         x, label = points(8).astype(jnp.float64), jnp.arange(8) % 2
         t = jnp.linspace(0.02, 0.9, 8)
-        forms = ("x0", "epsilon", "velocity")
-        guided = read(guidance.Classifier()(means(label, condition={})), x, t, *forms)
-        for got, want in zip(guided, plain(x, t, label, *forms), strict=True):
+        names = ("x0", "epsilon", "velocity")
+        guided = read(guidance.Classifier()(means(label, condition={})), x, t, *names)
+        for got, want in zip(guided, plain(x, t, label, *names), strict=True):
             np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
 
 
@@ -261,11 +269,11 @@ def test_classifier_guided_samples_follow_the_conditional_law():
 
 def test_in_ddpm_it_is_the_shift_of_the_mean_by_sigma_times_the_gradient():
     """Dhariwal & Nichol (2021), Algorithm 1, up to the size of one step: beta of a thousand levels."""
-    schedule, t, s = schedules.linear(), 0.5, 0.499
+    schedule, t, s = schedules.Linear(), 0.5, 0.499
     x, slope = points(), jnp.asarray([0.7, -0.4])
 
     def denoise(x, t):
-        return Prediction(0.3 * x, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), schedule, "epsilon")
+        return Prediction(0.3 * x, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), schedule, Epsilon())
 
     def linear(x, t):  # log p(1 | x) - log p(0 | x) is slope x
         return jnp.stack([jnp.zeros(len(x)), x @ slope], axis=1)
@@ -275,7 +283,7 @@ def test_in_ddpm_it_is_the_shift_of_the_mean_by_sigma_times_the_gradient():
     sampler = DDPM(1000, clip=False, variance="large")
     shift = [
         np.asarray(sampler(guide(drawn), schedule, x, keys, times=np.asarray([t, s])), np.float64)
-        for guide in (guidance.Classifier(scale=50.0), guidance.unguided())
+        for guide in (guidance.Classifier(scale=50.0), guidance.Unguided())
     ]
     sigma = schedule.betas[499]
     expected = 50 * sigma * jax.nn.sigmoid(-(x @ slope))[:, None] * slope
@@ -331,7 +339,7 @@ def test_a_clean_classifier_steers_an_unconditional_model_through_a_sampler(recu
         return lambda m: kind(dataclasses.replace(m, condition={}, classifier=clean_logits))
 
     sampler = DDIM(30, clip=False, self_recurrence=recurrence)
-    assert share_of_class(draw(guide(guidance.unguided()), 1, sampler, 500), 1) < 0.4
+    assert share_of_class(draw(guide(guidance.Unguided()), 1, sampler, 500), 1) < 0.4
     assert share_of_class(draw(guide(guidance.Universal(scale=0.5)), 1, sampler, 500), 1) > 0.9
 
 
@@ -340,21 +348,21 @@ def test_a_clean_classifier_steers_an_unconditional_model_through_a_sampler(recu
 
 def test_guidances_compose():
     x, t, label = points(), jnp.full(6, 0.4), jnp.zeros(6, int)
-    one, two = guidance.classifier_free(scale=2.0), guidance.Classifier(scale=0.5)
-    both = guidance.compose(one, two)
+    one, two = guidance.ClassifierFree(scale=2.0), guidance.Classifier(scale=0.5)
+    both = guidance.Compose(first=one, then=two)
     got = read(both(means(label)), x, t, "epsilon")
     parts = [read(guide(means(label)), x, t, "epsilon") for guide in (one, two)]
     np.testing.assert_allclose(got, sum(parts) - plain(x, t, label, "epsilon"), atol=1e-5)
-    got = read(guidance.compose(both, guidance.unguided(threshold=0.9))(means(label)), x, t)
+    got = read(guidance.Compose(first=both, then=guidance.Unguided(threshold=0.9))(means(label)), x, t)
     want = read(lambda x, t: dynamic_threshold(both(means(label))(x, t), 0.9), x, t)
     np.testing.assert_allclose(got, want, atol=1e-5)
     with pytest.raises(UserError, match="comes first"):
-        guidance.compose(two, one)(means(label))
+        guidance.Compose(first=two, then=one)(means(label))
 
 
 def test_the_weaker_model_of_a_composition_sees_the_condition():
     x, t, label = points(), jnp.full(6, 0.4), jnp.zeros(6, int)
-    guide = guidance.compose(guidance.classifier_free(scale=2.0), guidance.autoguidance(scale=2.0))
+    guide = guidance.Compose(first=guidance.ClassifierFree(scale=2.0), then=guidance.Autoguidance(scale=2.0))
     got = read(guide(means(label, weak=model)), x, t)
     np.testing.assert_allclose(got, 3 * plain(x, t, label) - 2 * plain(x, t), atol=1e-5)
 
@@ -363,7 +371,7 @@ def test_a_threshold_shrinks_what_is_out_of_range_and_nothing_else():
     ramp = jnp.linspace(0, 1, 100).reshape(10, 10, 1)
     x0 = jnp.stack([0.9 * ramp, 3 * ramp - 1, -4 * ramp])
     x = jax.random.normal(jax.random.key(0), x0.shape)
-    now = Prediction(x0, x, jnp.full(3, 0.5), SCHEDULE, "x0").to("v")
+    now = Prediction(x0, x, jnp.full(3, 0.5), SCHEDULE, X0()).to(V())
     small, epsilon = read(lambda x, t: dynamic_threshold(now, 0.9), x, now.t, "x0", "epsilon")
     np.testing.assert_allclose(small[0], x0[0], atol=1e-5)
     assert np.abs(small).max() <= 1
@@ -379,10 +387,10 @@ def test_a_threshold_shrinks_what_is_out_of_range_and_nothing_else():
 
 @pytest.mark.parametrize("guide", [guidance.Classifier(scale=2.0), guidance.Universal()])
 def test_where_no_signal_is_left_a_classifier_says_nothing(guide):
-    flow, label = schedules.rectified_flow(), jnp.zeros(4, int)
+    flow, label = schedules.RectifiedFlow(), jnp.zeros(4, int)
 
     def denoise(x, t):
-        return Prediction(0.5 * x, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), flow, "velocity")
+        return Prediction(0.5 * x, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), flow, Velocity())
 
     drawn = GuidanceInputs(denoise, {}, classifier=lambda x, t: x, label=label)
     # x1 = epsilon, so that a velocity of x1 / 2 is an image of x1 / 2
@@ -431,10 +439,10 @@ def test_bad_settings_are_named(section, message):
 @pytest.mark.parametrize(
     ("guide", "lacking", "message"),
     [
-        (guidance.classifier_free(scale=2.0), {"null": None}, "trained with its condition and without"),
-        (guidance.classifier_free(scale=2.0), {"condition": {}, "null": {}}, "trained with its condition"),
-        (guidance.classifier_free(scale=2.0), {"null": {}}, "null conditions for"),
-        (guidance.autoguidance(scale=2.0), {}, "weaker model"),
+        (guidance.ClassifierFree(scale=2.0), {"null": None}, "trained with its condition and without"),
+        (guidance.ClassifierFree(scale=2.0), {"condition": {}, "null": {}}, "trained with its condition"),
+        (guidance.ClassifierFree(scale=2.0), {"null": {}}, "null conditions for"),
+        (guidance.Autoguidance(scale=2.0), {}, "weaker model"),
         (guidance.Classifier(), {"classifier": None}, "needs a classifier"),
         (guidance.Universal(), {"label": None}, "label"),
     ],

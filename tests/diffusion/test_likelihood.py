@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.bound import decoder_nll, gaussian_kl, level_term, prior_term
 from jaxgen.diffusion.likelihood import bits_per_dimension, dequantise, image_bits, log_likelihood, variational_bound
-from jaxgen.diffusion.prediction import Prediction, append_dims
+from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import X0
+from jaxgen.diffusion.process import append_dims
 from jaxgen.errors import UserError
 
-LINEAR = schedules.linear()
+LINEAR = schedules.Linear()
 VALUES = np.arange(256) / 127.5 - 1
 
 MEANS = np.array([[0.5, 0.3], [-0.6, 0.1], [0.1, -0.7]])
@@ -34,7 +36,7 @@ def mixture(schedule):
         off = x[:, None] - alpha[:, None] * MEANS
         share = jax.nn.softmax(jnp.log(SHARES) - jnp.log(variance) - 0.5 * (off**2).sum(-1) / variance, axis=1)
         each = MEANS + (alpha * STDS**2 / variance)[..., None] * off
-        return Prediction((share[..., None] * each).sum(1), x, t, schedule, "x0")
+        return Prediction((share[..., None] * each).sum(1), x, t, schedule, X0())
 
     return denoise
 
@@ -50,14 +52,14 @@ POINTS = np.random.default_rng(0).uniform(-1, 1, (24, 2)).astype(np.float32)
 @pytest.mark.parametrize(
     ("schedule", "tolerance"),
     [
-        (schedules.rectified_flow(t_min=1e-4), 1e-3),
-        (schedules.continuous_cosine(), 1e-3),
-        (schedules.cosine(), 1e-3),
+        (schedules.RectifiedFlow(t_min=1e-4), 1e-3),
+        (schedules.ContinuousCosine(), 1e-3),
+        (schedules.Cosine(), 1e-3),
         # these begin where the data's mean is still to be seen: the prior misses it by alpha / sigma
-        (schedules.vp(t_min=1e-5), 1e-2),
+        (schedules.VP(t_min=1e-5), 1e-2),
         (LINEAR, 1e-2),
-        (schedules.edm(), 2e-2),
-        (schedules.ve(sigma_min=1e-3), 3e-2),
+        (schedules.EDM(), 2e-2),
+        (schedules.VE(sigma_min=1e-3), 3e-2),
     ],
 )
 def test_the_flow_has_the_density_of_the_data(schedule, tolerance):
@@ -73,7 +75,7 @@ def test_the_flow_has_the_density_of_the_data(schedule, tolerance):
 def test_the_error_falls_by_the_solver_s_order():
     """Slope 2 of Heun, 4 of Runge-Kutta, in float64; the flow ends where the prior is exact to 1e-8."""
     with jax.enable_x64(True):
-        schedule, x = schedules.rectified_flow(), jnp.asarray(POINTS[:4], jnp.float64)
+        schedule, x = schedules.RectifiedFlow(), jnp.asarray(POINTS[:4], jnp.float64)
         truth = mixture_log_density(x, 1e-3 / (1 - 1e-3))
         for solver, counts, order in (("heun", (120, 240), 2), ("rk4", (80, 160), 4)):
             errors = []
@@ -97,7 +99,7 @@ def gaussian(schedule):
         alpha, sigma = schedule.alpha(t)[:, None, None], schedule.sigma(t)[:, None, None]
         noisy = alpha**2 * COVARIANCE + sigma**2 * np.eye(4)
         x0 = alpha[:, 0] * jnp.einsum("ij,bj->bi", jnp.asarray(COVARIANCE, x.dtype), solve(noisy, flat))
-        return Prediction(x0.reshape(x.shape), x, t, schedule, "x0")
+        return Prediction(x0.reshape(x.shape), x, t, schedule, X0())
 
     def solve(a, b):
         return jnp.linalg.solve(a.astype(b.dtype), b[..., None])[..., 0]
@@ -107,7 +109,7 @@ def gaussian(schedule):
 
 @pytest.fixture(scope="module")
 def correlated():
-    schedule = schedules.rectified_flow(t_min=1e-4)
+    schedule = schedules.RectifiedFlow(t_min=1e-4)
     x = np.random.default_rng(1).multivariate_normal(np.zeros(4), COVARIANCE, 6).astype(np.float32)
     return schedule, gaussian(schedule), jnp.asarray(x.reshape(6, 2, 2, 1)), x
 
@@ -205,7 +207,7 @@ def _terms(variance, levels, off=0.1, log_variance=None, schedule=LINEAR):
     x0 = jnp.asarray(VALUES[np.random.default_rng(0).integers(0, 256, (count, 6))], jnp.float32)
     x = 0.3 * x0
     place = None if log_variance is None else jnp.full_like(x, log_variance)
-    now = Prediction(x0 + off, x, t, schedule, "x0", place)
+    now = Prediction(x0 + off, x, t, schedule, X0(), place)
     return level_term(now, x0, (jnp.asarray(levels) - 1) / schedule.steps, variance)
 
 
@@ -269,7 +271,7 @@ def table(schedule):
         t = jnp.broadcast_to(t, x.shape[:1])
         alpha, sigma = append_dims(schedule.alpha(t), x)[..., None], append_dims(schedule.sigma(t), x)[..., None]
         logits = jnp.log(PMF) - 0.5 * ((x[..., None] - alpha * VALUES) / sigma) ** 2
-        return Prediction((jax.nn.softmax(logits) * VALUES).sum(-1), x, t, schedule, "x0")
+        return Prediction((jax.nn.softmax(logits) * VALUES).sum(-1), x, t, schedule, X0())
 
     return denoise
 
@@ -287,7 +289,7 @@ def test_the_bound_lies_above_the_entropy_and_nears_it_as_levels_grow(variance, 
     for steps in (16, 64, 256):
         # the same ends, so that only the number of levels differs
         alpha_bar = 1 / (1 + np.exp(np.linspace(-15, 12, steps)))
-        schedule = schedules.Discrete(1 - alpha_bar / np.append(1, alpha_bar[:-1]))
+        schedule = schedules.Betas(1 - alpha_bar / np.append(1, alpha_bar[:-1]))
         run = jax.jit(lambda x, k, s=schedule: variational_bound(table(s), s, x, k, variance))
         bound = run(x, keys(500))
         assert bound.terms.shape == (500, steps)
@@ -299,7 +301,7 @@ def test_the_bound_lies_above_the_entropy_and_nears_it_as_levels_grow(variance, 
 
 
 def test_a_subset_of_levels_guesses_the_bound_without_bias():
-    schedule = schedules.cosine(steps=60)
+    schedule = schedules.Cosine(steps=60)
     x, k = jnp.repeat(pixels(1), 4000, axis=0), keys(4000)
     run = jax.jit(lambda x, k, n: variational_bound(table(schedule), schedule, x, k, levels=n), static_argnums=2)
     whole, part = run(x, k, 0), run(x, k, 8)
@@ -312,7 +314,7 @@ def test_a_subset_of_levels_guesses_the_bound_without_bias():
 
 
 def test_the_bound_of_an_image_depends_on_its_key_alone():
-    schedule = schedules.cosine(steps=12)
+    schedule = schedules.Cosine(steps=12)
     run = jax.jit(lambda x, k: variational_bound(table(schedule), schedule, x, k, levels=5).total)
     whole = run(pixels(6), keys(6))
     np.testing.assert_allclose(run(pixels(6)[2:5], keys(6)[2:5]), whole[2:5], rtol=1e-4)
@@ -321,7 +323,7 @@ def test_the_bound_of_an_image_depends_on_its_key_alone():
 def test_what_cannot_be_computed_is_refused():
     x, k = pixels(2), keys(2)
     with pytest.raises(UserError, match="discrete"):
-        variational_bound(table(LINEAR), schedules.vp(), x, k)
+        variational_bound(table(LINEAR), schedules.VP(), x, k)
     for levels in (1, 1001):
         with pytest.raises(UserError, match="1000"):
             variational_bound(table(LINEAR), LINEAR, x, k, levels=levels)

@@ -5,15 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen import registry
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.bound import level_term
-from jaxgen.diffusion.loss import denoising_loss, diffuse, hybrid_loss, weight
-from jaxgen.diffusion.prediction import Prediction, denoiser, posterior, reverse_log_variance
+from jaxgen.diffusion.loss import denoising_loss, hybrid_loss
+from jaxgen.diffusion.prediction import Prediction, denoiser, reverse_log_variance
+from jaxgen.diffusion.prediction_types import EDM, X0, Epsilon, PosteriorMean, V, Velocity
+from jaxgen.diffusion.process import diffuse, posterior
+from jaxgen.diffusion.weighting import EDM as EDMWeighting
+from jaxgen.diffusion.weighting import P2, SNR, MinSNR, Sigmoid, TruncatedSNR
 from jaxgen.errors import UserError
 
-KINDS = ("x0", "epsilon", "v", "score", "posterior_mean", "velocity", "edm")
-WEIGHTINGS = ("snr", "truncated_snr", "min_snr", "p2", "edm", "sigmoid")
-LINEAR = schedules.linear()
+TYPES = {name: cls() for name, cls in registry.classes("prediction_type").items()}
+WEIGHTINGS = (SNR(), TruncatedSNR(), MinSNR(), P2(), EDMWeighting(), Sigmoid())
+LINEAR = schedules.Linear()
 T = jnp.asarray([0.02, 0.1, 0.5, 0.9])
 
 
@@ -22,90 +27,90 @@ def _batch(n=6):
     return x0, jax.random.normal(jax.random.key(1), x0.shape), jnp.linspace(0.1, 1, n)
 
 
-def _perfect(schedule, x0, kind, off=0.0):
+def _perfect(schedule, x0, prediction_type, off=0.0):
     """A denoiser that knows x0, off by a constant in it."""
 
     def denoise(x, t):
-        return Prediction(x0 + off, x, t, schedule, "x0").to(kind)
+        return Prediction(x0 + off, x, t, schedule, X0()).to(prediction_type)
 
     return denoise
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_perfect_network_has_no_loss(kind):
+@pytest.mark.parametrize("name", TYPES)
+def test_a_perfect_network_has_no_loss(name):
     x0, noise, t = _batch()
-    losses = denoising_loss(_perfect(LINEAR, x0, kind), LINEAR, x0, t, noise, kind)
+    losses = denoising_loss(_perfect(LINEAR, x0, TYPES[name]), LINEAR, x0, t, noise)
     assert losses.shape == (6,)
     np.testing.assert_allclose(losses, 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_weight_means_the_same_in_every_form(kind, weighting):
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda w: type(w).__name__)
+@pytest.mark.parametrize("name", TYPES)
+def test_a_weight_means_the_same_for_every_prediction_type(name, weighting):
     """An x0 that is off by 0.1 costs 0.01 times the weight of x0, whatever the network predicts."""
     x0, noise, t = _batch()
-    losses = denoising_loss(_perfect(LINEAR, x0, kind, 0.1), LINEAR, x0, t, noise, kind, weighting)
-    np.testing.assert_allclose(losses, 0.01 * weight(weighting, LINEAR, t, "x0"), rtol=2e-2)
+    losses = denoising_loss(_perfect(LINEAR, x0, TYPES[name], 0.1), LINEAR, x0, t, noise, weighting)
+    np.testing.assert_allclose(losses, 0.01 * weighting(LINEAR, t, X0()), rtol=2e-2)
 
 
-@pytest.mark.parametrize("schedule", [schedules.rectified_flow(shift=3.0), schedules.edm(), schedules.sub_vp()])
-@pytest.mark.parametrize("kind", ["epsilon", "v", "score", "velocity", "edm"])
-def test_so_it_does_where_the_variance_is_not_preserved(kind, schedule):
+@pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(shift=3.0), schedules.EDM(), schedules.SubVP()])
+@pytest.mark.parametrize("name", ["epsilon", "v", "score", "velocity", "edm"])
+def test_so_it_does_where_the_variance_is_not_preserved(name, schedule):
     x0, noise, _ = _batch(4)
-    losses = denoising_loss(_perfect(schedule, x0, kind, 0.1), schedule, x0, T, noise, kind, "min_snr")
-    np.testing.assert_allclose(losses, 0.01 * weight("min_snr", schedule, T, "x0"), rtol=2e-2)
+    losses = denoising_loss(_perfect(schedule, x0, TYPES[name], 0.1), schedule, x0, T, noise, MinSNR())
+    np.testing.assert_allclose(losses, 0.01 * MinSNR()(schedule, T, X0()), rtol=2e-2)
 
 
 def test_known_forms_of_the_weights():
     """In the forms in which the papers state them, from alpha_bar."""
     alpha_bar = np.exp(LINEAR.log_alpha_bar[[20, 100, 500, 900]])
     snr = alpha_bar / (1 - alpha_bar)
-    for weighting, kind, options, expected in (
-        ("snr", "epsilon", {}, np.ones(4)),
-        ("truncated_snr", "epsilon", {}, np.maximum(1, 1 / snr)),
-        ("min_snr", "x0", {}, np.minimum(snr, 5)),
-        ("min_snr", "epsilon", {}, np.minimum(snr, 5) / snr),
-        ("min_snr", "v", {"min_snr_gamma": 2.0}, np.minimum(snr, 2) / (snr + 1)),
-        ("p2", "epsilon", {"p2_gamma": 0.5}, 1 / np.sqrt(1 + snr)),
-        ("p2", "epsilon", {"p2_k": 3.0}, 1 / (3 + snr)),
-        ("sigmoid", "epsilon", {"sigmoid_bias": -1.0}, 1 / (1 + snr * np.exp(1.0))),
+    for weighting, prediction_type, expected in (
+        (SNR(), Epsilon(), np.ones(4)),
+        (TruncatedSNR(), Epsilon(), np.maximum(1, 1 / snr)),
+        (MinSNR(), X0(), np.minimum(snr, 5)),
+        (MinSNR(), Epsilon(), np.minimum(snr, 5) / snr),
+        (MinSNR(gamma=2.0), V(), np.minimum(snr, 2) / (snr + 1)),
+        (P2(gamma=0.5), Epsilon(), 1 / np.sqrt(1 + snr)),
+        (P2(k=3.0), Epsilon(), 1 / (3 + snr)),
+        (Sigmoid(bias=-1.0), Epsilon(), 1 / (1 + snr * np.exp(1.0))),
     ):
-        np.testing.assert_allclose(weight(weighting, LINEAR, T, kind, **options), expected, rtol=2e-4)
+        np.testing.assert_allclose(weighting(LINEAR, T, prediction_type), expected, rtol=2e-4)
 
 
 def test_edm_weight_is_karras_lambda_and_one_in_their_form():
-    schedule = schedules.edm(sigma_data=0.4)
+    schedule = schedules.EDM(sigma_data=0.4)
     sigma = 80 * np.asarray(T, np.float64)
     expected = (sigma**2 + 0.4**2) / (sigma * 0.4) ** 2
-    np.testing.assert_allclose(weight("edm", schedule, T, "x0"), expected, rtol=1e-5)
-    for other in (schedule, LINEAR, schedules.rectified_flow()):
-        np.testing.assert_allclose(weight("edm", other, T, "edm"), 1, rtol=1e-4)
+    np.testing.assert_allclose(EDMWeighting()(schedule, T, X0()), expected, rtol=1e-5)
+    for other in (schedule, LINEAR, schedules.RectifiedFlow()):
+        np.testing.assert_allclose(EDMWeighting()(other, T, EDM()), 1, rtol=1e-4)
 
 
 def test_the_simple_loss_of_a_velocity_is_flow_matching():
-    schedule = schedules.rectified_flow()
+    schedule = schedules.RectifiedFlow()
     x0, noise, _ = _batch(4)
-    denoise = denoiser(schedule, "velocity", lambda x, time: jnp.full_like(x, 0.25))
-    losses = denoising_loss(denoise, schedule, x0, T, noise, "velocity")
+    denoise = denoiser(schedule, Velocity(), lambda x, time: jnp.full_like(x, 0.25))
+    losses = denoising_loss(denoise, schedule, x0, T, noise)
     np.testing.assert_allclose(losses, jnp.square(0.25 - (noise - x0)).mean((1, 2, 3)), rtol=1e-4)
 
 
 def test_what_does_not_exist_is_refused():
     with pytest.raises(UserError, match="min_snr"):
-        weight("minsnr", LINEAR, T, "x0")
+        registry.find("weighting", "min_snrr", "config.method.weighting")
     with pytest.raises(UserError, match="gamma"):
-        weight("min_snr", LINEAR, T, "x0", min_snr_gamma=0.0)
+        MinSNR(gamma=0.0)
     with pytest.raises(UserError, match="'mean'"):
-        weight("snr", LINEAR, T, "mean")
+        registry.find("prediction_type", "mean", "config.method.prediction_type")
     with pytest.raises(UserError, match="discrete"):
-        weight("snr", schedules.rectified_flow(), T, "posterior_mean")
+        SNR()(schedules.RectifiedFlow(), T, PosteriorMean())
 
 
 def test_examples_do_not_see_each_other():
     x0, noise, t = _batch()
-    denoise = denoiser(LINEAR, "epsilon", lambda x, time: 0.3 * x)
-    whole = denoising_loss(denoise, LINEAR, x0, t, noise, "epsilon", "min_snr")
-    alone = denoising_loss(denoise, LINEAR, x0[2:3], t[2:3], noise[2:3], "epsilon", "min_snr")
+    denoise = denoiser(LINEAR, Epsilon(), lambda x, time: 0.3 * x)
+    whole = denoising_loss(denoise, LINEAR, x0, t, noise, MinSNR())
+    alone = denoising_loss(denoise, LINEAR, x0[2:3], t[2:3], noise[2:3], MinSNR())
     np.testing.assert_allclose(whole[2:3], alone, rtol=1e-6)
 
 
@@ -113,8 +118,8 @@ def test_the_best_constant_for_epsilon_is_its_mean():
     """Predicting 0 for epsilon costs its variance, 1."""
     key = jax.random.key(2)
     x0, noise = jnp.zeros((2000, 4)), jax.random.normal(key, (2000, 4))
-    denoise = denoiser(LINEAR, "epsilon", lambda x, time: jnp.zeros_like(x))
-    losses = denoising_loss(denoise, LINEAR, x0, jnp.full(2000, 0.5), noise, "epsilon")
+    denoise = denoiser(LINEAR, Epsilon(), lambda x, time: jnp.zeros_like(x))
+    losses = denoising_loss(denoise, LINEAR, x0, jnp.full(2000, 0.5), noise)
     assert abs(float(losses.mean()) - 1) < 0.05
 
 
@@ -122,7 +127,7 @@ def _with_variance(value, log_variance):
     def network(x, time):
         return jnp.concatenate([jnp.broadcast_to(v, x.shape) for v in (value, log_variance)], axis=-1)
 
-    return denoiser(LINEAR, "epsilon", network, learned_variance=True)
+    return denoiser(LINEAR, Epsilon(), network, learned_variance=True)
 
 
 def test_the_hybrid_loss_teaches_the_mean_by_the_simple_one_and_the_variance_by_the_bound():
@@ -131,10 +136,10 @@ def test_the_hybrid_loss_teaches_the_mean_by_the_simple_one_and_the_variance_by_
     value, place = 0.1 * noise, jnp.full_like(x0, 0.2)
 
     def hybrid(value, place):
-        return hybrid_loss(_with_variance(value, place), LINEAR, x0, t, noise, "epsilon")
+        return hybrid_loss(_with_variance(value, place), LINEAR, x0, t, noise)
 
     def simple(value):
-        return denoising_loss(_with_variance(value, place), LINEAR, x0, t, noise, "epsilon")
+        return denoising_loss(_with_variance(value, place), LINEAR, x0, t, noise)
 
     def bound(place):
         now = _with_variance(value, place)(diffuse(LINEAR, x0, t, noise), t)
@@ -161,7 +166,7 @@ def test_the_best_learned_variance_is_that_of_the_reverse_step():
 
     def at(place):
         log_variance = jnp.full_like(x, place)
-        return Prediction(mean, x, t, LINEAR, "x0", log_variance)
+        return Prediction(mean, x, t, LINEAR, X0(), log_variance)
 
     low, high = (float(reverse_log_variance(at(p), s)[0, 0]) for p in (-1.0, 1.0))
     best = 2 * (float(jnp.log(exact[0, 0])) - low) / (high - low) - 1
@@ -174,6 +179,6 @@ def test_the_best_learned_variance_is_that_of_the_reverse_step():
 def test_the_hybrid_loss_needs_levels_and_a_learned_variance():
     x0, noise, t = _batch(2)
     with pytest.raises(UserError, match="levels"):
-        hybrid_loss(lambda x, t: None, schedules.rectified_flow(), x0, t, noise, "v")
+        hybrid_loss(lambda x, t: None, schedules.RectifiedFlow(), x0, t, noise)
     with pytest.raises(UserError, match="learned_variance"):
-        hybrid_loss(_perfect(LINEAR, x0, "epsilon"), LINEAR, x0, t, noise, "epsilon")
+        hybrid_loss(_perfect(LINEAR, x0, Epsilon()), LINEAR, x0, t, noise)

@@ -1,5 +1,6 @@
-"""Predictions: every form is read from every other; the posterior against brute force."""
+"""Predictions: every type is read from every other; the posterior against brute force."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -7,17 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.loss import diffuse
-from jaxgen.diffusion.prediction import Prediction, added_noise_share, denoiser, posterior, reverse_log_variance
+from jaxgen import registry
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.prediction import Prediction, denoiser, reverse_log_variance
+from jaxgen.diffusion.prediction_types import EDM, X0, Epsilon, PosteriorMean, PredictionType, Score, V, Velocity
+from jaxgen.diffusion.process import added_noise_share, diffuse, posterior
 from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
 from jaxgen.errors import UserError
 
-KINDS = ("x0", "epsilon", "v", "score", "posterior_mean")
+TYPES = {name: cls() for name, cls in registry.classes("prediction_type").items()}
+CLASSIC = ("x0", "epsilon", "v", "score", "posterior_mean")
 SCHEDULES = {
-    "linear": schedules.linear(),
-    "cosine": schedules.cosine(),
-    "continuous_cosine": schedules.continuous_cosine(),
+    "linear": schedules.Linear(),
+    "cosine": schedules.Cosine(),
+    "continuous_cosine": schedules.ContinuousCosine(),
 }
 
 
@@ -32,31 +36,31 @@ def _truth(schedule, t, shape=(2, 4, 4, 3)):
 
 @pytest.mark.parametrize("t", [0.001, 0.02, 0.5, 0.98, 1.0])
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("kind,other", list(itertools.permutations(KINDS, 2)))
-def test_conversions_invert_each_other_at_both_ends_in_float32(name, kind, other, t):
+@pytest.mark.parametrize("one,other", list(itertools.permutations(CLASSIC, 2)))
+def test_conversions_invert_each_other_at_both_ends_in_float32(name, one, other, t):
     schedule = SCHEDULES[name]
-    if "posterior_mean" in (kind, other) and not schedule.steps:
+    if "posterior_mean" in (one, other) and not schedule.steps:
         with pytest.raises(UserError, match="discrete"):
-            _ = Prediction(*(jnp.zeros((2, 4, 4, 3)),) * 2, jnp.ones(2), schedule, "x0").posterior_mean
+            Prediction(*(jnp.zeros((2, 4, 4, 3)),) * 2, jnp.ones(2), schedule, X0()).to(PosteriorMean())
         return
     x0, epsilon, x, times, alpha, sigma = _truth(schedule, t)
-    exact = Prediction(alpha * epsilon - sigma * x0, x, times, schedule, "v")
-    there = exact.to(kind).to(other)
-    back = there.to(kind)
-    # float32 rounding of x, seen through the form: x0 and epsilon are x over alpha and over sigma
+    exact = Prediction(alpha * epsilon - sigma * x0, x, times, schedule, V())
+    there = exact.to(TYPES[one]).to(TYPES[other])
+    back = there.to(TYPES[one])
+    # float32 rounding of x, seen through the type: x0 and epsilon are x over alpha and over sigma
     slack = 2e-6 * (1 + 1 / alpha) * (1 + 1 / sigma)
-    want = getattr(exact, kind)
+    want = exact.to(TYPES[one]).value
     np.testing.assert_allclose(back.value, want, atol=slack * (1 + float(jnp.abs(want).max())))
     np.testing.assert_allclose(there.x0, x0, atol=slack * 20)
 
 
 @pytest.mark.parametrize("kind", ("x0", "epsilon", "v"))
-def test_the_stable_forms_give_x0_and_epsilon_exactly_enough(kind):
+def test_the_stable_types_give_x0_and_epsilon_exactly_enough(kind):
     schedule = SCHEDULES["linear"]
     for t in (0.001, 1.0):
         x0, epsilon, x, times, alpha, sigma = _truth(schedule, t)
         value = {"x0": x0, "epsilon": epsilon, "v": alpha * epsilon - sigma * x0}[kind]
-        got = Prediction(value, x, times, schedule, kind)
+        got = Prediction(value, x, times, schedule, TYPES[kind])
         np.testing.assert_allclose(got.x0, x0, atol=1e-4 if kind == "epsilon" and t == 1 else 3e-6)
         np.testing.assert_allclose(got.epsilon, epsilon, atol=1e-4 if kind == "x0" else 3e-6)
 
@@ -67,7 +71,7 @@ def test_the_score_is_the_gradient_of_the_log_density():
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     x0, x = jnp.asarray([[0.2, -0.5]]), jnp.asarray([[0.9, 0.1]])
     gradient = jax.grad(lambda x: jax.scipy.stats.norm.logpdf(x, alpha * x0, sigma).sum())(x)
-    np.testing.assert_allclose(Prediction(x0, x, t[None], schedule, "x0").score, gradient, rtol=1e-5)
+    np.testing.assert_allclose(Prediction(x0, x, t[None], schedule, X0()).to(Score()).value, gradient, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -92,54 +96,90 @@ def test_the_posterior_against_bayes_on_a_grid(name):
 
 def test_clipping_moves_epsilon_with_x0():
     schedule, t = SCHEDULES["cosine"], jnp.full((1,), 0.5)
-    prediction = Prediction(jnp.full((1, 2), 3.0), jnp.full((1, 2), 0.5), t, schedule, "x0").clip()
+    prediction = Prediction(jnp.full((1, 2), 3.0), jnp.full((1, 2), 0.5), t, schedule, X0()).clip()
     assert float(prediction.x0.max()) == 1.0
     rebuilt = prediction.alpha * prediction.x0 + prediction.sigma * prediction.epsilon
     np.testing.assert_allclose(rebuilt, prediction.x, atol=1e-6)
 
 
 def test_a_network_of_wrong_width_is_named():
-    denoise = denoiser(SCHEDULES["linear"], "epsilon", lambda x, time: jnp.concatenate([x, x], -1))
+    denoise = denoiser(SCHEDULES["linear"], Epsilon(), lambda x, time: jnp.concatenate([x, x], -1))
     with pytest.raises(UserError, match="out_channels"):
         denoise(jnp.zeros((1, 4, 4, 3)), 0.5)
 
 
-def test_an_unknown_form_is_refused():
-    prediction = Prediction(jnp.zeros((1, 2)), jnp.zeros((1, 2)), jnp.ones(1), SCHEDULES["linear"], "x0")
-    with pytest.raises(UserError, match="epsilon"):
-        prediction.to("eps")
-
-
 CONTINUOUS = {
-    "vp": schedules.vp(),
-    "sub_vp": schedules.sub_vp(),
-    "ve": schedules.ve(sigma_max=20.0),
-    "edm": schedules.edm(sigma_max=20.0),
-    "rectified_flow": schedules.rectified_flow(),
-    "rectified_flow_shifted": schedules.rectified_flow(shift=3.0),
+    "vp": schedules.VP(),
+    "sub_vp": schedules.SubVP(),
+    "ve": schedules.VE(sigma_max=20.0),
+    "edm": schedules.EDM(sigma_max=20.0),
+    "rectified_flow": schedules.RectifiedFlow(),
+    "rectified_flow_shifted": schedules.RectifiedFlow(shift=3.0),
     "cosine": SCHEDULES["cosine"],
 }
-EVERY_KIND = ("x0", "epsilon", "v", "score", "velocity", "edm")
+EVERYWHERE = {name: each for name, each in TYPES.items() if name != "posterior_mean"}
 
 
 @pytest.mark.parametrize("t", [0.03, 0.5, 0.95])
 @pytest.mark.parametrize("name", CONTINUOUS)
-def test_every_form_is_read_from_every_other_under_every_schedule(name, t):
-    """In float64, from the true image and noise; no form is reached through itself alone."""
+def test_every_type_is_read_from_every_other_under_every_schedule(name, t):
+    """In float64, from the true image and noise; no type is reached through itself alone."""
     schedule = CONTINUOUS[name]
     with jax.enable_x64(True):
         x0 = jax.random.uniform(jax.random.key(0), (2, 3), jnp.float64, -1, 1)
         epsilon = jax.random.normal(jax.random.key(1), (2, 3), jnp.float64)
         times = jnp.full((2,), t, jnp.float64)
         x = diffuse(schedule, x0, times, epsilon)
-        exact = Prediction(x0, x, times, schedule, "x0")
-        for kind in EVERY_KIND:
-            held = exact.to(kind)
-            assert held.prediction_type == kind
+        exact = Prediction(x0, x, times, schedule, X0())
+        for kind, prediction_type in EVERYWHERE.items():
+            held = exact.to(prediction_type)
+            assert held.prediction_type == prediction_type
             np.testing.assert_allclose(held.x0, x0, atol=1e-9, err_msg=kind)
             np.testing.assert_allclose(held.epsilon, epsilon, atol=1e-9, err_msg=kind)
-            for other in EVERY_KIND:
-                np.testing.assert_allclose(getattr(held, other), getattr(exact, other), rtol=1e-8, atol=1e-8)
+            for other in EVERYWHERE.values():
+                np.testing.assert_allclose(held.to(other).value, exact.to(other).value, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("t", [0.03, 0.5, 0.95])
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_what_a_type_writes_out_is_what_its_pair_says(name, t):
+    """In float64: the contract's equations, which need the pair alone, against those of the class."""
+    schedule = CONTINUOUS[name]
+    with jax.enable_x64(True):
+        x0, epsilon, value = jax.random.normal(jax.random.key(0), (3, 2, 5), jnp.float64)
+        times = jnp.full((2,), t, jnp.float64)
+        x = diffuse(schedule, x0, times, epsilon)
+        for kind, each in TYPES.items():
+            if kind == "posterior_mean" and not schedule.steps:
+                continue
+            now = Prediction(value, x, times, schedule, each)
+            for what in ("x0", "epsilon"):
+                general = getattr(PredictionType, what)(each, now)
+                np.testing.assert_allclose(getattr(now, what), general, rtol=1e-7, err_msg=f"{kind} {what}")
+            np.testing.assert_allclose(
+                each.value(now, x0, epsilon), PredictionType.value(each, now, x0, epsilon), rtol=1e-7, err_msg=kind
+            )
+            np.testing.assert_allclose(
+                each.x0_error(schedule, times), PredictionType.x0_error(each, schedule, times), rtol=1e-7, err_msg=kind
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed(PredictionType):
+    """A type of one's own: its pair is all that it gives."""
+
+    def pair(self, schedule, t):
+        return 0.3 + 0 * t, -0.2 * t
+
+
+def test_a_type_of_ones_own_needs_its_pair_alone():
+    schedule = SCHEDULES["cosine"]
+    x0, epsilon, x, times, _, _ = _truth(schedule, 0.4)
+    now = Prediction(0.3 * x0 - 0.08 * epsilon, x, times, schedule, Mixed())
+    np.testing.assert_allclose(now.x0, x0, atol=1e-5)
+    np.testing.assert_allclose(now.epsilon, epsilon, atol=1e-5)
+    np.testing.assert_allclose(now.to(V()).to(Mixed()).value, now.value, atol=1e-5)
+    np.testing.assert_allclose(Mixed().target(now, x0, epsilon), now.value, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
@@ -150,7 +190,7 @@ def test_velocity_is_how_a_path_moves(name):
     path = lambda t: diffuse(schedule, x0, t[None], epsilon)  # noqa: E731
     t = jnp.float32(0.3005)
     x, velocity = jax.jvp(path, (t,), (jnp.float32(1),))
-    np.testing.assert_allclose(Prediction(x0, x, t[None], schedule, "x0").velocity, velocity, rtol=1e-4)
+    np.testing.assert_allclose(Prediction(x0, x, t[None], schedule, X0()).velocity, velocity, rtol=1e-4)
     if name == "rectified_flow":
         np.testing.assert_allclose(velocity, epsilon - x0, rtol=1e-6)
 
@@ -160,7 +200,7 @@ def test_velocity_gives_x0_and_epsilon_at_both_ends_of_a_straight_path():
     x0, epsilon = jnp.asarray([[0.2, -0.7]]), jnp.asarray([[1.1, 0.4]])
     for t in (0.0, 1.0):
         now = Prediction(
-            epsilon - x0, diffuse(schedule, x0, jnp.full(1, t), epsilon), jnp.full(1, t), schedule, "velocity"
+            epsilon - x0, diffuse(schedule, x0, jnp.full(1, t), epsilon), jnp.full(1, t), schedule, Velocity()
         )
         np.testing.assert_allclose(now.x0, x0, atol=1e-6)
         np.testing.assert_allclose(now.epsilon, epsilon, atol=1e-6)
@@ -169,14 +209,14 @@ def test_velocity_gives_x0_and_epsilon_at_both_ends_of_a_straight_path():
 @pytest.mark.parametrize("sigma_data", [0.5, 1.2])
 def test_edm_is_the_papers_preconditioning(sigma_data):
     """Karras et al. (2022), Table 1 (last column): D = c_skip x + c_out F(c_in x, c_noise)."""
-    schedule = schedules.edm(sigma_data=sigma_data)
+    schedule = schedules.EDM(sigma_data=sigma_data)
     x = jax.random.normal(jax.random.key(0), (3, 5))
     for sigma in (0.002, 0.3, 4.0, 80.0):
         c_skip = sigma_data**2 / (sigma**2 + sigma_data**2)
         c_out = sigma * sigma_data / np.sqrt(sigma**2 + sigma_data**2)
         c_in = 1 / np.sqrt(sigma**2 + sigma_data**2)
         network = lambda x, c_noise: jnp.tanh(x + c_noise[:, None])  # noqa: E731
-        got = denoiser(schedule, "edm", network)(sigma * x, jnp.float32(sigma / 80)).x0
+        got = denoiser(schedule, EDM(), network)(sigma * x, jnp.float32(sigma / 80)).x0
         wanted = c_skip * sigma * x + c_out * jnp.tanh(c_in * sigma * x + np.log(sigma) / 4)
         np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-6)
 
@@ -191,8 +231,8 @@ def test_edm_keeps_a_networks_input_and_target_at_unit_variance(name, t):
     times = jnp.full((1,), t)
     x = diffuse(schedule, x0, times, z)
     seen = []
-    denoiser(schedule, "edm", lambda x, time: (seen.append(x), x)[1])(x, times)
-    target = Prediction(x0, x, times, schedule, "x0").edm
+    denoiser(schedule, EDM(), lambda x, time: (seen.append(x), x)[1])(x, times)
+    target = Prediction(x0, x, times, schedule, X0()).to(EDM()).value
     assert abs(float(seen[0].std()) - 1) < 0.02
     assert abs(float(target.std()) - 1) < 0.02
     assert abs(float((seen[0] * target).mean())) < 0.02  # what is left to learn has nothing of the input in it
@@ -201,7 +241,7 @@ def test_edm_keeps_a_networks_input_and_target_at_unit_variance(name, t):
 def _learned(place, schedule=SCHEDULES["linear"]):
     """A denoiser whose network puts the variance at `place` between its bounds."""
     network = lambda x, time: jnp.concatenate([0.3 * x, jnp.full_like(x, place)], -1)  # noqa: E731
-    return denoiser(schedule, "epsilon", network, learned_variance=True)
+    return denoiser(schedule, Epsilon(), network, learned_variance=True)
 
 
 def test_a_network_that_learns_the_variance_gives_twice_the_channels():
@@ -210,9 +250,9 @@ def test_a_network_that_learns_the_variance_gives_twice_the_channels():
     np.testing.assert_allclose(now.epsilon, 0.3, rtol=1e-6)
     np.testing.assert_array_equal(now.log_variance, 0.25)
     with pytest.raises(UserError, match="twice"):
-        denoiser(SCHEDULES["linear"], "epsilon", lambda x, t: x, learned_variance=True)(jnp.ones((1, 2, 2, 3)), 0.5)
+        denoiser(SCHEDULES["linear"], Epsilon(), lambda x, t: x, learned_variance=True)(jnp.ones((1, 2, 2, 3)), 0.5)
     with pytest.raises(UserError, match="learned"):
-        plain = denoiser(SCHEDULES["linear"], "epsilon", lambda x, t: x)(jnp.ones((1, 2, 2, 3)), 0.5)
+        plain = denoiser(SCHEDULES["linear"], Epsilon(), lambda x, t: x)(jnp.ones((1, 2, 2, 3)), 0.5)
         reverse_log_variance(plain, 0.4)
 
 

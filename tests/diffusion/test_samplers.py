@@ -5,15 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Prediction, posterior
+from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import X0, Epsilon, V
+from jaxgen.diffusion.process import posterior
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
 from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 
-LINEAR = schedules.linear()
+LINEAR = schedules.Linear()
 MEAN, STD = 0.3, 0.25
 
 
@@ -24,7 +26,7 @@ def gaussian(schedule, mean=MEAN, std=STD):
         t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
         alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
         gain = alpha * std**2 / (alpha**2 * std**2 + sigma**2)
-        return Prediction(mean + gain * (x - alpha * mean), x, t, schedule, "x0")
+        return Prediction(mean + gain * (x - alpha * mean), x, t, schedule, X0())
 
     return denoise
 
@@ -36,7 +38,7 @@ def draw(sampler, schedule=LINEAR, count=20_000, seed=0, denoise=None, **options
     return run(start, keys)
 
 
-@pytest.mark.parametrize("schedule", [LINEAR, schedules.cosine(), schedules.continuous_cosine()])
+@pytest.mark.parametrize("schedule", [LINEAR, schedules.Cosine(), schedules.ContinuousCosine()])
 @pytest.mark.parametrize(
     "sampler",
     [
@@ -58,7 +60,7 @@ def test_ddim_without_noise_solves_the_flow_to_first_order():
     with jax.enable_x64(True):
         for steps in (20, 40, 80, 160):
             x = jnp.linspace(-2, 2, 9, dtype=jnp.float64)[:, None]
-            schedule = schedules.continuous_cosine()
+            schedule = schedules.ContinuousCosine()
             alpha, sigma = schedule.alpha(jnp.float64(1)), schedule.sigma(jnp.float64(1))
             keys = jax.random.split(jax.random.key(0), 9)
             out = ddim(steps, clip=False)(gaussian(schedule), schedule, x, keys)
@@ -82,7 +84,7 @@ def one_step(sampler, t, s, x, x0):
     """One step of a one-step sampler where the image is known."""
 
     def denoise(x, t):
-        return Prediction(jnp.full_like(x, x0), x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), LINEAR, "x0")
+        return Prediction(jnp.full_like(x, x0), x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), LINEAR, X0())
 
     keys = jax.random.split(jax.random.key(0), len(x))
     return sampler(denoise, LINEAR, x, keys, times=np.asarray([t, s]))
@@ -110,7 +112,7 @@ def test_an_image_depends_on_its_own_key_alone(sampler):
     start = per_image_noise(keys, 0, (4, 4, 1))
 
     def denoise(x, t):
-        return Prediction(0.5 * x, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), LINEAR, "epsilon")
+        return Prediction(0.5 * x, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), LINEAR, Epsilon())
 
     whole = sampler(denoise, LINEAR, start, keys)
     part = sampler(denoise, LINEAR, start[2:5], keys[2:5])
@@ -179,6 +181,6 @@ def test_evaluations_are_counted_before_the_run(sampler):
 def test_samples_stay_float32_though_the_network_is_not():
     def denoise(x, t):
         value = (0.1 * x).astype(jnp.bfloat16)
-        return Prediction(value.astype(x.dtype), x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), LINEAR, "v")
+        return Prediction(value.astype(x.dtype), x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), LINEAR, V())
 
     assert draw(ddim(10), count=4, denoise=denoise).dtype == jnp.float32

@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.diffusion import schedule as schedules
-from jaxgen.diffusion.loss import diffuse
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction, denoiser
+from jaxgen.diffusion.prediction_types import EDM, X0, Epsilon, Score, V, Velocity
+from jaxgen.diffusion.process import diffuse
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.errors import UserError
 
 ALL = {
-    "linear": schedules.linear(),
-    "cosine": schedules.cosine(),
-    "linear_250": schedules.linear(steps=250, beta_end=0.08),
-    "continuous_cosine": schedules.continuous_cosine(),
+    "linear": schedules.Linear(),
+    "cosine": schedules.Cosine(),
+    "linear_250": schedules.Linear(steps=250, beta_end=0.08),
+    "continuous_cosine": schedules.ContinuousCosine(),
 }
 
 
@@ -53,7 +54,7 @@ def test_log_snr_agrees_with_alpha_and_sigma(schedule):
 
 def test_discrete_levels_are_the_products_of_the_papers():
     """alpha_bar as the running product of 1 - beta in float64, read at the times i / steps."""
-    schedule = schedules.linear()
+    schedule = schedules.Linear()
     betas = 1e-4 + (0.02 - 1e-4) * np.arange(1000) / 999
     alpha_bar = 1.0
     for i, beta in enumerate(betas, 1):
@@ -67,12 +68,12 @@ def test_discrete_levels_are_the_products_of_the_papers():
 def test_published_landmarks():
     """Ho et al. (2020), Section 4: the prior term of the linear schedule is about 1e-5 bits per dimension, so
     alpha_bar at the end is about 4e-5; Nichol & Dhariwal (2021): the cosine one is near a half at the middle."""
-    assert 3e-5 < float(schedules.linear().alpha(jnp.float32(1)) ** 2) < 5e-5
-    assert abs(float(schedules.cosine().alpha(jnp.float32(0.5)) ** 2) - 0.5) < 0.01
+    assert 3e-5 < float(schedules.Linear().alpha(jnp.float32(1)) ** 2) < 5e-5
+    assert abs(float(schedules.Cosine().alpha(jnp.float32(0.5)) ** 2) - 0.5) < 0.01
 
 
 def test_the_network_sees_the_numbers_of_weight_files():
-    schedule = schedules.linear()
+    schedule = schedules.Linear()
     t = jnp.asarray([1, 2, 999, 1000]) / 1000
     assert schedule.conditioning(t).tolist() == [0, 1, 998, 999]
     assert schedule.conditioning(t).dtype == jnp.float32
@@ -121,27 +122,27 @@ def test_forward_marginals_by_monte_carlo(schedule, t):
 
 def test_bad_schedules_are_refused():
     with pytest.raises(UserError, match="above 0 and at most 1"):
-        schedules.linear(beta_end=1.5)
+        schedules.Linear(beta_end=1.5)
     with pytest.raises(UserError, match="at least 1"):
-        schedules.cosine(steps=0)
+        schedules.Cosine(steps=0)
     with pytest.raises(UserError, match="below"):
-        schedules.continuous_cosine(log_snr_min=3, log_snr_max=-3)
+        schedules.ContinuousCosine(log_snr_min=3, log_snr_max=-3)
 
 
 EVERY = {
     **ALL,
-    "scaled_linear": schedules.scaled_linear(),
-    "sigmoid": schedules.sigmoid(),
-    "linear_zero": schedules.linear(zero_terminal_snr=True),
-    "scaled_linear_zero": schedules.scaled_linear(zero_terminal_snr=True),
-    "cosine_zero": schedules.cosine(zero_terminal_snr=True),
-    "sigmoid_zero": schedules.sigmoid(zero_terminal_snr=True),
-    "vp": schedules.vp(),
-    "sub_vp": schedules.sub_vp(),
-    "ve": schedules.ve(),
-    "edm": schedules.edm(),
-    "rectified_flow": schedules.rectified_flow(),
-    "rectified_flow_shifted": schedules.rectified_flow(shift=3.0),
+    "scaled_linear": schedules.ScaledLinear(),
+    "sigmoid": schedules.Sigmoid(),
+    "linear_zero": schedules.Linear(zero_terminal_snr=True),
+    "scaled_linear_zero": schedules.ScaledLinear(zero_terminal_snr=True),
+    "cosine_zero": schedules.Cosine(zero_terminal_snr=True),
+    "sigmoid_zero": schedules.Sigmoid(zero_terminal_snr=True),
+    "vp": schedules.VP(),
+    "sub_vp": schedules.SubVP(),
+    "ve": schedules.VE(),
+    "edm": schedules.EDM(),
+    "rectified_flow": schedules.RectifiedFlow(),
+    "rectified_flow_shifted": schedules.RectifiedFlow(shift=3.0),
 }
 # no signal, and so no logarithm of it, at t = 1
 SILENT_END = [name for name in EVERY if "zero" in name or "rectified" in name]
@@ -203,8 +204,8 @@ def test_what_each_family_keeps():
         elif "rectified" in name:
             np.testing.assert_allclose(alpha + sigma, 1, rtol=1e-12)
         elif name == "sub_vp":
-            assert (sigma < schedules.vp().sigma(t)).all()
-            np.testing.assert_array_equal(alpha, schedules.vp().alpha(t))
+            assert (sigma < schedules.VP().sigma(t)).all()
+            np.testing.assert_array_equal(alpha, schedules.VP().alpha(t))
         else:
             np.testing.assert_allclose(alpha**2 + sigma**2, 1, rtol=1e-12, err_msg=name)
     for name, ends in {"ve": (0.01, 50), "edm": (0, 80)}.items():
@@ -274,16 +275,16 @@ def test_sampling_starts_from_the_spread_of_the_darkest_images(every):
     np.testing.assert_allclose(every.prior_std, std, rtol=5e-3)
 
 
-@pytest.mark.parametrize("name", ["ve", "edm"])
+@pytest.mark.parametrize("cls", [schedules.VE, schedules.EDM])
 @pytest.mark.parametrize("sigma_data", [0.5, 1.3])
-def test_exploding_images_enter_a_network_with_unit_variance(name, sigma_data):
-    schedule = getattr(schedules, name)(sigma_data=sigma_data)
+def test_exploding_images_enter_a_network_with_unit_variance(cls, sigma_data):
+    schedule = cls(sigma_data=sigma_data)
     key = jax.random.key(0)
     for t in (0.001, 0.2, 1.0):
         x0, z = sigma_data * jax.random.normal(key, (1, 40_000)), jax.random.normal(jax.random.key(1), (1, 40_000))
         seen = []
         network = lambda x, time, seen=seen: (seen.append(x), x)[1]  # noqa: E731
-        denoiser(schedule, "x0", network)(diffuse(schedule, x0, jnp.full(1, t), z), jnp.float32(t))
+        denoiser(schedule, X0(), network)(diffuse(schedule, x0, jnp.full(1, t), z), jnp.float32(t))
         assert abs(float(seen[0].std()) - 1) < 0.02
 
 
@@ -309,12 +310,12 @@ def test_zero_terminal_snr(name):
 
 @pytest.mark.parametrize("name", SILENT_END)
 def test_epsilon_says_nothing_about_pure_noise_and_is_refused(name):
-    for kind in ("epsilon", "score"):
-        with pytest.raises(UserError, match="use the prediction v"):
-            denoiser(EVERY[name], kind, lambda x, t: x)
-    for kind in ("v", "x0", "velocity", "edm"):
-        denoiser(EVERY[name], kind, lambda x, t: x)
-    denoiser(EVERY["linear"], "epsilon", lambda x, t: x)
+    for silent in (Epsilon(), Score()):
+        with pytest.raises(UserError, match="use the prediction type v"):
+            denoiser(EVERY[name], silent, lambda x, t: x)
+    for sound in (V(), X0(), Velocity(), EDM()):
+        denoiser(EVERY[name], sound, lambda x, t: x)
+    denoiser(EVERY["linear"], Epsilon(), lambda x, t: x)
 
 
 @pytest.mark.parametrize("name", ["linear_zero", "cosine_zero"])
@@ -326,10 +327,10 @@ def test_v_samples_from_pure_noise(name):
         alpha, sigma = (f((time[:, None] + 1) / 1000) for f in (schedule.alpha, schedule.sigma))
         gain = alpha * 0.25**2 / (alpha**2 * 0.25**2 + sigma**2)
         x0 = 0.3 + gain * (x - alpha * 0.3)
-        return Prediction(x0, x, (time + 1) / 1000, schedule, "x0").v
+        return Prediction(x0, x, (time + 1) / 1000, schedule, X0()).v
 
     keys = jax.random.split(jax.random.key(0), 4000)
-    sample = jax.jit(lambda x, k: ddim(100, clip=False)(denoiser(schedule, "v", network), schedule, x, k))
+    sample = jax.jit(lambda x, k: ddim(100, clip=False)(denoiser(schedule, V(), network), schedule, x, k))
     x = sample(per_image_noise(keys, 0, (1,)), keys)
     assert abs(float(x.mean()) - 0.3) < 0.02
     assert abs(float(x.std()) / 0.25 - 1) < 0.08
@@ -350,15 +351,15 @@ def test_float32_holds_at_both_ends_where_the_plain_product_does_not(name):
 @pytest.mark.parametrize(
     "make,match",
     [
-        (lambda: schedules.vp(beta_min=5.0, beta_max=1.0), "beta_min"),
-        (lambda: schedules.sub_vp(t_min=0.0), "t_min"),
-        (lambda: schedules.ve(sigma_min=2.0, sigma_max=1.0), "sigma_min"),
-        (lambda: schedules.edm(sigma_data=0.0), "sigma_data"),
-        (lambda: schedules.rectified_flow(shift=0.0), "shift"),
-        (lambda: schedules.rectified_flow(t_min=1.0), "t_min"),
-        (lambda: schedules.sigmoid(start=1.0, end=0.0), "start"),
-        (lambda: schedules.sigmoid(tau=0.0), "tau"),
-        (lambda: schedules.scaled_linear(steps=0), "at least 1"),
+        (lambda: schedules.VP(beta_min=5.0, beta_max=1.0), "beta_min"),
+        (lambda: schedules.SubVP(t_min=0.0), "t_min"),
+        (lambda: schedules.VE(sigma_min=2.0, sigma_max=1.0), "sigma_min"),
+        (lambda: schedules.EDM(sigma_data=0.0), "sigma_data"),
+        (lambda: schedules.RectifiedFlow(shift=0.0), "shift"),
+        (lambda: schedules.RectifiedFlow(t_min=1.0), "t_min"),
+        (lambda: schedules.Sigmoid(start=1.0, end=0.0), "start"),
+        (lambda: schedules.Sigmoid(tau=0.0), "tau"),
+        (lambda: schedules.ScaledLinear(steps=0), "at least 1"),
     ],
 )
 def test_bad_continuous_schedules_are_refused(make, match):

@@ -3,22 +3,22 @@
 import numpy as np
 import pytest
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.spacing import DARKEST, Spacing, time_grid
 from jaxgen.errors import UserError
 
 NAMES = Spacing.__args__
 SCHEDULES = {
-    "linear": schedules.linear(),
-    "scaled_linear": schedules.scaled_linear(),
-    "cosine": schedules.cosine(),
-    "linear_zero": schedules.linear(zero_terminal_snr=True),
-    "continuous_cosine": schedules.continuous_cosine(),
-    "vp": schedules.vp(),
-    "sub_vp": schedules.sub_vp(),
-    "ve": schedules.ve(),
-    "edm": schedules.edm(),
-    "rectified_flow": schedules.rectified_flow(shift=3.0),
+    "linear": schedules.Linear(),
+    "scaled_linear": schedules.ScaledLinear(),
+    "cosine": schedules.Cosine(),
+    "linear_zero": schedules.Linear(zero_terminal_snr=True),
+    "continuous_cosine": schedules.ContinuousCosine(),
+    "vp": schedules.VP(),
+    "sub_vp": schedules.SubVP(),
+    "ve": schedules.VE(),
+    "edm": schedules.EDM(),
+    "rectified_flow": schedules.RectifiedFlow(shift=3.0),
 }
 
 

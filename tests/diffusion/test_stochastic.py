@@ -12,9 +12,10 @@ import mixture
 import numpy as np
 import pytest
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import Score, V
 from jaxgen.diffusion.samplers._sde import drift_and_diffusion
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.diffusion.samplers.dpmpp_2m_sde import DPMpp2MSDE as dpmpp_2m_sde
@@ -30,13 +31,13 @@ MEAN, STD = 0.3, 0.25
 # a mixture on the line: two modes of unequal widths and weights
 MEANS, STDS, WEIGHTS = np.asarray([-0.6, 0.5]), np.asarray([0.3, 0.2]), np.asarray([0.4, 0.6])
 SCHEDULES = {
-    "linear": schedules.linear(),
-    "vp": schedules.vp(),
-    "sub_vp": schedules.sub_vp(),
-    "continuous_cosine": schedules.continuous_cosine(),
-    "ve": schedules.ve(),
-    "edm": schedules.edm(),
-    "rectified_flow": schedules.rectified_flow(),
+    "linear": schedules.Linear(),
+    "vp": schedules.VP(),
+    "sub_vp": schedules.SubVP(),
+    "continuous_cosine": schedules.ContinuousCosine(),
+    "ve": schedules.VE(),
+    "edm": schedules.EDM(),
+    "rectified_flow": schedules.RectifiedFlow(),
 }
 VP = SCHEDULES["vp"]
 
@@ -409,7 +410,7 @@ def test_euler_maruyama_takes_the_step_of_the_reverse_sde():
     beta = 0.1 + 19.9 * t
 
     def denoise(x, t):
-        return Prediction(jnp.full_like(x, score), x, jnp.broadcast_to(t, x.shape[:1]), VP, "score")
+        return Prediction(jnp.full_like(x, score), x, jnp.broadcast_to(t, x.shape[:1]), VP, Score())
 
     start = jnp.full((30_000, 1), x)
     times = np.asarray([t, t - dt])
@@ -453,7 +454,7 @@ def test_a_langevin_step_has_the_papers_size_for_each_example():
 
 
 def _steep(schedule):
-    return lambda x, t: Prediction(-2.0 * x + 0.1, x, jnp.broadcast_to(t, x.shape[:1]), schedule, "score")
+    return lambda x, t: Prediction(-2.0 * x + 0.1, x, jnp.broadcast_to(t, x.shape[:1]), schedule, Score())
 
 
 PLAN = ("t", "s", "keep", "take", "correct", "move", "step", "noise")
@@ -491,7 +492,7 @@ def test_contract(name):
     def denoise(x, t):
         jax.debug.callback(lambda _: calls.append(1), t)
         value = (0.5 * x).astype(jnp.bfloat16).astype(x.dtype)
-        return Prediction(value, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), schedule, "v")
+        return Prediction(value, x, jnp.broadcast_to(jnp.asarray(t), x.shape[:1]), schedule, V())
 
     run = jax.jit(lambda x, k: sampler(denoise, schedule, x, k, frames=3))
     whole, frames = run(start, keys)
@@ -507,7 +508,7 @@ def test_contract(name):
     assert float(jnp.abs(other - whole).max()) > 1e-3  # they are stochastic
 
 
-@pytest.mark.parametrize("schedule", [schedules.linear(zero_terminal_snr=True), schedules.rectified_flow()])
+@pytest.mark.parametrize("schedule", [schedules.Linear(zero_terminal_snr=True), schedules.RectifiedFlow()])
 def test_starts_without_any_signal(schedule):
     """Two solvers are defined where alpha is 0; the others say so."""
     for sampler in (euler_ancestral(200), dpmpp_2m_sde(100)):

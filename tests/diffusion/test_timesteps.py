@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from jaxgen.build import build
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion import timesteps as ways
 from jaxgen.errors import UserError
 
-TEN = schedules.linear(steps=10)
-FLOW = schedules.rectified_flow(t_min=0.01)
-EDM = schedules.edm()
+TEN = schedules.Linear(steps=10)
+FLOW = schedules.RectifiedFlow(t_min=0.01)
+EDM = schedules.EDM()
 
 
 def full(way, schedule, seed=0):
@@ -29,7 +29,7 @@ def draw(way, schedule, count=20_000, seed=1):
 ALL = [ways.Uniform(), ways.Stratified(), ways.LogitNormal(), ways.LogNormal(), ways.LossAware(bins=7)]
 
 
-@pytest.mark.parametrize("schedule", [TEN, FLOW, EDM, schedules.continuous_cosine()])
+@pytest.mark.parametrize("schedule", [TEN, FLOW, EDM, schedules.ContinuousCosine()])
 @pytest.mark.parametrize("way", ALL, ids=lambda way: type(way).__name__)
 def test_times_lie_where_the_schedule_can_be_trained(way, schedule):
     t, weights = draw(way, schedule, 5000)
@@ -69,7 +69,7 @@ def test_logit_normal_times_have_their_quantiles():
     assert (weights == 1).all()
 
 
-@pytest.mark.parametrize("schedule", [EDM, schedules.vp(), schedules.rectified_flow(shift=3.0)])
+@pytest.mark.parametrize("schedule", [EDM, schedules.VP(), schedules.RectifiedFlow(shift=3.0)])
 def test_log_normal_times_have_log_normal_noise(schedule):
     t, _ = draw(ways.LogNormal(), schedule)
     log_sigma = -0.5 * np.asarray(schedule.log_snr(t))

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import Epsilon
 
-LINEAR = schedules.linear()
-SMOOTH = schedules.continuous_cosine()
+LINEAR = schedules.Linear()
+SMOOTH = schedules.ContinuousCosine()
 MEAN, STD = 0.3, 0.25
 
 
@@ -21,7 +22,7 @@ def gaussian(schedule, mean=MEAN, std=STD):
         t = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
         alpha, sigma = (v.reshape(-1, *[1] * (x.ndim - 1)) for v in (schedule.alpha(t), schedule.sigma(t)))
         epsilon = sigma * (x - alpha * mean) / (alpha**2 * std**2 + sigma**2)
-        return Prediction(epsilon, x, t, schedule, "epsilon")
+        return Prediction(epsilon, x, t, schedule, Epsilon())
 
     return denoise
 
@@ -35,7 +36,7 @@ def correlated(schedule, covariance):
         alpha, sigma = schedule.alpha(t)[:, None, None], schedule.sigma(t)[:, None, None]
         marginal = alpha**2 * covariance + sigma**2 * np.eye(len(covariance))
         epsilon = sigma[..., 0] * jnp.linalg.solve(marginal, x[..., None])[..., 0]
-        return Prediction(epsilon, x, t, schedule, "epsilon")
+        return Prediction(epsilon, x, t, schedule, Epsilon())
 
     return denoise
 
@@ -48,7 +49,7 @@ def modes(schedule, at=0.6, std=0.1):
         alpha, sigma = (v.reshape(-1, *[1] * (x.ndim - 1)) for v in (schedule.alpha(t), schedule.sigma(t)))
         variance = alpha**2 * std**2 + sigma**2
         centre = alpha * at * jnp.tanh(alpha * at * x / variance)  # the mean of x_t's component, given x_t
-        return Prediction(sigma * (x - centre) / variance, x, t, schedule, "epsilon")
+        return Prediction(sigma * (x - centre) / variance, x, t, schedule, Epsilon())
 
     return denoise
 

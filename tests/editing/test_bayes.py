@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from exact import make_keys
 
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import Epsilon
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.editing.bayes import class_log_likelihoods, class_log_probabilities, given_label, sample_given_label
 from jaxgen.errors import UserError
 
-SMOOTH = schedules.continuous_cosine()
+SMOOTH = schedules.ContinuousCosine()
 MEANS = jnp.array([[0.5, 0.3], [-0.4, 0.1], [0.1, -0.5]])
 STDS = jnp.array([0.3, 0.35, 0.25])
 
@@ -28,7 +29,7 @@ def conditional(schedule):
     def denoise(x, t, label):
         t, alpha, sigma, variance = noisy(schedule, t, x)
         variance = jnp.take_along_axis(variance, label[:, None], axis=1)
-        return Prediction(sigma * (x - alpha * MEANS[label]) / variance, x, t, schedule, "epsilon")
+        return Prediction(sigma * (x - alpha * MEANS[label]) / variance, x, t, schedule, Epsilon())
 
     return denoise
 
@@ -52,7 +53,7 @@ def unconditional(schedule):
         t, alpha, sigma, variance = noisy(schedule, t, x)
         share = jax.nn.softmax(log_densities(x, alpha, variance))[..., None]
         each = (x[:, None] - alpha[..., None] * MEANS) / variance[..., None]
-        return Prediction(sigma * (share * each).sum(1), x, t, schedule, "epsilon")
+        return Prediction(sigma * (share * each).sum(1), x, t, schedule, Epsilon())
 
     return denoise
 
@@ -60,7 +61,7 @@ def unconditional(schedule):
 POINTS = jax.random.uniform(jax.random.key(0), (32, 2), minval=-1, maxval=1)
 
 
-@pytest.mark.parametrize("schedule", [SMOOTH, schedules.cosine(), schedules.edm()])
+@pytest.mark.parametrize("schedule", [SMOOTH, schedules.Cosine(), schedules.EDM()])
 def test_the_diffusion_classifier_is_bayes_rule(schedule):
     """With the exact conditional denoiser, the exact posterior of the classes, prior included."""
     log_prior = jnp.log(jnp.array([0.6, 0.1, 0.3]))
@@ -75,7 +76,7 @@ def test_the_diffusion_classifier_is_bayes_rule(schedule):
 
 def test_li_et_al_s_order_of_classes_agrees_where_the_classes_are_clear():
     x = jnp.repeat(MEANS, 5, axis=0) + 0.05 * jax.random.normal(jax.random.key(1), (15, 2))
-    for schedule in (SMOOTH, schedules.linear(steps=50)):
+    for schedule in (SMOOTH, schedules.Linear(steps=50)):
         denoise = conditional(schedule)
         scores = class_log_likelihoods(denoise, schedule, x, make_keys(15), 3, draws=200, weighting="uniform")
         np.testing.assert_array_equal(scores.argmax(axis=1), np.repeat([0, 1, 2], 5))

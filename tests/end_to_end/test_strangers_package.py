@@ -54,7 +54,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.schedule import VP
+from jaxgen.diffusion.schedules import VP
 from jaxgen.diffusion.timesteps import TimestepSampler
 
 @dataclasses.dataclass(frozen=True)

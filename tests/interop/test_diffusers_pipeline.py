@@ -12,7 +12,8 @@ import pytest
 import safetensors.numpy
 import tiny_pipeline
 
-from jaxgen.diffusion import schedule
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.prediction_types import Epsilon, Velocity
 from jaxgen.errors import UserError
 from jaxgen.interop import diffusers_pipeline as interop
 from jaxgen.interop.diffusers_scheduler import Noise
@@ -38,7 +39,7 @@ def test_a_folder_is_read_as_it_was_written(made):
     for name in ("unet", "autoencoder", "text", "scaling", "latent_size", "length"):
         assert getattr(read, name) == getattr(pipeline, name), name
     np.testing.assert_array_equal(read.noise.schedule.betas, pipeline.noise.schedule.betas)
-    assert read.noise.prediction_type == "epsilon" and read.length == tiny_pipeline.LENGTH
+    assert read.noise.prediction_type == Epsilon() and read.length == tiny_pipeline.LENGTH
     jax.tree.map(np.testing.assert_array_equal, params, interop.read_params(folder))
 
 
@@ -194,8 +195,8 @@ def test_networks_that_diffusers_lacks_are_refused(made, tmp_path):
         again(unet=pipeline.unet.clone(attention_levels=None))
     with pytest.raises(UserError, match="norm_eps"):
         again(autoencoder=pipeline.autoencoder.clone(norm_eps=1e-3))
-    with pytest.raises(UserError, match="velocity"):
-        again(noise=Noise(schedule.cosine(), "velocity"))
+    with pytest.raises(UserError, match="Velocity"):
+        again(noise=Noise(schedules.Cosine(), Velocity()))
     with pytest.raises(UserError, match="holds no tokenizer"):
         interop.new_pipeline(pipeline.unet, pipeline.autoencoder, pipeline.text, pipeline.noise, 1.0, tmp_path)
     lacking = {**params, "denoiser": {k: v for k, v in params["denoiser"].items() if k != "conv_in"}}
@@ -252,7 +253,7 @@ def test_the_method_refuses_what_does_not_fit(made):
     with pytest.raises(UserError, match="clip must be False"):
         method(pipeline, sampler=DDIM(4))
     with pytest.raises(UserError, match="needs weak"):
-        method(pipeline, guidance=guidance.autoguidance(2.0))
+        method(pipeline, guidance=guidance.Autoguidance(2.0))
     with pytest.raises(UserError, match="does not train"):
         method(pipeline).turns(0)
 

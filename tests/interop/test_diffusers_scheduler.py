@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxgen.diffusion import schedule
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.prediction_types import X0, Epsilon, V, Velocity
 from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_scheduler import Noise, noise_from_diffusers, noise_to_diffusers
 
@@ -25,7 +26,7 @@ SD1 = {
 
 def test_stable_diffusion_1():
     noise = noise_from_diffusers(SD1)
-    assert noise.prediction_type == "epsilon"
+    assert noise.prediction_type == Epsilon()
     np.testing.assert_allclose(np.sqrt(noise.schedule.betas[[0, -1]]), np.sqrt([0.00085, 0.012]), rtol=1e-12)
     assert np.ptp(np.diff(np.sqrt(noise.schedule.betas))) < 1e-12  # equal steps of the root
     networks_see = noise.schedule.conditioning(noise.times(50)[:-1])
@@ -36,7 +37,7 @@ def test_stable_diffusion_1():
 @pytest.mark.parametrize("steps", [1, 4, 7, 30, 50, 999, 1000])
 @pytest.mark.parametrize("spacing", ["trailing", "linspace"])
 def test_grids_that_begin_at_the_end(spacing, steps):
-    times = Noise(schedule.scaled_linear(), "epsilon", spacing).times(steps)
+    times = Noise(schedules.ScaledLinear(), Epsilon(), spacing).times(steps)
     assert len(times) == steps + 1 and (np.diff(times) < 0).all()
     assert spacing == "linspace" or times[0] == 1
     levels = times[:-1] * 1000
@@ -58,23 +59,23 @@ def test_classes_differ_in_what_they_leave_unsaid():
 def test_zero_terminal_snr_and_other_forms():
     told = {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
     noise = noise_from_diffusers(told)
-    assert noise.prediction_type == "v" and noise.schedule.alpha(1.0) < 1e-10
+    assert noise.prediction_type == V() and noise.schedule.alpha(1.0) < 1e-10
     cosine = noise_from_diffusers({"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2"})
-    np.testing.assert_array_equal(cosine.schedule.betas, schedule.cosine().betas)
+    np.testing.assert_array_equal(cosine.schedule.betas, schedules.Cosine().betas)
     trained = noise_from_diffusers(
         {"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2], "prediction_type": "sample"}
     )
-    assert trained.prediction_type == "x0" and trained.schedule.steps == 2
+    assert trained.prediction_type == X0() and trained.schedule.steps == 2
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+@pytest.mark.parametrize("prediction", [Epsilon(), V(), X0()])
 def test_noise_travels_both_ways(prediction):
-    noise = Noise(schedule.cosine(100), prediction, "trailing", True)
+    noise = Noise(schedules.Cosine(100), prediction, "trailing", True)
     back = noise_from_diffusers(noise_to_diffusers(noise))
     assert (back.prediction_type, back.spacing, back.to_zero) == (prediction, "trailing", True)
     np.testing.assert_array_equal(back.schedule.betas, noise.schedule.betas)
-    with pytest.raises(UserError, match="no prediction 'velocity'"):
-        noise_to_diffusers(Noise(schedule.cosine(100), "velocity"))
+    with pytest.raises(UserError, match="no prediction type Velocity"):
+        noise_to_diffusers(Noise(schedules.Cosine(100), Velocity()))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tiny_methods import ddpm_config
 from jaxgen.config import section
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import denoiser
+from jaxgen.diffusion.prediction_types import X0, Epsilon, V
 from jaxgen.methods.base import Model
 from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.runs.setup import make_method, open_split
@@ -103,10 +104,11 @@ class Oracle(DDPM):
     answer: jax.Array | None = None
 
     def denoiser(self, params, **options):
-        return denoiser(self.schedule, "x0", lambda x, *time, **label: jnp.broadcast_to(self.answer, x.shape))
+        knows = denoiser(self.schedule, X0(), lambda x, *time, **label: jnp.broadcast_to(self.answer, x.shape))
+        return lambda *args, **condition: knows(*args, **condition).to(self.prediction_type)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+@pytest.mark.parametrize("prediction", [Epsilon(), V(), X0()])
 def test_who_knows_the_image_has_no_loss_and_draws_it(prediction, unconditional):
     method, model = unconditional
     method = dataclasses.replace(method, prediction_type=prediction)

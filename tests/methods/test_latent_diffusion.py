@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.diffusion import schedule
+from jaxgen.diffusion import schedules
 from jaxgen.diffusion.guidance import classifier_free
+from jaxgen.diffusion.prediction_types import V
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
@@ -59,7 +60,7 @@ def make(classes=0, text=False, **options):
     options = {"autoencoder": Folded(), "sampler": DDIM(steps=3, clip=False), "prediction_type": "v"} | options
     if text:
         options["text"] = TextEncoder(vocabulary=9, length=5, width=8, depth=1, heads=2)
-    return LatentDiffusion(network, schedule.cosine(), image_shape=SHAPE, num_classes=classes, **options)
+    return LatentDiffusion(network, schedules.Cosine(), image_shape=SHAPE, num_classes=classes, **options)
 
 
 def batch():
@@ -87,7 +88,7 @@ def begun(classes=0, text=False):
 def test_it_is_ddpm_in_latents():
     method, model = make(), begun()
     assert method.shape == (8, 8, 4) and method.required_groups == ("autoencoder",) and method.conditions == ()
-    plain = DDPM(method.network, method.schedule, method.sampler, method.shape, prediction_type="v")
+    plain = DDPM(method.network, method.schedule, method.sampler, method.shape, prediction_type=V())
     z = jax.jit(plain.sample)(model, KEYS, {})
     assert np.abs(z).max() > 1  # a clipped one would be another
     expected = Folded().apply({"params": given()["autoencoder"]}, z / 2, method="decode")

@@ -10,7 +10,7 @@ from running import opened
 from tiny_methods import tiny_config
 
 from jaxgen.config import section
-from jaxgen.diffusion import schedule as schedules
+from jaxgen.diffusion import schedules
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.methods.classifiers.noisy_classifier import LEVELS, NoisyClassifier
@@ -33,7 +33,7 @@ def batch_of(count=400):
 
 def test_accuracy_falls_with_the_noise_as_the_schedule_says():
     """The mean of four pixels of alpha (+-1) + sigma z has the right sign with probability Phi(2 alpha / sigma)."""
-    schedule, batch = schedules.cosine(), batch_of(4000)
+    schedule, batch = schedules.Cosine(), batch_of(4000)
     method = NoisyClassifier(Eye(), schedule, num_classes=2)
     keys = jax.random.split(jax.random.key(0), 4000)
     scores = jax.jit(lambda: method.scores(Model({"classifier": {}}, {}), keys, batch))()
@@ -55,7 +55,7 @@ def test_the_network_is_told_the_time_on_the_schedule_s_scale():
             return super().apply(variables, x, time)
 
     x = jnp.ones((3, 2, 2, 1))
-    for schedule in (schedules.linear(), schedules.edm()):
+    for schedule in (schedules.Linear(), schedules.EDM()):
         t = jnp.asarray([0.1, 0.5, 1.0])
         NoisyClassifier(Spy(), schedule, num_classes=2).logits({"classifier": {}}, x, t)
         np.testing.assert_allclose(seen[-1][1], schedule.conditioning(t), rtol=1e-6)

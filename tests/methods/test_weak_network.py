@@ -10,6 +10,7 @@ from tiny_methods import ddpm_config
 
 from jaxgen.build import build
 from jaxgen.config import section
+from jaxgen.diffusion.prediction_types import V
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.runs.setup import make_method
@@ -38,7 +39,7 @@ def guided(guidance, params):
     x, t = jax.random.normal(jax.random.key(1), (2, 8, 8, 1)), jnp.full(2, 0.4)
     batch = {"label": jnp.array([0, 2])}
     now = method.guided(Model(params(method), {}), batch)(x, t)
-    return method, np.asarray(now.to("v").value), x, t, batch
+    return method, np.asarray(now.to(V()).value), x, t, batch
 
 
 @pytest.mark.parametrize(

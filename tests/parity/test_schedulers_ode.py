@@ -22,9 +22,10 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from jaxgen.diffusion import schedule as schedules  # noqa: E402
+from jaxgen.diffusion import schedules  # noqa: E402
 from jaxgen.diffusion.noise import per_image_noise  # noqa: E402
 from jaxgen.diffusion.prediction import Prediction  # noqa: E402
+from jaxgen.diffusion.prediction_types import Epsilon, V, Velocity  # noqa: E402
 from jaxgen.diffusion.samplers.ddim import DDIM  # noqa: E402
 from jaxgen.diffusion.samplers.ddpm import DDPM  # noqa: E402
 from jaxgen.diffusion.samplers.dpmpp_1s import DPMpp1S  # noqa: E402
@@ -39,8 +40,9 @@ pytestmark = pytest.mark.parity
 SHAPE = (6, 2, 2, 1)
 KEYS = jax.random.split(jax.random.key(5), SHAPE[0])
 WEIGHT = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32) / 2
-LINEAR = schedules.linear()
-FLOW = schedules.rectified_flow()
+LINEAR = schedules.Linear()
+FLOW = schedules.RectifiedFlow()
+TYPES = {"epsilon": Epsilon(), "v": V(), "velocity": Velocity()}
 KINDS = {"epsilon": "epsilon", "v": "v_prediction", "velocity": "flow_prediction"}
 # the peer's grids; `spaced` are its Karras levels
 GRIDS = {
@@ -62,7 +64,7 @@ def ours(sampler, schedule, kind, x, times, learned=False):
         t = jnp.broadcast_to(t, x.shape[:1])
         alpha, sigma = schedule.alpha(t[0]), schedule.sigma(t[0])
         log_variance = jnp.sin(3 * x) if learned else None
-        return Prediction(network(jnp, x, t[0], alpha, sigma, kind), x, t, schedule, kind, log_variance)
+        return Prediction(network(jnp, x, t[0], alpha, sigma, kind), x, t, schedule, TYPES[kind], log_variance)
 
     with jax.default_matmul_precision("highest"):
         return np.asarray(jax.jit(lambda x: sampler(denoise, schedule, x, KEYS, times=times))(x))
@@ -138,7 +140,7 @@ def test_ddim(kind, grid, eta, same_noise):
 
 
 def test_ddim_from_pure_noise(same_noise):
-    schedule = schedules.linear(zero_terminal_snr=True)
+    schedule = schedules.Linear(zero_terminal_snr=True)
     scheduler = build("DDIMScheduler", "v", timestep_spacing="trailing", rescale_betas_zero_snr=True)
     scheduler.set_timesteps(20)
     times = np.append((scheduler.timesteps.numpy() + 1) / 1000, 0.0)
@@ -243,7 +245,7 @@ def test_flow_matching_euler(shift):
     want = theirs(scheduler, FLOW, "velocity", start(), times)
     agree(ours(Euler(variable="time"), FLOW, "velocity", start(), times), want)
     agree(ours(Euler(), FLOW, "velocity", start(), times), want)
-    shifted = schedules.rectified_flow(shift=shift)
+    shifted = schedules.RectifiedFlow(shift=shift)
     again = np.append(shifted.t_from_log_snr(FLOW.log_snr(times[:-1])), 0.0)
     np.testing.assert_allclose(shifted.sigma(again), times, atol=1e-12)
 

@@ -13,9 +13,10 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from jaxgen.diffusion import schedule as schedules  # noqa: E402
+from jaxgen.diffusion import schedules  # noqa: E402
 from jaxgen.diffusion.noise import per_image_noise  # noqa: E402
 from jaxgen.diffusion.prediction import Prediction, denoiser  # noqa: E402
+from jaxgen.diffusion.prediction_types import EDM, X0, Epsilon, Score, V, Velocity  # noqa: E402
 from jaxgen.diffusion.samplers.dpmpp_2m_sde import DPMpp2MSDE as dpmpp_2m_sde  # noqa: E402
 from jaxgen.diffusion.samplers.edm import EDM as edm  # noqa: E402
 from jaxgen.diffusion.samplers.euler_ancestral import EulerAncestral as euler_ancestral  # noqa: E402
@@ -64,13 +65,13 @@ def close(ours, peer):
     np.testing.assert_allclose(ours, peer.numpy(), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind,name", [("epsilon", "epsilon"), ("v", "v_prediction")])
+@pytest.mark.parametrize("kind,name", [(Epsilon(), "epsilon"), (V(), "v_prediction")])
 @pytest.mark.parametrize("spacing,steps", [("trailing", 12), ("leading", 20)])
 def test_euler_ancestral(monkeypatch, kind, name, spacing, steps):
     scheduler = diffusers.EulerAncestralDiscreteScheduler(prediction_type=name, timestep_spacing=spacing, **SD)
     scheduler.set_timesteps(steps)
     feed(monkeypatch, scheduler, range(steps))
-    schedule = schedules.scaled_linear()
+    schedule = schedules.ScaledLinear()
     times = time_grid(spacing, steps, schedule)
     np.testing.assert_allclose(1000 * times[:-1] - 1, scheduler.timesteps, atol=1e-6)
     x = start(1.0)
@@ -87,7 +88,7 @@ def test_euler_ancestral_for_rectified_flow(monkeypatch, eta):
     from diffusers.schedulers.scheduling_ltx_euler_ancestral_rf import LTXEulerAncestralRFScheduler
 
     scheduler, steps = LTXEulerAncestralRFScheduler(eta=eta), 10
-    schedule = schedules.rectified_flow(shift=3.0)
+    schedule = schedules.RectifiedFlow(shift=3.0)
     times = time_grid("uniform", steps, schedule)
     scheduler.set_timesteps(sigmas=schedule.sigma(times).tolist())
     feed(monkeypatch, scheduler, range(steps))
@@ -95,7 +96,7 @@ def test_euler_ancestral_for_rectified_flow(monkeypatch, eta):
 
     def denoise(x, t):  # their velocity is noise minus data, whatever the shift of the times
         v, sigma = network(x, 1000 * schedule.sigma(t)), schedule.sigma(t)
-        return Prediction(x - sigma * v, x, jnp.broadcast_to(t, x.shape[:1]), schedule, "x0")
+        return Prediction(x - sigma * v, x, jnp.broadcast_to(t, x.shape[:1]), schedule, X0())
 
     ours = euler_ancestral(steps, eta=eta, flow=True)(denoise, schedule, x, KEYS)
     sample = torch.from_numpy(np.asarray(x))
@@ -115,11 +116,11 @@ def test_dpmpp_2m_sde(correction, steps, beta_schedule):
         steps_offset=1,
     )
     scheduler.set_timesteps(steps)
-    schedule = {"scaled_linear": schedules.scaled_linear, "squaredcos_cap_v2": schedules.cosine}[beta_schedule]()
+    schedule = {"scaled_linear": schedules.ScaledLinear, "squaredcos_cap_v2": schedules.Cosine}[beta_schedule]()
     times = np.append((scheduler.timesteps.numpy() + 1) / 1000, 0.0)
     x = start(1.0)
     solver = dpmpp_2m_sde(steps, correction=correction)
-    ours = solver(denoiser(schedule, "epsilon", network), schedule, x, KEYS, times=times)
+    ours = solver(denoiser(schedule, Epsilon(), network), schedule, x, KEYS, times=times)
     sample = torch.from_numpy(np.asarray(x))
     for i, t in enumerate(scheduler.timesteps):
         z = torch.from_numpy(np.asarray(per_image_noise(KEYS, i + 1, SHAPE[1:])))
@@ -137,9 +138,9 @@ def test_dpmpp_2m_sde_for_rectified_flow():
     )
     scheduler.set_timesteps(steps)
     sigmas = scheduler.sigmas.numpy().astype(np.float64)
-    schedule = schedules.rectified_flow()
+    schedule = schedules.RectifiedFlow()
     x = start(1.0)
-    ours = dpmpp_2m_sde(steps)(denoiser(schedule, "velocity", network), schedule, x, KEYS, times=sigmas)
+    ours = dpmpp_2m_sde(steps)(denoiser(schedule, Velocity(), network), schedule, x, KEYS, times=sigmas)
     sample = torch.from_numpy(np.asarray(x))
     for i, t in enumerate(scheduler.timesteps):
         z = torch.from_numpy(np.asarray(per_image_noise(KEYS, i + 1, SHAPE[1:])))
@@ -155,10 +156,10 @@ def test_dpmpp_2m_sde_with_edm_preconditioning(monkeypatch, correction):
     )
     scheduler.set_timesteps(steps)
     feed(monkeypatch, scheduler, range(steps))
-    schedule = schedules.edm(sigma_max=40.0)
+    schedule = schedules.EDM(sigma_max=40.0)
     x = start(schedule.prior_std)
     solver = dpmpp_2m_sde(steps, spacing="karras", correction=correction)
-    ours = solver(denoiser(schedule, "edm", network), schedule, x, KEYS)
+    ours = solver(denoiser(schedule, EDM(), network), schedule, x, KEYS)
     sample = torch.from_numpy(np.asarray(x))
     for t in scheduler.timesteps:
         output = theirs(scheduler.scale_model_input(sample, t), t)
@@ -175,10 +176,10 @@ def test_edm_with_churn(monkeypatch):
     scheduler.set_timesteps(steps)
     rows = 2 * steps - 1
     feed(monkeypatch, scheduler, [rows, *range(1, rows, 2)])
-    schedule = schedules.edm(sigma_max=40.0)
+    schedule = schedules.EDM(sigma_max=40.0)
     sigmas = np.append(np.geomspace(40.0, 0.02, steps), 0.0)
     x = start(40.0)
-    denoise = denoiser(schedule, "edm", network)
+    denoise = denoiser(schedule, EDM(), network)
     ours = edm(steps, **options)(denoise, schedule, x, KEYS, times=sigmas / 40)
 
     def model(x, sigma):  # (x0 - x) / sigma
@@ -204,8 +205,8 @@ def test_euler_maruyama(monkeypatch):
     scheduler = ScoreSdeVpScheduler(sampling_eps=1 / steps)
     scheduler.set_timesteps(steps)
     feed(monkeypatch, scheduler, range(steps))
-    schedule, x = schedules.vp(), start(1.0)
-    denoise = denoiser(schedule, "epsilon", network)
+    schedule, x = schedules.VP(), start(1.0)
+    denoise = denoiser(schedule, Epsilon(), network)
     ours = euler_maruyama(steps, noise_last=True)(denoise, schedule, x, KEYS)
     sample = torch.from_numpy(np.asarray(x))
     for t in scheduler.timesteps:
@@ -220,7 +221,7 @@ def test_predictor_corrector(monkeypatch, corrections):
     scheduler = diffusers.ScoreSdeVeScheduler(sigma_min=0.05, sigma_max=20.0, snr=0.16)
     scheduler.set_timesteps(levels, 1e-5)
     scheduler.set_sigmas(levels, 0.05, 20.0, 1e-5)
-    schedule = schedules.ve(sigma_min=0.05, sigma_max=20.0)
+    schedule = schedules.VE(sigma_min=0.05, sigma_max=20.0)
     key, x = KEYS[:1], start(20.0)[:1]
     draws = iter(range(steps * (1 + corrections)))
 
@@ -233,7 +234,7 @@ def test_predictor_corrector(monkeypatch, corrections):
         return -network(x / jnp.sqrt(1 + sigma**2), 250 * jnp.log(sigma)) / sigma
 
     def denoise(x, t):
-        return Prediction(score(x, schedule.sigma(t)), x, jnp.broadcast_to(t, x.shape[:1]), schedule, "score")
+        return Prediction(score(x, schedule.sigma(t)), x, jnp.broadcast_to(t, x.shape[:1]), schedule, Score())
 
     solver = predictor_corrector(steps, corrections=corrections, snr=0.16, noise_last=True)
     ours = solver(denoise, schedule, x, key)

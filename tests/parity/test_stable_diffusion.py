@@ -15,6 +15,7 @@ import diffusers  # noqa: E402
 import transformers  # noqa: E402
 
 from jaxgen.config import files as config_files  # noqa: E402
+from jaxgen.diffusion.prediction_types import Epsilon, V  # noqa: E402
 from jaxgen.interop import diffusers_pipeline as interop  # noqa: E402
 from jaxgen.interop.diffusers_files import open_weights  # noqa: E402
 from jaxgen.sampling.prompts import TextRequest  # noqa: E402
@@ -158,7 +159,7 @@ def test_the_same_noise_and_words_give_the_same_image_there_and_back(name, tmp_p
     np.testing.assert_array_equal(theirs(tmp_path / "back", noise()), wanted)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", [Epsilon(), V()])
 def test_what_was_made_here_is_drawn_alike_by_diffusers(prediction, tmp_path):
     tiny_pipeline.write(tmp_path / "made", prediction)
     wanted = theirs(tmp_path / "made", noise())

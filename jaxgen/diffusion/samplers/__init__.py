@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, Prediction
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import Spacing, time_grid
 from jaxgen.errors import UserError
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 
 # below this alpha an image has no signal: lambda is as good as infinite
 FAINTEST = 1e-10

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from jaxgen.diffusion.prediction import added_noise_share
+from jaxgen.diffusion.process import added_noise_share
 from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Prediction, added_noise_share, reverse_log_variance
+from jaxgen.diffusion.prediction import Prediction, reverse_log_variance
+from jaxgen.diffusion.process import added_noise_share
 from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 Variance = Literal["small", "large", "learned"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers._exponential import FAINTEST, LambdaGrid, adams, first, second
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 # where a step looks between its ends, as shares of its way in lambda

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers._exponential import LambdaGrid, adams, first, orders, second
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 
 # with fewer steps than this the last ones are of lower order, where `lower_order_final` is set
 FEW = 15

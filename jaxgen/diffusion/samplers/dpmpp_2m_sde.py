@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 Correction = Literal["midpoint", "heun"]

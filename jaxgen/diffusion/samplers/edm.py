@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers._sde import need_signal
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import Spacing
 from jaxgen.errors import UserError
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxgen.diffusion.samplers import Plan
 from jaxgen.diffusion.samplers._runge_kutta import RungeKutta
 from jaxgen.diffusion.samplers.ddim import DDIM
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers._sde import drift_and_diffusion, need_signal
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Prediction, added_noise_share, append_dims
+from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.process import added_noise_share, append_dims
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers.euler_maruyama import euler_maruyama_rows
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 Predictor = Literal["reverse_diffusion", "ancestral", "euler_maruyama"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.samplers._exponential import LambdaGrid, adams, first, orders
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 

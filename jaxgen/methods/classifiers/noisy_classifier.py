@@ -12,10 +12,9 @@ import numpy as np
 import optax
 
 from jaxgen.arrays import Batch, Memory, Params
-from jaxgen.diffusion.loss import diffuse
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import append_dims
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.process import append_dims, diffuse
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.timesteps import uniform_timesteps
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 

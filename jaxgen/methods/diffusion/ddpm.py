@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from typing import Any
 
 import flax.linen as nn
@@ -13,20 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.arrays import Batch, Memory, Params
-from jaxgen.diffusion import guidance as guidances
-from jaxgen.diffusion import timesteps as timestep_samplers
-from jaxgen.diffusion.guidance import Guidance
-from jaxgen.diffusion.loss import Weighting, denoising_loss, diffuse, hybrid_loss
+from jaxgen.diffusion.guidance import ClassifierLogits, Guidance, GuidanceInputs
+from jaxgen.diffusion.loss import denoising_loss, hybrid_loss
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Denoiser, PredictionType, append_dims, check_prediction_type, denoiser
+from jaxgen.diffusion.prediction import Denoiser, check_prediction_type, denoiser
+from jaxgen.diffusion.prediction_types import Epsilon, PredictionType
+from jaxgen.diffusion.process import append_dims, diffuse
 from jaxgen.diffusion.samplers import Sampler
-from jaxgen.diffusion.schedule import Schedule
-from jaxgen.diffusion.timesteps import TimestepSampler, uniform_timesteps
+from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.timesteps import TimestepSampler, Uniform, uniform_timesteps
+from jaxgen.diffusion.weighting import Simple, Weighting
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.networks.layers.convolution import gradients_in_loops
 
-# Where the loss is read by noise level: the picture of what early and late times decide
+# The times at which `scores` reports the loss, so that a report can show it over the noise level
 PROFILE = tuple(float(x) for x in np.round(np.arange(0.05, 1.0, 0.1), 2))
 
 
@@ -34,8 +34,9 @@ PROFILE = tuple(float(x) for x in np.round(np.arange(0.05, 1.0, 0.1), 2))
 class DDPM(Method):
     """Learns to undo the noise of a schedule; samples by undoing it step by step.
 
-    Schedule, prediction, weighting, timesteps, sampler and guidance are independent choices; with the schedule `edm`
-    and the prediction `edm`, or `rectified_flow` and `velocity`, it is the method of those papers.
+    Schedule, prediction type, weighting, timesteps, sampler and guidance are independent choices. The schedule `edm`
+    with the prediction type `edm` is the method of Karras et al. (2022), and `rectified_flow` with `velocity` that of
+    Liu et al. (2022).
 
     Attributes:
       network: `(x [B, H, W, C], time [B], label?) -> [B, H, W, C]`; its group is `denoiser`. It sees labels where
@@ -45,11 +46,10 @@ class DDPM(Method):
       image_shape: `(H, W, C)`; from the config's data.
       num_classes: of the data; 0 where they have none.
       prediction_type: what the network predicts.
-      weighting: of the loss, see `jaxgen.diffusion.loss.weight`, with its `min_snr_gamma`, `p2_gamma`, `p2_k`
-        and `sigmoid_bias`.
-      timesteps: the times in [0, 1] at which the network is trained, see `jaxgen.diffusion.timesteps`.
-      label_dropout: share of training examples whose label, or whatever a subclass is conditioned on, is replaced by
-        the null class, for classifier-free guidance (Ho & Salimans 2022, Algorithm 1).
+      weighting: what an error costs at each noise level, see `jaxgen.diffusion.weighting`.
+      timesteps: how the times t in [0, 1] at which the network is trained are drawn, see `jaxgen.diffusion.timesteps`.
+      label_dropout: share of training examples whose label, or other condition of a subclass, is replaced by the null
+        class, for classifier-free guidance (Ho & Salimans 2022, Algorithm 1).
       learned_variance: the network has twice the images' channels and learns the reverse variance too (Nichol &
         Dhariwal 2021), by `vlb_weight` times the variational bound; for uint8 images, not for latents.
       guidance: how sampling is steered; `config.guidance`, which brings the networks of others with it.
@@ -61,13 +61,9 @@ class DDPM(Method):
     sampler: Sampler
     image_shape: tuple[int, int, int]
     num_classes: int = 0
-    prediction_type: PredictionType = "epsilon"
-    weighting: Weighting = "simple"
-    min_snr_gamma: float = 5.0
-    p2_gamma: float = 1.0
-    p2_k: float = 1.0
-    sigmoid_bias: float = 2.0
-    timesteps: TimestepSampler = timestep_samplers.Uniform()
+    prediction_type: PredictionType = Epsilon()
+    weighting: Weighting = Simple()
+    timesteps: TimestepSampler = Uniform()
     label_dropout: float = 0.0
     learned_variance: bool = False
     vlb_weight: float = 1e-3
@@ -171,18 +167,17 @@ class DDPM(Method):
         if "classifier" in self.required_groups:  # gradients inside the sampler's scan
             denoise = gradients_in_loops()(denoise)
         null = self._condition(model.params, {**batch, **self._null(batch)}) if self.label_dropout else None
-        means = guidances.GuidanceInputs(denoise, condition, null, label=batch.get("label"))
+        others: dict[str, Any] = {}
         if "weak" in self.required_groups:
-            means = dataclasses.replace(means, weak=self.denoiser(model.params, "weak", self.guidance.weak))
+            others["weak"] = self.denoiser(model.params, "weak", self.guidance.weak)
         if "classifier" in self.required_groups:
-            means = dataclasses.replace(means, classifier=self._classifier(model.params["classifier"]))
-        return self.guidance(means)
+            others["classifier"] = self._classifier(model.params["classifier"])
+        return self.guidance(GuidanceInputs(denoise, condition, null, label=batch.get("label"), **others))
 
     def _losses(
         self, denoise: Denoiser, image: jax.Array, condition: Batch, t: jax.Array, noises: jax.Array
     ) -> jax.Array:
-        options = {n: getattr(self, n) for n in ("min_snr_gamma", "p2_gamma", "p2_k", "sigmoid_bias")}
-        arguments = (denoise, self.schedule, image, t, noises, self.prediction_type, self.weighting, options)
+        arguments = (denoise, self.schedule, image, t, noises, self.weighting)
         if self.learned_variance:
             return hybrid_loss(*arguments, self.vlb_weight, **condition)
         return denoising_loss(*arguments, **condition)
@@ -199,16 +194,19 @@ class DDPM(Method):
         """The batch's conditions as those of no condition at all."""
         return {"label": jnp.full_like(batch["label"], self.num_classes)} if self.labelled else {}
 
-    def _classifier(self, params: Any) -> guidances.ClassifierLogits:
-        """The guidance's network on images; one that takes a time is given it."""
+    def _classifier(self, params: Any) -> ClassifierLogits:
+        """The guidance's network; one that `sees_time` is given noisy images and their time, another clean images."""
         network = self.guidance.classifier
-        sees_time = "time" in inspect.signature(type(network).__call__).parameters
+        if network is None:
+            raise UserError("config.guidance.network is missing: the network of the classifier.")
 
         def logits(x: jax.Array, t: jax.Array) -> jax.Array:
-            t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
-            seen = (self.schedule.input_scale(t).reshape(-1, *[1] * (x.ndim - 1)) * x, self.schedule.conditioning(t))
+            inputs: tuple[jax.Array, ...] = (x,)
+            if getattr(network, "sees_time", False):
+                t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
+                inputs = append_dims(self.schedule.input_scale(t), x) * x, self.schedule.conditioning(t)
             with gradients_in_loops():
-                found = network.apply({"params": params}, *(seen if sees_time else (x,)))
+                found = network.apply({"params": params}, *inputs)
             return found[0] if isinstance(found, tuple) else found
 
         return logits

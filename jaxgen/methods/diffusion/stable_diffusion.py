@@ -19,9 +19,10 @@ import numpy as np
 from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Denoiser, PredictionType, check_prediction_type, denoiser
+from jaxgen.diffusion.prediction import Denoiser, check_prediction_type, denoiser
+from jaxgen.diffusion.prediction_types import Epsilon, PredictionType
 from jaxgen.diffusion.samplers import Sampler
-from jaxgen.diffusion.schedule import Schedule
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn
 
@@ -51,7 +52,7 @@ class StableDiffusion(Method):
     text: nn.Module
     schedule: Schedule
     sampler: Sampler
-    prediction_type: PredictionType = "epsilon"
+    prediction_type: PredictionType = Epsilon()
     spacing: Callable[[int], np.ndarray] | None = None
     guidance: Guidance | None = None
     scaling: float = 0.18215

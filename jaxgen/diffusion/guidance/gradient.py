@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.diffusion.guidance_base import ClassifierLogits, GuidanceInputs, Timed
+from jaxgen.diffusion.guidance.base import ClassifierLogits, GuidanceInputs, Timed
 from jaxgen.diffusion.prediction import Denoiser, Prediction
+from jaxgen.diffusion.prediction_types import V
 from jaxgen.errors import UserError
 
 
@@ -49,13 +50,13 @@ class Classifier(ByClassifier):
 
     scale: float = 1.0
 
-    def guide(self, means: GuidanceInputs) -> Denoiser:
-        log_p = _log_probability(means, "Classifier guidance")
+    def guide(self, inputs: GuidanceInputs) -> Denoiser:
+        log_p = _log_probability(inputs, "Classifier guidance")
         if self.scale == 0:
-            return means.wanted
+            return inputs.wanted
 
         def denoise(x: jax.Array, t: jax.Array) -> Prediction:
-            now = means.wanted(x, t)
+            now = inputs.wanted(x, t)
             change = _in_x0(now, self.scale * jax.grad(log_p)(x, now.t))
             return _moved(now, jnp.where(self.inside(now), change, 0.0))
 
@@ -87,13 +88,13 @@ class Universal(ByClassifier):
         if self.backward_steps < 0:
             raise UserError(f"config.guidance.backward_steps is {self.backward_steps}; it is at least 0.")
 
-    def guide(self, means: GuidanceInputs) -> Denoiser:
-        log_p = _log_probability(means, "Universal guidance")
+    def guide(self, inputs: GuidanceInputs) -> Denoiser:
+        log_p = _log_probability(inputs, "Universal guidance")
         if self.scale == 0 and not self.backward_steps:
-            return means.wanted
+            return inputs.wanted
 
         def of_x0(x: jax.Array, t: jax.Array) -> tuple[jax.Array, Prediction]:
-            now = means.wanted(x, t)
+            now = inputs.wanted(x, t)
             return log_p(now.x0, now.t), now
 
         def denoise(x: jax.Array, t: jax.Array) -> Prediction:
@@ -101,7 +102,7 @@ class Universal(ByClassifier):
                 gradient, now = jax.grad(of_x0, has_aux=True)(x, t)
                 change = _in_x0(now, self.scale * gradient)
             else:
-                now = means.wanted(x, t)
+                now = inputs.wanted(x, t)
                 change = jnp.zeros_like(x)
             if self.backward_steps:
                 x0 = now.x0
@@ -115,14 +116,14 @@ class Universal(ByClassifier):
         return denoise
 
 
-def _log_probability(means: GuidanceInputs, who: str) -> ClassifierLogits:
+def _log_probability(inputs: GuidanceInputs, who: str) -> ClassifierLogits:
     """`(x, t) -> ` the sum over the batch of log p(label | x): its gradient is each image's own."""
-    if means.classifier is None or means.label is None:
+    if inputs.classifier is None or inputs.label is None:
         raise UserError(f"{who} needs a classifier and the label that it should see.")
 
     def log_p(x: jax.Array, t: jax.Array) -> jax.Array:
-        log = jax.nn.log_softmax(means.classifier(x, t))
-        return jnp.take_along_axis(log, means.label[:, None], axis=1).sum()
+        log = jax.nn.log_softmax(inputs.classifier(x, t))
+        return jnp.take_along_axis(log, inputs.label[:, None], axis=1).sum()
 
     return log_p
 
@@ -138,6 +139,6 @@ def _in_x0(now: Prediction, gradient: jax.Array) -> jax.Array:
 
 
 def _moved(now: Prediction, change: jax.Array) -> Prediction:
-    """The prediction whose x0 is larger by `change`, at the same x; in the form v, sound at both ends."""
+    """The prediction whose x0 is larger by `change`, at the same x; as v, which is sound at both ends."""
     value = now.v - (now.alpha**2 + now.sigma**2) / now.sigma * change
-    return now.replace(value=value.astype(now.x.dtype), prediction_type="v")
+    return now.replace(value=value.astype(now.x.dtype), prediction_type=V())

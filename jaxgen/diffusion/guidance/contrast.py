@@ -8,22 +8,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.diffusion.guidance_base import GuidanceInputs, Timed
+from jaxgen.diffusion.guidance.base import GuidanceInputs, Timed
 from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contrast(Timed):
-    """Away from a worse prediction: (1 - scale) worse + scale wanted, in the form that the network predicts.
+    """Away from a worse prediction: (1 - scale) worse + scale wanted, of the type that the network predicts.
 
-    At given (x, t) every form is x0 times a number plus x times another, and the factors sum to 1: in whichever
-    form predictions are joined, the result is the same.
+    At a given (x, t) a value of every type is x0 times a number plus x times another, and the factors 1 - scale and
+    scale sum to 1: predictions joined as values of any type are the same prediction.
 
     Attributes:
       scale: 1 is the wanted prediction, 0 the worse one.
       rescale: share in [0, 1] of the way back to the standard deviation that the wanted prediction has over an
-        image (Lin et al. 2023, Eq. 15-16); of the network's own form, as there.
+        image (Lin et al. 2023, Eq. 15-16); of what the network itself predicts, as there.
     """
 
     config_name = ""  # a base of others: no config names it
@@ -62,26 +62,26 @@ class ClassifierFree(Contrast):
     scale is 1 (conditional) or 0 (unconditional).
     """
 
-    def guide(self, means: GuidanceInputs) -> Denoiser:
+    def guide(self, inputs: GuidanceInputs) -> Denoiser:
         if self.scale == 1:
-            return means.wanted
-        if means.null is None or not means.condition:
+            return inputs.wanted
+        if inputs.null is None or not inputs.condition:
             raise UserError(
                 "Classifier-free guidance needs a model that was trained with its condition and without; "
                 "where guidances are composed, it comes first."
             )
-        condition, null = means.condition, means.null
+        condition, null = inputs.condition, inputs.null
         if condition.keys() != null.keys():
             raise UserError(
                 f"Classifier-free guidance needs null conditions for {sorted(condition)}, not for {sorted(null)}."
             )
         if self.scale == 0 and self.plain:
-            return lambda x, t: means.denoise(x, t, **null)
+            return lambda x, t: inputs.denoise(x, t, **null)
         both = jax.tree.map(_interleaved, condition, null)
 
         def denoise(x: jax.Array, t: jax.Array) -> Prediction:
             t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
-            now = means.denoise(_interleaved(x, x), _interleaved(t, t), **both)
+            now = inputs.denoise(_interleaved(x, x), _interleaved(t, t), **both)
             pairs = jax.tree.map(lambda a: a.reshape(len(x), 2, *a.shape[1:]), now)
             return self.join(*(jax.tree.map(lambda a, i=i: a[:, i], pairs) for i in (0, 1)))
 
@@ -109,12 +109,12 @@ class Autoguidance(Contrast):
     def weak(self) -> nn.Module | None:
         return self.network
 
-    def guide(self, means: GuidanceInputs) -> Denoiser:
+    def guide(self, inputs: GuidanceInputs) -> Denoiser:
         if self.scale == 1:
-            return means.wanted
-        if means.weak is None:
+            return inputs.wanted
+        if inputs.weak is None:
             raise UserError("Autoguidance needs a weaker model of the same data.")
-        return lambda x, t: self.join(means.wanted(x, t), means.weak(x, t, **means.condition))
+        return lambda x, t: self.join(inputs.wanted(x, t), inputs.weak(x, t, **inputs.condition))
 
 
 def _interleaved(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -1,17 +1,16 @@
-"""What a guidance draws on, what it is, and the two that know no more: none at all, and one on top of another.
-
-`jaxgen.diffusion.guidance` has the whole picture.
-"""
+"""The contract of a guidance, what it may use, and the two that add nothing of their own: `Unguided` and `Compose`."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 
-from jaxgen.diffusion.prediction import Denoiser, Prediction, append_dims
+from jaxgen.diffusion.prediction import Denoiser, Prediction
+from jaxgen.diffusion.process import append_dims
 from jaxgen.diffusion.threshold import check_quantile, dynamic_threshold
 from jaxgen.errors import UserError
 
@@ -23,7 +22,7 @@ ClassifierLogits = Callable[[jax.Array, jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class GuidanceInputs:
-    """What a guidance may draw on; None where a model has no such thing.
+    """What a guidance may use; None where a model has no such thing.
 
     Attributes:
       denoise: `(x, t, **condition) -> Prediction`, the model.
@@ -48,8 +47,8 @@ class GuidanceInputs:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Guidance:
-    """The contract: `(means) -> denoise(x, t)`. A guidance fills in `guide`.
+class Guidance(abc.ABC):
+    """The contract: `(inputs) -> denoise(x, t)`. A guidance fills in `guide`.
 
     Attributes:
       threshold: 0, or the quantile of dynamic thresholding, such as 0.995, applied to the guided prediction.
@@ -76,12 +75,12 @@ class Guidance:
         """The network of the weaker model that it needs; None where that has the model's own."""
         return None
 
-    def guide(self, means: GuidanceInputs) -> Denoiser:
+    @abc.abstractmethod
+    def guide(self, inputs: GuidanceInputs) -> Denoiser:
         """The guided denoiser, before thresholding."""
-        raise NotImplementedError
 
-    def __call__(self, means: GuidanceInputs) -> Denoiser:
-        guided = self.guide(means)
+    def __call__(self, inputs: GuidanceInputs) -> Denoiser:
+        guided = self.guide(inputs)
         if not self.threshold:
             return guided
         return lambda x, t: dynamic_threshold(guided(x, t), self.threshold)
@@ -91,8 +90,8 @@ class Guidance:
 class Unguided(Guidance):
     """The model under its condition; of use for its threshold."""
 
-    def guide(self, means: GuidanceInputs) -> Denoiser:
-        return means.wanted
+    def guide(self, inputs: GuidanceInputs) -> Denoiser:
+        return inputs.wanted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,8 +99,8 @@ class Timed(Guidance):
     """Guidance at some noise levels only (Kynkäänniemi et al. 2024, Section 3).
 
     Attributes:
-      interval: (low, high) in time; outside of it the prediction is that of the model under its condition. What
-        guides is evaluated there too.
+      interval: (low, high) in time; outside of it the prediction is that of the model under its condition. The
+        guiding network is evaluated there too.
     """
 
     config_name = ""  # a base of others: no config names it
@@ -124,7 +123,8 @@ class Timed(Guidance):
 class Compose(Guidance):
     """One guidance on top of another: `then` guides the denoiser that `first` has made.
 
-    Nest it for more than two. Classifier-free guidance comes first, since what it makes has its condition within.
+    Nest it for more than two. Classifier-free guidance comes first, since the denoiser that it makes has its condition
+    built in.
     """
 
     first: Guidance
@@ -142,6 +142,6 @@ class Compose(Guidance):
     def weak(self) -> nn.Module | None:
         return self.first.weak or self.then.weak
 
-    def guide(self, means: GuidanceInputs) -> Denoiser:
-        inner = self.first(means)
-        return self.then(dataclasses.replace(means, denoise=lambda x, t, **condition: inner(x, t), null=None))
+    def guide(self, inputs: GuidanceInputs) -> Denoiser:
+        inner = self.first(inputs)
+        return self.then(dataclasses.replace(inputs, denoise=lambda x, t, **condition: inner(x, t), null=None))

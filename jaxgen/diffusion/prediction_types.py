@@ -1,0 +1,242 @@
+"""What a network predicts about the noise in x_t: seven types, each of which fixes x0 and epsilon.
+
+With `x = alpha x0 + sigma epsilon`, the value of every type is a pair of numbers (a, b) at each time,
+
+    value = a x0 + b epsilon
+
+and two equations in two unknowns give `x0 = (b x - sigma value) / (alpha b - sigma a)` and
+`epsilon = (alpha value - a x) / (alpha b - sigma a)`. A type of one's own is done with its pair. Those here write out
+what the pair makes of an equation, since terms that cancel on paper divide by a vanishing alpha or sigma in floats.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.diffusion.process import append_dims, posterior, previous_level
+from jaxgen.diffusion.schedules.base import Schedule
+
+if TYPE_CHECKING:
+    from jaxgen.diffusion.prediction import Prediction
+
+Pair = tuple[jax.Array | float, jax.Array | float]
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionType(abc.ABC):
+    """The contract. A type gives its pair; `now` is a prediction at (x, t) whose `value` is of this type.
+
+    Attributes:
+      needs_signal: whether the value says nothing about x0 where alpha is 0.
+    """
+
+    needs_signal: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+        """(a, b) of `value = a x0 + b epsilon`, each a number or of t's shape."""
+
+    def x0(self, now: Prediction) -> jax.Array:
+        """The clean images `[B, ...]`."""
+        a, b = self._pair(now)
+        return (b * now.x - now.sigma * now.value) / (now.alpha * b - now.sigma * a)
+
+    def epsilon(self, now: Prediction) -> jax.Array:
+        """The noise `[B, ...]`, of standard deviation about 1."""
+        a, b = self._pair(now)
+        return (now.alpha * now.value - a * now.x) / (now.alpha * b - now.sigma * a)
+
+    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """This type's value of x0 and epsilon at the (x, t) of a prediction of any type."""
+        a, b = self._pair(now)
+        return a * x0 + b * epsilon
+
+    def target(self, now: Prediction, x0: jax.Array, noise: jax.Array) -> jax.Array:
+        """What a perfect network gives at x_t = alpha x0 + sigma noise.
+
+        x_t is rounded, so that x0 and noise do not fit it exactly. The nearest two that do, and have the same v, do.
+        """
+        fitting = now.replace(value=now.alpha * noise - now.sigma * x0, prediction_type=V())
+        return self.value(now, fitting.x0, fitting.epsilon)
+
+    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+        """`[B]` |error of x0|**2 for each |error of the value|**2, at a fixed x_t."""
+        a, b = self.pair(schedule, t)
+        return (schedule.sigma(t) / (schedule.alpha(t) * b - schedule.sigma(t) * a)) ** 2
+
+    def network_input(self, now: Prediction) -> jax.Array:
+        """The noisy images as the network is given them."""
+        return append_dims(now.schedule.input_scale(now.t), now.x) * now.x
+
+    def _pair(self, now: Prediction) -> Pair:
+        a, b = self.pair(now.schedule, now.t)
+        return append_dims(a, now.x), append_dims(b, now.x)
+
+
+@dataclasses.dataclass(frozen=True)
+class X0(PredictionType):
+    """The clean image."""
+
+    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+        return 1.0, 0.0
+
+    def x0(self, now: Prediction) -> jax.Array:
+        return now.value
+
+    def epsilon(self, now: Prediction) -> jax.Array:
+        return (now.x - now.alpha * now.value) / now.sigma
+
+    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return x0  # epsilon may be infinite
+
+    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+        return jnp.ones_like(t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Epsilon(PredictionType):
+    """The noise (Ho et al. 2020, Eq. 11)."""
+
+    needs_signal: ClassVar[bool] = True
+
+    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+        return 0.0, 1.0
+
+    def x0(self, now: Prediction) -> jax.Array:
+        return (now.x - now.sigma * now.value) / now.alpha
+
+    def epsilon(self, now: Prediction) -> jax.Array:
+        return now.value
+
+    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return epsilon  # x0 may be infinite
+
+    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+        return jnp.exp(-schedule.log_snr(t))  # more precise than (sigma / alpha)**2 at the ends
+
+
+@dataclasses.dataclass(frozen=True)
+class V(PredictionType):
+    """v = alpha epsilon - sigma x0 (Salimans & Ho 2022, Section 4).
+
+    x0 and epsilon are sound at both ends: alpha b - sigma a is alpha**2 + sigma**2, which does not vanish.
+    """
+
+    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+        return -schedule.sigma(t), schedule.alpha(t)
+
+    def x0(self, now: Prediction) -> jax.Array:
+        return (now.alpha * now.x - now.sigma * now.value) / (now.alpha**2 + now.sigma**2)
+
+    def epsilon(self, now: Prediction) -> jax.Array:
+        return (now.sigma * now.x + now.alpha * now.value) / (now.alpha**2 + now.sigma**2)
+
+    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return now.alpha * epsilon - now.sigma * x0
+
+    def target(self, now: Prediction, x0: jax.Array, noise: jax.Array) -> jax.Array:
+        return self.value(now, x0, noise)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score(PredictionType):
+    """grad log p(x_t) = -epsilon / sigma (Song et al. 2021, Eq. 7)."""
+
+    needs_signal: ClassVar[bool] = True
+
+    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+        return 0.0, -1 / schedule.sigma(t)
+
+    def x0(self, now: Prediction) -> jax.Array:
+        return (now.x - now.sigma * self.epsilon(now)) / now.alpha  # no division by sigma
+
+    def epsilon(self, now: Prediction) -> jax.Array:
+        return -now.sigma * now.value
+
+    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return -epsilon / now.sigma
+
+    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+        return schedule.sigma(t) ** 2 * jnp.exp(-schedule.log_snr(t))
+
+
+@dataclasses.dataclass(frozen=True)
+class Velocity(PredictionType):
+    """d x_t / dt = alpha' x0 + sigma' epsilon; epsilon - x0 on straight paths (Lipman et al. 2023)."""
+
+    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+        return schedule.rates(t)
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM(PredictionType):
+    """F of Karras et al. (2022), Eq. 7: x0 = c_skip x + c_out F(c_in x), for any alpha.
+
+    With the schedule's sigma_data, d, and n = sqrt((alpha d)**2 + sigma**2), the standard deviation of x_t, the factors
+    are c_skip = alpha (d / n)**2, c_out = sigma d / n and c_in = 1 / n. F and the network's input have unit variance at
+    every noise level. No equation here divides by alpha, and only `value` divides by sigma.
+    """
+
+    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+        norm = self._norm(schedule, schedule.alpha(t), schedule.sigma(t))
+        return schedule.sigma(t) / (norm * schedule.sigma_data), -schedule.alpha(t) * schedule.sigma_data / norm
+
+    def x0(self, now: Prediction) -> jax.Array:
+        data, norm = self._scales(now)
+        return now.alpha * (data / norm) ** 2 * now.x + now.sigma * data / norm * now.value
+
+    def epsilon(self, now: Prediction) -> jax.Array:
+        data, norm = self._scales(now)
+        return now.sigma / norm**2 * now.x - now.alpha * data / norm * now.value
+
+    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+        data, norm = self._scales(now)
+        return (x0 - now.alpha * (data / norm) ** 2 * now.x) * norm / (now.sigma * data)
+
+    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        return (sigma * schedule.sigma_data) ** 2 / ((alpha * schedule.sigma_data) ** 2 + sigma**2)
+
+    def network_input(self, now: Prediction) -> jax.Array:
+        return now.x / self._scales(now)[1]
+
+    def _scales(self, now: Prediction) -> tuple[float, jax.Array]:
+        return now.schedule.sigma_data, self._norm(now.schedule, now.alpha, now.sigma)
+
+    def _norm(self, schedule: Schedule, alpha: jax.Array, sigma: jax.Array) -> jax.Array:
+        """The standard deviation of x_t for data of the standard deviation sigma_data."""
+        return jnp.sqrt((alpha * schedule.sigma_data) ** 2 + sigma**2)
+
+
+@dataclasses.dataclass(frozen=True)
+class PosteriorMean(PredictionType):
+    """The mean of q(x_{t-1} | x_t, x0), one level below (Ho et al. 2020, Eq. 7); for discrete schedules.
+
+    It is `of_x x_t + of_x0 x0`, where x_t holds epsilon. No equation here divides by alpha.
+    """
+
+    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+        of_x, of_x0, _ = posterior(schedule, t, previous_level(schedule, t), t)
+        return of_x * schedule.alpha(t) + of_x0, of_x * schedule.sigma(t)
+
+    def x0(self, now: Prediction) -> jax.Array:
+        of_x, of_x0 = self._factors(now)
+        return (now.value - of_x * now.x) / of_x0
+
+    def epsilon(self, now: Prediction) -> jax.Array:
+        return (now.x - now.alpha * self.x0(now)) / now.sigma
+
+    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+        of_x, of_x0 = self._factors(now)
+        return of_x * now.x + of_x0 * x0
+
+    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+        return posterior(schedule, t, previous_level(schedule, t), t)[1] ** -2
+
+    def _factors(self, now: Prediction) -> tuple[jax.Array, jax.Array]:
+        return posterior(now.schedule, now.t, previous_level(now.schedule, now.t), now.x)[:2]

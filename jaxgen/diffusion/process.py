@@ -1,0 +1,55 @@
+"""The forward process: how x_t follows from x_0, q(x_t | x_0), and from what lies between, q(x_s | x_t, x_0)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.schedules.base import Schedule
+from jaxgen.errors import UserError
+
+
+def append_dims(values: jax.Array, x: jax.Array) -> jax.Array:
+    """`[B]` or scalar values with the trailing axes that broadcast them against x `[B, ...]`."""
+    values = jnp.asarray(values)
+    return values.reshape(values.shape + (1,) * (x.ndim - values.ndim)) if values.ndim else values
+
+
+def diffuse(schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:
+    """A draw of q(x_t | x_0) = N(alpha x_0, sigma**2 I) (Ho et al. 2020, Eq. 4).
+
+    Args:
+      x0: `[B, ...]`. t: `[B]` or scalar. noise: standard normal, of x0's shape.
+    """
+    return append_dims(schedule.alpha(t), x0) * x0 + append_dims(schedule.sigma(t), x0) * noise
+
+
+def posterior(schedule: Schedule, t: jax.Array, s: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """q(x_s | x_t, x_0) for s < t: `mean = of_x x_t + of_x0 x_0`, and its variance.
+
+    Ho et al. (2020), Eqs. 6-7, for any pair of times (Kingma et al. 2021, Appendix A). Returns the three arrays of_x,
+    of_x0 and variance, which broadcast against `x`. At s = 0 without noise the mean is x_0 and the variance 0.
+    """
+    t, s = jnp.asarray(t), jnp.asarray(s)
+    alpha_t, alpha_s = append_dims(schedule.alpha(t), x), append_dims(schedule.alpha(s), x)
+    sigma_t, sigma_s = append_dims(schedule.sigma(t), x), append_dims(schedule.sigma(s), x)
+    added = append_dims(added_noise_share(schedule, t, s), x)
+    return alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * added, added * sigma_s**2
+
+
+def added_noise_share(schedule: Schedule, t: jax.Array, s: jax.Array) -> jax.Array:
+    """The share of the variance sigma(t)**2 that was added between s and t: 1 - SNR(t) / SNR(s), in [0, 1]."""
+    change = schedule.log_snr(t) - schedule.log_snr(s)
+    return -(jnp if isinstance(change, jax.Array) else np).expm1(change)
+
+
+def previous_level(schedule: Schedule, t: jax.Array) -> jax.Array:
+    """One discrete noise level below t; never below 0.
+
+    Raises:
+      UserError: for a continuous schedule.
+    """
+    if not schedule.steps:
+        raise UserError("The posterior mean is a prediction type for discrete schedules only, such as 'linear'.")
+    return jnp.maximum(t - 1 / schedule.steps, 0.0)

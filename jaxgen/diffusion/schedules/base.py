@@ -1,0 +1,109 @@
+"""The contract of a noise schedule, and what its classes share.
+
+A schedule is alpha(t), sigma(t), log_snr(t) and the inverse of log_snr. Time runs from 0 (data) to 1 (noise):
+`x_t = alpha x_0 + sigma epsilon`, and `log_snr = log(alpha**2 / sigma**2)` (Kingma et al. 2021, Eq. 4). Where
+alpha**2 + sigma**2 = 1, `alpha**2` is `alpha_bar` of Ho et al. (2020), Eq. 4.
+
+Given JAX arrays the functions return JAX arrays, float32 at least; given NumPy arrays or numbers they return NumPy
+arrays in float64. Samplers compute their coefficients in NumPy, once, so these do not depend on the type that a network
+computes in.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.errors import UserError
+
+Array = Any  # jax.Array or np.ndarray
+
+
+class Schedule(abc.ABC):
+    """The contract of a schedule. `t` is any shape of floats in [0, 1]; results have its shape.
+
+    Attributes:
+      steps: number of discrete noise levels; 0 for a continuous schedule.
+      t_min: the smallest time above 0 that training draws, and at which the spacings that are even in the noise level
+        end; 0 where the schedule still has noise at t = 0.
+      prior_std: standard deviation of the noise that sampling starts from, close to that of x_1.
+      sigma_data: standard deviation that the EDM preconditioning takes the data to have (Karras et al. 2022).
+    """
+
+    steps: int = 0
+    t_min: float = 0.0
+    prior_std: float = 1.0
+    sigma_data: float = 0.5
+
+    @abc.abstractmethod
+    def log_snr(self, t: Array) -> Array:
+        """log(alpha**2 / sigma**2), decreasing in t."""
+
+    @abc.abstractmethod
+    def t_from_log_snr(self, log_snr: Array) -> Array:
+        """The inverse of `log_snr`."""
+
+    def alpha(self, t: Array) -> Array:
+        """The signal's factor; variance preserving: sqrt(sigmoid(log_snr))."""
+        log_snr = self.log_snr(t)
+        np_ = array_module(log_snr)
+        return np_.exp(-0.5 * np_.logaddexp(0.0, -log_snr))
+
+    def sigma(self, t: Array) -> Array:
+        """The marginal noise's standard deviation: sqrt(sigmoid(-log_snr))."""
+        log_snr = self.log_snr(t)
+        np_ = array_module(log_snr)
+        return np_.exp(-0.5 * np_.logaddexp(0.0, log_snr))
+
+    def rates(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """d alpha / dt and d sigma / dt, so that d x_t / dt = alpha' x_0 + sigma' epsilon along a path."""
+        t = at_least_float32(jnp.asarray(t))
+        one = jnp.ones_like(t)
+        return jax.jvp(self.alpha, (t,), (one,))[1], jax.jvp(self.sigma, (t,), (one,))[1]
+
+    def conditioning(self, t: Array) -> Array:
+        """The `time` that a network embeds for t: 0..999 under every schedule, as published weights expect it."""
+        return 1000.0 * at_least_float32(t)
+
+    def input_scale(self, t: Array) -> Array:
+        """What the noisy image is multiplied by before it enters a network; 1 where its variance is bounded."""
+        return 0.0 * at_least_float32(t) + 1.0
+
+    def snap_to_levels(self, times: np.ndarray) -> np.ndarray:
+        """Times of a sampler moved onto the nearest levels that the schedule has."""
+        return times
+
+
+def vp_log_snr(log_alpha_bar: Array) -> Array:
+    """log_snr of a variance-preserving schedule from log(alpha**2)."""
+    np_ = array_module(log_alpha_bar)
+    with np.errstate(divide="ignore"):
+        return log_alpha_bar - np_.log(-np_.expm1(log_alpha_bar))
+
+
+def vp_log_alpha_bar(log_snr: Array) -> Array:
+    """log(alpha**2) of a variance-preserving schedule: the inverse of `vp_log_snr`."""
+    log_snr = at_least_float32(log_snr)
+    return -array_module(log_snr).logaddexp(0.0, -log_snr)
+
+
+def array_module(values: Array) -> Any:
+    """jax.numpy for JAX arrays, else numpy."""
+    return jnp if isinstance(values, jax.Array) else np
+
+
+def at_least_float32(t: Array) -> Array:
+    """JAX arrays as float32 or wider, also where networks compute in bfloat16; everything else as NumPy's float64."""
+    if isinstance(t, jax.Array):
+        return jnp.asarray(t, jnp.promote_types(t.dtype, jnp.float32))
+    return np.asarray(t, np.float64)
+
+
+def check_t_min(t_min: float) -> None:
+    """Raises a UserError for a t_min outside (0, 1)."""
+    if not 0 < t_min < 1:
+        raise UserError(f"A schedule's t_min must lie between 0 and 1, not at {t_min}.")

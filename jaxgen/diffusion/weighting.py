@@ -1,0 +1,108 @@
+"""Weights of the squared error at each noise level.
+
+But for `Simple`, a weighting says what an error in the image costs, whichever type the network predicts: types are
+linear in each other at a fixed x_t, so a weight of |error of x0|**2 is carried to the network's own error by the factor
+`PredictionType.x0_error`. SNR is alpha**2 / sigma**2.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.diffusion.prediction_types import PredictionType
+from jaxgen.diffusion.schedules.base import Schedule
+from jaxgen.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighting(abc.ABC):
+    """The contract: `weighting(schedule, t, prediction_type)`."""
+
+    @abc.abstractmethod
+    def __call__(self, schedule: Schedule, t: jax.Array, prediction_type: PredictionType) -> jax.Array:
+        """`[B]` factors of the squared error of a prediction of this type at times t `[B]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Simple(Weighting):
+    """1, for the type that the network predicts: Ho et al. (2020), Eq. 14, for epsilon; for velocity, the flow-matching
+    loss of Lipman et al. (2023), Eq. 23."""
+
+    def __call__(self, schedule: Schedule, t: jax.Array, prediction_type: PredictionType) -> jax.Array:
+        return jnp.ones_like(t)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightingOfX0(Weighting):
+    """A weighting that says what an error of x0 costs: a class gives `of_x0`."""
+
+    @abc.abstractmethod
+    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+        """`[B]` factors of |error of x0|**2, given log(SNR) `[B]`."""
+
+    def __call__(self, schedule: Schedule, t: jax.Array, prediction_type: PredictionType) -> jax.Array:
+        return self.of_x0(schedule, schedule.log_snr(t)) * prediction_type.x0_error(schedule, t)
+
+
+@dataclasses.dataclass(frozen=True)
+class SNR(WeightingOfX0):
+    """SNR for x0, which is 1 for epsilon."""
+
+    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+        return jnp.exp(log_snr)
+
+
+@dataclasses.dataclass(frozen=True)
+class TruncatedSNR(WeightingOfX0):
+    """max(SNR, 1) for x0 (Salimans & Ho 2022, Section 4)."""
+
+    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+        return jnp.maximum(jnp.exp(log_snr), 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MinSNR(WeightingOfX0):
+    """min(SNR, gamma) for x0; for v, min(SNR, gamma) / (SNR + 1) (Hang et al. 2023, Section 3.4)."""
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.gamma > 0:
+            raise UserError(f"The gamma of the weighting min_snr must be above 0, not {self.gamma}.")
+
+    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+        return jnp.minimum(jnp.exp(log_snr), self.gamma)
+
+
+@dataclasses.dataclass(frozen=True)
+class P2(WeightingOfX0):
+    """(k + SNR)**-gamma for epsilon (Choi et al. 2022, Eq. 8)."""
+
+    gamma: float = 1.0
+    k: float = 1.0
+
+    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+        snr = jnp.exp(log_snr)
+        return snr * (self.k + snr) ** -self.gamma
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM(WeightingOfX0):
+    """SNR + 1 / sigma_data**2 for x0, which is 1 for the prediction type edm (Karras et al. 2022, Table 1: lambda)."""
+
+    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+        return jnp.exp(log_snr) + schedule.sigma_data**-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigmoid(WeightingOfX0):
+    """sigmoid(bias - log SNR) for epsilon (Kingma & Gao 2023, Section 5; Hoogeboom et al. 2024)."""
+
+    bias: float = 2.0
+
+    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+        return jnp.exp(log_snr) * jax.nn.sigmoid(self.bias - log_snr)
