@@ -30,7 +30,9 @@ _PUBLIC = {
     "jaxgen.networks.unet": ("UNet",),
     "jaxgen.networks.dit": ("DiT",),
     # diffusion
-    "jaxgen.diffusion.schedules": ("ContinuousCosine", "Cosine", "Linear", "RectifiedFlow", "Schedule", "VP"),
+    "jaxgen.diffusion.schedules.base": ("Schedule",),
+    "jaxgen.diffusion.schedules.continuous": ("ContinuousCosine", "RectifiedFlow", "VP"),
+    "jaxgen.diffusion.schedules.discrete": ("Cosine", "Linear"),
     "jaxgen.diffusion.prediction_types": ("Epsilon", "PredictionType", "V", "Velocity"),
     "jaxgen.diffusion.prediction": ("Prediction", "denoiser"),
     "jaxgen.diffusion.noise": ("per_image_noise",),

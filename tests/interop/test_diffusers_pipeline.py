@@ -253,7 +253,7 @@ def test_the_method_refuses_what_does_not_fit(made):
     with pytest.raises(UserError, match="clip must be False"):
         method(pipeline, sampler=DDIM(4))
     with pytest.raises(UserError, match="needs weak"):
-        method(pipeline, guidance=guidance.Autoguidance(2.0))
+        method(pipeline, guidance=guidance.Autoguidance(scale=2.0))
     with pytest.raises(UserError, match="does not train"):
         method(pipeline).turns(0)
 
