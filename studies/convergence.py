@@ -28,7 +28,7 @@ from jaxgen.diffusion.samplers.heun import Heun
 from jaxgen.diffusion.samplers.ode import ODE
 from jaxgen.diffusion.samplers.rk4 import RK4
 from jaxgen.diffusion.samplers.unipc import UniPC
-from jaxgen.diffusion.schedules import continuous_cosine
+from jaxgen.diffusion.schedules import ContinuousCosine
 from jaxgen.report.charts import Axis
 from studies import harness
 
@@ -37,7 +37,7 @@ from mixture import denoiser, noised, samples  # noqa: E402
 
 FIRST, LAST = 0.95, 0.05
 EVALUATIONS = (8, 16, 32, 64, 128, 256, 512)
-SCHEDULE = continuous_cosine()
+SCHEDULE = ContinuousCosine()
 
 # name: solver, evaluations a step
 SOLVERS: dict[str, tuple[Sampler, int]] = {

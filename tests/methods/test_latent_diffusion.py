@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedules
-from jaxgen.diffusion.guidance import classifier_free
+from jaxgen.diffusion.guidance import ClassifierFree
 from jaxgen.diffusion.prediction_types import V
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.errors import UserError
@@ -184,10 +184,10 @@ def test_no_condition_is_the_empty_caption_and_the_null_class():
     null = method._null(batch())
     np.testing.assert_array_equal(null["tokens"], [[1, 0, 0, 0, 0]] * 3)
     np.testing.assert_array_equal(null["label"], [3, 3, 3])
-    unconditional = dataclasses.replace(method, guidance=classifier_free(scale=0.0))
+    unconditional = dataclasses.replace(method, guidance=ClassifierFree(scale=0.0))
     found = jax.jit(unconditional.sample)(model, KEYS, batch())
     np.testing.assert_allclose(found, jax.jit(method.sample)(model, KEYS, null), atol=1e-5)
-    guided = dataclasses.replace(method, guidance=classifier_free(scale=3.0))
+    guided = dataclasses.replace(method, guidance=ClassifierFree(scale=3.0))
     assert np.abs(jax.jit(guided.sample)(model, KEYS, batch()) - found).max() > 1e-3
 
 
