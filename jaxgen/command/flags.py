@@ -1,20 +1,21 @@
-"""Every flag of the command line, declared once: its name, type, default, help, and the modes that it is for.
+"""Declares every flag of the command line once, with its name, type, default, help and modes.
 
-What absl is told, `--help`, the refusal of a flag in a mode that has no use for it, and the object that modes receive
-are all made from the fields of `Flags`.
+All else is made from the fields of `Flags`: the definitions for absl, the text of `--help`, the error for a flag in a
+mode that does not use it, and the object that the modes receive.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, get_type_hints
+from typing import TypeVar, get_type_hints
 
 from absl import flags as absl_flags
 
 from jaxgen.errors import UserError
 
 MODES = ("train", "sample", "evaluate", "plan", "profile")
+T = TypeVar("T")
 
 
 def _labels(text: str) -> tuple[int, ...]:
@@ -25,24 +26,24 @@ def _labels(text: str) -> tuple[int, ...]:
 
 
 def _flag(
-    default: Any,
+    default: T,
     help: str,
     *modes: str,
     needed: tuple[str, ...] = (),
     such_as: str = "",
     alone: str = "",
-    read: Callable[[str], Any] | None = None,
-) -> Any:
-    """A flag of the table.
+    read: Callable[[str], object] | None = None,
+) -> T:
+    """Declares a flag as a field of `Flags`.
 
     Args:
-      default: its value where it is not given.
-      help: what `--help` says of it.
-      modes: those that have a use for it; all where none is named.
-      needed: those that cannot do without it.
-      such_as: an example, for the sentence that asks for it.
-      alone: what a flag without a value means; a flag of another type than bool needs a value where this is "".
-      read: makes the value of its text, where the type does not say how.
+      default: the value of a flag that is not given.
+      help: the sentence of `--help`.
+      modes: the modes that use the flag; all modes if none is named.
+      needed: the modes that require the flag.
+      such_as: an example for the error message that asks for the flag.
+      alone: the meaning of the flag without a value; with "", a flag that is not a bool must have a value.
+      read: makes the value from the flag's text, for types that absl does not read.
     """
     use = Use(help, modes or MODES, needed, such_as, alone, read)
     return dataclasses.field(default=default, metadata={"flag": use})
@@ -50,67 +51,72 @@ def _flag(
 
 @dataclasses.dataclass(frozen=True)
 class Use:
-    """What the table says of a flag beside its name, type and default; see `_flag`."""
+    """The properties of a flag other than its name, type and default; `_flag` explains them."""
 
     help: str
     modes: tuple[str, ...]
     needed: tuple[str, ...]
     such_as: str
     alone: str
-    read: Callable[[str], Any] | None
+    read: Callable[[str], object] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """The command line without the config: a field is a flag, but for the last two."""
+    """The values of the command line without the config. Each field is a flag, except the last two."""
 
     workdir: str = _flag(
-        "", "The run's folder: made, or resumed. gs:// works.",
+        "", "The run's folder; it is created, or its run is resumed. gs:// works.",
         needed=("train", "evaluate"), such_as="<the folder of the run>, such as --workdir=runs/ddpm_digits",
     )  # fmt: skip
     mode: str = _flag("train", f"{', '.join(MODES[:-1])} or {MODES[-1]}.")
-    num: int = _flag(64, "How many images (else one per prompt); with --quiz: pairs.", "sample", "evaluate")
-    seed: int = _flag(0, "Image i depends on the seed and on i alone.", "sample", "evaluate")
+    num: int = _flag(
+        64, "How many images to draw, by default one per prompt if there are prompts; with --quiz, how many pairs.",
+        "sample", "evaluate",
+    )  # fmt: skip
+    seed: int = _flag(0, "The random seed; image i depends only on the seed and i.", "sample", "evaluate")
     out: str = _flag(
-        "", "The folder for what is written.", "sample", "plan", "profile",
+        "", "The folder that the results are written to.", "sample", "plan", "profile",
         needed=("sample",), such_as="<the folder for the images>",
     )  # fmt: skip
     labels: tuple[int, ...] | None = _flag(
-        None, "The classes to draw, such as 3 or 0,1,2; all without it.", "sample", read=_labels
+        None, "The classes to draw, such as 3 or 0,1,2; by default all classes.", "sample", read=_labels
     )
-    checkpoint: str = _flag("last", "last, best (see train.keep_best), or a step.", "sample", "evaluate")
-    quiz: bool = _flag(False, "Also quiz.html, which asks people which images are real.", "evaluate")
+    checkpoint: str = _flag(
+        "last", "The checkpoint to use: last, best (see train.keep_best), or a step.", "sample", "evaluate"
+    )
+    quiz: bool = _flag(False, "Also writes quiz.html, which asks people which images are real.", "evaluate")
     prompt: tuple[str, ...] = _flag((), "What a text-to-image model draws; may be given several times.", "sample")
-    prompts: str = _flag("", "A file of such texts, one per line.", "sample")
-    negative_prompt: str = _flag("", "The text that guidance leads away from.", "sample")
+    prompts: str = _flag("", "A file with prompts, one per line.", "sample")
+    negative_prompt: str = _flag("", "A text that describes what guidance avoids.", "sample")
     noise: str = _flag("", "An npy file of noise to start from, [N, h, w, c] or [N, c, h, w].", "sample")
     topology: str = _flag(
-        "", "The machine, such as v5e:2x4, v5p:4x4x4, v6e:16x16 or cpu:8.", "plan",
+        "", "The machine to plan for, such as v5e:2x4, v5p:4x4x4, v6e:16x16 or cpu:8.", "plan",
         needed=("plan",), such_as="<machine>, such as v5e:2x4 or cpu:8",
     )  # fmt: skip
     find_batch: bool = _flag(False, "Doubles the batch size until it no longer fits.", "plan")
     list: str = _flag(
-        "", "Prints every config with its method, its data and what it is; --list=<kind>, such as --list=sampler, "
-        "prints every class of a kind that a config may name.", alone="configs",
+        "", "Prints every config with its method, data and summary; --list=<kind>, such as --list=sampler, prints "
+        "every class of that kind that a config may name.", alone="configs",
     )  # fmt: skip
 
-    command: str = ""  # the whole command, to be recorded
-    summary: str = ""  # the first line of the config's docstring, to be recorded
+    command: str = ""  # the complete command, which the run records
+    summary: str = ""  # the first line of the config's docstring, which the run records
 
 
-def table() -> Iterator[tuple[str, Any, Use]]:
-    """(name, default, use) of every flag, in the table's order."""
+def table() -> Iterator[tuple[str, object, Use]]:
+    """Yields (name, default, use) of every flag, in the order of the fields."""
     for field in dataclasses.fields(Flags):
         if "flag" in field.metadata:
             yield field.name, field.default, field.metadata["flag"]
 
 
 def defined() -> absl_flags.FlagValues:
-    """The flags for absl to parse, with no value yet."""
+    """Returns the flags as absl parses them, before any value is set."""
     values = absl_flags.FlagValues()
     values.set_gnu_getopt(True)
     types = get_type_hints(Flags)
-    define = {
+    define: dict[object, Callable[..., object]] = {
         bool: absl_flags.DEFINE_bool, int: absl_flags.DEFINE_integer, tuple[str, ...]: absl_flags.DEFINE_multi_string
     }  # fmt: skip
     for name, default, use in table():
@@ -120,10 +126,10 @@ def defined() -> absl_flags.FlagValues:
 
 
 def check_use(mode: str, given: set[str]) -> None:
-    """Holds the flags that were given against what the mode has a use for.
+    """Checks that the mode uses every flag that was given.
 
     Raises:
-      UserError: for a flag that the mode would pass over; the sentence names the modes that it is for.
+      UserError: the mode would ignore a flag; the message names the modes that the flag is for.
     """
     for name, _, use in table():
         if name in given and mode not in use.modes:
@@ -131,16 +137,16 @@ def check_use(mode: str, given: set[str]) -> None:
 
 
 def check_needed(flags: Flags) -> None:
-    """Raises a UserError for a flag that the mode cannot do without and that is not there."""
+    """Raises a UserError for a flag that the mode requires and that was not given."""
     for name, default, use in table():
         if flags.mode in use.needed and getattr(flags, name) == default:
             raise UserError(f"--{name} is needed in --mode={flags.mode}: give --{name}={use.such_as}.")
 
 
 def help_text() -> str:
-    """A paragraph for each flag: its name and default, the modes that it is for, and what it does."""
+    """Returns a paragraph for each flag: its name and default, the modes that it is for, and what it does."""
     lines = ["  --config=FILE  (every mode)", "      The experiment's file, such as configs/ddpm_digits.py."]
-    lines += ["  --config.KEY=VALUE  (every mode)", "      A key's other value, such as --config.train.batch_size=32."]
+    lines += ["  --config.KEY=VALUE  (every mode)", "      Sets a key, such as --config.train.batch_size=32."]
     for name, default, use in table():
         shown = f"={default}" if default not in ("", None, False, ()) else ""
         modes = "every mode" if use.modes == MODES else ", ".join(use.modes)

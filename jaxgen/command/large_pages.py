@@ -1,12 +1,12 @@
 """Large memory pages for arrays on a CPU.
 
-XLA takes its work space from the system at every step and gives it back: 264 MB, 67,000 pages of 4 KiB, in a small
-U-Net's update, each of them faulted in and filled with zeros. With pages of 2 MiB, where Linux leaves the choice to
-programs ("madvise"), the update takes nine tenths of the time. glibc asks for them when a tunable in the environment of
-a fresh process says so, so that the process has to begin again.
+XLA takes its work space from the system at every step and gives it back. In a small U-Net's update these are 264 MB, or
+67,000 pages of 4 KiB, and the system must fill each with zeros. With pages of 2 MiB the update takes nine tenths of the
+time. Where Linux leaves the choice of the size to programs ("madvise"), glibc asks for large pages if a tunable in the
+environment says so when the process starts. The process therefore has to restart with that tunable.
 
-Only `python main.py` and `python -m jaxgen` do so, and only as the program that is run: importing them, as a notebook
-does, changes nothing. JAXGEN_LARGE_PAGES=0 switches it off, for a debugger or a profiler, which would lose the process.
+Only `python main.py` and `python -m jaxgen` restart, and only as the program that is run: importing them, as a notebook
+does, changes nothing. JAXGEN_LARGE_PAGES=0 switches it off for debuggers and profilers, which would lose the process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import sys
 
 SWITCH = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 TUNABLE = "glibc.malloc.hugetlb"
-SINCE = (2, 35)  # glibc's version that knows the tunable
+SINCE = (2, 35)  # the first version of glibc that has the tunable
 
 
 def environment() -> dict[str, str]:
-    """What a process is to be started with; nothing where large pages are not to be asked for, or asked for already."""
+    """Returns the environment variables that ask for large pages.
+
+    The dict is empty if large pages are switched off, not available, or already asked for.
+    """
     if os.environ.get("JAXGEN_LARGE_PAGES", "1") == "0":
         return {}
     given = os.environ.get("GLIBC_TUNABLES", "")
@@ -34,9 +37,9 @@ def environment() -> dict[str, str]:
 
 
 def restart_with_large_pages() -> None:
-    """Begins this process again, same command and same number, where `environment` has something for it; else returns.
+    """Restarts this process, with the same command and process id, if `environment` has something to add; else returns.
 
-    To be called first of all, before anything is worth keeping.
+    It must be called before all other work, which a restart would lose.
     """
     more = environment()
     if more:

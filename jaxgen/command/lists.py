@@ -1,4 +1,4 @@
-"""What `--list` prints: the configs, or every class of one kind that a config may name."""
+"""The texts that `--list` prints: all configs, or every class of one kind that a config may name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from jaxgen.errors import UserError, nearest
 
 
 def listed(what: str) -> str:
-    """The lines of `--list=<what>`: "configs", or a kind such as "sampler".
+    """Returns the lines that `--list=<what>` prints.
+
+    Args:
+      what: "configs", or a kind such as "sampler".
 
     Raises:
-      UserError: for a kind that does not exist, and where there are no configs.
+      UserError: the kind does not exist, or there are no configs.
     """
     if what == "configs":
         return listing("configs")

@@ -1,6 +1,6 @@
-"""The modes, each a function of (config, flags) that returns an exit status.
+"""The modes; each is a function of (config, flags) that returns an exit status.
 
-The rooms that a mode needs are imported inside it, so that the command line can answer before JAX has started.
+Each mode imports the rooms that it needs inside its function, so that errors appear before JAX has started.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import dataclasses
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -27,16 +28,18 @@ log = logging.getLogger("jaxgen")
 
 @contextlib.contextmanager
 def _leaving_on_sigterm() -> Iterator[None]:
-    """Outside the training loop, which has its own way, all is on disk: SIGTERM ends the process with 0."""
+    """Ends the process with status 0 at SIGTERM outside the training loop, where everything is saved already.
 
+    The training loop handles the signal itself.
+    """
     from jax import process_count
 
-    if process_count() > 1:  # JAX's preemption service has the signal
+    if process_count() > 1:  # JAX's preemption service handles the signal
         yield
         return
 
-    def leave(number: int, frame: Any) -> None:
-        log.info("stopped; the same command goes on from here")
+    def leave(number: int, frame: FrameType | None) -> None:
+        log.info("stopped; the same command resumes the run")
         raise SystemExit(0)
 
     before = signal.signal(signal.SIGTERM, leave)
@@ -48,7 +51,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
 
 @_leaving_on_sigterm()
 def train(config: ConfigDict, flags: Flags) -> int:
-    """Trains, or resumes; at the end evaluates and writes the report."""
+    """Trains or resumes a run; at the end evaluates it and writes the report."""
     from jaxgen.evaluation.evaluate import check_before_training, evaluate
     from jaxgen.files import read_json
     from jaxgen.parallel.distributed import barrier, is_first
@@ -64,7 +67,7 @@ def train(config: ConfigDict, flags: Flags) -> int:
     config, changed = open_workdir(workdir, config, training=True, writes=first)
     barrier("workdir")
     if not (workdir / "config.json").exists():
-        raise UserError(f"--workdir={workdir} is not the same folder for all processes; put it where all can see it.")
+        raise UserError(f"--workdir={workdir} is not the same folder for all processes; give one that all see.")
     check_before_training(config, make_method(config))
 
     def scores(trainer: Trainer) -> dict[str, float]:
@@ -82,11 +85,11 @@ def train(config: ConfigDict, flags: Flags) -> int:
         if first:
             add_event(workdir, "stopped", f"by signal {trainer.stopped_by} at step {trainer.step}")
             write_report(workdir)
-        log.info("stopped at %d images; the same command goes on from here", trainer.images)
+        log.info("stopped at %d images; the same command resumes the run", trainer.images)
         return 0 if trainer.stopped_by == signal.SIGTERM else 130
     scores_file = workdir / "metrics.json"
     if scores_file.exists() and read_json(scores_file).get("_meta", {}).get("step") == trainer.step:
-        log.info("finished at %d images; a higher config.train.total_images goes on", trainer.images)
+        log.info("finished at %d images; a higher config.train.total_images extends the run", trainer.images)
     else:
         _draw_and_score(trainer, config, workdir)
     if first:
@@ -96,7 +99,7 @@ def train(config: ConfigDict, flags: Flags) -> int:
 
 
 def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -> None:
-    """What a finished run leaves: pictures, and the scores of the newest and of the best checkpoint."""
+    """Writes the pictures of a finished run, and the scores of its newest and of its best checkpoint."""
     from jaxgen.evaluation.evaluate import evaluate
     from jaxgen.evaluation.record import write_best, write_scores
     from jaxgen.parallel.distributed import is_first
@@ -111,13 +114,13 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
         write_scores(workdir, entries, trainer.step, trainer.images)
     if config.train.keep_best and trainer.checkpoints.best_step() not in (None, trainer.step):
         best = restore(config, workdir, "best")
-        entries = evaluate(trainer.generator, best.model)  # whose sampler is compiled
+        entries = evaluate(trainer.generator, best.model)  # the trainer's generator is compiled already
         if is_first():
             write_best(workdir, entries, best.step, best.images)
 
 
 def sample(config: ConfigDict, flags: Flags) -> int:
-    """Writes samples.png, samples.npz and the method's pictures to --out."""
+    """Samples from a model and writes samples.png, samples.npz and the method's pictures to --out."""
     from jaxgen.files import check_writable
     from jaxgen.parallel.distributed import is_first
     from jaxgen.sampling.outputs import write_panels, write_samples
@@ -140,8 +143,11 @@ def sample(config: ConfigDict, flags: Flags) -> int:
 
 
 def evaluate(config: ConfigDict, flags: Flags) -> int:
-    """Evaluates a checkpoint: one JSON line on stdout; of the newest and of the best also metrics.json or
-    metrics_best.json, and the report, in the workdir."""
+    """Evaluates a checkpoint and prints its scores as one JSON line on stdout.
+
+    For the newest and for the best checkpoint it also writes metrics.json or metrics_best.json, and the report, in the
+    workdir.
+    """
     from jaxgen.evaluation.evaluate import evaluate as scored
     from jaxgen.evaluation.quiz import make_quiz
     from jaxgen.evaluation.record import write_best, write_scores
@@ -156,7 +162,7 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
     entries = scored(trained.generator, trained.model)
     if not is_first():
         return 0
-    print(strict_json(entries), flush=True)  # before what a workdir that cannot be written would refuse
+    print(strict_json(entries), flush=True)  # first, since the workdir may not be writable
     write = {"last": write_scores, "best": write_best}.get(flags.checkpoint)
     if write:
         write(epath.Path(flags.workdir), entries, trained.step, trained.images)
@@ -165,7 +171,10 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
 
 
 def plan(config: ConfigDict, flags: Flags) -> int:
-    """Prints what the config needs of a machine that need not be here; also plan.json in --out or the workdir."""
+    """Prints the memory and time that a config needs on a machine, which need not be present.
+
+    The plan is also written as plan.json to --out or the workdir.
+    """
     from jaxgen.files import check_writable, write_json
     from jaxgen.host import use_compilation_cache
     from jaxgen.planning.plan import find_batch
@@ -193,7 +202,10 @@ def plan(config: ConfigDict, flags: Flags) -> int:
 
 
 def profile(config: ConfigDict, flags: Flags) -> int:
-    """Prints what update and sampler spend their time on here; trace and profile.json in --out or the workdir."""
+    """Runs the update and the sampler on this machine and prints what they spend their time on.
+
+    The trace and profile.json are written to --out or the workdir.
+    """
     from jax import process_count
 
     from jaxgen.files import check_writable, write_json
@@ -218,10 +230,10 @@ MODES: dict[str, Callable[[ConfigDict, Flags], int]] = {
 
 
 def _check_names(config: ConfigDict) -> None:
-    """Builds what the config names and drops it again.
+    """Builds everything that the config names once, so that a mistake is reported before anything is written.
 
     Raises:
-      UserError: for a misspelt name or key, before anything is written.
+      UserError: a name or key is misspelt.
     """
     from jaxgen.evaluation.evaluate import metrics_of
     from jaxgen.runs.setup import make_method
@@ -252,7 +264,7 @@ def _pretrained(config: ConfigDict, flags: Flags) -> TrainedModel:
 
 
 def _tell_sampler(config: ConfigDict, trained: TrainedModel) -> None:
-    """Logs the sampler, and how many network evaluations an image takes where it knows."""
+    """Logs the sampler and, if the sampler knows it, the number of network evaluations for an image."""
     sampler = getattr(trained.generator.method, "sampler", None)
     evaluations = getattr(sampler, "evaluations", None)
     if evaluations is not None:

@@ -1,4 +1,4 @@
-"""Reading the command line: arguments to a config and `Flags`, every mistake one sentence."""
+"""Turns the arguments of the command line into a config and `Flags`; every mistake raises an error of one sentence."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from jaxgen.config.files import load_config
 from jaxgen.errors import UserError, nearest
 from jaxgen.runs.workdir import stored_config
 
-# Sections to which the command line may add sections.
+# Sections in which the command line may create sections.
 GROWING = ("sampler", "guidance", "optimizers")
 
 
 def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tuple[ConfigDict | None, Flags]:
-    """The config with its overrides, and the flags.
+    """Returns the config, with its overrides, and the flags.
 
-    The config is that of --config; else the one stored in --workdir, in modes that use a run; else None.
+    The config is that of --config; without it, in modes other than train, the one that is stored in --workdir; with
+    --list it is None.
 
     Args:
       arguments: the words after the program's name.
-      program: the words between "python" and the arguments, to be recorded.
+      program: the words between "python" and the arguments, for the command that the run records.
 
     Raises:
-      UserError: for an unknown flag, one that the mode has no use for, a value of a wrong type, a config file that
-        cannot be loaded, or an override of a section that does not exist.
+      UserError: a flag is unknown or not used by the mode, a value has the wrong type, the config file cannot be
+        loaded or there is none, or an override names a section that does not exist.
     """
     rest, file = _take_config(arguments)
     flags, rest = _flags(rest, shlex.join(["python", *program, *arguments]))
@@ -55,7 +56,7 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
 
 
 def _take_config(arguments: Sequence[str]) -> tuple[list[str], str]:
-    """The arguments without --config, and what the last --config names, "" for none."""
+    """Returns the arguments without --config, and the value of the last --config or ""."""
     rest, found = [], ""
     words = iter(arguments)
     for word in words:
@@ -68,7 +69,7 @@ def _take_config(arguments: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
-    """The flags of the table, and the arguments that are none of them."""
+    """Returns the declared flags, and the arguments that are none of them."""
     alone = {f"{dashes}{name}": use.alone for name, _, use in table() if use.alone for dashes in ("-", "--")}
     words = [f"{word}={alone[word]}" if word in alone else word for word in arguments]
     values = defined()
@@ -76,11 +77,14 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
         rest = values(["", *words], known_only=True)[1:]
     except absl_flags.Error as error:
         raise UserError(f"{_last_line(error).rstrip('.')}; see --help.") from error
-    found = {}
+    found: dict[str, Any] = {}
     for name, _, use in table():
         value = values[name].value
-        value = tuple(value) if isinstance(value, list) else value
-        found[name] = use.read(value) if use.read and value is not None else value
+        if isinstance(value, list):
+            value = tuple(value)
+        elif use.read and value is not None:
+            value = use.read(value)
+        found[name] = value
     flags = Flags(**found, command=command)
     if flags.mode not in MODES:
         raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, MODES)}")
@@ -91,10 +95,10 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
 
 
 def _lines(file: str) -> tuple[str, ...]:
-    """The texts in the file of --prompts; lines of spaces are passed over.
+    """Returns the texts in the file of --prompts without its empty lines.
 
     Raises:
-      UserError: for a file that is missing, unreadable or empty.
+      UserError: the file is missing, unreadable or empty.
     """
     if not file:
         return ()
@@ -103,12 +107,12 @@ def _lines(file: str) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--prompts={file} cannot be read as text ({_last_line(error)}).") from error
     if not any(lines):
-        raise UserError(f"--prompts={file} holds no text; write one per line.")
+        raise UserError(f"--prompts={file} has no text in it; write one per line.")
     return tuple(line for line in lines if line)
 
 
 def _override(config: ConfigDict, arguments: Sequence[str], file: str) -> list[str]:
-    """Sets in a config what `--config.<key>=<value>` say; returns the arguments that are none of these."""
+    """Sets the keys of `--config.<key>=<value>` in a config, and returns the other arguments."""
     argv, deep = _set_deep_ones_aside(["", *arguments], config)
     values = absl_flags.FlagValues()
     values.set_gnu_getopt(True)
@@ -122,7 +126,8 @@ def _override(config: ConfigDict, arguments: Sequence[str], file: str) -> list[s
     except (KeyError, AttributeError) as error:
         text = str(error.args[0])
         missing = re.search(r"lookup: ([\w.]+)", text) or re.search(r"([\w.]+)", text)
-        raise UserError(f"an override names a section that the config does not have: {missing[1]!r}.") from error
+        name = missing[1] if missing else text
+        raise UserError(f"an override names a section that the config does not have: {name!r}.") from error
     except (TypeError, ValueError) as error:
         raise UserError(f"an override does not fit the config of {file or '--workdir'}: {_last_line(error)}") from error
     for keys, value in deep:
@@ -135,10 +140,14 @@ def _override(config: ConfigDict, arguments: Sequence[str], file: str) -> list[s
     return rest
 
 
-def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[str], list[tuple[list[str], Any]]]:
-    """Overrides of keys in sections that do not exist yet, such as `--config.guidance.network.name=classifier` where
-    the config has no guidance: the flags of a config know its own keys only, and one level more."""
-    kept, deep = [], []
+def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[str], list[tuple[list[str], object]]]:
+    """Separates overrides in sections that do not exist yet from the others; returns `(others, [(keys, value)])`.
+
+    An example is `--config.guidance.network.name=classifier` where the config has no guidance. ml_collections can set
+    only a config's own keys and new ones one level below them.
+    """
+    kept: list[str] = []
+    deep: list[tuple[list[str], object]] = []
     for argument in argv:
         name, equals, text = argument.partition("=")
         keys = name.removeprefix("--config.").split(".")
@@ -153,8 +162,8 @@ def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[
     return kept, deep
 
 
-def _literal(text: str) -> Any:
-    """A Python literal, or else the text itself, as the flags of a config read their values."""
+def _literal(text: str) -> object:
+    """Returns the value of a Python literal, or else the text itself, as the flags of a config read their values."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

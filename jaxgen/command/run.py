@@ -1,4 +1,4 @@
-"""From the arguments to an exit status: help and lists at once, checks before JAX, then one mode."""
+"""Runs the command line: it prints help and lists at once, checks the input before JAX starts, and runs one mode."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ DESCRIPTION = """jaxgen's command line.
 
     {program} --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
 
-trains, or goes on from what is in the workdir. Any key of the config can be overridden: --config.seed=1. In the other
-modes --config may be left out where the workdir holds a run: its stored config is used, overrides included.
+trains, or resumes the run in the workdir. Any key of the config can be overridden, as in --config.seed=1. In the other
+modes --config may be left out if the workdir holds a run: its stored config is used, overrides included.
 
 flags (and the modes that they are for):
 """
-INTERRUPTED = "interrupted; the checkpoints on disk are whole, the same command goes on."
+INTERRUPTED = "interrupted; the checkpoints on disk are complete, and the same command resumes the run."
 
 
 def main(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> int:
-    """Runs the command line; returns the exit status. Expected errors are one sentence on stderr.
+    """Runs the command line and returns the exit status. Expected errors are one sentence on stderr.
 
-    Statuses: those of `jaxgen.entry_point`; SIGTERM with everything saved is 0.
+    The statuses are those of `jaxgen.entry_point`; a run that SIGTERM stops after it has saved everything returns 0.
 
     Args:
-      arguments: the words after the program's name. program: the words between "python" and these, to be recorded.
+      arguments: the words after the program's name.
+      program: the words between "python" and the arguments, for the command that the run records.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("jaxgen").setLevel(logging.INFO)
@@ -57,16 +58,16 @@ def _run(arguments: Sequence[str], program: Sequence[str]) -> int:
 
 
 def _lost(error: BaseException) -> str | None:
-    """A sentence where an error means that another process of this run is gone."""
+    """Returns a sentence if an error means that another process of this run has ended; else None."""
     together = sys.modules.get("jaxgen.parallel.distributed")
     return together.lost(error) if together else None
 
 
 def run(config: ConfigDict, flags: Flags) -> int:
-    """Runs one mode; returns the exit status.
+    """Runs one mode and returns the exit status.
 
     Raises:
-      UserError: for bad input.
+      UserError: the input is bad.
     """
     _check_flags(config, flags)
     check(config)
@@ -79,12 +80,12 @@ def run(config: ConfigDict, flags: Flags) -> int:
     use_cpu_cores()
     use_compilation_cache()
     distributed.start(config.distributed)
-    config.distributed = defaults().distributed  # how processes met is no part of the run
+    config.distributed = defaults().distributed  # how the processes found each other is not stored with the run
     return modes.MODES[flags.mode](config, flags)
 
 
 def _check_flags(config: ConfigDict, flags: Flags) -> None:
-    """Holds the flags against each other and against the config; the table has said what each mode has a use for."""
+    """Checks that the flags fit each other and the config; `check_use` has checked them against the mode."""
     if "pretrained" in config.init_from:
         _check_pretrained(config, flags)
     elif flags.negative_prompt or flags.noise:
@@ -101,17 +102,17 @@ def _check_flags(config: ConfigDict, flags: Flags) -> None:
     if flags.num < 1:
         raise UserError(f"--num={flags.num}: ask for at least 1.")
     if not 0 <= flags.seed < 2**32:
-        raise UserError(f"--seed={flags.seed}: a seed lies in [0, 2**32).")
+        raise UserError(f"--seed={flags.seed}: a seed is in [0, 2**32).")
 
 
 def _check_pretrained(config: ConfigDict, flags: Flags) -> None:
     if flags.mode != "sample":
         raise UserError(f"--mode={flags.mode} has no use for config.init_from.pretrained; it is for --mode=sample.")
     if flags.workdir:
-        raise UserError("config.init_from.pretrained is sampled from without a run: leave --workdir out.")
+        raise UserError("config.init_from.pretrained needs no run to sample from: leave --workdir out.")
     if not config.init_from.pretrained:
         raise UserError("config.init_from.pretrained is empty; name the folder of a pipeline that diffusers wrote.")
     if flags.labels is not None:
-        raise UserError("--labels was given, but this model draws what texts say; leave it out.")
+        raise UserError("--labels was given, but this model draws what texts describe; leave it out.")
     if flags.checkpoint != "last":
         raise UserError("--checkpoint was given, but config.init_from.pretrained has one only; leave it out.")
