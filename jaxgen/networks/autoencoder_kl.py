@@ -114,32 +114,22 @@ class Decoder(Part):
 class AutoencoderKL(nn.Module):
     """Encodes images into Gaussians over latents and decodes latents into images.
 
-    Attributes:
-      out_channels: of the decoded images.
-      channels: width of the finest level; level i has channels * channel_multipliers[i] and 1/2^i of the pixels.
-        Latents have the coarsest level's: `factor` is 2^(levels - 1).
-      blocks: residual blocks per level of the encoder; the decoder has one more.
-      latent_channels: D.
-      middle_attention: whether the coarsest level's pixels attend to each other. Without it, and but for the group
-        normalisation's statistics, what is decoded depends on latents near by only.
-      quant_conv, post_quant_conv: 1x1 convolutions of the moments and of the latents.
-      norm_groups, norm_eps: of every group normalisation; norm_groups divides every width.
-      dtype: arithmetic in this type (say "bfloat16"); parameters, moments and images stay float32.
-
     The last convolutions of blocks and the attentions' outputs start at zero.
     """
 
-    out_channels: int = 3
-    channels: int = 128
-    channel_multipliers: tuple[int, ...] = (1, 2, 4, 4)
-    blocks: int = 2
-    latent_channels: int = 4
+    out_channels: int = 3  # of the decoded images
+    channels: int = 128  # width of the finest level
+    channel_multipliers: tuple[int, ...] = (1, 2, 4, 4)  # level i has channels * this[i], and 1/2^i of each side
+    blocks: int = 2  # residual blocks per level of the encoder; the decoder has one more
+    latent_channels: int = 4  # D, the channels of latents, which have the coarsest level's pixels
+    # Whether the coarsest level's pixels attend to each other. Without it, and but for the statistics of the group
+    # normalisations, what is decoded depends on near latents only.
     middle_attention: bool = True
-    quant_conv: bool = True
-    post_quant_conv: bool = True
-    norm_groups: int = 32
-    norm_eps: float = 1e-6
-    dtype: str | None = None
+    quant_conv: bool = True  # a 1x1 convolution of the moments
+    post_quant_conv: bool = True  # a 1x1 convolution of the latents
+    norm_groups: int = 32  # of every group normalisation; it divides every width
+    norm_eps: float = 1e-6  # of every group normalisation
+    dtype: str | None = None  # of the arithmetic, say "bfloat16"; parameters, moments and images stay float32
 
     @property
     def factor(self) -> int:

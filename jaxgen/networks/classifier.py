@@ -1,4 +1,4 @@
-"""A small convolutional classifier for small images; its penultimate layer serves as a judge's features."""
+"""A small convolutional classifier for small images; metrics read its penultimate layer as features."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ from jaxgen.networks.layers.convolution import Conv
 
 
 class Classifier(nn.Module):
-    """3x3 convolutions, each after the first halving the side, then a dense layer of features, then classes.
+    """3x3 convolutions, each after the first halving the side, then a dense layer of features, then classes."""
 
-    Attributes:
-      num_classes: at least 2. widths: channels of each convolution. features: width of the feature layer.
-    """
-
-    num_classes: int = 0
-    widths: tuple[int, ...] = (16, 24, 24)
-    features: int = 32
-    dropout: float = 0.0
+    num_classes: int = 0  # at least 2
+    widths: tuple[int, ...] = (16, 24, 24)  # channels of each convolution
+    features: int = 32  # width of the feature layer
+    dropout: float = 0.0  # before and behind the feature layer
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:

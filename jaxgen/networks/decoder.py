@@ -1,4 +1,4 @@
-"""A vector to an image: dense layers, then, or not, convolutions that double the sides."""
+"""A vector to an image: dense layers, then convolutions that double the sides, or none of them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ from jaxgen.networks.layers.convolution import Conv
 
 
 class Decoder(nn.Module):
-    """`[B, D]` latents to `[B, H, W, C]` raw outputs, float32: means, or logits, as the likelihood takes them.
+    """`[B, D]` latents to `[B, H, W, C]` raw outputs, float32: means, or logits, as the likelihood takes them."""
 
-    Attributes:
-      image_shape: `(H, W, C)`. widths: channels before each doubling of the sides, from the smallest image on; () for
-        dense layers alone. hidden: widths of the dense layers.
-      num_classes: above 0 a label enters each dense layer. activation: as of the encoder.
-    """
-
-    image_shape: tuple[int, int, int]
-    widths: tuple[int, ...] = (64, 32)
-    hidden: tuple[int, ...] = (128,)
-    num_classes: int = 0
-    activation: str = "gelu"
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    widths: tuple[int, ...] = (64, 32)  # channels before each doubling of the sides; () for dense layers alone
+    hidden: tuple[int, ...] = (128,)  # widths of the dense layers
+    num_classes: int = 0  # above 0 a label enters each dense layer
+    activation: str = "gelu"  # "gelu", "relu" or "tanh"
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None) -> jax.Array:

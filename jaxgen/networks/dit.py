@@ -79,46 +79,32 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """Predicts an image of `out_channels` from a noisy image, its time and optional conditions, as `UNet` does.
 
-    out_channels: of the prediction; twice the image's where the variance is learned too.
-    patch_size: pixels of a token's side; it divides height and width. Any such size is taken: positions are
-        counted in patches from the upper left corner, never stretched.
-    width: of the tokens, divisible by 4. DiT-S, B, L and XL: 384, 768, 1024 and 1152.
-    depth: number of blocks: 12, 12, 24 and 28.
-    heads: of every attention, dividing width: 6, 12, 16 and 16.
-    mlp_ratio: the MLP's hidden width over `width`.
-    dropout: rate behind the attentions and inside the MLPs, used when called with train=True (rng collection
-        "dropout").
-    num_classes: 0, or the number of labels 0..num_classes-1; label num_classes is the null class of
-        classifier-free guidance. Its embedding is added to that of time.
-    context_dim: 0, or the width of context tokens, which every block then looks at.
-    time_features, time_cos_first, time_freq_shift: the sinusoidal features of time * time_scale, see
-        layers.sinusoidal.
-    norm_eps: of every normalisation; mlp_norm_eps, where given, of those of contexts and MLPs.
-    dtype: arithmetic in this type (say "bfloat16"); parameters, time embedding and output stay float32.
-    remat: "", or what a block keeps for the backward pass: "block" its input alone, "dots" its dense layers' too.
-    scan_blocks: the blocks are one loop, so that compiling takes as long as for one, whatever `depth` is; the same
-        function of other names.
-
     Blocks start as the identity and the last layer at zero: so does the output.
     """
 
-    out_channels: int = 3
+    out_channels: int = 3  # of the prediction; twice the image's where the variance is learned too
+    # Pixels of a token's side; it divides height and width. Positions are counted in patches from the upper left
+    # corner and never stretched, so that any such size is taken.
     patch_size: int = 2
-    width: int = 384
-    depth: int = 12
-    heads: int = 6
-    mlp_ratio: float = 4.0
-    dropout: float = 0.0
+    width: int = 384  # of the tokens, divisible by 4. DiT-S, B, L and XL: 384, 768, 1024 and 1152
+    depth: int = 12  # number of blocks: 12, 12, 24 and 28
+    heads: int = 6  # of every attention, dividing width: 6, 12, 16 and 16
+    mlp_ratio: float = 4.0  # the MLP's hidden width over `width`
+    dropout: float = 0.0  # behind the attentions and inside the MLPs, with train=True (rng collection "dropout")
+    # 0, or the number of labels 0..num_classes-1. Label num_classes is the null class of classifier-free guidance. The
+    # label's embedding is added to that of time.
     num_classes: int = 0
-    context_dim: int = 0
-    time_features: int = 256
+    context_dim: int = 0  # 0, or the width of context tokens, which every block then looks at
+    time_features: int = 256  # sinusoidal features of time * time_scale
     time_scale: float = 1.0
-    time_cos_first: bool = True
-    time_freq_shift: float = 0.0
-    norm_eps: float = 1e-6
-    mlp_norm_eps: float | None = None
-    dtype: str | None = None
-    remat: str = ""
+    time_cos_first: bool = True  # see `layers.sinusoidal`
+    time_freq_shift: float = 0.0  # see `layers.sinusoidal`
+    norm_eps: float = 1e-6  # of every normalisation
+    mlp_norm_eps: float | None = None  # of the normalisations before contexts and MLPs, where it is another
+    dtype: str | None = None  # of the arithmetic, say "bfloat16"; parameters, time embedding and output stay float32
+    remat: str = ""  # what a block keeps for the backward pass: "block" its input, "dots" its dense layers' too; "" all
+    # The blocks are one loop, so that compiling takes as long as for one of them, whatever `depth` is. It is the same
+    # function, with other parameter names.
     scan_blocks: bool = False
 
     @nn.compact
@@ -132,15 +118,9 @@ class DiT(nn.Module):
         condition: Array | None = None,
         train: bool = False,
     ) -> Array:
-        """Run the network.
+        """Run the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
-        x: float32 [B, H, W, C]; H and W are multiples of patch_size.
-        time: float32 [B], on the scale of `time_scale` (0..999 for the schedules' conditioning).
-        label: int32 [B] in 0..num_classes, where num_classes > 0 and only there.
-        context: float32 [B, L, context_dim], where context_dim > 0 and only there; context_mask [B, L] is
-            nonzero on its valid tokens.
-        condition: float32 [B, H, W, C'], joined to the channels of x.
-        Returns float32 [B, H, W, out_channels]. Raises UserError where the inputs do not fit the options.
+        H and W are multiples of patch_size.
         """
         self.check(x, time, label, context, context_mask, condition)
         height, width = x.shape[1:3]

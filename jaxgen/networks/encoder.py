@@ -11,22 +11,15 @@ from jaxgen.networks.layers.convolution import Conv
 
 
 class Encoder(nn.Module):
-    """`[B, H, W, C]` images in [-1, 1] to `[B, outputs]`, float32.
+    """`[B, H, W, C]` images in [-1, 1] to `[B, outputs]`, float32."""
 
-    Attributes:
-      outputs: set by the method: `z_dim`, or twice as many for means and log variances.
-      widths: channels of 3x3 convolutions, each halving the sides (rounded up); () for a network of dense layers alone.
-      hidden: widths of the dense layers before the last. num_classes: above 0 a label enters each dense layer.
-      activation: "gelu", "relu" or "tanh".
-      unit_range: images enter the first layer in [0, 1], so that black pixels add nothing to it: with many of them, an
-        easier start than in [-1, 1].
-    """
-
-    outputs: int = 0
-    widths: tuple[int, ...] = (32, 64)
-    hidden: tuple[int, ...] = (128,)
-    num_classes: int = 0
-    activation: str = "gelu"
+    outputs: int = 0  # set by the method: `z_dim`, or twice as many for means and log variances
+    widths: tuple[int, ...] = (32, 64)  # channels of 3x3 convolutions that halve the sides; () for dense layers alone
+    hidden: tuple[int, ...] = (128,)  # widths of the dense layers before the last
+    num_classes: int = 0  # above 0 a label enters each dense layer
+    activation: str = "gelu"  # "gelu", "relu" or "tanh"
+    # Images enter the first layer in [0, 1], so that black pixels add nothing to it. With many black pixels training
+    # starts more easily than in [-1, 1].
     unit_range: bool = False
 
     @nn.compact

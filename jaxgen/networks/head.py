@@ -11,19 +11,13 @@ from jaxgen.networks.encoder import activation
 
 
 class Head(nn.Module):
-    """`[B, D]` features through dense layers to `[B, num_classes]` logits and a `[B, embedding]` unit vector, float32.
+    """`[B, D]` features through dense layers to logits `[B, num_classes]` and a unit vector `[B, embedding]`."""
 
-    Attributes:
-      num_classes: at least 2. hidden: widths of the dense layers; () makes the logits linear in the features.
-      embedding: width of the second output; 0 for none, which is then of width 0.
-      dropout: share of each dense layer's outputs that are dropped in training. activation: as of the encoder.
-    """
-
-    num_classes: int = 0
-    hidden: tuple[int, ...] = (128,)
-    embedding: int = 0
-    dropout: float = 0.0
-    activation: str = "gelu"
+    num_classes: int = 0  # at least 2
+    hidden: tuple[int, ...] = (128,)  # widths of the dense layers; () makes the logits linear in the features
+    embedding: int = 0  # width of the second output
+    dropout: float = 0.0  # share of each dense layer's outputs that are dropped in training
+    activation: str = "gelu"  # "gelu", "relu" or "tanh"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:

@@ -7,7 +7,7 @@ Stable Diffusion.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxgen.data_shards import keep_rows_sharded
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.basic import Attention, Conv, GroupNorm
-from jaxgen.networks.layers.contract import check_images, check_inputs
+from jaxgen.networks.layers.contract import check_choices, check_images, check_inputs
 from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.layers.spatial_transformer import SpatialTransformer
 
@@ -67,74 +67,62 @@ class ResBlock(nn.Module):
         return x + h
 
 
+class Conditions(NamedTuple):
+    """What every block of a `UNet` is told beside the image."""
+
+    embedding: Array  # of time and class, through its SiLU: [B, 4 channels]
+    context: Array | None
+    context_mask: Array | None
+    train: bool
+
+
 class UNet(nn.Module):
     """Predicts an image of `out_channels` from a noisy image, its time and optional conditions.
-
-    channels: width of the finest level; level i has channels * channel_multipliers[i] and 1/2^i of the
-        pixels.
-    blocks: residual blocks per level on the way down; one more on the way up.
-    attention_resolutions: levels whose shorter side has one of these pixel counts attend after every block.
-        For another image size give the sizes its levels have there.
-    attention_levels: the levels themselves, 0 being the finest, whatever the size; None leaves it to the sizes.
-    middle_blocks, middle_attention: residual blocks in the middle, and whether attention stands between the two of
-        them; fewer than two have none.
-    heads, head_channels: number of attention heads, one for all levels or one each, or, where above 0, channels of
-        each head.
-    dropout: rate inside the residual blocks, used when called with train=True (rng collection "dropout").
-    num_classes: 0, or the number of labels 0..num_classes-1; label num_classes is the null class of
-        classifier-free guidance. Its embedding is added to that of time.
-    class_embedding: "table", for num_classes; or what else a label may be: "timestep", a number embedded as time
-        is; "projection" and "simple_projection", a vector of `class_dim` through an MLP or a linear layer;
-        "identity", a vector of 4 * channels as it is.
-    context_dim: 0, or the width of context tokens. Then every attention is a SpatialTransformer, which looks at them,
-        with `transformer_depth` blocks (one number, or one a level; the middle has the coarsest level's), in the
-        levels of `only_cross_attention` without self-attention.
-    time_embedding: "sinusoidal" (`time_cos_first`, `time_freq_shift`: see layers.sinusoidal) or "fourier"
-        (random frequencies of standard deviation `fourier_std`); both see time * time_scale.
-    time_mode: "add" (Ho et al.) or "adaptive" (scale and shift, Dhariwal & Nichol).
-    resample: "conv" (strided convolution down, nearest neighbour and convolution up) or "residual" (mean
-        pooling and nearest neighbour inside a residual block).
-    downsample_padding: "symmetric" zeros or "same" (TensorFlow's: after), for resample "conv".
-    norm_groups, norm_eps: of every group normalisation (norm_eps but for those of transformers, 1e-6); norm_groups
-        divides every width.
-    input_kernel, output_kernel: odd sizes of the first and last convolution.
-    dtype: arithmetic in this type (say "bfloat16"); parameters, time embedding and output stay float32.
-    remat: "", or what a residual block or an attention keeps for the backward pass: "block" its input alone, "dots"
-        its convolutions and dense layers too.
 
     The last convolutions of blocks and network and the attentions' outputs start at zero: so does the output.
     """
 
     out_channels: int = 3
-    channels: int = 64
-    channel_multipliers: tuple[int, ...] = (1, 2, 2)
-    blocks: int = 2
+    channels: int = 64  # width of the finest level
+    channel_multipliers: tuple[int, ...] = (1, 2, 2)  # level i has channels * this[i], and 1/2^i of each side's pixels
+    blocks: int = 2  # residual blocks per level on the way down; one more on the way up
+    # Levels whose shorter side has one of these pixel counts attend after every block. For another image size give the
+    # sizes that its levels have there.
     attention_resolutions: tuple[int, ...] = (16,)
-    attention_levels: tuple[int, ...] | None = None
-    middle_attention: bool = True
-    middle_blocks: int = 2
-    heads: int | tuple[int, ...] = 1
-    head_channels: int = 0
-    dropout: float = 0.0
+    attention_levels: tuple[int, ...] | None = None  # the levels that attend, 0 the finest; None: by their sizes
+    middle_attention: bool = True  # attention between the two middle blocks; fewer than two blocks have none
+    middle_blocks: int = 2  # residual blocks in the middle: 0, 1 or 2
+    heads: int | tuple[int, ...] = 1  # of every attention, one number for all levels or one for each
+    head_channels: int = 0  # channels of each head, in place of `heads`, where above 0
+    dropout: float = 0.0  # rate inside the residual blocks, with train=True (rng collection "dropout")
+    # 0, or the number of labels 0..num_classes-1. Label num_classes is the null class of classifier-free guidance. The
+    # label's embedding is added to that of time.
     num_classes: int = 0
-    class_embedding: str = "table"
+    # "table" for num_classes; or what else a label may be: "timestep", a number that is embedded as time is;
+    # "projection" and "simple_projection", a vector of `class_dim` through an MLP or a linear layer; "identity", a
+    # vector of 4 * channels as it is.
+    class_embedding: Literal["table", "timestep", "identity", "projection", "simple_projection"] = "table"
     class_dim: int = 0
-    context_dim: int = 0
-    transformer_depth: int | tuple[int, ...] = 1
-    only_cross_attention: bool | tuple[bool, ...] = False
-    time_embedding: str = "sinusoidal"
-    time_scale: float = 1.0
-    time_cos_first: bool = True
-    time_freq_shift: float = 0.0
-    fourier_std: float = 16.0
-    time_mode: str = "add"
-    resample: str = "conv"
-    downsample_padding: str = "symmetric"
-    norm_groups: int = 32
-    norm_eps: float = 1e-5
-    input_kernel: int = 3
-    output_kernel: int = 3
-    dtype: str | None = None
+    context_dim: int = 0  # 0, or the width of context tokens; every attention is then a `SpatialTransformer` on them
+    transformer_depth: int | tuple[int, ...] = 1  # its blocks, one number or one a level; the middle: the coarsest's
+    only_cross_attention: bool | tuple[bool, ...] = False  # levels whose transformers have no self-attention
+    time_embedding: Literal["sinusoidal", "fourier"] = "sinusoidal"  # "fourier": random frequencies
+    time_scale: float = 1.0  # the embedding sees time * time_scale
+    time_cos_first: bool = True  # see `layers.sinusoidal`
+    time_freq_shift: float = 0.0  # see `layers.sinusoidal`
+    fourier_std: float = 16.0  # standard deviation of the random frequencies
+    time_mode: Literal["add", "adaptive"] = "add"  # as Ho et al., or scale and shift (Dhariwal & Nichol)
+    # "conv": strided convolution down, nearest neighbour and convolution up. "residual": mean pooling and nearest
+    # neighbour inside a residual block.
+    resample: Literal["conv", "residual"] = "conv"
+    downsample_padding: Literal["symmetric", "same"] = "symmetric"  # zeros; "same": TensorFlow's, after; for "conv"
+    norm_groups: int = 32  # of every group normalisation; it divides every width
+    norm_eps: float = 1e-5  # of every group normalisation but those of transformers, which have 1e-6
+    input_kernel: int = 3  # size of the first convolution, odd
+    output_kernel: int = 3  # size of the last convolution, odd
+    dtype: str | None = None  # of the arithmetic, say "bfloat16"; parameters, time embedding and output stay float32
+    # "", or what a residual block or an attention keeps for the backward pass: "block" its input alone, "dots" its
+    # convolutions and dense layers too.
     remat: str = ""
 
     @nn.compact
@@ -148,85 +136,94 @@ class UNet(nn.Module):
         condition: Array | None = None,
         train: bool = False,
     ) -> Array:
-        """Run the network.
+        """Run the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
-        x: float32 [B, H, W, C]; H and W are multiples of 2^(levels - 1).
-        time: float32 [B], on the scale of `time_scale` (0..999 for the schedules' conditioning).
-        label: int32 [B] in 0..num_classes, where num_classes > 0 and only there; for another `class_embedding`
-            float32 [B] or [B, class_dim].
-        context: float32 [B, L, context_dim], where context_dim > 0 and only there; context_mask [B, L] is
-            nonzero on its valid tokens.
-        condition: float32 [B, H, W, C'], joined to the channels of x.
-        Returns float32 [B, H, W, out_channels]. Raises UserError where the inputs do not fit the options.
+        H and W are multiples of 2^(levels - 1). With another `class_embedding` than "table" labels are float32 [B] or
+        [B, class_dim].
         """
         self.check(x, time, label, context, context_mask, condition)
-        embedding = keep_rows_sharded(nn.silu(self.embed(time, label)))
-        levels = range(len(self.channel_multipliers))
-        widths = [self.channels * multiplier for multiplier in self.channel_multipliers]
-
-        def conv(features: int, name: str, **options) -> Conv:
-            return Conv(features, dtype=self.dtype, name=name, **options)
-
-        def block(h: Array, features: int, name: str, resample: str = "") -> Array:
-            norm = (self.norm_groups, self.norm_eps)
-            module = remat(ResBlock, self.remat, static=(3,))
-            options = (features, self.time_mode, *norm, resample, self.dropout, self.dtype)
-            return keep_rows_sharded(module(*options, name=name)(h, embedding, train))
-
-        def attention(h: Array, level: int, name: str) -> Array:
-            heads = self.heads_for(level, h.shape[-1])
-            if not self.context_dim:
-                module = remat(Attention, self.remat)
-                return keep_rows_sharded(module(heads, self.norm_groups, self.norm_eps, self.dtype, name=name)(h))
-            depth = at_level(self.transformer_depth, level)
-            only_cross = at_level(self.only_cross_attention, level) and not name.startswith("middle")
-            module = remat(SpatialTransformer, self.remat)
-            options = (heads, depth, self.norm_groups, only_cross, self.dtype)
-            return keep_rows_sharded(module(*options, name=name)(h, context, context_mask))
-
-        def attends(h: Array, level: int) -> bool:
-            if self.attention_levels is not None:
-                return level in self.attention_levels
-            return min(h.shape[1:3]) in self.attention_resolutions
-
+        told = Conditions(keep_rows_sharded(nn.silu(self.embed(time, label))), context, context_mask, train)
         h = x if condition is None else jnp.concatenate([x, condition], -1)
-        h = conv(widths[0], "conv_in", size=self.input_kernel)(h)
+        h = self._conv(self.widths[0], "conv_in", size=self.input_kernel)(h)
+        h, skips = self.way_down(h, told)
+        h = self.middle(h, told)
+        h = self.way_up(h, skips, told)
+        h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm_out")(h))
+        last = self._conv(self.out_channels, "conv_out", size=self.output_kernel, kernel_init=layers.zeros_init)
+        return last(h).astype(jnp.float32)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, the finest first."""
+        return [self.channels * multiplier for multiplier in self.channel_multipliers]
+
+    def way_down(self, h: Array, told: Conditions) -> tuple[Array, list[Array]]:
+        """From the first convolution's output to the coarsest level, and all that the way up joins to its own, in the
+        order in which it was made."""
         skips = [h]
-        for level in levels:
+        for level, width in enumerate(self.widths):
             for i in range(self.blocks):
-                h = block(h, widths[level], f"down_{level}_block_{i}")
-                if attends(h, level):
-                    h = attention(h, level, f"down_{level}_attention_{i}")
+                h = self._block(h, width, f"down_{level}_block_{i}", told)
+                if self._attends(h, level):
+                    h = self._attention(h, level, f"down_{level}_attention_{i}", told)
                 skips.append(h)
-            if level != levels[-1]:
+            if level != len(self.widths) - 1:
                 name = f"down_{level}_resample"
                 if self.resample == "residual":
-                    h = block(h, widths[level], name, "down")
+                    h = self._block(h, width, name, told, "down")
                 else:
-                    h = conv(widths[level], name, stride=2, padding=self.downsample_padding)(h)
+                    h = self._conv(width, name, stride=2, padding=self.downsample_padding)(h)
                 skips.append(h)
+        return h, skips
 
+    def middle(self, h: Array, told: Conditions) -> Array:
+        """The coarsest level's blocks between the ways, and their attention."""
         for i in range(self.middle_blocks):
-            h = block(h, widths[-1], f"middle_block_{i}")
+            h = self._block(h, self.widths[-1], f"middle_block_{i}", told)
             if i == 0 and self.middle_attention and self.middle_blocks == 2:
-                h = attention(h, levels[-1], "middle_attention")
+                h = self._attention(h, len(self.widths) - 1, "middle_attention", told)
+        return h
 
-        for level in reversed(levels):
+    def way_up(self, h: Array, skips: list[Array], told: Conditions) -> Array:
+        """From the coarsest level to the finest; each block takes one of `skips`, the last made first."""
+        skips = list(skips)
+        for level in reversed(range(len(self.widths))):
             for i in range(self.blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], -1)
-                h = block(h, widths[level], f"up_{level}_block_{i}")
-                if attends(h, level):
-                    h = attention(h, level, f"up_{level}_attention_{i}")
+                h = self._block(h, self.widths[level], f"up_{level}_block_{i}", told)
+                if self._attends(h, level):
+                    h = self._attention(h, level, f"up_{level}_attention_{i}", told)
             if level:
                 name = f"up_{level}_resample"
                 if self.resample == "residual":
-                    h = block(h, widths[level], name, "up")
+                    h = self._block(h, self.widths[level], name, told, "up")
                 else:
-                    h = conv(widths[level], name, upsampled=True)(h)
+                    h = self._conv(self.widths[level], name, upsampled=True)(h)
+        return h
 
-        h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm_out")(h))
-        last = conv(self.out_channels, "conv_out", size=self.output_kernel, kernel_init=layers.zeros_init)
-        return last(h).astype(jnp.float32)
+    def _conv(self, features: int, name: str, **options: Any) -> Conv:
+        return Conv(features, dtype=self.dtype, name=name, **options)
+
+    def _block(self, h: Array, features: int, name: str, told: Conditions, resample: str = "") -> Array:
+        module = remat(ResBlock, self.remat, static=(3,))
+        options = (features, self.time_mode, self.norm_groups, self.norm_eps, resample, self.dropout, self.dtype)
+        return keep_rows_sharded(module(*options, name=name)(h, told.embedding, told.train))
+
+    def _attends(self, h: Array, level: int) -> bool:
+        if self.attention_levels is not None:
+            return level in self.attention_levels
+        return min(h.shape[1:3]) in self.attention_resolutions
+
+    def _attention(self, h: Array, level: int, name: str, told: Conditions) -> Array:
+        heads = self.heads_for(level, h.shape[-1])
+        if not self.context_dim:
+            module = remat(Attention, self.remat)
+            return keep_rows_sharded(module(heads, self.norm_groups, self.norm_eps, self.dtype, name=name)(h))
+        depth = at_level(self.transformer_depth, level)
+        only_cross = at_level(self.only_cross_attention, level) and not name.startswith("middle")
+        module = remat(SpatialTransformer, self.remat)
+        options = (heads, depth, self.norm_groups, only_cross, self.dtype)
+        return keep_rows_sharded(module(*options, name=name)(h, told.context, told.context_mask))
 
     def embed(self, time: Array, label: Array | None) -> Array:
         """Time and class as one float32 vector [B, 4 channels]."""
@@ -274,10 +271,9 @@ class UNet(nn.Module):
         condition: Array | None,
     ) -> None:
         """Raise UserError for options that do not exist and inputs that do not fit them."""
-        for field, known in OPTIONS.items():
-            value = getattr(self, field)
-            if value not in known:
-                raise UserError(f"{field} is {' or '.join(map(repr, known))}, not {value!r}.")
+        check_choices(self)
+        if self.middle_blocks not in (0, 1, 2):
+            raise UserError(f"middle_blocks is 0 or 1 or 2, not {self.middle_blocks!r}.")
         count = len(self.channel_multipliers)
         if not count:
             raise UserError("channel_multipliers needs at least one level, such as (1, 2).")
@@ -314,13 +310,3 @@ class UNet(nn.Module):
 def at_level(value: Any, level: int) -> Any:
     """An option's value at a level: its own where there is one each."""
     return value[level] if isinstance(value, tuple) else value
-
-
-OPTIONS = {
-    "middle_blocks": (0, 1, 2),
-    "class_embedding": ("table", "timestep", "identity", "projection", "simple_projection"),
-    "time_embedding": ("sinusoidal", "fourier"),
-    "time_mode": ("add", "adaptive"),
-    "resample": ("conv", "residual"),
-    "downsample_padding": ("symmetric", "same"),
-}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -9,21 +11,19 @@ from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.basic import Attention, Conv, GroupNorm
+from jaxgen.networks.layers.contract import check_choices
 from jaxgen.networks.unet import ResBlock
 
 
 class UNetEncoder(nn.Module):
     """p(y | x_t): logits from a noisy image and its time (Dhariwal & Nichol 2021, section 4.1 and appendix I).
 
-    num_classes: at least 2.
-    pool: "attention" (a learned query of the mean, as in CLIP; for one image size) or "mean" over the pixels.
-    channels, channel_multipliers, blocks, attention_resolutions, middle_attention, heads, head_channels, dropout,
-        time_mode, resample, norm_groups, norm_eps, dtype: as in `unet.UNet`, whose way down has the same
-        parameter names.
+    Options that are not documented here are those of `unet.UNet`, whose way down has the same parameter names.
     """
 
-    num_classes: int = 0
-    pool: str = "attention"
+    num_classes: int = 0  # at least 2
+    # "attention": a learned query of the mean, as in CLIP, for one image size; or the "mean" over the pixels
+    pool: Literal["attention", "mean"] = "attention"
     channels: int = 64
     channel_multipliers: tuple[int, ...] = (1, 2, 2)
     blocks: int = 2
@@ -32,8 +32,8 @@ class UNetEncoder(nn.Module):
     heads: int = 1
     head_channels: int = 0
     dropout: float = 0.0
-    time_mode: str = "add"
-    resample: str = "conv"
+    time_mode: Literal["add", "adaptive"] = "add"
+    resample: Literal["conv", "residual"] = "conv"
     norm_groups: int = 32
     norm_eps: float = 1e-5
     dtype: str | None = None
@@ -104,9 +104,7 @@ class UNetEncoder(nn.Module):
         """Raise UserError for options that do not exist and inputs that do not fit them."""
         if self.num_classes < 2:
             raise UserError("A classifier needs classes; set config.data.num_classes to 2 or more.")
-        for field, known in OPTIONS.items():
-            if getattr(self, field) not in known:
-                raise UserError(f"{field} is {' or '.join(map(repr, known))}, not {getattr(self, field)!r}.")
+        check_choices(self)
         factor = 2 ** (len(self.channel_multipliers) - 1)
         if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor:
             raise UserError(
@@ -146,6 +144,3 @@ class AttentionPool(nn.Module):
         query, key, value = project(tokens[:, :1], "query"), project(tokens, "key"), project(tokens, "value")
         pooled = layers.attend(query, key, value).reshape(batch, channels)
         return nn.Dense(channels, kernel_init=layers.kernel_init, dtype=self.dtype, name="out")(pooled)
-
-
-OPTIONS = {"pool": ("attention", "mean"), "time_mode": ("add", "adaptive"), "resample": ("conv", "residual")}

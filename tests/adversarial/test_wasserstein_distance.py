@@ -10,7 +10,7 @@ import pytest
 from jaxgen.adversarial import losses
 from jaxgen.adversarial.penalties import gradient_penalty, interpolates, norms, slopes
 from jaxgen.adversarial.regularisers import clip_weights
-from jaxgen.networks.mlp import MLPDiscriminator
+from jaxgen.networks.gans.mlp import MLPDiscriminator
 
 BATCH = 512
 # One hidden layer: clipped weights bound the slope of a deeper critic too, but not alike everywhere (5 to 15 % off).

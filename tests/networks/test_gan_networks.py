@@ -14,8 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.build import build
 from jaxgen.errors import UserError
-from jaxgen.networks import mlp
-from jaxgen.networks.gans import dcgan, resnet_gan
+from jaxgen.networks.gans import dcgan, mlp, resnet_gan
 from jaxgen.networks.gans.gan_layers import Conv, Dense
 from jaxgen.networks.layers.batch_norm import BatchNorm
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful, reestimate_statistics

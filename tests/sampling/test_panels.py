@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxgen.adversarial.mutual_information import Codes
 from jaxgen.methods.gans.infogan import InfoGAN
-from jaxgen.networks.mlp import MLPDiscriminator, MLPGenerator
+from jaxgen.networks.gans.mlp import MLPDiscriminator, MLPGenerator
 from jaxgen.sampling.outputs import write_panels
 
 

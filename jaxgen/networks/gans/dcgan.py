@@ -43,27 +43,17 @@ def width_at(channels: int, level: int) -> int:
 
 
 class DCGANGenerator(GANNetwork):
-    """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh.
+    """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh."""
 
-    Attributes:
-      image_shape: `(H, W, C)`.
-      z_dim: the width of z that a method draws.
-      channels: of the last level before the image; doubled at each level towards z, up to eight times.
-      conditioning: "concat" joins the label to z, one-hot, or as an embedding of width `embedding`.
-      up: "transposed", or "bilinear" upsampling and a 3x3 convolution, which leaves no checkerboard.
-      norm: "batch", "layer" or "none".
-      extra: 3x3 convolutions at each resolution besides those that resample.
-    """
-
-    image_shape: tuple[int, int, int]
-    z_dim: int = 100
-    channels: int = 64
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    z_dim: int = 100  # the width of z that a method draws
+    channels: int = 64  # of the last level before the image; doubled at each level towards z, up to eight times
     num_classes: int = 0
-    conditioning: Literal["none", "concat"] = "none"
-    embedding: int = 0
-    up: Literal["transposed", "bilinear"] = "transposed"
+    conditioning: Literal["none", "concat"] = "none"  # "concat" joins the label to z
+    embedding: int = 0  # width of the label's embedding; 0 for one-hot
+    up: Literal["transposed", "bilinear"] = "transposed"  # "bilinear" and a 3x3 convolution leaves no checkerboard
     norm: Literal["batch", "layer", "none"] = "batch"
-    extra: int = 0
+    extra: int = 0  # 3x3 convolutions at each resolution beside those that resample
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, train: bool = False) -> Array:
@@ -127,25 +117,17 @@ class Trunk(nn.Module):
 
 
 class DCGANDiscriminator(GANNetwork):
-    """Images -> `{"logits", "features", heads...}`; the features are the last level's pixels, as one vector.
+    """Images -> `{"logits", "features", heads...}`; the features are the last level's pixels, as one vector."""
 
-    Attributes:
-      channels: of the first level; doubled at each, up to eight times.
-      conditioning: "concat" joins the label to the image as constant channels, one-hot or an embedding; "projection"
-        adds the inner product of a class's embedding with the features.
-      norm: "batch", "layer" (whose examples do not depend on each other, for a gradient penalty), "none", or
-        "spectral", of every weight.
-      heads: `{name: width}` of further outputs.
-      extra: 3x3 convolutions at each resolution besides those that resample.
-    """
-
-    channels: int = 64
+    channels: int = 64  # of the first level; doubled at each, up to eight times
     num_classes: int = 0
+    # "concat" joins the label to the image as constant channels; "projection" adds the inner product of the class's
+    # embedding with the features.
     conditioning: Literal["none", "concat", "projection"] = "none"
-    embedding: int = 0
-    norm: Norm = "batch"
-    heads: dict[str, int] = dataclasses.field(default_factory=dict)
-    extra: int = 0
+    embedding: int = 0  # width of the label's embedding for "concat"; 0 for one-hot
+    norm: Norm = "batch"  # "layer" for a gradient penalty, since its examples are independent; "spectral": of weights
+    heads: dict[str, int] = dataclasses.field(default_factory=dict)  # `{name: width}` of further outputs
+    extra: int = 0  # 3x3 convolutions at each resolution beside those that resample
 
     @nn.compact
     def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
@@ -166,14 +148,10 @@ class EnergyAutoencoder(GANNetwork):
 
     -> `{"logits": -energy, "features": codes, "energy", "codes", "reconstruction"}`: energy [B] is the mean
     over an image's values of the squared error, codes are [B, codes], reconstructions images in [-1, 1].
-
-    Attributes:
-      codes: their width.
-      channels, norm, extra: of encoder and decoder, as in `DCGANDiscriminator` and `DCGANGenerator`.
     """
 
-    codes: int = 64
-    channels: int = 64
+    codes: int = 64  # their width
+    channels: int = 64  # of encoder and decoder, as in `DCGANDiscriminator` and `DCGANGenerator`; so are the next two
     norm: Literal["batch", "layer", "none"] = "batch"
     extra: int = 0
 

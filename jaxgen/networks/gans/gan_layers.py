@@ -94,18 +94,15 @@ class Conv(nn.Module):
 
     Parameters `kernel` [size, size, in, features] and `bias`; `spectral` normalises the kernel, seen as a matrix
     [size size in, features].
-
-    Attributes:
-      size, stride: odd sizes with stride 1 keep the side, size 4 with stride 2 halves it.
-      resampling: "transposed" (size 4), or "nearest" (size 3) or "bilinear" upsampling before the convolution, double
-        the side; "pooled" (size 1 or 3) halves it by the mean of 2x2 pixels after it.
     """
 
     config_name = ""  # a part of others: no config names it
 
     features: int
-    size: int = 3
+    size: int = 3  # odd sizes with stride 1 keep the side, size 4 with stride 2 halves it
     stride: int = 1
+    # "transposed" (size 4), or "nearest" (size 3) or "bilinear" upsampling before the convolution, double the side;
+    # "pooled" (size 1 or 3) halves it by the mean of 2x2 pixels after the convolution.
     resampling: Resampling = ""
     spectral: bool = False
     use_bias: bool = True

@@ -39,15 +39,11 @@ class PatchDiscriminator(GANNetwork):
     4x4 convolutions: `layers` that halve the side, the first without normalisation, one that doubles the width once
     more, and one to the logits, the last two of stride 1, which take a pixel off each side; leaky ReLU between
     them. "layers" is a tuple of every activation [B, ., ., .] but the logits, for feature matching.
-
-    Attributes:
-      width: channels of the first convolution; doubled at each, up to eight times.
-      layers: halvings.
-      norm: "batch", whose statistics are memory; "instance", without parameters; "spectral", of weights; or "none".
     """
 
-    width: int = 64
-    layers: int = 3
+    width: int = 64  # channels of the first convolution; doubled at each, up to eight times
+    layers: int = 3  # halvings
+    # "batch", whose statistics are memory; "instance", without parameters; "spectral", of weights; or "none"
     norm: Literal["batch", "instance", "spectral", "none"] = "batch"
 
     @nn.compact

@@ -50,17 +50,13 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """[B, H, W, in] -> [B, H, W, features], or half the side.
-
-    Attributes:
-      halve: by the mean of 2x2 pixels. first: of the network, so without the ReLU at its beginning.
-    """
+    """[B, H, W, in] -> [B, H, W, features], or half the side."""
 
     config_name = ""  # a part of others: no config names it
 
     features: int
-    halve: bool
-    first: bool
+    halve: bool  # by the mean of 2x2 pixels
+    first: bool  # of the network, and so without the ReLU at its beginning
     norm: Literal["spectral", "layer", "none"]
 
     @nn.compact
@@ -81,22 +77,17 @@ class DownBlock(nn.Module):
 class ResNetGenerator(GANNetwork):
     """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh.
 
-    Attributes:
-      image_shape: `(H, W, C)`. z_dim: the width of z that a method draws.
-      widths: of the start and of each block; every block doubles the side.
-      conditioning: "batch_norm" gives each class BatchNorms' scales and shifts of its own.
-
     Raises:
       UserError: where the blocks' doublings do not fit the image.
     """
 
     config_name: ClassVar[str] = "resnet_generator"
 
-    image_shape: tuple[int, int, int]
-    z_dim: int = 128
-    widths: tuple[int, ...] = (256, 256, 256, 256)
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    z_dim: int = 128  # the width of z that a method draws
+    widths: tuple[int, ...] = (256, 256, 256, 256)  # of the start and of each block; every block doubles the side
     num_classes: int = 0
-    conditioning: Literal["none", "batch_norm"] = "none"
+    conditioning: Literal["none", "batch_norm"] = "none"  # "batch_norm": scales and shifts of each class's own
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, train: bool = False) -> Array:
@@ -120,24 +111,18 @@ class ResNetGenerator(GANNetwork):
 class ResNetDiscriminator(GANNetwork):
     """Images -> `{"logits", "features", heads...}`; the features are the last block's, summed over pixels.
 
-    Attributes:
-      widths: of the blocks. halvings: how many of them, the first ones, halve the side.
-      conditioning: "projection" adds the inner product of a class's embedding with the features.
-      norm: "spectral", of every weight, "layer", or "none".
-      heads: `{name: width}` of further outputs.
-
     Raises:
       UserError: where the image cannot be halved so often.
     """
 
     config_name: ClassVar[str] = "resnet_discriminator"
 
-    widths: tuple[int, ...] = (128, 128, 128, 128)
-    halvings: int = 2
+    widths: tuple[int, ...] = (128, 128, 128, 128)  # of the blocks
+    halvings: int = 2  # how many blocks, the first ones, halve the side
     num_classes: int = 0
-    conditioning: Literal["none", "projection"] = "none"
-    norm: Literal["spectral", "layer", "none"] = "spectral"
-    heads: dict[str, int] = dataclasses.field(default_factory=dict)
+    conditioning: Literal["none", "projection"] = "none"  # adds the class's embedding times the features
+    norm: Literal["spectral", "layer", "none"] = "spectral"  # "spectral": of every weight
+    heads: dict[str, int] = dataclasses.field(default_factory=dict)  # `{name: width}` of further outputs
 
     @nn.compact
     def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:

@@ -1,14 +1,36 @@
-"""The contract of denoising networks, `(x, time, label?, context?, condition?) -> image`: what fits and what does not.
+"""The contract of denoising networks: what they are called with, and checks of what does not fit.
 
-A network checks its own options and sizes between the two functions here.
+    network(x, time, label=None, context=None, context_mask=None, condition=None, train=False) -> image
+
+x: float32 [B, H, W, C].
+time: float32 [B], on the scale of the network's `time_scale` (0..999 for the schedules' conditioning).
+label: int32 [B] in 0..num_classes, where the network's num_classes is above 0 and only there.
+context: float32 [B, L, context_dim], where the network's context_dim is above 0 and only there.
+context_mask: [B, L], nonzero on the context's valid tokens.
+condition: float32 [B, H, W, C'], joined to the channels of x.
+train: whether dropout is on.
+
+The result is float32 [B, H, W, out_channels]. Inputs that do not fit the options raise a UserError. A network checks
+its own options and sizes between `check_images` and `check_inputs`.
 """
 
 from __future__ import annotations
 
+import typing
+
+import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
+
+
+def check_choices(network: nn.Module) -> None:
+    """Raise UserError for an option that is none of those that its `Literal` annotation names."""
+    for field, hint in typing.get_type_hints(type(network)).items():
+        known = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+        if known and getattr(network, field) not in known:
+            raise UserError(f"{field} is {' or '.join(map(repr, known))}, not {getattr(network, field)!r}.")
 
 
 def check_images(name: str, x: Array) -> None:
@@ -28,12 +50,10 @@ def check_inputs(
     context_mask: Array | None,
     condition: Array | None,
 ) -> None:
-    """Raise UserError for inputs that do not fit the images x [B, H, W, C], or the network's options.
+    """Raise UserError for inputs that do not fit the contract, given the network's options.
 
     name: the network's, in messages.
     num_classes, context_dim: its options; where 0, it takes no label or no context, and else it needs one.
-    time: [B]. label: integers [B]. context: [B, L, context_dim]. context_mask: [B, L], with context only.
-    condition: [B, H, W, C'].
     """
     batch = x.shape[0]
     if time.shape != (batch,):

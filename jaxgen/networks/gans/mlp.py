@@ -17,22 +17,16 @@ he_init = nn.initializers.variance_scaling(2 / (1 + 0.2**2), "fan_in", "normal")
 
 
 class MLPGenerator(GANNetwork):
-    """z [B, Z] -> images [B, H, W, C]; a point of a plane is an image of shape (1, 1, 2).
+    """z [B, Z] -> images [B, H, W, C]; a point of a plane is an image of shape (1, 1, 2)."""
 
-    Attributes:
-      image_shape: `(H, W, C)`. z_dim: the width of z that a method draws. widths: of the hidden layers.
-      conditioning: "concat" joins the label to z, one-hot, or as an embedding of width `embedding`.
-      norm: "batch", "layer" or "none". output: "tanh", or "linear" for data without bounds.
-    """
-
-    image_shape: tuple[int, int, int]
-    z_dim: int = 64
-    widths: tuple[int, ...] = (256, 256)
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    z_dim: int = 64  # the width of z that a method draws
+    widths: tuple[int, ...] = (256, 256)  # of the hidden layers
     num_classes: int = 0
-    conditioning: Literal["none", "concat"] = "none"
-    embedding: int = 0
+    conditioning: Literal["none", "concat"] = "none"  # "concat" joins the label to z
+    embedding: int = 0  # width of the label's embedding; 0 for one-hot
     norm: Literal["batch", "layer", "none"] = "none"
-    output: Literal["tanh", "linear"] = "tanh"
+    output: Literal["tanh", "linear"] = "tanh"  # "linear" for data without bounds
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, train: bool = False) -> Array:
@@ -47,22 +41,16 @@ class MLPGenerator(GANNetwork):
 
 
 class MLPDiscriminator(GANNetwork):
-    """Images [B, ...] -> `{"logits", "features", heads...}`; the features are the last hidden layer.
+    """Images [B, ...] -> `{"logits", "features", heads...}`; the features are the last hidden layer."""
 
-    Attributes:
-      widths: of the hidden layers.
-      conditioning: "concat" joins the label to the pixels, "projection" adds the inner product of a class's
-        embedding with the features.
-      norm: "batch" (not on the input's layer), "layer", "none", or "spectral", of every weight.
-      heads: `{name: width}` of further outputs.
-    """
-
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[int, ...] = (256, 256)  # of the hidden layers
     num_classes: int = 0
+    # "concat" joins the label to the pixels; "projection" adds the inner product of the class's embedding with the
+    # features.
     conditioning: Literal["none", "concat", "projection"] = "none"
-    embedding: int = 0
-    norm: Norm = "none"
-    heads: dict[str, int] = dataclasses.field(default_factory=dict)
+    embedding: int = 0  # width of the label's embedding for "concat"; 0 for one-hot
+    norm: Norm = "none"  # "batch" is left out behind the first layer; "spectral": of every weight
+    heads: dict[str, int] = dataclasses.field(default_factory=dict)  # `{name: width}` of further outputs
 
     @nn.compact
     def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
