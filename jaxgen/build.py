@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jaxgen import registry
@@ -68,17 +68,15 @@ def _build(section: Any, kind: str | None, among: tuple[type, ...], path: str, g
     return target(**values)
 
 
-def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def _parameters(target: type) -> dict[str, inspect.Parameter]:
     skip = {"parent", "name"}  # flax.linen's own fields
     return {k: p for k, p in inspect.signature(target).parameters.items() if k not in skip}
 
 
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    if not inspect.isclass(target):
-        return typing.get_type_hints(target)
+def _hints(target: type) -> dict[str, Any]:
     hints = typing.get_type_hints(target)  # of every base, each in its own module's names
     if "__init__" in vars(target) and not dataclasses.is_dataclass(target):
-        hints = {**hints, **typing.get_type_hints(target.__init__)}
+        hints = {**hints, **typing.get_type_hints(vars(target)["__init__"])}
     return hints
 
 

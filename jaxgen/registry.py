@@ -178,8 +178,6 @@ def _by_name(name: str, path: str, of: Kind, among: tuple[type, ...]) -> Any:
     if len(same) > 1:
         raise _several(path, name, same)
     found = getattr(importlib.import_module(same[0].module), same[0].name)
-    if inspect.isfunction(found):
-        return found
     return _checked(found, name, path, among or of)
 
 

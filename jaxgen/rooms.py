@@ -9,8 +9,6 @@ import pathlib
 import re
 
 PACKAGE = pathlib.Path(__file__).parent
-# Rooms with functions that make an object of a kind, which count as its classes: none is left when they are classes.
-WITH_FUNCTIONS = ("jaxgen.diffusion.schedules",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +59,10 @@ def definitions(rooms: tuple[str, ...]) -> tuple[Definition, ...]:
     """All classes at the top level of the rooms' modules, private ones and bases too."""
     found = []
     for module, file in modules(rooms).items():
-        body = ast.parse(file.read_text(encoding="utf-8")).body
-        own = [node for node in body if isinstance(node, ast.ClassDef)]
-        for node in own:
-            bases = tuple(last(ast.unparse(base)) for base in node.bases)
-            found.append(Definition(module, node.name, _spelled(node, module), bases))
-        if module in WITH_FUNCTIONS:
-            taken = {plain(node.name) for node in own}
-            for made in body:
-                if isinstance(made, ast.FunctionDef) and made.returns and plain(made.name) not in taken:
-                    found.append(Definition(module, made.name, made.name, (ast.unparse(made.returns),)))
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                bases = tuple(last(ast.unparse(base)) for base in node.bases)
+                found.append(Definition(module, node.name, _spelled(node, module), bases))
     return tuple(found)
 
 

@@ -55,7 +55,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxgen.diffusion.samplers import Plan, Sampler
 from jaxgen.diffusion.schedules import VP
+from jaxgen.diffusion.prediction_types import PredictionType
 from jaxgen.diffusion.timesteps import TimestepSampler
+from jaxgen.diffusion.weighting import Weighting
+
+@dataclasses.dataclass(frozen=True)
+class Sum(PredictionType):
+    """The clean image and the noise added up."""
+
+    def pair(self, schedule, t):
+        return 1.0, 1.0
+
+@dataclasses.dataclass(frozen=True)
+class Even(Weighting):
+    """The same at every level."""
+
+    factor: float = 1.0
+
+    def __call__(self, schedule, t, prediction_type):
+        return jnp.full_like(t, self.factor)
 
 @dataclasses.dataclass(frozen=True)
 class Gentle(VP):
@@ -144,6 +162,8 @@ def get_config():
         name="cell_lab.methods:Sceptic",
         network="cell_lab.networks:Blur",
         schedule=section(name="cell_lab.diffusion:Gentle", beta_max=12.0),
+        prediction_type="cell_lab.diffusion:Sum",
+        weighting=section(name="cell_lab.diffusion:Even", factor=0.5),
         timesteps=section(name="cell_lab.diffusion:Late", t=0.5),
         game=section(name="cell_lab.games:slope", scale=2.0),
     )
