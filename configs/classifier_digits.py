@@ -1,4 +1,4 @@
-"""The judge of digits: a small classifier p(y | x), whose weights come with the package.
+"""The classifier of digits: a small classifier p(y | x), whose weights come with the package.
 
 Command: python main.py --config=configs/classifier_digits.py --workdir=runs/classifier_digits, then
     python -m jaxgen.evaluation.export_classifier runs/classifier_digits to put its weights into the package.

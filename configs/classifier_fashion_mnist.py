@@ -1,4 +1,4 @@
-"""The judge of Fashion-MNIST: a small classifier p(y | x), whose weights come with the package.
+"""The classifier of Fashion-MNIST: a small classifier p(y | x), whose weights come with the package.
 
 Data: must have been prepared, see docs/data.md.
 Command: python main.py --config=configs/classifier_fashion_mnist.py --workdir=runs/classifier_fashion_mnist, then

@@ -1,10 +1,10 @@
-"""The judge of captioned shapes at 64 pixels: which shape, in which colour, at which place.
+"""The classifier of captioned shapes at 64 pixels: which shape, in which colour, at which place.
 
 Command: python main.py --config=configs/classifier_shapes.py --workdir=runs/classifier_shapes; then
-    python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes --judge=runs/classifier_shapes
+    python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes --classifier=runs/classifier_shapes
 Hardware and time: two CPU cores, 70 seconds.
 Expected: all three attributes right on 1,000 of 1,000 held-out scenes, and on 500 of 500 of unseen combinations.
-It is trained on the combinations of the split `train` alone; `--config.data.eval_split=unseen` judges it on the others.
+It is trained on the combinations of the split `train` alone; `--config.data.eval_split=unseen` tests it on the others.
 """
 
 from jaxgen.config import defaults, section

@@ -1,4 +1,4 @@
-"""DDPM on scikit-learn's 8x8 digits: trained, judged and reported in minutes on two CPU cores.
+"""DDPM on scikit-learn's 8x8 digits: trained, evaluated and reported in minutes on two CPU cores.
 
 Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
 Command: python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits

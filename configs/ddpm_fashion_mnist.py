@@ -5,7 +5,7 @@ Command: python main.py --config=configs/ddpm_fashion_mnist.py --workdir=runs/dd
 Data: must have been prepared, see docs/data.md.
 Hardware and time: two CPU cores, about 20 minutes. On a GPU, widen it: --config.method.network.channels=64.
 Expected: clothes that a person recognises; a denoising loss of 0.160 on the test images, and of 500 samples
-    an excess Fréchet distance of 0.082 in the judge's features (docs/results.md).
+    an excess Fréchet distance of 0.082 in its classifier's features (docs/results.md).
 """
 
 from configs import ddpm_mnist

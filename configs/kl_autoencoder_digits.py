@@ -6,7 +6,7 @@ Hardware and time: two busy CPU cores, 5 minutes.
 Expected: on the 500 held-out digits 27.4 dB, absolute error 0.055 a value, feature distance 0.012.
 The second stage is configs/latent_diffusion_digits.py. Absolute error alone, the control:
     --config.method.perceptual_weight=0.0 --config.method.adversarial_weight=0.0
-The perceptual network is the judge of digits that comes with the package: distances in its features are what is
+The perceptual network is the classifier of digits that comes with the package: distances in its features are what is
 trained, so they say less here than elsewhere.
 """
 

@@ -7,8 +7,8 @@ Hardware and time: two CPU cores, about 5 minutes.
 Expected: 25.6 dB, an absolute error of 0.058 a value and a feature distance of 0.040 on the test images.
 The second stage is configs/latent_diffusion_fashion_mnist.py. Absolute error alone, the control:
     --config.method.perceptual_weight=0.0 --config.method.adversarial_weight=0.0
-The perceptual network is the judge of Fashion-MNIST that comes with the package: distances in its features are what
-is trained, so they say less here than elsewhere.
+The perceptual network is the classifier of Fashion-MNIST that comes with the package: distances in its features are
+what is trained, so they say less here than elsewhere.
 """
 
 from jaxgen.config import defaults, section

@@ -3,7 +3,7 @@
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
 Command: python main.py --config=configs/latent_diffusion_shapes.py --workdir=runs/latent_diffusion_shapes, behind that
     of configs/kl_autoencoder_shapes.py; then python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes
-    --judge=runs/classifier_shapes, behind configs/classifier_shapes.py
+    --classifier=runs/classifier_shapes, behind configs/classifier_shapes.py
 Hardware and time: two CPU cores, 27 minutes (41 minutes of CPU) on latents that were encoded once (docs/results.md).
 Expected: shape, colour and place are all three right in 500 of 500 images of held-out combinations (the bar: 400).
 A tenth of the combinations of shape, colour and place is in no training image: the split `unseen`.

@@ -5,7 +5,7 @@
     python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes
 
 Draws an image for each of the first captions of `test` (combinations of training, other scenes) and of `unseen`, and
-tells shape, colour and place twice: from its pixels (`read_attributes`), and, with --judge, a run of
+tells shape, colour and place twice: from its pixels (`read_attributes`), and, with --classifier, a run of
 configs/classifier_shapes.py, by a classifier that was trained on real shapes. Beside the samples stand real images,
 their reconstructions by the autoencoder, the most that can be had, and the same samples against the captions of
 others. Chance is 1/8, 1/8 and 1/9. Prints one JSON line per row, and writes a picture of samples with --out.
@@ -45,7 +45,7 @@ def print_row(facts: dict[str, object], images: np.ndarray, wanted: np.ndarray, 
     for name, tell in tellers.items():
         found = dataclasses.asdict(agreement(images, wanted, tell))
         numbers = {key: round(value, 4) for key, value in found.items()}
-        print(json.dumps({**facts, "judge": name, "n": len(images), **numbers}), flush=True)
+        print(json.dumps({**facts, "told_by": name, "n": len(images), **numbers}), flush=True)
 
 
 def reconstruct(trained: TrainedModel) -> Tell:
@@ -76,7 +76,7 @@ def in_parts(program: Callable[[Model, jax.Array], jax.Array], model: Model) -> 
     return run
 
 
-def classifier(trained: TrainedModel) -> Callable[[np.ndarray], np.ndarray]:
+def classifier_of(trained: TrainedModel) -> Callable[[np.ndarray], np.ndarray]:
     """uint8 images -> the attributes that a trained classifier tells, `[N, 3]`."""
     return in_parts(trained.generator.method.tell, trained.model)
 
@@ -86,14 +86,14 @@ def main(
     num: Annotated[int, "captions of each split"] = 200,
     scales: Annotated[tuple[float, ...], "of classifier-free guidance, with commas; the run's own by default"] = (),
     seed: int = 0,
-    judge: Annotated[str, "a run of configs/classifier_shapes.py"] = "",
+    classifier: Annotated[str, "a run of configs/classifier_shapes.py"] = "",
     out: Annotated[str, "folder of the pictures, <split>_<scale>.png"] = "",
 ) -> None:
     harness.prepare()
     config = run_config(workdir)
     tellers: dict[str, Tell] = {"pixels": read_attributes}
-    if judge:
-        tellers["classifier"] = classifier(harness.trained(judge, run_config(judge)))
+    if classifier:
+        tellers["classifier"] = classifier_of(harness.trained(classifier, run_config(classifier)))
     scales = scales or (float(config.guidance.get("scale", 1.0)),)
     for split in ("test", "unseen"):
         config.data.eval_split = split

@@ -5,9 +5,9 @@
 Each family is a shipped config, without labels. A short run first says how many images a second it trains (the median
 of its log, so without compilation); then it trains for as many as fit `--seconds` of wall time, schedules and all
 stretched to that number, so that a quiet machine gives all families the same. Latent diffusion spends four tenths of it
-on its autoencoder. Judged are --num samples against held-out images in the features of the data set's judge, with the
-floor of real training images and noise as the other end. One JSON line for each family is appended to OUT/table.jsonl,
-and the same command goes on where it stopped; OUT/<data>.png has a row of samples for each.
+on its autoencoder. Evaluated are --num samples against held-out images in the features of the data set's
+classifier, with the floor of real training images and noise as the other end. One JSON line for each family is
+appended to OUT/table.jsonl, and the same command goes on where it stopped; OUT/<data>.png has a row of samples each.
 """
 
 from __future__ import annotations
@@ -91,22 +91,22 @@ def measure(workdir: Path, num: int, shown: int) -> tuple[dict[str, float], np.n
     config.evaluate.num = num
     trained = harness.trained(workdir, config)
     generator, model = trained.generator, trained.model
-    judged = evaluate(generator, model)  # compiles the sampler
+    scores = evaluate(generator, model)  # compiles the sampler
     begun = time.perf_counter()
     generator.images(model, 1, num)
     seconds = time.perf_counter() - begun
 
     def score(start: str) -> dict[str, Any]:
-        return next(entry for key, entry in judged.items() if key.startswith(start))
+        return next(entry for key, entry in scores.items() if key.startswith(start))
 
     found = {"frechet": score("frechet_")["value"], "excess": score("frechet_")["excess"]}
     found |= {"floor": score("frechet_")["floor"], "noise": score("frechet_")["noise"]}
     found |= {key: score(f"{key}_")["value"] for key in ("precision", "recall")}
-    if copies := [entry for key, entry in judged.items() if key == "share_of_near_copies"]:
+    if copies := [entry for key, entry in scores.items() if key == "share_of_near_copies"]:
         found["copies"] = copies[0]["value"]
     found["sample_images_per_second"] = num / seconds
     found["evaluations"] = getattr(getattr(generator.method, "sampler", None), "evaluations", 1)
-    return found, judged.images.samples[:shown]
+    return found, scores.images.samples[:shown]
 
 
 def tables(rows: harness.Rows) -> str:

@@ -1,4 +1,4 @@
-"""Every two-player method on 8x8 digits beside its control: trained, judged, tabulated.
+"""Every two-player method on 8x8 digits beside its control: trained, evaluated, tabulated.
 
     python -m studies.gan_table --out=runs/gan_table
 
@@ -7,13 +7,13 @@ is `python main.py` in a folder of its own under --out, so that the same command
 measured is appended to OUT/table.jsonl, one line for each run, and printed as Markdown: means over seeds, and the
 standard deviation where there are several. `--only=infogan,msgan` takes some methods, `--table_only` prints and stops.
 
-Judged are 1,000 samples by the averaged generator, the classes in turn, against the 500 held-out digits:
+Evaluated are 1,000 samples by the averaged generator, the classes in turn, against the 500 held-out digits:
 
-    excess       (Fréchet distance - floor) / (noise - floor) in the digits judge's features
-    label        share of samples that the judge sees as the class that was asked for
+    excess       (Fréchet distance - floor) / (noise - floor) in the digits classifier's features
+    label        share of samples that the classifier sees as the class that was asked for
     CAS          accuracy on held-out digits of a classifier that learned from 1,297 samples only
     diversity    mean distance of two samples of a class (all samples, where there are no classes), over that of
-                 held-out digits: of pixels, and of the judge's features
+                 held-out digits: of pixels, and of the classifier's features
     purity       share of samples in the class that most samples of their categorical code are in (InfoGAN)
     energy       mean reconstruction error of held-out digits and of samples (EBGAN)
 """
@@ -75,7 +75,7 @@ ROWS: dict[str, dict[str, tuple[str, tuple[str, ...], tuple[int, ...]]]] = {
 }  # fmt: skip
 
 # column: the name in metrics.json
-JUDGED = {
+SCORES = {
     "frechet": "frechet_digits",
     "entropy": "class_entropy",
     "precision": "precision_digits",
@@ -115,12 +115,12 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
     config.evaluate.num = num
     trained = restore(config, workdir)
     generator, model, method = trained.generator, trained.model, trained.generator.method
-    judged = evaluate(generator, model)
-    images, real = judged.images, generator.source(config.data.eval_split).arrays
+    scores = evaluate(generator, model)
+    images, real = scores.images, generator.source(config.data.eval_split).arrays
     labels = real["label"] if images.labels is not None else None
     seen, of_real = (images.summary(Digits(), which).features for which in ("samples", "held_out"))
-    found = {"excess": judged["frechet_digits"]["excess"]}
-    found |= {name: judged[key]["value"] for name, key in JUDGED.items() if key in judged}
+    found = {"excess": scores["frechet_digits"]["excess"]}
+    found |= {name: scores[key]["value"] for name, key in SCORES.items() if key in scores}
     found |= {
         "diversity": spread(_flat(images.samples), images.labels) / spread(_flat(images.held_out), labels),
         "diversity_features": spread(seen, images.labels) / spread(of_real, labels),

@@ -6,9 +6,10 @@
 Five ways to ask for a digit: classifier-free guidance of the model that was trained with labels; and of the plain one,
 the gradient of a classifier that has seen noise, of a clean one on the predicted x0 (universal guidance, forward), of
 the same on x_t, which it has never seen noisy, and universal guidance with its backward search and self-recurrence too.
-The clean classifier must not be the judge: train configs/classifier_digits.py with --config.seed=1 --config.data.crop=0
---config.method.label_smoothing=0.0. One JSON line for each way, scale and seed is appended to --out; the same command
-goes on where it stopped, and prints the means over seeds and their standard deviations as Markdown.
+The clean classifier must not be the one that evaluates: train configs/classifier_digits.py with --config.seed=1
+--config.data.crop=0 --config.method.label_smoothing=0.0. One JSON line for each way, scale and seed is appended to
+--out; the same command goes on where it stopped, and prints the means over seeds and their standard deviations as
+Markdown.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ LABELS = 10
 
 
 def diversity(features: np.ndarray, labels: np.ndarray) -> float:
-    """Mean distance between two different examples of a class, in the judge's features `[N, D]`."""
+    """Mean distance between two different examples of a class, in its classifier's features `[N, D]`."""
     return float(np.mean(list(class_diversity(features, labels).values())))
 
 

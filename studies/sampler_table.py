@@ -40,7 +40,7 @@ from studies import harness
 
 EXTRA = ("ddpm:large", "ddim:eta=1")  # beside each solver of the room
 ADAPTIVE = ("ode",)  # takes as many evaluations as its tolerance asks for
-JUDGES = {"digits": "digits", "tfds:fashion_mnist": "fashion"}  # a data set's judge
+NETWORKS = {"digits": "digits", "tfds:fashion_mnist": "fashion"}  # the classifier of a data set
 # column of a row: its title, what it is multiplied by in the table
 DISTANCES = {"frechet": ("Fréchet distance", 1), "kid": ("Kernel distance x 1000", 1000)}
 
@@ -78,21 +78,21 @@ def parse_solver(text: str) -> ConfigDict:
     return section(name=name, **fields)
 
 
-class Judged:
-    """Real images in a judge's features, and samples held against them."""
+class Distances:
+    """Real images in a network's features, and samples held against them."""
 
     def __init__(self, name: str, train: np.ndarray, held_out: np.ndarray, num: int):
-        self.judge = open_network(name)
-        evidence = EvaluationImages(np.zeros((num, *held_out.shape[1:]), np.uint8), None, train, held_out, None, "")
+        self.network = open_network(name)
+        real = EvaluationImages(np.zeros((num, *held_out.shape[1:]), np.uint8), None, train, held_out, None, "")
         self.real, floor, noise = (
-            self.judge(images).features for images in (held_out, evidence.floor, evidence.noise)
+            self.network(images).features for images in (held_out, real.floor, real.noise)
         )
         self.frechet = [frechet_distance(features, self.real) for features in (floor, noise)]
         self.kid = [kid(features, self.real).mean for features in (floor, noise)]
 
     def __call__(self, samples: Samples) -> dict[str, float]:
         """Distances with what they are of real images (floor) and of noise; `excess` is the share between the two."""
-        seen = self.judge(samples.images)
+        seen = self.network(samples.images)
         features = seen.features
         kernel = kid(features, self.real)
         found = {"kid_std": kernel.std}
@@ -108,11 +108,11 @@ class Judged:
 class Table:
     """The rows of one trained run: measured once, kept in a file of JSON lines."""
 
-    def __init__(self, workdir: str, out: Path, num: int, seed: int, batch: int, judge: str):
+    def __init__(self, workdir: str, out: Path, num: int, seed: int, batch: int, network: str):
         config = harness.run_config(workdir)
-        judge = judge or JUDGES.get(config.data.source, "")
-        if judge not in JUDGES.values():
-            raise UserError(f"There is no judge of {config.data.source!r}; name one of digits, fashion with --judge.")
+        network = network or NETWORKS.get(config.data.source, "")
+        if network not in NETWORKS.values():
+            raise UserError(f"There is no classifier of {config.data.source!r}; name digits or fashion by --network.")
         if batch:
             config.evaluate.batch_size = batch
         self.config, self.num, self.seed = config, num, seed
@@ -124,9 +124,9 @@ class Table:
         splits = (config.data.split, config.data.eval_split)
         self.sources = {split: self.trained.generator.source(split) for split in splits}
         train, held_out = (source.take(list(range(len(source))))["image"] for source in self.sources.values())
-        self.judged = Judged(judge, train, held_out, num)
+        self.distances = Distances(network, train, held_out, num)
         self.reference = f"{config.data.source}/{config.data.eval_split} ({len(held_out)})"
-        self.rows = harness.Rows(out, run=str(workdir), step=self.trained.step, num=num, seed=seed, judge=judge)
+        self.rows = harness.Rows(out, run=str(workdir), step=self.trained.step, num=num, seed=seed, network=network)
 
     def measure(self, solver: str, budget: int) -> None:
         """Adds one row, unless it is there already, or the solver cannot be had for so little, or not at all."""
@@ -149,14 +149,14 @@ class Table:
         samples = generator.images(self.trained.model, self.seed, self.num)
         seconds = round(time.perf_counter() - begun, 1)  # with compiling
         evaluations = generator.method.sampler.evaluations
-        return {"steps": sampler.steps, "evaluations": evaluations, "seconds": seconds, **self.judged(samples)}
+        return {"steps": sampler.steps, "evaluations": evaluations, "seconds": seconds, **self.distances(samples)}
 
     def markdown(self, solvers: Sequence[str], budgets: Sequence[int]) -> str:
         """Two tables, Fréchet and kernel distance: a row a solver, a column a budget, the best of each in bold."""
         rows = {(row["solver"], row["budget"]): row for row in self.rows}
         text = []
         for name, (title, scale) in DISTANCES.items():
-            floor, noise = (scale * value for value in getattr(self.judged, name))
+            floor, noise = (scale * value for value in getattr(self.distances, name))
             text += ["", f"{title}, n = {self.num} against {self.reference}: real {floor:.3f}, noise {noise:.1f}", ""]
             best = {b: min((row[name] for (_, of), row in rows.items() if of == b), default=0) for b in budgets}
             cells = [[s, *(cell(rows.get((s, b)), name, scale, best[b]) for b in budgets)] for s in solvers]
@@ -182,7 +182,7 @@ def main(
     out: Annotated[str, "the file of JSON lines; by default WORKDIR/sampler_table.jsonl"] = "",
     seed: int = 1_000_003,
     batch_size: Annotated[int, "by default config.evaluate.batch_size"] = 0,
-    judge: Annotated[str, "digits or fashion; by default that of the data"] = "",
+    network: Annotated[str, "digits or fashion; by default that of the data"] = "",
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
@@ -190,7 +190,7 @@ def main(
     solvers = solvers or tuple(every_solver())
     for solver in solvers:
         build({**parse_solver(solver).to_dict(), "steps": 4}, "sampler", "--solvers")  # before anything is drawn
-    table = Table(workdir, Path(out or f"{workdir}/sampler_table.jsonl"), num, seed, batch_size, judge)
+    table = Table(workdir, Path(out or f"{workdir}/sampler_table.jsonl"), num, seed, batch_size, network)
     for budget in sorted(evaluations):
         for solver in solvers:
             table.measure(solver, budget)

@@ -1,1 +1,1 @@
-"""A trained model judged: its scores and metrics, what they saw, and a quiz for people."""
+"""A trained model evaluated: its scores and metrics, what they saw, and a quiz for people."""

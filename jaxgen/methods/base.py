@@ -64,7 +64,7 @@ class Turn:
 
 @flax.struct.dataclass
 class Model:
-    """What sampling and judging see.
+    """What sampling and evaluation see.
 
     Attributes:
       params: every group; EMA where one is kept, over frozen.

@@ -29,8 +29,8 @@ ARGUMENTS = {
     "negative cadence": (["--config.train.checkpoint_every_images=-1"], "config.train.checkpoint_every_images"),
     "negative seed": (["--config.seed=-1"], "config.seed"),
     "decay of one": (["--config.train.ema_decay=1.0"], "config.train.ema_decay"),
-    "no judging batch": (["--config.evaluate.batch_size=0"], "config.evaluate.batch_size"),
-    "no judging": (["--config.evaluate.num=1"], "config.evaluate.num"),
+    "no evaluation batch": (["--config.evaluate.batch_size=0"], "config.evaluate.batch_size"),
+    "too few samples": (["--config.evaluate.num=1"], "config.evaluate.num"),
     "negative crop": (["--config.data.crop=-1"], "config.data.crop"),
     "no pixels": (["--config.data.resolution=0"], "config.data.resolution"),
     "best of nothing": (["--config.train.keep_best=1"], "config.train.best_metric"),
@@ -76,7 +76,7 @@ ARGUMENTS = {
     "negative seed of samples": (["--mode=sample", "--out=x", "--seed=-1"], "--seed=-1"),
     "labels that are words": (["--mode=sample", "--out=x", "--labels=three"], "three"),
     "sampling before training": (["--mode=sample", "--out=x"], "--mode=train"),
-    "judging before training": (["--mode=evaluate"], "--mode=train"),
+    "evaluation before training": (["--mode=evaluate"], "--mode=train"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Every shipped config: shrunk, trained for two steps, resumed, judged and sampled from; or traced as it is."""
+"""Every shipped config: shrunk, trained for two steps, resumed, evaluated and sampled from; or traced as it is."""
 
 from __future__ import annotations
 

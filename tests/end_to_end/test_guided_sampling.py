@@ -10,9 +10,9 @@ import tiny
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
+def classifier(tmp_path_factory):
     """A classifier of digits that has learned something."""
-    workdir = tmp_path_factory.mktemp("runs") / "judge"
+    workdir = tmp_path_factory.mktemp("runs") / "classifier"
     lean = [
         "--config.train.total_images=12800",
         "--config.train.checkpoint_every_images=0",
@@ -34,15 +34,15 @@ def blind(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_trained_model_is_guided_by_another_run(judge, blind, tmp_path):
-    """Universal guidance of a hardly trained model: what it draws is what the judge takes for the label."""
+def test_a_trained_model_is_guided_by_another_run(classifier, blind, tmp_path):
+    """Universal guidance of a hardly trained model: what it draws is what the classifier takes for the label."""
     config, workdir = blind
     guided = [
         "--config.guidance.name=universal",
         "--config.guidance.scale=3.0",
         "--config.guidance.network.name=classifier",
         "--config.guidance.network.widths=(12,16,16)",
-        f"--config.init_from.classifier={judge}",
+        f"--config.init_from.classifier={classifier}",
         "--config.sampler.steps=10",
     ]
     shown = {}

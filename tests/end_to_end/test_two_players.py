@@ -63,13 +63,13 @@ def test_eight_devices_play_the_game_of_one(tmp_path, devices):
             program = update.lower(trainer.state, trainer.frozen, batches).compile().as_text()
         trainer.checkpoints.close()
     seen = re.findall(r"= f32\[(\d+),\d+,\d+,\d+\]\S* convolution", program)
-    assert seen and "16" not in seen, "every device makes or judges all of a step's images"
+    assert seen and "16" not in seen, "every device makes or sees all of a step's images"
     np.testing.assert_allclose(losses[8], losses[1], rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), memories[8], memories[1])
 
 
 @pytest.mark.slow
-def test_the_best_and_the_last_checkpoint_are_both_judged(config, tmp_path, capsys):
+def test_the_best_and_the_last_checkpoint_are_both_evaluated(config, tmp_path, capsys):
     workdir = tmp_path / "run"
     command = [f"--config={config}", f"--workdir={workdir}", "--config.train.evaluate_every_images=128"]
     command += ["--config.train.keep_best=1", "--config.train.keep_last=1", "--config.train.total_images=384"]

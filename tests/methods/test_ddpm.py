@@ -1,4 +1,4 @@
-"""DDPM: learns, conditions on labels, shows its way from noise to images, judges examples one by one."""
+"""DDPM: learns, conditions on labels, shows its way from noise to images, scores examples one by one."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_who_knows_the_image_has_no_loss_and_draws_it(prediction, unconditional)
 
 @pytest.mark.slow
 def test_training_lowers_the_held_out_loss(tmp_path):
-    """A few dozen steps on digits; the EMA is what is judged."""
+    """A few dozen steps on digits; the EMA is what is evaluated."""
     config = ddpm_config(dropout=0.0)
     config.data.update(flip=False, crop=0)
     config.optimizer.update(learning_rate=3e-3)

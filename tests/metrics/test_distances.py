@@ -46,11 +46,11 @@ def test_diversity_by_class_sees_a_collapse_that_the_whole_set_hides():
 
 
 def test_bad_features_are_refused():
-    for judge in (l1_distance, l2_distance):
+    for distance in (l1_distance, l2_distance):
         with pytest.raises(UserError, match="pairs"):
-            judge(X, X[:5])
+            distance(X, X[:5])
         with pytest.raises(UserError, match="equal D"):
-            judge(X, X[:, :2])
+            distance(X, X[:, :2])
     with pytest.raises(UserError, match="two examples"):
         diversity(X[:1])
     with pytest.raises(UserError, match="finite"):

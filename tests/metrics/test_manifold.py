@@ -119,7 +119,7 @@ def test_realism_sorts_by_closeness_to_the_data():
     assert (precision_recall(samples, reference).precision) >= (scores >= 1).mean()
 
 
-@pytest.mark.parametrize("judge", [precision_recall, density_coverage, realism])
+@pytest.mark.parametrize("metric", [precision_recall, density_coverage, realism])
 @pytest.mark.parametrize(
     "samples,reference,k,words",
     [
@@ -130,6 +130,6 @@ def test_realism_sorts_by_closeness_to_the_data():
         (np.zeros((9, 2)), np.zeros((9, 2)), 0, "smaller k"),
     ],
 )
-def test_bad_features_are_refused_in_one_sentence(judge, samples, reference, k, words):
+def test_bad_features_are_refused_in_one_sentence(metric, samples, reference, k, words):
     with pytest.raises(UserError, match=words):
-        judge(samples, reference, k)
+        metric(samples, reference, k)

@@ -257,7 +257,7 @@ def test_archives_that_hold_no_images(tmp_path):
         (["digits/test", "digits/test", "--metrics=sifid", "--network=digits"], "spatial features"),
         (["digits/test", "digits/test", "--metrics=inception_score", "--network=clip"], "class probabilities"),
         (["digits/test", "digits/test", "--network=digitz"], "did you mean 'digits'"),
-        (["digits/test", "digits/test", "--metrics=set_metric"], "that others derive from"),
+        (["digits/test", "digits/test", "--metrics=set_metric"], "'set_metric' is unknown; known are"),
         (["digits/test", "digits/test", "--network=fashion"], "'fashion' sees images of shape"),
         (["digits/test", "digits/test", "--network=digits", "--weights=x"], "takes no weights"),
         (["digits/test", "digits/test", "--weights=/nowhere.pth"], "nowhere.pth"),

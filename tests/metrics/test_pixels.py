@@ -50,20 +50,20 @@ def test_ssim_is_symmetric_bounded_and_falls_with_noise(window):
     assert levels == sorted(levels, reverse=True) and levels[0] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("judge", [absolute_error, squared_error, psnr, ssim])
-def test_one_number_per_pair_that_depends_on_that_pair_and_every_channel_alike(judge):
-    values = judge(IMAGES, OTHERS)
+@pytest.mark.parametrize("metric", [absolute_error, squared_error, psnr, ssim])
+def test_one_number_per_pair_that_depends_on_that_pair_and_every_channel_alike(metric):
+    values = metric(IMAGES, OTHERS)
     assert values.shape == (3,) and values.dtype == np.float64
-    np.testing.assert_allclose(values[1:2], judge(IMAGES[1:2], OTHERS[1:2]), rtol=1e-12)
-    np.testing.assert_allclose(judge(IMAGES[..., ::-1], OTHERS[..., ::-1]), values, rtol=1e-12)
+    np.testing.assert_allclose(values[1:2], metric(IMAGES[1:2], OTHERS[1:2]), rtol=1e-12)
+    np.testing.assert_allclose(metric(IMAGES[..., ::-1], OTHERS[..., ::-1]), values, rtol=1e-12)
 
 
-@pytest.mark.parametrize("judge", [absolute_error, squared_error, psnr, ssim])
-def test_bad_images_are_refused(judge):
+@pytest.mark.parametrize("metric", [absolute_error, squared_error, psnr, ssim])
+def test_bad_images_are_refused(metric):
     with pytest.raises(UserError, match="uint8"):
-        judge(IMAGES / 255, OTHERS / 255)
+        metric(IMAGES / 255, OTHERS / 255)
     with pytest.raises(UserError, match="equal shape"):
-        judge(IMAGES, OTHERS[:2])
+        metric(IMAGES, OTHERS[:2])
 
 
 def test_windows():

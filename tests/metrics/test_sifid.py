@@ -16,7 +16,7 @@ def test_moving_patches_about_changes_nothing_and_a_shift_is_its_square():
     np.testing.assert_allclose(sifid(REAL + [3.0, 0.0, -1.0], REAL), 10, rtol=1e-9)
 
 
-def test_each_pair_is_judged_alone_and_one_real_image_serves_many():
+def test_each_pair_is_compared_alone_and_one_real_image_serves_many():
     samples = RNG.normal(size=(2, 9, 9, 3))
     both = sifid(samples, REAL)
     np.testing.assert_allclose(both, [sifid(samples[i : i + 1], REAL[i : i + 1])[0] for i in range(2)], rtol=1e-12)

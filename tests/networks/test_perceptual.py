@@ -19,22 +19,22 @@ def images(seed, channels=1, side=8):
 
 
 @jax.jit
-def by_judge(x, y):
+def by_classifier(x, y):
     return perceptual_distance(Digits().network, Digits().weights(), x, y)
 
 
 def test_a_classifiers_distance_is_one():
     x, y = images(0), images(1)
-    np.testing.assert_allclose(by_judge(x, x), 0, atol=1e-12)
-    np.testing.assert_allclose(by_judge(x, y), by_judge(y, x), rtol=1e-5)
-    found = by_judge(x, y)
+    np.testing.assert_allclose(by_classifier(x, x), 0, atol=1e-12)
+    np.testing.assert_allclose(by_classifier(x, y), by_classifier(y, x), rtol=1e-5)
+    found = by_classifier(x, y)
     assert found.shape == (3,) and (found > 0).all() and (found < 4).all()
-    nearer = by_judge(x, 0.9 * x + 0.1 * y)
+    nearer = by_classifier(x, 0.9 * x + 0.1 * y)
     assert (nearer < found).all()
 
 
 def test_its_slope_is_finite_even_where_the_distance_is_zero():
-    slope = jax.jit(jax.grad(lambda y: by_judge(images(0), y).sum()))
+    slope = jax.jit(jax.grad(lambda y: by_classifier(images(0), y).sum()))
     assert np.isfinite(slope(images(0))).all()
     assert np.abs(slope(images(1))).max() > 1e-3
 

@@ -301,7 +301,7 @@ def test_the_best_step_is_found_and_read_again(tmp_path):
     checkpoints.close()
 
 
-def test_without_a_number_to_judge_by_there_is_no_best(workdir):
+def test_without_a_number_to_compare_by_there_is_no_best(workdir):
     checkpoints = Checkpoints(workdir, read_only=True)
     assert checkpoints.best_step() is None
     checkpoints.close()

@@ -194,19 +194,19 @@ def test_the_best_by_an_evaluation_is_kept(tmp_path, mode, best):
         evaluate_every_images=8,
         keep_last=1,
         keep_best=1,
-        best_metric="judge",
+        best_metric="distance",
         best_mode=mode,
     )
-    run(config, tmp_path, evaluate=lambda trainer: {"judge": scores[trainer.step]})
+    run(config, tmp_path, evaluate=lambda trainer: {"distance": scores[trainer.step]})
     assert steps(tmp_path) == [best, 8]
 
 
 def test_a_score_belongs_to_the_checkpoint_after_it_and_to_no_later_one(tmp_path):
     config = tiny_config("Plain")
     config.train.update(
-        checkpoint_every_images=8, evaluate_every_images=32, keep_last=1, keep_best=1, best_metric="judge"
+        checkpoint_every_images=8, evaluate_every_images=32, keep_last=1, keep_best=1, best_metric="distance"
     )
-    run(config, tmp_path, 56, evaluate=lambda trainer: {"judge": 1.0})
+    run(config, tmp_path, 56, evaluate=lambda trainer: {"distance": 1.0})
     assert steps(tmp_path) == [4, 7]
 
 

@@ -1,4 +1,4 @@
-"""Which shape, colour and place an image of `caption_shapes` shows, read from its pixels: no trained judge."""
+"""Which shape, colour and place an image of `caption_shapes` shows, read from its pixels without a classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PatchGAN (Isola et al. 2017, section 3.2.2): a discriminator that judges overlapping patches, not whole images.
+"""PatchGAN (Isola et al. 2017, section 3.2.2): a discriminator of overlapping patches, not whole images.
 
 A fully convolutional network whose every logit sees a square of pixels, `receptive_field` wide: 70 with three layers.
 """

@@ -1,4 +1,4 @@
-"""How many real images a model is judged by."""
+"""How many real images a model is evaluated against."""
 
 from __future__ import annotations
 
