@@ -178,8 +178,7 @@ class _Step:
             g: jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema[g], state.params[g])
             for g in state.ema
         }
-        images = state.images + self.settings.images_per_step
-        return state.replace(step=state.step + 1, images=images, ema=ema)
+        return state.replace(step=state.step + 1, images=state.images + self.settings.images_per_step, ema=ema)
 
 
 def undo_unless_finite(turn: Turn, finite: Mapping[str, jax.Array], new: State, before: State) -> State:

@@ -81,17 +81,17 @@ def test_layers_that_are_scanned_lie_as_those_that_are_not():
 
 
 @pytest.mark.parametrize("make", [DiT, UNet])
-def test_activations_are_pinned_to_the_rows_where_weights_are_split(make):
+def test_activations_stay_split_by_rows_where_weights_are_split(make):
     options = {"depth": 3, "heads": 2} if make is DiT else {"channel_multipliers": (1,), "norm_groups": 4, "blocks": 3}
     network = make(out_channels=1, **({"width": 16} if make is DiT else {"channels": 8}), **options)
     x, time = jnp.zeros((8, 8, 8, 1)), jnp.zeros(8)
     params = jax.eval_shape(network.init, jax.random.key(0), x, time)
 
-    def pins(fsdp):
+    def constraints(fsdp):
         with rows_sharded_as(over_data(make_mesh(0, 8, fsdp))):
             return str(jax.make_jaxpr(network.apply)(params, x, time)).count("sharding_constraint[")
 
-    assert pins(fsdp=1) == 0 and pins(fsdp=2) > 3
+    assert constraints(fsdp=1) == 0 and constraints(fsdp=2) > 3
 
 
 def test_tensor_rules_pair_columns_with_rows_and_leave_room_for_fsdp():
