@@ -64,6 +64,12 @@ def count(name: str, least: int = 1) -> Callable[[str], int]:
     return parse
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds `--trust=<package>`, which may be given several times, for commands that use a run's stored config."""
+    help = "a package that the config stored in the workdir may import classes of; may be given several times"
+    parser.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=help)
+
+
 def entry_point(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., int]:
     """Decorates the `main` of a command, which then returns the exit status and prints expected errors on stderr."""
 

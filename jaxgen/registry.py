@@ -140,6 +140,20 @@ def named(kind: str, name: str) -> bool:
     return any(d.has(name) for d in _typed(KINDS[kind]))
 
 
+def foreign(text: str) -> str | None:
+    """The module outside of jaxgen's rooms that Python would import to look a name up; None for all other texts.
+
+    Nothing is imported. A short `module:Class` of a room counts as foreign where Python finds a module of that name
+    elsewhere too, since which of them is meant depends on the kind.
+    """
+    module, _, attribute = text.partition(":")
+    if not _is_path(module, attribute):
+        return None
+    everywhere = tuple(sorted({room for kind in _ALL for room in kind.rooms}))
+    inside = any(f".{own}".endswith(f".{module}") for own in modules(everywhere))
+    return None if inside and (module.startswith("jaxgen.") or not _exists(module)) else module
+
+
 def _typed(of: Kind, among: tuple[type, ...] = ()) -> list[Definition]:
     """Public definitions of a kind, or of narrower types, as far as the rooms' source tells."""
     module, _, contract = of.contract.partition(":")
@@ -191,10 +205,14 @@ def _by_path(name: str, path: str, rooms: tuple[str, ...], types: Kind | tuple[t
     if defining:
         module: Any = importlib.import_module(defining[0].module)
         attribute = defining[0].name
-    elif inside and not _alone(head):
+    elif inside and ("." in head or not _exists(head)):
         module = importlib.import_module(inside[0])
-    else:
+    elif _is_path(head, attribute):
         module = _foreign(head, name, path)
+    elif name in RENAMED:
+        raise unknown_name(path, name, ())
+    else:
+        raise UserError(f"{path}={name!r} is unknown; write package.module:Class.")
     values = vars(module)
     key = attribute if attribute in values else next((k for k in values if plain(k) == plain(attribute)), None)
     if not key or not attribute:
@@ -214,8 +232,6 @@ def _several(path: str, name: str, same: list[Definition]) -> UserError:
 
 def _foreign(module: str, name: str, path: str) -> Any:
     """A module that is not of jaxgen's rooms, imported. Anything that it raises is told in one sentence."""
-    if not all(word.isidentifier() for word in module.split(".")):
-        raise UserError(f"{path}={name!r} is unknown; write package.module:Class.")
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -227,11 +243,6 @@ def _foreign(module: str, name: str, path: str) -> Any:
         raise UserError(
             f"{path}={name!r} is unknown: there is no module {missing!r}; is its folder in PYTHONPATH?"
         ) from error
-
-
-def _alone(module: str) -> bool:
-    """Whether Python finds a module of this one word, such as a file beside the config; it is not imported."""
-    return module.isidentifier() and importlib.util.find_spec(module) is not None
 
 
 def _checked(found: Any, name: str, path: str, types: Kind | tuple[type, ...]) -> Any:
@@ -251,6 +262,17 @@ def _checked(found: Any, name: str, path: str, types: Kind | tuple[type, ...]) -
 
 def _is_a(value: Any, types: Iterable[type]) -> bool:
     return inspect.isclass(value) and issubclass(value, tuple(types))
+
+
+def _is_path(module: str, attribute: str) -> bool:
+    """Whether these are a module's and a class's names, so that there is something to import."""
+    return attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def _exists(module: str) -> bool:
+    """Whether Python finds the package that a module lies in, such as a file beside the config; nothing is imported."""
+    top = module.partition(".")[0]
+    return top in sys.modules or importlib.util.find_spec(top) is not None
 
 
 def _made_in(value: Any, module: Any) -> bool:

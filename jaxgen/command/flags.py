@@ -90,6 +90,10 @@ class Flags:
     prompts: str = _flag("", "A file with prompts, one per line.", "sample")
     negative_prompt: str = _flag("", "A text that describes what guidance avoids.", "sample")
     noise: str = _flag("", "An npy file of noise to start from, [N, h, w, c] or [N, c, h, w].", "sample")
+    trust: tuple[str, ...] = _flag(
+        (), "A package that the config stored in the workdir may import classes of; may be given several times.",
+        "sample", "evaluate", "plan", "profile",
+    )  # fmt: skip
     topology: str = _flag(
         "", "The machine to plan for, such as v5e:2x4, v5p:4x4x4, v6e:16x16 or cpu:8.", "plan",
         needed=("plan",), such_as="<machine>, such as v5e:2x4 or cpu:8",

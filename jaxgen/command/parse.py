@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from jaxgen.command.flags import MODES, Flags, check_use, defined, table
 from jaxgen.config import section
 from jaxgen.config.files import load_config
+from jaxgen.config.trust import foreign, texts
 from jaxgen.errors import UserError, nearest
 from jaxgen.runs.workdir import stored_config
 
@@ -35,7 +36,8 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
 
     Raises:
       UserError: a flag is unknown or not used by the mode, a value has the wrong type, the config file cannot be
-        loaded or there is none, or an override names a section that does not exist.
+        loaded or there is none, the stored config names another package's class, or an override names a section that
+        does not exist.
     """
     rest, file = _take_config(arguments)
     flags, rest = _flags(rest, shlex.join(["python", *program, *arguments]))
@@ -43,10 +45,12 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
         return None, flags
     summary = ""
     if file:
+        if flags.trust:
+            raise UserError("--trust has no use beside --config: what the file of --config names is trusted.")
         path, colon, argument = file.partition(":")
         config, summary = load_config(path, *([argument] if colon else []))
     elif flags.workdir and flags.mode != "train":
-        config = stored_config(flags.workdir)
+        config = stored_config(flags.workdir, (*flags.trust, *_modules_named(rest)))
     else:
         config = None
     if config is not None:
@@ -109,6 +113,15 @@ def _lines(file: str) -> tuple[str, ...]:
     if not any(lines):
         raise UserError(f"--prompts={file} has no text in it; write one per line.")
     return tuple(line for line in lines if line)
+
+
+def _modules_named(arguments: Sequence[str]) -> list[str]:
+    """The modules outside of jaxgen that overrides name: the user's own words are trusted."""
+    found = []
+    for key, _, value in (word.partition("=") for word in arguments):
+        if key.startswith("--config.") and not key.startswith("--config.init_from."):
+            found += [foreign(text) for _, text in texts(_literal(value))]
+    return [module for module in found if module]
 
 
 def _override(config: ConfigDict, arguments: Sequence[str], file: str) -> list[str]:

@@ -19,7 +19,7 @@ from jaxgen.data.transforms import to_float
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.editing.inversion import reconstruction_error
 from jaxgen.editing.panels import CAPTIONS, draw_branches, editing_panels
-from jaxgen.entry_point import Parser, count, entry_point, seed
+from jaxgen.entry_point import Parser, add_trust, count, entry_point, seed
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, read_json, write_json
 from jaxgen.host import use_compilation_cache
@@ -41,6 +41,7 @@ def edit(
     inversion_steps: Sequence[int] = (10, 20, 50, 100),
     branch_times: tuple[float, ...] = (1.0, 0.8, 0.6, 0.4, 0.2),
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
+    trust: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """Draws and measures; returns what `editing.json` holds.
 
@@ -49,12 +50,13 @@ def edit(
       eta: of the DDIM that branches and edits: 1 is ancestral sampling, at 0 nothing branches.
       inversion_steps: at which the error of inversion is measured, plain and with three refinements.
       branch_times, strengths: of the branches and of SDEdit.
+      trust: packages beside jaxgen whose classes the run's config may name.
 
     Raises:
       UserError: where there is no such run, its method has no denoiser, or `out` cannot be written.
     """
     check_writable(out, "--out")
-    trained = _diffusion_model(workdir)
+    trained = _diffusion_model(workdir, trust)
     method = trained.generator.method
     source = trained.generator.source(trained.generator.config.data.eval_split)
     batch = to_float(source.take(list(range(min(num, len(source))))))
@@ -93,13 +95,13 @@ def edit(
     return numbers
 
 
-def _diffusion_model(workdir: epath.PathLike) -> TrainedModel:
+def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> TrainedModel:
     """The newest checkpoint of a run of a diffusion method.
 
     Raises:
       UserError: where there is no such run, or its method has no denoiser.
     """
-    config = stored_config(workdir)
+    config = stored_config(workdir, trust)
     if config is None:
         raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
     trained = restore(config, workdir)
@@ -130,9 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--steps", type=count("steps"), default=50, help="of all time grids")
     parser.add_argument("--eta", type=float, default=1.0, help="of the DDIM that branches and edits: 1 is ancestral")
+    add_trust(parser)
     given = parser.parse_args(arguments)
     use_compilation_cache()
-    numbers = edit(given.workdir, given.out, given.num, given.seed, given.steps, given.eta)
+    numbers = edit(given.workdir, given.out, given.num, given.seed, given.steps, given.eta, trust=given.trust)
     for name, values in numbers.items():
         if name != "_meta":
             print(f"{name}:", "  ".join(f"{at}: {value:.4g}" for at, value in values.items()))

@@ -102,7 +102,7 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
       UserError: for a name that is no optimiser of optax, and an argument that this one does not have.
     """
     name = section["name"]
-    make = getattr(optax, name, None)
+    make = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
     if not _is_optimizer(make):
         known = [other for other in dir(optax) if _is_optimizer(getattr(optax, other))]
         raise UserError(f"{path}.name={name!r} is unknown; {nearest(name, known)}")
@@ -115,8 +115,9 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
 
 
 def _is_optimizer(function: Any) -> bool:
-    """Whether this is one of optax's functions that take a learning rate."""
-    return inspect.isfunction(function) and "learning_rate" in inspect.signature(function).parameters
+    """Whether this is one of optax's own functions that take a learning rate."""
+    own = inspect.isfunction(function) and function.__module__.partition(".")[0] == "optax"
+    return own and "learning_rate" in inspect.signature(function).parameters
 
 
 def global_norm(tree: optax.Updates) -> jax.Array:

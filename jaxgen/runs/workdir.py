@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.config import differences, from_json, may_change, to_json
+from jaxgen.config import defaults, differences, from_json, may_change, to_json
+from jaxgen.config.trust import check_names
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, write_bytes
 
@@ -38,7 +40,7 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
             check_writable(workdir, "--workdir")
             write_bytes(workdir / "config.json", to_json(config).encode())
         return config, {}
-    old = stored_config(workdir)
+    old = _read(workdir)  # which is compared, and nothing is built from it
     if old is None:
         advice = "restore it, or use another workdir" if saved else "train first, with --mode=train"
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json); {advice}.")
@@ -64,18 +66,29 @@ def _settle(config: ConfigDict, begun: ConfigDict) -> None:
             own.decay_images = old.get("decay_images", 0) or begun.train.total_images
 
 
-def stored_config(workdir: epath.PathLike) -> ConfigDict | None:
-    """The config that a run was begun with; None where there is no `config.json`.
+def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> ConfigDict | None:
+    """The config that a run was begun with, to be used; None where there is no `config.json`.
+
+    Args:
+      trust: packages beside jaxgen whose classes it may name. The file may be anybody's, and an import runs code.
 
     Raises:
-      UserError: where that is damaged.
+      UserError: where the file is damaged, or names a class of another package.
     """
+    config = _read(workdir)
+    if config is not None:
+        check_names(config, epath.Path(workdir) / "config.json", trust)
+        config.distributed = defaults().distributed  # whom a process connects to is no file's to say
+    return config
+
+
+def _read(workdir: epath.PathLike) -> ConfigDict | None:
     path = epath.Path(workdir) / "config.json"
     if not path.exists():
         return None
     try:
         config = from_json(path.read_text())
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not readable as JSON ({error}); restore it, or use another workdir.") from error
     if not isinstance(config, ConfigDict) or not {"method", "data", "train"} <= set(config):
         raise UserError(f"{path} is not the config of a run; restore it, or use another workdir.")

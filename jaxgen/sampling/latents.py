@@ -23,7 +23,7 @@ from etils import epath
 from jaxgen.data import Source, batches
 from jaxgen.data.sources.npz import SYNONYMS
 from jaxgen.data.transforms import to_float
-from jaxgen.entry_point import Parser, entry_point
+from jaxgen.entry_point import Parser, add_trust, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
@@ -61,8 +61,12 @@ def _mirrored(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: x[:, :, ::-1] if x.ndim > 2 and x.shape[1:3] == side else x for key, x in arrays.items()}
 
 
-def write(workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], flip: bool = False) -> epath.Path:
+def write(
+    workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], flip: bool = False, trust: Sequence[str] = ()
+) -> epath.Path:
     """Encodes splits of a first stage's data by its averaged weights into one npz file; returns its path.
+
+    `trust` names packages beside jaxgen whose classes the run's config may name.
 
     Raises:
       UserError: where there is no such run, it encodes nothing, or its data cannot be opened.
@@ -71,7 +75,7 @@ def write(workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], f
     from jaxgen.sampling.restore import restore
 
     check_writable_file(out, "OUT.npz")
-    config = stored_config(workdir)
+    config = stored_config(workdir, trust)
     if config is None:
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
     trained = restore(config, workdir)
@@ -103,10 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", metavar="OUT.npz")
     parser.add_argument("--splits", default="train,test", help="of the run's data, with commas")
     parser.add_argument("--flip", action="store_true", help="the training split twice, plain and mirrored")
+    add_trust(parser)
     given = parser.parse_args(arguments)
     use_cpu_cores()
     use_compilation_cache()
-    print(write(given.workdir, given.out, [name for name in given.splits.split(",") if name], given.flip))
+    splits = [name for name in given.splits.split(",") if name]
+    print(write(given.workdir, given.out, splits, given.flip, given.trust))
 
 
 if __name__ == "__main__":

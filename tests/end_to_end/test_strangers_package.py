@@ -216,11 +216,17 @@ def test_it_trains_with_all_of_its_own_classes(workdir):
 
 
 def test_it_samples_from_the_run(lab, workdir):
-    done = run(lab, "--mode=sample", "--workdir=run", "--num=4", "--out=drawn")
+    done = run(lab, "--mode=sample", "--workdir=run", "--num=4", "--out=drawn", "--trust=cell_lab")
     assert done.status == 0, done.err
     with np.load(lab / "drawn" / "samples.npz") as drawn:
         assert next(iter(drawn.values())).shape == (4, 8, 8, 1)
     assert "network evaluations" in done.err
+
+
+def test_a_stored_config_alone_does_not_make_the_package_run(lab, workdir):
+    done = run(lab, "--mode=sample", "--workdir=run", "--num=4", "--out=not_drawn")
+    assert done.status == 2 and "add --trust=cell_lab." in done.err and done.err.count("\n") == 1
+    assert not (lab / "not_drawn").exists()
 
 
 def test_its_metric_is_evaluated_at_the_end(workdir):
