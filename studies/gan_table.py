@@ -136,8 +136,8 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
     keys = jax.random.split(jax.random.key(SEED), num)
     if isinstance(method, InfoGAN):
         z, codes = method.sample_z(keys)
-        images = np.asarray(to_uint8(jax.jit(method.paint)(model, z, {})))
-        classes = Digits()(images).probabilities.argmax(axis=1)
+        drawn = np.asarray(to_uint8(jax.jit(method.sample_from_z)(model, z, {})))
+        classes = Digits()(drawn).probabilities.argmax(axis=1)
         found["purity"] = purity(np.asarray(codes["categorical"])[:, 0], classes)
     if isinstance(method, EBGAN):
 
