@@ -1,4 +1,4 @@
-"""Pictures and pages that a person looks at: `images` (grids, PNG, GIF) and `page` (one run's report.html).
+"""Makes pictures and pages for people: `images` makes grids, PNG and GIF files, and `page` makes a run's report.html.
 
-Needs neither JAX nor a trainer: numpy, Pillow and etils. Import the modules by name.
+The room needs neither JAX nor a trainer, only numpy, Pillow and etils. Import the modules by name.
 """

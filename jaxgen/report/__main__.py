@@ -1,4 +1,4 @@
-"""`python -m jaxgen.report WORKDIR`: makes a run's report.html again from the files in its folder."""
+"""`python -m jaxgen.report WORKDIR` makes a run's report.html again from the files in its folder."""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
-"""The answers that a quiz page saves: read back and checked.
+"""Reads and checks the answers that a quiz page saves.
 
-A file holds `format`, `quiz` (title, details of the run, seed, digest, limit_ms), `answers`, one object a pair in the
-order shown, and a `summary`, which is computed again and never believed. An answer is `a`, `b` (each a digest of the
-pixels), `chosen` and `real` ("a" or "b") and `ms`.
+A file holds `format`, `quiz` (title, details of the run, seed, digest, limit_ms), `answers` and `summary`. `answers`
+has one object for each pair in the order shown. An object has `a` and `b` (each a digest of the pixels), `chosen` and
+`real` (each "a" or "b") and `ms`. The summary is not trusted: it is computed again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -22,10 +21,10 @@ FORMAT = "jaxgen quiz answers 1"
 
 
 def read_answers(path: epath.PathLike) -> Answers:
-    """One person's answers from the file that a quiz page saved.
+    """Reads one person's answers from the file that a quiz page saved.
 
     Raises:
-      UserError: there is no such file, it is not a quiz's answers, or an entry is damaged; names the file.
+      UserError: the file does not exist, holds no answers of a quiz, or has a damaged entry; the message names it.
     """
     path = epath.Path(path)
     if not path.is_file():
@@ -53,7 +52,7 @@ def read_answers(path: epath.PathLike) -> Answers:
     )
 
 
-def _problem(entry: Any) -> str | None:
+def _problem(entry: object) -> str | None:
     if not isinstance(entry, Mapping):
         return "expected an object"
     for key in ("chosen", "real"):
@@ -64,5 +63,5 @@ def _problem(entry: Any) -> str | None:
     return None
 
 
-def _is_time(value: Any) -> bool:
+def _is_time(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0

@@ -1,7 +1,7 @@
-"""Learning curves as inline SVG: readable without scripts, drawn in the page's own colours (light or dark).
+"""Draws learning curves as inline SVG, which needs no scripts and follows the page's colours (light or dark).
 
-The values logged are drawn faintly, a running median over them boldly. Hand-made SVG rather than a plotting
-library's: the text stays text, the colours follow the reader's theme, and a chart weighs a few kilobytes.
+The logged values are a faint line, and their running median is a bold one. The SVG is written by hand and not by a
+plotting library, so that the text stays text, the colours follow the reader's theme, and a chart takes a few kilobytes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 
 from jaxgen.report.numbers import log_ticks, number, short, ticks
 
-WIDTH, HEIGHT = 360, 190  # of the drawing, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 34  # margins
-BUCKETS = 200  # of the raw line: each keeps its lowest and its highest value
-POINTS = 160  # of the running median
+WIDTH, HEIGHT = 360, 190  # the size of the drawing, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 34  # the margins
+BUCKETS = 200  # the raw line is cut into this many parts, and each keeps its lowest and its highest value
+POINTS = 160  # the running median is drawn with at most this many points
 WINDOWS = 50  # the running median covers a fiftieth of the history
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps values in [low, high] to [start, end] of the drawing, linearly or by their logarithm."""
+    """Maps values in [low, high] to positions [start, end] in the drawing, linearly or by their logarithm."""
 
     low: float
     high: float
@@ -40,9 +40,9 @@ class Axis:
 
 
 def running_median(values: np.ndarray, window: int) -> np.ndarray:
-    """Median over a centred window (odd), or over what of it exists near the ends. `[N]` to `[N]`.
+    """Returns the medians `[N]` of `values` `[N]` over a centred window of an odd length, which is cut at both ends.
 
-    Not the mean: one spike would draw a plateau as wide as the window.
+    It is not the mean, since one spike would then draw a plateau as wide as the window.
     """
     half = window // 2
     padded = np.pad(values, half, constant_values=np.nan)
@@ -50,7 +50,7 @@ def running_median(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def suits_log(values: np.ndarray) -> bool:
-    """Whether a logarithmic axis reads better: values positive, over a wide range, mostly near its bottom."""
+    """Returns whether a logarithmic axis is better: values are positive, most are at the low end of a wide range."""
     if values.min() <= 0:
         return False
     low, middle, high = np.percentile(values, [1, 50, 99])
@@ -60,14 +60,14 @@ def suits_log(values: np.ndarray) -> bool:
 def line_chart(
     name: str, x: Sequence[float], y: Sequence[float | None], note: str = "", against: str = "images seen"
 ) -> str:
-    """One metric against the training images seen, or against something else, as an HTML `<figure>`.
+    """Draws one metric against the training images seen, or against another quantity, as an HTML `<figure>`.
 
     Args:
-      name: the chart's title; plain text, escaped here.
-      x: images seen, rising, `[N]`.
-      y: values, `[N]`; None marks one that was not finite.
-      note: a line of help below the chart; plain text.
-      against: what x is.
+      name: the chart's title, as plain text.
+      x: images seen, in rising order, `[N]`.
+      y: values, `[N]`; None stands for a value that was not finite.
+      note: a line of help below the chart, as plain text.
+      against: the name of x.
     """
     unit = "images" if against == "images seen" else against
     xs = np.asarray(x, np.float64)
@@ -127,7 +127,7 @@ def _figure(name: str, latest: str, drawing: str, what: str, remarks: list[str],
 
 
 def _widen(low: float, high: float) -> tuple[float, float]:
-    """A range that is not empty."""
+    """Returns the range, with a margin on both sides if it is empty."""
     if high > low:
         return float(low), float(high)
     margin = abs(low) * 0.1 or 1.0
@@ -135,26 +135,26 @@ def _widen(low: float, high: float) -> tuple[float, float]:
 
 
 def _range(values: np.ndarray, smooth: np.ndarray, log: bool) -> tuple[float, float]:
-    """What the vertical axis shows: all of the median, and the raw values but for the outermost hundredth."""
+    """Returns the range of the vertical axis: the complete median, and the raw values from percentile 1 to 99."""
     inner = np.percentile(values, [1, 99]) if len(values) >= 100 else (values.min(), values.max())
     low, high = _widen(min(inner[0], smooth.min()), max(inner[1], smooth.max()))
     if log:
         margin = (high / low) ** 0.04
         return low / margin, high * margin
     margin = 0.04 * (high - low)
-    # Near zero, start at zero: the reader then sees how much of the value is left.
+    # An axis that starts at zero shows how much of the value is left.
     if 0 <= low < 0.3 * high:
         return 0.0, high + margin
     return low - margin, high + margin
 
 
 def _envelope(xs: np.ndarray, ys: np.ndarray) -> list[list[tuple[float, float]]]:
-    """The raw line in pieces (broken where a value is missing), thinned to each bucket's extremes."""
+    """Returns the raw line in pieces, broken where a value is missing, with the extremes of each bucket only."""
     pieces = []
-    for is_finite, run in itertools.groupby(range(len(ys)), key=lambda i: bool(np.isfinite(ys[i]))):
-        run = list(run)
+    for is_finite, indices in itertools.groupby(range(len(ys)), key=lambda i: bool(np.isfinite(ys[i]))):
         if not is_finite:
             continue
+        run = list(indices)
         size = max(1, math.ceil(len(ys) / BUCKETS))
         piece = []
         for start in range(0, len(run), size):

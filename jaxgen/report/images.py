@@ -1,13 +1,14 @@
-"""Arrays to pictures: grids, PNG files and GIF animations, with numpy and Pillow only.
+"""Makes pictures of arrays: grids, PNG files and GIF animations, with numpy and Pillow only.
 
-Images are `[..., H, W, C]` with one channel (grey) or three (RGB), either uint8 or floats in [-1, 1]; floats
-outside are clipped, and a value that is not finite is drawn in magenta, so that it is seen.
+Images are `[..., H, W, C]` with one channel (grey) or three (RGB), either uint8 or floats in [-1, 1]. Floats outside
+this range are clipped. A value that is not finite is drawn in magenta, so that it is visible.
 """
 
 from __future__ import annotations
 
 import io
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from etils import epath
@@ -16,16 +17,19 @@ from PIL import Image
 from jaxgen.errors import UserError
 from jaxgen.files import write_bytes
 
-READABLE = 48  # pixels of a cell's longer side below which it is magnified
-PADDING = 128  # grey level between the cells: told apart from black and from white
+if TYPE_CHECKING:
+    from jaxtyping import Shaped, UInt8
+
+READABLE = 48  # a cell whose longer side has fewer pixels is magnified
+PADDING = 128  # grey level between the cells, which differs from black and from white
 NOT_FINITE = (255, 0, 255)
 
 
-def to_rgb(images: np.ndarray) -> np.ndarray:
-    """`[..., H, W, 1 or 3]`, uint8 or float in [-1, 1], to uint8 `[..., H, W, 3]`.
+def to_rgb(images: Shaped[np.ndarray, "*N H W C"]) -> UInt8[np.ndarray, "*N H W 3"]:
+    """Converts images `[..., H, W, 1 or 3]`, uint8 or float in [-1, 1], to uint8 `[..., H, W, 3]`.
 
     Raises:
-      UserError: another number of channels, or another dtype.
+      UserError: the images have another number of channels or another dtype.
     """
     images = np.asarray(images)
     if images.ndim < 3 or images.shape[-1] not in (1, 3):
@@ -46,22 +50,23 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
 
 
 def grid(
-    images: np.ndarray, columns: int | None = None, pad: int = 1, scale: int | None = None
-) -> np.ndarray:
-    """Images side by side, in reading order, as one picture.
+    images: Shaped[np.ndarray, "N H W C"], columns: int | None = None, pad: int = 1, scale: int | None = None
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Places images side by side, row by row, in one picture.
 
     Args:
       images: `[N, H, W, C]`.
       columns: cells in a row; by default the smallest number that makes the grid no taller than wide.
-      pad: pixels of grey between and around the cells.
-      scale: integer magnification by repeated pixels; by default such that a cell is at least 48 pixels long.
+      pad: pixels of grey between the cells and at the edges.
+      scale: integer magnification by repeated pixels; by default the smallest with which a cell's longer side has at
+        least 48 pixels.
 
     Returns:
-      uint8 `[pad + R (scale H + pad), pad + columns (scale W + pad), 3]` with R rows. Image i has its corner
-      at row pad + (i // columns) (scale H + pad) and column pad + (i % columns) (scale W + pad).
+      uint8 `[pad + R (scale H + pad), pad + columns (scale W + pad), 3]` with R rows. The upper left corner of image i
+      is at row pad + (i // columns) (scale H + pad) and column pad + (i % columns) (scale W + pad).
 
     Raises:
-      UserError: wrong rank, no images, wrong channels or dtype, or a number below its minimum.
+      UserError: the rank, number of channels or dtype is wrong, there are no images, or a number is below its minimum.
     """
     images = np.asarray(images)
     if images.ndim != 4:
@@ -70,9 +75,16 @@ def grid(
 
 
 def animation(
-    frames: np.ndarray, columns: int | None = None, pad: int = 1, scale: int | None = None
-) -> np.ndarray:
-    """One grid a frame: `[F, N, H, W, C]` to uint8 `[F, H', W', 3]`. Arguments and errors as in `grid`."""
+    frames: Shaped[np.ndarray, "F N H W C"], columns: int | None = None, pad: int = 1, scale: int | None = None
+) -> UInt8[np.ndarray, "F rows columns 3"]:
+    """Makes one grid of each frame. The arguments and errors are those of `grid`.
+
+    Args:
+      frames: `[F, N, H, W, C]`.
+
+    Returns:
+      uint8 `[F, rows, columns, 3]`, where each frame has the shape that `grid` gives.
+    """
     frames = np.asarray(frames)
     if frames.ndim != 5:
         raise UserError(f"An animation is made of frames [F, N, H, W, C], not of shape {frames.shape}.")
@@ -97,8 +109,12 @@ def animation(
     return canvas
 
 
-def save_png(path: epath.PathLike, array: np.ndarray) -> None:
-    """Writes one picture `[H, W, 1 or 3]`, uint8 or float in [-1, 1], as a PNG, atomically; `gs://` works."""
+def save_png(path: epath.PathLike, array: Shaped[np.ndarray, "H W C"]) -> None:
+    """Writes one picture `[H, W, 1 or 3]`, uint8 or float in [-1, 1], atomically as a PNG file; `gs://` works.
+
+    Raises:
+      UserError: the shape or dtype is wrong.
+    """
     array = np.asarray(array)
     if array.ndim != 3:
         raise UserError(
@@ -109,14 +125,21 @@ def save_png(path: epath.PathLike, array: np.ndarray) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def save_gif(path: epath.PathLike, frames: np.ndarray, ms: int = 60, hold_last_ms: int = 1500) -> None:
-    """Writes frames `[F, H, W, 1 or 3]`, uint8 or float in [-1, 1], as an endless GIF, as `save_png` does.
+def save_gif(
+    path: epath.PathLike, frames: Shaped[np.ndarray, "F H W C"], ms: int = 60, hold_last_ms: int = 1500
+) -> None:
+    """Writes frames `[F, H, W, 1 or 3]`, uint8 or float in [-1, 1], atomically as an endless GIF; `gs://` works.
 
-    Grey frames are exact; coloured ones are reduced to 256 colours each. Times are in milliseconds, which GIF
-    rounds to hundredths of a second; equal neighbouring frames are stored as one with their summed time.
+    Grey frames are exact; coloured frames are reduced to 256 colours each. GIF rounds times to hundredths of a second.
+    Equal neighbouring frames are stored as one with the sum of their times.
+
+    Args:
+      ms: milliseconds for which each frame but the last is shown.
+      hold_last_ms: milliseconds for which the last frame is shown.
 
     Raises:
-      UserError: wrong shape or dtype, no frames, or a time under 20 ms, which browsers slow down to 100 ms.
+      UserError: the shape or dtype is wrong, there are no frames, or a time is under 20 ms, which browsers slow down to
+        100 ms.
     """
     frames = np.asarray(frames)
     if frames.ndim != 4 or len(frames) == 0:
@@ -137,6 +160,6 @@ def save_gif(path: epath.PathLike, frames: np.ndarray, ms: int = 60, hold_last_m
 
 
 def _grey_where_possible(rgb: np.ndarray) -> np.ndarray:
-    """Drops the last axis where the three channels agree: a third of the bytes, and exact in a GIF."""
+    """Drops the last axis if the three channels are equal: this takes a third of the bytes and is exact in a GIF."""
     grey = rgb[..., 0]
     return grey if (rgb == grey[..., None]).all() else rgb

@@ -1,4 +1,4 @@
-"""Numbers, counts and times as short text for people; the ticks of an axis."""
+"""Writes numbers, counts and times as short text for people, and finds the ticks of an axis."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A measured value with `digits` significant digits: 0.0213, 22.2, 1,230,000, 3.1e-05."""
+    """Returns a measured value with `digits` significant digits: 0.0213, 22.2, 1,230,000, 3.1e-05."""
     if value is None or not math.isfinite(value):
         return "not finite"
     if value == 0:
@@ -19,7 +19,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def short(value: float) -> str:
-    """An axis label: 0, 0.02, 1.5, 250, 12k, 1.2M, 3e-5. Exact for ticks, rounded otherwise."""
+    """Returns an axis label: 0, 0.02, 1.5, 250, 12k, 1.2M, 3e-5. It is exact for ticks and rounded otherwise."""
     if value == 0:
         return "0"
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -32,13 +32,13 @@ def short(value: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A part of a whole in percent, rounded down: 100% is said only when it is all there."""
+    """Returns a part of a whole in percent, rounded down, so that "100%" means all of it."""
     thousandths = math.floor(1000 * part / whole + 1e-9)
     return f"{thousandths / 10:g}%"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 4.2 s, 2 min 5 s, 3 h 07 min, 2 d 4 h."""
+    """Returns seconds as 4.2 s, 2 min 5 s, 3 h 07 min, 2 d 4 h."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     whole = round(seconds)
@@ -50,7 +50,7 @@ def duration(seconds: float) -> str:
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) within [low, high], about `wanted` of them."""
+    """Returns about `wanted` round numbers in [low, high], whose distance is 1, 2 or 5 times a power of ten."""
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.7)
@@ -59,7 +59,7 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high] for a logarithmic axis: decades, or 1-2-5 where these are few."""
+    """Returns round numbers in [low, high] for a logarithmic axis: powers of ten, and 2 and 5 times these if few."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [float(f"{m}e{d}") for d in decades for m in (1, 2, 5) if low <= float(f"{m}e{d}") <= high]
     tens = [t for t in every if f"{t:e}".startswith("1.0")]

@@ -1,9 +1,9 @@
-"""One run's report: a single HTML file that opens anywhere, made only of what lies in the work folder.
+"""Writes a run's report, a single HTML file that opens anywhere, from the files in the work folder.
 
-`run.json` (command, versions, hardware, events), `config.json`, `metrics.jsonl` (curves), `metrics.json`
-(scores), `plan.json` (what a machine would need), `profile.json` (what takes the time) and `samples/`
-(pictures) each fill their sections, and a missing one leaves its sections out. The page loads nothing: pictures are
-embedded, styles and the small script are inline, and a policy in its head holds it to that.
+`run.json` (command, versions, hardware, events), `config.json`, `metrics.jsonl` (curves), `metrics.json` (scores),
+`plan.json` (the memory and time that a machine would need), `profile.json` (what takes the time) and `samples/`
+(pictures) each fill their sections; if one is missing, its sections are left out. The page loads nothing: pictures are
+embedded, the styles and the small script are inline, and a policy in its head forbids everything else.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ TITLES = {
 
 
 def write_report(workdir: epath.PathLike) -> epath.Path:
-    """Writes `workdir/report.html` from the files in `workdir`, atomically, and returns its path.
+    """Writes `workdir/report.html` atomically from the files in `workdir`, and returns its path.
 
     Raises:
-      UserError: there is no such folder, it holds none of a run's files, or one of them is damaged (names the
-        file, and the line where there is one).
+      UserError: there is no such folder, it holds none of a run's files, or one of them is damaged (the message names
+        the file and, where known, the line).
     """
     workdir = epath.Path(workdir)
     if not workdir.is_dir():
@@ -87,14 +87,14 @@ def _page(workdir: epath.Path) -> str:
 
 
 def _read(workdir: epath.Path, name: str) -> dict[str, Any]:
-    """The object in a JSON file of the run; empty where there is no such file."""
+    """Returns the object in a JSON file of the run, or an empty one if there is no such file."""
     return read_json(workdir / name) if (workdir / name).exists() else {}
 
 
 def _sections(
     workdir: epath.Path, run: Mapping, config: Mapping, numbers: Mapping, rows: Sequence[Mapping], total: float | None
 ) -> dict[str, str]:
-    """The sections in the page's order, by their keys in `TITLES`; "" for one whose files are missing."""
+    """Returns the sections in the page's order by their keys in `TITLES`; one whose files are missing is ""."""
     events = run.get("events") or []
     if not isinstance(events, list) or not all(isinstance(event, Mapping) for event in events):
         raise UserError(f"{workdir / 'run.json'}: 'events' must be a list of objects.")
@@ -115,19 +115,20 @@ def _sections(
     }
 
 
-# Filled by `str.format`: what is in braces is a field.
-PAGE = """<!doctype html>
+# `str.format` fills these texts; each name in braces is a field. The quiz's page begins with HEAD too.
+HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{head} · jaxgen</title>
+"""
+PAGE = HEAD + """<title>{head} · jaxgen</title>
 <style>{style}</style>
 </head>
 <body>
 <header>
-<p class="kicker">jaxgen: report of one training run, in the folder {name}</p>
+<p class="kicker">jaxgen: the report of one training run, in the folder {name}</p>
 <h1>{title}</h1>
 {summary}
 {facts}
@@ -137,7 +138,7 @@ PAGE = """<!doctype html>
 <main>
 {sections}
 </main>
-<footer><p class="help">Made {made} from the files beside it. To make it again:
+<footer><p class="help">This page was made {made} from the files beside it. To make it again, run
 <code>python -m jaxgen.report WORKDIR</code></p></footer>
 <script>{script}</script>
 </body>
@@ -145,11 +146,11 @@ PAGE = """<!doctype html>
 """
 
 
-def _facts(rows: Sequence[Mapping], total: float | None, scored: Mapping[str, Mapping], headline: Any) -> str:
-    """The few numbers that one looks for first: how good, how far, how long."""
+def _facts(rows: Sequence[Mapping], total: float | None, scored: Mapping[str, Mapping], headline: object) -> str:
+    """Shows the few numbers that readers look for first: the main score, the images seen and the time taken."""
     facts = []
     if scored:
-        name = headline if headline in scored else next(iter(scored))
+        name = headline if isinstance(headline, str) and headline in scored else next(iter(scored))
         entry = scored[name]
         about = [sections.ARROWS.get(str(entry.get("better")), "")]
         about += [f"n = {entry['n']:,}"] if isinstance(entry.get("n"), int) else []
@@ -177,6 +178,7 @@ def _facts(rows: Sequence[Mapping], total: float | None, scored: Mapping[str, Ma
 
 
 def _notice(rows: Sequence[Mapping]) -> str:
+    """Returns a warning if any logged value was not finite; else ""."""
     lost = sorted({key for row in rows for key, value in row.items() if value is None})
     if not lost:
         return ""
@@ -188,7 +190,8 @@ def _notice(rows: Sequence[Mapping]) -> str:
     )
 
 
-def _inner(value: Any, *keys: str) -> Any:
+def _inner(value: object, *keys: str) -> Any:
+    """Returns the entry at a path of keys in nested mappings, or None where there is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

@@ -1,4 +1,4 @@
-"""The picture sections of a report: samples through training, and the panels a method draws of itself."""
+"""Makes the sections of a report that show pictures: samples during training, and the panels that a method draws."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from jaxgen.errors import UserError
 from jaxgen.files import read_json
 from jaxgen.report.numbers import number, share
 
-FRAMES = 24  # pictures in the strip
-LARGEST_PICTURE = 300_000  # bytes above which a still is embedded smaller
-LARGEST_ANIMATION = 6_000_000  # bytes above which only an animation's last frame is embedded
-REDUCED_SIDE = 1024  # pixels of the longer side of a reduced still
+FRAMES = 24  # the most pictures in the strip
+LARGEST_PICTURE = 300_000  # a still picture of more bytes is embedded smaller
+LARGEST_ANIMATION = 6_000_000  # of an animation of more bytes only the last frame is embedded
+REDUCED_SIDE = 1024  # the longer side of a reduced picture, in pixels
 
 KNOWN_PANELS = {
-    "trajectory": "From noise to images: the states a sampler passes through; held at the end.",
+    "trajectory": "The states that a sampler passes through from noise to images; the last one is held.",
     "interpolation": "From one image to another, through the model's latents.",
-    "reconstruction": "Held-out images and, below each, what the model makes of them.",
-    "traversal": "A row for each latent, which goes from -3 to 3 while the others stay; the most used ones first.",
-    "manifold": "The plane of both latents, in equal shares of the prior.",
-    "analogies": "The latents of one image a row, with each class in turn.",
+    "reconstruction": "Held-out images and, below each, the model's reconstruction.",
+    "traversal": "Each row changes one latent from -3 to 3 and keeps the others; the most used latents come first.",
+    "manifold": "Images from all over the plane of the two latents, at evenly spaced quantiles of the prior.",
+    "analogies": "Each row keeps the latents of one image and shows every class.",
 }
 
 
 def samples_section(folder: epath.Path, total: float | None) -> str:
-    """The strip of `step_<images>.png` with the last one large, or "" if there is none.
+    """Shows the pictures `step_<images>.png` as a strip with the last one large; returns "" if there are none.
 
     Args:
       folder: the `samples` folder.
-      total: training images asked for, where known.
+      total: the training images of the complete run, if known.
     """
     found = {}
     for path in folder.glob("step_*.png"):
@@ -67,8 +67,8 @@ def samples_section(folder: epath.Path, total: float | None) -> str:
         'aria-label="Samples through training">'
     )
     several = len(steps) > 1
-    text = "Drawn with the same random numbers each time, so that a cell shows one image as training goes on."
-    text += " Below each picture: the training images seen." if several else ""
+    text = "All pictures use the same random numbers, so that a cell shows how one image changes during training."
+    text += " The number below a picture is that of the training images seen." if several else ""
     return (
         f'<section id="samples"><h2>Samples</h2><p class="help">{" ".join([text, *notes])}</p>{last}'
         + (f'{slider}<div class="strip">{"".join(buttons)}</div>' if several else "")
@@ -77,9 +77,9 @@ def samples_section(folder: epath.Path, total: float | None) -> str:
 
 
 def panels_section(folder: epath.Path) -> str:
-    """Each `*.gif` and `panel_*.png` of the `samples` folder with its name, or "" if there is none.
+    """Shows each `*.gif` and `panel_*.png` of the `samples` folder with its name; returns "" if there are none.
 
-    A `captions.json` in the folder, {file name without ending: sentence}, explains them.
+    A file `captions.json` in the folder, {file name without ending: sentence}, gives their captions.
     """
     paths = [*folder.glob("*.gif"), *folder.glob("panel_*.png")]
     paths = [path for path in paths if not path.name.startswith(".")]
@@ -104,10 +104,10 @@ def panels_section(folder: epath.Path) -> str:
 
 
 def figures_section(folder: epath.Path) -> str:
-    """What `seen.json` of the `samples` folder names, in its order: `<name>.png` with its title, sentence and scores.
+    """Shows the pictures `<name>.png` that `seen.json` of the `samples` folder lists, with title, sentence and scores.
 
     Raises:
-      UserError: for an entry without those, or a picture that is not there.
+      UserError: an entry has no title or sentence, or its picture does not exist.
     """
     path = folder / "seen.json"
     if not path.exists():
@@ -120,7 +120,7 @@ def figures_section(folder: epath.Path) -> str:
         if not picture.exists():
             raise UserError(f"{path} names {name!r}, but there is no {picture.name}; evaluate the run again.")
         image, note = _still_tag(picture, entry["title"])
-        # a copy of a real image has a realism beyond all numbers, which JSON has no word for
+        # the realism of a copy of a real image is infinite, which strict JSON stores as null
         scores = ", ".join("infinite" if s is None else number(s) for s in entry.get("scores") or [])
         figures.append(
             f'<figure class="panel"><figcaption><b>{escape(entry["title"])}</b><br>'
@@ -130,20 +130,20 @@ def figures_section(folder: epath.Path) -> str:
     if not figures:
         return ""
     return (
-        '<section id="seen"><h2>What the numbers saw</h2><p class="help">The evaluated samples themselves, beside real '
-        f'images and in order.</p><div class="panels">{"".join(figures)}</div></section>'
+        '<section id="seen"><h2>What the numbers saw</h2><p class="help">The evaluated samples, beside real images '
+        f'and sorted by their scores.</p><div class="panels">{"".join(figures)}</div></section>'
     )
 
 
 def thin(items: list, most: int) -> list:
-    """At most `most` items, evenly spaced, the first and the last among them."""
+    """Returns at most `most` of the items, evenly spaced, with the first and the last."""
     if len(items) <= most:
         return items
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def still(path: epath.Path) -> tuple[str, bool]:
-    """A picture as a data URI, and whether it had to be reduced to keep the page light."""
+    """Returns a picture as a data URI, and whether it was reduced to keep the page small."""
     data = path.read_bytes()
     picture = _open(path, data)
     if len(data) <= LARGEST_PICTURE:
@@ -158,16 +158,16 @@ def _still_tag(path: epath.Path, title: str) -> tuple[str, list[str]]:
 
 
 def _animation(path: epath.Path, title: str) -> tuple[str, list[str]]:
-    """An animation; on paper, where less motion is wished, and where it is too large, its last frame."""
+    """Returns an animation's element and a note; its last frame stands for it on paper and where it is too large."""
     data = path.read_bytes()
     picture = _open(path, data)
-    picture.seek(picture.n_frames - 1)
+    picture.seek(getattr(picture, "n_frames", 1) - 1)
     last = io.BytesIO()
     picture.convert("RGB").save(last, "PNG", optimize=True)
     ending = _uri("image/png", last.getvalue()) if last.tell() <= LARGEST_PICTURE else _jpeg(picture)
     alt = escape(f"{title}, an animation")
     if len(data) > LARGEST_ANIMATION:
-        note = f"Its last frame; the animation, {len(data) / 1e6:.0f} MB, is samples/{path.name}."
+        note = f"This is its last frame; the animation, {len(data) / 1e6:.0f} MB, is samples/{path.name}."
         return f'<img src="{ending}" alt="{alt}">', [note]
     return (
         f'<picture><source media="print, (prefers-reduced-motion: reduce)" srcset="{ending}">'

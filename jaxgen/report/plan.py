@@ -1,4 +1,4 @@
-"""A plan (`plan.json`, see `jaxgen.planning.plan`) as text for a terminal and as a section of the report."""
+"""Shows a plan (`plan.json`, see `jaxgen.planning.plan`) as text in a terminal and as a section of the report."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from etils import epath
+
 from jaxgen.report.numbers import number, share
 from jaxgen.report.tables import Table, cards, notes, read_as
 
 
 def plan_text(plan: Mapping[str, Any]) -> str:
-    """A plan as lines: what it is of, whether it fits, a table for each program, suggestions, assumptions."""
+    """Returns a plan as lines: the machine, whether the run fits, each program's table, suggestions and assumptions."""
     tables = _tables(plan)
     width = max(len(name) for table in tables for name, _ in table.rows) + 2
     lines = [_verdict(plan)]
@@ -21,23 +23,23 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plan_section(path: Any, plan: Mapping[str, Any]) -> str:
-    """The section of `plan.json`, or "" for an empty one. `path` is for messages only.
+def plan_section(path: epath.PathLike, plan: Mapping[str, Any]) -> str:
+    """Returns the section of `plan.json`, or "" if it is empty. `path` is for messages only.
 
     Raises:
-      UserError: where an entry of a plan is missing.
+      UserError: an entry of the plan is missing.
     """
     if not plan:
         return ""
     tables, verdict, sentences = read_as("plan", path, plan, lambda p: (_tables(p), _verdict(p), p["assumptions"]))
     return (
-        f'<section id="plan"><h2>Plan</h2><p class="help">{escape(verdict)} Compiled ahead of time, not run.</p>'
+        f'<section id="plan"><h2>Plan</h2><p class="help">{escape(verdict)} Programs were compiled but not run.</p>'
         f'<div class="pair">{cards(tables)}</div>{notes(sentences)}</section>'
     )
 
 
 def size(count: float | None) -> str:
-    """Bytes as 512 B, 3.2 kB, 1.05 MB, 15.8 GB (powers of ten)."""
+    """Returns bytes as 512 B, 3.2 kB, 1.05 MB, 15.8 GB, in powers of ten."""
     if count is None:
         return "unknown"
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -47,7 +49,7 @@ def size(count: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time as 1.2 s, 35 ms, 410 us."""
+    """Returns a time as 1.2 s, 35 ms, 410 us."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if value >= scale:
             return f"{number(value / scale)} {unit}"
@@ -63,9 +65,9 @@ def _verdict(plan: Mapping[str, Any]) -> str:
     suggestions = plan["suggestions"]
     if suggestions and suggestions[-1]["fits"]:
         flags = " ".join(f"--config.{key}={value}" for key, value in suggestions[-1]["overrides"].items())
-        return f"{text} This does: {flags}"
+        return f"{text} It fits with {flags}"
     if suggestions:
-        return f"{text} None of {len(suggestions)} changes that were compiled does either."
+        return f"{text} Nor does it fit with any of {len(suggestions)} changes that were compiled."
     return text
 
 

@@ -1,4 +1,7 @@
-"""A profile (`profile.json`, see `jaxgen.planning.profile`) as text for a terminal and as a section of the report."""
+"""Shows a profile (`profile.json`, see `jaxgen.planning.profile`) as text in a terminal and as a section of the report.
+
+The dearest operations or layers are those that take the most time.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,29 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from etils import epath
+
 from jaxgen.report.numbers import number, share
 from jaxgen.report.plan import seconds
 from jaxgen.report.tables import Table, cards, notes, read_as
 
 HEADS = ("share", "time", "calls", "operation", "layer")
-SHOWN = 15  # operations, and layers, of each program
+SHOWN = 15  # how many operations, and how many layers, are shown of each program
 
 
 def profile_text(profile: Mapping[str, Any]) -> str:
-    """A profile as lines: what ran, and for each program its dearest operations and layers."""
+    """Returns a profile as lines: the device, and for each program its dearest operations and layers."""
     lines = [_headline(profile)]
     for table in _tables(profile):
         lines += ["", table.title, *_aligned(table)]
     return "\n".join([*lines, *([""] if profile["notes"] else []), *profile["notes"]])
 
 
-def profile_section(path: Any, profile: Mapping[str, Any]) -> str:
-    """The section of `profile.json`, or "" for an empty one. `path` is for messages only.
+def profile_section(path: epath.PathLike, profile: Mapping[str, Any]) -> str:
+    """Returns the section of `profile.json`, or "" if it is empty. `path` is for messages only.
 
     Raises:
-      UserError: where an entry of a profile is missing.
+      UserError: an entry of the profile is missing.
     """
     if not profile:
         return ""
@@ -37,7 +42,7 @@ def profile_section(path: Any, profile: Mapping[str, Any]) -> str:
 
 
 def _aligned(table: Table) -> list[str]:
-    """Rows as lines: numbers to the right, names (the last column, or the last two of the wide table) to the left."""
+    """Returns rows as lines. Numbers are aligned right; names (the last column, or two in the wide table) are left."""
     names = 2 if len(table.heads) > 4 else 1
     widths = [max(map(len, column)) for column in zip(table.heads, *table.rows, strict=True)]
     lines = []

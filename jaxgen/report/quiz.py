@@ -1,11 +1,10 @@
-"""The quiz for people: a page that shows pairs of images, one generated and one held out, and asks which is real.
+"""Makes a quiz for people: a page that shows pairs of a generated and a held-out image and asks which is real.
 
     python main.py --workdir=W --mode=evaluate --quiz     writes W/quiz.html
-    python -m jaxgen.report.quiz ANSWERS...               the fool rate of the files that people saved, pooled
+    python -m jaxgen.report.quiz ANSWERS...               prints the fool rate of the files that people saved, pooled
 
-The page is one HTML file that loads and sends nothing. Which image is real is not to be seen in it at a glance: names
-are digests of pixels, and the truth is written against a random pad. It is not a secret: whoever reads the source can
-work it out.
+The page is one HTML file that loads and sends nothing. Its source does not show directly which image is real: names are
+digests of pixels, and the answers are combined with a random pad. They are not secret, since the pad is in it as well.
 """
 
 from __future__ import annotations
@@ -43,30 +42,33 @@ def write_quiz(
     limit_ms: int = 0,
     feedback: bool = False,
 ) -> epath.Path:
-    """Writes the quiz as one HTML file, atomically, and returns its path.
+    """Writes the quiz atomically as one HTML file, and returns its path.
 
-    Which images meet, on which side, and in what order follows from the seed alone. No image is shown twice.
+    The seed alone decides which images form a pair, on which side each is shown, and in what order. No image is shown
+    twice.
 
     Args:
-      samples, real: images from the model and held-out ones, `[N, H, W, C]` and `[M, H, W, C]`, uint8 or floats in
-        [-1, 1]; C is 1 or 3.
-      pairs: how many to show; no more than there are samples, or real images.
+      samples: images from the model, `[N, H, W, C]`, uint8 or floats in [-1, 1]; C is 1 or 3.
+      real: held-out images, `[M, H, W, C]`, of the same size and types.
+      seed: the random seed of the pairs.
+      pairs: how many pairs to show; at most N and at most M are shown.
       title: one line about the model, shown at the start.
-      details: what to record with the answers, such as run and step, of plain values; shown at the end.
+      details: plain values to record with the answers, such as run and step; they are shown at the end.
       limit_ms: milliseconds after which a pair is covered, while the choice stays open, as in HYPE's timed variant
         (Zhou et al. 2019; its masks and its staircase of times are left out); 0 shows it until the choice.
-      feedback: whether each choice is at once said to be right or wrong; people then learn while they are tested.
+      feedback: whether the page says after each choice if it was right; people then learn while they are tested.
 
     Raises:
-      UserError: no images on one side, images of different sizes or channels, or a number below its minimum.
+      UserError: there are no samples or no real images, their sizes or channels differ, or a number is below its
+        minimum.
     """
     samples, real = np.asarray(samples), np.asarray(real)
     if samples.ndim != 4 or real.ndim != 4 or not len(samples) or not len(real):
         raise UserError(f"A quiz needs images [N, H, W, C] of both kinds, not {samples.shape} and {real.shape}.")
     if samples.shape[1:] != real.shape[1:]:
         raise UserError(
-            f"Samples of shape {samples.shape[1:]} and real images of shape {real.shape[1:]} tell themselves apart: "
-            "bring both to one size and number of channels."
+            f"Samples of shape {samples.shape[1:]} and real images of shape {real.shape[1:]} can be told by it: "
+            "give both the same size and number of channels."
         )
     if pairs < 1 or limit_ms < 0:
         raise UserError(f"A quiz has at least one pair and a limit of at least 0 ms, not {pairs} and {limit_ms}.")
@@ -85,19 +87,20 @@ def write_quiz(
 
 
 def _questions(samples: np.ndarray, real: np.ndarray, count: int, seed: int) -> dict[str, Any]:
-    """The pictures by neutral names, the pairs of names in the order shown, and the sealed truth."""
+    """Returns the pictures by neutral names, the pairs of names in the order shown, and the sealed answers."""
     rng = np.random.default_rng(seed)
     generated = [_picture(image) for image in samples[rng.permutation(len(samples))[:count]]]
     held_out = [_picture(image) for image in real[rng.permutation(len(real))[:count]]]
     real_first = rng.integers(0, 2, count)
-    pairs, pictures = [], {}
+    pairs: list[list[str]] = []
+    pictures: dict[str, str] = {}
     for i, (fake, true) in enumerate(zip(generated, held_out, strict=True)):
         both = (true, fake) if real_first[i] else (fake, true)
         pairs.append([name for name, _ in both])
         pictures |= dict(both)
     pad, spare = rng.integers(0, 16, (2, count))
-    sealed = pad ^ ((spare & 14) | real_first)  # the lowest bit of pad ^ sealed: whether the first is real
-    names = sorted(pictures)  # by digest: the order says nothing
+    sealed = pad ^ ((spare & 14) | real_first)  # the lowest bit of pad ^ sealed is 1 if the first is real
+    names = sorted(pictures)  # the names are digests, so their order says nothing
     return {
         "digest": hashlib.sha256(strict_json(pairs).encode()).hexdigest()[:16],
         "height": samples.shape[1],
@@ -110,7 +113,7 @@ def _questions(samples: np.ndarray, real: np.ndarray, count: int, seed: int) -> 
 
 
 def _picture(image: np.ndarray) -> tuple[str, str]:
-    """A name made from the pixels, and a PNG as base64."""
+    """Returns a name, which is a digest of the pixels, and the image as a PNG in base64."""
     pixels = to_rgb(image)
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if image.shape[-1] == 1 and _is_grey(pixels) else pixels).save(buffer, "PNG")
@@ -123,7 +126,7 @@ def _is_grey(pixels: np.ndarray) -> bool:
 
 
 def sentence(rate: FoolRate) -> str:
-    """A fool rate in words, with its interval, its count and the time that choices took."""
+    """Returns a fool rate in words, with its interval, its count and the median time of a choice."""
     return (
         f"fool rate {rate.value:.3f}, 95 % interval {rate.low:.3f} to {rate.high:.3f} "
         f"({rate.fooled} of {rate.pairs} pairs; chance is 0.5); median time {duration(rate.median_ms / 1000)}"

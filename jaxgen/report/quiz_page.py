@@ -1,21 +1,23 @@
-"""The quiz's page: its markup, its style and its script. `quiz.write_quiz` fills it in."""
+"""The markup, style and script of the quiz's page, which `quiz.write_quiz` fills in."""
 
 from __future__ import annotations
 
 from html import escape
 
-from jaxgen.report.page import POLICY
+from jaxgen.report.page import HEAD, POLICY
 from jaxgen.report.style import CSS
 
 
 def render(title: str, data: str, pairs: int, limit_ms: int) -> str:
-    """The page.
+    """Returns the page as HTML.
 
     Args:
-      title: one line about the model, as plain text. data: what the script reads, as JSON.
-      pairs, limit_ms: as in `write_quiz`, to be said at the start.
+      title: one line about the model, as plain text.
+      data: the questions, as JSON for the script.
+      pairs: how many pairs are shown, for the introduction.
+      limit_ms: milliseconds for which a pair is shown, for the introduction; 0 is no limit.
     """
-    limit = f"<p>Each pair is shown for {limit_ms:,} ms and then covered; choose then, in your own time.</p>"
+    limit = f"<p>Each pair is shown for {limit_ms:,} ms and then covered; you may take your time to choose.</p>"
     return PAGE.format(
         policy=POLICY,
         named=escape(f" · {title}" if title else ""),
@@ -24,19 +26,13 @@ def render(title: str, data: str, pairs: int, limit_ms: int) -> str:
         several="One pair" if pairs == 1 else f"{pairs} pairs",
         limit=limit if limit_ms else "",
         pairs=pairs,
-        data=data.replace("<", "\\u003c"),  # so that no text in it ends the element that holds it
+        data=data.replace("<", "\\u003c"),  # so that no text in the JSON can end the script element
         script=QUIZ_SCRIPT,
     )
 
 
-# Filled by `str.format`: what is in braces is a field.
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>Which image is real?{named} · jaxgen</title>
+# `str.format` fills this text; each name in braces is a field.
+PAGE = HEAD + """<title>Which image is real?{named} · jaxgen</title>
 <style>{style}</style>
 </head>
 <body>
@@ -48,9 +44,9 @@ PAGE = """<!doctype html>
 <main>
 <noscript><p class="notice">This quiz needs JavaScript, which is switched off here.</p></noscript>
 <section id="start">
-<p>{several} of images will be shown. In each, one image comes from data that the model has never seen, the other was
-made by the model. Choose the one that you take for real: click or touch it, or press the left or right arrow key.
-Where you cannot tell, guess.</p>
+<p>{several} of images will be shown. In each pair, one image comes from data that the model has never seen, and the
+other was made by the model. Choose the image that you think is real: click or touch it, or press the left or right
+arrow key. If you cannot tell, guess.</p>
 {limit}
 <p>The result comes at the end. Nothing leaves this page: you may save your answers as a file.</p>
 <p><button type="button" id="begin" class="act">Start</button></p>
@@ -73,7 +69,7 @@ Where you cannot tell, guess.</p>
 </div>
 <p id="meaning"></p>
 <p><a id="save" class="act">Save the answers</a></p>
-<p class="help">The files of several people are taken together by <code>python -m jaxgen.report.quiz FILES</code></p>
+<p class="help">To pool the files of several people, run <code>python -m jaxgen.report.quiz FILES</code></p>
 <h2>Answers</h2>
 <table><thead><tr><th scope="col">Pair</th><th scope="col">Real</th><th scope="col">Generated</th>
 <th scope="col">You</th><th scope="col">Time</th></tr></thead><tbody id="answers"></tbody></table>
@@ -116,7 +112,8 @@ QUIZ_SCRIPT = """
 const quiz = JSON.parse(document.getElementById("quiz").textContent);
 const $ = (id) => document.getElementById(id);
 const sides = [$("a"), $("b")], total = quiz.pairs.length;
-const TOO_FAST = 100, PAUSE = 500;  // ms: no judgement is faster; a blank before a pair that is shown briefly
+const TOO_FAST = 100;  // ms; a click that comes sooner is no choice
+const PAUSE = 500;  // ms of blank before a pair that is shown briefly
 const answers = [];
 let shown = null, cover = 0, started = "";
 
@@ -126,7 +123,7 @@ const hide = (yes) => sides.forEach((side) => side.classList.toggle("covered", y
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const seconds = (ms) => (ms / 1000).toFixed(ms < 9950 ? 1 : 0) + " s";
 
-function enlarge(image, room, largest) {  // by whole pixels; what is larger than its room is reduced
+function enlarge(image, room, largest) {  // magnifies by a whole number; reduces an image that is larger than its room
   const ratio = Math.min(room[0] / quiz.width, room[1] / quiz.height);
   const wanted = Math.max(1, Math.floor(largest / Math.max(quiz.width, quiz.height)));
   const scale = ratio < 1 ? ratio : Math.min(Math.floor(ratio), wanted);
@@ -211,7 +208,7 @@ function finish() {
   $("median").textContent = seconds(middle);
   $("meaning").textContent = high < 0.5 ? "You told real images from generated ones more often than by chance."
     : low > 0.5 ? "You took generated images for real more often than the real ones."
-    : "By these answers you cannot be said to tell real images from generated ones.";
+    : "These answers do not show that you can tell real images from generated ones.";
   $("answers").replaceChildren(...answers.map((one, i) => {
     const fake = one.real === "a" ? one.b : one.a, fooled = one.chosen !== one.real;
     const verdict = document.createElement("span");

@@ -1,4 +1,4 @@
-"""The written sections of a report: scores, learning curves, how to reproduce, events, config."""
+"""Makes the other sections of a report: scores, learning curves, how to reproduce the run, events and config."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from etils import epath
+
 from jaxgen.errors import UserError
 from jaxgen.metrics.score import display_name
 from jaxgen.report.charts import WINDOWS, line_chart
 from jaxgen.report.numbers import number, short
 
-EVENTS = 200  # the most recent ones shown
+EVENTS = 200  # how many of the most recent events are shown
 
-# What the last word of a name means, where it means the same in every method.
+# The meaning of the last word of a metric's name, for words that mean the same in every method.
 KNOWN_CURVES = {
     "loss": "What this turn minimises.",
     "gradient_norm": "Length of the gradient before clipping.",
@@ -27,7 +29,7 @@ KNOWN_NUMBERS = {
     "fid": "Fréchet distance between the features of samples and of real images.",
     "frechet": "Fréchet distance between the features of samples and of real images.",
     "kid": "Kernel distance between the features of samples and of real images.",
-    "inception_score": "How sure, and how varied, a classifier finds the samples.",
+    "inception_score": "How certain a classifier is of each sample's class, and how varied the classes are.",
     "precision": "Share of samples that lie near real images.",
     "recall": "Share of real images that lie near samples.",
     "density": "In how many real images' neighbourhoods a sample lies; may exceed 1.",
@@ -38,59 +40,40 @@ KNOWN_NUMBERS = {
     "negative_elbo": "Upper bound on -log p(x), in nats an image.",
     "negative_iwae": "Upper bound on -log p(x) by importance weights, in nats an image.",
     "squared_error": "Squared error of the reconstruction, summed over an image.",
-    "squared_error_shuffled": "The same from another image's latents: as low only where the decoder ignores them.",
-    "active_latents": "Latents whose posterior mean follows the image.",
+    "squared_error_shuffled": "The same from another image's latents: it is as low only if the decoder ignores them.",
+    "active_latents": "Number of latents whose posterior mean depends on the image.",
 }
 KNOWN_PROFILES = {
-    "denoising_loss_by_time": "Squared error of epsilon at each time, from data at 0 to noise at 1: fine detail is "
-    "what early times decide, the picture's content what late ones do.",
-    "accuracy_by_time": "How much of the class noise leaves to be seen, from data at 0 to noise at 1.",
+    "denoising_loss_by_time": "Squared error of epsilon at each time, from data at 0 to noise at 1: early times decide "
+    "the fine detail, and late times the content of the picture.",
+    "accuracy_by_time": "How well the class can be told from noisy images, from data at 0 to noise at 1.",
 }
 ARROWS = {"lower": "lower is better", "higher": "higher is better"}
 
 
-def numbers_section(path: Any, entries: Mapping[str, Any], of: str = "") -> str:
-    """The table of `metrics.json`, or "" if it holds no number. `path` is for messages only.
+def numbers_section(path: epath.PathLike, entries: Mapping[str, Any], of: str = "") -> str:
+    """Shows `metrics.json` as a table; returns "" if it holds no number.
 
-    With `of="best"` it is that of the best checkpoint, beside which the last one's stands.
+    Args:
+      path: the file, for messages only.
+      entries: the file's content.
+      of: "best" for the scores of the best checkpoint, which have a section of their own; "" for those of the last.
 
     Raises:
       UserError: an entry is not an object with a `value`.
     """
-    rows = []
-    for name, entry in scored(path, entries).items():
-        help_text = " ".join(filter(None, [_known_number(name), str(entry.get("note") or ""), _seen_by(entry)]))
-        better = ARROWS.get(str(entry.get("better")), "")
-        excess = entry.get("excess")
-        bar = ""
-        if excess is not None:
-            width = 100 * min(max(excess, 0.0), 1.0)
-            bar = f'{number(excess)}<span class="bar"><i style="width:{width:.1f}%"></i></span>'
-        cells = {
-            "value": f"<b>{number(entry['value'], 4)}</b> <small>{better}</small>",
-            "n": f"{entry['n']:,}" if isinstance(entry.get("n"), int) else "",
-            "reference": escape(str(entry.get("reference") or "")),
-            "real data scores": _optional(entry.get("floor")),
-            "noise scores": _optional(entry.get("noise")),
-            "excess": bar,
-        }
-        columns = "".join(
-            f'<td data-label="{label}">{cell}</td>' if cell else "<td></td>" for label, cell in cells.items()
-        )
-        rows.append(
-            f'<tr><th scope="row">{escape(display_name(name, entry.get("n"), entry.get("published")))}<br>'
-            f"<small>{escape(help_text)}</small></th>{columns}</tr>"
-        )
-    if not rows:
+    found = scored(path, entries)
+    if not found:
         return ""
+    rows = [_number_row(name, entry) for name, entry in found.items()]
     heads = ("number", "value", "n", "reference", "real data scores", "noise scores", "excess")
     head = "".join(f'<th scope="col">{label}</th>' for label in heads)
     title = "Numbers of the best checkpoint" if of else "Numbers"
-    text = "Each number with how many samples (n) it was measured on, and against what."
-    if any(entry.get("excess") is not None for entry in scored(path, entries).values()):
+    text = "Each number is shown with how many samples (n) it was measured on, and against what."
+    if any(entry.get("excess") is not None for entry in found.values()):
         text += (
-            " Excess puts a number between what real images score with the same n (0) and what noise"
-            " scores (1): the shorter the bar, the better."
+            " Excess is 0 where a number is what real images score with the same n, and 1 where it is what noise"
+            " scores: the shorter the bar, the better."
         )
     meta = entries.get("_meta")
     more = (
@@ -105,9 +88,40 @@ def numbers_section(path: Any, entries: Mapping[str, Any], of: str = "") -> str:
     )
 
 
-def scored(path: Any, entries: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The entries of `metrics.json` that are numbers: all but `_meta` and other names that begin with `_`, and
-    the points of curves, `<curve>@<x>`."""
+def _number_row(name: str, entry: Mapping[str, Any]) -> str:
+    """Returns the table's row of one number."""
+    help_text = " ".join(filter(None, [_known_number(name), str(entry.get("note") or ""), _seen_by(entry)]))
+    better = ARROWS.get(str(entry.get("better")), "")
+    excess = entry.get("excess")
+    bar = ""
+    if excess is not None:
+        width = 100 * min(max(excess, 0.0), 1.0)
+        bar = f'{number(excess)}<span class="bar"><i style="width:{width:.1f}%"></i></span>'
+    cells = {
+        "value": f"<b>{number(entry['value'], 4)}</b> <small>{better}</small>",
+        "n": f"{entry['n']:,}" if isinstance(entry.get("n"), int) else "",
+        "reference": escape(str(entry.get("reference") or "")),
+        "real data scores": _optional(entry.get("floor")),
+        "noise scores": _optional(entry.get("noise")),
+        "excess": bar,
+    }
+    columns = "".join(
+        f'<td data-label="{label}">{cell}</td>' if cell else "<td></td>" for label, cell in cells.items()
+    )
+    return (
+        f'<tr><th scope="row">{escape(display_name(name, entry.get("n"), entry.get("published")))}<br>'
+        f"<small>{escape(help_text)}</small></th>{columns}</tr>"
+    )
+
+
+def scored(path: epath.PathLike, entries: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns the entries of `metrics.json` that are numbers.
+
+    These are all except names that begin with `_`, such as `_meta`, and points of curves, `<curve>@<x>`.
+
+    Raises:
+      UserError: an entry is not an object with a `value`, or one of its fields is not a number.
+    """
     found = {name: entry for name, entry in entries.items() if not name.startswith("_") and "@" not in name}
     for name, entry in found.items():
         fields = ("value", "floor", "noise", "excess")
@@ -120,7 +134,7 @@ def scored(path: Any, entries: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
 
 
 def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
-    """One chart a metric, grouped by the part of its name before the slash, then the throughput."""
+    """Draws one chart for each metric, grouped by the part of its name before the slash, and then the speed."""
     groups: dict[str, list[str]] = {}
     for row in rows:
         for key in row:
@@ -130,38 +144,47 @@ def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
     for group in sorted(groups, key=lambda g: g == "run"):
         charts = []
         for key in groups[group]:
-            points = [(row["images"], row[key]) for row in rows if key in row]
+            x = [_checked(row, "images") for row in rows if key in row]
+            y = [row[key] for row in rows if key in row]
             name = key.removeprefix(group + "/")
-            charts.append(line_chart(name, *zip(*points, strict=True), note=_known(KNOWN_CURVES, key)))
+            charts.append(line_chart(name, x, y, _known(KNOWN_CURVES, key)))
         title = "Whole run" if group == "run" else escape(group)
         parts.append(f'<h3>{title}</h3><div class="charts">{"".join(charts)}</div>')
-    rate = [
-        (b["images"], (b["images"] - a["images"]) / (b["seconds"] - a["seconds"]))
-        for a, b in zip(rows, rows[1:], strict=False)
-        if b["seconds"] > a["seconds"] and b["images"] > a["images"]
-    ]
+    times = [(_checked(row, "images"), _checked(row, "seconds")) for row in rows]
+    pairs = zip(times, times[1:], strict=False)
+    rate = [(b[0], (b[0] - a[0]) / (b[1] - a[1])) for a, b in pairs if b[1] > a[1] and b[0] > a[0]]
     if rate:
         note = "Training images a second between two logged lines; a dip is compiling, sampling or saving."
-        chart = line_chart("images per second", *zip(*rate, strict=True), note=note)
+        chart = line_chart("images per second", [x for x, _ in rate], [y for _, y in rate], note)
         parts.append(f'<h3>Speed</h3><div class="charts">{chart}</div>')
     if not parts:
         return ""
-    text = "From left to right: training images seen. "
+    text = "The horizontal axis shows the training images seen. "
     if len(rows) >= 2 * WINDOWS:
-        text += f"Faint: the logged values; bold: their running median over a {WINDOWS}th of the history. "
+        text += (
+            f"The faint line shows the logged values, and the bold line their running median over a {WINDOWS}th of the"
+            " history. "
+        )
     text += (
-        "The number beside a name is the latest; point at a curve to read another. A group is a turn (one"
-        " kind of update, with its own loss) or the name of what logged it."
+        "The number beside a name is the latest value; point at a curve to read another. A group is a turn (one"
+        " kind of update, with its own loss) or the name of the part that logged it."
     )
     return (
         f'<section id="curves"><h2>Learning curves</h2><p class="help">{text}</p>{"".join(parts)}</section>'
     )
 
 
-def profiles_section(entries: Mapping[str, Any]) -> str:
-    """One chart for each family of scores called `<curve>@<x>`, or "" where there is none.
+def _checked(row: Mapping[str, float | None], key: str) -> float:
+    """Returns a row's `images` or `seconds`, which `read_metrics` has checked to be a number."""
+    value = row[key]
+    assert value is not None
+    return value
 
-    A curve's x is a part of its name's first half: `loss_by_time@0.1` is drawn against `time`.
+
+def profiles_section(entries: Mapping[str, Any]) -> str:
+    """Draws one chart for each family of scores called `<curve>@<x>`; returns "" if there is none.
+
+    The name of the curve says what x is: `loss_by_time@0.1` is drawn against `time`.
     """
     curves: dict[str, list[tuple[float, float | None]]] = {}
     for name, entry in entries.items():
@@ -173,8 +196,8 @@ def profiles_section(entries: Mapping[str, Any]) -> str:
     charts = []
     for curve, points in curves.items():
         name, _, against = curve.partition("_by_")
-        x, y = zip(*sorted(points), strict=True)
-        charts.append(line_chart(name.replace("_", " "), x, y, _known(KNOWN_PROFILES, curve), against or "x"))
+        xs, ys = zip(*sorted(points), strict=True)
+        charts.append(line_chart(name.replace("_", " "), xs, ys, _known(KNOWN_PROFILES, curve), against or "x"))
     return (
         '<section id="profiles"><h2>Profiles</h2><p class="help">Scores as curves.</p>'
         f'<div class="charts">{"".join(charts)}</div></section>'
@@ -182,15 +205,15 @@ def profiles_section(entries: Mapping[str, Any]) -> str:
 
 
 def config_section(config: Mapping[str, Any]) -> str:
-    """The resolved configuration as a tree that folds."""
+    """Shows the resolved configuration as a tree that folds."""
     return (
-        '<section id="config"><h2>Configuration</h2><p class="help">Every setting as it was used, '
-        f'defaults and overrides resolved.</p><div class="card tree">{tree(config)}</div></section>'
+        '<section id="config"><h2>Configuration</h2><p class="help">All settings of the run, '
+        f'with defaults and overrides.</p><div class="card tree">{tree(config)}</div></section>'
     )
 
 
 def tree(value: Mapping[str, Any]) -> str:
-    """Nested mappings as folding lists: plain values first, then each mapping under its own title."""
+    """Shows nested mappings as folding lists: plain values first, then each mapping under its own title."""
     leaves = {k: v for k, v in value.items() if not _nested(v)}
     out = ""
     if leaves:
@@ -205,7 +228,7 @@ def tree(value: Mapping[str, Any]) -> str:
 
 
 def reproduce_section(run: Mapping[str, Any]) -> str:
-    """The command line, what it ran on and with, and how many parameters learned."""
+    """Shows the command line, the hardware, the versions, and how many parameters were learned."""
     parts = []
     if run.get("command"):
         parts.append(
@@ -239,7 +262,7 @@ def reproduce_section(run: Mapping[str, Any]) -> str:
 
 
 def events_section(events: Sequence[Mapping[str, Any]]) -> str:
-    """What happened on the way, in order; "" if nothing did."""
+    """Shows the events of the run in order; returns "" if there are none."""
     rows = "".join(
         f'<tr><td data-label="time">{escape(when(event.get("time")))}</td>'
         f'<td data-label="event">{escape(str(event.get("event", "")))}</td>'
@@ -248,17 +271,17 @@ def events_section(events: Sequence[Mapping[str, Any]]) -> str:
     )
     if not rows:
         return ""
-    more = f" The last {EVENTS} of {len(events)}." if len(events) > EVENTS else ""
+    more = f" These are the last {EVENTS} of {len(events)}." if len(events) > EVENTS else ""
     return (
-        '<section id="events"><h2>Events</h2><p class="help">Resumed runs, skipped updates, changed '
-        f'settings: what happened on the way, oldest first.{more}</p><table class="stack"><thead><tr>'
+        '<section id="events"><h2>Events</h2><p class="help">The events of the run, such as resumed runs, skipped '
+        f'updates and changed settings, with the oldest first.{more}</p><table class="stack"><thead><tr>'
         '<th scope="col">time</th><th scope="col">event</th><th scope="col">detail</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></section>"
     )
 
 
-def when(time: Any) -> str:
-    """An ISO time as `2026-03-01 12:30:05`, with its offset where it has one; other text unchanged."""
+def when(time: object) -> str:
+    """Returns an ISO time as `2026-03-01 12:30:05`, with its offset if it has one, and other text unchanged."""
     text = str(time or "")
     if len(text) < 19 or text[10] != "T":
         return text
@@ -274,14 +297,14 @@ def _pairs(title: str, values: Mapping[str, Any]) -> str:
     return f'<div class="card"><h3>{escape(title)}</h3><table><tbody>{rows}</tbody></table></div>'
 
 
-def _nested(value: Any) -> bool:
-    """Whether a value deserves a branch: a mapping with content, or a list of such."""
+def _nested(value: object) -> bool:
+    """Returns whether a value is a branch of the tree: a mapping with content, or a list of these."""
     if isinstance(value, Mapping):
         return bool(value)
     return isinstance(value, list) and any(isinstance(v, Mapping) for v in value) and all(map(_nested, value))
 
 
-def _leaf(value: Any) -> str:
+def _leaf(value: object) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
@@ -294,13 +317,13 @@ def _group(key: str) -> str:
 
 
 def _known_number(name: str) -> str:
-    """What a number means: of `precision_digits` what `precision` does."""
+    """Returns the meaning of a number; that of `precision_digits` is that of `precision`."""
     known = [key for key in KNOWN_NUMBERS if name == key or name.startswith(f"{key}_")]
     return KNOWN_NUMBERS[max(known, key=len)] if known else ""
 
 
 def _seen_by(entry: Mapping[str, Any]) -> str:
-    """Through which network, with which weights; how far values scatter; of how many real images the floor is."""
+    """Returns the network and weights of a number, its standard deviation, and the count of real images behind it."""
     parts = []
     if entry.get("network"):
         resize = "" if entry.get("resize") in (None, "", "none") else f", images resized: {entry['resize']}"

@@ -1,6 +1,6 @@
-"""The look of a report (CSS) and its two conveniences (script): nothing is loaded from anywhere.
+"""The style (CSS) and the small script of a report; neither loads anything.
 
-Without the script everything is still there: the samples as a strip, the curves with their axes.
+Without the script the report is still complete: the samples are a strip, and the curves have their axes.
 """
 
 from __future__ import annotations

@@ -1,20 +1,27 @@
-"""What the sections of a plan and of a profile share: a file read into tables or refused, and tables as cards."""
+"""The tables that the sections of a plan and of a profile show, and the check of the files that they come from."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
+
+from etils import epath
 
 from jaxgen.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A title, rows of text of one length, and what stands above their columns.
+    """A table of text.
 
-    Without `heads`, the first cell of a row is its name.
+    Attributes:
+      title: the text above the table.
+      rows: rows of cells, all of one length.
+      heads: the headings of the columns; if there are none, the first cell of each row is its heading.
     """
 
     title: str
@@ -22,16 +29,17 @@ class Table:
     heads: Sequence[str] = ()
 
 
-def read_as(
-    what: str, path: Any, value: Mapping[str, Any], make: Callable[[Mapping[str, Any]], tuple]
-) -> tuple:
-    """`make(value)`, of the content of a file that a mode wrote.
+def read_as(what: str, path: epath.PathLike, value: Mapping[str, Any], make: Callable[[Mapping[str, Any]], T]) -> T:
+    """Returns `make(value)` for the content of a file that a mode wrote.
 
     Args:
-      what: "plan" or "profile", the mode and what it writes. path: of the file, for the sentence.
+      what: "plan" or "profile", which is both the mode and what it writes.
+      path: the file, for the message.
+      value: the content of the file.
+      make: the function that turns the content into something to show.
 
     Raises:
-      UserError: where an entry is missing or of another type.
+      UserError: an entry is missing or has another type.
     """
     try:
         return make(value)
@@ -40,12 +48,12 @@ def read_as(
 
 
 def cards(tables: Sequence[Table]) -> str:
-    """Each table as a card of the page."""
+    """Returns each table as a card of the page, in HTML."""
     return "".join(f'<div class="card"><h3>{escape(table.title)}</h3>{_table(table)}</div>' for table in tables)
 
 
 def notes(sentences: Sequence[str]) -> str:
-    """Sentences as lines of help."""
+    """Returns sentences as lines of help, in HTML."""
     return "".join(f'<p class="help">{escape(sentence)}</p>' for sentence in sentences)
 
 

@@ -80,7 +80,7 @@ def test_a_plan_that_does_not_fit_names_the_first_change_that_does(monkeypatch):
     assert found.suggestions[0].overrides == {"mesh.data": 0, "mesh.fsdp": 2}
     assert found.suggestions[-1].fits and not any(each.fits for each in found.suggestions[:-1])
     text = plan_text(found.to_dict())
-    assert "DOES NOT FIT. This does: --config.mesh.data=0 --config.mesh.fsdp=2" in text
+    assert "DOES NOT FIT. It fits with --config.mesh.data=0 --config.mesh.fsdp=2" in text
 
 
 def test_a_sampler_that_does_not_fit_gets_a_smaller_batch(monkeypatch):
@@ -93,7 +93,7 @@ def test_a_sampler_that_does_not_fit_gets_a_smaller_batch(monkeypatch):
     monkeypatch.setattr(plans.Job, "sampler", sampler)
     found = plans.plan(config, "cpu:2")
     assert [(each.overrides["evaluate.batch_size"], each.fits) for each in found.suggestions] == [(4, False), (2, True)]
-    assert "DOES NOT FIT. This does: --config.evaluate.batch_size=2" in plan_text(found.to_dict())
+    assert "DOES NOT FIT. It fits with --config.evaluate.batch_size=2" in plan_text(found.to_dict())
 
 
 def test_a_change_that_the_last_program_shows_to_be_far_too_little_is_not_compiled(monkeypatch):
