@@ -73,6 +73,43 @@ def test_the_method_in_the_docs_trains(tmp_path, monkeypatch):
     assert max(jax.tree.leaves(changed)) > 0
 
 
+def _recipes() -> dict[str, tuple[str, str]]:
+    """`{heading: (a module, the lines of a config that use it)}` of docs/extending.md."""
+    sections = re.split(r"^## ", (ROOT / "docs" / "extending.md").read_text(), flags=re.M)[1:]
+    found = {text.partition("\n")[0]: re.findall(r"```python\n(.*?)```", text, re.S) for text in sections}
+    assert all(len(blocks) == 2 for blocks in found.values()), "a recipe is a module and the lines of a config"
+    return {heading: tuple(blocks) for heading, blocks in found.items()}
+
+
+def _leaves(tree) -> dict[tuple[str, ...], np.ndarray]:
+    found = jax.tree_util.tree_flatten_with_path(jax.device_get(tree))[0]
+    return {tuple(str(key.key) for key in path): leaf for path, leaf in found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", _recipes())
+def test_every_recipe_trains_and_is_sampled_or_scored(recipe, tmp_path, monkeypatch):
+    module, lines = _recipes()[recipe]
+    (tmp_path / re.match(r"# (\w+\.py)\n", module)[1]).write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    config: ConfigDict = defaults()
+    exec(lines, {"config": config, "section": section})
+    config.train.update(batch_size=16, total_images=128, log_every_images=32, tensorboard=False)
+    check(config)
+    trainer = Trainer(config, tmp_path / "run")
+    before = _leaves(trainer.state.params)
+    assert trainer.train()
+    after, model = _leaves(trainer.state.params), trainer.model()
+    changed = {path[0] for path in before if np.any(before[path] != after[path])}
+    assert changed == set(trainer.state.params)
+    if trainer.method.samples_images:
+        images = trainer.generator.images(model, 0, 4).images
+        assert len(images) == 4 and len(np.unique(images)) > 1
+    else:
+        scores = trainer.generator.scores(model, 0, trainer.generator.source("test"))
+        assert all(np.isfinite(values).all() for values in scores.values())
+
+
 def test_the_page_of_one_step_names_functions_that_are_there():
     named = re.findall(r"`([\w/]+\.py)(?:: ([\w.]+))?`", (ROOT / "docs" / "step.md").read_text())
     assert len(named) > 40

@@ -1,4 +1,4 @@
-"""Losses of the two players as functions of logits, one number per example.
+"""Losses of the two networks as functions of logits, one number per example.
 
 The discriminator is high on real: a logit is log D/(1 - D), its sigmoid the probability of real. p is the data's
 density, q the generator's. Every loss is *minimised*, each by its network; the discriminator's is the sum of its two
@@ -18,7 +18,7 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class GANLoss:
-    """The contract of a game: what each player minimises, element by element.
+    """The contract of a game: what each network minimises, element by element.
 
     A game is a frozen dataclass that derives from this one and fills in both methods. Logits have any shape, `[B]` or
     patches `[B, h, w]`.

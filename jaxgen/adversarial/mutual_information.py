@@ -1,8 +1,8 @@
 """InfoGAN's codes: their law, how they enter a generator, and the bound on what an image tells of them.
 
 `Codes` is the law of c: some categorical codes, each uniform over its classes, and continuous ones, each uniform in
-[-1, 1]. Q, a head on the discriminator's trunk, gives `head_width` numbers for an image. Both players' steps draw codes
-from the one law, and both G and Q descend the negative log-likelihood.
+[-1, 1]. Q, a head on the discriminator's trunk, gives `head_width` numbers for an image. The steps of both networks
+draw codes from the one law, and both G and Q descend the negative log-likelihood.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What keeps the players in bounds: weight clipping, spectral normalisation, and terms against collapse."""
+"""What keeps the two networks in bounds: weight clipping, spectral normalisation, and terms against collapse."""
 
 from __future__ import annotations
 

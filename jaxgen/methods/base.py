@@ -136,8 +136,8 @@ class Method:
 
         Args:
           batch: one prepared batch (`image` float32 in [-1, 1]), for shapes.
-          given: groups loaded through `config.init_from`. One that is returned learns (it starts from the
-            loaded weights without further ado); one that is not returned stays frozen.
+          given: groups loaded through `config.init_from`. One that is returned learns, from the loaded
+            weights on; one that is not returned stays frozen.
           params, memory: what has been learned and carried so far; empty at the first stage, but for the
             memory that came with given groups.
         """

@@ -103,7 +103,7 @@ class DiT(nn.Module):
     mlp_norm_eps: float | None = None  # of the normalisations before contexts and MLPs, where it is another
     dtype: str | None = None  # of the arithmetic, say "bfloat16"; parameters, time embedding and output stay float32
     remat: str = ""  # what a block keeps for the backward pass: "block" its input, "dots" its dense layers' too; "" all
-    # The blocks are one loop, so that compiling takes as long as for one of them, whatever `depth` is. It is the same
+    # The blocks are one loop, so that compiling takes as long as for one of them. It is the same
     # function, with other parameter names.
     scan_blocks: bool = False
 

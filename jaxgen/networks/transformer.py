@@ -1,7 +1,7 @@
 """Parts of transformers over tokens [B, N, D]: normalisation, attention, the MLP, and positions on a grid.
 
-Parameters are float32; `dtype` is the type of the arithmetic, while statistics and softmax are float32
-whatever it is.
+Parameters are float32; `dtype` is the type of the arithmetic, while statistics and softmax are always
+float32.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class NoisyClassifier(Method):
       network: `(x_t [B, H, W, C], time [B]) -> (logits [B, num_classes], features [B, D])`.
       schedule: that of the model to be guided.
       num_classes: from the config's data.
-      label_smoothing: share of the target spread evenly over all classes.
+      label_smoothing: share of the target that all classes get in equal parts.
     """
 
     network: nn.Module

@@ -25,7 +25,7 @@ _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_attention",
 
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention traced herein is made of matrix products on every platform: it has forward-mode derivatives
+    """Attention that is traced inside is made of matrix products on every platform: it has forward-mode derivatives
     (`jax.jvp`, the exact likelihood) and derivatives of any order, which cuDNN's kernel has not."""
     token = _plain.set(True)
     try:
@@ -38,7 +38,7 @@ def attend(query: Array, key: Array, value: Array, mask: Array | None = None) ->
     """Scaled dot-product attention: query [B, N, h, D], key and value [B, M, h, D] -> [B, N, h, D].
 
     mask [B, M]: nonzero where a key may be looked at. A query with nothing to look at yields zero.
-    The softmax is float32 whatever the inputs are. On an NVIDIA GPU bfloat16 and float16 without a mask go to cuDNN
+    The softmax is float32 for inputs of every type. On an NVIDIA GPU bfloat16 and float16 without a mask go to cuDNN
     (`fused`), but under `plain_attention`.
     """
     if mask is None and not _plain.get() and fused(query, cuda_here()):

@@ -1,7 +1,7 @@
 """Building blocks of the networks: group normalisation, time features, attention, and convolution.
 
 Parameters are float32; `dtype` is the type of the arithmetic, and sums that decide precision (statistics,
-softmax) are float32 whatever it is. Forms are chosen to run well on a CPU too: group normalisation is two
+softmax) are always float32. Forms are chosen to run well on a CPU too: group normalisation is two
 sums, attention is batched matrix products.
 """
 

@@ -35,7 +35,7 @@ _in_loops: contextvars.ContextVar[bool] = contextvars.ContextVar("gradients_in_l
 
 @contextlib.contextmanager
 def gradients_in_loops() -> Iterator[None]:
-    """Convolutions traced herein may be differentiated inside a loop at full speed, in reverse mode only.
+    """Convolutions that are traced inside may be differentiated inside a loop at full speed, in reverse mode only.
 
     Wrap the call of the network, be it by `with` or as a decorator of a function that calls it; the gradient itself
     may be taken outside. Forward mode (`jax.jvp`) of such a network raises a TypeError. A function that

@@ -114,7 +114,7 @@ def transposed_kernel_gradient(x: Array, dy: Array) -> Array:
     """What `transposed_conv` passes back to its kernel, from x [B, H, W, in] and dy [B, 2H, 2W, out].
 
     Where the kernel is larger than the images, as behind a latent, a CPU multiplies x with all sixteen shifts of dy,
-    whose product has the kernel's own layout; as a strided convolution's gradient it would be transposed anew for
+    whose product has the kernel's own layout; as a strided convolution's gradient it would be transposed again for
     each use that the optimiser makes of it.
     """
 
@@ -166,7 +166,7 @@ transposed_kernel_gradient.defvjp(_transposed_kernel_forward, _transposed_kernel
 @jax.custom_vjp
 def product(x: Array, kernel: Array) -> Array:
     """x [B, in] times kernel [in, out], whose gradient has the kernel's layout: JAX's own is its transpose, which a
-    CPU turns anew for each use that the optimiser makes of it."""
+    CPU transposes for each use that the optimiser makes of it."""
     return x @ kernel
 
 

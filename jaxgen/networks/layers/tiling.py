@@ -51,7 +51,7 @@ def ramp(start: int, tile: int, length: int, overlap: int, factor: int) -> np.nd
 def decode_tiled(decode: Decode, z: Array, tile: int, overlap: int) -> Array:
     """`decode(z)` of latents of any size by square tiles of `tile` latents, blended where they overlap.
 
-    Memory is that of one tile, whatever the size. Of what two tiles share, each one's outer quarter is thrown away:
+    Memory is that of one tile for any size. Of what two tiles share, each one's outer quarter is thrown away:
     a decoder whose results depend on nothing farther than `overlap / 4` latents gives the same as at once. One with
     normalisation over the whole image, or attention, gives nearly so: its statistics are each tile's own.
 

@@ -1,7 +1,7 @@
 """CLIP (Radford et al. 2021): an image tower and a text tower into one space.
 
 The text tower alone is the text encoder of Stable Diffusion. Parameters are float32; `dtype` is the type of the
-arithmetic, while statistics, softmax and embeddings' lengths are float32 whatever it is.
+arithmetic, while statistics, softmax and embeddings' lengths are always float32.
 """
 
 from __future__ import annotations
