@@ -8,8 +8,9 @@ import re
 from html import escape
 
 from etils import epath
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from jaxgen.data.images import load_image
 from jaxgen.errors import UserError
 from jaxgen.files import read_json
 from jaxgen.report.numbers import number, share
@@ -145,7 +146,7 @@ def thin(items: list, most: int) -> list:
 def still(path: epath.Path) -> tuple[str, bool]:
     """Returns a picture as a data URI, and whether it was reduced to keep the page small."""
     data = path.read_bytes()
-    picture = _open(path, data)
+    picture = load_image(data, str(path), ("PNG",))
     if len(data) <= LARGEST_PICTURE:
         return _uri("image/png", data), False
     return _jpeg(picture), True
@@ -160,8 +161,7 @@ def _still_tag(path: epath.Path, title: str) -> tuple[str, list[str]]:
 def _animation(path: epath.Path, title: str) -> tuple[str, list[str]]:
     """Returns an animation's element and a note; its last frame stands for it on paper and where it is too large."""
     data = path.read_bytes()
-    picture = _open(path, data)
-    picture.seek(getattr(picture, "n_frames", 1) - 1)
+    picture = load_image(data, str(path), ("GIF",))
     last = io.BytesIO()
     picture.convert("RGB").save(last, "PNG", optimize=True)
     ending = _uri("image/png", last.getvalue()) if last.tell() <= LARGEST_PICTURE else _jpeg(picture)
@@ -174,15 +174,6 @@ def _animation(path: epath.Path, title: str) -> tuple[str, list[str]]:
         f'<img src="{_uri("image/gif", data)}" alt="{alt}"></picture>',
         [],
     )
-
-
-def _open(path: epath.Path, data: bytes) -> Image.Image:
-    try:
-        picture = Image.open(io.BytesIO(data))
-        picture.load()
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: not a readable picture ({error}); remove it.") from error
-    return picture
 
 
 def _jpeg(picture: Image.Image) -> str:
