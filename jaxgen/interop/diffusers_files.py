@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.files import inside
 
 CONFIG = "config.json"
 MODEL = "diffusion_pytorch_model"  # the weights' file name, without its ending, of diffusers' models
@@ -136,8 +137,7 @@ def _read_shards(index: pathlib.Path) -> dict[str, Place]:
     if not isinstance(names, dict) or not names:
         raise UserError(f"{index} has no 'weight_map' from tensors to files; fetch it again.")
     places: dict[str, Place] = {}
-    for file in sorted(set(names.values())):
-        path = index.parent / file
+    for path in sorted({pathlib.Path(inside(index.parent, file, index)) for file in names.values()}):
         if not path.is_file():
             raise UserError(f"There is no file {path}, which {index.name} names; restore it.")
         places |= read_header(path)
