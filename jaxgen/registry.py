@@ -53,7 +53,7 @@ class Kind:
 _ALL = (
     Kind("method", "jaxgen.methods.base:Method", ("jaxgen.methods",)),
     Kind("network", "flax.linen:Module", ("jaxgen.networks",)),
-    Kind("sampler", "jaxgen.diffusion.samplers:Sampler", ("jaxgen.diffusion.samplers",)),
+    Kind("sampler", "jaxgen.diffusion.samplers.base:Sampler", ("jaxgen.diffusion.samplers",)),
     Kind("schedule", "jaxgen.diffusion.schedules.base:Schedule", ("jaxgen.diffusion",)),
     Kind("prediction_type", "jaxgen.diffusion.prediction_types:PredictionType", ("jaxgen.diffusion",)),
     Kind("weighting", "jaxgen.diffusion.weighting:Weighting", ("jaxgen.diffusion",)),

@@ -19,14 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.samplers import Sampler
-from jaxgen.diffusion.samplers.dpmpp_1s import DPMpp1S
-from jaxgen.diffusion.samplers.dpmpp_2m import DPMpp2M
-from jaxgen.diffusion.samplers.dpmpp_3m import DPMpp3M
-from jaxgen.diffusion.samplers.euler import Euler
-from jaxgen.diffusion.samplers.heun import Heun
+from jaxgen.diffusion.samplers.base import Sampler
+from jaxgen.diffusion.samplers.dpmpp import DPMpp1S, DPMpp2M, DPMpp3M
 from jaxgen.diffusion.samplers.ode import ODE
-from jaxgen.diffusion.samplers.rk4 import RK4
+from jaxgen.diffusion.samplers.runge_kutta import RK4, Euler, Heun
 from jaxgen.diffusion.samplers.unipc import UniPC
 from jaxgen.diffusion.schedules import ContinuousCosine
 from jaxgen.report.charts import Axis

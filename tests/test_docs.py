@@ -1,15 +1,24 @@
 """The examples in the README and the docs run as they stand."""
 
 import ast
+import importlib
 import pathlib
 import re
+import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from jaxgen.config import check, defaults, section
+from jaxgen.diffusion import prediction_types, schedules
+from jaxgen.diffusion.guidance import GuidanceInputs
+from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.prediction import Prediction, denoiser
+from jaxgen.diffusion.samplers.edm import EDM
+from jaxgen.diffusion.spacing import time_grid
 from jaxgen.train.loop import Trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -119,3 +128,99 @@ def test_the_page_of_one_step_names_functions_that_are_there():
             found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
             assert found, f"docs/step.md: {file} has no {name}"
             body = found[0].body
+
+
+def _section_blocks(path: str, heading: str) -> list[str]:
+    """The Python blocks below one heading of a page."""
+    text = (ROOT / path).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+def test_the_worked_example_of_a_solvers_coefficients_is_right():
+    (block,) = _section_blocks("docs/samplers.md", "A solver as a table: one worked example")
+    assert block.count("assert") > 6
+    exec(block, {})
+
+
+def test_ddpm_in_one_piece_learns_and_samples_as_the_sampler_does():
+    scope: dict = {}
+    exec(_section_blocks("docs/ddpm.md", "The whole method in one piece")[0], scope)
+    jg, x0 = scope["jg"], jnp.tanh(jax.random.normal(jax.random.key(0), (8, 8, 8, 1)))
+    params = scope["network"].init(jax.random.key(1), x0, jnp.zeros(8))["params"]
+    state, losses = scope["optimizer"].init(params), []
+    for i in range(30):
+        losses.append(scope["loss"](params, x0, jax.random.key(9)))
+        params, state = scope["train_step"](params, state, x0, jax.random.key(i))
+    assert losses[-1] < 0.95 * losses[0]
+    keys = jax.random.split(jax.random.key(2), 3)
+    start = jg.per_image_noise(keys, 0, (8, 8, 1))
+    denoise = jg.denoiser(
+        scope["schedule"], jg.Epsilon(), lambda x, time: scope["network"].apply({"params": params}, x, time)
+    )
+    want = jg.DDPM(steps=20, clip=False)(denoise, scope["schedule"], start, keys)
+    np.testing.assert_allclose(scope["sample"](params, start, keys, steps=20), want, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("churn", [{}, {"s_churn": 3.0, "s_min": 0.05, "s_max": 60.0, "s_noise": 1.01}])
+def test_algorithm_2_of_edm_in_one_piece_is_the_class(churn):
+    scope: dict = {}
+    exec(_section_blocks("docs/samplers_stochastic.md", "EDM's Algorithm 2, in one piece")[0], scope)
+    schedule, steps, keys = schedules.EDM(), 7, jax.random.split(jax.random.key(0), 4)
+    denoise = denoiser(schedule, prediction_types.EDM(), lambda x, time: jnp.tanh(x + 0.1 * time[:, None]))
+    levels = schedule.sigma(time_grid("karras", steps, schedule))
+    start = levels[0] * per_image_noise(keys, 0, (5,))
+
+    def draw(i):  # as the class numbers its rows, two a step
+        return per_image_noise(keys, 2 * i if i else 2 * steps, (5,))
+
+    got = scope["algorithm_2"](lambda x, level: denoise(x, level / schedule.sigma_max).x0, levels, start, draw, **churn)
+    np.testing.assert_allclose(got, EDM(steps, **churn)(denoise, schedule, start, keys), rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(name="recipe")
+def _recipe(tmp_path, monkeypatch):
+    """The class that a recipe of docs/extending.md names: `recipe(heading, name)`."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def found(heading, name):
+        module = _recipes()[heading][0]
+        file = re.match(r"# (\w+)\.py\n", module)[1]
+        (tmp_path / f"{file}.py").write_text(module)
+        monkeypatch.delitem(sys.modules, file, raising=False)
+        return getattr(importlib.import_module(file), name)
+
+    return found
+
+
+def test_the_recipe_of_a_solver_is_exact_on_a_straight_path(recipe):
+    """v = (x - x0) / t towards the only image x0: the path is straight, and every consistent solver is exact."""
+    flow, x0 = schedules.RectifiedFlow(), jnp.asarray([[0.3, -0.8]])
+    denoise = denoiser(flow, prediction_types.X0(), lambda x, time: jnp.broadcast_to(x0, x.shape))
+    keys = jax.random.split(jax.random.key(0), 3)
+    start = per_image_noise(keys, 0, (2,))
+    midpoint, euler = (recipe("A solver", name) for name in ("Midpoint", "FlowEuler"))
+    for sampler, evaluations in ((midpoint(4, variable="time"), 7), (euler(4), 4)):
+        got = sampler(denoise, flow, start, keys, times=np.asarray([1.0, 0.7, 0.4, 0.25]))
+        np.testing.assert_allclose(got, 0.25 * start + 0.75 * x0, atol=1e-5)
+        assert sampler.evaluations == evaluations
+
+
+def test_the_recipes_of_diffusion_do_what_they_say(recipe):
+    schedule, t = recipe("A schedule", "LinearLogSNR")(high=12.0), np.linspace(0, 1, 9)
+    assert schedule.log_snr(0.0) == 12 and schedule.log_snr(1.0) == -10
+    np.testing.assert_allclose(schedule.t_from_log_snr(schedule.log_snr(t)), t, atol=1e-12)
+    np.testing.assert_allclose(schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2, 1, atol=1e-12)
+    drawn, weights = recipe("A timestep sampler", "BetaTimes")(a=3.0).sample(jax.random.key(0), 2000, schedule)
+    np.testing.assert_allclose(drawn.mean(), 0.75, atol=0.02)  # a / (a + b)
+    assert (weights == 1).all()
+    of_x0 = recipe("A weighting", "SoftMinSNR")(gamma=3.0).of_x0(schedule, jnp.asarray([-9.0, 9.0]))
+    np.testing.assert_allclose(of_x0, [np.exp(-9.0), 3.0], rtol=1e-3)
+
+    def model(x, t, label):
+        return Prediction(x + label[:, None], x, jnp.broadcast_to(t, x.shape[:1]), schedule, prediction_types.X0())
+
+    x, label = jnp.ones((2, 3)), jnp.asarray([1.0, 2.0])
+    inputs = GuidanceInputs(model, {"label": label}, {"label": jnp.zeros(2)})
+    guided = recipe("A guidance", "FadingGuidance")(scale=3.0)(inputs)
+    np.testing.assert_allclose(guided(x, 0.0).x0, x + label[:, None])
+    np.testing.assert_allclose(guided(x, 1.0).x0, x + 3 * label[:, None])

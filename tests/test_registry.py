@@ -87,7 +87,7 @@ def test_the_contract_is_none_of_its_kind():
         ("method", "", r"x='' is unknown; "),
         ("sampler", "posterior", r"x='posterior' is unknown; .*ddpm"),
         ("sampler", "runge_kutta", r"x='runge_kutta' is unknown; "),  # in a private module
-        ("sampler", "plan", r"x='plan' is not a Sampler"),
+        ("sampler", "solver_coefficients", r"x='solver_coefficients' is not a Sampler"),
         ("schedule", "ddim", r"x='ddim' is not a Schedule"),
         ("network", "block", r"x='block' is unknown; "),  # a part of others
         ("network", "gan_network", r"x='gan_network' is unknown; "),  # a base of others

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.samplers.base import Sampler
 
 
 def within_budget(sampler: Sampler, evaluations: int, levels: int = 0) -> Sampler | None:

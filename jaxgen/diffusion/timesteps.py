@@ -89,7 +89,7 @@ class LogitNormal(TimestepSampler):
 
     def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         t = jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key, (count,)))
-        return _onto(t, schedule), jnp.ones(count)
+        return nearest_trainable(t, schedule), jnp.ones(count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class LogNormal(TimestepSampler):
 
     def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         log_sigma = self.mean + self.std * jax.random.normal(key, (count,))
-        return _onto(schedule.t_from_log_snr(-2.0 * log_sigma), schedule), jnp.ones(count)
+        return nearest_trainable(schedule.t_from_log_snr(-2.0 * log_sigma), schedule), jnp.ones(count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _from_share(share: jax.Array, schedule: Schedule) -> jax.Array:
     return 1.0 - (1 - schedule.t_min) * share
 
 
-def _onto(t: jax.Array, schedule: Schedule) -> jax.Array:
+def nearest_trainable(t: jax.Array, schedule: Schedule) -> jax.Array:
     """The nearest time that the schedule can be trained at."""
     if schedule.steps:
         return jnp.clip(jnp.round(t * schedule.steps), 1, schedule.steps) / schedule.steps

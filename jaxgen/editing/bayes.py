@@ -12,7 +12,7 @@ from jaxgen.diffusion.guidance import Classifier, ClassifierLogits, GuidanceInpu
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.process import diffuse
-from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import DARKEST
 from jaxgen.errors import UserError

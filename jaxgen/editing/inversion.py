@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion.prediction import Denoiser
-from jaxgen.diffusion.samplers import Plan, Sampler
+from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import Spacing, time_grid
@@ -21,7 +22,7 @@ from jaxgen.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Inversion(Sampler):
+class Inversion(LinearSampler):
     """DDIM's step read from right to left, for times that increase.
 
     The step from s down to t < s takes x_s to x_t = (alpha_t / alpha_s) x_s + c epsilon(x_s, s) (Song et al. 2020,
@@ -45,10 +46,10 @@ class Inversion(Sampler):
             raise UserError("An inversion takes each step once; leave self_recurrence at 1.")
 
     @property
-    def evaluations(self) -> int:
-        return self.steps * (1 + self.refinements)
+    def evaluations_per_step(self) -> int:
+        return 1 + self.refinements
 
-    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         rows = []
         for i, s in enumerate(times[1:]):
@@ -58,7 +59,7 @@ class Inversion(Sampler):
                 again = {"keep": 1.0, "take": 0.0} if look else {}  # the step begins anew from its x_t
                 last = look == self.refinements
                 rows.append({"t": s, "s": s, "move": move, "step": [step], "ends": last, **again})
-        return Plan.of("epsilon", rows)
+        return SolverCoefficients.from_rows("epsilon", rows)
 
 
 def invert(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
-from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.editing.branching import Branching, branching
 from jaxgen.editing.interpolation import interpolate

@@ -15,7 +15,7 @@ import numpy as np
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.diffusion.process import append_dims
-from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError

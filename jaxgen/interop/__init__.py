@@ -1,1 +1,1 @@
-"""Reads weights from other ecosystems and writes weights for them, with pure functions on dicts of numpy arrays."""
+"""Weights in from, and out to, other ecosystems: pure functions on dicts of numpy arrays."""

@@ -1,8 +1,8 @@
-"""Reads and writes folders of diffusers' models, `config.json` and safetensors files, one tensor at a time.
+"""Folders of diffusers' models: `config.json` and safetensors files, read and written one tensor at a time.
 
-A safetensors file has three parts: eight bytes with the length of the header, the header, and the numbers. The header
-is JSON that gives each tensor's type, shape and place. A model may be cut into several files, which an index names.
-Neither torch nor diffusers is imported. Memory holds at most one tensor more than those that the caller keeps.
+A safetensors file is eight bytes with the length of a header, the header, JSON that gives each tensor's type, shape and
+place, and the numbers. A model may be cut into several files, which an index names. Neither torch nor diffusers is
+imported, and no more than one tensor beside those that the caller keeps is in memory.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.files import inside
 
 CONFIG = "config.json"
-MODEL = "diffusion_pytorch_model"  # the name of the file with the weights of a diffusers model, without its ending
-TEXT_MODEL = "model"  # the same of a transformers model
+MODEL = "diffusion_pytorch_model"  # the weights' file name, without its ending, of diffusers' models
+TEXT_MODEL = "model"  # and of transformers'
 VARIANTS = ("", ".fp16")  # in the order in which they are looked for
 
 TYPES = {
@@ -44,15 +42,7 @@ NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Args:
-      path: the file.
-      what: says in messages what the file is for, such as "gives the shapes".
-
-    Raises:
-      UserError: the file is missing or damaged.
-    """
+    """A JSON object. `what` says in messages what the file is for. Raises UserError where it is missing or damaged."""
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"There is no file {path}, which {what}; restore it, or name another folder.")
@@ -66,7 +56,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
-    """Writes a JSON object, and creates its folder if that is missing."""
+    """Writes a JSON object, in a folder that is made where it is missing."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
@@ -74,7 +64,7 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The place of a tensor: `size` bytes of the file `path`, from the byte `start` on."""
+    """Where a tensor lies: `size` bytes of `path` from `start` on."""
 
     path: pathlib.Path
     dtype: np.dtype
@@ -87,8 +77,7 @@ class Weights(Mapping[str, np.ndarray]):
     """A model's tensors by name; each is read from the disk when it is asked for.
 
     Attributes:
-      places: the place of each tensor, `{name: Place}`.
-      folder: the model's folder, for messages.
+      places: `{name: Place}`. folder: for messages.
     """
 
     def __init__(self, places: Mapping[str, Place], folder: str | os.PathLike[str] = ""):
@@ -112,17 +101,17 @@ class Weights(Mapping[str, np.ndarray]):
 
     @property
     def size(self) -> int:
-        """The number of bytes of all tensors."""
+        """Bytes of all tensors."""
         return sum(place.size for place in self.places.values())
 
 
 def open_weights(folder: str | os.PathLike[str], stem: str = MODEL) -> Weights:
-    """Opens the tensors of a folder: `<stem>.safetensors`, or the files that `<stem>.safetensors.index.json` names.
+    """The tensors of a folder: `<stem>.safetensors`, or the files that `<stem>.safetensors.index.json` names.
 
-    If both are missing, the files with `.fp16` before `.safetensors` are taken.
+    Where both are missing, those with `.fp16` before `.safetensors` are taken.
 
     Raises:
-      UserError: a file is missing or damaged.
+      UserError: where a file is missing or damaged.
     """
     folder = pathlib.Path(folder)
     for variant in VARIANTS:
@@ -147,7 +136,8 @@ def _read_shards(index: pathlib.Path) -> dict[str, Place]:
     if not isinstance(names, dict) or not names:
         raise UserError(f"{index} has no 'weight_map' from tensors to files; fetch it again.")
     places: dict[str, Place] = {}
-    for path in sorted({pathlib.Path(inside(index.parent, file, index)) for file in names.values()}):
+    for file in sorted(set(names.values())):
+        path = index.parent / file
         if not path.is_file():
             raise UserError(f"There is no file {path}, which {index.name} names; restore it.")
         places |= read_header(path)
@@ -158,7 +148,7 @@ def _read_shards(index: pathlib.Path) -> dict[str, Place]:
 
 
 def read_header(path: pathlib.Path) -> dict[str, Place]:
-    """Returns the places of the tensors of one safetensors file. Raises UserError if it is damaged or no such file."""
+    """Where the tensors of one safetensors file lie. Raises UserError for a file that is damaged or no such file."""
     try:
         with path.open("rb") as opened:
             end = os.fstat(opened.fileno()).st_size
@@ -187,14 +177,12 @@ class Entry:
     """A tensor to be written.
 
     Attributes:
-      name: its name in the file.
-      leaf: the array here.
-      axes: the axes of `leaf` in the order of the file.
-      tail: axes of length 1 that only the file has, after the others.
+      name: in the file. leaf: the array here. axes: its axes in the order of the file.
+      tail: axes of length 1 that the file has behind them.
     """
 
     name: str
-    leaf: np.ndarray | Array
+    leaf: Any
     axes: tuple[int, ...]
     tail: tuple[int, ...] = ()
 
@@ -203,7 +191,7 @@ class Entry:
         return (*(self.leaf.shape[axis] for axis in self.axes), *self.tail)
 
     def array(self) -> np.ndarray:
-        """Returns the tensor as the file has it."""
+        """The tensor as the file has it."""
         return np.ascontiguousarray(np.asarray(self.leaf).transpose(self.axes)).reshape(self.shape)
 
 
@@ -211,12 +199,10 @@ def save_weights(path: str | os.PathLike[str], entries: Iterable[Entry], dtype: 
     """Writes a safetensors file, one tensor after the other.
 
     Args:
-      path: the file.
-      entries: the tensors.
-      dtype: the type of all floating tensors in the file, such as "float16"; by default each keeps its own.
+      dtype: a type that all floating tensors get, such as "float16"; their own by default.
 
     Raises:
-      UserError: the format does not have a tensor's type.
+      UserError: for a type that the format does not have.
     """
     path, entries = pathlib.Path(path), list(entries)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

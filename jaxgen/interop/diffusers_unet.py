@@ -1,7 +1,7 @@
-"""Converts the weights of diffusers' `UNet2DModel` to `jaxgen.networks.unet.UNet` and back.
+"""The weights of diffusers' `UNet2DModel` in, as `jaxgen.networks.unet.UNet`'s, and out again.
 
-The functions are pure and take dicts of numpy arrays; neither torch nor diffusers is imported. Read a model's state
-from its safetensors file and its config from `config.json`.
+Pure functions on dicts of numpy arrays: neither torch nor diffusers is imported. Read a model's state from
+its safetensors file and its config from `config.json`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_layers import Layer, plain_attention, read_layers, resnet, write_layers
 from jaxgen.networks.unet import UNet
 
-# The defaults of UNet2DModel for entries that a config lacks.
+# What UNet2DModel assumes where its config is silent.
 CONFIG_DEFAULTS = {
     "sample_size": None,
     "in_channels": 3,
@@ -47,7 +47,7 @@ CONFIG_DEFAULTS = {
     "num_class_embeds": None,
 }
 
-# {block type: (whether it has attention, how it resamples)}. None stands for downsample_type or upsample_type.
+# Block type -> (does it attend, how it resamples: None for as downsample_type or upsample_type say).
 BLOCKS = {
     "DownBlock2D": (False, "conv"),
     "ResnetDownsampleBlock2D": (False, "resnet"),
@@ -59,12 +59,10 @@ BLOCKS = {
 
 
 def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of `UNet` that make it compute what `UNet2DModel(**config)` computes.
+    """Arguments of `UNet` that make it compute what `UNet2DModel(**config)` computes.
 
-    The last of `num_class_embeds` classes becomes the null class.
-
-    Raises:
-      UserError: the config has no equivalent as a `UNet`; the message names the entry.
+    The last of `num_class_embeds` classes becomes the null class. Raises UserError for a config that `UNet`
+    has no equal for, naming the entry.
     """
     config = {**CONFIG_DEFAULTS, **config}
     channels = config["block_out_channels"]
@@ -89,7 +87,7 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
     for entry, values in supported.items():
         if config[entry] not in values:
             known = " or ".join(map(repr, values))
-            raise UserError(f"UNet2DModel's {entry}={config[entry]!r} has no equivalent here, only {known}.")
+            raise UserError(f"UNet2DModel's {entry}={config[entry]!r} has no equal here, only {known}.")
     for width in channels:
         if width % channels[0]:
             raise UserError(f"block_out_channels {tuple(channels)} are not multiples of the first of them.")
@@ -97,7 +95,7 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
     attention, resample = block_kinds(config)
     size = config["sample_size"]
     if any(attention) and size is None:
-        raise UserError("this config lacks sample_size, which decides where attention is; add the image size.")
+        raise UserError("this config lacks sample_size, which says where attention is: add the image size.")
     side = size if isinstance(size, int) or size is None else min(size)
     classes = config["num_class_embeds"]
     head_channels = config["attention_head_dim"]
@@ -122,11 +120,11 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def block_kinds(config: Mapping[str, Any]) -> tuple[list[bool], str]:
-    """Returns which levels have attention, and `UNet`'s `resample`, from the block types of a complete config."""
+    """Which levels attend, and `UNet`'s resample, from the block types of a complete config."""
     down, up = config["down_block_types"], config["up_block_types"]
     for name in (*down, *up):
         if name not in BLOCKS:
-            raise UserError(f"UNet2DModel's block {name!r} has no equivalent here, only {', '.join(BLOCKS)}.")
+            raise UserError(f"UNet2DModel's block {name!r} has no equal here, only {', '.join(BLOCKS)}.")
     attention = [BLOCKS[name][0] for name in down]
     if attention != [BLOCKS[name][0] for name in reversed(up)]:
         raise UserError("down_block_types and up_block_types attend at different levels, which UNet cannot.")
@@ -138,7 +136,7 @@ def block_kinds(config: Mapping[str, Any]) -> tuple[list[bool], str]:
 
 
 def names(unet: UNet, attention: list[bool]) -> Iterator[Layer]:
-    """Yields every layer of a `UNet`; `attention` says for each level whether it has attention."""
+    """Every layer, where these levels attend."""
 
     def level_of(ours: str, theirs: str, blocks: int, attends: bool, resampler: str) -> Iterator[Layer]:
         for i in range(blocks):
@@ -170,11 +168,10 @@ def names(unet: UNet, attention: list[bool]) -> Iterator[Layer]:
 
 
 def unet_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[dict, dict]:
-    """Returns (arguments of `UNet`, its params as nested dicts of float32) from a `UNet2DModel`'s state and config.
+    """(arguments of `UNet`, its params as nested dicts of float32) from a `UNet2DModel`'s state and config.
 
-    Raises:
-      UserError: the config has no equivalent here, or the state lacks a weight, has an additional one, or has one of
-        another shape.
+    Raises UserError for a config without an equal here, and for a state that lacks a weight, has one more, or one of
+    another shape.
     """
     options = unet_options(config)
     config = {**CONFIG_DEFAULTS, **config}
@@ -190,18 +187,15 @@ def unet_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, An
 
 
 def unet_to_diffusers(params: Mapping[str, Any], unet: UNet) -> dict[str, np.ndarray]:
-    """Returns the state dict of the `UNet2DModel` that is equivalent to `unet` with `params`.
+    """State dict of the `UNet2DModel` equal to `unet` with `params`; the inverse of `unet_from_diffusers`.
 
-    This is the inverse of `unet_from_diffusers`.
-
-    Raises:
-      UserError: `unet` has an option that `UNet2DModel` cannot express.
+    Raises UserError where `unet` has what `UNet2DModel` cannot express.
     """
     defaults = {"context_dim": 0, "time_embedding": "sinusoidal", "time_scale": 1.0, "middle_blocks": 2}
     defaults |= {"class_embedding": "table", "input_kernel": 3, "output_kernel": 3}
     for field, only in defaults.items():
         if getattr(unet, field) != only:
-            raise UserError(f"UNet2DModel has no equivalent for {field}={getattr(unet, field)!r}, only {only!r}.")
+            raise UserError(f"UNet2DModel has no equal for {field}={getattr(unet, field)!r}, only {only!r}.")
     levels = range(len(unet.channel_multipliers))
     attention = [f"down_{level}_attention_0" in params for level in levels]
     return {entry.name: entry.array() for entry in write_layers(names(unet, attention), params)}

@@ -12,15 +12,15 @@ import pytest
 from mixture import denoiser, gaussian_flow, noised, samples
 
 from jaxgen.diffusion import schedules
-from jaxgen.diffusion.samplers._exponential import moments
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
-from jaxgen.diffusion.samplers.dpmpp_1s import DPMpp1S as dpmpp_1s
-from jaxgen.diffusion.samplers.dpmpp_2m import DPMpp2M as dpmpp_2m
-from jaxgen.diffusion.samplers.dpmpp_3m import DPMpp3M as dpmpp_3m
-from jaxgen.diffusion.samplers.euler import Euler as euler
-from jaxgen.diffusion.samplers.heun import Heun as heun
+from jaxgen.diffusion.samplers.dpmpp import DPMpp1S as dpmpp_1s
+from jaxgen.diffusion.samplers.dpmpp import DPMpp2M as dpmpp_2m
+from jaxgen.diffusion.samplers.dpmpp import DPMpp3M as dpmpp_3m
+from jaxgen.diffusion.samplers.exponential import moments
 from jaxgen.diffusion.samplers.ode import ODE as ode
-from jaxgen.diffusion.samplers.rk4 import RK4 as rk4
+from jaxgen.diffusion.samplers.runge_kutta import RK4 as rk4
+from jaxgen.diffusion.samplers.runge_kutta import Euler as euler
+from jaxgen.diffusion.samplers.runge_kutta import Heun as heun
 from jaxgen.diffusion.samplers.unipc import UniPC as unipc
 from jaxgen.errors import UserError
 
@@ -131,13 +131,13 @@ class Known:
     ids=short,
 )
 def test_one_step_with_exact_history(sampler, order):
-    """The third step of a plan, from exact states: a method of order p has an error of order p + 1 there."""
+    """The third step of a table, from exact states: a method of order p has an error of order p + 1 there."""
     errors = []
     for h in (0.04, 0.01):
         known = Known(h, 4)
-        plan = sampler.plan(SCHEDULE, known.times)
-        seen = known.x0[2::-1][: plan.step.shape[1]]
-        errors.append(abs(plan.move[2] * known.x[2] + plan.step[2] @ seen - known.x[3]))
+        table = sampler.coefficients(SCHEDULE, known.times)
+        seen = known.x0[2::-1][: table.step.shape[1]]
+        errors.append(abs(table.move[2] * known.x[2] + table.step[2] @ seen - known.x[3]))
     assert abs(np.log(errors[0] / errors[1]) / np.log(4) - (order + 1)) < 0.2
 
 
@@ -151,12 +151,12 @@ def test_third_order_with_exact_history_and_second_with_the_standard_start(sampl
 
     def error(steps, exact_history):
         known = Known(2.0 / steps, steps + 1)
-        plan = sampler.plan(SCHEDULE, known.times)
+        table = sampler.coefficients(SCHEDULE, known.times)
         begin = 2 if exact_history else 0
         x, seen = known.x[begin], list(known.x0[:begin][::-1])
         for i in range(begin, steps):
-            seen = [known.look(x, i), *seen][: plan.step.shape[1]]
-            x = plan.move[i] * x + plan.step[i][: len(seen)] @ seen
+            seen = [known.look(x, i), *seen][: table.step.shape[1]]
+            x = table.move[i] * x + table.step[i][: len(seen)] @ seen
         return abs(x - known.x[-1])
 
     for exact_history, order in ((True, 3), (False, standard)):

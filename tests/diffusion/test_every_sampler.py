@@ -1,22 +1,22 @@
 """What every solver of the folder holds to, the faults that other code bases are known for among it."""
 
 import functools
-import pkgutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxgen.diffusion.samplers as folder
+from jaxgen import registry
 from jaxgen.build import build
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import denoiser
 from jaxgen.diffusion.prediction_types import V
+from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 
-NAMES = sorted(m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_"))
+NAMES = sorted(registry.classes("sampler"))
 # the names that configs rely on
 PROMISED = "ddpm ddim euler heun dpmpp_1s dpmpp_2m dpmpp_3m unipc rk4 ode".split()
 SCHEDULE = schedules.Linear()
@@ -81,17 +81,17 @@ def test_evaluations_are_known_before_the_run(name):
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ADAPTIVE])
-def test_a_plan_has_one_row_an_evaluation(name):
+def test_the_coefficients_have_one_row_an_evaluation(name):
     for schedule in (SCHEDULE, schedules.ContinuousCosine(), schedules.VP(), schedules.EDM()):
         for spacing in ("uniform", "log_snr", "karras"):
             for steps in (1, 2, 17):
                 sampler = make(name, steps=steps, spacing=spacing)
-                times = folder.time_grid(spacing, steps, schedule)
+                times = time_grid(spacing, steps, schedule)
                 with np.errstate(all="ignore"):
-                    plan = sampler.plan(schedule, times)
-                assert len(plan.t) == sampler.evaluations
-                assert plan.ends.sum() == steps and plan.ends[-1]
-                assert (plan.t > 0).all() and plan.s[-1] == 0
+                    table = sampler.coefficients(schedule, times)
+                assert len(table.t) == sampler.evaluations
+                assert table.ends.sum() == steps and table.ends[-1]
+                assert (table.t > 0).all() and table.s[-1] == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -102,8 +102,8 @@ def test_large_variance_is_that_of_the_noise_added():
     """sigma_t**2 = beta_t (Ho et al. 2020, Section 3.2), at one discrete step."""
     out = one_step(ddpm(1000, variance="large"), 0.5, 0.499, jnp.zeros((50_000, 1)), 0.0)
     np.testing.assert_allclose(out.var(), LINEAR.betas[499], rtol=3e-2)
-    plan = ddpm(1000, variance="large").plan(LINEAR, np.asarray([0.5, 0.499]))
-    np.testing.assert_allclose(plan.noise**2, LINEAR.betas[499], rtol=1e-9)
+    table = ddpm(1000, variance="large").coefficients(LINEAR, np.asarray([0.5, 0.499]))
+    np.testing.assert_allclose(table.noise**2, LINEAR.betas[499], rtol=1e-9)
 
 
 @pytest.mark.parametrize("sampler", [ddpm(50), ddim(20), ddim(20, eta=0.5)])

@@ -1,7 +1,7 @@
 """Stochastic solvers: convergence in law on data whose score is known, without sampling where that can be.
 
-With Gaussian data a solver's chain is linear: mean and variance of its result follow from its plan alone, exactly.
-With a mixture on the line its law is carried over a fine grid. Sampled runs stand beside both.
+With Gaussian data a solver's chain is linear: mean and variance of its result follow from its coefficients alone,
+exactly. With a mixture on the line its law is carried over a fine grid. Sampled runs stand beside both.
 """
 
 import functools
@@ -16,14 +16,14 @@ from jaxgen.diffusion import schedules
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction
 from jaxgen.diffusion.prediction_types import Score, V
-from jaxgen.diffusion.samplers._sde import drift_and_diffusion
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
-from jaxgen.diffusion.samplers.dpmpp_2m_sde import DPMpp2MSDE as dpmpp_2m_sde
+from jaxgen.diffusion.samplers.dpmpp import DPMpp2MSDE as dpmpp_2m_sde
 from jaxgen.diffusion.samplers.edm import EDM as edm
-from jaxgen.diffusion.samplers.euler_ancestral import EulerAncestral as euler_ancestral
-from jaxgen.diffusion.samplers.euler_maruyama import EulerMaruyama as euler_maruyama
-from jaxgen.diffusion.samplers.heun import Heun as heun
 from jaxgen.diffusion.samplers.predictor_corrector import PredictorCorrector as predictor_corrector
+from jaxgen.diffusion.samplers.runge_kutta import Heun as heun
+from jaxgen.diffusion.samplers.sde import EulerAncestral as euler_ancestral
+from jaxgen.diffusion.samplers.sde import EulerMaruyama as euler_maruyama
+from jaxgen.diffusion.samplers.sde import drift_and_diffusion
 from jaxgen.diffusion.spacing import time_grid
 from jaxgen.errors import UserError
 
@@ -50,33 +50,33 @@ def marginal(schedule, t, mean=MEAN, std=STD):
     return alpha * mean, np.hypot(alpha * std, sigma)
 
 
-def exact_law(plan, schedule, t):
-    """Mean and standard deviation of a plan's result for Gaussian data, started from x_t's own law.
+def exact_law(table, schedule, t):
+    """Mean and standard deviation of what coefficients give for Gaussian data, started from x_t's own law.
 
     The vector (x, base, m_0, m_1, ...) stays jointly Gaussian: every row maps it linearly.
     """
-    wide = plan.step.shape[1]
+    wide = table.step.shape[1]
     mean, cov = np.zeros(2 + wide), np.zeros((2 + wide, 2 + wide))
     mean[0], std = marginal(schedule, t)
-    cov[0, 0] = std**2 + plan.before**2
-    for i, now in enumerate(plan.t):
+    cov[0, 0] = std**2 + table.before**2
+    for i, now in enumerate(table.t):
         alpha, sigma = float(schedule.alpha(now)), float(schedule.sigma(now))
         gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)  # E[x0 | x] = MEAN + gain (x - alpha MEAN)
         slope, constant = (gain, MEAN * (1 - gain * alpha))
-        if plan.form == "epsilon":
+        if table.output == "epsilon":
             slope, constant = (1 - alpha * slope) / sigma, -alpha * constant / sigma
         look = np.zeros_like(cov)
         look[0, 0] = look[1, 1] = 1
         look[2, 0] = slope
         look[range(3, 2 + wide), range(2, 1 + wide)] = 1
         step = np.eye(2 + wide)
-        step[1, :2] = plan.take[i], plan.keep[i]
-        step[0] = plan.move[i] * step[1]
-        step[0, 2:] += plan.step[i]
-        assert not plan.correct.any()
+        step[1, :2] = table.take[i], table.keep[i]
+        step[0] = table.move[i] * step[1]
+        step[0, 2:] += table.step[i]
+        assert not table.correct.any()
         mean = step @ (look @ mean + constant * np.eye(2 + wide)[2])
         cov = step @ look @ cov @ look.T @ step.T
-        cov[0, 0] += plan.noise[i] ** 2
+        cov[0, 0] += table.noise[i] ** 2
     return mean[0], np.sqrt(cov[0, 0])
 
 
@@ -120,7 +120,7 @@ def test_weak_order_on_a_gaussian_by_exact_propagation(solver, name):
     for steps in (160, 320, 640):
         # equal steps of time are uneven in sigma / alpha where sigma explodes: a shorter way shows the order there
         times = grid(schedule, steps, *((-2.0, 4.0) if even == "time" else (-5.0, 5.0)), even=even)
-        mean, std = exact_law(sampler.plan(schedule, times), schedule, times[0])
+        mean, std = exact_law(sampler.coefficients(schedule, times), schedule, times[0])
         want = marginal(schedule, times[-1])
         errors.append((mean - want[0], std / want[1] - 1))
     errors = np.asarray(errors)
@@ -139,29 +139,29 @@ def on_the_line(schedule, t, x):
     return (p * (MEANS + alpha * STDS**2 / variance * away)).sum(-1) / p.sum(-1), p.sum(-1)
 
 
-def law_on_a_grid(plan, schedule, t, points):
-    """The density of a plan's result on the line: each row spreads it by a Gaussian about where it sends x."""
+def law_on_a_grid(table, schedule, t, points):
+    """The density of what coefficients give on the line: each row spreads it by a Gaussian about where it sends x."""
     x = np.linspace(-4.5, 4.5, points)
     width = x[1] - x[0]
     joint = on_the_line(schedule, t, x)[1][:, None] * np.full(points, 1 / points)  # of (x, the x before)
-    for i, now in enumerate(plan.t):
+    for i, now in enumerate(table.t):
         m = on_the_line(schedule, now, x)[0]
-        if plan.form == "epsilon":
+        if table.output == "epsilon":
             m = (x - float(schedule.alpha(now)) * m) / float(schedule.sigma(now))
-        step = np.append(plan.step[i], 0.0)
-        assert plan.noise[i] > 0.7 * width and not plan.keep.any()
-        center = plan.move[i] * x + step[0] * m
+        step = np.append(table.step[i], 0.0)
+        assert table.noise[i] > 0.7 * width and not table.keep.any()
+        center = table.move[i] * x + step[0] * m
         if step[1] == 0:
-            kernel = _bell((x[:, None] - center) / plan.noise[i])
+            kernel = _bell((x[:, None] - center) / table.noise[i])
             joint = kernel * joint.sum(1)
         else:
-            before = on_the_line(schedule, plan.t[i - 1], x)[0]
+            before = on_the_line(schedule, table.t[i - 1], x)[0]
             columns = []
             for j in range(points):  # over the newest x
-                kernel = _bell((x[:, None] - center[j] - step[1] * before) / plan.noise[i])
+                kernel = _bell((x[:, None] - center[j] - step[1] * before) / table.noise[i])
                 columns.append(kernel @ joint[j])
             joint = np.stack(columns, axis=1)
-        joint *= width / plan.noise[i]
+        joint *= width / table.noise[i]
     return x, joint.sum(1), width
 
 
@@ -186,7 +186,7 @@ def test_weak_order_on_a_mixture_by_its_law_on_a_grid(solver, order, points, cou
     errors = []
     for steps in counts:
         times = grid(schedule, steps, -1.5, 1.5, even=even)
-        x, law, width = law_on_a_grid(sampler.plan(schedule, times), schedule, times[0], points)
+        x, law, width = law_on_a_grid(sampler.coefficients(schedule, times), schedule, times[0], points)
         want = on_the_line(schedule, times[-1], x)[1]
         assert abs(law.sum() * width - 1) < 1e-5
         errors.append([*(((law - want) * x**k).sum() * width for k in (2, 4)), np.abs(law - want).sum() * width])
@@ -219,7 +219,7 @@ def draw(sampler, schedule, count=20_000, seed=0, start=None, denoise=None, shap
     ],
 )
 def test_a_sampled_run_has_the_law_of_its_plan(name, solver):
-    """Few steps, so that the law is not the data's: what is tested is that the scan does what the plan says."""
+    """Few steps, so that the law is not the data's: what is tested is that the scan does what the coefficients say."""
     schedule, count, steps = SCHEDULES[name], 40_000, 12
     sampler = SOLVERS[solver][0]
     times = grid(schedule, steps, -4.0, 4.0)
@@ -228,7 +228,7 @@ def test_a_sampled_run_has_the_law_of_its_plan(name, solver):
     mean, std = marginal(schedule, times[0])
     start = mean + std * jax.random.normal(jax.random.key(5), (count, 1))
     x = np.asarray(draw(sampler, schedule, count, start=start, times=times), np.float64)
-    mean, std = exact_law(sampler.plan(schedule, times), schedule, times[0])
+    mean, std = exact_law(sampler.coefficients(schedule, times), schedule, times[0])
     assert abs(x.mean() - mean) < 4 * std / np.sqrt(count)
     assert abs(x.std() / std - 1) < 4 / np.sqrt(2 * count)
     kurtosis = ((x - x.mean()) ** 4).mean() / x.var() ** 2
@@ -323,13 +323,13 @@ def test_edm_with_churn_is_algorithm_2():
 def test_churn_keeps_to_its_range_and_the_schedule():
     times = np.linspace(1.0, 0.0, 11)
     schedule = SCHEDULES["edm"]
-    plan = edm(10, s_churn=5.0, s_min=20.0, s_max=60.0).plan(schedule, times)
-    noisy = 80 * plan.s[plan.noise > 0]  # the level that a churned step starts from, above its own
+    table = edm(10, s_churn=5.0, s_min=20.0, s_max=60.0).coefficients(schedule, times)
+    noisy = 80 * table.s[table.noise > 0]  # the level that a churned step starts from, above its own
     np.testing.assert_allclose(noisy, 1.4142135 * np.asarray([56, 48, 40, 32, 24]), rtol=1e-6)
-    assert plan.before == 0 and edm(10, s_churn=5.0).plan(schedule, times).before > 0
+    assert table.before == 0 and edm(10, s_churn=5.0).coefficients(schedule, times).before > 0
     for name in ("vp", "linear", "continuous_cosine"):  # alpha changes: never beyond the schedule's end
-        plan = edm(10, s_churn=5.0).plan(SCHEDULES[name], times)
-        assert plan.before == 0 and plan.t[0] == 1 and plan.t.max() == 1 and plan.noise.any()
+        table = edm(10, s_churn=5.0).coefficients(SCHEDULES[name], times)
+        assert table.before == 0 and table.t[0] == 1 and table.t.max() == 1 and table.noise.any()
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
@@ -367,20 +367,20 @@ def test_a_step_with_the_true_image_keeps_the_marginal(sampler, name):
     schedule = SCHEDULES[name]
     for t, s in ((0.7, 0.5), (0.5, 0.002), (1.0, 0.4), (0.3, 0.0)):
         with np.errstate(divide="ignore"):
-            plan = sampler.plan(schedule, np.asarray([t, s]))
-        mean = plan.move[0] * schedule.alpha(t) + plan.step[0].sum()
-        std = np.hypot(plan.move[0] * schedule.sigma(t), plan.noise[0])
+            table = sampler.coefficients(schedule, np.asarray([t, s]))
+        mean = table.move[0] * schedule.alpha(t) + table.step[0].sum()
+        std = np.hypot(table.move[0] * schedule.sigma(t), table.noise[0])
         np.testing.assert_allclose([mean, std], [schedule.alpha(s), schedule.sigma(s)], atol=1e-9)
         if sampler.eta and s:
-            assert plan.noise[0] > 0
+            assert table.noise[0] > 0
 
 
 def test_the_flow_split_differs_from_the_posterior_and_needs_straight_paths():
     times, flow = np.asarray([0.8, 0.4]), SCHEDULES["rectified_flow"]
-    a, b = (euler_ancestral(flow=f).plan(flow, times).noise[0] for f in (False, True))
+    a, b = (euler_ancestral(flow=f).coefficients(flow, times).noise[0] for f in (False, True))
     assert abs(a - b) > 0.01
     with pytest.raises(UserError, match="straight"):
-        euler_ancestral(flow=True).plan(VP, times)
+        euler_ancestral(flow=True).coefficients(VP, times)
 
 
 def test_the_sde_of_each_schedule():
@@ -425,14 +425,14 @@ def test_euler_maruyama_takes_the_step_of_the_reverse_sde():
 def test_reverse_diffusion_is_the_update_of_the_papers_algorithms():
     """Song et al. (2021), Algorithm 3 (VP, at one level of the discrete schedule) and Algorithm 2 (VE)."""
     sampler, schedule = predictor_corrector(corrections=0, noise_last=True), SCHEDULES["linear"]
-    plan = sampler.plan(schedule, np.asarray([0.6, 0.599]))
+    table = sampler.coefficients(schedule, np.asarray([0.6, 0.599]))
     beta = schedule.betas[599]
-    np.testing.assert_allclose(plan.move[0], 2 - np.sqrt(1 - beta), rtol=1e-9)
-    np.testing.assert_allclose(plan.step[0, 0], -beta / schedule.sigma(0.6), rtol=1e-9)  # beta times the score
-    np.testing.assert_allclose(plan.noise[0], np.sqrt(beta), rtol=1e-9)
+    np.testing.assert_allclose(table.move[0], 2 - np.sqrt(1 - beta), rtol=1e-9)
+    np.testing.assert_allclose(table.step[0, 0], -beta / schedule.sigma(0.6), rtol=1e-9)  # beta times the score
+    np.testing.assert_allclose(table.noise[0], np.sqrt(beta), rtol=1e-9)
     ve = SCHEDULES["ve"]
-    plan, change = sampler.plan(ve, np.asarray([0.6, 0.5])), ve.sigma(0.6) ** 2 - ve.sigma(0.5) ** 2
-    np.testing.assert_allclose([plan.move[0], plan.noise[0]], [1, np.sqrt(change)], rtol=1e-9)
+    table, change = sampler.coefficients(ve, np.asarray([0.6, 0.5])), ve.sigma(0.6) ** 2 - ve.sigma(0.5) ** 2
+    np.testing.assert_allclose([table.move[0], table.noise[0]], [1, np.sqrt(change)], rtol=1e-9)
 
 
 def test_a_langevin_step_has_the_papers_size_for_each_example():
@@ -443,8 +443,8 @@ def test_a_langevin_step_has_the_papers_size_for_each_example():
         denoise = _steep(schedule)
         keys = jax.random.split(jax.random.key(0), 2)
         sampler = predictor_corrector(corrections=1, snr=0.2)
-        plan = sampler.plan(schedule, np.asarray([t, s]))
-        only = type(plan)(plan.form, **{k: getattr(plan, k)[:1] for k in PLAN}, ends=np.asarray([True]))
+        table = sampler.coefficients(schedule, np.asarray([t, s]))
+        only = type(table)(table.output, **{k: getattr(table, k)[:1] for k in COLUMNS}, ends=np.asarray([True]))
         got = sampler.run(only, denoise, x, keys)
         z = per_image_noise(keys, 1, (6,))
         score = -2.0 * x + 0.1
@@ -457,7 +457,7 @@ def _steep(schedule):
     return lambda x, t: Prediction(-2.0 * x + 0.1, x, jnp.broadcast_to(t, x.shape[:1]), schedule, Score())
 
 
-PLAN = ("t", "s", "keep", "take", "correct", "move", "step", "noise")
+COLUMNS = ("t", "s", "keep", "take", "correct", "move", "step", "noise")
 
 
 def test_the_corrector_mends_what_the_predictor_starts_from():

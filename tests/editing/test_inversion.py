@@ -56,9 +56,9 @@ def test_refinements_make_the_way_back_exact():
 
 def test_the_network_is_never_asked_without_noise():
     """At t = 0 it was not trained, and a discrete schedule has no such level."""
-    plan = Inversion(10, refinements=2).plan(LINEAR, np.linspace(0, 1, 11))
-    assert plan.t.min() == pytest.approx(0.1)
-    assert len(plan.t) == Inversion(10, refinements=2).evaluations == 30
+    table = Inversion(10, refinements=2).coefficients(LINEAR, np.linspace(0, 1, 11))
+    assert table.t.min() == pytest.approx(0.1)
+    assert len(table.t) == Inversion(10, refinements=2).evaluations == 30
 
 
 def test_evaluations_are_what_was_promised():

@@ -53,7 +53,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxgen.diffusion.samplers import Plan, Sampler
+from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.schedules import VP
 from jaxgen.diffusion.prediction_types import PredictionType
 from jaxgen.diffusion.timesteps import TimestepSampler

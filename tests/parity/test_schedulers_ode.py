@@ -28,11 +28,8 @@ from jaxgen.diffusion.prediction import Prediction  # noqa: E402
 from jaxgen.diffusion.prediction_types import Epsilon, V, Velocity  # noqa: E402
 from jaxgen.diffusion.samplers.ddim import DDIM  # noqa: E402
 from jaxgen.diffusion.samplers.ddpm import DDPM  # noqa: E402
-from jaxgen.diffusion.samplers.dpmpp_1s import DPMpp1S  # noqa: E402
-from jaxgen.diffusion.samplers.dpmpp_2m import DPMpp2M  # noqa: E402
-from jaxgen.diffusion.samplers.dpmpp_3m import DPMpp3M  # noqa: E402
-from jaxgen.diffusion.samplers.euler import Euler  # noqa: E402
-from jaxgen.diffusion.samplers.heun import Heun  # noqa: E402
+from jaxgen.diffusion.samplers.dpmpp import DPMpp1S, DPMpp2M, DPMpp3M  # noqa: E402
+from jaxgen.diffusion.samplers.runge_kutta import Euler, Heun  # noqa: E402
 from jaxgen.diffusion.samplers.unipc import UniPC  # noqa: E402
 
 pytestmark = pytest.mark.parity

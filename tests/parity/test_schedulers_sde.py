@@ -17,11 +17,11 @@ from jaxgen.diffusion import schedules  # noqa: E402
 from jaxgen.diffusion.noise import per_image_noise  # noqa: E402
 from jaxgen.diffusion.prediction import Prediction, denoiser  # noqa: E402
 from jaxgen.diffusion.prediction_types import EDM, X0, Epsilon, Score, V, Velocity  # noqa: E402
-from jaxgen.diffusion.samplers.dpmpp_2m_sde import DPMpp2MSDE as dpmpp_2m_sde  # noqa: E402
+from jaxgen.diffusion.samplers.dpmpp import DPMpp2MSDE as dpmpp_2m_sde  # noqa: E402
 from jaxgen.diffusion.samplers.edm import EDM as edm  # noqa: E402
-from jaxgen.diffusion.samplers.euler_ancestral import EulerAncestral as euler_ancestral  # noqa: E402
-from jaxgen.diffusion.samplers.euler_maruyama import EulerMaruyama as euler_maruyama  # noqa: E402
 from jaxgen.diffusion.samplers.predictor_corrector import PredictorCorrector as predictor_corrector  # noqa: E402
+from jaxgen.diffusion.samplers.sde import EulerAncestral as euler_ancestral  # noqa: E402
+from jaxgen.diffusion.samplers.sde import EulerMaruyama as euler_maruyama  # noqa: E402
 from jaxgen.diffusion.spacing import time_grid  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -49,7 +49,7 @@ def start(std):
 
 
 def feed(monkeypatch, scheduler, rows):
-    """Lets a scheduler's module draw the noise of these rows of our solver's plan."""
+    """Lets a scheduler's module draw the noise of these rows of our solver's coefficients."""
     draws = iter(rows)
 
     def given(shape, *_, **__):

@@ -7,13 +7,14 @@ import dataclasses
 import numpy as np
 
 from jaxgen.diffusion.process import added_noise_share
-from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class DDIM(Sampler):
+class DDIM(LinearSampler):
     """Song et al. (2020), Eq. 12, over any sub-sequence of the levels.
 
     Attributes:
@@ -28,7 +29,7 @@ class DDIM(Sampler):
         if not 0 <= self.eta <= 1:
             raise UserError(f"config.sampler.eta is {self.eta}; DDIM's eta lies in [0, 1].")
 
-    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         rows = []
         for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
@@ -36,4 +37,4 @@ class DDIM(Sampler):
             # epsilon = (x - alpha_t x0) / sigma_t, and s gets this share of it
             share = np.sqrt(np.maximum(sigma[i + 1] ** 2 - std**2, 0)) / sigma[i]
             rows.append({"t": t, "s": s, "move": share, "step": [alpha[i + 1] - share * alpha[i]], "noise": std})
-        return Plan.of("x0", rows)
+        return SolverCoefficients.from_rows("x0", rows)

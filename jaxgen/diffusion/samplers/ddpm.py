@@ -12,15 +12,16 @@ import numpy as np
 
 from jaxgen.diffusion.prediction import Prediction, reverse_log_variance
 from jaxgen.diffusion.process import added_noise_share
-from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
 Variance = Literal["small", "large", "learned"]
 
 
 @dataclasses.dataclass(frozen=True)
-class DDPM(Sampler):
+class DDPM(LinearSampler):
     """Ancestral sampling (Ho et al. 2020, Algorithm 2), over any sub-sequence of the levels.
 
     Attributes:
@@ -38,7 +39,7 @@ class DDPM(Sampler):
         if self.variance == "learned" and self.self_recurrence > 1:
             raise UserError("config.sampler.self_recurrence needs config.sampler.variance small or large.")
 
-    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         rows = []
         for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
@@ -50,7 +51,7 @@ class DDPM(Sampler):
             move = alpha[i] / alpha[i + 1] * (sigma[i + 1] / sigma[i]) ** 2
             row = {"t": t, "s": s, "move": move, "step": [alpha[i + 1] * fresh]}
             rows.append({**row, "noise": std if sigma[i + 1] > 0 else 0.0})
-        return Plan.of("x0", rows)
+        return SolverCoefficients.from_rows("x0", rows)
 
     def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
         if self.variance == "learned":

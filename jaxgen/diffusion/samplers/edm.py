@@ -7,15 +7,16 @@ import math
 
 import numpy as np
 
-from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.samplers._sde import need_signal
-from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.samplers.sde import need_signal
+from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.diffusion.spacing import Spacing
 from jaxgen.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class EDM(Sampler):
+class EDM(LinearSampler):
     """Karras et al. (2022), Algorithm 2: noise is added ("churn"), then a Heun step of the flow is taken.
 
     It works in y = x / alpha and n = sigma / alpha, where dy/dn = epsilon (their Eq. 3 with s(t) = 1), so it is right
@@ -46,10 +47,15 @@ class EDM(Sampler):
             raise UserError("config.sampler.s_min must be at least 0 and at most s_max.")
 
     @property
+    def evaluations_per_step(self) -> int:
+        return 2
+
+    @property
     def evaluations(self) -> int:
+        """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
         return (2 * self.steps - 1) * self.self_recurrence
 
-    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
         need_signal(schedule, times, "edm")
         alpha, n = schedule.alpha(times), schedule.sigma(times) / schedule.alpha(times)
         hat = np.append([self._churned(schedule, t, len(times) - 1) for t in times[:-1]], times[-1])
@@ -70,7 +76,7 @@ class EDM(Sampler):
             half = alpha_hat[i + 1] * change / 2
             row = {"t": times[i + 1], "s": hat[i + 1], "keep": 1.0, "take": 0.0, "step": [half, half]}
             rows.append({**row, "move": alpha_hat[i + 1] / alpha_hat[i], "noise": added[i + 1]})
-        return Plan.of("epsilon", rows, before=float(added[0]))
+        return SolverCoefficients.from_rows("epsilon", rows, before=float(added[0]))
 
     def _churned(self, schedule: Schedule, t: float, steps: int) -> float:
         """Line 5: the time at which the noise is 1 + gamma times that of t."""

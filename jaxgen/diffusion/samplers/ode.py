@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.process import append_dims
-from jaxgen.diffusion.samplers import Sampler
-from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.samplers.base import Sampler
+from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
 SOLVERS = {"tsit5": diffrax.Tsit5, "dopri5": diffrax.Dopri5, "bosh3": diffrax.Bosh3, "heun": diffrax.Heun}

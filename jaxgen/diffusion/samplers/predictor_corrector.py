@@ -12,16 +12,17 @@ import numpy as np
 
 from jaxgen.diffusion.prediction import Prediction
 from jaxgen.diffusion.process import added_noise_share, append_dims
-from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.samplers.euler_maruyama import euler_maruyama_rows
-from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.samplers.sde import euler_maruyama_rows
+from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
 Predictor = Literal["reverse_diffusion", "ancestral", "euler_maruyama"]
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictorCorrector(Sampler):
+class PredictorCorrector(LinearSampler):
     """Song et al. (2021), Algorithms 2-3: Langevin steps at each noise level, then a step to the next.
 
     As in the authors' code the corrector comes first, at t = 1 too, so that it is never asked for the score of
@@ -49,20 +50,20 @@ class PredictorCorrector(Sampler):
             raise UserError(f"config.sampler.snr is {self.snr}; it must be above 0.")
 
     @property
-    def evaluations(self) -> int:
-        return (1 + self.corrections) * self.steps * self.self_recurrence
+    def evaluations_per_step(self) -> int:
+        return 1 + self.corrections
 
-    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
         sigma = schedule.sigma(times)
         shrink = schedule.alpha(times[:-1]) / schedule.alpha(times[1:])  # sqrt(1 - beta) of the step
-        form, predictions = self._predictions(schedule, times, shrink)
+        output, predictions = self._predictions(schedule, times, shrink)
         rows = []
         for i, row in enumerate(predictions):
             # Algorithm 5, line 5 (VP: 1 - beta; VE: 1): sqrt(2 size) z for size = 2 (1 - beta) (r |z| / |score|)**2
             std = 2 * self.snr * shrink[i] * sigma[i]
             stay = {"t": times[i], "s": times[i], "move": 1.0, "step": [0.0], "noise": std, "ends": False}
             rows += [stay] * self.corrections + [row]
-        return Plan.of(form, rows)
+        return SolverCoefficients.from_rows(output, rows)
 
     def _predictions(self, schedule: Schedule, times: np.ndarray, shrink: np.ndarray) -> tuple[str, list[dict]]:
         if self.predictor == "euler_maruyama":

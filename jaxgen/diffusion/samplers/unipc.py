@@ -8,14 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.samplers._exponential import LambdaGrid, adams, first, orders
-from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.samplers.exponential import LambdaGrid, adams, first, orders
+from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class UniPC(Sampler):
+class UniPC(LinearSampler):
     """UniPC in the data's form: a multistep predictor (UniP), and a corrector (UniC) that reuses the evaluation of the
     next step, so that a step costs one (Zhao et al. 2023, Section 3).
 
@@ -41,18 +42,18 @@ class UniPC(Sampler):
         if self.order not in (1, 2, 3):
             raise UserError(f"config.sampler.order is {self.order}; UniPC has the orders 1, 2 and 3.")
 
-    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
-        line, steps = LambdaGrid(schedule, times), len(times) - 1
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+        grid, steps = LambdaGrid(schedule, times), len(times) - 1
         each = orders(self.order, steps, self.lower_order_final)
         rows = []
         for i in range(steps):
-            row = line.row(i, self._weights(line.h(i), line.seen(i, each[i])))
-            if self.corrector and i and math.isfinite(line.h(i - 1)):
-                nodes = line.seen(i - 1, each[i - 1])
-                row["keep"], row["take"] = line.sigma[i] / line.sigma[i - 1], 0.0
-                row["correct"] = line.alpha[i] * self._corrected(line.h(i - 1), nodes)
+            row = grid.row(i, self._weights(grid.h(i), grid.seen(i, each[i])))
+            if self.corrector and i and math.isfinite(grid.h(i - 1)):
+                nodes = grid.seen(i - 1, each[i - 1])
+                row["keep"], row["take"] = grid.sigma[i] / grid.sigma[i - 1], 0.0
+                row["correct"] = grid.alpha[i] * self._corrected(grid.h(i - 1), nodes)
             rows.append(row)
-        return Plan.of("x0", rows)
+        return SolverCoefficients.from_rows("x0", rows)
 
     def _weights(self, h: float, nodes: np.ndarray) -> np.ndarray:
         if len(nodes) == 2:

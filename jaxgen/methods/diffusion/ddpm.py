@@ -18,7 +18,7 @@ from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, check_prediction_type, denoiser
 from jaxgen.diffusion.prediction_types import Epsilon, PredictionType
 from jaxgen.diffusion.process import append_dims, diffuse
-from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.timesteps import TimestepSampler, Uniform, uniform_timesteps
 from jaxgen.diffusion.weighting import Simple, Weighting

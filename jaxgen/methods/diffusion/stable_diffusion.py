@@ -21,7 +21,7 @@ from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, check_prediction_type, denoiser
 from jaxgen.diffusion.prediction_types import Epsilon, PredictionType
-from jaxgen.diffusion.samplers import Sampler
+from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn

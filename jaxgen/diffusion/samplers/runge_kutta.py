@@ -9,22 +9,26 @@ The ODE (Song et al. 2021, Eq. 13) has two forms that lose nothing:
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from jaxgen.diffusion.samplers import Plan, Sampler
-from jaxgen.diffusion.samplers._exponential import FAINTEST
-from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.diffusion.samplers.exponential import FAINTEST
+from jaxgen.diffusion.schedules.base import Schedule
+from jaxgen.diffusion.spacing import Spacing
 from jaxgen.errors import UserError
 
 Variable = Literal["sigma", "time"]
 
 
 @dataclasses.dataclass(frozen=True)
-class RungeKutta(Sampler):
+class RungeKutta(LinearSampler):
     """An explicit Runge-Kutta method with the tableau `a`, `b` of its class.
 
     A step that ends where there is no noise, or at t = 0, is Euler's, of one evaluation: no solver looks at
@@ -37,17 +41,27 @@ class RungeKutta(Sampler):
 
     variable: Variable = "sigma"
 
-    # the tableau (Butcher): a[i] the weights of the slopes that make stage i + 1's state, b those of the step;
-    # stage i + 1 lies at the share sum(a[i]) of the step
-    a: ClassVar[Sequence[Sequence[float]]] = ()
-    b: ClassVar[Sequence[float]] = (1.0,)
+    @property
+    @abc.abstractmethod
+    def a(self) -> Sequence[Sequence[float]]:
+        """Butcher's tableau: a[i] are the weights of the slopes that lead to the point of evaluation i + 1, which lies
+        at the share sum(a[i]) of the step."""
+
+    @property
+    @abc.abstractmethod
+    def b(self) -> Sequence[float]:
+        """Butcher's tableau: the weights of the slopes that lead to the step's end."""
+
+    @property
+    def evaluations_per_step(self) -> int:
+        return len(self.b)
 
     @property
     def evaluations(self) -> int:
         """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
         return (self.evaluations_per_step * (self.steps - 1) + 1) * self.self_recurrence
 
-    def plan(self, schedule: Schedule, times: np.ndarray) -> Plan:
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
         if self.variable == "time" and schedule.steps:
             raise UserError(
                 "config.sampler.variable 'time' needs a continuous schedule, whose alpha and sigma have a slope at "
@@ -56,7 +70,7 @@ class RungeKutta(Sampler):
         rows: list[dict[str, Any]] = []
         for t, s in zip(times[:-1], times[1:], strict=True):
             rows += self._step(schedule, t, s)
-        return Plan.of("epsilon" if self.variable == "sigma" else "velocity", rows)
+        return SolverCoefficients.from_rows("epsilon" if self.variable == "sigma" else "velocity", rows)
 
     def _step(self, schedule: Schedule, t: float, s: float) -> Iterator[dict[str, Any]]:
         a, b = (self.a, self.b) if s > 0 and schedule.sigma(s) > 0 else ((), (1.0,))
@@ -87,3 +101,54 @@ class RungeKutta(Sampler):
         at = schedule.t_from_log_snr(-2 * np.log(start + shares * (end - start)))
         at[shares == 0], at[shares == 1] = t, s
         return at, end - start
+
+
+@dataclasses.dataclass(frozen=True)
+class Euler(RungeKutta):
+    """Euler's method, of first order: over sigma / alpha it is DDIM with eta 0 (Song et al. 2020, Section 4.3);
+    over `time`, x + (s - t) velocity, the sampler of flow matching.
+
+    Attributes:
+      variable: sigma, for every schedule, zero signal at t = 1 included; time, for continuous ones.
+    """
+
+    a: ClassVar = ()
+    b: ClassVar = (1.0,)
+
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+        if self.variable == "sigma":  # written so that it needs no signal at its start
+            return DDIM(len(times) - 1).coefficients(schedule, times)
+        return super().coefficients(schedule, times)
+
+    def _step(self, schedule: Schedule, t: float, s: float) -> Iterator[dict[str, Any]]:
+        yield {"t": t, "s": s, "move": 1.0, "step": [s - t]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Heun(RungeKutta):
+    """Heun's method, of second order (Karras et al. 2022, Algorithm 1): Euler's step, corrected by the mean of the
+    slopes at its two ends. Two evaluations a step, one in the last: 2 steps - 1.
+
+    Attributes:
+      variable: sigma, as in the paper, or time, for continuous schedules without signal at t = 1.
+    """
+
+    spacing: Spacing = "karras"  # equal steps of time are far apart in sigma / alpha near noise
+
+    a: ClassVar = ((1.0,),)
+    b: ClassVar = (0.5, 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class RK4(RungeKutta):
+    """The classical Runge-Kutta method, of fourth order (Kutta 1901): four evaluations a step, one in the last:
+    4 steps - 3.
+
+    Attributes:
+      variable: sigma, or time for continuous schedules without signal at t = 1.
+    """
+
+    spacing: Spacing = "karras"  # equal steps of time are far apart in sigma / alpha near noise
+
+    a: ClassVar = ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0))
+    b: ClassVar = (1 / 6, 1 / 3, 1 / 3, 1 / 6)

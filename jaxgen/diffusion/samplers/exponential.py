@@ -16,14 +16,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.schedules.base import Schedule
 
 # below this alpha an image has no signal: lambda is as good as infinite
 FAINTEST = 1e-10
 
 
 class LambdaGrid:
-    """A grid on the axis of lambda. Attributes are `[N]`: `t`, `alpha`, `sigma` and `lam`, infinite at both ends."""
+    """Times and their places on the axis of lambda. Attributes are `[N]`: `t`, `alpha`, `sigma` and `lam`, which is
+    infinite at both ends."""
 
     def __init__(self, schedule: Schedule, times: np.ndarray):
         self.t = np.asarray(times, np.float64)
@@ -36,7 +37,7 @@ class LambdaGrid:
         return float(self.lam[i + 1] - self.lam[i])
 
     def row(self, i: int, weights: Sequence[float]) -> dict:
-        """Step i's row of a plan, for the weights of the x0 seen, the newest first."""
+        """Step i's row of the coefficients, for the weights of the x0 seen, the newest first."""
         step = self.alpha[i + 1] * np.asarray(weights)
         return {"t": self.t[i], "s": self.t[i + 1], "move": self.sigma[i + 1] / self.sigma[i], "step": step}
 

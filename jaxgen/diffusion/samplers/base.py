@@ -1,0 +1,159 @@
+"""The contract of a sampler, and the scan that all linear solvers share."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.prediction import Denoiser, Prediction
+from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.schedules.base import Schedule
+from jaxgen.diffusion.spacing import Spacing, time_grid
+from jaxgen.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler(abc.ABC):
+    """The contract: `(denoise, schedule, x, keys) -> x`.
+
+    `denoise(x, t) -> Prediction` is evaluated at a scalar t (by `ode` alone at `[B]`).
+
+    Attributes:
+      steps: number of steps.
+      spacing: how the times are spaced, see `jaxgen.diffusion.spacing.time_grid`.
+      clip: whether x0 is clipped to [-1, 1] at each evaluation, as Ho et al. do; not for latents.
+      self_recurrence: how often each step is taken, noised back in between; 1 for most uses.
+    """
+
+    steps: int = 50
+    spacing: Spacing = "uniform"
+    clip: bool = False
+    self_recurrence: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"config.sampler.steps is {self.steps}; a sampler takes at least 1.")
+        if self.self_recurrence < 1:
+            raise UserError(f"config.sampler.self_recurrence is {self.self_recurrence}; it must be at least 1.")
+
+    @property
+    def evaluations_per_step(self) -> int:
+        """How often the denoiser is called in one step."""
+        return 1
+
+    @property
+    def evaluations(self) -> int:
+        """How often the denoiser is called for one batch."""
+        return self.evaluations_per_step * self.steps * self.self_recurrence
+
+    def output(self, now: Prediction) -> Prediction:
+        """The prediction that the solver goes by: the network's, clipped where `clip` is set."""
+        return now.clip() if self.clip else now
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        x: jax.Array,
+        keys: jax.Array,
+        frames: int = 0,
+        times: np.ndarray | None = None,
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Images `[B, ...]`, and with `frames` the trajectory too, `[frames, B, ...]`.
+
+        Args:
+          x: `[B, ...]` float32, the noisy images at the first time: `schedule.prior_std` times standard normals where
+            that is 1.
+          keys: `[B]` random keys; image i depends on its own key alone, whatever the batch.
+          frames: how many states of the trajectory to return: those after equal shares of the steps, the last one the
+            result.
+          times: any number of decreasing times in [0, 1], in place of `steps` and `spacing`; they may begin anywhere.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearSampler(Sampler):
+    """A solver that is linear in the state and in the network's outputs: a class gives its `coefficients`."""
+
+    @abc.abstractmethod
+    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+        """The solver as numbers, for `times` `[steps + 1]`, float64, usually from 1 down to 0."""
+
+    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
+        """The noise that a row adds, from standard normals z."""
+        return row["noise"] * z
+
+    def __call__(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        x: jax.Array,
+        keys: jax.Array,
+        frames: int = 0,
+        times: np.ndarray | None = None,
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        times = time_grid(self.spacing, self.steps, schedule) if times is None else np.asarray(times, np.float64)
+        steps = len(times) - 1
+        if not 0 <= frames <= steps:
+            raise UserError(f"A trajectory of {steps} steps has no {frames} frames; ask for fewer.")
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            table = self.coefficients(schedule, times)
+            table = table.repeated(self.self_recurrence, schedule) if self.self_recurrence > 1 else table
+        row = table.first_infinite_row(x.dtype)
+        if row is not None:
+            raise UserError(
+                f"The solver {type(self).__name__} cannot step from time {table.t[row]:g} to {table.s[row]:g} under "
+                "this schedule; use another solver or spacing, such as ddim."
+            )
+        return self.run(table, denoise, x, keys, frames)
+
+    def run(self, table: SolverCoefficients, denoise: Denoiser, x: jax.Array, keys: jax.Array, frames: int = 0):
+        """Runs coefficients; see `__call__`. Columns that are zero in every row cost nothing."""
+        count, width = table.step.shape
+        names = ("keep", "take", "correct", "move", "step", "noise")
+        used = {name: np.any(getattr(table, name) != 0, axis=0) for name in names}
+
+        def weighted_sum(row: Mapping[str, jax.Array], name: str, outputs: tuple[jax.Array, ...]) -> jax.Array | float:
+            return sum((row[name][i] * m for i, m in enumerate(outputs) if used[name][i]), 0.0)
+
+        def body(carry: tuple[jax.Array, ...], row: dict[str, jax.Array]):
+            x, base, past, kept = carry
+            now = self.output(denoise(x, row["t"]))
+            outputs = (getattr(now, table.output), *past)
+            start = row["take"] * x + weighted_sum(row, "correct", outputs)
+            base = start + row["keep"] * base if used["keep"] else start
+            x = row["move"] * base + weighted_sum(row, "step", outputs)
+            if used["noise"]:
+                z = per_image_noise(keys, row["index"] + 1, x.shape[1:]).astype(x.dtype)
+                x = x + self.scaled_noise(now, row, z)
+            if frames:
+                kept = kept.at[row["frame"]].set(x, mode="drop")
+            return (x, base if used["keep"] else None, outputs[: width - 1], kept), None
+
+        rows = {name: jnp.asarray(getattr(table, name), x.dtype) for name in ("t", "s", *names)}
+        rows |= {"index": jnp.arange(count), "frame": jnp.asarray(_frames(table.ends, frames))}
+        if table.before:
+            x = x + table.before * per_image_noise(keys, count + 1, x.shape[1:]).astype(x.dtype)
+        base = x if used["keep"] else None
+        past = (jnp.zeros_like(x),) * (width - 1)
+        kept = jnp.zeros((frames, *x.shape), x.dtype)
+        (x, _, _, kept), _ = jax.lax.scan(body, (x, base, past, kept), rows)
+        return (x, kept) if frames else x
+
+
+def _frames(ends: np.ndarray, frames: int) -> np.ndarray:
+    """`[N]` the frame that each row's state is written into.
+
+    The last step that is written into a frame stays there. Rows inside a step write to the index `frames`, which does
+    not exist and is dropped.
+    """
+    done: Any = np.cumsum(ends)
+    return np.where(ends, (done - 1) * frames // done[-1], frames)
