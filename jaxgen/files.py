@@ -23,6 +23,43 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+def inside(folder: epath.PathLike, name: Any, named_by: epath.PathLike = "") -> epath.Path:
+    """Returns the path of a name that is given by a file, not by the user; it must not lead out of the folder.
+
+    Links are followed before the check, `gs://` paths are checked by their text. In Hugging Face's cache, whose folders
+    hold links into one folder `blobs`, that folder is accepted too.
+
+    Args:
+      named_by: the file that gives the name, if one file does.
+
+    Raises:
+      UserError: the name leads out of the folder, or is not text.
+    """
+    folder, giver = epath.Path(folder), named_by or folder
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise UserError(f"{giver} gives {name!r} where the name of a file is needed; correct or remove the file.")
+    path = folder / name
+    if is_remote(folder):
+        target, within = os.fspath(path), ".." not in name.split("/") and not name.startswith("/")
+    else:
+        target, blobs = _followed(path), os.path.dirname(_followed(named_by)) if named_by else ""
+        roots = [_followed(folder), *([blobs] if os.path.basename(blobs) == "blobs" else [])]
+        within = any(os.path.commonpath([root, target]) == root for root in roots)
+    if not within or is_remote(name):
+        raise UserError(
+            f"{giver} names {name!r}, which leads to {target}, outside of its folder, and is not read; remove the "
+            "entry, or copy the file into the folder."
+        )
+    return path
+
+
+def _followed(path: epath.PathLike) -> str:
+    try:
+        return os.path.realpath(os.fspath(path))
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise UserError(f"{os.fspath(path)!r} cannot be the name of a file ({error}).") from error
+
+
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """Writes a file completely or not at all: a killed run leaves the old content, never a part of the new.
 

@@ -1,6 +1,6 @@
-"""Configs: their keys and defaults, the check that refuses a wrong one, their files, and what a run keeps of its own.
+"""Configs: their keys and defaults, the check that refuses a wrong config, their files, and the copy that a run keeps.
 
-Nothing here imports JAX, so that a config error answers at once.
+Nothing here imports JAX, so that an error in a config is reported at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The check that refuses a config with a misspelt key, a value of another type, or one out of its range."""
+"""Checks configs: it refuses a misspelt key, a value of a wrong type, and a value out of its range."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jaxgen.config.schema import defaults
 from jaxgen.errors import UserError
 from jaxgen.renamed import unknown_key
 
-# Sections with further keys: those that a factory builds from check their own, others hold names that a user chooses.
+# Sections that may have further keys: `jaxgen.build` checks their keys, or their keys are names that users choose.
 OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra")
 
-# The least value of a key, and what to say of a smaller one.
+# {key: (its least value, the words for this in a message)}
 AT_LEAST_1, NEVER = (1, "at least 1"), (0, "0 (never) or more")
 LEAST = {
     "train.batch_size": AT_LEAST_1,
@@ -48,10 +48,10 @@ NEEDED = {
 
 
 def check(config: ConfigDict) -> None:
-    """Checks the shared keys: names and types against `jaxgen.config.defaults()`, then ranges, then what must fit.
+    """Checks the keys that all configs share: their names and types, then their ranges, then whether they fit together.
 
     Raises:
-      UserError: naming the key and, for an unknown one, the nearest known.
+      UserError: a key is wrong; the message names it and, if it is unknown, the most similar known key.
     """
     _check_section(config, defaults(), "config")
     _check_ranges(config)
@@ -78,8 +78,8 @@ def _check_section(config: ConfigDict, schema: ConfigDict, path: str) -> None:
             raise UserError(f"{path}.{key} is missing; start the config from jaxgen.config.defaults().")
 
 
-def _check_type(value: Any, known: Any, path: str) -> None:
-    """Raises a UserError unless `value` may stand where the default is `known`."""
+def _check_type(value: Any, known: object, path: str) -> None:
+    """Raises a UserError unless `value` has the type of the default `known`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if path == "config.data.resolution":
         sides = value if isinstance(value, tuple | list) else (value, value)
@@ -101,7 +101,7 @@ def _check_type(value: Any, known: Any, path: str) -> None:
 
 
 def _check_ranges(config: ConfigDict) -> None:
-    """Each key on its own."""
+    """Checks the range of each key."""
 
     def value_of(key: str) -> Any:
         name, _, last = key.partition(".")
@@ -111,11 +111,11 @@ def _check_ranges(config: ConfigDict) -> None:
         if value_of(key) < least:
             raise UserError(f"config.{key} is {value_of(key)}; it must be {words}.")
     if not 0 <= config.seed < 2**32:
-        raise UserError(f"config.seed is {config.seed}; it must lie in [0, 2**32).")
+        raise UserError(f"config.seed is {config.seed}; it must be in [0, 2**32).")
     if config.train.total_images >= 2**32:
         raise UserError("config.train.total_images must be below 2**32, the range of the image counter.")
     if not 0 <= config.train.ema_decay < 1:
-        raise UserError(f"config.train.ema_decay is {config.train.ema_decay}; it must lie in [0, 1).")
+        raise UserError(f"config.train.ema_decay is {config.train.ema_decay}; it must be in [0, 1).")
     for key, choices in CHOICES.items():
         if value_of(key) not in choices:
             raise UserError(f"config.{key}={value_of(key)!r} is unknown; it is {' or '.join(map(repr, choices))}.")
@@ -125,7 +125,7 @@ def _check_ranges(config: ConfigDict) -> None:
 
 
 def _check_together(config: ConfigDict) -> None:
-    """Keys that must fit one another."""
+    """Checks keys that must fit one another."""
     train = config.train
     if train.batch_size % train.accumulate:
         raise UserError(
@@ -133,11 +133,11 @@ def _check_together(config: ConfigDict) -> None:
             f"config.train.batch_size={train.batch_size}; choose a divisor."
         )
     if train.keep_best and not train.best_metric:
-        raise UserError("config.train.keep_best needs config.train.best_metric, the number that says which is best.")
+        raise UserError("config.train.keep_best needs config.train.best_metric, the number that decides which is best.")
 
 
 def _check_named_sections(config: ConfigDict) -> None:
-    """Sections whose keys are names that a user chooses."""
+    """Checks the sections whose keys are names that users choose."""
     shared = defaults().optimizer
     for group, own in config.optimizers.items():
         if not isinstance(own, ConfigDict):

@@ -1,4 +1,4 @@
-"""The files in `configs/`: one loaded, one summarised, all of them listed."""
+"""Loads config files, such as those in `configs/`, and lists them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import importlib.util
 import os
 import pathlib
 import sys
-from typing import Any
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError, nearest
 
 
-def load_config(path: str | os.PathLike[str], *arguments: Any) -> tuple[ConfigDict, str]:
-    """A config file's config and the first line of its docstring.
+def load_config(path: str | os.PathLike[str], *arguments: object) -> tuple[ConfigDict, str]:
+    """Returns a config file's config and the first line of its docstring.
 
-    The file may import others of its folder by the folder's name (`from configs import gan_digits`), from anywhere.
+    The file may import others of its folder by the folder's name (`from configs import gan_digits`), whatever the
+    current folder is.
 
     Args:
-      arguments: what its `get_config` is called with.
+      path: the file.
+      arguments: the arguments of the file's `get_config`.
 
     Raises:
-      UserError: for a file that is not there, and for what its own Python raises.
+      UserError: the file does not exist, or running it raises an error.
     """
     path = pathlib.Path(path)
     if path.suffix != ".py" or not path.is_file():
@@ -30,6 +32,7 @@ def load_config(path: str | os.PathLike[str], *arguments: Any) -> tuple[ConfigDi
         near = nearest(str(path), [str(file) for folder in folders for file in folder.glob("[!_]*.py")])
         raise UserError(f"--config={path}: there is no such config file; {near}")
     spec = importlib.util.spec_from_file_location(f"jaxgen_config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # Python has a loader for every file that ends in .py
     module = importlib.util.module_from_spec(spec)
     above = os.fspath(path.resolve().parent.parent)
     try:
@@ -42,20 +45,20 @@ def load_config(path: str | os.PathLike[str], *arguments: Any) -> tuple[ConfigDi
     finally:
         sys.path.remove(above)
     if not isinstance(config, ConfigDict):
-        raise UserError(f"{path}: get_config() gives no ConfigDict; start it from jaxgen.config.defaults().")
+        raise UserError(f"{path}: get_config() returns no ConfigDict; start it from jaxgen.config.defaults().")
     return config, summary(module.__doc__)
 
 
 def summary(docstring: str | None) -> str:
-    """A docstring's first line, without the full stop."""
+    """Returns a docstring's first line without its full stop."""
     return (docstring or "").strip().split("\n")[0].rstrip(".")
 
 
 def listing(folder: str | os.PathLike[str]) -> str:
-    """Every config of a folder, a line each: its path, method, data and summary.
+    """Returns one line for each config of a folder, with its path, method, data and summary.
 
     Raises:
-      UserError: where there are none.
+      UserError: there are no configs.
     """
     rows = []
     for path in sorted(pathlib.Path(folder).glob("[!_]*.py")):
@@ -63,14 +66,14 @@ def listing(folder: str | os.PathLike[str]) -> str:
         rows.append((str(path), config.method.name, config.data.source, line))
     if not rows:
         raise UserError(
-            f"There are no configs in the folder {os.fspath(folder)!r}: --list shows those of the current folder's "
-            "'configs', so run it where jaxgen's configs lie, or name a kind, such as --list=sampler."
+            f"There are no configs in the folder {os.fspath(folder)!r}: --list shows the folder 'configs' in the "
+            "current folder, so run it where jaxgen's configs are, or name a kind, such as --list=sampler."
         )
     return columns(rows)
 
 
-def columns(rows: list[tuple[str, ...]]) -> str:
-    """Rows of one length as lines, each column as wide as its widest entry."""
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Returns rows of one length as lines, where each column is as wide as its widest entry."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([*(c.ljust(w) for c, w in zip(row[:-1], widths, strict=True)), row[-1]]).rstrip() for row in rows

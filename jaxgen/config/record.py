@@ -1,4 +1,4 @@
-"""How a run keeps its config: as JSON, there and back, and which keys may differ when it is resumed."""
+"""Writes a run's config as JSON and reads it again, and decides which keys may differ when the run is resumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.config.schema import defaults, section
 
-# Keys that may change between the runs of one workdir: how long, how often, on what, and where things lie.
+# Keys that may change when a run is resumed: lengths, cadences, devices, and the places of data.
 CHANGEABLE = (
     "train.total_images",
     "train.log_every_images",
@@ -35,22 +35,25 @@ ALWAYS = {"method", "data", "train"}
 
 
 def to_json(config: ConfigDict) -> str:
-    """The resolved config as JSON text, keys sorted. Raises ValueError for a number that is not finite."""
+    """Returns the resolved config as JSON text with sorted keys. Raises ValueError for a number that is not finite."""
     return json.dumps(config.to_dict(), indent=2, sort_keys=True, allow_nan=False, default=_plain_section)
 
 
-def _plain_section(value: Any) -> dict[str, Any]:
-    """A section that stands in a tuple, where `to_dict` leaves it as it is."""
+def _plain_section(value: object) -> dict[str, Any]:
+    """Returns a section within a tuple as a dict; `to_dict` leaves such sections unchanged."""
     if isinstance(value, ConfigDict):
         return value.to_dict()
     raise TypeError(f"a config holds numbers, texts, tuples and sections, not {value!r}")
 
 
 def from_json(text: str) -> Any:
-    """The inverse of `to_json`; lists are tuples.
+    """Reads a config from JSON text; the inverse of `to_json`. Lists become tuples.
 
-    A key that the config of a run lacks, since it was written before the key was there, has its default: runs of an
-    older version resume. Other JSON comes back as it is. Raises ValueError for text that is no JSON.
+    A key that the config of a run lacks gets its default, so that runs of an older version of jaxgen can be resumed.
+    JSON that is not the config of a run is returned without defaults.
+
+    Raises:
+      ValueError: the text is not JSON.
     """
     config = _plain(json.loads(text))
     if isinstance(config, ConfigDict) and ALWAYS <= set(config):
@@ -58,14 +61,14 @@ def from_json(text: str) -> Any:
     return config
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, dict):
         return section(**{k: _plain(v) for k, v in value.items()})
     return tuple(_plain(v) for v in value) if isinstance(value, list) else value
 
 
 def _fill(config: ConfigDict, known: ConfigDict) -> None:
-    """Adds the keys of `known` that `config` lacks, in sections of both too."""
+    """Adds the keys of `known` that `config` lacks, also within the sections that both have."""
     for key, value in known.items():
         if key not in config:
             config[key] = value
@@ -74,13 +77,13 @@ def _fill(config: ConfigDict, known: ConfigDict) -> None:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """`{key: (old, new)}` for every leaf that differs; a missing one reads as None."""
+    """Returns `{key: (old, new)}` for every value that differs; None stands for a missing one."""
     before, after = (dict(_leaves(json.loads(to_json(c)))) for c in (old, new))
     keys = sorted({*before, *after})
     return {k: (before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)}
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _leaves(inner, f"{path}.{key}" if path else key)
@@ -89,9 +92,10 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def may_change(key: str, extra: tuple[str, ...] = ()) -> bool:
-    """Whether a run may be resumed with another value of `key` (without the leading `config.`).
+    """Returns whether a run may be resumed with another value of a key.
 
     Args:
-      extra: further keys and sections that may change, beside `CHANGEABLE`.
+      key: the key's path without the leading `config.`.
+      extra: further keys and sections that may change, in addition to `CHANGEABLE`.
     """
     return any(key == k or key.startswith(k + ".") for k in CHANGEABLE + extra)

@@ -1,9 +1,8 @@
 """The keys that every config has, what each means, and its default.
 
 A config is an `ml_collections.ConfigDict`. A file in `configs/` starts from `defaults()` and fills it in. The sections
-`method`, `sampler`, `guidance` and `optimizer` take further keys, which depend on what their `name` means: they are the
-arguments of that class (`jaxgen.build`). `jaxgen.config.checks` refuses a misspelt key, `jaxgen.config.record` is how a
-run keeps its config.
+`method`, `sampler`, `guidance` and `optimizer` take further keys: they are the arguments of the class that `name` means
+(`jaxgen.build`). `jaxgen.config.checks` refuses a misspelt key, and `jaxgen.config.record` stores the config of a run.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ DEFAULTS: dict[str, Any] = dict(
         warmup_images=0,  # the rate rises in a straight line over this many images
         decay="constant",  # how the rate falls to 0 at decay_images: "cosine" or "linear"; "constant" keeps it
         decay_images=0,  # with 0, train.total_images as it was when the run began
-        clip_norm=0.0,  # a turn's gradients are scaled to this norm, all groups together, where larger; 0 leaves them
-        clip_weights=0.0,  # each weight is cut to +- this after its update, as WGAN wants it; 0 leaves them
+        clip_norm=0.0,  # a larger norm of a turn's gradients, over all groups, is scaled to this; 0 does not clip
+        clip_weights=0.0,  # each weight is clipped to [-this, this] after its update, as in WGAN; 0 does not clip
     ),
     optimizers=dict(),  # optimizers.<group> = {...} replaces keys of `optimizer` for one parameter group
     train=dict(
@@ -52,19 +51,19 @@ DEFAULTS: dict[str, Any] = dict(
         checkpoint_every_images=100_000,  # how often the state is saved; 0 saves it at the end only
         sample_every_images=100_000,  # how often pictures are made; 0 makes them at the end only
         evaluate_every_images=0,  # how often the numbers of `evaluate` are made; 0 makes them at the end only
-        accumulate=1,  # parts that a batch is cut into, one behind the other, to save memory
-        ema_decay=0.999,  # of the averaged weights, per update, lower in the first ones; with 0 they are the weights
+        accumulate=1,  # parts that a batch is cut into and that run one after the other, to save memory
+        ema_decay=0.999,  # decay of the averaged weights per update, lower in the first ones; 0 does not average
         keep_last=2,  # how many of the newest checkpoints are kept
         keep_best=0,  # how many of the best checkpoints are kept beside those, by best_metric
         best_metric="",  # the name of a number in metrics.json or metrics.jsonl
         best_mode="min",  # whether the best has the lowest number ("min") or the highest ("max")
-        max_nonfinite_updates=10,  # the run stops after this many updates in a row that were not finite and are undone
+        max_nonfinite_updates=10,  # the run stops after so many updates in a row that were not finite and were undone
         tensorboard=True,  # whether TensorBoard's files are written too
     ),
     sampler=dict(),  # how images are drawn, such as {"name": "ddim", "steps": 50}; empty for methods without a sampler
-    guidance=dict(),  # how sampling is steered, such as {"name": "classifier_free", "scale": 2.0}; empty for not at all
+    guidance=dict(),  # how sampling is guided, such as {"name": "classifier_free", "scale": 2.0}; empty for no guidance
     mesh=dict(
-        data=0,  # devices that a batch is split over; 0 takes all that fsdp and tensor leave and that divide the batch
+        data=0,  # devices that a batch is split over; 0 takes as many as fsdp and tensor leave and as divide the batch
         fsdp=1,  # devices that both the batch and the state are split over
         tensor=1,  # devices that layers are split over
     ),
@@ -85,25 +84,25 @@ DEFAULTS: dict[str, Any] = dict(
     ),
     init_from=dict(),  # init_from.<group> = "<workdir of a run>[#<group there>]": where a group's weights come from
     evaluate=dict(
-        num=1000,  # how many samples the metrics look at
-        real=50_000,  # how many real images of each split they look at, at most
+        num=1000,  # how many samples the metrics use
+        real=50_000,  # how many real images of each split the metrics use at most
         batch_size=250,  # images that are sampled at a time, by --mode=sample too
         metrics=(),  # what is measured on the samples, such as ("frechet", "precision"): see docs/metrics.md
-        network="",  # what most metrics look through: "inception", "clip", "digits", "fashion", or a class of one's own
+        network="",  # the feature network of most metrics: "inception", "clip", "digits", "fashion", or your own class
         weights="",  # a file or folder of that network's published weights; "" finds or fetches them
-        resize="",  # how images come to Inception's size: "legacy" (the first FID's), as by default, or "clean"
+        resize="",  # how images are resized for Inception: "legacy", as for the first FID and by default, or "clean"
         at_end=True,  # whether training ends with an evaluation
     ),
 )
 
 
 def section(**entries: Any) -> ConfigDict:
-    """A config section; values may change type (an int may be given where a float stands)."""
+    """Returns a config section whose values may change their type, so that an int may replace a float."""
     return ConfigDict(entries, type_safe=False)
 
 
 def defaults() -> ConfigDict:
-    """A new config with every key of `DEFAULTS`."""
+    """Returns a new config with every key of `DEFAULTS`."""
     return _section_of(DEFAULTS)
 
 
@@ -112,7 +111,7 @@ def _section_of(entries: Mapping[str, Any]) -> ConfigDict:
 
 
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
-    """`(H, W, C)` of the images that the config's data gives."""
+    """Returns `(H, W, C)`, the shape of the images of the config's data."""
     side = config.data.resolution
     height, width = side if isinstance(side, tuple | list) else (side, side)
     return int(height), int(width), int(config.data.channels)

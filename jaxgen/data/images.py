@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxgen.errors import UserError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 WORDS = {"1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "a palette image", "RGB": "RGB",
          "RGBA": "RGB with alpha", "CMYK": "CMYK"}
-_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# The formats that are opened, by a file's content. The imaging library knows many more, and starts other programs for
+# some of them: Ghostscript for PostScript.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# How files begin that are often taken for images, to say what they are.
+SIGNS = {b"%!": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML",
+         b"<!DOCTYPE": "HTML", b"<html": "HTML", b"8BPS": "Photoshop's", b"\x00\x00\x01\x00": "an icon's"}  # fmt: skip
+_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 def check_channels(channels: int) -> None:
@@ -42,14 +49,49 @@ def check_mode(image: Image.Image, channels: int, where: str) -> None:
     )
 
 
-def open_image(data: bytes | BinaryIO, where: str) -> Image.Image:
-    """The image in `data`, its header read and its pixels not yet; UserError if it is no image."""
+def open_image(data: bytes | BinaryIO, where: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """The image in `data`, its header read and its pixels not yet; every image of the project is opened here.
+
+    Args:
+      where: what the image is called in messages.
+      formats: those of `FORMATS` that are meant; the content tells, not the name.
+
+    Raises:
+      UserError: for anything else, for a damaged header, and for more pixels than the imaging library takes for safe.
+    """
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
-        return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        kinds = " or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))
+        raise UserError(
+            f"{where} cannot be read as an image, since {_told(file)}; make it {kinds}, or remove it."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{where} has too many pixels to be opened ({_brief(error)}); shrink or remove it.") from error
     except _DAMAGED as error:
         raise UserError(
             f"{where} cannot be read as an image ({_brief(error)}); repair or remove it."
         ) from error
+
+
+def load_image(data: bytes, where: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """As `open_image`, with its pixels; of an animation, those of the last frame."""
+    image = open_image(data, where, formats)
+    try:
+        image.seek(getattr(image, "n_frames", 1) - 1)
+        image.load()
+    except _DAMAGED as error:
+        raise UserError(f"{where} is damaged ({_brief(error)}); repair or remove it.") from error
+    return image
+
+
+def _told(file: BinaryIO) -> str:
+    """What a file's first bytes say that it is."""
+    file.seek(0)
+    start = file.read(64).lstrip()
+    found = next((kind for sign, kind in SIGNS.items() if start.lower().startswith(sign.lower())), None)
+    return f"its content is {found}" if found else "its content is of no known kind" if start else "it is empty"
 
 
 def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) -> np.ndarray:

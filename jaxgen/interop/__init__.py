@@ -1,1 +1,1 @@
-"""Weights in from, and out to, other ecosystems: pure functions on dicts of numpy arrays."""
+"""Reads weights from other ecosystems and writes weights for them, with pure functions on dicts of numpy arrays."""

@@ -1,7 +1,7 @@
-"""CLIP's weights in from transformers' `CLIPModel` and `CLIPTextModel`, and out again.
+"""Converts CLIP's weights from and to transformers' `CLIPModel` and `CLIPTextModel`.
 
-A model there is a folder with `config.json` and `model.safetensors`. The functions on dicts of numpy arrays are
-pure; neither torch nor transformers is imported.
+transformers stores a model as a folder with `config.json` and `model.safetensors`. The functions on dicts of numpy
+arrays are pure; neither torch nor transformers is imported.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from jaxgen.interop.diffusers_files import read_json, write_json
 from jaxgen.networks.pretrained.clip import CLIP, ImageTower, TextTower
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-PROJECTION = 512  # CLIPConfig's, where the file is silent
+PROJECTION = 512  # CLIPConfig's default, for a file without the entry
 
-# field of the tower -> entry of its config; silent entries have the towers' own defaults, which are the same
+# {field of the tower: entry of its config}. The towers have the same defaults for missing entries as transformers.
 _BOTH = {
     "width": "hidden_size",
     "depth": "num_hidden_layers",
@@ -36,9 +36,10 @@ _BOTH = {
 TEXT = _BOTH | {"vocabulary": "vocab_size", "length": "max_position_embeddings"}
 IMAGE = _BOTH | {"size": "image_size", "patch": "patch_size", "channels": "num_channels"}
 
-# The end id of files written before transformers 4.31, wrong for CLIP's vocabulary: it stands for the largest id.
+# Files written before transformers 4.31 have this end id, which is wrong for CLIP's vocabulary; there the end of a text
+# is its largest id.
 ARGMAX_END = 2
-END = 49407  # CLIPTextConfig's, where the file is silent
+END = 49407  # CLIPTextConfig's default, for a file without the entry
 
 
 def _published(model: str, commit: str, config: str, weights: str, tokenizer: str) -> dict[str, Published]:
@@ -53,7 +54,7 @@ def _published(model: str, commit: str, config: str, weights: str, tokenizer: st
 
 
 PUBLISHED: dict[str, dict[str, Published]] = {
-    # the main branch lacks safetensors: this is the hub's conversion
+    # the main branch has no safetensors file; this commit is the hub's conversion
     "clip-vit-base-patch32": _published(
         "clip-vit-base-patch32",
         "b33cedfd0df4e43b8238760678fcc89e1a0d38b3",
@@ -72,32 +73,37 @@ PUBLISHED: dict[str, dict[str, Published]] = {
 
 
 def published(model: str) -> dict[str, Published]:
-    """A model's files: `config`, `weights`, `tokenizer`. Raises UserError for an unknown name."""
+    """Returns a model's files: `config`, `weights` and `tokenizer`. Raises UserError for an unknown name."""
     if model not in PUBLISHED:
         raise UserError(f"unknown CLIP {model!r}; {nearest(model, PUBLISHED)}")
     return PUBLISHED[model]
 
 
 def load_published(model: str) -> tuple[CLIP, dict[str, Any]]:
-    """(network, params) of a model of `PUBLISHED`, found or fetched as `jaxgen.downloads.locate` says."""
+    """Returns (network, params) of a model of `PUBLISHED`; `jaxgen.downloads.locate` finds or fetches its files."""
     files = published(model)
     config, weights = locate(files["config"]), locate(files["weights"])
     return clip_from_transformers(read_weights(weights), read_config(config))
 
 
 def load_clip(folder: str | os.PathLike[str]) -> tuple[CLIP, dict[str, Any]]:
-    """(network, params) from a folder that `CLIPModel.save_pretrained` wrote.
+    """Returns (network, params) from a folder that `CLIPModel.save_pretrained` wrote.
 
     Raises:
-      UserError: for a file that is missing or damaged, and as `clip_from_transformers`.
+      UserError: a file is missing or damaged, and as `clip_from_transformers`.
     """
     folder = pathlib.Path(folder)
     return clip_from_transformers(read_weights(folder / WEIGHTS), read_config(folder / CONFIG))
 
 
 def load_text(folder: str | os.PathLike[str]) -> tuple[TextTower, dict[str, Any]]:
-    """(network, params) of the text tower of a folder of `CLIPTextModel`, such as Stable Diffusion's
-    `text_encoder`, or of `CLIPModel`. Raises UserError as `load_clip`."""
+    """Returns (network, params) of the text tower in a folder of a `CLIPTextModel` or a `CLIPModel`.
+
+    Stable Diffusion's `text_encoder` is such a folder.
+
+    Raises:
+      UserError: as `load_clip`.
+    """
     folder = pathlib.Path(folder)
     return text_from_transformers(read_weights(folder / WEIGHTS), read_config(folder / CONFIG))
 
@@ -113,12 +119,12 @@ def save_text(folder: str | os.PathLike[str], tower: TextTower, params: Mapping[
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A `config.json`. Raises UserError for a file that is missing or no JSON object."""
+    """Reads a `config.json`. Raises UserError if the file is missing or holds no JSON object."""
     return read_json(path, f"a CLIP folder holds beside {WEIGHTS}")
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """A safetensors file. Raises UserError for one that is missing or damaged."""
+    """Reads a safetensors file. Raises UserError if it is missing or damaged."""
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"There is no file {path}; a CLIP folder holds {CONFIG} and {WEIGHTS}.")
@@ -135,14 +141,14 @@ def _write(folder: str | os.PathLike[str], state: dict[str, np.ndarray], config:
 
 
 def text_tower(config: Mapping[str, Any]) -> TextTower:
-    """The text tower of a `CLIPTextModel`'s config, or of a `CLIPModel`'s."""
+    """Returns the text tower that the config of a `CLIPTextModel` or of a `CLIPModel` describes."""
     config = _part(config, "text_config")
     end = config.get("eos_token_id", END)
     return TextTower(**_fields(config, TEXT), end=None if end == ARGMAX_END else end)
 
 
 def clip_network(config: Mapping[str, Any]) -> CLIP:
-    """The network of a `CLIPModel`'s config. Raises UserError for a config without both towers."""
+    """Returns the network that a `CLIPModel`'s config describes. Raises UserError if the config lacks a tower."""
     for tower in ("text_config", "vision_config"):
         if not isinstance(config.get(tower), Mapping):
             raise UserError(f"the config has no {tower!r}, so it is not one of a CLIPModel.")
@@ -151,7 +157,7 @@ def clip_network(config: Mapping[str, Any]) -> CLIP:
 
 
 def _part(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    # where an old file has <name>_dict, transformers takes that and its defaults
+    # if an old file has <name>_dict, transformers uses it and the defaults for what it lacks
     return dict(config.get(f"{name}_dict") or config.get(name, config))
 
 
@@ -160,14 +166,14 @@ def _fields(config: Mapping[str, Any], entries: Mapping[str, str]) -> dict[str, 
 
 
 def text_config(tower: TextTower) -> dict[str, Any]:
-    """The config of the equal `CLIPTextModel`."""
+    """Returns the config of the equivalent `CLIPTextModel`."""
     config = {entry: getattr(tower, field) for field, entry in TEXT.items()}
     ids = {"bos_token_id": None, "pad_token_id": None, "eos_token_id": ARGMAX_END if tower.end is None else tower.end}
     return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **config, **ids}
 
 
 def clip_config(clip: CLIP) -> dict[str, Any]:
-    """The config of the equal `CLIPModel`."""
+    """Returns the config of the equivalent `CLIPModel`."""
     image = {entry: getattr(clip.image, field) for field, entry in IMAGE.items()}
     text = text_config(clip.text)
     del text["architectures"]
@@ -180,11 +186,12 @@ def clip_config(clip: CLIP) -> dict[str, Any]:
     }
 
 
-Name = tuple[str, str, tuple[int, ...]]  # path here, key there, the axes there in the order that they have here
+# (path in jaxgen, key in transformers, the axes of transformers' array in the order of jaxgen's)
+Name = tuple[str, str, tuple[int, ...]]
 
 
 def text_names(depth: int, prefix: str = "text_model.") -> Iterator[Name]:
-    """Every weight of the text tower."""
+    """Yields the names of every weight of the text tower."""
     yield "token/embedding", f"{prefix}embeddings.token_embedding.weight", (0, 1)
     yield "position", f"{prefix}embeddings.position_embedding.weight", (0, 1)
     yield from _block_names(depth, prefix)
@@ -192,7 +199,7 @@ def text_names(depth: int, prefix: str = "text_model.") -> Iterator[Name]:
 
 
 def image_names(depth: int) -> Iterator[Name]:
-    """Every weight of the image tower."""
+    """Yields the names of every weight of the image tower."""
     prefix = "vision_model."
     yield "patch", f"{prefix}embeddings.patch_embedding.weight", (2, 3, 1, 0)
     yield "class", f"{prefix}embeddings.class_embedding", (0,)
@@ -203,7 +210,7 @@ def image_names(depth: int) -> Iterator[Name]:
 
 
 def clip_names(clip: CLIP) -> Iterator[Name]:
-    """Every weight of the whole."""
+    """Yields the names of every weight of the complete network."""
     yield from ((f"text/{ours}", theirs, axes) for ours, theirs, axes in text_names(clip.text.depth))
     yield from ((f"image/{ours}", theirs, axes) for ours, theirs, axes in image_names(clip.image.depth))
     yield "text_projection/kernel", "text_projection.weight", (1, 0)
@@ -235,10 +242,11 @@ def _block_names(depth: int, prefix: str) -> Iterator[Name]:
 
 
 def clip_from_transformers(state: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[CLIP, dict[str, Any]]:
-    """(network, its params as nested dicts of float32) of a `CLIPModel`'s state and config.
+    """Returns (network, its params as nested dicts of float32) from a `CLIPModel`'s state and config.
 
     Raises:
-      UserError: for a config of another model, and a state that lacks a weight, has one more, or one of another shape.
+      UserError: the config is of another model, or the state lacks a weight, has an additional one, or has one of
+        another shape.
     """
     clip = clip_network(config)
     images = jax.ShapeDtypeStruct((1, clip.image.size, clip.image.size, clip.image.channels), np.float32)
@@ -247,10 +255,12 @@ def clip_from_transformers(state: Mapping[str, Any], config: Mapping[str, Any]) 
 
 
 def text_from_transformers(state: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[TextTower, dict[str, Any]]:
-    """(network, params) of a `CLIPTextModel`'s state and config, or of the text tower of a `CLIPModel`'s.
+    """Returns (network, params) from a `CLIPTextModel`'s state and config, or from the text tower of a `CLIPModel`'s.
 
-    Both of transformers' namings are read, with and without `text_model.` before each name. Raises UserError as
-    `clip_from_transformers`.
+    Both of transformers' namings are read, with and without `text_model.` before each name.
+
+    Raises:
+      UserError: as `clip_from_transformers`.
     """
     tower = text_tower(config)
     prefix = "text_model." if any(key.startswith("text_model.") for key in state) else ""
@@ -265,7 +275,7 @@ def _tokens(tower: TextTower) -> jax.ShapeDtypeStruct:
 
 
 def _take(state: Mapping[str, Any], names: Iterator[Name], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    # old files hold the numbers 0, 1, 2, ... of the positions
+    # old files also hold the numbers of the positions, 0, 1, 2, ..., which are no weights
     state = {key: x for key, x in state.items() if not key.endswith("embeddings.position_ids")}
     params: dict[str, Any] = {}
     for ours, theirs, axes in names:
@@ -289,19 +299,19 @@ def _take(state: Mapping[str, Any], names: Iterator[Name], wanted: Mapping[str, 
 
 
 def clip_to_transformers(params: Mapping[str, Any], clip: CLIP) -> dict[str, np.ndarray]:
-    """State dict of the equal `CLIPModel`; the inverse of `clip_from_transformers`."""
+    """Returns the state dict of the equivalent `CLIPModel`; this is the inverse of `clip_from_transformers`."""
     return _give(params, clip_names(clip))
 
 
 def text_to_transformers(
     params: Mapping[str, Any], tower: TextTower, prefix: str = "text_model."
 ) -> dict[str, np.ndarray]:
-    """State dict of the equal `CLIPTextModel`, by default in the naming of published files."""
+    """Returns the state dict of the equivalent `CLIPTextModel`, by default in the naming of published files."""
     return _give(params, text_names(tower.depth, prefix))
 
 
 def _give(params: Mapping[str, Any], names: Iterator[Name]) -> dict[str, np.ndarray]:
-    state = {}
+    state: dict[str, np.ndarray] = {}
     for ours, theirs, axes in names:
         leaf: Any = params
         for part in ours.split("/"):

@@ -1,8 +1,8 @@
-"""The weights of diffusers' `AutoencoderKL` in, as `jaxgen.networks.autoencoder_kl.AutoencoderKL`'s, and out again."""
+"""Converts the weights of diffusers' `AutoencoderKL` to `jaxgen.networks.autoencoder_kl.AutoencoderKL` and back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_files import Entry
 from jaxgen.interop.diffusers_layers import (
     Layer,
+    Placer,
     check_entries,
     complete,
     multipliers,
@@ -23,9 +24,9 @@ from jaxgen.interop.diffusers_layers import (
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 
 MODEL = "AutoencoderKL"
-SCALING = 0.18215  # scaling_factor, where a config is silent: that of Stable Diffusion 1 and 2
+SCALING = 0.18215  # the default scaling_factor, which is that of Stable Diffusion 1 and 2
 
-# What it assumes where its config is silent.
+# diffusers' defaults for entries that a config lacks.
 DEFAULTS: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
@@ -41,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "shift_factor": None,
     "latents_mean": None,
     "latents_std": None,
-    "force_upcast": True,  # the normalisations are float32 here in any case
+    "force_upcast": True,  # the normalisations are always float32 here
     "use_quant_conv": True,
     "use_post_quant_conv": True,
     "mid_block_add_attention": True,
@@ -49,15 +50,16 @@ DEFAULTS: dict[str, Any] = {
 
 
 def autoencoder_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `AutoencoderKL` here from diffusers' config.
+    """Returns the arguments of jaxgen's `AutoencoderKL` from diffusers' config.
 
-    Raises UserError for a config without an equal here, naming the entry.
+    Raises:
+      UserError: the config has no equivalent here; the message names the entry.
     """
     config = complete(MODEL, config, DEFAULTS)
     kinds = (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D"))
     for entry, only in kinds:
         if any(name != only for name in config[entry]):
-            raise UserError(f"{MODEL}'s {entry}={config[entry]!r} has no equal here, only {only!r}.")
+            raise UserError(f"{MODEL}'s {entry}={config[entry]!r} has no equivalent here, only {only!r}.")
         if len(config[entry]) != len(config["block_out_channels"]):
             raise UserError(f"{MODEL}'s {entry} and block_out_channels are not of one length.")
     silent = dict.fromkeys(("shift_factor", "latents_mean", "latents_std"), (None,))
@@ -79,17 +81,19 @@ def autoencoder_options(config: Mapping[str, Any]) -> dict[str, Any]:
 def autoencoder_config(
     autoencoder: AutoencoderKL, in_channels: int, scaling_factor: float = SCALING, sample_size: int = 512
 ) -> dict[str, Any]:
-    """The config of diffusers' equal `AutoencoderKL`.
+    """Returns the config of diffusers' equivalent `AutoencoderKL`.
 
     Args:
-      in_channels: of its images. scaling_factor: what latents are multiplied by before diffusion, 1 / their standard
-        deviation. sample_size: the images' usual side.
+      autoencoder: the network.
+      in_channels: the channels of its images.
+      scaling_factor: the factor that latents are multiplied by before diffusion, 1 / their standard deviation.
+      sample_size: the usual side of the images, in pixels.
 
     Raises:
-      UserError: for another `norm_eps` than diffusers' 1e-6.
+      UserError: `norm_eps` is not diffusers' 1e-6.
     """
     if autoencoder.norm_eps != 1e-6:
-        raise UserError(f"{MODEL} of diffusers has no equal for norm_eps={autoencoder.norm_eps!r}, only 1e-06.")
+        raise UserError(f"{MODEL} of diffusers has no equivalent for norm_eps={autoencoder.norm_eps!r}, only 1e-06.")
     widths = [autoencoder.channels * factor for factor in autoencoder.channel_multipliers]
     return {
         "_class_name": MODEL,
@@ -110,10 +114,10 @@ def autoencoder_config(
 
 
 def layers(autoencoder: AutoencoderKL) -> Iterator[Layer]:
-    """Every layer."""
+    """Yields every layer of the autoencoder."""
     last = len(autoencoder.channel_multipliers) - 1
 
-    def around(part: str) -> Iterator[Layer]:
+    def ends_and_middle(part: str) -> Iterator[Layer]:
         yield f"{part}/conv_in", f"{part}.conv_in", "conv"
         for i in (0, 1):
             yield from resnet(f"{part}/middle_block_{i}", f"{part}.mid_block.resnets.{i}", time=False)
@@ -122,8 +126,8 @@ def layers(autoencoder: AutoencoderKL) -> Iterator[Layer]:
         yield f"{part}/norm_out", f"{part}.conv_norm_out", "norm"
         yield f"{part}/conv_out", f"{part}.conv_out", "conv"
 
-    yield from around("encoder")
-    yield from around("decoder")
+    yield from ends_and_middle("encoder")
+    yield from ends_and_middle("decoder")
     for level in range(last + 1):
         down, up = f"encoder.down_blocks.{level}", f"decoder.up_blocks.{last - level}"
         for i in range(autoencoder.blocks):
@@ -144,12 +148,15 @@ def autoencoder_from_diffusers(
     state: Mapping[str, np.ndarray],
     config: Mapping[str, Any],
     dtype: str = "float32",
-    place: Callable[[np.ndarray], Any] = lambda array: array,
+    place: Placer = lambda array: array,
 ) -> tuple[AutoencoderKL, dict[str, Any]]:
-    """(network, its params) of an `AutoencoderKL`'s state and config; see `diffusers_layers.read_layers`.
+    """Returns (network, its params) from the state and config of diffusers' `AutoencoderKL`.
 
-    The attentions' names from before diffusers 0.15 are read too. Raises UserError for a config without an equal
-    here, and for a state that does not fit it.
+    The attentions' names from before diffusers 0.15 are read too. The arguments are those of
+    `diffusers_layers.read_layers`.
+
+    Raises:
+      UserError: the config has no equivalent here, or the state does not fit it.
     """
     autoencoder = AutoencoderKL(**autoencoder_options(config))
     side, channels = autoencoder.factor, config.get("in_channels", DEFAULTS["in_channels"])
@@ -159,5 +166,5 @@ def autoencoder_from_diffusers(
 
 
 def autoencoder_to_diffusers(params: Mapping[str, Any], autoencoder: AutoencoderKL) -> Iterator[Entry]:
-    """The tensors of diffusers' equal `AutoencoderKL`; the inverse of `autoencoder_from_diffusers`."""
+    """Yields the tensors of diffusers' equivalent `AutoencoderKL`; the inverse of `autoencoder_from_diffusers`."""
     return write_layers(layers(autoencoder), params)

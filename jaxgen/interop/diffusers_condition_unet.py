@@ -1,13 +1,13 @@
-"""The weights of diffusers' `UNet2DConditionModel` in, as `jaxgen.networks.unet.UNet`'s, and out again.
+"""Converts the weights of diffusers' `UNet2DConditionModel` to `jaxgen.networks.unet.UNet` and back.
 
-It is the network of Stable Diffusion 1 and 2. Its `attention_head_dim` is, by a slip that its files have kept, the
-number of heads and not their width.
+This is the network of Stable Diffusion 1 and 2. Its `attention_head_dim` is the number of heads and not their width, an
+old error in the name that its files have kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_files import Entry
 from jaxgen.interop.diffusers_layers import (
     Layer,
+    Placer,
     check_entries,
     complete,
     multipliers,
@@ -26,10 +27,11 @@ from jaxgen.interop.diffusers_layers import (
 )
 from jaxgen.networks.unet import UNet, at_level
 
+T = TypeVar("T")
 MODEL = "UNet2DConditionModel"
 CROSS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossAttnUpBlock2D": True, "UpBlock2D": False}
 
-# What it assumes where its config is silent.
+# diffusers' defaults for entries that a config lacks.
 DEFAULTS: dict[str, Any] = {
     "sample_size": None,
     "in_channels": 4,
@@ -62,7 +64,7 @@ DEFAULTS: dict[str, Any] = {
     "addition_embed_type": None,
     "addition_time_embed_dim": None,
     "num_class_embeds": None,
-    "upcast_attention": False,  # the softmax is float32 here in any case
+    "upcast_attention": False,  # the softmax is always float32 here
     "resnet_time_scale_shift": "default",
     "resnet_skip_time_act": False,
     "resnet_out_scale_factor": 1.0,
@@ -107,14 +109,16 @@ SUPPORTED: dict[str, tuple] = {
     "class_embeddings_concat": (False,),
     "cross_attention_norm": (None,),
 }
-MIDDLE = {"UNetMidBlock2DCrossAttn": 2, "UNetMidBlock2D": 1, None: 0}  # its residual blocks
+MIDDLE = {"UNetMidBlock2DCrossAttn": 2, "UNetMidBlock2D": 1, None: 0}  # {middle block: number of residual blocks}
 
 
 def condition_unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `UNet` that make it compute what `UNet2DConditionModel(**config)` computes.
+    """Returns the arguments of `UNet` that make it compute what `UNet2DConditionModel(**config)` computes.
 
-    The last of `num_class_embeds` classes becomes the null class. Raises UserError for a config that `UNet` has no
-    equal for, naming the entry.
+    The last of `num_class_embeds` classes becomes the null class.
+
+    Raises:
+      UserError: the config has no equivalent as a `UNet`; the message names the entry.
     """
     config = complete(MODEL, config, DEFAULTS)
     check_entries(MODEL, config, SUPPORTED)
@@ -124,14 +128,14 @@ def condition_unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
     embedding = config["class_embed_type"] or "table"
     classes = config["num_class_embeds"] if embedding == "table" else None
     if classes is not None and classes < 2:
-        raise UserError(f"{MODEL}'s num_class_embeds={classes!r} has no equal here, only None or numbers from 2 on.")
+        raise UserError(f"{MODEL}'s num_class_embeds={classes!r} has no equivalent here, only None or at least 2.")
     vector = "projection" in embedding and config["projection_class_embeddings_input_dim"]
     if "projection" in embedding and not vector:
         raise UserError(
             f"{MODEL}'s class_embed_type={embedding!r} needs projection_class_embeddings_input_dim, the vector's width."
         )
     if not isinstance(config["norm_num_groups"], int):
-        raise UserError(f"{MODEL}'s norm_num_groups=None has no equal here, only a number of groups.")
+        raise UserError(f"{MODEL}'s norm_num_groups=None has no equivalent here, only a number of groups.")
     return {
         "out_channels": config["out_channels"],
         "channels": channels,
@@ -160,11 +164,11 @@ def condition_unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def attention_levels(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """The levels that attend, from the block types of a complete config."""
+    """Returns the levels that have attention, from the block types of a complete config."""
     down, up = config["down_block_types"], config["up_block_types"]
     for name in (*down, *up):
         if name not in CROSS:
-            raise UserError(f"{MODEL}'s block {name!r} has no equal here, only {', '.join(CROSS)}.")
+            raise UserError(f"{MODEL}'s block {name!r} has no equivalent here, only {', '.join(CROSS)}.")
     if not len(down) == len(up) == len(config["block_out_channels"]):
         raise UserError(f"{MODEL}'s down_block_types, up_block_types and block_out_channels are not of one length.")
     if [CROSS[name] for name in down] != [CROSS[name] for name in reversed(up)]:
@@ -173,38 +177,41 @@ def attention_levels(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _one(config: Mapping[str, Any], entry: str) -> int:
-    """An entry that must be the same at every level."""
+    """Returns the value of an entry that must be the same at every level."""
     value = config[entry]
     found = {*value} if isinstance(value, Sequence) else {value}
     if len(found) != 1 or not isinstance(next(iter(found)), int):
-        raise UserError(f"{MODEL}'s {entry}={value!r} has no equal here, only one number for all levels.")
+        raise UserError(f"{MODEL}'s {entry}={value!r} has no equivalent here, only one number for all levels.")
     return found.pop()
 
 
-def _each(config: Mapping[str, Any], entry: str, levels: int, kind: type) -> Any:
-    """An entry that may differ from level to level."""
+def _each(config: Mapping[str, Any], entry: str, levels: int, kind: type[T]) -> T | tuple[T, ...]:
+    """Returns the value of an entry that may differ from level to level: one value, or one for each level."""
     value = config[entry]
     every = tuple(value) if isinstance(value, Sequence) else (value,)
     if len(every) not in (1, levels) or not all(isinstance(one, kind) for one in every):
-        raise UserError(f"{MODEL}'s {entry}={value!r} has no equal here, only one {kind.__name__}, or one a level.")
+        wanted = f"one {kind.__name__} or one for each level"
+        raise UserError(f"{MODEL}'s {entry}={value!r} has no equivalent here, only {wanted}.")
     return tuple(value) if isinstance(value, Sequence) and len({*every}) > 1 else every[0]
 
 
 def condition_unet_config(unet: UNet, in_channels: int, sample_size: int | None = None) -> dict[str, Any]:
-    """The config of the `UNet2DConditionModel` equal to `unet`, with linear projections.
+    """Returns the config of the `UNet2DConditionModel` that is equivalent to `unet`, with linear projections.
 
     Args:
-      in_channels: of its images. sample_size: their usual side, which a pipeline takes where none is asked for.
+      unet: the network.
+      in_channels: the channels of its images.
+      sample_size: the usual side of its images, which a pipeline takes if none is asked for.
 
     Raises:
-      UserError: where `unet` has what `UNet2DConditionModel` cannot express.
+      UserError: `unet` has an option that `UNet2DConditionModel` cannot express.
     """
     only = {"time_embedding": "sinusoidal", "time_scale": 1.0, "resample": "conv"}
     for field, value in only.items():
         if getattr(unet, field) != value:
-            raise UserError(f"{MODEL} has no equal for {field}={getattr(unet, field)!r}, only {value!r}.")
+            raise UserError(f"{MODEL} has no equivalent for {field}={getattr(unet, field)!r}, only {value!r}.")
     if not unet.context_dim:
-        raise UserError(f"{MODEL} has no equal for context_dim=0: UNet2DModel has.")
+        raise UserError(f"{MODEL} has no equivalent for context_dim=0, but UNet2DModel has one.")
     if unet.attention_levels is None or unet.middle_attention != (unet.middle_blocks == 2):
         raise UserError(f"{MODEL} needs attention_levels, and attention in a middle of two blocks and there alone.")
     widths = [unet.channels * factor for factor in unet.channel_multipliers]
@@ -242,7 +249,12 @@ def condition_unet_config(unet: UNet, in_channels: int, sample_size: int | None 
 
 
 def layers(unet: UNet, linear: bool) -> Iterator[Layer]:
-    """Every layer. `linear`: whether projections around transformers are linear there, or 1x1 convolutions."""
+    """Yields every layer of a `UNet`.
+
+    Args:
+      unet: the network.
+      linear: whether the projections before and after transformers are linear layers there, or 1x1 convolutions.
+    """
     projection = "dense" if linear else "pointwise"
     last = len(unet.channel_multipliers) - 1
 
@@ -297,7 +309,7 @@ def layers(unet: UNet, linear: bool) -> Iterator[Layer]:
 
 
 def unet_shapes(unet: UNet, in_channels: int) -> dict[str, Any]:
-    """Shapes of the params of a `UNet` for text, without computing it."""
+    """Returns the shapes of the params of a `UNet` for text, without computing the params."""
     side = 2 ** (len(unet.channel_multipliers) - 1)
     labels = {"timestep": (), "identity": (4 * unet.channels,)}.get(unet.class_embedding, (unet.class_dim,))
     label = None if unet.class_embedding == "table" else jax.ShapeDtypeStruct((1, *labels), np.float32)
@@ -313,11 +325,14 @@ def condition_unet_from_diffusers(
     state: Mapping[str, np.ndarray],
     config: Mapping[str, Any],
     dtype: str = "float32",
-    place: Callable[[np.ndarray], Any] = lambda array: array,
+    place: Placer = lambda array: array,
 ) -> tuple[UNet, dict[str, Any]]:
-    """(network, its params) of a `UNet2DConditionModel`'s state and config; see `diffusers_layers.read_layers`.
+    """Returns (network, its params) from a `UNet2DConditionModel`'s state and config.
 
-    Raises UserError for a config without an equal here, and for a state that does not fit it.
+    The arguments are those of `diffusers_layers.read_layers`.
+
+    Raises:
+      UserError: the config has no equivalent here, or the state does not fit it.
     """
     unet = UNet(**condition_unet_options(config))
     config = complete(MODEL, config, DEFAULTS)
@@ -327,9 +342,13 @@ def condition_unet_from_diffusers(
 
 
 def condition_unet_to_diffusers(params: Mapping[str, Any], unet: UNet, linear: bool = True) -> Iterator[Entry]:
-    """The tensors of the `UNet2DConditionModel` equal to `unet`; the inverse of `condition_unet_from_diffusers`.
+    """Yields the tensors of the `UNet2DConditionModel` that is equivalent to `unet`.
+
+    This is the inverse of `condition_unet_from_diffusers`.
 
     Args:
-      linear: its config's `use_linear_projection`.
+      params: the params of `unet`.
+      unet: the network.
+      linear: the value of `use_linear_projection` in its config.
     """
     return write_layers(layers(unet, linear), params)

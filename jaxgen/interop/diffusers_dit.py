@@ -1,7 +1,7 @@
-"""The weights of diffusers' `DiTTransformer2DModel` in, as `jaxgen.networks.dit.DiT`'s, and out again.
+"""Converts the weights of diffusers' `DiTTransformer2DModel` to `jaxgen.networks.dit.DiT` and back.
 
-Pure functions on dicts of numpy arrays: neither torch nor diffusers is imported. Read a model's state from
-its safetensors file and its config from `config.json`.
+The functions are pure and take dicts of numpy arrays; neither torch nor diffusers is imported. Read a model's state
+from its safetensors file and its config from `config.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from jaxgen.errors import UserError
 from jaxgen.networks.dit import DiT
 
-# What DiTTransformer2DModel assumes where its config is silent.
+# The defaults of DiTTransformer2DModel for entries that a config lacks.
 CONFIG_DEFAULTS = {
     "num_attention_heads": 16,
     "attention_head_dim": 72,
@@ -35,7 +35,7 @@ CONFIG_DEFAULTS = {
     "norm_eps": 1e-5,
 }
 
-# What DiTTransformer2DModel computes whatever its config says, and the config entries that DiT has one value of.
+# The options of DiT that DiTTransformer2DModel always has, and the entries of which DiT supports only one value.
 FIXED = {
     "mlp_ratio": 4.0,
     "context_dim": 0,
@@ -60,15 +60,18 @@ EMBEDDERS = {
 
 
 def dit_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `DiT` that make it compute what `DiTTransformer2DModel(**config)` does at its sample_size.
+    """Returns the arguments of `DiT` that make it compute what `DiTTransformer2DModel(**config)` does.
 
-    At other sizes the peer stretches the positions of its own size; `DiT` counts on. Raises UserError for a
-    config that `DiT` has no equal for, naming the entry.
+    They agree at the config's sample_size. At other sizes diffusers' model stretches the positions of its own size,
+    while `DiT` continues to count.
+
+    Raises:
+      UserError: the config has no equivalent as a `DiT`; the message names the entry.
     """
     config = {**CONFIG_DEFAULTS, **config}
     for entry, only in SUPPORTED.items():
         if config[entry] != only:
-            raise UserError(f"DiTTransformer2DModel's {entry}={config[entry]!r} has no equal here, only {only!r}.")
+            raise UserError(f"DiTTransformer2DModel's {entry}={config[entry]!r} has no equivalent here, only {only!r}.")
     heads, classes, out_channels = (config[k] for k in ("num_attention_heads", "num_embeds_ada_norm", "out_channels"))
     if not classes:
         raise UserError("DiTTransformer2DModel's num_embeds_ada_norm must be the number of its classes.")
@@ -86,15 +89,19 @@ def dit_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dit_config(dit: DiT, in_channels: int, sample_size: int) -> dict[str, Any]:
-    """Config of the `DiTTransformer2DModel` that computes what `dit` does on squares of sample_size pixels.
+    """Returns the config of the `DiTTransformer2DModel` that computes what `dit` does on squares of sample_size pixels.
 
-    The inverse of `dit_options`. Raises UserError where `dit` has what `DiTTransformer2DModel` cannot express.
+    This is the inverse of `dit_options`.
+
+    Raises:
+      UserError: `dit` has an option that `DiTTransformer2DModel` cannot express.
     """
     for field, only in FIXED.items():
         if getattr(dit, field) != only:
-            raise UserError(f"DiTTransformer2DModel has no equal for {field}={getattr(dit, field)!r}, only {only!r}.")
+            found = getattr(dit, field)
+            raise UserError(f"DiTTransformer2DModel has no equivalent for {field}={found!r}, only {only!r}.")
     if not dit.num_classes:
-        raise UserError("DiTTransformer2DModel has no equal for num_classes=0: it always takes a label.")
+        raise UserError("DiTTransformer2DModel has no equivalent for num_classes=0: it always takes a label.")
     if dit.width % dit.heads or sample_size % dit.patch_size:
         raise UserError(f"heads={dit.heads} must divide width={dit.width}, and patch_size the sample size.")
     return {
@@ -113,7 +120,7 @@ def dit_config(dit: DiT, in_channels: int, sample_size: int) -> dict[str, Any]:
 
 
 def names(depth: int) -> Iterator[tuple[str, str, str]]:
-    """(path here, prefix in diffusers, kind) of every layer but the embedders; kind is patch or dense."""
+    """Yields (path here, prefix in diffusers, kind) of every layer but the embedders; kind is "patch" or "dense"."""
     yield "patch_in", "pos_embed.proj", "patch"
     for i in range(depth):
         ours, theirs = f"block_{i}", f"transformer_blocks.{i}"
@@ -129,7 +136,7 @@ def names(depth: int) -> Iterator[tuple[str, str, str]]:
 
 
 def layer_from(state: dict[str, np.ndarray], theirs: str, kind: str) -> dict[str, np.ndarray]:
-    """Take one layer out of the state, as ours."""
+    """Takes one layer out of the state and returns its arrays as `DiT` has them."""
     weight = np.asarray(take(state, f"{theirs}.weight"), np.float32)
     if kind == "embedding":
         return {"embedding": weight}
@@ -141,7 +148,7 @@ def layer_from(state: dict[str, np.ndarray], theirs: str, kind: str) -> dict[str
 
 
 def layer_to(layer: Mapping[str, Any], theirs: str, kind: str, patch_size: int) -> dict[str, np.ndarray]:
-    """Our layer as entries of a state; the inverse of `layer_from`."""
+    """Returns a layer of `DiT` as entries of a state; the inverse of `layer_from`."""
     if kind == "embedding":
         return {f"{theirs}.weight": np.asarray(layer["embedding"])}
     weight = np.asarray(layer["kernel"])
@@ -153,14 +160,14 @@ def layer_to(layer: Mapping[str, Any], theirs: str, kind: str, patch_size: int) 
 
 
 def take(state: dict[str, np.ndarray], key: str) -> np.ndarray:
-    """Remove and return one weight."""
+    """Removes one weight from the state and returns it. Raises UserError if it is missing."""
     if key not in state:
         raise UserError(f"the state lacks {key!r}, which its config asks for.")
     return state.pop(key)
 
 
 def stack_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Params of a `DiT` as those of the same one with `scan_blocks`: `block_<i>` become `blocks`, stacked."""
+    """Stacks the entries `block_<i>` of a `DiT`'s params into one entry `blocks`, which a scanned `DiT` has."""
     depth = sum(name.startswith("block_") for name in params)
     if not depth or any(f"block_{i}" not in params for i in range(depth)):
         raise UserError("params have no block_0, block_1, ...: they do not belong to a DiT without scan_blocks.")
@@ -179,13 +186,16 @@ def unstack_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dit_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[dict, dict]:
-    """(arguments of `DiT`, its params as nested dicts of float32) from a `DiTTransformer2DModel`'s state and config.
+    """Returns (arguments of `DiT`, its params as nested dicts of float32) from a `DiTTransformer2DModel`'s state and
+    config.
 
-    For a `DiT` with `scan_blocks` see `stack_blocks`.
+    `stack_blocks` converts the params for a `DiT` with `scan_blocks`. diffusers' model has embedders of time and class
+    in every block, while `DiT` has one for all blocks, as the authors' code has. The published weights are the same in
+    each block.
 
-    The peer has embedders of time and class in every block, `DiT` one for all, as the authors' code: their
-    published weights have the same in each block. Raises UserError where blocks differ, for a config without
-    an equal here, and for a state that lacks a weight or has one more.
+    Raises:
+      UserError: the embedders of two blocks differ, the config has no equivalent here, or the state lacks a weight or
+        has an additional one.
     """
     options = dit_options(config)
     state = dict(state)
@@ -210,15 +220,16 @@ def dit_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, Any
 
 
 def dit_to_diffusers(params: Mapping[str, Any], dit: DiT) -> dict[str, np.ndarray]:
-    """State dict of the `DiTTransformer2DModel` equal to `dit` with `params`; the inverse of `dit_from_diffusers`.
+    """Returns the state dict of the `DiTTransformer2DModel` that is equivalent to `dit` with `params`.
 
-    Blocks that `dit` scans are unstacked.
+    This is the inverse of `dit_from_diffusers`. Blocks that `dit` scans are unstacked.
 
-    Raises UserError where `dit` has what `DiTTransformer2DModel` cannot express, or `params` are not its own.
+    Raises:
+      UserError: `dit` has an option that `DiTTransformer2DModel` cannot express, or `params` do not belong to `dit`.
     """
     dit_config(dit, 1, dit.patch_size)
     params = unstack_blocks(params) if dit.scan_blocks else params
-    state = {}
+    state: dict[str, np.ndarray] = {}
 
     def found(path: str) -> Mapping[str, Any]:
         layer: Any = params

@@ -1,8 +1,8 @@
-"""Folders of diffusers' models: `config.json` and safetensors files, read and written one tensor at a time.
+"""Reads and writes folders of diffusers' models, `config.json` and safetensors files, one tensor at a time.
 
-A safetensors file is eight bytes with the length of a header, the header, JSON that gives each tensor's type, shape and
-place, and the numbers. A model may be cut into several files, which an index names. Neither torch nor diffusers is
-imported, and no more than one tensor beside those that the caller keeps is in memory.
+A safetensors file has three parts: eight bytes with the length of the header, the header, and the numbers. The header
+is JSON that gives each tensor's type, shape and place. A model may be cut into several files, which an index names.
+Neither torch nor diffusers is imported. Memory holds at most one tensor more than those that the caller keeps.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
+from jaxgen.files import inside
 
 CONFIG = "config.json"
-MODEL = "diffusion_pytorch_model"  # the weights' file name, without its ending, of diffusers' models
-TEXT_MODEL = "model"  # and of transformers'
+MODEL = "diffusion_pytorch_model"  # the name of the file with the weights of a diffusers model, without its ending
+TEXT_MODEL = "model"  # the same of a transformers model
 VARIANTS = ("", ".fp16")  # in the order in which they are looked for
 
 TYPES = {
@@ -42,7 +44,15 @@ NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
-    """A JSON object. `what` says in messages what the file is for. Raises UserError where it is missing or damaged."""
+    """Reads a JSON object.
+
+    Args:
+      path: the file.
+      what: says in messages what the file is for, such as "gives the shapes".
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"There is no file {path}, which {what}; restore it, or name another folder.")
@@ -56,7 +66,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
-    """Writes a JSON object, in a folder that is made where it is missing."""
+    """Writes a JSON object, and creates its folder if that is missing."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
@@ -64,7 +74,7 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a tensor lies: `size` bytes of `path` from `start` on."""
+    """The place of a tensor: `size` bytes of the file `path`, from the byte `start` on."""
 
     path: pathlib.Path
     dtype: np.dtype
@@ -77,7 +87,8 @@ class Weights(Mapping[str, np.ndarray]):
     """A model's tensors by name; each is read from the disk when it is asked for.
 
     Attributes:
-      places: `{name: Place}`. folder: for messages.
+      places: the place of each tensor, `{name: Place}`.
+      folder: the model's folder, for messages.
     """
 
     def __init__(self, places: Mapping[str, Place], folder: str | os.PathLike[str] = ""):
@@ -101,17 +112,17 @@ class Weights(Mapping[str, np.ndarray]):
 
     @property
     def size(self) -> int:
-        """Bytes of all tensors."""
+        """The number of bytes of all tensors."""
         return sum(place.size for place in self.places.values())
 
 
 def open_weights(folder: str | os.PathLike[str], stem: str = MODEL) -> Weights:
-    """The tensors of a folder: `<stem>.safetensors`, or the files that `<stem>.safetensors.index.json` names.
+    """Opens the tensors of a folder: `<stem>.safetensors`, or the files that `<stem>.safetensors.index.json` names.
 
-    Where both are missing, those with `.fp16` before `.safetensors` are taken.
+    If both are missing, the files with `.fp16` before `.safetensors` are taken.
 
     Raises:
-      UserError: where a file is missing or damaged.
+      UserError: a file is missing or damaged.
     """
     folder = pathlib.Path(folder)
     for variant in VARIANTS:
@@ -136,8 +147,7 @@ def _read_shards(index: pathlib.Path) -> dict[str, Place]:
     if not isinstance(names, dict) or not names:
         raise UserError(f"{index} has no 'weight_map' from tensors to files; fetch it again.")
     places: dict[str, Place] = {}
-    for file in sorted(set(names.values())):
-        path = index.parent / file
+    for path in sorted({pathlib.Path(inside(index.parent, file, index)) for file in names.values()}):
         if not path.is_file():
             raise UserError(f"There is no file {path}, which {index.name} names; restore it.")
         places |= read_header(path)
@@ -148,7 +158,7 @@ def _read_shards(index: pathlib.Path) -> dict[str, Place]:
 
 
 def read_header(path: pathlib.Path) -> dict[str, Place]:
-    """Where the tensors of one safetensors file lie. Raises UserError for a file that is damaged or no such file."""
+    """Returns the places of the tensors of one safetensors file. Raises UserError if it is damaged or no such file."""
     try:
         with path.open("rb") as opened:
             end = os.fstat(opened.fileno()).st_size
@@ -177,12 +187,14 @@ class Entry:
     """A tensor to be written.
 
     Attributes:
-      name: in the file. leaf: the array here. axes: its axes in the order of the file.
-      tail: axes of length 1 that the file has behind them.
+      name: its name in the file.
+      leaf: the array here.
+      axes: the axes of `leaf` in the order of the file.
+      tail: axes of length 1 that only the file has, after the others.
     """
 
     name: str
-    leaf: Any
+    leaf: np.ndarray | Array
     axes: tuple[int, ...]
     tail: tuple[int, ...] = ()
 
@@ -191,7 +203,7 @@ class Entry:
         return (*(self.leaf.shape[axis] for axis in self.axes), *self.tail)
 
     def array(self) -> np.ndarray:
-        """The tensor as the file has it."""
+        """Returns the tensor as the file has it."""
         return np.ascontiguousarray(np.asarray(self.leaf).transpose(self.axes)).reshape(self.shape)
 
 
@@ -199,10 +211,12 @@ def save_weights(path: str | os.PathLike[str], entries: Iterable[Entry], dtype: 
     """Writes a safetensors file, one tensor after the other.
 
     Args:
-      dtype: a type that all floating tensors get, such as "float16"; their own by default.
+      path: the file.
+      entries: the tensors.
+      dtype: the type of all floating tensors in the file, such as "float16"; by default each keeps its own.
 
     Raises:
-      UserError: for a type that the format does not have.
+      UserError: the format does not have a tensor's type.
     """
     path, entries = pathlib.Path(path), list(entries)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

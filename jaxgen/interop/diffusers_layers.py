@@ -1,7 +1,8 @@
-"""Layers by their names here and in diffusers: the table that a model is, and weights through it, in and out.
+"""Tables of a model's layers with their names in jaxgen and in diffusers, and weights read and written through them.
 
-A model's table gives (path here, prefix there, kind) for each of its layers. A layer `<prefix>.weight` and
-`<prefix>.bias` there is `<path>/kernel` (or `scale`, `embedding`) and `<path>/bias` here.
+In this room "here" means jaxgen and "there" means diffusers. A model's table gives (path here, prefix there, kind) for
+each of its layers. The tensors `<prefix>.weight` and `<prefix>.bias` there are `<path>/kernel` (or `scale`,
+`embedding`) and `<path>/bias` here.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
 from jaxgen.interop.diffusers_files import Entry, Weights
 
-Layer = tuple[str, str, str]  # path here, prefix there, kind
+Layer = tuple[str, str, str]  # (path here, prefix there, kind)
+Placer = Callable[[np.ndarray], np.ndarray | Array]  # what each array that is read passes through
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """How a layer's weight is kept.
+    """How a layer's weight is stored.
 
     Attributes:
-      weight: its name here. axes: the axes there in the order that they have here.
-      bias: whether the layer has one. tail: axes of length 1 that it has there only, behind the others.
+      weight: its name here.
+      axes: the axes of the array there, in the order that they have here.
+      bias: whether the layer has a bias.
+      tail: axes of length 1 that only the array there has, after the others.
     """
 
     weight: str
@@ -35,7 +40,7 @@ class Kind:
 
     @property
     def back(self) -> tuple[int, ...]:
-        """The axes here in the order that they have there."""
+        """The axes of the array here, in the order that they have there."""
         return tuple(self.axes.index(axis) for axis in range(len(self.axes)))
 
 
@@ -53,7 +58,13 @@ OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj
 
 
 def resnet(ours: str, theirs: str, time: bool = True) -> Iterator[Layer]:
-    """A residual block; its shortcut is there where the width changes. `time`: whether it sees an embedding."""
+    """Yields the layers of a residual block. Its shortcut exists only where the width changes.
+
+    Args:
+      ours: the block's path here.
+      theirs: the block's prefix there.
+      time: whether the block receives an embedding of the time.
+    """
     yield f"{ours}/norm_in", f"{theirs}.norm1", "norm"
     yield f"{ours}/conv_in", f"{theirs}.conv1", "conv"
     if time:
@@ -64,7 +75,7 @@ def resnet(ours: str, theirs: str, time: bool = True) -> Iterator[Layer]:
 
 
 def plain_attention(ours: str, theirs: str) -> Iterator[Layer]:
-    """Attention over pixels behind a group normalisation."""
+    """Yields the layers of an attention over pixels that follows a group normalisation."""
     yield f"{ours}/norm", f"{theirs}.group_norm", "norm"
     for here, there in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("out", "to_out.0")):
         yield f"{ours}/{here}", f"{theirs}.{there}", "dense"
@@ -75,16 +86,19 @@ def read_layers(
     state: Mapping[str, np.ndarray],
     wanted: Mapping[str, Any],
     dtype: str = "float32",
-    place: Callable[[np.ndarray], Any] = lambda array: array,
+    place: Placer = lambda array: array,
 ) -> dict[str, Any]:
-    """Params as nested dicts from a state dict, one tensor at a time.
+    """Returns params as nested dicts from a state dict; it reads one tensor at a time.
 
     Args:
-      wanted: the params' shapes; a layer named `shortcut` that is not among them is passed over.
-      dtype: of the params; "" keeps the file's. place: what each array goes through, such as `jax.device_put`.
+      layers: the model's table.
+      state: the tensors by their names there.
+      wanted: the params' shapes; a layer named `shortcut` that is not among them is skipped.
+      dtype: the type of the params; "" keeps that of the file.
+      place: what each array passes through, such as `jax.device_put`.
 
     Raises:
-      UserError: for a state that lacks a weight, has one more, or one of another shape.
+      UserError: the state lacks a weight, has an additional one, or has one of another shape.
     """
     where = state.folder if isinstance(state, Weights) else "the state"
     there = {_modern(name): name for name in state}
@@ -123,7 +137,7 @@ def read_layers(
 
 
 def write_layers(layers: Iterable[Layer], params: Mapping[str, Any]) -> Iterator[Entry]:
-    """What goes into a file, the inverse of `read_layers`. Raises UserError where params lack a layer."""
+    """Yields the tensors of a file; the inverse of `read_layers`. Raises UserError if params lack a layer."""
     for ours, theirs, name in layers:
         kind, layer = KINDS[name], _at(params, ours)
         if layer is None and ours.endswith("/shortcut"):
@@ -136,7 +150,7 @@ def write_layers(layers: Iterable[Layer], params: Mapping[str, Any]) -> Iterator
 
 
 def complete(model: str, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's config with its silent entries filled in. Raises UserError for an entry that is not known here."""
+    """Returns a model's config with defaults for missing entries. Raises UserError for an entry not known here."""
     for entry, value in config.items():
         if entry not in defaults and not entry.startswith("_") and value is not None:
             raise UserError(f"{model}'s entry {entry}={value!r} is not known here; {nearest(entry, defaults)}")
@@ -144,16 +158,20 @@ def complete(model: str, config: Mapping[str, Any], defaults: Mapping[str, Any])
 
 
 def check_entries(model: str, config: Mapping[str, Any], supported: Mapping[str, tuple]) -> None:
-    """Raise UserError for the first entry of a model's config that has none of the values that are known here."""
+    """Raises UserError for the first entry of a model's config that has none of the supported values."""
     for entry, values in supported.items():
         value = config[entry]
         if not any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in values):
             known = " or ".join(map(repr, values))
-            raise UserError(f"{model}'s {entry}={value!r} has no equal here, only {known}.")
+            raise UserError(f"{model}'s {entry}={value!r} has no equivalent here, only {known}.")
 
 
 def multipliers(model: str, widths: Iterable[int]) -> tuple[int, tuple[int, ...]]:
-    """The finest level's width, and every level's as a multiple of it. Raises UserError where one is no multiple."""
+    """Returns the finest level's width, and each level's width as a multiple of it.
+
+    Raises:
+      UserError: a width is not a multiple of the first.
+    """
     widths = tuple(widths)
     if not widths or any(width % widths[0] for width in widths):
         raise UserError(f"{model}'s block_out_channels {widths} are not multiples of the first of them.")
@@ -166,7 +184,8 @@ def _modern(name: str) -> str:
     return name
 
 
-def _at(tree: Any, path: str) -> Any:
+def _at(tree: object, path: str) -> Any:
+    """Returns the entry at a path such as "block_0/conv" of nested dicts, or None where there is none."""
     for part in path.split("/"):
         if not isinstance(tree, Mapping) or part not in tree:
             return None

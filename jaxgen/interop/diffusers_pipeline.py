@@ -1,6 +1,6 @@
-"""Folders of diffusers' `StableDiffusionPipeline`, read and written.
+"""Reads and writes folders of diffusers' `StableDiffusionPipeline`, which have these files:
 
-    model_index.json                 which class each part is of
+    model_index.json                 the class of each part
     unet/, vae/                      config.json and diffusion_pytorch_model.safetensors
     text_encoder/                    config.json and model.safetensors
     tokenizer/                       vocab.json and merges.txt, or tokenizer.json
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -43,11 +43,13 @@ from jaxgen.interop.diffusers_files import (
     MODEL,
     TEXT_MODEL,
     Entry,
+    Weights,
     open_weights,
     read_json,
     save_weights,
     write_json,
 )
+from jaxgen.interop.diffusers_layers import Placer
 from jaxgen.interop.diffusers_scheduler import Noise, noise_from_diffusers, noise_to_diffusers
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower
@@ -55,7 +57,7 @@ from jaxgen.networks.unet import UNet
 
 INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
 PIPELINES = ("StableDiffusionPipeline",)
-FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text": "text_encoder"}  # by group
+FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text": "text_encoder"}  # {parameter group: folder}
 TOKENIZER_FILES = (
     clip_tokenizer.WHOLE,
     clip_tokenizer.VOCABULARY,
@@ -70,7 +72,6 @@ PARTS = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
 }
-Placer = Callable[[np.ndarray], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +79,14 @@ class Pipeline:
     """A text-to-image model without its weights.
 
     Attributes:
-      unet, autoencoder, text: the networks. noise: schedule, prediction and grid.
-      scaling: what latents were multiplied by before diffusion.
-      latent_size: the latents' usual height and width. length: tokens of a text.
-      configs: the folder's configs by part: `unet`, `vae`, `text_encoder`, `scheduler`.
+      unet: the denoiser.
+      autoencoder: the network between images and latents.
+      text: the text encoder.
+      noise: the schedule, prediction type and spacing.
+      scaling: the factor that latents were multiplied by before diffusion.
+      latent_size: the usual height and width of the latents.
+      length: the number of tokens of a text.
+      configs: the folder's configs by part, which are `unet`, `vae`, `text_encoder` and `scheduler`.
       tokenizer_files: the tokenizer's files, `{name: bytes}`.
     """
 
@@ -96,7 +101,7 @@ class Pipeline:
     tokenizer_files: Mapping[str, bytes]
 
     def method_fields(self) -> dict[str, Any]:
-        """What `jaxgen.methods.diffusion.stable_diffusion.StableDiffusion` needs beside a sampler."""
+        """Returns the fields of `jaxgen.methods.diffusion.stable_diffusion.StableDiffusion` except the sampler."""
         return {
             "network": self.unet,
             "autoencoder": self.autoencoder,
@@ -110,11 +115,11 @@ class Pipeline:
 
 
 def read_pipeline(folder: str | os.PathLike[str]) -> Pipeline:
-    """What a folder's JSON files say; no weights are read.
+    """Reads the JSON files of a folder, without its weights.
 
     Raises:
-      UserError: for a folder that is no Stable Diffusion pipeline, a file that is missing or damaged, and an entry
-        that has no equal here.
+      UserError: the folder is no Stable Diffusion pipeline, a file is missing or damaged, or an entry has no equivalent
+        here.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -149,7 +154,7 @@ def read_pipeline(folder: str | os.PathLike[str]) -> Pipeline:
 
 def _text(folder: pathlib.Path, config: Mapping[str, Any]) -> TextTower:
     if config.get("use_attention_mask"):
-        raise UserError(f"{folder / 'text_encoder' / CONFIG}: use_attention_mask has no equal here, only without it.")
+        raise UserError(f"{folder / 'text_encoder' / CONFIG}: use_attention_mask=True has no equivalent here.")
     kinds = config.get("architectures") or ["CLIPTextModel"]
     if kinds[0] not in ("CLIPTextModel", "CLIPModel"):
         raise UserError(f"{folder / 'text_encoder' / CONFIG} is of {kinds[0]!r}; only a CLIPTextModel is read here.")
@@ -160,40 +165,42 @@ def _check_fit(folder: pathlib.Path, unet: UNet, autoencoder: AutoencoderKL, tex
     latents = autoencoder.latent_channels
     if (channels, unet.out_channels) != (latents, latents):
         raise UserError(
-            f"{folder}: the unet takes {channels} channels and gives {unet.out_channels}, but latents of the vae have "
+            f"{folder}: the unet takes {channels} channels and gives {unet.out_channels}, but the vae's latents have "
             f"{latents}; networks for inpainting or super-resolution are not read here."
         )
     if unet.context_dim != text.width:
         raise UserError(
-            f"{folder}: the unet looks at texts of {unet.context_dim} features, but the text_encoder gives "
+            f"{folder}: the unet takes texts of {unet.context_dim} features, but the text_encoder gives "
             f"{text.width}."
         )
     if unet.num_classes or unet.class_embedding != "table":
-        raise UserError(f"{folder}: the unet wants labels beside texts, which no pipeline here gives.")
+        raise UserError(f"{folder}: the unet needs labels as well as texts, which no pipeline here has.")
 
 
 def _length(folder: pathlib.Path, most: int) -> int:
-    """Tokens of a text: what the tokenizer says, at most what the text tower reads."""
+    """Returns the number of tokens of a text: the tokenizer's, but at most what the text tower reads."""
     settings = folder / "tokenizer_config.json"
     said = read_json(settings, "sets up the tokenizer").get("model_max_length") if settings.is_file() else None
     return min(most, int(said)) if isinstance(said, int | float) and said > 1 else most
 
 
 def read_tokenizer(folder: str | os.PathLike[str]) -> ClipTokenizer:
-    """The tokenizer of a pipeline's folder. Raises UserError where it is missing or damaged."""
+    """Reads the tokenizer in a pipeline's folder. Raises UserError if it is missing or damaged."""
     return ClipTokenizer.from_folder(pathlib.Path(folder) / "tokenizer")
 
 
 def read_params(
     folder: str | os.PathLike[str], dtype: str = "float32", place: Placer = lambda array: array
 ) -> dict[str, Any]:
-    """The weights of a folder, `{"denoiser": ..., "autoencoder": ..., "text": ...}`, one tensor at a time.
+    """Reads the weights of a folder as `{"denoiser": ..., "autoencoder": ..., "text": ...}`, one tensor at a time.
 
     Args:
-      dtype: of the params; "" keeps the files'. place: what each array goes through, such as `jax.device_put`.
+      folder: the pipeline's folder.
+      dtype: the type of the params; "" keeps that of the files.
+      place: what each array passes through, such as `jax.device_put`.
 
     Raises:
-      UserError: as `read_pipeline`, and for weights that do not fit their config.
+      UserError: as `read_pipeline`, or the weights do not fit their config.
     """
     folder = pathlib.Path(folder)
     configs = {part: read_json(folder / part / CONFIG, f"gives the shapes of the {part}") for part in FOLDERS.values()}
@@ -204,7 +211,9 @@ def read_params(
     return {"denoiser": denoiser, "autoencoder": autoencoder, "text": text}
 
 
-def _text_params(folder: pathlib.Path, state: Any, config: Mapping[str, Any], dtype: str, place: Placer) -> Any:
+def _text_params(
+    folder: pathlib.Path, state: Weights, config: Mapping[str, Any], dtype: str, place: Placer
+) -> dict[str, Any]:
     try:
         _, params = clip.text_from_transformers(state, config)
     except UserError as error:
@@ -223,13 +232,19 @@ def new_pipeline(
     tokenizer: str | os.PathLike[str],
     latent_size: tuple[int, int] = (64, 64),
 ) -> Pipeline:
-    """A pipeline of networks made here, with configs for `save_pipeline`.
+    """Makes a pipeline of networks that were made here, with configs for `save_pipeline`.
 
     Args:
-      tokenizer: a folder with its files.
+      unet: the denoiser.
+      autoencoder: the network between images and latents.
+      text: the text encoder.
+      noise: the schedule, prediction type and spacing.
+      scaling: the factor that latents were multiplied by before diffusion.
+      tokenizer: a folder with the tokenizer's files.
+      latent_size: the usual height and width of the latents.
 
     Raises:
-      UserError: where diffusers has no equal for one of them.
+      UserError: diffusers has no equivalent for one of them.
     """
     folder = pathlib.Path(tokenizer)
     files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
@@ -253,11 +268,13 @@ def save_pipeline(
     """Writes a folder that `StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)` reads.
 
     Args:
+      folder: the folder, which is created if it is missing.
+      pipeline: the networks, configs and tokenizer.
       params: the groups `denoiser`, `autoencoder` and `text`.
-      dtype: a type that all weights get, such as "float16"; their own by default.
+      dtype: the type of all weights in the files, such as "float16"; by default each keeps its own.
 
     Raises:
-      UserError: for params that are not those of the pipeline's networks.
+      UserError: the params do not belong to the pipeline's networks.
     """
     folder = pathlib.Path(folder)
     scheduler = pipeline.configs["scheduler"]["_class_name"]

@@ -1,7 +1,7 @@
-"""What a diffusers scheduler's `scheduler_config.json` says about noise: schedule, prediction and grid, in and out.
+"""Converts the schedule, prediction type and spacing of a diffusers scheduler, in `scheduler_config.json`, and back.
 
-Which solver walks over it is not read: `config.sampler` names one. A scheduler counts its levels 0..T-1 where papers
-and `jaxgen.diffusion.schedules` count 1..T, so level i there is the time (i + 1) / T here.
+The solver is not read, since `config.sampler` names one. A scheduler counts its levels 0..T-1, while papers and
+`jaxgen.diffusion.schedules` count 1..T, so that level i there is the time (i + 1) / T here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from jaxgen.diffusion.prediction_types import X0, Epsilon, PredictionType, V
 from jaxgen.diffusion.schedules import Discrete
 from jaxgen.errors import UserError
 
-# class -> (timestep_spacing, set_alpha_to_one) where its config is silent; those that have no set_alpha_to_one end at
-# time 0, as if it were true
+# {class: (timestep_spacing, set_alpha_to_one)}, the defaults for entries that a config lacks. Classes that have no
+# set_alpha_to_one end at time 0, as if it were true.
 CLASSES: dict[str, tuple[str, bool]] = {
     "DDIMScheduler": ("leading", True),
     "PNDMScheduler": ("leading", False),
@@ -34,17 +34,22 @@ CLASSES: dict[str, tuple[str, bool]] = {
     "DEISMultistepScheduler": ("linspace", True),
     "UniPCMultistepScheduler": ("linspace", True),
 }
+# classes whose default betas go from 0.00085 to 0.012
 LIGHT = ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
 PREDICTIONS: dict[str, PredictionType] = {"epsilon": Epsilon(), "v_prediction": V(), "sample": X0()}
 SPACINGS = ("leading", "trailing", "linspace")
-OFFSET = 1  # steps_offset of the leading spacing: StableDiffusionPipeline sets it, whatever the config says
+OFFSET = 1  # steps_offset of the leading spacing; StableDiffusionPipeline sets it and ignores the config's entry
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """Attributes:
-    schedule: of noise. prediction_type: what the network predicts.
-    spacing: which levels are visited, see `times`. to_zero: whether the last step ends at time 0 and not at level 1.
+    """The noise of a model that diffusers describes.
+
+    Attributes:
+      schedule: the noise schedule.
+      prediction_type: what the network predicts.
+      spacing: "leading", "trailing" or "linspace"; it decides which levels are visited, see `times`.
+      to_zero: whether the last step ends at time 0 and not at level 1.
     """
 
     schedule: Discrete
@@ -53,13 +58,16 @@ class Noise:
     to_zero: bool = False
 
     def times(self, steps: int) -> np.ndarray:
-        """`[steps + 1]` decreasing times, float64, for `Sampler.__call__` (Lin et al. 2023, Table 2).
+        """Returns `[steps + 1]` decreasing times, float64, for `Sampler.__call__` (Lin et al. 2023, Table 2).
 
-        leading: every (T // steps)-th level, beginning at the second. trailing: backwards from the last.
-        linspace: equal shares from the last level to the first, rounded.
+        The spacing decides which levels are visited:
+
+            leading   every (T // steps)-th level, starting at the second
+            trailing  every (T / steps)-th level, counted backwards from the last and rounded
+            linspace  evenly spaced levels from the last to the first, rounded
 
         Raises:
-          UserError: for more steps than there are levels to visit.
+          UserError: there are more steps than levels, or the spacing of so many steps does not fit the levels.
         """
         levels = self.schedule.steps
         if not 1 <= steps <= levels:
@@ -80,19 +88,20 @@ class Noise:
 
 
 def noise_from_diffusers(config: Mapping[str, Any], where: str = "the scheduler's config") -> Noise:
-    """From a `scheduler_config.json`.
+    """Returns the noise that a `scheduler_config.json` describes.
 
-    `clip_sample` is passed over, since `StableDiffusionPipeline` clips no latents whatever it says.
+    `clip_sample` is ignored, since `StableDiffusionPipeline` never clips latents.
 
     Args:
+      config: the content of the file.
       where: names the config in messages.
 
     Raises:
-      UserError: for a scheduler of other noise, or an entry whose value has no equal here.
+      UserError: the scheduler's noise, or the value of an entry, has no equivalent here.
     """
     name = config.get("_class_name")
     if name not in CLASSES:
-        raise UserError(f"{where} is of {name!r}, whose noise has no equal here; known are {', '.join(CLASSES)}.")
+        raise UserError(f"{where} is of {name!r}, whose noise has no equivalent here; known are {', '.join(CLASSES)}.")
     spacing, to_zero = CLASSES[name]
     found = {
         "spacing": config.get("timestep_spacing", spacing),
@@ -110,7 +119,7 @@ def noise_from_diffusers(config: Mapping[str, Any], where: str = "the scheduler'
         if value not in known[entry]:
             name = {"spacing": "timestep_spacing"}.get(entry, entry)
             values = " or ".join(map(repr, known[entry]))
-            raise UserError(f"{where}: {name}={value!r} has no equal here, only {values}.")
+            raise UserError(f"{where}: {name}={value!r} has no equivalent here, only {values}.")
     to_zero = bool(config.get("set_alpha_to_one", to_zero))
     return Noise(_schedule(config, where), PREDICTIONS[found["prediction_type"]], found["spacing"], to_zero)
 
@@ -121,7 +130,7 @@ def _schedule(config: Mapping[str, Any], where: str) -> Discrete:
     betas = config.get("trained_betas")
     if betas is not None:
         if zero:
-            raise UserError(f"{where}: trained_betas with rescale_betas_zero_snr have no equal here; rescale them.")
+            raise UserError(f"{where}: trained_betas with rescale_betas_zero_snr has no equivalent; rescale the betas.")
         return schedules.Betas(np.asarray(betas, np.float64))
     if config.get("beta_schedule", "linear") == "squaredcos_cap_v2":
         return schedules.Cosine(steps, zero_terminal_snr=zero)
@@ -131,10 +140,10 @@ def _schedule(config: Mapping[str, Any], where: str) -> Discrete:
 
 
 def noise_to_diffusers(noise: Noise) -> dict[str, Any]:
-    """The config of a `DDIMScheduler` over the same noise and levels.
+    """Returns the config of a `DDIMScheduler` with the same noise and levels.
 
     Raises:
-      UserError: for a prediction type that diffusers does not have.
+      UserError: diffusers does not have the prediction type.
     """
     names = {prediction_type: name for name, prediction_type in PREDICTIONS.items()}
     if noise.prediction_type not in names:

@@ -1,7 +1,7 @@
-"""The weights of diffusers' `UNet2DModel` in, as `jaxgen.networks.unet.UNet`'s, and out again.
+"""Converts the weights of diffusers' `UNet2DModel` to `jaxgen.networks.unet.UNet` and back.
 
-Pure functions on dicts of numpy arrays: neither torch nor diffusers is imported. Read a model's state from
-its safetensors file and its config from `config.json`.
+The functions are pure and take dicts of numpy arrays; neither torch nor diffusers is imported. Read a model's state
+from its safetensors file and its config from `config.json`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_layers import Layer, plain_attention, read_layers, resnet, write_layers
 from jaxgen.networks.unet import UNet
 
-# What UNet2DModel assumes where its config is silent.
+# The defaults of UNet2DModel for entries that a config lacks.
 CONFIG_DEFAULTS = {
     "sample_size": None,
     "in_channels": 3,
@@ -47,7 +47,7 @@ CONFIG_DEFAULTS = {
     "num_class_embeds": None,
 }
 
-# Block type -> (does it attend, how it resamples: None for as downsample_type or upsample_type say).
+# {block type: (whether it has attention, how it resamples)}. None stands for downsample_type or upsample_type.
 BLOCKS = {
     "DownBlock2D": (False, "conv"),
     "ResnetDownsampleBlock2D": (False, "resnet"),
@@ -59,10 +59,12 @@ BLOCKS = {
 
 
 def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `UNet` that make it compute what `UNet2DModel(**config)` computes.
+    """Returns the arguments of `UNet` that make it compute what `UNet2DModel(**config)` computes.
 
-    The last of `num_class_embeds` classes becomes the null class. Raises UserError for a config that `UNet`
-    has no equal for, naming the entry.
+    The last of `num_class_embeds` classes becomes the null class.
+
+    Raises:
+      UserError: the config has no equivalent as a `UNet`; the message names the entry.
     """
     config = {**CONFIG_DEFAULTS, **config}
     channels = config["block_out_channels"]
@@ -87,7 +89,7 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
     for entry, values in supported.items():
         if config[entry] not in values:
             known = " or ".join(map(repr, values))
-            raise UserError(f"UNet2DModel's {entry}={config[entry]!r} has no equal here, only {known}.")
+            raise UserError(f"UNet2DModel's {entry}={config[entry]!r} has no equivalent here, only {known}.")
     for width in channels:
         if width % channels[0]:
             raise UserError(f"block_out_channels {tuple(channels)} are not multiples of the first of them.")
@@ -95,7 +97,7 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
     attention, resample = block_kinds(config)
     size = config["sample_size"]
     if any(attention) and size is None:
-        raise UserError("this config lacks sample_size, which says where attention is: add the image size.")
+        raise UserError("this config lacks sample_size, which decides where attention is; add the image size.")
     side = size if isinstance(size, int) or size is None else min(size)
     classes = config["num_class_embeds"]
     head_channels = config["attention_head_dim"]
@@ -120,11 +122,11 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def block_kinds(config: Mapping[str, Any]) -> tuple[list[bool], str]:
-    """Which levels attend, and `UNet`'s resample, from the block types of a complete config."""
+    """Returns which levels have attention, and `UNet`'s `resample`, from the block types of a complete config."""
     down, up = config["down_block_types"], config["up_block_types"]
     for name in (*down, *up):
         if name not in BLOCKS:
-            raise UserError(f"UNet2DModel's block {name!r} has no equal here, only {', '.join(BLOCKS)}.")
+            raise UserError(f"UNet2DModel's block {name!r} has no equivalent here, only {', '.join(BLOCKS)}.")
     attention = [BLOCKS[name][0] for name in down]
     if attention != [BLOCKS[name][0] for name in reversed(up)]:
         raise UserError("down_block_types and up_block_types attend at different levels, which UNet cannot.")
@@ -136,7 +138,7 @@ def block_kinds(config: Mapping[str, Any]) -> tuple[list[bool], str]:
 
 
 def names(unet: UNet, attention: list[bool]) -> Iterator[Layer]:
-    """Every layer, where these levels attend."""
+    """Yields every layer of a `UNet`; `attention` says for each level whether it has attention."""
 
     def level_of(ours: str, theirs: str, blocks: int, attends: bool, resampler: str) -> Iterator[Layer]:
         for i in range(blocks):
@@ -168,10 +170,11 @@ def names(unet: UNet, attention: list[bool]) -> Iterator[Layer]:
 
 
 def unet_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[dict, dict]:
-    """(arguments of `UNet`, its params as nested dicts of float32) from a `UNet2DModel`'s state and config.
+    """Returns (arguments of `UNet`, its params as nested dicts of float32) from a `UNet2DModel`'s state and config.
 
-    Raises UserError for a config without an equal here, and for a state that lacks a weight, has one more, or one of
-    another shape.
+    Raises:
+      UserError: the config has no equivalent here, or the state lacks a weight, has an additional one, or has one of
+        another shape.
     """
     options = unet_options(config)
     config = {**CONFIG_DEFAULTS, **config}
@@ -187,15 +190,18 @@ def unet_from_diffusers(state: Mapping[str, np.ndarray], config: Mapping[str, An
 
 
 def unet_to_diffusers(params: Mapping[str, Any], unet: UNet) -> dict[str, np.ndarray]:
-    """State dict of the `UNet2DModel` equal to `unet` with `params`; the inverse of `unet_from_diffusers`.
+    """Returns the state dict of the `UNet2DModel` that is equivalent to `unet` with `params`.
 
-    Raises UserError where `unet` has what `UNet2DModel` cannot express.
+    This is the inverse of `unet_from_diffusers`.
+
+    Raises:
+      UserError: `unet` has an option that `UNet2DModel` cannot express.
     """
     defaults = {"context_dim": 0, "time_embedding": "sinusoidal", "time_scale": 1.0, "middle_blocks": 2}
     defaults |= {"class_embedding": "table", "input_kernel": 3, "output_kernel": 3}
     for field, only in defaults.items():
         if getattr(unet, field) != only:
-            raise UserError(f"UNet2DModel has no equal for {field}={getattr(unet, field)!r}, only {only!r}.")
+            raise UserError(f"UNet2DModel has no equivalent for {field}={getattr(unet, field)!r}, only {only!r}.")
     levels = range(len(unet.channel_multipliers))
     attention = [f"down_{level}_attention_0" in params for level in levels]
     return {entry.name: entry.array() for entry in write_layers(names(unet, attention), params)}

@@ -1,6 +1,6 @@
-"""The published weights of the FID's Inception network, as parameters of `networks.pretrained.inception.Inception`.
+"""Converts the published weights of the FID's Inception network to `networks.pretrained.inception.Inception`.
 
-TensorFlow's graph of 2015 was converted to PyTorch once; the projects pytorch-fid and torch-fidelity publish the same
+TensorFlow's graph of 2015 was converted to PyTorch once. The projects pytorch-fid and torch-fidelity publish the same
 file under two names.
 """
 
@@ -18,7 +18,7 @@ from jaxgen.downloads import Published
 from jaxgen.errors import UserError
 from jaxgen.networks.pretrained.inception import Inception
 
-EPS = 1e-3  # of every batch normalisation
+EPS = 1e-3  # the epsilon of every batch normalisation
 PUBLISHED = Published(
     "pt_inception-2015-12-05-6726825d.pth",
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
@@ -31,19 +31,19 @@ PUBLISHED = Published(
 
 @functools.cache
 def shapes() -> dict[str, Any]:
-    """The tree of the network's parameters, as shapes."""
+    """Returns the shapes of the network's parameters as nested dicts."""
     image = jnp.zeros((1, 299, 299, 3))
     return jax.eval_shape(lambda: Inception().init(jax.random.key(0), image))["params"]
 
 
 def inception_params(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The network's parameters, float32, from a state dict of pytorch-fid or torch-fidelity.
+    """Returns the network's parameters in float32 from a state dict of pytorch-fid or torch-fidelity.
 
-    Each batch normalisation (running mean m and variance v, weight g, bias b) goes into its convolution, in float64:
-    kernel g / sqrt(v + 0.001), bias b - m g / sqrt(v + 0.001).
+    Each batch normalisation (running mean m and variance v, weight g, bias b) is merged into its convolution in
+    float64: the kernel is multiplied by g / sqrt(v + 0.001), and the bias becomes b - m g / sqrt(v + 0.001).
 
     Raises:
-      UserError: for an entry that is missing, of another shape, or that the network does not have.
+      UserError: an entry is missing, has another shape, or is unknown to the network.
     """
     left = dict(state)
 

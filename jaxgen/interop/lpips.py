@@ -1,4 +1,4 @@
-"""Published weights of LPIPS: torchvision's classifiers and the heads of the authors' package, version 0.1."""
+"""Reads the published weights of LPIPS: torchvision's classifiers and the heads of the authors' package v0.1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxgen.networks.pretrained.lpips import layers_of
 _HEADS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
 _TORCHVISION = "https://download.pytorch.org/models/"
 
-# trunk -> (the classifier, the heads); torchvision's names end in the first digits of their hash.
+# {trunk: (the classifier, the heads)}. The names of torchvision's files end in the first digits of their hash.
 PUBLISHED: dict[str, tuple[Published, Published]] = {
     "alex": (
         Published(
@@ -50,14 +50,15 @@ PUBLISHED: dict[str, tuple[Published, Published]] = {
 
 
 def load_lpips(trunk: str = "alex", folder: str = "") -> dict[str, Any]:
-    """Published parameters of `jaxgen.networks.pretrained.lpips.LPIPS(trunk)`, float32.
+    """Returns the published parameters of `jaxgen.networks.pretrained.lpips.LPIPS(trunk)` in float32.
 
     Args:
-      folder: one that holds the two files of `PUBLISHED[trunk]`; by default they are looked for, and fetched, as
-        `jaxgen.downloads.locate` says.
+      trunk: a key of `PUBLISHED`.
+      folder: a folder with the two files of `PUBLISHED[trunk]`; by default `jaxgen.downloads.locate` finds or fetches
+        them.
 
     Raises:
-      UserError: for an unknown trunk, a file that cannot be had, and a foreign one.
+      UserError: the trunk is unknown, or a file cannot be found, cannot be fetched or is of another network.
     """
     layers_of(trunk)
     classifier, heads = (torch_file.read(locate(file, folder)) for file in PUBLISHED[trunk])
@@ -65,12 +66,12 @@ def load_lpips(trunk: str = "alex", folder: str = "") -> dict[str, Any]:
 
 
 def lpips_from_torch(classifier: Mapping[str, Any], heads: Mapping[str, Any], trunk: str = "alex") -> dict[str, Any]:
-    """Parameters of `LPIPS(trunk)` from the state dicts of torchvision's classifier and of the package's heads.
+    """Returns the parameters of `LPIPS(trunk)` from the state dicts of torchvision's classifier and of the heads.
 
     The classifier's dense layers are left out.
 
     Raises:
-      UserError: where a weight is missing, foreign or of another shape, or a head is negative.
+      UserError: a weight is missing, unknown or of another shape, or a head is negative.
     """
     layers = layers_of(trunk)
     convolutions = {key: x for key, x in classifier.items() if not key.startswith("classifier.")}

@@ -1,8 +1,8 @@
-"""Tensors out of a PyTorch `.pth` file, without torch and without running what the file says.
+"""Reads tensors from a PyTorch `.pth` file, without torch and without running code that the file names.
 
-Both formats of `torch.save` are read: a zip archive (since torch 1.6) and a sequence of pickles (before). In both a
-pickle describes the tensors, and their numbers lie beside it as plain bytes, the *storages*. The unpickler here knows
-the names that tensors and dictionaries need and refuses every other, so that a file cannot call anything.
+Both formats of `torch.save` are read: a zip archive (since torch 1.6) and a sequence of pickles (before). In both, a
+pickle describes the tensors, and plain bytes after it, the *storages*, hold their numbers. The unpickler here accepts
+only the names that tensors and dictionaries need and refuses every other name, so that a file cannot call anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,14 +40,17 @@ STORAGES = {
     "ComplexFloatStorage": np.complex64,
     "ComplexDoubleStorage": np.complex128,
 }
-# what the bytes of a damaged file make zipfile, pickle and NumPy raise
-_DAMAGED = (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, struct.error, EOFError, ValueError, TypeError)
-_DAMAGED += (LookupError, AttributeError, AssertionError, OverflowError, RuntimeError, MemoryError)
+# the errors that zipfile, pickle and NumPy raise for the bytes of a damaged file
+_DAMAGED: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, struct.error, EOFError, ValueError, TypeError,
+    LookupError, AttributeError, AssertionError, OverflowError, RuntimeError, MemoryError,
+)  # fmt: skip
+ByteOrder = Literal["<", ">"]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-    """Where a tensor's numbers lie: elements from `start` on of the bytes under `key`."""
+    """The place of a tensor's numbers: they are the elements from `start` on of the bytes called `key`."""
 
     key: str
     dtype: np.dtype
@@ -56,15 +59,15 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A tensor whose storage has not been read yet: offset, sizes and strides count elements."""
+    """A tensor whose storage has not been read yet; its offset, sizes and strides count elements."""
 
     storage: _Storage
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
 
-    def array(self, data: bytes, order: str) -> np.ndarray:
-        """A read-only array on the storage's bytes, or a copy where it is not contiguous."""
+    def array(self, data: bytes, order: ByteOrder) -> np.ndarray:
+        """Returns a read-only array that shares the storage's bytes, or a copy if it is not contiguous."""
         start = self.storage.start + self.offset
         if any(type(n) is not int or n < 0 for n in (start, *self.size, *self.stride)):
             raise ValueError("a tensor's sizes are no whole numbers")
@@ -80,7 +83,9 @@ class _Tensor:
 
 
 class _Parameter:
-    """What old files call a parameter: the tensor and flags that do not matter here."""
+    """A parameter of an old file: a tensor, and flags that are ignored."""
+
+    data: _Tensor
 
     def __new__(cls, data: _Tensor, *_: Any) -> _Parameter:
         made = super().__new__(cls)
@@ -92,12 +97,12 @@ class _Parameter:
 
 
 class _Unpickler(pickle._Unpickler):  # the one in C takes gigabytes where a damaged byte asks for them
-    """Makes dictionaries, numbers, strings and `_Tensor`s; refuses every other name."""
+    """Makes dictionaries, numbers, strings and `_Tensor`s, and refuses every other name."""
 
     def __init__(self, file: BinaryIO, path: pathlib.Path):
         super().__init__(file, encoding="utf-8")
         self._path = path
-        self.widths: dict[str, int] = {}  # bytes of an element, by storage
+        self.widths: dict[str, int] = {}  # the bytes of an element of each storage
 
     def find_class(self, module: str, name: str) -> Any:
         known: Mapping[tuple[str, str], Any] = {
@@ -116,12 +121,12 @@ class _Unpickler(pickle._Unpickler):  # the one in C takes gigabytes where a dam
             "save the model's state_dict() alone."
         )
 
-    def persistent_load(self, told: tuple) -> _Storage:
-        """told: "storage", its type, key, device, number of elements and, in old files, a view."""
-        kind, storage, key, *_ = told
+    def persistent_load(self, entry: tuple) -> _Storage:
+        """Returns a storage from `("storage", type, key, device, number of elements)`; old files append a view."""
+        kind, storage, key, *_ = entry
         if kind != "storage":
             raise ValueError(f"{kind!r} is no storage")
-        view = told[5] if len(told) > 5 else None
+        view = entry[5] if len(entry) > 5 else None
         dtype = np.dtype(STORAGES[storage])
         self.widths[str(key)] = dtype.itemsize
         return _Storage(str(key), dtype, 0 if view is None else view[1])
@@ -136,13 +141,13 @@ class _Unpickler(pickle._Unpickler):  # the one in C takes gigabytes where a dam
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Every tensor of a file that `torch.save` made of a dictionary, such as a module's `state_dict()`.
+    """Reads every tensor of a file that `torch.save` made of a dictionary, such as a module's `state_dict()`.
 
-    Dictionaries within it are flattened, names joined by dots; entries that are no tensors are left out. Arrays share
-    memory where the tensors did, are read-only, and have the tensors' types (bfloat16 as `jax.numpy.bfloat16`).
+    Nested dictionaries are flattened, with names joined by dots; entries that are no tensors are left out. The arrays
+    are read-only, share memory if the tensors did, and have the tensors' types (bfloat16 is `jax.numpy.bfloat16`).
 
     Raises:
-      UserError: for a file that is missing, damaged or no such file, and for one that holds anything but tensors,
+      UserError: the file is missing, damaged or not written by `torch.save`, or it holds other objects than tensors,
         dictionaries, lists, numbers and strings.
     """
     path = pathlib.Path(path)
@@ -150,8 +155,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with path.open("rb") as opened:
             zipped = opened.read(4) == b"PK\x03\x04"
             opened.seek(0)
-            told, data, order = (_read_zip if zipped else _read_legacy)(opened, path)
-            found = {name: tensor.array(data(tensor.storage.key), order) for name, tensor in _tensors(told, "").items()}
+            content, data, order = (_read_zip if zipped else _read_legacy)(opened, path)
+            tensors = _tensors(content, "")
+            found = {name: tensor.array(data(tensor.storage.key), order) for name, tensor in tensors.items()}
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
     except _DAMAGED as error:
@@ -162,9 +168,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def _tensors(told: Any, prefix: str) -> dict[str, _Tensor]:
+def _tensors(content: object, prefix: str) -> dict[str, _Tensor]:
     found: dict[str, _Tensor] = {}
-    for name, value in told.items() if isinstance(told, Mapping) else ():
+    for name, value in content.items() if isinstance(content, Mapping) else ():
         value = value.data if isinstance(value, _Parameter) else value
         if isinstance(value, _Tensor):
             found[f"{prefix}{name}"] = value
@@ -173,7 +179,8 @@ def _tensors(told: Any, prefix: str) -> dict[str, _Tensor]:
     return found
 
 
-Opened = tuple[Any, Callable[[str], bytes], str]  # the pickled object, a storage's bytes by key, the byte order
+# (the pickled object, a function from a storage's key to its bytes, the byte order)
+Opened = tuple[object, Callable[[str], bytes], ByteOrder]
 
 
 def _read_zip(opened: BinaryIO, path: pathlib.Path) -> Opened:
@@ -182,11 +189,11 @@ def _read_zip(opened: BinaryIO, path: pathlib.Path) -> Opened:
         root = next((name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")), None)
         if root is None:
             raise ValueError("the archive has no data.pkl")
-        told = _Unpickler(io.BytesIO(archive.read(f"{root}data.pkl")), path).load()
+        content = _Unpickler(io.BytesIO(archive.read(f"{root}data.pkl")), path).load()
         big = f"{root}byteorder" in names and archive.read(f"{root}byteorder") == b"big"
-        keys = {tensor.storage.key for tensor in _tensors(told, "").values()}
+        keys = {tensor.storage.key for tensor in _tensors(content, "").values()}
         data = {key: archive.read(f"{root}data/{key}") for key in keys}
-    return told, data.__getitem__, ">" if big else "<"
+    return content, data.__getitem__, ">" if big else "<"
 
 
 def _read_legacy(opened: BinaryIO, path: pathlib.Path) -> Opened:
@@ -195,13 +202,13 @@ def _read_legacy(opened: BinaryIO, path: pathlib.Path) -> Opened:
 
     if load() != LEGACY_MAGIC or load() != LEGACY_PROTOCOL:
         raise ValueError("it does not begin as one")
-    load()  # the writer's byte order and sizes; the numbers are little-endian in any case
+    load()  # the writer's byte order and sizes, which do not matter: the numbers are always little-endian
     unpickler = _Unpickler(opened, path)
-    told, data, end = unpickler.load(), {}, os.fstat(opened.fileno()).st_size
+    content, data, end = unpickler.load(), {}, os.fstat(opened.fileno()).st_size
     for key in load():
         (count,) = struct.unpack("<q", opened.read(8))
         size = count * unpickler.widths[key]
         if not 0 <= size <= end - opened.tell():
             raise ValueError("it ends before its last tensor")
         data[key] = opened.read(size)
-    return told, data.__getitem__, "<"
+    return content, data.__getitem__, "<"

@@ -16,7 +16,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.errors import UserError
-from jaxgen.files import read_json, read_metrics, write_bytes
+from jaxgen.files import inside, read_json, read_metrics, write_bytes
 from jaxgen.metrics.score import display_name
 from jaxgen.report import sections
 from jaxgen.report.numbers import duration, number, share, short
@@ -62,7 +62,7 @@ def write_report(workdir: epath.PathLike) -> epath.Path:
 
 def _page(workdir: epath.Path) -> str:
     run, config, numbers = (_read(workdir, name) for name in ("run.json", "config.json", "metrics.json"))
-    history = workdir / "metrics.jsonl"
+    history = inside(workdir, "metrics.jsonl")
     rows = read_metrics(history) if history.exists() else []
     total = _inner(config, "train", "total_images")
     total = total if isinstance(total, (int, float)) and total > 0 else None
@@ -88,7 +88,8 @@ def _page(workdir: epath.Path) -> str:
 
 def _read(workdir: epath.Path, name: str) -> dict[str, Any]:
     """Returns the object in a JSON file of the run, or an empty one if there is no such file."""
-    return read_json(workdir / name) if (workdir / name).exists() else {}
+    path = inside(workdir, name)
+    return read_json(path) if path.exists() else {}
 
 
 def _sections(

@@ -8,10 +8,11 @@ import re
 from html import escape
 
 from etils import epath
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from jaxgen.data.images import load_image
 from jaxgen.errors import UserError
-from jaxgen.files import read_json
+from jaxgen.files import inside, read_json
 from jaxgen.report.numbers import number, share
 
 FRAMES = 24  # the most pictures in the strip
@@ -40,7 +41,7 @@ def samples_section(folder: epath.Path, total: float | None) -> str:
     for path in folder.glob("step_*.png"):
         match = re.fullmatch(r"step_(\d+)\.png", path.name)
         if match:
-            found[int(match[1])] = path
+            found[int(match[1])] = inside(folder, path.name)
     if not found:
         return ""
     steps = thin(sorted(found), FRAMES)
@@ -88,6 +89,7 @@ def panels_section(folder: epath.Path) -> str:
     captions = read_json(folder / "captions.json") if (folder / "captions.json").exists() else {}
     figures = []
     for path in sorted(paths, key=lambda p: (p.stem != "trajectory", p.name)):
+        inside(folder, path.name)
         name = path.stem.removeprefix("panel_")
         title = name.replace("_", " ").capitalize()
         text = captions.get(path.stem) or captions.get(name) or KNOWN_PANELS.get(name)
@@ -107,7 +109,7 @@ def figures_section(folder: epath.Path) -> str:
     """Shows the pictures `<name>.png` that `seen.json` of the `samples` folder lists, with title, sentence and scores.
 
     Raises:
-      UserError: an entry has no title or sentence, or its picture does not exist.
+      UserError: an entry has no title or sentence, or its picture does not exist or lies outside of the folder.
     """
     path = folder / "seen.json"
     if not path.exists():
@@ -116,8 +118,8 @@ def figures_section(folder: epath.Path) -> str:
     for name, entry in read_json(path).items():
         if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in ("title", "text")):
             raise UserError(f"{path}: {name!r} must be an object with a 'title' and a 'text'.")
-        picture = folder / f"{name}.png"
-        if not picture.exists():
+        picture = inside(folder, f"{name}.png", path)
+        if not picture.is_file():
             raise UserError(f"{path} names {name!r}, but there is no {picture.name}; evaluate the run again.")
         image, note = _still_tag(picture, entry["title"])
         # the realism of a copy of a real image is infinite, which strict JSON stores as null
@@ -145,7 +147,7 @@ def thin(items: list, most: int) -> list:
 def still(path: epath.Path) -> tuple[str, bool]:
     """Returns a picture as a data URI, and whether it was reduced to keep the page small."""
     data = path.read_bytes()
-    picture = _open(path, data)
+    picture = load_image(data, str(path), ("PNG",))
     if len(data) <= LARGEST_PICTURE:
         return _uri("image/png", data), False
     return _jpeg(picture), True
@@ -160,8 +162,7 @@ def _still_tag(path: epath.Path, title: str) -> tuple[str, list[str]]:
 def _animation(path: epath.Path, title: str) -> tuple[str, list[str]]:
     """Returns an animation's element and a note; its last frame stands for it on paper and where it is too large."""
     data = path.read_bytes()
-    picture = _open(path, data)
-    picture.seek(getattr(picture, "n_frames", 1) - 1)
+    picture = load_image(data, str(path), ("GIF",))
     last = io.BytesIO()
     picture.convert("RGB").save(last, "PNG", optimize=True)
     ending = _uri("image/png", last.getvalue()) if last.tell() <= LARGEST_PICTURE else _jpeg(picture)
@@ -174,15 +175,6 @@ def _animation(path: epath.Path, title: str) -> tuple[str, list[str]]:
         f'<img src="{_uri("image/gif", data)}" alt="{alt}"></picture>',
         [],
     )
-
-
-def _open(path: epath.Path, data: bytes) -> Image.Image:
-    try:
-        picture = Image.open(io.BytesIO(data))
-        picture.load()
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: not a readable picture ({error}); remove it.") from error
-    return picture
 
 
 def _jpeg(picture: Image.Image) -> str:

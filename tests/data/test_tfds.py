@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
+import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -92,3 +96,41 @@ def test_split_expressions_and_resizing(root):
 def test_refusals(root, arguments, message):
     with pytest.raises(UserError, match=message):
         open_source(*arguments, root=root)
+
+
+def prepared(root, tmp_path) -> pathlib.Path:
+    """A copy of the set, to be tampered with; the folder with its files."""
+    shutil.copytree(root, tmp_path / "tfds")
+    return next((tmp_path / "tfds").rglob("features.json")).parent
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_no_code_is_imported_that_the_files_name(root, tmp_path, monkeypatch, legacy):
+    folder = prepared(root, tmp_path)
+    (tmp_path / "stranger.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    features = json.loads((folder / "features.json").read_text())
+    if legacy:
+        features = {"type": "stranger.Feature", "content": {}}
+    else:
+        features["featuresDict"]["features"]["title"]["pythonClassName"] = "stranger.Feature"
+    (folder / "features.json").write_text(json.dumps(features))
+    with pytest.raises(UserError, match=r"features\.json: \w+='stranger\.Feature' leads to code"):
+        open_source("tfds:tiny_pictures", "train", 6, 3, root=str(tmp_path / "tfds"))
+    assert "stranger" not in sys.modules and not (tmp_path / "ran").exists()
+
+
+def test_no_other_folder_is_read(root, tmp_path):
+    folder = prepared(root, tmp_path)
+    told = json.loads((folder / "dataset_info.json").read_text())
+    told["splits"][0]["filepathTemplate"] = "../../elsewhere/{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    (folder / "dataset_info.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match=r"dataset_info\.json: filepathTemplate='\.\./\.\./elsewhere.*' leads to"):
+        open_source("tfds:tiny_pictures", "train", 6, 3, root=str(tmp_path / "tfds"))
+
+
+def test_only_the_formats_that_are_meant_are_decoded(root):
+    builder = room._builder("tfds:tiny_pictures", "tiny_pictures", root)
+    image = pickle.loads(pickle.dumps(builder.info.features))["image"]
+    with pytest.raises(UserError, match="An image of 'tfds:tiny_pictures' cannot be read .* its content is PostScript"):
+        image.decode_example_np(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")

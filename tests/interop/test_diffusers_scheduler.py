@@ -87,7 +87,7 @@ def test_noise_travels_both_ways(prediction):
         ({"beta_schedule": "sigmoid"}, "beta_schedule='sigmoid'"),
         ({"timestep_spacing": "odd"}, "timestep_spacing='odd'"),
         ({"thresholding": True}, "thresholding=True"),
-        ({"trained_betas": [0.1], "rescale_betas_zero_snr": True}, "rescale them"),
+        ({"trained_betas": [0.1], "rescale_betas_zero_snr": True}, "rescale the betas"),
     ],
 )
 def test_what_has_no_equal_is_named(change, words):

@@ -20,15 +20,18 @@ into it at once by threads; a larger one is read example by example.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from etils import epath
 
-from jaxgen.data.images import from_array
+from jaxgen.data.images import from_array, open_image
 from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels
 from jaxgen.errors import UserError
+from jaxgen.files import read_json
 
 THREADS = 4  # decoding lets go of the interpreter only for a part of its time
 CHUNK = 256
@@ -107,19 +110,79 @@ class TFDS(Source):
 def _builder(name: str, argument: str, root: str | None) -> Any:
     try:
         from tensorflow_datasets.core import read_only_builder, registered
+        from tensorflow_datasets.core.utils import error_utils
     except ImportError as error:
         raise UserError(
             f"Reading {name!r} needs TensorFlow Datasets; run 'pip install tensorflow-datasets importlib_resources'."
         ) from error
     try:
-        # Only what lies prepared on the disk: `tfds.data_source` would start a download.
-        return read_only_builder.builder_from_files(argument, data_dir=root or None)
+        # Only what lies prepared on the disk: `tfds.data_source` would start a download. This is `builder_from_files`
+        # in two parts, since the folder is looked into before the builder is made.
+        with error_utils.reraise_with_context(registered.DatasetNotFoundError):
+            folder = read_only_builder._find_builder_dir(argument, data_dir=root or None)
+        if folder is None:
+            raise registered.DatasetNotFoundError(argument)
+        _check_files(epath.Path(folder))
+        builder = read_only_builder.builder_from_directory(folder)
+        _guard(builder.info.features, name)
+        return builder
     except registered.DatasetNotFoundError as error:
         raise UserError(
             f"{name!r} is not prepared in {root or 'the default TFDS folder'}; run {_recipe(argument, root)} in any "
             "environment with TensorFlow ('pip install tensorflow-cpu tensorflow-datasets importlib_resources'), or "
             "set config.data.root."
         ) from error
+
+
+def _check_files(folder: epath.Path) -> None:
+    """Refuses a prepared set whose files ask for code that is not TFDS's own, or for files of another folder.
+
+    TFDS imports the module of every class that `features.json` names, and joins what `dataset_info.json` says to the
+    names of the files that it reads.
+
+    Raises:
+      UserError: naming the file and the entry.
+    """
+    for file, keys, good in (
+        ("features.json", ("type", "pythonClassName", "python_class_name"), _of_tfds),
+        ("dataset_info.json", ("name", "filepathTemplate", "filepath_template"), lambda text: "/" not in text),
+    ):
+        path = folder / file
+        for key, text in _entries(read_json(path) if path.exists() else {}):
+            if key in keys and not good(text):
+                raise UserError(
+                    f"{path}: {key}={text!r} leads to code or files that are not the data set's; prepare it again."
+                )
+
+
+def _of_tfds(name: str) -> bool:
+    """Whether a feature's class is TFDS's own, or no class."""
+    return "." not in name or name.startswith("tensorflow_datasets.core.features.")
+
+
+def _entries(value: Any) -> Iterator[tuple[str, str]]:
+    """Every `(key, text)` of a JSON value, but for those of statistics, where names may be paths within an example."""
+    for key, inner in value.items() if isinstance(value, dict) else ((None, v) for v in value):
+        if isinstance(inner, str) and key is not None:
+            yield key, inner
+        elif isinstance(inner, dict | list) and key not in ("schema", "statistics"):
+            yield from _entries(inner)
+
+
+def _guard(feature: Any, name: str) -> None:
+    """Lets TFDS decode only images of the formats that are meant (`jaxgen.data.images`), nested ones too."""
+    from tensorflow_datasets.core import features
+
+    if isinstance(feature, features.Image):
+        feature.decode_example_np = functools.partial(_decode_meant, feature, name)
+    for inner in (*(feature.values() if hasattr(feature, "values") else ()), getattr(feature, "feature", None)):
+        if isinstance(inner, features.FeatureConnector):
+            _guard(inner, name)
+
+
+def _decode_meant(feature: Any, name: str, data: bytes) -> np.ndarray:
+    open_image(data, f"An image of {name!r}").close()
+    return type(feature).decode_example_np(feature, data)
 
 
 def _records(name: str, builder: Any, split: str) -> Any:
