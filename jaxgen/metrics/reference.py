@@ -14,7 +14,7 @@ import pathlib
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,9 @@ def folder() -> pathlib.Path:
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxgen" / "reference"
 
 
-def key_of(network: FeatureNetwork, name: str, shape: Any, count: int, content: str, keep: bool) -> dict[str, Any]:
+def key_of(
+    network: FeatureNetwork, name: str, shape: Sequence[int | str], count: int, content: str, keep: bool
+) -> dict[str, Any]:
     """What a summary depends on.
 
     Args:

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import IO, TypeVar
 
 import numpy as np
 from etils import epath
@@ -24,6 +24,8 @@ from jaxgen.errors import UserError
 
 KEYS = ("image", "images", "arr_0", "samples")  # of an archive's images; arr_0 as ADM writes it
 ORIENTATION = 0x0112  # the EXIF tag
+X = TypeVar("X")
+Y = TypeVar("Y")
 ImageBatch = np.ndarray | list[np.ndarray]
 
 
@@ -97,7 +99,7 @@ def _parts(indices: np.ndarray, size: int) -> list[np.ndarray]:
     return [indices[i : i + size] for i in range(0, len(indices), size)]
 
 
-def _ahead(function: Callable[[Any], Any], parts: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
+def _ahead(function: Callable[[X], Y], parts: Sequence[Sequence[X]]) -> Iterator[list[Y]]:
     """`[function(x) for x in part]` for each part, by threads, the next part while the last one is worked on."""
     with ThreadPoolExecutor(folder.THREADS) as pool:
         waiting = iter(parts)
@@ -220,7 +222,7 @@ def _header(name: str, path: epath.Path) -> tuple[str, tuple[int, ...]]:
     return key, shape
 
 
-def _array_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(member)

@@ -125,6 +125,27 @@ def test_distances_of_pairs_in_features(digits, capsys, tmp_path):
     assert found["feature_l2"]["network"] == "digits"
 
 
+class Positions(FeatureNetwork):
+    """The pixels themselves as spatial features."""
+
+    name, digest, gives = "positions", "0", frozenset({"moments", "features", "maps"})
+
+    def __call__(self, images, batch=100):
+        return Features(images.reshape(len(images), -1).astype(np.float64))
+
+    def maps(self, images, batch=100):
+        return images.astype(np.float64)
+
+
+def test_single_images_are_compared_by_their_positions(tmp_path, capsys):
+    images = RNG.integers(0, 200, (4, 12, 12, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images)
+    np.savez(tmp_path / "b.npz", images=images[:, ::-1] + np.uint8(10))  # mirrored: the law of the pixels, moved by 10
+    arguments = (tmp_path / "a.npz", tmp_path / "b.npz", "--metrics=sifid", f"--network={__name__}:Positions")
+    found = numbers(capsys, *arguments, "--batch=3")["sifid"]
+    assert found["value"] == pytest.approx(3 * 10**2, rel=1e-6) and found["network"] == "positions"
+
+
 def test_spread_evenly_and_resized(tmp_path, digits, capsys):
     np.savez(tmp_path / "a.npz", images=digits["train"][:101])
     found = sets.open_set(str(tmp_path / "a.npz"), num=11)

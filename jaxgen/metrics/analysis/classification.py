@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
 from jaxgen.metrics.distributions.classes import Accuracy, check_labels, class_accuracy
 from jaxgen.metrics.networks.extractor import Extractor
@@ -73,7 +74,7 @@ def classification_accuracy_score(
 
 def _fit(
     network: nn.Module, images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int, rate: float
-) -> Any:
+) -> Tree:
     """Parameters after so many steps. The loop is Python's: convolution gradients in a scan are slow on a CPU."""
     key = jax.random.key(seed)
     params = _init(network, key, images[:1])
@@ -91,7 +92,10 @@ def _fit(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
-def _update(network: nn.Module, steps: int, rate: float, params: Any, opt_state: Any, x, y, key):
+def _update(
+    network: nn.Module, steps: int, rate: float, params: Tree, opt_state: optax.OptState, x: jax.Array, y: jax.Array,
+    key: jax.Array,
+) -> tuple[Tree, optax.OptState]:  # fmt: skip
     def loss(params):
         logits, _ = network.apply({"params": params}, _scaled(x), train=True, rngs={"dropout": key})
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
@@ -101,7 +105,7 @@ def _update(network: nn.Module, steps: int, rate: float, params: Any, opt_state:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _init(network: nn.Module, key: jax.Array, images: jax.Array) -> Any:
+def _init(network: nn.Module, key: jax.Array, images: jax.Array) -> Tree:
     return network.init(key, _scaled(images))["params"]
 
 
@@ -110,7 +114,7 @@ def _optimiser(steps: int, rate: float) -> optax.GradientTransformation:
 
 
 @functools.cache  # one function for each network, so that it is compiled once
-def _logits_of(network: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
+def _logits_of(network: nn.Module) -> Callable[[Tree, jax.Array], jax.Array]:
     return lambda params, images: network.apply({"params": params}, _scaled(images))[0]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
 
 
@@ -83,7 +84,7 @@ class FeatureNetwork(abc.ABC):
         self.digest  # noqa: B018
 
 
-def digest(weights: Any) -> str:
+def digest(weights: Tree) -> str:
     """The first 16 hexadecimal digits of a SHA-256 over names, shapes, types and bytes of a tree of arrays."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):

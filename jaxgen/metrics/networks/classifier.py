@@ -8,11 +8,12 @@ from __future__ import annotations
 import abc
 import functools
 from importlib import resources
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
 from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
 from jaxgen.metrics.networks.extractor import Extractor
@@ -40,7 +41,7 @@ class PackagedClassifier(FeatureNetwork):
         """The name of the weights' file in `jaxgen/metrics/networks`."""
         return f"{self.name}.npz"
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> Tree:
         """The parameters in the package, float32."""
         return _weights(self.file)
 
@@ -71,10 +72,10 @@ def packaged(name: str, path: str) -> PackagedClassifier:
 
 
 @functools.cache
-def _weights(file: str) -> dict[str, Any]:
+def _weights(file: str) -> Tree:
     with resources.files("jaxgen.metrics.networks").joinpath(file).open("rb") as opened:
         flat = np.load(opened, allow_pickle=False)
-        params: dict[str, Any] = {}
+        params: Tree = {}
         for name in flat.files:
             layer, leaf = name.split("/")
             params.setdefault(layer, {})[leaf] = flat[name].astype(np.float32)
@@ -88,7 +89,7 @@ def _digest(file: str) -> str:
 
 @functools.cache
 def _extractor(network: Classifier, file: str) -> Extractor:
-    def see(params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def see(params: Tree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits, found = network.apply({"params": params}, images.astype(np.float32) / 127.5 - 1)
         return found, jax.nn.softmax(logits)
 

@@ -6,13 +6,13 @@ import functools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from jaxgen.arrays import Tree
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.downloads import locate
 from jaxgen.errors import UserError
@@ -68,7 +68,7 @@ class Clip(FeatureNetwork):
         self,
         weights: str | os.PathLike[str] = "",
         model: str = MODEL,
-        made: tuple[CLIP, dict[str, Any], ClipTokenizer] | None = None,
+        made: tuple[CLIP, Tree, ClipTokenizer] | None = None,
     ):
         """Args:
         weights: a folder as `CLIPModel.save_pretrained` and its tokenizer write; by default the published files
@@ -85,7 +85,7 @@ class Clip(FeatureNetwork):
         self._folder, self._made = weights, made
 
     @functools.cached_property
-    def _loaded(self) -> tuple[CLIP, dict[str, Any]]:
+    def _loaded(self) -> tuple[CLIP, Tree]:
         """Network and parameters. Raises a UserError for files that cannot be had or are others."""
         if self._made is not None:
             return self._made[:2]
@@ -97,7 +97,7 @@ class Clip(FeatureNetwork):
         return self._loaded[0]
 
     @property
-    def _params(self) -> dict[str, Any]:
+    def _params(self) -> Tree:
         return self._loaded[1]
 
     @property
@@ -125,7 +125,7 @@ class Clip(FeatureNetwork):
 
     @functools.cached_property
     def _images(self) -> Extractor:
-        def embed(params: Any, images: jax.Array) -> jax.Array:
+        def embed(params: Tree, images: jax.Array) -> jax.Array:
             normal = (images.astype(jnp.float32) / 255 - jnp.asarray(MEAN)) / jnp.asarray(STD)
             return self.network.apply({"params": params}, normal, method="embed_image")
 
@@ -133,12 +133,12 @@ class Clip(FeatureNetwork):
 
     @functools.cached_property
     def _texts(self) -> Extractor:
-        def embed(params: Any, tokens: jax.Array) -> jax.Array:
+        def embed(params: Tree, tokens: jax.Array) -> jax.Array:
             return self.network.apply({"params": params}, tokens, method="embed_text")
 
         return Extractor(embed, self._part("text"))
 
-    def _part(self, tower: str) -> dict[str, Any]:
+    def _part(self, tower: str) -> Tree:
         """The parameters that one tower's embedding takes."""
         return {name: self._params[name] for name in (tower, f"{tower}_projection", "logit_scale")}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
 
 
@@ -23,13 +23,13 @@ class Extractor:
       params: its first argument, placed on every device once.
     """
 
-    def __init__(self, function: Callable[[Any, jax.Array], Any], params: Any):
+    def __init__(self, function: Callable[[Tree, jax.Array], Tree], params: Tree):
         self._mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
         whole, self._split = (NamedSharding(self._mesh, spec) for spec in (PartitionSpec(), PartitionSpec("data")))
         self._params = jax.device_put(params, whole)
         self._function = jax.jit(function, in_shardings=(whole, self._split), out_shardings=self._split)
 
-    def __call__(self, images: np.ndarray, batch: int = 100) -> Any:
+    def __call__(self, images: np.ndarray, batch: int = 100) -> Tree:
         """The function's results for `[N, ...]` images, as NumPy arrays of leading axis N.
 
         Args:

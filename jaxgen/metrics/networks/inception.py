@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 import scipy.special
 
+from jaxgen.arrays import Tree
 from jaxgen.downloads import locate
 from jaxgen.errors import UserError, nearest
 from jaxgen.interop.inception import PUBLISHED, inception_params
@@ -42,7 +43,7 @@ class Inception(FeatureNetwork):
     weights: str | os.PathLike[str] = ""
     resize: str = "legacy"
     tap: str = "2048"
-    given: Any = dataclasses.field(default=None, repr=False, compare=False)
+    given: Tree | None = dataclasses.field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "inception"
     gives: ClassVar[frozenset[str]] = FeatureNetwork.gives | {"probabilities", "maps"}
     keeps_reference: ClassVar[bool] = True
@@ -60,7 +61,7 @@ class Inception(FeatureNetwork):
         return self.given is None and self.tap == "2048" and self.resize in ("legacy", "clean")
 
     @functools.cached_property
-    def params(self) -> Any:
+    def params(self) -> Tree:
         """The network's parameters, NumPy float32."""
         return published_params(os.fspath(self.weights)) if self.given is None else self.given
 
@@ -118,7 +119,7 @@ class Inception(FeatureNetwork):
         """From float images of the network's own size."""
         names = (self.tap, "logits_unbiased")
 
-        def function(params: Any, images: jax.Array) -> dict[str, jax.Array]:
+        def function(params: Tree, images: jax.Array) -> dict[str, jax.Array]:
             return network.Inception().apply({"params": params}, resizes.centred(images), names)
 
         return Extractor(function, self.params)
@@ -130,7 +131,7 @@ class Inception(FeatureNetwork):
     def _extractor(self, names: tuple[str, ...]) -> Extractor:
         if names not in self._extractors:
 
-            def function(params: Any, images: jax.Array) -> dict[str, jax.Array]:
+            def function(params: Tree, images: jax.Array) -> dict[str, jax.Array]:
                 x = resizes.legacy(images) if self.resize == "legacy" else images
                 return network.Inception().apply({"params": params}, resizes.centred(x), names)
 
@@ -163,7 +164,7 @@ def colour(images: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def published_params(path: str = "") -> Any:
+def published_params(path: str = "") -> Tree:
     """The published parameters; `path` as in `locate`."""
     return inception_params(read(locate(PUBLISHED, path)))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import numpy as np
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
 from jaxgen.interop.lpips import load_lpips
 from jaxgen.metrics.networks.base import digest
@@ -23,7 +23,7 @@ class Lpips:
       name: "lpips_alex" or "lpips_vgg".
     """
 
-    def __init__(self, trunk: str = "alex", weights: str = "", params: dict[str, Any] | None = None):
+    def __init__(self, trunk: str = "alex", weights: str = "", params: Tree | None = None):
         """Args:
           weights: a folder that holds the published files, see `jaxgen.interop.lpips.PUBLISHED`; by default they are
             found, or fetched, as `jaxgen.downloads.locate` says.
@@ -37,15 +37,15 @@ class Lpips:
         self._params = load_lpips(trunk, weights) if params is None else params
         network = LPIPS(trunk)
 
-        def features(params: Any, images: jax.Array) -> tuple[jax.Array, ...]:
+        def features(params: Tree, images: jax.Array) -> tuple[jax.Array, ...]:
             return network.apply({"params": params}, images.astype(np.float32) / 127.5 - 1, method="features")
 
-        def pairs(params: Any, images: jax.Array) -> jax.Array:
+        def pairs(params: Tree, images: jax.Array) -> jax.Array:
             both = features(params, images.reshape(-1, *images.shape[2:]))
             first, second = ([x[i::2] for x in both] for i in (0, 1))
             return network.apply({"params": params}, first, second, method="compare")
 
-        def to_references(given: tuple[Any, Any], images: jax.Array) -> jax.Array:
+        def to_references(given: tuple[Tree, Tree], images: jax.Array) -> jax.Array:
             params, references = given
             found = features(params, images)
             one = functools.partial(network.apply, {"params": params}, found, method="compare")
