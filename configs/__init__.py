@@ -1,1 +1,1 @@
-"""One file per experiment; a file may begin from another one's config and say what differs."""
+"""The configs, one file for each experiment; a file may start from the config of another and change some keys."""

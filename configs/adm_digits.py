@@ -1,10 +1,10 @@
 """ADM-style DDPM on 8x8 digits: adaptive group norm, residual resampling, learned variance.
 
 Papers: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis"; Nichol & Dhariwal 2021 for the learned
-    variance and the loss-aware times.
+    variance and the loss-aware timesteps.
 Command: python main.py --config=configs/adm_digits.py --workdir=runs/adm_digits
 Hardware and time: two CPU cores, 7.4 minutes of CPU.
-Expected: excess Fréchet distance 0.011, class entropy 0.999 of its maximum; docs/results.md.
+Expected: an excess Fréchet distance of 0.011 and a class entropy of 0.999 of its maximum (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

@@ -1,10 +1,10 @@
-"""A denoising autoencoder on 8x8 digits, whose encoder serves a classifier, and whose error tells outliers.
+"""A denoising autoencoder on 8x8 digits; a classifier can use its encoder, and its error detects outliers.
 
 Paper: Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders".
 Command: python main.py --config=configs/autoencoder_digits.py --workdir=runs/autoencoder_digits
 Hardware and time: two CPU cores, three quarters of a minute of CPU.
-Expected: a squared error of 2.9 a held-out digit (64 values in [-1, 1]), 2.2 on training digits. What it is good for:
-    studies/autoencoder_uses.py and docs/results.md.
+Expected: a squared error of 2.9 for a held-out digit (64 values in [-1, 1]) and of 2.2 for a training digit.
+    studies/autoencoder_uses.py and docs/results.md show its uses.
 """
 
 from jaxgen.config import defaults, section

@@ -2,10 +2,11 @@
 
 Command: python main.py --config=configs/autoencoder_digits.py --workdir=runs/autoencoder_digits, then
     python main.py --config=configs/autoencoder_probe_digits.py --workdir=runs/autoencoder_probe_digits
-    With --config.method.tune=True the encoder learns too; --config.method.contrastive=1.0 adds a metric to be learned.
+    With --config.method.tune=True the encoder learns too; --config.method.contrastive=1.0 adds a loss that learns a
+    metric.
 Hardware and time: two CPU cores, 10 seconds of CPU.
-Expected: accuracy 0.976 on the 500 held-out digits with all 1,297 labels; 0.948 with 10 labels a class, where the same
-    layers on raw pixels have 0.910 (docs/results.md).
+Expected: an accuracy of 0.976 on the 500 held-out digits with all 1,297 labels. With 10 labels a class it is 0.948,
+    while the same layers on raw pixels reach 0.910 (docs/results.md).
 """
 
 from jaxgen.config import defaults, section

@@ -1,11 +1,11 @@
-"""The classifier of Fashion-MNIST: a small classifier p(y | x), whose weights come with the package.
+"""The classifier of Fashion-MNIST: a small network for p(y | x), whose weights come with the package.
 
-Data: must have been prepared, see docs/data.md.
+Data: the data must be prepared first, see docs/data.md.
 Command: python main.py --config=configs/classifier_fashion_mnist.py --workdir=runs/classifier_fashion_mnist, then
     python -m jaxgen.evaluation.export_classifier runs/classifier_fashion_mnist fashion,
     which puts its weights into the package.
 Hardware and time: two CPU cores, 7 minutes.
-Expected: accuracy 0.916 on the 10,000 test images.
+Expected: an accuracy of 0.916 on the 10,000 test images.
 """
 
 from jaxgen.config import defaults, section

@@ -1,10 +1,10 @@
-"""The classifier of captioned shapes at 64 pixels: which shape, in which colour, at which place.
+"""The classifier of captioned shapes at 64 pixels, which predicts the shape, its colour and its place.
 
 Command: python main.py --config=configs/classifier_shapes.py --workdir=runs/classifier_shapes; then
     python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes --classifier=runs/classifier_shapes
 Hardware and time: two CPU cores, 70 seconds.
-Expected: all three attributes right on 1,000 of 1,000 held-out scenes, and on 500 of 500 of unseen combinations.
-It is trained on the combinations of the split `train` alone; `--config.data.eval_split=unseen` tests it on the others.
+Expected: all three attributes are right in 1,000 of 1,000 held-out scenes and in 500 of 500 with unseen combinations.
+It is trained only on the combinations of the split `train`; `--config.data.eval_split=unseen` tests it on the others.
 """
 
 from jaxgen.config import defaults, section

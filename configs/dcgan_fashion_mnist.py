@@ -2,10 +2,10 @@
 
 Paper: Radford et al. 2016, "Unsupervised Representation Learning with Deep Convolutional GANs".
 Command: python main.py --config=configs/dcgan_fashion_mnist.py --workdir=runs/dcgan_fashion_mnist
-Data: must have been prepared, see docs/data.md.
+Data: the data must be prepared first, see docs/data.md.
 Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
     --config.method.generator.channels=64 --config.method.discriminator.channels=64
-Expected: 5 CPU-minutes to 300,000 images: excess Fréchet distance 0.171.
+Expected: after 300,000 images (5 CPU-minutes) an excess Fréchet distance of 0.171.
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

@@ -3,7 +3,7 @@
 Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
 Command: python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
 Hardware and time: two CPU cores, 4 minutes with a cold compilation cache.
-Expected: excess Fréchet distance 0.006 (bar: 0.03), class entropy 0.997 of its maximum; docs/results.md.
+Expected: an excess Fréchet distance of 0.006 (bar: 0.03) and a class entropy of 0.997 of its maximum (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section
@@ -21,7 +21,7 @@ def get_config():
             blocks=2,
             attention_resolutions=(4,),
             norm_groups=8,
-            num_classes=0,  # labels are there for guidance by a classifier, the network does not see them
+            num_classes=0,  # the labels are for guidance by a classifier; the network does not see them
         ),
         schedule=section(name="cosine", steps=1000),
         prediction_type="v",

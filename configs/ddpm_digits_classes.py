@@ -3,8 +3,8 @@
 Paper: Ho & Salimans 2022, "Classifier-Free Diffusion Guidance".
 Command: python main.py --config=configs/ddpm_digits_classes.py --workdir=runs/ddpm_digits_classes
 Hardware and time: two CPU cores, about 5 minutes.
-Sample with another scale: --mode=sample --config.guidance.scale=3.0 --labels=7 --out=DIR
-Expected: excess Fréchet distance 0.019 at scale 1.5, label accuracy 1.00; docs/results.md.
+To sample with another scale: --mode=sample --config.guidance.scale=3.0 --labels=7 --out=DIR
+Expected: an excess Fréchet distance of 0.019 at scale 1.5 and a label accuracy of 1.00 (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

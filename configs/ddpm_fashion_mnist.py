@@ -2,10 +2,10 @@
 
 Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
 Command: python main.py --config=configs/ddpm_fashion_mnist.py --workdir=runs/ddpm_fashion_mnist
-Data: must have been prepared, see docs/data.md.
+Data: the data must be prepared first, see docs/data.md.
 Hardware and time: two CPU cores, about 20 minutes. On a GPU, widen it: --config.method.network.channels=64.
-Expected: clothes that a person recognises; a denoising loss of 0.160 on the test images, and of 500 samples
-    an excess Fréchet distance of 0.082 in its classifier's features (docs/results.md).
+Expected: clothes that a person recognises, a denoising loss of 0.160 on the test images, and an excess Fréchet
+    distance of 0.082 for 500 samples in the features of Fashion-MNIST's classifier (docs/results.md).
 """
 
 from configs import ddpm_mnist

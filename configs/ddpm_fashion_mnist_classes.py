@@ -3,8 +3,8 @@
 Paper: Ho & Salimans 2022, "Classifier-Free Diffusion Guidance".
 Command: python main.py --config=configs/ddpm_fashion_mnist_classes.py --workdir=runs/ddpm_fashion_mnist_classes
 Hardware and time: two CPU cores, about 20 minutes.
-Data: must have been prepared, see docs/data.md.
-Expected: not run to its end yet.
+Data: the data must be prepared first, see docs/data.md.
+Expected: unknown, since it has not been run to its end yet.
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

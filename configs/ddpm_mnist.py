@@ -2,9 +2,9 @@
 
 Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
 Command: python main.py --config=configs/ddpm_mnist.py --workdir=runs/ddpm_mnist
-Data: must have been prepared, see docs/data.md.
+Data: the data must be prepared first, see docs/data.md.
 Hardware and time: two CPU cores, about 15 minutes. On a GPU, widen it: --config.method.network.channels=64.
-Expected: a denoising loss of 0.116 on the test images; trained to be looked at, not to compete (docs/results.md).
+Expected: a denoising loss of 0.116 on the test images; the model is an example and not tuned (docs/results.md).
 """
 
 from jaxgen.config import defaults, section

@@ -1,4 +1,4 @@
-"""DDPM on a folder of one's own photos (64x64, RGB, no labels, no captions).
+"""DDPM on a folder of your own photos (64x64, RGB, without labels and captions).
 
 Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
 Command: python main.py --config=configs/ddpm_photos.py --config.data.source=folder:PHOTOS --workdir=runs/ddpm_photos
@@ -6,7 +6,8 @@ Data: a folder of png, jpg, webp or bmp files of any size, all RGB; each is crop
     is held out. See docs/data.md.
 Hardware and time: meant for a GPU. To try it on two CPU cores: --config.data.resolution=32
     --config.method.network.channels=16 --config.method.network.norm_groups=8 --config.train.total_images=96000.
-Expected: not run to its end yet. A few thousand photos are few: see in the report whether samples are near copies.
+Expected: unknown, since it has not been run to its end yet. A few thousand photos are few; the report shows
+    whether samples are near copies of them.
 """
 
 from jaxgen.config import defaults, section

@@ -1,9 +1,9 @@
-"""Class-conditional DDPM on coloured shapes (32x32, procedural): every image is made from its number.
+"""Class-conditional DDPM on coloured shapes (32x32): every image is drawn by a program from its number.
 
 Paper: Ho & Salimans 2022, "Classifier-Free Diffusion Guidance".
 Command: python main.py --config=configs/ddpm_shapes_classes.py --workdir=runs/ddpm_shapes_classes
 Hardware and time: two CPU cores, about 45 minutes.
-Expected: not run to its end yet.
+Expected: unknown, since it has not been run to its end yet.
 """
 
 from jaxgen.config import defaults, section

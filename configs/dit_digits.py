@@ -3,7 +3,7 @@
 Paper: Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", with a cosine schedule and v-prediction.
 Command: python main.py --config=configs/dit_digits.py --workdir=runs/dit_digits
 Hardware and time: two CPU cores, about 3 minutes with a warm compilation cache.
-Expected: excess Fréchet distance 0.001, label accuracy 0.985 (after 200,000 images); docs/results.md.
+Expected: an excess Fréchet distance of 0.001 and a label accuracy of 0.985 after 200,000 images (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

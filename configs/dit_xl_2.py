@@ -1,12 +1,13 @@
 """DiT-XL/2 on ImageNet at 256 pixels, by class, in the latents of Stable Diffusion's autoencoder.
 
 Paper: Peebles & Xie 2023, "Scalable Diffusion Models with Transformers" (675 million parameters, batch 256, AdamW at a
-    constant 1e-4, EMA 0.9999), here with a fixed variance in place of a learned one.
+    constant 1e-4, EMA 0.9999), here with a fixed variance instead of a learned one.
 Command: python main.py --config=configs/dit_xl_2.py --config.data.source=folder:IMAGENET --workdir=runs/dit_xl_2
     --config.init_from.autoencoder=autoencoder_kl:FOLDER, the `vae` of a pipeline that diffusers wrote; on a pod also
     --config.mesh.fsdp=N. IMAGENET holds train/<class>/*.png and val/<class>/*.png.
 Hardware and time: planned for TPU v5e slices (docs/scale.md), never run at this size.
-Expected: not measured. The paper's, with a learned variance: FID 2.27 after 7 million steps, with a guidance of 1.5.
+Expected: it has not been measured. The paper reports an FID of 2.27 with a learned variance after 7
+    million steps, with a guidance of 1.5.
 """
 
 from jaxgen.config import defaults, section
@@ -16,7 +17,7 @@ def get_config():
     config = defaults()
     config.method = section(
         name="latent_diffusion",
-        autoencoder=section(  # Stable Diffusion's shapes
+        autoencoder=section(  # the shapes of Stable Diffusion
             name="autoencoder_kl",
             out_channels=3,
             channels=128,

@@ -3,7 +3,7 @@
 Paper: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", Table 1.
 Command: python main.py --config=configs/edm_digits.py --workdir=runs/edm_digits
 Hardware and time: two CPU cores, about 5 minutes.
-Expected: excess Fréchet distance 0.010; docs/results.md.
+Expected: an excess Fréchet distance of 0.010 (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

@@ -1,10 +1,10 @@
-"""Rectified flow (flow matching) on 8x8 digits: straight paths, velocity, logit-normal times, Euler steps.
+"""Rectified flow (flow matching) on 8x8 digits: straight paths, velocity, logit-normal timesteps, Euler steps.
 
 Papers: Lipman et al. 2023, "Flow Matching for Generative Modeling"; Liu et al. 2023, "Flow Straight and Fast";
-    Esser et al. 2024, Section 3.1, for the times.
+    Esser et al. 2024, Section 3.1, for the timesteps.
 Command: python main.py --config=configs/flow_digits.py --workdir=runs/flow_digits
 Hardware and time: two CPU cores, under 5 minutes of CPU.
-Expected: excess Fréchet distance 0.006, class entropy 0.998 of its maximum; docs/results.md.
+Expected: an excess Fréchet distance of 0.006 and a class entropy of 0.998 of its maximum (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

@@ -1,9 +1,9 @@
-"""A non-saturating GAN on 8x8 digits, in DCGAN's form.
+"""A non-saturating GAN on 8x8 digits with the networks of DCGAN.
 
 Paper: Goodfellow et al. 2014, "Generative Adversarial Nets"; Radford et al. 2016 (DCGAN).
 Command: python main.py --config=configs/gan_digits.py --workdir=runs/gan_digits
-Hardware and time: two and a half CPU-minutes, compilation included.
-Expected: excess Fréchet distance 0.011, class entropy 0.994; docs/results.md.
+Hardware and time: 2.5 CPU-minutes with compilation.
+Expected: an excess Fréchet distance of 0.011 and a class entropy of 0.994 (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

@@ -1,11 +1,12 @@
-"""A non-saturating GAN on eight Gaussians on a ring: a game whose data are known.
+"""A non-saturating GAN on eight Gaussians on a ring, a toy problem whose distribution is known.
 
 Paper: Goodfellow et al. 2014, "Generative Adversarial Nets"; the ring as in Metz et al. 2017 (Unrolled GAN).
 Command: python main.py --config=configs/gan_ring8.py --workdir=runs/gan_ring8
-Other losses: --config.method.loss.name=minimax (least_squares, hinge). All of them, with the modes that they cover and
-pictures of the discriminator's surface: python -m studies.gan_toys --out=runs/gan_toys.
+For other losses: --config.method.loss.name=minimax (or least_squares, hinge). `python -m studies.gan_toys
+--out=runs/gan_toys` trains all of them, counts the modes that they cover and draws the discriminator's surface.
 Hardware and time: two CPU cores, under two minutes.
-Expected: seven of the eight modes after 1,024,000 images, two thirds of the samples on them; docs/results.md.
+Expected: after 1,024,000 images the samples cover seven of the eight modes, and two thirds of the samples are
+    on a mode (docs/results.md).
 """
 
 from jaxgen.config import defaults, section

@@ -2,8 +2,8 @@
 
 Paper: Chen et al. 2016, "InfoGAN".
 Command: python main.py --config=configs/infogan_digits.py --workdir=runs/infogan_digits
-Hardware and time: three CPU-minutes, compilation included.
-Expected: excess Fréchet distance 0.012, class entropy 0.993; docs/results.md.
+Hardware and time: three CPU-minutes with compilation.
+Expected: an excess Fréchet distance of 0.012 and a class entropy of 0.993 (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

@@ -2,11 +2,11 @@
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", section 3.1.
 Command: python main.py --config=configs/kl_autoencoder_emoji.py --workdir=runs/kl_autoencoder_emoji
-Data: emoji.npz, with train_images (uint8 [N, 64, 64, 3]), train_captions (strings [N]) and the same of test, here of
-    EmojiOne 2.2.7 on white; any pictures with captions do, see docs/data.md.
+Data: emoji.npz, with train_images (uint8 [N, 64, 64, 3]), train_captions (strings [N]) and the same of test. Here they
+    are EmojiOne 2.2.7 on white; any pictures with captions can be used, see docs/data.md.
 Hardware and time: two CPU cores, 16 minutes of CPU.
-Expected: on 150 held-out emoji 22.0 dB and an absolute error of 0.094 a value.
-Absolute error alone. Where LPIPS' weights can be had, add to a copy
+Expected: a PSNR of 22.0 dB and an absolute error of 0.094 a value on 150 held-out emoji.
+The reconstruction loss is the absolute error alone. To use LPIPS, if its weights are available, add to a copy
     config.method.perceptual = section(name="lpips", trunk="vgg") and config.init_from.perceptual = "lpips:vgg".
 The second stage is configs/latent_diffusion_emoji.py.
 """

@@ -2,13 +2,13 @@
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", section 3.1.
 Command: python main.py --config=configs/kl_autoencoder_fashion_mnist.py --workdir=runs/kl_autoencoder_fashion_mnist
-Data: must have been prepared, see docs/data.md.
+Data: the data must be prepared first, see docs/data.md.
 Hardware and time: two CPU cores, about 5 minutes.
-Expected: 25.6 dB, an absolute error of 0.058 a value and a feature distance of 0.040 on the test images.
-The second stage is configs/latent_diffusion_fashion_mnist.py. Absolute error alone, the control:
+Expected: a PSNR of 25.6 dB, an absolute error of 0.058 a value and a feature distance of 0.040 on the test images.
+The second stage is configs/latent_diffusion_fashion_mnist.py. To train with the absolute error alone, as a control:
     --config.method.perceptual_weight=0.0 --config.method.adversarial_weight=0.0
-The perceptual network is the classifier of Fashion-MNIST that comes with the package: distances in its features are
-what is trained, so they say less here than elsewhere.
+The perceptual network is the classifier of Fashion-MNIST that comes with the package. Distances in its features are
+trained directly, so they are a weaker evidence of quality here than for other models.
 """
 
 from jaxgen.config import defaults, section

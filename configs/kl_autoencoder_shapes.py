@@ -2,10 +2,10 @@
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", section 3.1.
 Command: python main.py --config=configs/kl_autoencoder_shapes.py --workdir=runs/kl_autoencoder_shapes
-Hardware and time: two CPU cores, 17 minutes with other work beside it (28 minutes of CPU).
-Expected: on held-out scenes a PSNR of 31.5 dB and an absolute error of 0.021 a value; all shapes, colours and places
-    are still told.
-Without a perceptual network: for LPIPS, on a machine that has its weights or can fetch them, add to a copy of this
+Hardware and time: two CPU cores, 17 minutes on a machine with other work (28 minutes of CPU).
+Expected: a PSNR of 31.5 dB and an absolute error of 0.021 a value on held-out scenes; the classifier still recognises
+    all shapes, colours and places.
+It has no perceptual network. To use LPIPS, if its weights are available, add to a copy
     config.method.perceptual = section(name="lpips", trunk="vgg") and config.init_from.perceptual = "lpips:vgg".
 The second stage is configs/latent_diffusion_shapes.py.
 """

@@ -1,10 +1,11 @@
 """Class-conditional latent diffusion on 8x8 digits, in the 4x4 latents of a frozen autoencoder.
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
-Command: python main.py --config=configs/latent_diffusion_digits.py --workdir=runs/latent_diffusion_digits, behind that
-    of configs/kl_autoencoder_digits.py.
+Command: python main.py --config=configs/latent_diffusion_digits.py --workdir=runs/latent_diffusion_digits, after the
+    command of configs/kl_autoencoder_digits.py.
 Hardware and time: two CPU cores, a few minutes.
-Expected: excess Fréchet distance 0.026 and label accuracy 0.999 with guidance 1.5, latents of standard deviation 1.001.
+Expected: an excess Fréchet distance of 0.026 and a label accuracy of 0.999 with guidance 1.5; the latents have a
+    standard deviation of 1.001.
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section
@@ -14,7 +15,7 @@ def get_config():
     config = defaults()
     config.method = section(
         name="latent_diffusion",
-        autoencoder=section(  # that of configs/kl_autoencoder_digits.py
+        autoencoder=section(  # the autoencoder of configs/kl_autoencoder_digits.py
             name="autoencoder_kl",
             out_channels=1,
             channels=16,

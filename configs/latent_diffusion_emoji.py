@@ -1,15 +1,15 @@
-"""Text to image: latent diffusion on emoji at 64 pixels, from their names; the text encoder learns along.
+"""Text to image: latent diffusion on emoji at 64 pixels, from their names, with a text encoder that learns too.
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
-Command: behind that of configs/kl_autoencoder_emoji.py,
+Command: after the command of configs/kl_autoencoder_emoji.py,
     python -m jaxgen.sampling.latents runs/kl_autoencoder_emoji emoji_latents.npz --splits=train,test
     python -m jaxgen.data.sources.captions npz:emoji_latents.npz --length=10, which makes the vocabulary (1,342 ids of
     the names of 1,670 emoji; set method.text.vocabulary to what it says)
     python main.py --config=configs/latent_diffusion_emoji.py --workdir=runs/latent_diffusion_emoji
-Data: as there. source="captions:npz:emoji.npz" encodes at each step instead.
-Hardware and time: two CPU cores, 55 minutes alone.
-Expected: held-out names of known words (another skin tone, another combination) give that emoji; a name whose one
-    word is in no training caption gives always the same picture (docs/results.md).
+Data: as in configs/kl_autoencoder_emoji.py. source="captions:npz:emoji.npz" encodes the images at each step instead.
+Hardware and time: two CPU cores, 55 minutes without other work.
+Expected: held-out names of known words (another skin tone, another combination) give that emoji; all names whose only
+    word is in no training caption give the same picture (docs/results.md).
 """
 
 from jaxgen.config import defaults, section
@@ -19,7 +19,7 @@ def get_config():
     config = defaults()
     config.method = section(
         name="latent_diffusion",
-        autoencoder=section(  # that of configs/kl_autoencoder_emoji.py
+        autoencoder=section(  # the autoencoder of configs/kl_autoencoder_emoji.py
             name="autoencoder_kl",
             out_channels=3,
             channels=16,

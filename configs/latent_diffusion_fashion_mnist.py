@@ -3,11 +3,11 @@
 Papers: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models"; Peebles & Xie 2023,
     "Scalable Diffusion Models with Transformers".
 Command: python main.py --config=configs/latent_diffusion_fashion_mnist.py --workdir=runs/latent_diffusion_fashion_mnist
-    behind that of configs/kl_autoencoder_fashion_mnist.py.
-Data: must have been prepared, see docs/data.md.
+    after the command of configs/kl_autoencoder_fashion_mnist.py.
+Data: the data must be prepared first, see docs/data.md.
 Hardware and time: two CPU cores, about 10 minutes.
-Expected: not run to its end yet; after two minutes for both stages an excess Fréchet distance of 0.154
-    (docs/results.md).
+Expected: unknown, since it has not been run to its end yet; two minutes for both stages give an excess Fréchet distance
+    of 0.154 (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section
@@ -17,7 +17,7 @@ def get_config():
     config = defaults()
     config.method = section(
         name="latent_diffusion",
-        autoencoder=section(  # that of configs/kl_autoencoder_fashion_mnist.py
+        autoencoder=section(  # the autoencoder of configs/kl_autoencoder_fashion_mnist.py
             name="autoencoder_kl",
             out_channels=1,
             channels=16,

@@ -1,12 +1,12 @@
-"""Text to image: latent diffusion on captioned shapes at 64 pixels, with a text encoder that learns along.
+"""Text to image: latent diffusion on captioned shapes at 64 pixels, with a text encoder that learns too.
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
-Command: python main.py --config=configs/latent_diffusion_shapes.py --workdir=runs/latent_diffusion_shapes, behind that
-    of configs/kl_autoencoder_shapes.py; then python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes
-    --classifier=runs/classifier_shapes, behind configs/classifier_shapes.py
+Command: python main.py --config=configs/latent_diffusion_shapes.py --workdir=runs/latent_diffusion_shapes, after the
+    command of configs/kl_autoencoder_shapes.py. To evaluate it, after the command of configs/classifier_shapes.py:
+    python -m studies.caption_accuracy --workdir=runs/latent_diffusion_shapes --classifier=runs/classifier_shapes
 Hardware and time: two CPU cores, 27 minutes (41 minutes of CPU) on latents that were encoded once (docs/results.md).
 Expected: shape, colour and place are all three right in 500 of 500 images of held-out combinations (the bar: 400).
-A tenth of the combinations of shape, colour and place is in no training image: the split `unseen`.
+A tenth of the combinations of shape, colour and place is in no training image; these are the split `unseen`.
 """
 
 from jaxgen.config import defaults, section

@@ -2,8 +2,8 @@
 
 Paper: Mao et al. 2017, "Least Squares Generative Adversarial Networks".
 Command: python main.py --config=configs/lsgan_digits.py --workdir=runs/lsgan_digits
-Hardware and time: two CPU-minutes at most, compilation included.
-Expected: excess Fréchet distance 0.005; docs/results.md.
+Hardware and time: at most two CPU-minutes with compilation.
+Expected: an excess Fréchet distance of 0.005 (docs/results.md).
 """
 
 from configs import gan_digits

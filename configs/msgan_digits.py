@@ -1,9 +1,9 @@
-"""MSGAN on 8x8 digits: a conditional GAN whose images must differ as their z do.
+"""MSGAN on 8x8 digits: a conditional GAN whose images must differ if their z differ.
 
 Paper: Mao et al. 2019, "Mode Seeking Generative Adversarial Networks".
 Command: python main.py --config=configs/msgan_digits.py --workdir=runs/msgan_digits
-Hardware and time: two CPU-minutes at most, compilation included.
-Expected: excess Fréchet distance 0.005, label accuracy 0.989; docs/results.md.
+Hardware and time: at most two CPU-minutes with compilation.
+Expected: an excess Fréchet distance of 0.005 and a label accuracy of 0.989 (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

@@ -3,8 +3,8 @@
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
 Command: python main.py --config=configs/stable_diffusion.py --config.init_from.pretrained=FOLDER --mode=sample
     --prompt="a photograph of an astronaut riding a horse" --out=DIR
-Hardware and time: not measured.
-Expected: for the same latents the image of diffusers' pipeline; docs/stable_diffusion.md.
+Hardware and time: they have not been measured.
+Expected: the same image as diffusers' pipeline for the same latents (docs/stable_diffusion.md).
 """
 
 from jaxgen.config import defaults, section
@@ -12,16 +12,16 @@ from jaxgen.config import defaults, section
 
 def get_config():
     config = defaults()
-    config.init_from.pretrained = ""  # the folder: networks, noise, grid and weights come from it
+    config.init_from.pretrained = ""  # the folder that gives networks, schedule, spacing and weights
     config.method = section(
         name="stable_diffusion",
-        height=0,  # of the images, in pixels; 0: as the folder says
+        height=0,  # the images' height in pixels; 0 takes that of the folder
         width=0,
-        dtype="float32",  # of the arithmetic; "bfloat16" where that is faster
-        param_dtype="float32",  # of the weights; "": as the files have them
+        dtype="float32",  # the type of the arithmetic; "bfloat16" is faster on some machines
+        param_dtype="float32",  # the type of the weights; "" keeps that of the files
     )
     config.sampler = section(name="ddim", steps=50, clip=False, guidance_scale=7.5)
-    config.data.source = "none"  # it does not train
+    config.data.source = "none"  # this model is not trained
     config.train.total_images = 1
     config.evaluate.batch_size = 1
     return config

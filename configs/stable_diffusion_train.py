@@ -4,10 +4,10 @@ Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusi
     a tenth of the captions dropped and EMA 0.9999 as for the published weights.
 Command: python main.py --config=configs/stable_diffusion_train.py --config.data.source=captions:folder:PHOTOS
     --config.init_from.autoencoder=autoencoder_kl:FOLDER/vae --config.init_from.text=clip_text:FOLDER/text_encoder
-    --workdir=runs/stable_diffusion, with FOLDER a pipeline that diffusers wrote; its `tokenizer` lies as
-    PHOTOS.tokenizer beside the images. On a pod also --config.mesh.fsdp=N.
+    --workdir=runs/stable_diffusion, where FOLDER is a pipeline that diffusers wrote. Copy its folder `tokenizer` to
+    PHOTOS.tokenizer. On a pod also --config.mesh.fsdp=N.
 Hardware and time: planned for TPU v5e slices (docs/scale.md), never run at this size.
-Expected: not measured. Planned: 14.9 of a chip's 17.2 GB on v5e:16x16 with mesh.fsdp=16.
+Expected: it has not been measured. Planned: 14.9 of a chip's 17.2 GB on v5e:16x16 with mesh.fsdp=16.
 """
 
 from jaxgen.config import defaults, section
@@ -17,7 +17,7 @@ def get_config():
     config = defaults()
     config.method = section(
         name="latent_diffusion",
-        autoencoder=section(  # Stable Diffusion's shapes
+        autoencoder=section(  # the shapes of Stable Diffusion
             name="autoencoder_kl",
             out_channels=3,
             channels=128,

@@ -3,8 +3,8 @@
 Paper: Kingma & Welling 2014, "Auto-Encoding Variational Bayes".
 Command: python main.py --config=configs/vae_digits.py --workdir=runs/vae_digits
 Hardware and time: two CPU cores, about three quarters of a minute of CPU.
-Expected: at most 12.97 nats a held-out digit by the ELBO, 10.27 by importance weights (k = 50), all 8 latents active;
-    Frechet distance 1.74 in the digits classifier's features (real 0.103, noise 13.4: excess 0.123).
+Expected: at most 12.97 nats for a held-out digit by the ELBO, 10.27 by importance weights (k = 50), all 8 latents
+    active; a Fréchet distance of 1.74 in the digits classifier's features (real 0.103, noise 13.4: excess 0.123).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

@@ -2,10 +2,11 @@
 
 Paper: Kingma & Welling 2014, "Auto-Encoding Variational Bayes".
 Command: python main.py --config=configs/vae_fashion_mnist.py --workdir=runs/vae_fashion_mnist
-Data: must have been prepared, see docs/data.md.
+Data: the data must be prepared first, see docs/data.md.
 Hardware and time: two CPU cores, 80 seconds of CPU.
-Expected: 512.6 nats a test image by the ELBO, 510.4 by importance weights (k = 10), 32 active latents; blurred clothes,
-    at a Frechet distance of 13.3 in the Fashion-MNIST classifier's features (real 0.28, noise 45.7: excess 0.29).
+Expected: 512.6 nats for a test image by the ELBO, 510.4 by importance weights (k = 10), 32 active latents; blurred
+    clothes with a Fréchet distance of 13.3 in the Fashion-MNIST classifier's features (real 0.28, noise 45.7: excess
+    0.29).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

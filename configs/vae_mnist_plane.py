@@ -1,11 +1,11 @@
-"""A variational autoencoder with two latents on MNIST: its whole latent space is one picture.
+"""A variational autoencoder with two latents on MNIST, so that one picture shows its latent space.
 
 Paper: Kingma & Welling 2014, "Auto-Encoding Variational Bayes", Figure 4.
 Command: python main.py --config=configs/vae_mnist_plane.py --workdir=runs/vae_mnist_plane
-Data: must have been prepared, see docs/data.md.
+Data: the data must be prepared first, see docs/data.md.
 Hardware and time: two CPU cores, 80 seconds of CPU.
-Expected: samples/panel_manifold.png, on which every digit is found; a negative bound of 145.5 nats on the test images
-    (of grey pixels, so no probability of an image), both latents active.
+Expected: samples/panel_manifold.png shows every digit; the negative bound is 145.5 nats on the test images (they have
+    grey pixels, so it bounds no probability of an image), and both latents are active.
 """
 
 from jaxgen.config import defaults, section

@@ -2,10 +2,10 @@
 
 Paper: Gulrajani et al. 2017, "Improved Training of Wasserstein GANs".
 Command: python main.py --config=configs/wgan_gp_fashion_mnist.py --workdir=runs/wgan_gp_fashion_mnist
-Data: must have been prepared, see docs/data.md.
+Data: the data must be prepared first, see docs/data.md.
 Hardware and time: two CPU cores, at most 20 minutes. On a GPU, widen both networks:
     --config.method.generator.channels=64 --config.method.discriminator.channels=64
-Expected: 8 CPU-minutes to 600,000 images: excess Fréchet distance 0.178.
+Expected: after 600,000 images (8 CPU-minutes) an excess Fréchet distance of 0.178.
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section
