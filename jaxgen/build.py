@@ -1,7 +1,7 @@
-"""One factory: a config section names a class, and the class's signature is the section's schema.
+"""Builds objects from config sections: a section names a class, and the class's signature is the section's schema.
 
-`{"name": "unet", "channels": 64}` as a `network` means `jaxgen.networks.unet.UNet(channels=64)`. What a name may be is
-told by `jaxgen.registry`. A field whose annotation is such a class takes a section of its own, or the bare name.
+`{"name": "unet", "channels": 64}` as a `network` means `jaxgen.networks.unet.UNet(channels=64)`. `jaxgen.registry`
+finds the classes. A field whose annotation is such a class takes a section of its own, or only a name.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ MAPPINGS = (dict, collections.abc.Mapping)
 
 
 def build(section: Mapping[str, Any], kind: str | type, path: str, **given: Any) -> Any:
-    """Calls what `section["name"]` names with the section's other keys.
+    """Calls the class that `section["name"]` names with the section's other keys.
 
     Args:
-      section: `name` and keyword arguments. A nested section with a `name`, or a bare name, is built first, as the
-        field's annotation says: in the kind that the annotated class belongs to, or, where it belongs to none, among
-        the classes of its own module that derive from it. `Mapping[str, T]` takes a section for each entry.
+      section: `name` and keyword arguments. A nested section with a `name`, or only a name, is built first. The
+        field's annotation decides what it may name: the classes of the annotated class's kind or, if it has no kind,
+        the classes in its own module that derive from it. `Mapping[str, T]` takes a section for each entry.
       kind: a key of `jaxgen.registry.KINDS`, or the class that the result derives from.
-      path: where the section stands, for error messages, such as `config.method`.
-      **given: arguments that the caller supplies where the section is silent, to nested sections too; those that
-        a class does not take are left out.
+      path: the section's path, for error messages, such as `config.method`.
+      **given: arguments for keys that the section does not have, also for nested sections; each class gets only those
+        that it takes.
 
     Raises:
-      UserError: for an unknown name or key (the nearest is proposed), a missing key, or a wrong type.
+      UserError: a name or key is unknown (the most similar one is proposed), a key is missing, or a type is wrong.
     """
     if isinstance(kind, type):
         return _build(section, registry.kind_of((kind,)), (kind,), path, given)
@@ -44,7 +44,10 @@ def build(section: Mapping[str, Any], kind: str | type, path: str, **given: Any)
 
 
 def _build(section: Any, kind: str | None, among: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:
-    """`build` of a kind, or where there is None beside the classes `among`; these are what an annotation names."""
+    """Builds a section. `among` are the classes that the field's annotation names, and `kind` is their kind.
+
+    If `kind` is None, the name is looked up in the module of the first of `among`.
+    """
     arguments = {k: v for k, v in section.items() if k != "name"}
     name = section.get("name")
     if not name:
@@ -81,7 +84,7 @@ def _hints(target: type) -> dict[str, Any]:
 
 
 def _value(value: Any, hint: Any, path: str, given: Mapping[str, Any]) -> Any:
-    """A config's value as its field takes it: sections and bare names built, lists as tuples, numbers as floats."""
+    """Converts a config's value to its field's type: sections and names are built, lists become tuples, ints floats."""
     among = _contracts(hint)
     if isinstance(value, Mapping) or hasattr(value, "to_dict"):
         return _section(value, hint, among, path, given)
@@ -98,7 +101,7 @@ def _value(value: Any, hint: Any, path: str, given: Mapping[str, Any]) -> Any:
 
 
 def _section(value: Any, hint: Any, among: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:
-    """What a section within a section stands for."""
+    """Returns what a section within a section means: an object, a dict of objects, or a plain dict."""
     if among:
         return _build(value, registry.kind_of(among), among, path, given)
     mapping = typing.get_origin(hint) in MAPPINGS
@@ -110,7 +113,7 @@ def _section(value: Any, hint: Any, among: tuple[type, ...], path: str, given: M
 
 
 def _contracts(hint: Any) -> tuple[type, ...]:
-    """The classes among an annotation's options that a section can be built for."""
+    """Returns the classes in an annotation that a section can be built for."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     return tuple(h for h in options if inspect.isclass(h) and h.__module__ not in PLAIN and not typing.get_args(h))
 

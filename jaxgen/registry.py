@@ -1,16 +1,17 @@
-"""One rule for all names in a config: a class of the kind's contract, in the kind's room, or `package.module:Class`.
+"""Finds the class that a name in a config means, by one rule for all kinds of classes.
 
-A *kind* is what a config may name: a method, a network, a sampler. Its *contract* is the class that all of the kind
-derive from, and its *rooms* are the packages that hold those of jaxgen. A name means one of
+A *kind* is a sort of class that a config may name, such as a method, a network or a sampler. Its *contract* is the
+class that all classes of the kind derive from, and its *rooms* are the packages of jaxgen that hold them. A name means
+one of
 
     ddim                      the class DDIM in a room; neither case nor underscores matter
     autoencoder_kl:Encoder    the class Encoder in the module `autoencoder_kl` of a room, for names that several have
     my_package.losses:Mine    the class Mine in any module that Python can import
 
-Adding one is adding a class; there is no table of them. A class may say `config_name = "dpmpp_2m"` where snake case
-does not spell its name, and `config_name = ""` where it is a base or a part of others. Rooms are searched by reading
-their source (`jaxgen.rooms`), so that only the module that holds the class is imported, and a misspelt name is answered
-before JAX is.
+There is no table of classes: a new class is found once it is written. A class may define `config_name = "dpmpp_2m"` if
+snake case gives another name, and `config_name = ""` if it is a base or a part of others. Rooms are searched by reading
+their source (`jaxgen.rooms`), so that only the module that holds the class is imported, and a misspelt name is reported
+before JAX starts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Iterable
-from typing import Any
+from types import ModuleType
+from typing import TypeGuard
 
 from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.renamed import RENAMED, unknown_name
@@ -32,12 +34,12 @@ __all__ = ["KINDS", "Kind", "classes", "config_name", "find", "find_beside", "ki
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What a config may name.
+    """A sort of class that a config may name.
 
     Attributes:
       word: its name in sentences and in `--list=<kind>`.
-      contract: the class that all of the kind derive from, as "module:Class"; imported when a class is checked.
-      rooms: the packages or modules of jaxgen that are searched, subpackages too.
+      contract: the class that all classes of the kind derive from, as "module:Class"; a check of a class imports it.
+      rooms: the packages or modules of jaxgen that are searched, with their subpackages.
     """
 
     word: str
@@ -45,7 +47,7 @@ class Kind:
     rooms: tuple[str, ...]
 
     def type(self) -> type:
-        """The contract, imported."""
+        """Imports and returns the contract."""
         module, _, name = self.contract.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -69,18 +71,18 @@ _ALL = (
 KINDS: dict[str, Kind] = {kind.word: kind for kind in _ALL}
 
 
-def find(kind: str, name: str, path: str, among: tuple[type, ...] = ()) -> Any:
-    """The class that a name means.
+def find(kind: str, name: str, path: str, among: tuple[type, ...] = ()) -> type:
+    """Returns the class that a name means. The class is not called.
 
     Args:
       kind: a key of `KINDS`.
-      name: as the module's docstring says.
-      path: where the name stands, for error messages, such as `config.method.name`.
-      among: classes one of which it must derive from, where that is narrower than the kind's contract.
+      name: a name as in the module's docstring.
+      path: the path of the name in the config, for error messages, such as `config.method.name`.
+      among: classes of which the result must derive from one, if that is narrower than the kind's contract.
 
     Raises:
-      UserError: for a name that is unknown (the nearest is proposed), that two classes have, that means something of
-        another type, or whose module cannot be imported. Nothing that is found is called.
+      UserError: the name is unknown (the most similar one is proposed), two classes have it, it means something of
+        another type, or its module cannot be imported.
     """
     of = KINDS[kind]
     if ":" in name:
@@ -94,8 +96,10 @@ def find(kind: str, name: str, path: str, among: tuple[type, ...] = ()) -> Any:
     return found
 
 
-def find_beside(types: tuple[type, ...], name: str, path: str) -> Any:
-    """The class that a name means where no kind has the type: of the type's own module, or `package.module:Class`.
+def find_beside(types: tuple[type, ...], name: str, path: str) -> type:
+    """Returns the class that a name means if the wanted type belongs to no kind.
+
+    The name is that of a class in the type's own module, or `package.module:Class`.
 
     Raises:
       UserError: as `find`.
@@ -111,7 +115,7 @@ def find_beside(types: tuple[type, ...], name: str, path: str) -> Any:
 
 
 def kind_of(types: tuple[type, ...]) -> str | None:
-    """The kind whose contract the first of `types` is or derives from, the nearest one where several are."""
+    """Returns the kind whose contract the first of `types` is or derives from; of several kinds, the nearest."""
     bases = types[0].__mro__
     # a contract whose module is not imported has no subclass yet
     known = {word: of.type() for word, of in KINDS.items() if of.contract.partition(":")[0] in sys.modules}
@@ -120,31 +124,31 @@ def kind_of(types: tuple[type, ...]) -> str | None:
 
 
 def classes(kind: str) -> dict[str, type]:
-    """`{name: class}` of what `names` lists; imports the modules that hold them."""
+    """Returns `{name: class}` for what `names` lists, and imports the modules that hold the classes."""
     of = KINDS[kind]
     found = {name: getattr(importlib.import_module(d.module), d.name) for name, d in sorted(_listed(of).items())}
     return {name: cls for name, cls in found.items() if _is_a(cls, (of.type(),)) and not inspect.isabstract(cls)}
 
 
 def names(kind: str) -> list[str]:
-    """The names of all of a kind in its rooms, sorted; nothing is imported.
+    """Returns the names of all classes of a kind in its rooms, sorted. Nothing is imported.
 
-    A name that several classes have is written `module:Class`. Left out are private classes, those with abstract
-    methods, and bases and parts of others, which say so by `config_name = ""`; `module:Class` names them all the same.
+    A name that several classes have is written `module:Class`. Private classes, classes with abstract methods, and
+    bases and parts of others (which have `config_name = ""`) are left out; `module:Class` still names them.
     """
     return sorted(_listed(KINDS[kind]))
 
 
 def named(kind: str, name: str) -> bool:
-    """Whether a class in the kind's rooms has a name; nothing is imported."""
+    """Returns whether a class in the kind's rooms has a name. Nothing is imported."""
     return any(d.has(name) for d in _typed(KINDS[kind]))
 
 
 def foreign(text: str) -> str | None:
-    """The module outside of jaxgen's rooms that Python would import to look a name up; None for all other texts.
+    """Returns the module outside of jaxgen's rooms that a name would import; None for all other texts.
 
-    Nothing is imported. A short `module:Class` of a room counts as foreign where Python finds a module of that name
-    elsewhere too, since which of them is meant depends on the kind.
+    Nothing is imported. A short `module:Class` of a room counts as foreign if Python finds a module of that name
+    outside of jaxgen too, since the kind decides which of the two is meant.
     """
     module, _, attribute = text.partition(":")
     if not _is_path(module, attribute):
@@ -155,7 +159,7 @@ def foreign(text: str) -> str | None:
 
 
 def _typed(of: Kind, among: tuple[type, ...] = ()) -> list[Definition]:
-    """Public definitions of a kind, or of narrower types, as far as the rooms' source tells."""
+    """Returns the public definitions of a kind, or of narrower types, as far as the rooms' source shows."""
     module, _, contract = of.contract.partition(":")
     wanted = {cls.__name__ for cls in among}
     own = [d for d in definitions(of.rooms) if d.name in wanted]
@@ -164,26 +168,26 @@ def _typed(of: Kind, among: tuple[type, ...] = ()) -> list[Definition]:
 
 
 def _listed(of: Kind, among: tuple[type, ...] = ()) -> dict[str, Definition]:
-    """`_typed` by their names."""
+    """Returns the definitions of `_typed` by their names."""
     typed = _typed(of, among)
     return {_name_among(d, typed): d for d in typed}
 
 
 def _name_among(one: Definition, typed: list[Definition]) -> str:
-    """A definition's name, or `module:Class` where it would not be found by the name alone."""
+    """Returns a definition's name, or `module:Class` if the name alone would not find it."""
     same = [d for d in typed if d.has(one.spelled)]
     return one.spelled if _at_home(same, one.spelled) == [one] else one.path
 
 
 def _at_home(same: list[Definition], name: str) -> list[Definition]:
-    """Of definitions of one name, those whose module has it too (`encoder:Encoder`); all where none has."""
+    """Returns those of several definitions whose module has the same name (`encoder:Encoder`), or all if none has."""
     return [d for d in same if plain(last(d.module)) == plain(name)] or same
 
 
 # ------------------------------------------------------------------ from a name to a class
 
 
-def _by_name(name: str, path: str, of: Kind, among: tuple[type, ...]) -> Any:
+def _by_name(name: str, path: str, of: Kind, among: tuple[type, ...]) -> type:
     typed = _typed(of, among)
     same = [d for d in typed if d.has(name)] or [d for d in definitions(of.rooms) if d.public and d.has(name)]
     if not same:
@@ -195,15 +199,15 @@ def _by_name(name: str, path: str, of: Kind, among: tuple[type, ...]) -> Any:
     return _checked(found, name, path, among or of)
 
 
-def _by_path(name: str, path: str, rooms: tuple[str, ...], types: Kind | tuple[type, ...]) -> Any:
-    """What `module:Class` means, the module being one of the rooms' or any that can be imported."""
+def _by_path(name: str, path: str, rooms: tuple[str, ...], types: Kind | tuple[type, ...]) -> type:
+    """Returns what `module:Class` means; the module is one of the rooms' or any other that can be imported."""
     head, _, attribute = name.partition(":")
     inside = [module for module in modules(rooms) if f".{module}".endswith(f".{head}")] if head else []
     defining = [d for d in definitions(rooms) if d.module in inside and d.has(attribute)]
     if len(defining) > 1:
         raise _several(path, name, defining)
     if defining:
-        module: Any = importlib.import_module(defining[0].module)
+        module = importlib.import_module(defining[0].module)
         attribute = defining[0].name
     elif inside and ("." in head or not _exists(head)):
         module = importlib.import_module(inside[0])
@@ -224,14 +228,14 @@ def _by_path(name: str, path: str, rooms: tuple[str, ...], types: Kind | tuple[t
 
 
 def _several(path: str, name: str, same: list[Definition]) -> UserError:
-    """The error for a name that several classes have: how each is told from the others."""
+    """Returns the error for a name that several classes have; it gives a name for each of them."""
     short = [d.path for d in same]
     written = short if len(set(short)) == len(same) else [f"{d.module}:{d.name}" for d in same]
     return UserError(f"{path}={name!r} is the name of several classes; write {' or '.join(written)}.")
 
 
-def _foreign(module: str, name: str, path: str) -> Any:
-    """A module that is not of jaxgen's rooms, imported. Anything that it raises is told in one sentence."""
+def _foreign(module: str, name: str, path: str) -> ModuleType:
+    """Imports a module that is not of jaxgen's rooms. Anything that it raises becomes an error of one sentence."""
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -245,8 +249,8 @@ def _foreign(module: str, name: str, path: str) -> Any:
         ) from error
 
 
-def _checked(found: Any, name: str, path: str, types: Kind | tuple[type, ...]) -> Any:
-    """`found`, if it is a class of the wanted type; UserError otherwise."""
+def _checked(found: object, name: str, path: str, types: Kind | tuple[type, ...]) -> type:
+    """Returns `found` if it is a class of the wanted type, and raises a UserError otherwise."""
     wanted = (types.type(),) if isinstance(types, Kind) else types
     if _is_a(found, wanted):
         return found
@@ -260,20 +264,20 @@ def _checked(found: Any, name: str, path: str, types: Kind | tuple[type, ...]) -
     )
 
 
-def _is_a(value: Any, types: Iterable[type]) -> bool:
+def _is_a(value: object, types: Iterable[type]) -> TypeGuard[type]:
     return inspect.isclass(value) and issubclass(value, tuple(types))
 
 
 def _is_path(module: str, attribute: str) -> bool:
-    """Whether these are a module's and a class's names, so that there is something to import."""
+    """Returns whether these can be names of a module and of a class."""
     return attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def _exists(module: str) -> bool:
-    """Whether Python finds the package that a module lies in, such as a file beside the config; nothing is imported."""
+    """Returns whether Python finds a module's top package, such as a file beside the config. Nothing is imported."""
     top = module.partition(".")[0]
     return top in sys.modules or importlib.util.find_spec(top) is not None
 
 
-def _made_in(value: Any, module: Any) -> bool:
+def _made_in(value: object, module: ModuleType) -> bool:
     return getattr(value, "__module__", None) == module.__name__

@@ -1,4 +1,4 @@
-"""The classes that jaxgen's rooms hold, read from their source: nothing is imported, so that a search costs no JAX."""
+"""Finds the classes in jaxgen's rooms by reading their source; nothing is imported, so that a search starts no JAX."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class Definition:
     """A class at the top level of a module.
 
     Attributes:
-      module, name: where it is and what Python calls it.
-      spelled: what a config calls it; "" where none should, since it is abstract, or a base or part of others.
+      module: the module that defines it.
+      name: its name in Python.
+      spelled: its name in a config; "" if no config should name it, since it is abstract, or a base or part of others.
       bases: the last words of its bases' names.
     """
 
@@ -33,17 +34,17 @@ class Definition:
 
     @property
     def path(self) -> str:
-        """`module:Class`, by the last word of the module."""
+        """The name `module:Class`, with the last word of the module."""
         return f"{last(self.module)}:{self.name}"
 
     def has(self, name: str) -> bool:
-        """Whether `name` means it; neither case nor underscores matter."""
+        """Returns whether `name` means this class; case and underscores do not matter."""
         return plain(name) in (plain(self.name), plain(self.spelled))
 
 
 @functools.cache
 def modules(rooms: tuple[str, ...]) -> dict[str, pathlib.Path]:
-    """`{module: file}` of the rooms, subpackages too, without what runs when it is imported (`__main__`)."""
+    """Returns `{module: file}` of the rooms and their subpackages, without `__main__`, which runs when imported."""
     found = {}
     for room in rooms:
         top = PACKAGE.joinpath(*room.split(".")[1:])
@@ -56,7 +57,7 @@ def modules(rooms: tuple[str, ...]) -> dict[str, pathlib.Path]:
 
 @functools.cache
 def definitions(rooms: tuple[str, ...]) -> tuple[Definition, ...]:
-    """All classes at the top level of the rooms' modules, private ones and bases too."""
+    """Returns all classes at the top level of the rooms' modules, including private ones and bases."""
     found = []
     for module, file in modules(rooms).items():
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
@@ -67,7 +68,7 @@ def definitions(rooms: tuple[str, ...]) -> tuple[Definition, ...]:
 
 
 def derived(rooms: tuple[str, ...], names: set[str]) -> list[Definition]:
-    """The definitions that derive from classes of these names, as far as the rooms' source tells."""
+    """Returns the definitions that derive from classes of these names, as far as the rooms' source shows."""
     everything, reached = definitions(rooms), set(names)
     while more := {d.name for d in everything if reached & set(d.bases)} - reached:
         reached |= more
@@ -75,15 +76,17 @@ def derived(rooms: tuple[str, ...], names: set[str]) -> list[Definition]:
 
 
 def config_name(cls: type) -> str:
-    """How a config spells a class: what its own `config_name` says; else its module's name where that is the class's
-    without underscores; else the class's in snake case: `UNet` in `unet.py` is "unet", `NonSaturating`
-    "non_saturating"."""
+    """Returns a class's name in a config.
+
+    It is the class's own `config_name` if it has one; else the module's name if both are equal apart from case and
+    underscores (`UNet` in `unet.py` is "unet"); else the class's name in snake case ("non_saturating").
+    """
     return vars(cls).get("config_name") or _snake(cls.__name__, cls.__module__)
 
 
 def _spelled(node: ast.ClassDef, module: str) -> str:
-    """`config_name` of a class that is not imported; "" where its own `config_name` says so, and where it has abstract
-    methods of its own."""
+    """Returns `config_name` of a class that is not imported; "" if that is its own `config_name`, or if the class has
+    abstract methods."""
     for line in node.body:
         if any(last(ast.unparse(d)) == "abstractmethod" for d in getattr(line, "decorator_list", ())):
             return ""
@@ -101,10 +104,10 @@ def _snake(name: str, module: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A name without what does not matter: case and underscores."""
+    """Returns a name in lower case and without underscores, which do not matter."""
     return name.replace("_", "").lower()
 
 
 def last(name: str) -> str:
-    """The last word of a dotted name."""
+    """Returns the last word of a dotted name."""
     return name.rpartition(".")[2]
