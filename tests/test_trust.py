@@ -267,5 +267,5 @@ def test_code_is_made_of_names_in_known_places_only():
         if re.search(pattern, path.read_text().replace("allow_pickle=False", "")):
             found.add(os.fspath(path.relative_to(tiny.ROOT / "jaxgen")))
     importers = {"__init__.py", "registry.py", "config/files.py"}
-    words = {"interop/diffusers_files.py", "data/source.py"}  # which speak of pickles
+    words = {"interop/diffusers_files.py"}  # which speaks of pickles
     assert found == importers | words | {"interop/torch_file.py"}  # whose unpickler knows tensors alone
