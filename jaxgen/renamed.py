@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from jaxgen.errors import UserError, nearest
 
 # {old: new}. An entry is the end of a key's path ("critic_steps", "sampler.grid", without the leading `config.`) or a
-# class's name in a config ("judges:inception"). The longest entry that matches is used, and only where the section has
+# class's name in a config ("dcgan:Generator"). The longest entry that matches is used, and only where the section has
 # a key of the new name.
 RENAMED: dict[str, str] = {
     "train.max_bad_steps": "train.max_nonfinite_updates",

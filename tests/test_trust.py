@@ -143,7 +143,7 @@ def test_what_python_has_is_not_called(name, run):
 @pytest.mark.parametrize("name", ["jaxgen.files:write_bytes", "jaxgen.host:os", "jaxgen.command.run:main", "jaxgen:x"])
 def test_of_jaxgen_itself_only_the_rooms_are_meant(name, run):
     tamper(run, PLACES["method.network.name"](name))
-    with pytest.raises(UserError, match=r"is no class that a config may name; mend the file\."):
+    with pytest.raises(UserError, match=r"is no class that a config may name; correct the file\."):
         stored_config(run, trust=("jaxgen",))
 
 

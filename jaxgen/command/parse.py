@@ -116,7 +116,7 @@ def _lines(file: str) -> tuple[str, ...]:
 
 
 def _modules_named(arguments: Sequence[str]) -> list[str]:
-    """The modules outside of jaxgen that overrides name: the user's own words are trusted."""
+    """Returns the modules outside of jaxgen that overrides name; they are trusted, since the user typed them."""
     found = []
     for key, _, value in (word.partition("=") for word in arguments):
         if key.startswith("--config.") and not key.startswith("--config.init_from."):

@@ -16,8 +16,8 @@ from jaxgen.errors import UserError, nearest
 def load_config(path: str | os.PathLike[str], *arguments: object) -> tuple[ConfigDict, str]:
     """Returns a config file's config and the first line of its docstring.
 
-    The file may import others of its folder by the folder's name (`from configs import gan_digits`), whatever the
-    current folder is.
+    The file may import others of its folder by the folder's name (`from configs import gan_digits`); the current
+    folder does not matter.
 
     Args:
       path: the file.

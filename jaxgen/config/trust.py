@@ -1,4 +1,4 @@
-"""What a config that comes out of a file may name: importing a module runs it, so that a file may not ask for one."""
+"""Checks the names in a stored config: importing a module runs its code, so that a file may not ask for one."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from jaxgen.errors import UserError
 
 
 def check_names(config: ConfigDict, file: Any, trust: Collection[str] = ()) -> None:
-    """Refuses a config out of a file that names code of anybody else: importing a module runs it.
+    """Refuses a stored config that names code outside of jaxgen, since importing a module runs its code.
 
-    Every text is looked at, wherever it stands, since a factory takes a bare name for a section. Those of `init_from`
-    are left out: they name weights, and no class is looked up by them.
+    Every text in the config is checked, since a section may be given by its name alone. The texts of `init_from` are
+    not, since they name weights and never a class.
 
     Args:
-      file: where the config was read, for the message.
-      trust: packages or modules that may be imported nevertheless.
+      config: the config that was read.
+      file: the file that it was read from, for the message.
+      trust: packages or modules that may be imported.
 
     Raises:
-      UserError: naming the key, the name and the package.
+      UserError: a text names a module that is not trusted; the message gives the key, the text and the package.
     """
     for key, text in texts(config):
         module = None if key.startswith("init_from.") else foreign(text)
         package = module.partition(".")[0] if module else ""
         if package == "jaxgen":
-            raise UserError(f"{file}: config.{key}={text!r} is no class that a config may name; mend the file.")
+            raise UserError(f"{file}: config.{key}={text!r} is no class that a config may name; correct the file.")
         if not module or any(f"{module}.".startswith(f"{trusted}.") for trusted in trust):
             continue
         raise UserError(
@@ -38,7 +39,7 @@ def check_names(config: ConfigDict, file: Any, trust: Collection[str] = ()) -> N
 
 
 def foreign(text: str) -> str | None:
-    """The module outside of jaxgen's rooms that a config's text leads to, as a name or as a data source; or None."""
+    """Returns the module outside of jaxgen's rooms that a text would import, as a name or as a data source, or None."""
     module, _, rest = text.partition(":")
     if registry.named("source", module):
         return registry.foreign(text) or (foreign(rest) if rest else None)
@@ -46,7 +47,7 @@ def foreign(text: str) -> str | None:
 
 
 def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """`(key, text)` of every text in a config, those in tuples too."""
+    """Yields `(key, text)` of every text in a config, also of those in tuples."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, tuple | list):
