@@ -92,14 +92,14 @@ class Late(TimestepSampler):
         return jnp.full(count, self.t), jnp.ones(count)
 
 @dataclasses.dataclass(frozen=True)
-class Straight(Sampler):
+class Straight(LinearSampler):
     """DDIM without noise, written again."""
 
-    def plan(self, schedule, times):
+    def coefficients(self, schedule, times):
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         move = sigma[1:] / sigma[:-1]
         steps = zip(times[:-1], times[1:], move, alpha[1:] - move * alpha[:-1], strict=True)
-        return Plan.of("x0", [{"t": t, "s": s, "move": m, "step": [a]} for t, s, m, a in steps])
+        return SolverCoefficients.from_rows("x0", [{"t": t, "s": s, "move": m, "step": [a]} for t, s, m, a in steps])
 ''',
     "games.py": '''
 import dataclasses
