@@ -13,12 +13,16 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxgen.config import check, defaults, section
+from jaxgen.data.source import Request
 from jaxgen.diffusion import prediction_types, schedules
 from jaxgen.diffusion.guidance import GuidanceInputs
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction, denoiser
 from jaxgen.diffusion.samplers.edm import EDM
 from jaxgen.diffusion.spacing import time_grid
+from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.metrics.networks.base import Features
+from jaxgen.metrics.summary import Summary
 from jaxgen.train.loop import Trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -114,6 +118,9 @@ def test_every_recipe_trains_and_is_sampled_or_scored(recipe, tmp_path, monkeypa
     if trainer.method.samples_images:
         images = trainer.generator.images(model, 0, 4).images
         assert len(images) == 4 and len(np.unique(images)) > 1
+        numbers = evaluate(trainer.generator, model)
+        assert len(numbers) >= len(config.evaluate.metrics)
+        assert all(np.isfinite(entry["value"]) and entry["n"] for entry in numbers.values())
     else:
         scores = trainer.generator.scores(model, 0, trainer.generator.source("test"))
         assert all(np.isfinite(values).all() for values in scores.values())
@@ -224,3 +231,26 @@ def test_the_recipes_of_diffusion_do_what_they_say(recipe):
     guided = recipe("A guidance", "FadingGuidance")(scale=3.0)(inputs)
     np.testing.assert_allclose(guided(x, 0.0).x0, x + label[:, None])
     np.testing.assert_allclose(guided(x, 1.0).x0, x + 3 * label[:, None])
+
+
+def test_the_recipes_of_metrics_and_of_data_do_what_they_say(recipe):
+    images = np.zeros((2, 4, 6, 1), np.uint8)
+    images[0, :2, 3:] = 255  # the upper right quarter
+    network = recipe("A feature network", "Quarters")()
+    np.testing.assert_allclose(network(images).features, [[0, 1, 0, 0], [0, 0, 0, 0]])
+
+    metric = recipe("A metric", "Spikiness")(power=3.0)
+    samples, reference = (Summary.of(Features(np.asarray(x))) for x in ([[1.0, -2.0], [0.0, 2.0]], [[0.0, 1.0]] * 2))
+    assert metric.value(samples, reference).value == pytest.approx(np.hypot(0.5, 7.0))
+    assert metric.value(samples, samples).value == 0
+
+    request = Request("my_sources:Stripes:2", "2", "train", (4, 6), 3, num_classes=2)
+    source = recipe("A data source", "Stripes")(request)
+    for index in range(4):
+        example = source[index]
+        lines = example["image"] if index % 2 else example["image"].swapaxes(0, 1)
+        assert example["image"].shape == (4, 6, 3) and example["label"] == index % 2
+        assert (lines == lines[:, :1]).all() and len(np.unique(lines[:, 0])) == 2
+    assert len(source) == 1000
+    with pytest.raises(IndexError):
+        source[1000]
