@@ -118,6 +118,7 @@ def test_strings_reach_the_transform_and_no_further():
     assert (batch["tokens"] == batch["label"] % 2).all()
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_batches():
     source = open_source("shapes", "train", 8, 3)
     alone = Loader({"": source}, 4, seed=0)

@@ -22,6 +22,8 @@ PROMISED = "ddpm ddim euler heun dpmpp_1s dpmpp_2m dpmpp_3m unipc rk4 ode".split
 SCHEDULE = schedules.Linear()
 # an adaptive solver takes the steps that it needs
 ADAPTIVE = {"ode": {"steps": 300, "rtol": 1e-2, "atol": 1e-2}}
+# each program of an adaptive solver takes ten times as long to compile as any other
+EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in ADAPTIVE else name for name in NAMES]
 STEPS, COUNT, SHAPE = 20, 8, (2, 2, 1)
 KEYS = jax.random.split(jax.random.key(7), COUNT)
 WEIGHT = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)) / 2, jnp.float32)
@@ -94,7 +96,7 @@ def test_the_coefficients_have_one_row_an_evaluation(name):
                 assert (table.t > 0).all() and table.s[-1] == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_second_call_gives_what_the_first_gave(name):
     """A multistep solver whose history lives on the object starts its second call polluted."""
     sampler = make(name)
@@ -106,7 +108,7 @@ def test_a_second_call_gives_what_the_first_gave(name):
     assert float(jnp.abs(first - other).max()) > 1e-3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_network_in_bfloat16_leaves_the_schedule_in_float32(name):
     """A schedule cast to bfloat16 rounds alpha_bar to 1, and the last steps to NaN."""
     x = sample(name, jnp.bfloat16)
@@ -115,13 +117,13 @@ def test_a_network_in_bfloat16_leaves_the_schedule_in_float32(name):
     assert float(np.abs(x - want).max()) < 0.03 * np.abs(want).max()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_an_image_depends_on_its_own_key_alone(name):
     np.testing.assert_allclose(sample(name, keys=KEYS[2:5]), result(name)[2:5], atol=1e-5)
     assert float(np.abs(result(name)[0] - result(name)[1]).max()) > 1e-3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_trajectory_ends_on_the_result(name):
     x, frames = sample(name, frames=3)
     assert frames.shape == (3, COUNT, *SHAPE) and np.isfinite(frames).all()
@@ -131,7 +133,7 @@ def test_the_trajectory_ends_on_the_result(name):
         sample(name, frames=1000)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_bad_fields_are_named(name):
     for wrong in ({"steps": 0}, {"self_recurrence": 0}):
         with pytest.raises(UserError, match="config.sampler"):

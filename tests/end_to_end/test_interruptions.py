@@ -55,10 +55,10 @@ def test_six_kills(config, straight, tmp_path):
     check_kills(config, straight, tmp_path, 6)
 
 
-def test_the_comparison_sees_a_difference(straight, tmp_path):
-    other = pathlib.Path(shutil.copytree(straight, tmp_path / "other"))
-    assert comparison.compare(straight, other) == []
-    found = comparison.checkpoint(straight)
+def test_the_comparison_sees_a_difference(trained, tmp_path):
+    other = pathlib.Path(shutil.copytree(trained, tmp_path / "other"))
+    assert comparison.compare(trained, other) == []
+    found = comparison.checkpoint(trained)
     assert {name.split("/")[0] for name in found} >= {"params", "ema", "opt_state", "counters", "meta"}
     name = next(name for name in found if name.startswith("params/"))
     changed = {**found, name: found[name] * 1.0000002}
@@ -66,9 +66,9 @@ def test_the_comparison_sees_a_difference(straight, tmp_path):
     assert comparison.differing(found, {n: v for n, v in found.items() if n != "meta/data"}) == ["meta/data"]
     lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
     (other / "metrics.jsonl").write_text("".join([*lines, lines[-1]]))
-    assert len(comparison.compare(straight, other)) == 2
+    assert len(comparison.compare(trained, other)) == 2
     (other / "checkpoints" / "301.orbax-checkpoint-tmp").mkdir()
-    assert len(comparison.compare(straight, other)) == 3
+    assert len(comparison.compare(trained, other)) == 3
 
 
 @pytest.mark.slow

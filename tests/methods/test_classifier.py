@@ -94,6 +94,7 @@ def test_noise_is_added_in_training_only():
 ATTRIBUTES = (("place", 3), ("tone", 2))
 
 
+@pytest.mark.slow
 def test_attributes_are_told_apart_each_by_its_own_logits(tmp_path, halves):
     """Bright in one of three places, and inverted or not."""
     content = np.load(halves)

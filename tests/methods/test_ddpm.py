@@ -55,6 +55,7 @@ def images(count):
     return jax.random.uniform(jax.random.key(7), (count, *SHAPE), minval=-1, maxval=1)
 
 
+@pytest.mark.slow
 def test_the_label_has_a_say_in_samples_and_scores(conditional):
     method, model = conditional
     same = keys(0, 0, 0)

@@ -96,6 +96,7 @@ def parts(method, params, memory):
     return reconstruction, game, kl
 
 
+@pytest.mark.slow
 def test_the_adaptive_weight_is_the_ratio_of_gradients_at_the_last_layer():
     method = make(adversarial_weight=0.3, kl_weight=0.01)
     params, memory = begun()
