@@ -5,7 +5,9 @@ All numbers are per image; image i's depend on its own key alone, whatever the b
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import flax.struct
@@ -22,6 +24,8 @@ from jaxgen.diffusion.spacing import DARKEST
 from jaxgen.errors import UserError
 
 Solver = Literal["heun", "rk4"]
+Carry = tuple[jax.Array, jax.Array]  # z [B, ...] and the log-determinant [B] that it has gained
+Slope = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]  # (z, t, norm)
 
 
 @flax.struct.dataclass
@@ -30,7 +34,7 @@ class Bound:
 
     Attributes:
       terms: `[B, N]` L_0, then the KLs upwards. Where levels were drawn, column n is the sum over levels
-        edges[n] .. edges[n + 1] - 1 as one of them lets it be guessed; without bias.
+        edges[n] .. edges[n + 1] - 1, estimated without bias from one of them.
       prior: `[B]` L_T.
       edges: `[N + 1]` from 1 to steps + 1.
     """
@@ -70,8 +74,8 @@ def variational_bound(
       denoise: `(x, t) -> Prediction`, conditions filled in.
       x0: `[B, ...]` float32, uint8 values v as v / 127.5 - 1. keys: `[B]`.
       variance: of p(x_s | x_t), small, large or learned; see `jaxgen.diffusion.samplers.ddpm.DDPM`.
-      levels: 0 for all; else so many evaluations: level 1 always, and one level drawn from each of levels - 1 ranges
-        of the rest, short ones near the data, where the terms are large.
+      levels: 0 for all; else the number of evaluations: level 1 always, and one level drawn from each of levels - 1
+        ranges of the others. The ranges are short near the data, where the terms are large.
       clip: whether x0 is clipped to [-1, 1] at each level, as Ho et al. do.
 
     Raises:
@@ -95,11 +99,13 @@ def variational_bound(
 
 
 def _edges(steps: int, levels: int) -> np.ndarray:
-    """First levels of the ranges, and steps + 1: all ranges of one level, or the widths growing evenly."""
+    """First levels of the ranges, and steps + 1: all ranges of one level, or widths that grow evenly."""
     if not steps:
         raise UserError("The variational bound is a sum over levels; use a discrete schedule, or log_likelihood.")
     if not (levels == 0 or 2 <= levels <= steps):
-        raise UserError(f"The bound of a schedule of {steps} levels can be guessed from 2 to {steps}, not {levels}.")
+        raise UserError(
+            f"The bound of {steps} levels is estimated from 2 to {steps} of them, not {levels}."
+        )
     if levels in (0, steps):
         return np.arange(1, steps + 2)
     share = np.arange(levels) / (levels - 1)
@@ -110,7 +116,7 @@ def _edges(steps: int, levels: int) -> np.ndarray:
 @flax.struct.dataclass
 class Density:
     """Attributes:
-    log_prob: `[B]` nats. latent: `[B, ...]` where the flow takes the image, about standard normal.
+    log_prob: `[B]` nats. latent: `[B, ...]` where the flow takes the image, close to standard normal.
     """
 
     log_prob: jax.Array
@@ -128,15 +134,15 @@ def log_likelihood(
     chunk: int = 16,
     darkest: float = DARKEST,
 ) -> Density:
-    """The density of the probability-flow ODE at x0 (Song et al. 2021, Section 4.3, Eq. 39), on a fixed grid.
+    """The density of the probability-flow ODE at x0 (Song et al. 2021, Section 4.3, Eq. 39), in equal steps.
 
     It is the density of data blurred by the schedule's least noise, sigma / alpha at t_min. With
-    `x = r (cos u x_0 + sin u epsilon)`, `r**2 = alpha**2 + sigma**2`, the flow is dz/du = v / r for z = x / r whatever
-    the schedule; the grid is even in log u, up to u = pi / 2 at most. All derivatives are forward ones.
+    `x = r (cos u x_0 + sin u epsilon)`, `r**2 = alpha**2 + sigma**2`, the flow is dz/du = v / r for z = x / r under
+    every schedule; the steps are equal in log u, up to u = pi / 2 at most. All derivatives are forward ones.
 
     Args:
       denoise: `(x, t) -> Prediction`, conditions filled in. x0: `[B, ...]` float32. keys: `[B]`, for probes.
-      steps: of the grid; Heun evaluates the network 2 times in each, Runge-Kutta 4 times.
+      steps: Heun evaluates the network 2 times in each, Runge-Kutta 4 times.
       probes: 0 for the exact trace, one tangent for each dimension; else so many Rademacher vectors an image, the same
         ones all along (Hutchinson; Grathwohl et al. 2019, Section 3.1): unbiased, noisy.
       chunk: tangents at a time.
@@ -154,41 +160,8 @@ def log_likelihood(
         raise UserError("Hutchinson's estimate draws probes; give one key for each image.")
     size = x0[0].size
     rows, first, last = _angles(schedule, steps, solver, darkest)
-    if probes:
-        draws = jax.vmap(lambda key: jax.random.rademacher(key, (probes, *x0.shape[1:]), x0.dtype), out_axes=1)
-        tangents, factor = draws(keys), 1 / probes
-    else:
-        tangents, factor = jnp.eye(size, dtype=x0.dtype).reshape(size, 1, *x0.shape[1:]), 1.0
-
-    def slope(z: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        t, norm = at
-
-        def field(z: jax.Array) -> jax.Array:
-            return denoise(norm * z, t).v / norm
-
-        value, push = jax.linearize(field, z)
-
-        def along(e: jax.Array) -> jax.Array:
-            e = jnp.broadcast_to(e, z.shape)
-            return (e * push(e)).reshape(len(z), -1).sum(axis=1)
-
-        return value, factor * jax.lax.map(along, tangents, batch_size=min(chunk, len(tangents))).sum(axis=0)
-
-    def step(carry: tuple[jax.Array, jax.Array], row: dict[str, jax.Array]):
-        z, gained = carry
-        width, points = row["width"], [(row["t"][i], row["norm"][i]) for i in range(row["t"].shape[0])]
-        if solver == "heun":
-            k1, d1 = slope(z, points[0])
-            k2, d2 = slope(z + width * k1, points[1])
-            k, d = (k1 + k2) / 2, (d1 + d2) / 2
-        else:
-            k1, d1 = slope(z, points[0])
-            k2, d2 = slope(z + width / 2 * k1, points[1])
-            k3, d3 = slope(z + width / 2 * k2, points[1])
-            k4, d4 = slope(z + width * k3, points[2])
-            k, d = (k1 + 2 * k2 + 2 * k3 + k4) / 6, (d1 + 2 * d2 + 2 * d3 + d4) / 6
-        return (z + width * k, gained + width * d), None
-
+    slope = functools.partial(_slope, denoise, *_tangents(x0, keys, probes), chunk)
+    step = functools.partial(_heun if solver == "heun" else _rk4, slope)
     rows = {name: jnp.asarray(value, x0.dtype) for name, value in rows.items()}
     start = (math.cos(first) * x0, jnp.full(len(x0), size * math.log(math.cos(first)), x0.dtype))
     (z, gained), _ = jax.lax.scan(step, start, rows)
@@ -196,6 +169,51 @@ def log_likelihood(
     std = math.sin(last)
     normal = -0.5 * jnp.square(z / std) - 0.5 * math.log(2 * math.pi) - math.log(std)
     return Density(normal.reshape(len(z), -1).sum(axis=1) + gained, z / std)
+
+
+def _tangents(x0: jax.Array, keys: jax.Array | None, probes: int) -> tuple[jax.Array, float]:
+    """`[N, B or 1, ...]` directions e, and the factor by which the sum of e' J e over them gives the trace of J."""
+    if not probes:
+        return jnp.eye(x0[0].size, dtype=x0.dtype).reshape(x0[0].size, 1, *x0.shape[1:]), 1.0
+    draw = jax.vmap(lambda key: jax.random.rademacher(key, (probes, *x0.shape[1:]), x0.dtype), out_axes=1)
+    return draw(keys), 1 / probes
+
+
+def _slope(
+    denoise: Denoiser, tangents: jax.Array, factor: float, chunk: int, z: jax.Array, t: jax.Array, norm: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """dz / du `[B, ...]` at time t and its divergence `[B]`."""
+
+    def field(z: jax.Array) -> jax.Array:
+        return denoise(norm * z, t).v / norm
+
+    value, push = jax.linearize(field, z)
+
+    def along(e: jax.Array) -> jax.Array:
+        e = jnp.broadcast_to(e, z.shape)
+        return (e * push(e)).reshape(len(z), -1).sum(axis=1)
+
+    return value, factor * jax.lax.map(along, tangents, batch_size=min(chunk, len(tangents))).sum(axis=0)
+
+
+def _heun(slope: Slope, carry: Carry, row: dict[str, jax.Array]) -> tuple[Carry, None]:
+    """A step of Heun's method for the state and the log-determinant that it has gained."""
+    (z, gained), width, (t, norm) = carry, row["width"], (row["t"], row["norm"])
+    k1, d1 = slope(z, t[0], norm[0])
+    k2, d2 = slope(z + width * k1, t[1], norm[1])
+    k, d = (k1 + k2) / 2, (d1 + d2) / 2
+    return (z + width * k, gained + width * d), None
+
+
+def _rk4(slope: Slope, carry: Carry, row: dict[str, jax.Array]) -> tuple[Carry, None]:
+    """The same with the classical Runge-Kutta method."""
+    (z, gained), width, (t, norm) = carry, row["width"], (row["t"], row["norm"])
+    k1, d1 = slope(z, t[0], norm[0])
+    k2, d2 = slope(z + width / 2 * k1, t[1], norm[1])
+    k3, d3 = slope(z + width / 2 * k2, t[1], norm[1])
+    k4, d4 = slope(z + width * k3, t[2], norm[2])
+    k, d = (k1 + 2 * k2 + 2 * k3 + k4) / 6, (d1 + 2 * d2 + 2 * d3 + d4) / 6
+    return (z + width * k, gained + width * d), None
 
 
 def _angles(
@@ -217,7 +235,7 @@ def _angles(
 
 
 def dequantise(images: jax.Array, keys: jax.Array) -> jax.Array:
-    """uint8 `[B, ...]` to float32: evenly spread over their bins, value v around v / 127.5 - 1."""
+    """uint8 `[B, ...]` to float32: uniform over the bin of each value v, whose middle is v / 127.5 - 1."""
     offset = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), images.shape[1:]))(keys)
     return (images.astype(jnp.float32) + offset - 0.5) / 127.5 - 1
 
@@ -232,8 +250,8 @@ def image_bits(
 ) -> jax.Array:
     """`[B]` bits per dimension of uint8 images `[B, ...]`, by the flow and uniform dequantisation.
 
-    The mean over `draws` is, but for the solver and for probes, an upper bound of -log2 P(image) (Theis et al. 2016,
-    Section 3.1).
+    But for the errors of the solver and of probes, the mean over `draws` is an upper bound of -log2 P(image)
+    (Theis et al. 2016, Section 3.1).
 
     Args:
       options: of `log_likelihood`.

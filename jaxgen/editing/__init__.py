@@ -1,5 +1,5 @@
-"""What uses a trained model without training it: pure functions of a denoiser, a schedule, images and keys.
+"""What uses a trained model without training it: pure functions of a `DiffusionModel`, images and keys.
 
-A denoiser is `(x, t) -> Prediction`, conditions closed over; images are `[B, H, W, C]` in [-1, 1]; there is one key
-per image. `python -m jaxgen.editing RUN --out=FOLDER` draws all of them for a trained run.
+Images are `[B, H, W, C]` in [-1, 1]; there is one key per image. `python -m jaxgen.editing --workdir=RUN --out=FOLDER`
+draws all of them for a trained run.
 """

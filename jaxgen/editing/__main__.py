@@ -18,6 +18,7 @@ from etils import epath
 from jaxgen.data.transforms import to_float
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.editing.inversion import reconstruction_error
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.panels import CAPTIONS, draw_branches, editing_panels
 from jaxgen.entry_point import Parser, add_trust, count, entry_point, seed
 from jaxgen.errors import UserError
@@ -46,10 +47,10 @@ def edit(
     """Draws and measures; returns what `editing.json` holds.
 
     Args:
-      workdir: of a run of a diffusion method. num: held-out images. steps: of all grids.
+      workdir: of a run of a diffusion method. num: held-out images. steps: of all samplers.
       eta: of the DDIM that branches and edits: 1 is ancestral sampling, at 0 nothing branches.
-      inversion_steps: at which the error of inversion is measured, plain and with three refinements.
-      branch_times, strengths: of the branches and of SDEdit.
+      inversion_steps: numbers of steps at which the error of inversion is measured, plain and with three refinements.
+      branch_times: times at which trajectories part. strengths: of SDEdit.
       trust: packages beside jaxgen whose classes the run's config may name.
 
     Raises:
@@ -67,29 +68,26 @@ def edit(
     root = seed_key(jax.numpy.uint32(seed), "editing")
     keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(len(images)))
     sampler = DDIM(steps, clip=method.sampler.clip, eta=eta)
-    schedule = method.schedule
 
     # a program of its own: traced once for the many samplers below
     network = jax.jit(lambda params, condition, x, t: method.denoiser(params)(x, t, **condition))
 
     @jax.jit
     def draw(params, condition, keys, images):
-        denoise = functools.partial(network, params, condition)
-        parted = draw_branches(denoise, schedule, sampler, keys, images.shape[1:], branch_times)
-        pictures = editing_panels(denoise, schedule, sampler, keys, images, steps, strengths=strengths, parted=parted)
-        plain, refined = (
-            reconstruction_error(denoise, schedule, images, inversion_steps, refinements=count) for count in (0, 3)
-        )
+        model = DiffusionModel(functools.partial(network, params, condition), method.schedule, sampler)
+        parted = draw_branches(model, keys, images.shape[1:], branch_times)
+        pictures = editing_panels(model, keys, images, steps, strengths=strengths, parted=parted)
+        plain, refined = (reconstruction_error(model, images, inversion_steps, refinements=count) for count in (0, 3))
         return pictures, (plain.mean(axis=1), refined.mean(axis=1), parted.diversity.mean(axis=1))
 
     pictures, found = jax.device_get(draw(params, condition, keys, images))
     _write_pictures(epath.Path(out), pictures)
-    plain, refined, spreads = (np.asarray(v, np.float64).tolist() for v in found)
+    plain, refined, diversities = (np.asarray(v, np.float64).tolist() for v in found)
     numbers = {
         "_meta": {"step": trained.step, "images": trained.images, "num": len(images), "seed": seed, "eta": eta},
         "inversion_error": dict(zip(map(str, inversion_steps), plain, strict=True)),
         "inversion_error_refined": dict(zip(map(str, inversion_steps), refined, strict=True)),
-        "branching_diversity": dict(zip(map(str, branch_times), spreads, strict=True)),
+        "branching_diversity": dict(zip(map(str, branch_times), diversities, strict=True)),
     }
     write_json(epath.Path(out) / "editing.json", numbers)
     return numbers
@@ -130,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="the folder for the pictures")
     parser.add_argument("--num", type=count("num"), default=8, help="held-out images to work on")
     parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--steps", type=count("steps"), default=50, help="of all time grids")
+    parser.add_argument("--steps", type=count("steps"), default=50, help="of all samplers")
     parser.add_argument("--eta", type=float, default=1.0, help="of the DDIM that branches and edits: 1 is ancestral")
     add_trust(parser)
     given = parser.parse_args(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import jax
@@ -12,9 +13,9 @@ from jaxgen.diffusion.guidance import Classifier, ClassifierLogits, GuidanceInpu
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.process import diffuse
-from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import DARKEST
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.errors import UserError
 
 Weighting = Literal["bound", "uniform"]
@@ -102,9 +103,7 @@ def given_label(denoise: Denoiser, classifier: ClassifierLogits, label: jax.Arra
 
 
 def sample_given_label(
-    sampler: Sampler,
-    denoise: Denoiser,
-    schedule: Schedule,
+    model: DiffusionModel,
     classifier: ClassifierLogits,
     label: jax.Array,
     keys: jax.Array,
@@ -112,5 +111,5 @@ def sample_given_label(
     scale: float = 1.0,
 ) -> jax.Array:
     """`[B, *shape]` draws of p(x | y) from a model that knows no labels; see `given_label`."""
-    start = schedule.prior_std * per_image_noise(keys, 0, shape)
-    return sampler(given_label(denoise, classifier, label, scale), schedule, start, keys)
+    guided = dataclasses.replace(model, denoise=given_label(model.denoise, classifier, label, scale))
+    return guided.draw(guided.start(keys, shape), keys, guided.times)

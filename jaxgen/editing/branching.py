@@ -9,16 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Denoiser
-from jaxgen.diffusion.samplers.base import Sampler
-from jaxgen.diffusion.schedules import Schedule
-from jaxgen.diffusion.spacing import time_grid
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.errors import UserError
 
 
 class Branching(NamedTuple):
     """Attributes:
-    times: `[T]` where the trajectories parted, on the sampler's grid. images: `[T, branches, B, ...]`.
+    times: `[T]` where the trajectories parted, among the sampler's. images: `[T, branches, B, ...]`.
     diversity: `[T, B]` variance over the branches, see `diversity`.
     """
 
@@ -28,9 +25,7 @@ class Branching(NamedTuple):
 
 
 def branch(
-    denoise: Denoiser,
-    schedule: Schedule,
-    sampler: Sampler,
+    model: DiffusionModel,
     x: jax.Array,
     keys: jax.Array,
     t: float,
@@ -42,32 +37,30 @@ def branch(
     DDIM with eta = 0, gives one image at any t.
 
     Args:
-      x: `[B, ...]` starting noise, `schedule.prior_std` times standard normals.
+      x: `[B, ...]` starting noise, `model.start`.
       keys: `[B]`; the shared part draws from these, branch j from fold_in(key, j).
-      t: moved onto the nearest time of the sampler's grid.
+      t: moved onto the nearest of the sampler's times.
 
     Raises:
       UserError: for a t outside [0, 1] or no branches.
     """
     if branches < 1:
         raise UserError(f"A trajectory parts into at least one branch, not {branches}.")
-    shared, own = _parts(sampler, schedule, t)
+    shared, own = _parts(model, t)
     if len(shared) > 1:
-        x = sampler(denoise, schedule, x, keys, times=shared)
-    return _fork(denoise, schedule, sampler, x, keys, own, branches)
+        x = model.draw(x, keys, shared)
+    return _fork(model, x, keys, own, branches)
 
 
 def branching(
-    denoise: Denoiser,
-    schedule: Schedule,
-    sampler: Sampler,
+    model: DiffusionModel,
     x: jax.Array,
     keys: jax.Array,
     times: Sequence[float] = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0),
     branches: int = 8,
     features: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Branching:
-    """`branch` at several times, the trunk walked once, and the diversity at each.
+    """`branch` at several times, the shared trajectory walked once, and the diversity at each.
 
     Args:
       times: decreasing. features: see `diversity`; the others as for `branch`.
@@ -77,13 +70,13 @@ def branching(
         raise UserError("Branching times must decrease: the shared trajectory is walked once, from noise to data.")
     parted, images, begun = [], [], 0
     for t in times:
-        shared, own = _parts(sampler, schedule, t)
+        shared, own = _parts(model, t)
         if len(shared) - 1 > begun:
             between = jax.vmap(lambda key, here=begun: jax.random.fold_in(key, here))(keys)
-            x = sampler(denoise, schedule, x, between, times=shared[begun:])
+            x = model.draw(x, between, shared[begun:])
             begun = len(shared) - 1
         parted.append(own[0])
-        images.append(_fork(denoise, schedule, sampler, x, keys, own, branches))
+        images.append(_fork(model, x, keys, own, branches))
     images = jnp.stack(images)
     return Branching(np.asarray(parted), images, jnp.stack([diversity(i, features) for i in images]))
 
@@ -100,24 +93,23 @@ def diversity(images: jax.Array, features: Callable[[jax.Array], jax.Array] | No
     return jnp.var(values.reshape(*values.shape[:2], -1), axis=0, ddof=1).mean(axis=1)
 
 
-def _parts(sampler: Sampler, schedule: Schedule, t: float) -> tuple[np.ndarray, np.ndarray]:
-    """The sampler's grid down to the time nearest to t, and from there."""
+def _parts(model: DiffusionModel, t: float) -> tuple[np.ndarray, np.ndarray]:
+    """The sampler's times down to the one nearest to t, and from there."""
     if not 0 <= t <= 1:
         raise UserError(f"A branching time lies in [0, 1], not {t}.")
-    times = time_grid(sampler.spacing, sampler.steps, schedule)
+    times = model.times
     cut = int(np.abs(times - t).argmin())
     return times[: cut + 1], times[cut:]
 
 
-def _fork(
-    denoise: Denoiser, schedule: Schedule, sampler: Sampler, x: jax.Array, keys: jax.Array, own: np.ndarray, count: int
-) -> jax.Array:
+def _fork(model: DiffusionModel, x: jax.Array, keys: jax.Array, own: np.ndarray, count: int) -> jax.Array:
+    """`[count, B, ...]` branches from x along the times `own`."""
     if len(own) < 2:
         return jnp.repeat(x[None], count, axis=0)
 
     def one(j: jax.Array) -> jax.Array:
         # far from the numbers that the trunk's parts fold in
         apart = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2**31), j))(keys)
-        return sampler(denoise, schedule, x, apart, times=own)
+        return model.draw(x, apart, own)
 
     return jax.lax.map(one, jnp.arange(count, dtype=jnp.uint32))

@@ -10,13 +10,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-# Cosines nearer than this to 1 or -1: the weights of slerp would be quotients of rounding errors.
+# Cosines nearer than this to 1 or -1: the weights of slerp_noise would be quotients of rounding errors.
 PARALLEL = 1e-6
 
 Decode = Callable[[jax.Array], jax.Array]  # latents [B, ...] -> images [B, ...]
 
 
-def slerp(a: jax.Array, b: jax.Array, share: jax.Array | float) -> jax.Array:
+def slerp_noise(a: jax.Array, b: jax.Array, share: jax.Array | float) -> jax.Array:
     """Spherical interpolation (Shoemake 1985) of each example, a at share 0 and b at 1; any share is allowed.
 
     Vectors of equal length keep it all the way, as normal noise in many dimensions should (Song et al. 2020,
@@ -45,7 +45,7 @@ def interpolate(decode: Decode, a: jax.Array, b: jax.Array, count: int = 9) -> j
       decode: latents to images, such as `lambda x: ddim(denoise, schedule, x, keys)`; deterministic, or the frames
         will not join. It sees one batch of B at a time, so that conditions may be closed over.
     """
-    return jax.lax.map(lambda share: decode(slerp(a, b, share)), jnp.linspace(0.0, 1.0, count, dtype=a.dtype))
+    return jax.lax.map(lambda share: decode(slerp_noise(a, b, share)), jnp.linspace(0.0, 1.0, count, dtype=a.dtype))
 
 
 def interpolation_grid(decode: Decode, corners: jax.Array, rows: int = 8, columns: int = 8) -> jax.Array:
@@ -57,7 +57,7 @@ def interpolation_grid(decode: Decode, corners: jax.Array, rows: int = 8, column
     """
     across = jnp.linspace(0.0, 1.0, columns, dtype=corners.dtype)
     top, top_right, bottom, bottom_right = (jnp.repeat(c[None], columns, axis=0) for c in corners)
-    above, below = slerp(top, top_right, across), slerp(bottom, bottom_right, across)
+    above, below = slerp_noise(top, top_right, across), slerp_noise(bottom, bottom_right, across)
     return interpolate(decode, above, below, rows)
 
 

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers.base import LinearSampler
 from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import Spacing, time_grid
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.errors import UserError
 
 
@@ -32,7 +32,7 @@ class Inversion(LinearSampler):
     The network is never asked at t = 0, where it was not trained.
 
     Attributes:
-      refinements: further evaluations in each step. Where they converge, sampling on the same grid gives the input
+      refinements: further evaluations in each step. Where they converge, sampling at the same times gives the input
         back exactly; they do where steps are short, and may wander where epsilon changes fast, as between two modes.
     """
 
@@ -56,15 +56,14 @@ class Inversion(LinearSampler):
             move = alpha[i + 1] / alpha[i]
             step = sigma[i + 1] - move * sigma[i]
             for look in range(self.refinements + 1):
-                again = {"keep": 1.0, "take": 0.0} if look else {}  # the step begins anew from its x_t
+                again = {"keep": 1.0, "take": 0.0} if look else {}  # the step begins again from its x_t
                 last = look == self.refinements
                 rows.append({"t": s, "s": s, "move": move, "step": [step], "ends": last, **again})
         return SolverCoefficients.from_rows("epsilon", rows)
 
 
 def invert(
-    denoise: Denoiser,
-    schedule: Schedule,
+    model: DiffusionModel,
     images: jax.Array,
     steps: int = 50,
     spacing: Spacing = "uniform",
@@ -72,7 +71,7 @@ def invert(
     frames: int = 0,
     times: np.ndarray | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-    """`[B, ...]` latents at the last time of the grid, t = 1, of `[B, ...]` images; a deterministic function.
+    """`[B, ...]` latents at the last time, t = 1, of `[B, ...]` images; a deterministic function.
 
     Args:
       steps, spacing: as for a sampler, walked backwards. refinements: see `Inversion`.
@@ -82,16 +81,15 @@ def invert(
     Raises:
       UserError: for times that do not increase.
     """
-    times = time_grid(spacing, steps, schedule)[::-1] if times is None else np.asarray(times, np.float64)
+    times = time_grid(spacing, steps, model.schedule)[::-1] if times is None else np.asarray(times, np.float64)
     if len(times) < 2 or (np.diff(times) <= 0).any():
         raise UserError("An inversion walks from data to noise; give it at least two times, increasing.")
     solver = Inversion(len(times) - 1, refinements=refinements)
-    return solver(denoise, schedule, images, _no_keys(images), frames, times)
+    return solver(model.denoise, model.schedule, images, _no_keys(images), frames, times)
 
 
 def reconstruct(
-    denoise: Denoiser,
-    schedule: Schedule,
+    model: DiffusionModel,
     latents: jax.Array,
     steps: int = 50,
     spacing: Spacing = "uniform",
@@ -104,25 +102,24 @@ def reconstruct(
       times: decreasing; those of `invert`, reversed.
     """
     solver = DDIM(steps, spacing=spacing, clip=False)
-    return solver(denoise, schedule, latents, _no_keys(latents), frames, times)
+    return solver(model.denoise, model.schedule, latents, _no_keys(latents), frames, times)
 
 
 def reconstruction_error(
-    denoise: Denoiser,
-    schedule: Schedule,
+    model: DiffusionModel,
     images: jax.Array,
     steps: Sequence[int] = (10, 20, 50, 100),
     spacing: Spacing = "uniform",
     refinements: int = 0,
 ) -> jax.Array:
-    """`[len(steps), B]` mean squared errors per value of images inverted and drawn again on the same grid.
+    """`[len(steps), B]` mean squared errors per value of images inverted and drawn again at the same times.
 
     Song et al. (2020), Table 2 has them for CIFAR-10, there in units of [0, 1]: a quarter of those here.
     """
     errors = []
     for count in steps:
-        latents = invert(denoise, schedule, images, count, spacing, refinements)
-        back = reconstruct(denoise, schedule, latents, count, spacing)
+        latents = invert(model, images, count, spacing, refinements)
+        back = reconstruct(model, latents, count, spacing)
         errors.append(jnp.square(back - images).reshape(len(images), -1).mean(axis=1))
     return jnp.stack(errors)
 

@@ -7,13 +7,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Denoiser
-from jaxgen.diffusion.samplers.base import Sampler
-from jaxgen.diffusion.schedules import Schedule
 from jaxgen.editing.branching import Branching, branching
 from jaxgen.editing.interpolation import interpolate
 from jaxgen.editing.inversion import invert, reconstruct
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.sdedit import sdedit
 
 CAPTIONS = {
@@ -22,14 +19,12 @@ CAPTIONS = {
     "branching": "One trajectory down to the time of the frame, from which branches draw their own noise: four of each "
     "of the first two images. Early partings change what is drawn, late ones details.",
     "sdedit": "A coarse guide (first frame), noised to a growing time and denoised from there.",
-    "masked_edit": "The right half is drawn anew, the left one held: the image, then two edits.",
+    "masked_edit": "The right half is drawn again, the left one held: the image, then two edits.",
 }
 
 
 def editing_panels(
-    denoise: Denoiser,
-    schedule: Schedule,
-    sampler: Sampler,
+    model: DiffusionModel,
     keys: jax.Array,
     images: jax.Array,
     steps: int = 50,
@@ -41,33 +36,27 @@ def editing_panels(
     """`{name: [frames, B, H, W, C]}`, ready for a report.
 
     Args:
-      sampler: draws the branches and edits; a deterministic one shows no branching.
+      model: its sampler draws the branches and edits; a deterministic one shows no branching.
       images: `[B, H, W, C]` real ones, in [-1, 1]. keys: `[B]`.
       steps, frames: of inversion and interpolation, which are DDIM's.
       parted: branches that are drawn already, by `draw_branches`.
     """
     if parted is None:
-        parted = draw_branches(denoise, schedule, sampler, keys, images.shape[1:], branch_times)
+        parted = draw_branches(model, keys, images.shape[1:], branch_times)
     return {
-        "inversion": _inversion(denoise, schedule, images, steps, frames),
-        "interpolation": _interpolation(denoise, schedule, keys, images.shape[1:], steps, frames),
+        "inversion": _inversion(model, images, steps, frames),
+        "interpolation": _interpolation(model, keys, images.shape[1:], steps, frames),
         "branching": _first_two(parted.images),
-        "sdedit": _sdedit(denoise, schedule, sampler, keys, images, strengths),
-        "masked_edit": _masked_edit(denoise, schedule, sampler, keys, images),
+        "sdedit": _sdedit(model, keys, images, strengths),
+        "masked_edit": _masked_edit(model, keys, images),
     }
 
 
 def draw_branches(
-    denoise: Denoiser,
-    schedule: Schedule,
-    sampler: Sampler,
-    keys: jax.Array,
-    shape: tuple[int, ...],
-    times: tuple[float, ...],
+    model: DiffusionModel, keys: jax.Array, shape: tuple[int, ...], times: tuple[float, ...]
 ) -> Branching:
     """Four branches of one image of `shape` a key, at each of `times`; see `branching`."""
-    start = schedule.prior_std * per_image_noise(keys, 0, shape)
-    return branching(denoise, schedule, sampler, start, keys, times, branches=4)
+    return branching(model, model.start(keys, shape), keys, times, branches=4)
 
 
 def coarse(images: jax.Array) -> jax.Array:
@@ -84,16 +73,16 @@ def right_half(images: jax.Array) -> jax.Array:
     return jnp.asarray(jnp.arange(width) >= width // 2, images.dtype)[None, None, :, None]
 
 
-def _inversion(denoise: Denoiser, schedule: Schedule, images: jax.Array, steps: int, frames: int) -> jax.Array:
+def _inversion(model: DiffusionModel, images: jax.Array, steps: int, frames: int) -> jax.Array:
     half = min(frames, steps)
-    latents, there = invert(denoise, schedule, images, steps, frames=half)
-    _, back = reconstruct(denoise, schedule, latents, steps, frames=half)
+    latents, there = invert(model, images, steps, frames=half)
+    _, back = reconstruct(model, latents, steps, frames=half)
     return jnp.concatenate([images[None], there, back])
 
 
-def _interpolation(denoise: Denoiser, schedule: Schedule, keys: jax.Array, shape: tuple, steps: int, frames: int):
-    start = schedule.prior_std * per_image_noise(keys, 0, shape)
-    decode = functools.partial(reconstruct, denoise, schedule, steps=steps)
+def _interpolation(model: DiffusionModel, keys: jax.Array, shape: tuple[int, ...], steps: int, frames: int):
+    start = model.start(keys, shape)
+    decode = functools.partial(reconstruct, model, steps=steps)
     return interpolate(decode, start, jnp.roll(start, -1, axis=0), frames)
 
 
@@ -103,14 +92,14 @@ def _first_two(drawn: jax.Array) -> jax.Array:
     return shown.reshape(len(shown), -1, *shown.shape[3:])
 
 
-def _sdedit(denoise: Denoiser, schedule: Schedule, sampler: Sampler, keys: jax.Array, images: jax.Array, strengths):
+def _sdedit(model: DiffusionModel, keys: jax.Array, images: jax.Array, strengths: tuple[float, ...]) -> jax.Array:
     guide = coarse(images)
-    return jnp.stack([guide, *(sdedit(denoise, schedule, sampler, guide, keys, s) for s in strengths)])
+    return jnp.stack([guide, *(sdedit(model, guide, keys, s) for s in strengths)])
 
 
-def _masked_edit(denoise: Denoiser, schedule: Schedule, sampler: Sampler, keys: jax.Array, images: jax.Array):
+def _masked_edit(model: DiffusionModel, keys: jax.Array, images: jax.Array) -> jax.Array:
     def draw(number: jax.Array) -> jax.Array:
         own = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-        return sdedit(denoise, schedule, sampler, images, own, 1.0, right_half(images))
+        return sdedit(model, images, own, 1.0, right_half(images))
 
     return jnp.concatenate([images[None], jax.lax.map(draw, jnp.arange(2))])

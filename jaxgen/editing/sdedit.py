@@ -6,25 +6,21 @@ somewhere between. A mask leaves the rest of the image as it is.
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Denoiser, Prediction
-from jaxgen.diffusion.process import append_dims
-from jaxgen.diffusion.samplers.base import Sampler
-from jaxgen.diffusion.schedules import Schedule
-from jaxgen.diffusion.spacing import time_grid
+from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.process import diffuse
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.errors import UserError
 
 
 def sdedit(
-    denoise: Denoiser,
-    schedule: Schedule,
-    sampler: Sampler,
+    model: DiffusionModel,
     images: jax.Array,
     keys: jax.Array,
     strength: float = 0.5,
@@ -34,7 +30,7 @@ def sdedit(
     """`[B, ...]` edited images (Meng et al. 2022, Algorithms 1 and 2).
 
     Args:
-      images: `[B, ...]` in [-1, 1], the guide. sampler: any; its grid is cut at `strength`.
+      model: with any sampler, whose times are cut at `strength`. images: `[B, ...]` in [-1, 1], the guide.
       strength: the paper's t0, in [0, 1]: 0 gives the guide back, 1 a fresh sample.
       mask: broadcasts against images: 1 where the image may change, 0 where it is kept; see `hold`.
       repeats: how often the whole is done, on its own result (the paper's K).
@@ -44,46 +40,40 @@ def sdedit(
     """
     if repeats < 1:
         raise UserError(f"SDEdit is done at least once, not {repeats} times.")
-    times = times_from(sampler, schedule, strength)
+    times = times_from(model, strength)
     if len(times) < 2:
         return images
     edited = images
     for repeat in range(repeats):
         own = jax.vmap(lambda key, number=repeat: jax.random.fold_in(key, number))(keys)
-        start = at_level(schedule, edited, times[0], per_image_noise(own, 0, images.shape[1:]))
-        step = denoise if mask is None else hold(denoise, schedule, images, mask, own)
-        edited = sampler(step, schedule, start, own, times=times)
+        start = diffuse(model.schedule, edited, _as(times[0], images), per_image_noise(own, 0, images.shape[1:]))
+        held = model if mask is None else hold(model, images, mask, own)
+        edited = held.draw(start, own, times)
         if mask is not None:
             edited = mask * edited + (1 - mask) * images
     return edited
 
 
-def times_from(sampler: Sampler, schedule: Schedule, t0: float) -> np.ndarray:
-    """The part of the sampler's grid below t0, begun at t0 itself, or at the noise level nearest to it.
+def times_from(model: DiffusionModel, t0: float) -> np.ndarray:
+    """The sampler's times below t0, behind t0 itself, or behind the noise level nearest to it.
 
     Raises:
       UserError: for a t0 outside [0, 1].
     """
     if not 0 <= t0 <= 1:
         raise UserError(f"The strength of an edit lies in [0, 1], not {t0}.")
-    start = float(schedule.snap_to_levels(np.asarray([t0]))[0])
-    whole = time_grid(sampler.spacing, sampler.steps, schedule)
-    return np.append(start, whole[whole < start - 1e-9])
+    start = float(model.schedule.snap_to_levels(np.asarray([t0]))[0])
+    times = model.times
+    return np.append(start, times[times < start - 1e-9])
 
 
-def at_level(schedule: Schedule, images: jax.Array, t: Any, z: jax.Array) -> jax.Array:
-    """A draw of q(x_t | x_0 = images) from standard normals z: alpha(t) images + sigma(t) z."""
-    t = jnp.asarray(t, images.dtype)
-    return append_dims(schedule.alpha(t), images) * images + append_dims(schedule.sigma(t), images) * z
+def hold(model: DiffusionModel, images: jax.Array, mask: jax.Array, keys: jax.Array) -> DiffusionModel:
+    """The model whose denoiser sees the known part of images in place of its own where `mask` is 0.
 
-
-def hold(denoise: Denoiser, schedule: Schedule, images: jax.Array, mask: jax.Array, keys: jax.Array) -> Denoiser:
-    """A denoiser that sees the known part of images in place of its own wherever `mask` is 0.
-
-    The known part is noised afresh to time t at each evaluation at time t, the level of the rest: a scheme that
-    noises it once a step, after the step, must take care not to be a step behind. What a solver does to its own
-    known part does not matter: the network never sees it, and the caller pastes the image at the end. Works with
-    any solver, of any number of evaluations a step.
+    The known part is noised to time t at each evaluation at time t, the level of the rest: a scheme that noises it
+    once a step, after the step, must take care not to be a step behind. What a solver does to its own known part does
+    not matter: the network never sees it, and the caller pastes the image at the end. This works with any solver, with
+    any number of evaluations a step.
 
     Args:
       images: `[B, ...]`. mask: broadcasts against them, 1 where the model may draw. keys: `[B]`.
@@ -93,7 +83,13 @@ def hold(denoise: Denoiser, schedule: Schedule, images: jax.Array, mask: jax.Arr
         time = jnp.asarray(t, jnp.float32).reshape(-1)[0]
         # the bits of t number its noise: no two times share one, and samplers' own numbers are far smaller
         number = jax.lax.bitcast_convert_type(time, jnp.uint32)
-        known = at_level(schedule, images, t, per_image_noise(keys, number, images.shape[1:]).astype(x.dtype))
-        return denoise(mask * x + (1 - mask) * known, t)
+        noise = per_image_noise(keys, number, images.shape[1:]).astype(x.dtype)
+        known = diffuse(model.schedule, images, _as(t, images), noise)
+        return model.denoise(mask * x + (1 - mask) * known, t)
 
-    return held
+    return dataclasses.replace(model, denoise=held)
+
+
+def _as(t: jax.Array | float, images: jax.Array) -> jax.Array:
+    """A time in the type of the images."""
+    return jnp.asarray(t, images.dtype)

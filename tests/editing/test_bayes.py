@@ -11,6 +11,7 @@ from jaxgen.diffusion.prediction import Prediction
 from jaxgen.diffusion.prediction_types import Epsilon
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.editing.bayes import class_log_likelihoods, class_log_probabilities, given_label, sample_given_label
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.errors import UserError
 
 SMOOTH = schedules.ContinuousCosine()
@@ -112,11 +113,8 @@ def test_a_classifier_makes_the_conditional_model_of_the_unconditional_one(t):
 
 def test_draws_of_p_of_x_given_y_are_the_class_s():
     label = jnp.repeat(jnp.arange(3), 3000)
-    run = jax.jit(
-        lambda label, keys: sample_given_label(
-            DDIM(100, clip=False), unconditional(SMOOTH), SMOOTH, classifier(SMOOTH), label, keys, (2,)
-        )
-    )
+    model = DiffusionModel(unconditional(SMOOTH), SMOOTH, DDIM(100, clip=False))
+    run = jax.jit(lambda label, keys: sample_given_label(model, classifier(SMOOTH), label, keys, (2,)))
     x = np.asarray(run(label, make_keys(9000))).reshape(3, 3000, 2)
     np.testing.assert_allclose(x.mean(axis=1), MEANS, atol=0.03)
     np.testing.assert_allclose(x.std(axis=1), np.repeat(STDS[:, None], 2, axis=1), atol=0.02)

@@ -10,6 +10,7 @@ from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
 from jaxgen.editing.branching import branch, branching, diversity
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.errors import UserError
 
 ANCESTRAL = ddpm(1000, clip=False)
@@ -30,7 +31,9 @@ def posterior_variance(t):
 def _parted():
     x, keys = start(16)
     times = (1.0, 0.3, 0.1, 0.0)
-    return jax.jit(lambda x, k: branching(gaussian(LINEAR), LINEAR, ANCESTRAL, x, k, times, branches=6))(x, keys)
+    return jax.jit(
+        lambda x, k: branching(DiffusionModel(gaussian(LINEAR), LINEAR, ANCESTRAL), x, k, times, branches=6)
+    )(x, keys)
 
 
 def test_the_diversity_is_the_posteriors_variance(parted):
@@ -55,18 +58,18 @@ def test_the_trunk_is_shared(parted):
 def test_one_start_many_keys():
     """The same starting noise: ancestral sampling spreads, DDIM without noise does not."""
     x, keys = start(4)
-    noisy = branch(gaussian(LINEAR), LINEAR, ddpm(50, clip=False), x, keys, 1.0, branches=4)
-    still = branch(gaussian(LINEAR), LINEAR, ddim(50, clip=False), x, keys, 1.0, branches=4)
+    noisy = branch(DiffusionModel(gaussian(LINEAR), LINEAR, ddpm(50, clip=False)), x, keys, 1.0, branches=4)
+    still = branch(DiffusionModel(gaussian(LINEAR), LINEAR, ddim(50, clip=False)), x, keys, 1.0, branches=4)
     assert (np.asarray(diversity(noisy)) > 0.5 * STD**2).all()
     np.testing.assert_array_equal(diversity(still), 0)
 
 
 def test_an_image_depends_on_its_own_key_alone():
     x, keys = start(5)
-    whole = branch(gaussian(LINEAR), LINEAR, ddpm(20), x, keys, 0.5, branches=3)
-    part = branch(gaussian(LINEAR), LINEAR, ddpm(20), x[2:4], keys[2:4], 0.5, branches=3)
+    whole = branch(DiffusionModel(gaussian(LINEAR), LINEAR, ddpm(20)), x, keys, 0.5, branches=3)
+    part = branch(DiffusionModel(gaussian(LINEAR), LINEAR, ddpm(20)), x[2:4], keys[2:4], 0.5, branches=3)
     np.testing.assert_allclose(whole[:, 2:4], part, atol=1e-6)
-    more = branch(gaussian(LINEAR), LINEAR, ddpm(20), x[2:4], keys[2:4], 0.5, branches=4)
+    more = branch(DiffusionModel(gaussian(LINEAR), LINEAR, ddpm(20)), x[2:4], keys[2:4], 0.5, branches=4)
     np.testing.assert_allclose(more[:3], part, atol=1e-6)
 
 
@@ -79,7 +82,7 @@ def test_a_spread_of_features():
 
 def test_bad_input_is_refused():
     x, keys = start(2, 1)
-    arguments = (gaussian(LINEAR), LINEAR, ddpm(20), x, keys)
+    arguments = (DiffusionModel(gaussian(LINEAR), LINEAR, ddpm(20)), x, keys)
     with pytest.raises(UserError, match=r"\[0, 1\]"):
         branch(*arguments, 1.5)
     with pytest.raises(UserError, match="at least one branch"):

@@ -11,13 +11,16 @@ from PIL import Image
 
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.editing.__main__ import MOVING, edit, main
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.panels import CAPTIONS, coarse, editing_panels, right_half
 
 
 def test_the_pictures_show_what_their_captions_say():
     images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 1), minval=-1.0)
     panels = jax.jit(
-        lambda x, k: editing_panels(modes(LINEAR), LINEAR, ddim(10, eta=1.0), k, x, 20, 4, (1.0, 0.0), (0.0, 0.5))
+        lambda x, k: editing_panels(
+            DiffusionModel(modes(LINEAR), LINEAR, ddim(10, eta=1.0)), k, x, 20, 4, (1.0, 0.0), (0.0, 0.5)
+        )
     )(images, make_keys(2))
     assert set(panels) == set(CAPTIONS)
     for frames in panels.values():

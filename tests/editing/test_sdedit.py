@@ -9,6 +9,7 @@ from exact import LINEAR, MEAN, SMOOTH, STD, correlated, gaussian, make_keys, mo
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.diffusion.samplers.ddpm import DDPM as ddpm
+from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.sdedit import hold, sdedit, times_from
 from jaxgen.errors import UserError
 
@@ -18,7 +19,7 @@ GUIDE = -0.4
 
 def edit(sampler, strength, count=COUNT, **options):
     guide = jnp.full((count, 1), GUIDE)
-    run = jax.jit(lambda x, k: sdedit(gaussian(LINEAR), LINEAR, sampler, x, k, strength, **options))
+    run = jax.jit(lambda x, k: sdedit(DiffusionModel(gaussian(LINEAR), LINEAR, sampler), x, k, strength, **options))
     return np.asarray(run(guide, make_keys(count)))
 
 
@@ -52,7 +53,7 @@ def test_realism_grows_and_faithfulness_falls_with_strength():
     guide, keys = jnp.full((2000, 1), 0.25), make_keys(2000)
     unreal, unlike = [], []
     for strength in (0.03, 0.1, 0.25):
-        out = sdedit(modes(LINEAR), LINEAR, ddim(100), guide, keys, strength)
+        out = sdedit(DiffusionModel(modes(LINEAR), LINEAR, ddim(100)), guide, keys, strength)
         unreal.append(float(jnp.abs(jnp.abs(out) - 0.6).mean()))
         unlike.append(float(jnp.abs(out - guide).mean()))
     assert unreal[0] > unreal[1] > unreal[2] and unlike[0] < unlike[1] < unlike[2], (unreal, unlike)
@@ -65,10 +66,12 @@ def test_repeats_go_on_from_the_result():
 
 
 def test_the_grid_is_cut_at_the_strength():
-    times = times_from(ddim(10), LINEAR, 0.5)
+    times = times_from(DiffusionModel(None, LINEAR, ddim(10)), 0.5)
     np.testing.assert_allclose(times, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], atol=1e-9)
-    np.testing.assert_allclose(times_from(ddim(10), LINEAR, 0.4567), [0.457, 0.4, 0.3, 0.2, 0.1, 0.0], atol=1e-9)
-    assert times_from(ddim(10), SMOOTH, 0.4567)[0] == 0.4567
+    np.testing.assert_allclose(
+        times_from(DiffusionModel(None, LINEAR, ddim(10)), 0.4567), [0.457, 0.4, 0.3, 0.2, 0.1, 0.0], atol=1e-9
+    )
+    assert times_from(DiffusionModel(None, SMOOTH, ddim(10)), 0.4567)[0] == 0.4567
 
 
 def test_the_known_part_is_at_the_level_of_the_rest():
@@ -82,7 +85,7 @@ def test_the_known_part_is_at_the_level_of_the_rest():
         jax.debug.callback(lambda *v: seen.append([float(i) for i in v[:3]] + [v[3]]), t, known.mean(), known.std(), x)
         return gaussian(LINEAR)(x, t)
 
-    out = sdedit(spy, LINEAR, ddim(5), images, keys, 0.8, mask)
+    out = sdedit(DiffusionModel(spy, LINEAR, ddim(5)), images, keys, 0.8, mask)
     jax.block_until_ready(out)
     jax.effects_barrier()
     np.testing.assert_array_equal(out[:, 0], images[:, 0])
@@ -97,7 +100,9 @@ def test_the_known_part_is_at_the_level_of_the_rest():
 
 def test_holding_changes_nothing_where_the_model_may_draw():
     x = jax.random.normal(jax.random.key(2), (3, 2))
-    now = hold(gaussian(LINEAR), LINEAR, jnp.ones((3, 2)), jnp.asarray([[0.0, 1.0]]), make_keys(3))(x, 0.5)
+    now = hold(
+        DiffusionModel(gaussian(LINEAR), LINEAR), jnp.ones((3, 2)), jnp.asarray([[0.0, 1.0]]), make_keys(3)
+    ).denoise(x, 0.5)
     np.testing.assert_array_equal(now.x[:, 1], x[:, 1])
     assert float(jnp.abs(now.x[:, 0] - x[:, 0]).min()) > 1e-3
 
@@ -111,7 +116,13 @@ def test_what_is_drawn_fits_what_is_held():
     means = []
     for recurrence in (1, 5):
         sampler = ddpm(100, clip=False, self_recurrence=recurrence)
-        out = sdedit(correlated(LINEAR, covariance), LINEAR, sampler, images, keys, 1.0, jnp.asarray([[0.0, 1.0]]))
+        out = sdedit(
+            DiffusionModel(correlated(LINEAR, covariance), LINEAR, sampler),
+            images,
+            keys,
+            1.0,
+            jnp.asarray([[0.0, 1.0]]),
+        )
         means.append(float(out[:, 1].mean()))
     assert 0.25 < means[0] < means[1]
     assert means[1] == pytest.approx(0.45, abs=0.06), means
@@ -120,12 +131,12 @@ def test_what_is_drawn_fits_what_is_held():
 def test_an_image_depends_on_its_own_key_alone():
     images, keys = per_image_noise(make_keys(5), 9, (3,)), make_keys(5)
     mask = jnp.asarray([[0.0, 1.0, 1.0]])
-    whole = sdedit(gaussian(LINEAR), LINEAR, ddpm(20), images, keys, 0.6, mask)
-    part = sdedit(gaussian(LINEAR), LINEAR, ddpm(20), images[2:4], keys[2:4], 0.6, mask)
+    whole = sdedit(DiffusionModel(gaussian(LINEAR), LINEAR, ddpm(20)), images, keys, 0.6, mask)
+    part = sdedit(DiffusionModel(gaussian(LINEAR), LINEAR, ddpm(20)), images[2:4], keys[2:4], 0.6, mask)
     np.testing.assert_allclose(whole[2:4], part, atol=1e-6)
 
 
 @pytest.mark.parametrize("options, words", [({"strength": 1.2}, r"\[0, 1\]"), ({"repeats": 0}, "at least once")])
 def test_bad_input_is_refused(options, words):
     with pytest.raises(UserError, match=words):
-        sdedit(gaussian(LINEAR), LINEAR, ddim(5), jnp.zeros((1, 1)), make_keys(1), **options)
+        sdedit(DiffusionModel(gaussian(LINEAR), LINEAR, ddim(5)), jnp.zeros((1, 1)), make_keys(1), **options)

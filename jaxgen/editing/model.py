@@ -1,0 +1,43 @@
+"""What this room works with: a trained diffusion model, as a denoiser, its schedule and a solver."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.prediction import Denoiser
+from jaxgen.diffusion.samplers.base import Sampler
+from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.diffusion.schedules.base import Schedule
+from jaxgen.diffusion.spacing import time_grid
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionModel:
+    """A denoiser with its schedule, and a solver.
+
+    Attributes:
+      denoise: `(x, t) -> Prediction`, its condition filled in.
+      schedule: the noise schedule that the denoiser was trained under.
+      sampler: how images are drawn.
+    """
+
+    denoise: Denoiser
+    schedule: Schedule
+    sampler: Sampler = DDIM(50, clip=False)
+
+    @property
+    def times(self) -> np.ndarray:
+        """`[steps + 1]` decreasing times of the sampler, from 1 to 0."""
+        return time_grid(self.sampler.spacing, self.sampler.steps, self.schedule)
+
+    def start(self, keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """`[B, *shape]` the noise at t = 1 that images with these keys `[B]` begin with."""
+        return self.schedule.prior_std * per_image_noise(keys, 0, shape)
+
+    def draw(self, x: jax.Array, keys: jax.Array, times: np.ndarray) -> jax.Array:
+        """`[B, ...]` x walked along these times, with the noise of the keys `[B]`."""
+        return self.sampler(self.denoise, self.schedule, x, keys, times=times)
