@@ -1,6 +1,7 @@
 """The mathematics of the two-player game: losses, penalties, regularisers, augmentation, diagnostics.
 
-No network, no data, no config. A discriminator is any function from images to logits, high on real images:
+Nothing here knows of networks, data or configs. A discriminator is any function from images to logits that is high on
+real images:
 
     loss = losses.Hinge()
     on_real, on_fake = loss.discriminator(discriminator(real), discriminator(fake))     # [B], [B]

@@ -1,8 +1,8 @@
 """Differentiable augmentation of what the discriminator sees, for small data.
 
 Real and fake images go through the *same* policy, each with its own draws, in the discriminator's step and in the
-generator's; the gradient passes through to the generator, which therefore never learns to augment. Each class is a name
-for `config.method.augment`: `DiffAugment` is "diff_augment".
+generator's. The gradient passes through the augmentation, so the generator does not learn to produce augmented images.
+`config.method.augment` names a class in snake case: `DiffAugment` is "diff_augment".
 
     augment = DiffAugment()
     on_real, on_fake = discriminator(augment(keys_a, real)), discriminator(augment(keys_b, fake))
@@ -11,6 +11,7 @@ for `config.method.augment`: `DiffAugment` is "diff_augment".
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,63 +19,72 @@ import jax.numpy as jnp
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Key
+
+    Images = Float[Array, "B H W C"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
     """The contract: a pure function of keys and images, differentiable in the images.
 
-    An image's result depends on its key and itself alone. An augmentation is a frozen dataclass that derives from this
-    one and fills in `__call__`.
+    The result for an image depends on that image and its key alone. An augmentation is a frozen dataclass that derives
+    from this class and implements `__call__`.
     """
 
-    def __call__(self, keys: Array, images: Array) -> Array:
-        """`(keys [B], images [B, H, W, C] in [-1, 1]) -> [B, H, W, C]`."""
+    def __call__(self, keys: Key[Array, " B"], images: Images) -> Images:
+        """Returns the augmented images, for images in [-1, 1] and one random key for each."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class DiffAugment(Augmentation):
-    """DiffAugment (Zhao et al. 2020): one draw of each kind for each image, in the order of the fields.
+    """DiffAugment (Zhao et al. 2020), which transforms each image at random in the order of the fields.
 
-    The defaults are the paper's ("colour, translation, cutout"); 0 leaves a kind out and changes no other draw.
+    The defaults are those of the paper ("colour, translation, cutout"). A field of 0 leaves its transformation out and
+    does not change the random numbers of the others.
 
     Raises:
       UserError: for a value outside [0, 1].
     """
 
-    # A number drawn uniformly in +- this is added to all values, on the scale of [-1, 1].
+    # A number drawn uniformly from [-brightness, brightness] is added to all values of the image.
     brightness: float = 0.5
-    # A pixel's distance to its mean over channels is multiplied by a factor in 1 +- this; a grey image stays.
+    # The distance of a pixel to its mean over channels is multiplied by a factor drawn from 1 +- saturation; a grey
+    # image does not change.
     saturation: float = 1.0
-    # The distance to the image's mean is multiplied by a factor in 1 +- this.
+    # The distance of all values to the image's mean is multiplied by a factor drawn from 1 +- contrast.
     contrast: float = 0.5
-    # The image is shifted by whole pixels, uniformly in +- this share of the side; 0 (mid-grey) fills the gap.
+    # The image is shifted along each axis by a whole number of pixels, up to this share of the side; 0 (mid-grey) fills
+    # the gap.
     translation: float = 0.125
-    # A rectangle of this share of each side is set to 0; its centre is anywhere in the image, so it may stick out.
+    # A rectangle of this share of each side is set to 0. Its centre is anywhere in the image, so a part of it may lie
+    # outside.
     cutout: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if not 0 <= value <= 1:
-                raise UserError(f"DiffAugment's {name} lies in [0, 1], but is {value}.")
+                raise UserError(f"DiffAugment's {name} must lie in [0, 1], but is {value}.")
 
-    def __call__(self, keys: Array, images: Array) -> Array:
+    def __call__(self, keys: Key[Array, " B"], images: Images) -> Images:
         return jax.vmap(self._one)(keys, images)
 
     def _one(self, key: Array, x: Array) -> Array:
         keys = jax.random.split(key, 5)
         if self.brightness:
-            x = x + _around(keys[0], 0.0, self.brightness)
+            x = x + _uniform(keys[0], 0.0, self.brightness)
         if self.saturation:
-            x = _scaled(x, x.mean(axis=2, keepdims=True), _around(keys[1], 1.0, self.saturation))
+            x = _scaled(x, x.mean(axis=2, keepdims=True), _uniform(keys[1], 1.0, self.saturation))
         if self.contrast:
-            x = _scaled(x, x.mean(), _around(keys[2], 1.0, self.contrast))
+            x = _scaled(x, x.mean(), _uniform(keys[2], 1.0, self.contrast))
         if self.translation:
             x = _translated(keys[3], x, self.translation)
         return _cut(keys[4], x, self.cutout) if self.cutout else x
 
 
-def _around(key: Array, centre: float, reach: float) -> Array:
+def _uniform(key: Array, centre: float, reach: float) -> Array:
     return jax.random.uniform(key, minval=centre - reach, maxval=centre + reach)
 
 

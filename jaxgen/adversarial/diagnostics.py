@@ -1,28 +1,33 @@
-"""What tells how the game stands: the best discriminator and its value, vanishing gradients, collapse.
+"""Numbers that show how the game goes: the best discriminator and its value, vanishing gradients, collapse.
 
-The functions of logits and images are JAX and may be logged from inside a loss; those of toys with a known density are
-NumPy in float64.
+The functions of logits and images are written in JAX, and a loss may log them. The functions for toy data of known
+density use NumPy in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.adversarial.penalties import norms
+from jaxgen.adversarial.penalties import Apply, norms
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def optimal_discriminator(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """p / (p + q), the best D for data of density p and fakes of density q (Goodfellow et al. 2014, Proposition 1).
 
-    1/2 where both are 0, as any value is best there; from log densities, its logit is log p - log q.
+def optimal_discriminator(
+    p: Float[np.ndarray, "*N"], q: Float[np.ndarray, "*N"]
+) -> Float[np.ndarray, "*N"]:
+    """Returns p / (p + q), the best D for data of density p and fakes of density q.
+
+    This is Proposition 1 of Goodfellow et al. (2014); the logit of the best D is log p - log q. Where both densities
+    are 0 every value is best, and the result is 1/2.
 
     Raises:
       UserError: for negative densities.
@@ -34,71 +39,80 @@ def optimal_discriminator(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.where(both > 0, p / np.where(both > 0, both, 1.0), 0.5)
 
 
-def game_value(real: Array, fake: Array) -> Array:
-    """mean log D(real) + mean log(1 - D(fake)) from logits: V(D, G) of Goodfellow et al. (2014), Eq. 1.
+def game_value(real: Float[Array, "*logits"], fake: Float[Array, "*logits"]) -> Float[Array, ""]:
+    """Returns mean log D(real) + mean log(1 - D(fake)) from logits: V(D, G) of Goodfellow et al. (2014), Eq. 1.
 
-    At the best D it is 2 JS(p, q) - log 4, so -log 4 where the generator has won and 0 where the two never meet.
+    For the best D the value is 2 JS(p, q) - log 4: it is -log 4 where p = q, and 0 where p and q do not overlap.
     """
     return -(jax.nn.softplus(-real).mean() + jax.nn.softplus(fake).mean())
 
 
-def jensen_shannon_from_logits(real: Array, fake: Array) -> Array:
-    """log 2 + V / 2: the Jensen-Shannon divergence in nats, in [0, log 2], for the best D (ibid., Theorem 1).
+def jensen_shannon_from_logits(real: Float[Array, "*logits"], fake: Float[Array, "*logits"]) -> Float[Array, ""]:
+    """Returns log 2 + V / 2, which for the best D is the Jensen-Shannon divergence in nats, in [0, log 2].
 
-    For any other D it is less on average, below 0 for one that is worse than D = 1/2. A D that has learned its training
-    images by heart shows more than there is: take held-out ones.
+    This is Theorem 1 of Goodfellow et al. (2014). For any other D the expected value is less, and it is below 0 for a D
+    that is worse than D = 1/2. For a D that has memorised its training images the value on those images is too high:
+    use held-out ones.
     """
     return jnp.log(2.0) + game_value(real, fake) / 2
 
 
-def accuracy(real: Array, fake: Array, boundary: float = 0.0) -> tuple[Array, Array]:
-    """The shares of real logits above the boundary (`GANLoss.boundary`) and of fake ones below it; ties count half.
+def accuracy(
+    real: Float[Array, "*logits"], fake: Float[Array, "*logits"], boundary: float = 0.0
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns the share of real logits above `boundary` and that of fake ones below it; ties count half.
 
-    A critic that is known up to a constant only (WGAN) has no such boundary, and no accuracy.
+    `GANLoss.boundary` gives the boundary. A critic that is only defined up to a constant (WGAN) has no boundary, and
+    therefore no accuracy.
     """
     return (1 + jnp.sign(real - boundary)).mean() / 2, (1 - jnp.sign(fake - boundary)).mean() / 2
 
 
-def generator_gradient_norm(loss: GANLoss, apply: Callable[[Array], Array], fake: Array) -> Array:
-    """`[B]` norms of the gradient of the generator's loss in its images `[B, ...]`: what it is told about each.
+def generator_gradient_norm(loss: GANLoss, apply: Apply, fake: Float[Array, "B ..."]) -> Float[Array, " B"]:
+    """Returns, for each fake image, the norm of the gradient of the generator's loss with respect to that image.
 
-    Near 0 at logits far from the boundary, the game saturates.
+    The game saturates where this norm is near 0 although the logits are far from the boundary.
     """
     return norms(jax.grad(lambda x: loss.generator(apply(x)).sum())(fake))
 
 
-def diversity(images: Array) -> Array:
-    """The root mean square difference of a value between two different images of a batch `[B, ...]`; 0 at collapse.
+def diversity(images: Float[Array, "B ..."]) -> Float[Array, ""]:
+    """Returns the root mean square difference of a value between two different images of a batch; 0 at collapse.
 
-    It equals sqrt(2 x the unbiased variance over the batch, averaged over values), so it costs no pairs. Read it beside
-    that of real images: two modes far apart are diverse too. NaN for a single image.
+    It equals the square root of twice the unbiased variance over the batch, averaged over values, so no pairs need to
+    be formed. Compare it with the diversity of real images, since two modes that are far apart give a high value too.
+    The result is NaN for a single image.
     """
     return jnp.sqrt(2 * jnp.var(images, axis=0, ddof=1).mean())
 
 
 class Coverage(NamedTuple):
-    """Attributes:
-    covered: modes with at least `least` good samples. high_quality: share of good samples. counts: int `[K]` good
-    samples of each mode.
-    """
+    """What `modes_covered` finds of a mixture's K modes."""
 
-    covered: int
-    high_quality: float
-    counts: np.ndarray
+    covered: int  # the number of modes with at least `least` good samples
+    high_quality: float  # the share of good samples, in [0, 1]
+    counts: np.ndarray  # int [K], the number of good samples of each mode
 
 
 def modes_covered(
-    samples: np.ndarray, centres: np.ndarray, std: float, least: int = 1, within: float = 3.0
+    samples: Float[np.ndarray, "N ..."],
+    centres: Float[np.ndarray, "K D"],
+    std: float,
+    least: int = 1,
+    within: float = 3.0,
 ) -> Coverage:
-    """How many modes of a mixture of round Gaussians the samples reach, and which share of them lies at a mode.
+    """Counts the modes of a mixture of isotropic Gaussians that samples reach, and the share of samples near a mode.
 
-    A sample is good within `within` standard deviations of its nearest centre, by Euclidean distance; a mode is
-    covered by `least` good samples. In two dimensions the data themselves have a share of 1 - exp(-9/2) = 0.9889
-    within 3. Numbers depend on N: 2,500 is usual.
+    A sample is good if its Euclidean distance to the nearest centre is at most `within` standard deviations. For
+    `within` 3 and two dimensions, the share of good samples among the data themselves is 1 - exp(-9/2) = 0.9889. The
+    result depends on N; 2,500 samples are usual.
 
     Args:
-      samples: `[N, D]`, or of another shape that reshapes to it, such as images [N, 1, D, 1]. centres: `[K, D]`.
-      std: of each mode, in the samples' units.
+      samples: `[N, D]`, or a shape that can be reshaped to it, such as images `[N, 1, D, 1]`.
+      centres: `[K, D]`, the means of the modes.
+      std: the standard deviation of each mode, in the units of the samples.
+      least: the number of good samples from which on a mode counts as covered.
+      within: the largest distance of a good sample, in standard deviations.
 
     Raises:
       UserError: for samples of another width, values that are not finite, or a standard deviation that is not positive.

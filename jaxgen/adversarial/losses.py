@@ -1,13 +1,15 @@
-"""Losses of the two networks as functions of logits, one number per example.
+"""Losses of the two networks as functions of logits, one number per logit.
 
-The discriminator is high on real: a logit is log D/(1 - D), its sigmoid the probability of real. p is the data's
-density, q the generator's. Every loss is *minimised*, each by its network; the discriminator's is the sum of its two
-means. Each class is a name for `config.method.loss`: `NonSaturating` is "non_saturating".
+The discriminator is high on real images: a logit is log(D / (1 - D)), and its sigmoid D is the probability of "real".
+p is the density of the data and q that of the generator's images. Each network *minimises* its own loss; the
+discriminator's loss is the mean over real logits plus the mean over fake ones. `config.method.loss` names a class in
+snake case: `NonSaturating` is "non_saturating".
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,71 +17,81 @@ import jax.numpy as jnp
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    Logits = Float[Array, "*logits"]
+
 
 @dataclasses.dataclass(frozen=True)
 class GANLoss:
     """The contract of a game: what each network minimises, element by element.
 
-    A game is a frozen dataclass that derives from this one and fills in both methods. Logits have any shape, `[B]` or
-    patches `[B, h, w]`.
+    A game is a frozen dataclass that derives from this class and implements both methods. Logits may have any shape,
+    such as `[B]`, or `[B, h, w]` for a discriminator of patches.
     """
 
-    def discriminator(self, real: Array, fake: Array) -> tuple[Array, Array]:
-        """`(losses of real, losses of fake)`, of the logits' shapes."""
+    def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:
+        """Returns `(losses of real, losses of fake)`, each of the shape of its logits."""
         raise NotImplementedError
 
-    def generator(self, fake: Array, real: Array | None = None) -> Array:
-        """The generator's losses, of the logits' shape.
+    def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
+        """Returns the generator's losses, of the shape of the logits.
 
         Args:
-          fake: logits of its images.
+          fake: logits of the generator's images.
           real: logits of real images, for a relativistic game; None where the method does not give them.
         """
         raise NotImplementedError
 
     @property
     def boundary(self) -> float | None:
-        """The logit at which the best discriminator holds real and fake for equally likely, for counting how often it
-        is right; None for a critic that is known up to a constant only."""
+        """The logit at which the best discriminator takes real and fake as equally likely.
+
+        The accuracy counts logits on either side of it. It is None for a critic that is only defined up to a constant.
+        """
         return 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class _CrossEntropy(GANLoss):
-    def discriminator(self, real: Array, fake: Array) -> tuple[Array, Array]:
-        """-log D(real) and -log(1 - D(fake)), from logits: slope -1 and 1 however wrong the discriminator is."""
+    def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:
+        """Returns -log D(real) and -log(1 - D(fake)); their slopes in the logits never exceed 1 in size."""
         return jax.nn.softplus(-real), jax.nn.softplus(fake)
 
 
 @dataclasses.dataclass(frozen=True)
 class Minimax(_CrossEntropy):
-    """The saturating game (Goodfellow et al. 2014, Eq. 1): D descends -log D(x) - log(1 - D(G(z))), G log(1 - D(G(z))).
+    """The saturating game (Goodfellow et al. 2014, Eq. 1).
 
-    The best D is p / (p + q), its logit log p - log q; the game's value there, *minus* the discriminator's loss, is
-    2 JS(p, q) - log 4 (Theorem 1). G's slope is -sigmoid(logit): it vanishes where D is sure of a fake.
+    D minimises -log D(x) - log(1 - D(G(z))) and G minimises log(1 - D(G(z))). The best D is p / (p + q), whose logit is
+    log p - log q. The value of the game, *minus* the discriminator's loss, is then 2 JS(p, q) - log 4 (Theorem 1). The
+    slope of G's loss in the logit is -sigmoid(logit): it vanishes where D is sure that an image is fake.
     """
 
-    def generator(self, fake: Array, real: Array | None = None) -> Array:
+    def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
         return -jax.nn.softplus(fake)
 
 
 @dataclasses.dataclass(frozen=True)
 class NonSaturating(_CrossEntropy):
-    """Minimax's discriminator; G descends -log D(G(z)) (Goodfellow et al. 2014, Section 3).
+    """The discriminator of `Minimax`, with a generator that minimises -log D(G(z)) (Goodfellow et al. 2014, Section 3).
 
-    The same fixed point, and a slope of -sigmoid(-logit): 1 in size where D is sure of a fake.
+    The fixed point is that of `Minimax`. The slope of G's loss in the logit is -sigmoid(-logit): its size is 1 where D
+    is sure that an image is fake.
     """
 
-    def generator(self, fake: Array, real: Array | None = None) -> Array:
+    def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
         return jax.nn.softplus(-fake)
 
 
 @dataclasses.dataclass(frozen=True)
 class LeastSquares(GANLoss):
-    """LSGAN (Mao et al. 2017, Eq. 2): D descends (D(x) - b)**2 / 2 + (D(G(z)) - a)**2 / 2, G (D(G(z)) - c)**2 / 2.
+    """LSGAN (Mao et al. 2017, Eq. 2).
 
-    The best D is (b p + a q) / (p + q). With b - c = 1 and b - a = 2, such as a, b, c = -1, 1, 0, the game is one of
-    Pearson's chi-squared divergence between p + q and 2 q; the default is the labels 0 and 1 (ibid., Section 3.2).
+    D minimises (D(x) - b)**2 / 2 + (D(G(z)) - a)**2 / 2 and G minimises (D(G(z)) - c)**2 / 2. The best D is
+    (b p + a q) / (p + q). Where b - c = 1 and b - a = 2, as for a, b, c = -1, 1, 0, G minimises Pearson's chi-squared
+    divergence between p + q and 2 q. The defaults are the labels 0 and 1 (ibid., Section 3.2).
 
     Raises:
       UserError: where the real label b is not above the fake label a, so that the discriminator would be low on real.
@@ -93,10 +105,10 @@ class LeastSquares(GANLoss):
         if not self.b > self.a:
             raise UserError(f"LSGAN's label of real images, b={self.b}, must be above that of fakes, a={self.a}.")
 
-    def discriminator(self, real: Array, fake: Array) -> tuple[Array, Array]:
+    def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:
         return jnp.square(real - self.b) / 2, jnp.square(fake - self.a) / 2
 
-    def generator(self, fake: Array, real: Array | None = None) -> Array:
+    def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
         return jnp.square(fake - self.c) / 2
 
     @property
@@ -108,29 +120,29 @@ class LeastSquares(GANLoss):
 class Hinge(GANLoss):
     """The hinge game (Miyato et al. 2018, Eq. 16 and 17).
 
-    D descends max(0, 1 - D(x)) + max(0, 1 + D(G(z))), G -D(G(z)). The best D is the sign of p - q; its loss is then
-    2 - 2 TV(p, q), TV the total variation in [0, 1].
+    D minimises max(0, 1 - D(x)) + max(0, 1 + D(G(z))) and G minimises -D(G(z)). The best D is the sign of p - q; its
+    loss is then 2 - 2 TV(p, q), where TV is the total variation, in [0, 1].
     """
 
-    def discriminator(self, real: Array, fake: Array) -> tuple[Array, Array]:
+    def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:
         return jax.nn.relu(1 - real), jax.nn.relu(1 + fake)
 
-    def generator(self, fake: Array, real: Array | None = None) -> Array:
+    def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
         return jnp.negative(fake)
 
 
 @dataclasses.dataclass(frozen=True)
 class Wasserstein(GANLoss):
-    """WGAN (Arjovsky et al. 2017, Eq. 2 and 3): D descends D(G(z)) - D(x), G -D(G(z)).
+    """WGAN (Arjovsky et al. 2017, Eq. 2 and 3): D minimises D(G(z)) - D(x) and G minimises -D(G(z)).
 
-    Bounded only over critics of bounded slope (clipping, a gradient penalty, spectral norm): over those of slope at
-    most 1 the least is minus the Wasserstein-1 distance, over those of slope K that times K.
+    The loss of D has a minimum only if the slope of D is bounded, by clipping, a gradient penalty or spectral
+    normalisation. Over all D of slope at most K the minimum is -K times the Wasserstein-1 distance of p and q.
     """
 
-    def discriminator(self, real: Array, fake: Array) -> tuple[Array, Array]:
+    def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:
         return -real, fake
 
-    def generator(self, fake: Array, real: Array | None = None) -> Array:
+    def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
         return jnp.negative(fake)
 
     @property
@@ -142,7 +154,8 @@ class Wasserstein(GANLoss):
 class EnergyMargin(GANLoss):
     """EBGAN (Zhao et al. 2017, Eq. 1 and 2), for logits that are *minus* an energy E >= 0.
 
-    D descends E(x) + max(0, margin - E(G(z))), G descends E(G(z)). The best E is 0, but the margin where p < q.
+    D minimises E(x) + max(0, margin - E(G(z))) and G minimises E(G(z)). The best E is the margin where p < q, and 0
+    elsewhere.
 
     Raises:
       UserError: for a margin that is not positive.
@@ -154,10 +167,10 @@ class EnergyMargin(GANLoss):
         if not self.margin > 0:
             raise UserError(f"EBGAN's margin must be above 0, not {self.margin}.")
 
-    def discriminator(self, real: Array, fake: Array) -> tuple[Array, Array]:
+    def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:
         return -real, jax.nn.relu(self.margin + fake)
 
-    def generator(self, fake: Array, real: Array | None = None) -> Array:
+    def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
         return jnp.negative(fake)
 
     @property

@@ -1,14 +1,15 @@
-"""InfoGAN's codes: their law, how they enter a generator, and the bound on what an image tells of them.
+"""InfoGAN's codes: their distribution, how they enter a generator, and a bound on what an image tells about them.
 
-`Codes` is the law of c: some categorical codes, each uniform over its classes, and continuous ones, each uniform in
-[-1, 1]. Q, a head on the discriminator's trunk, gives `head_width` numbers for an image. The steps of both networks
-draw codes from the one law, and both G and Q descend the negative log-likelihood.
+`Codes` is the distribution of c: some categorical codes, each uniform over its classes, and some continuous codes, each
+uniform in [-1, 1]. Q is a head on the discriminator's trunk that gives `head_width` numbers for an image. The turns of
+both networks draw codes from this distribution, and G and Q both minimise the negative log-likelihood.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,35 +17,43 @@ import jax.numpy as jnp
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Key
 
-def categorical_cross_entropy(logits: Array, labels: Array) -> Array:
-    """`[B]` -log softmax(logits)[label], of logits `[B, K]` (not probabilities) and int32 `[B]`."""
+
+def categorical_cross_entropy(logits: Float[Array, "B K"], labels: Int[Array, " B"]) -> Float[Array, " B"]:
+    """Returns -log softmax(logits)[label] in nats, for logits of K classes (not probabilities)."""
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
 
 
-def gaussian_nll(mean: Array, log_std: Array | float, values: Array) -> Array:
-    """`[B]` -log N(values; mean, std**2) in nats, summed over the D values of `[B, D]`; log_std broadcasts to them."""
+def gaussian_nll(
+    mean: Float[Array, "B D"], log_std: Float[Array, "B D"] | float, values: Float[Array, "B D"]
+) -> Float[Array, " B"]:
+    """Returns -log N(values; mean, std**2) in nats, summed over the D values; `log_std` broadcasts to their shape."""
     scaled = (values - mean) * jnp.exp(-jnp.asarray(log_std))
     return (jnp.square(scaled) / 2 + log_std + math.log(2 * math.pi) / 2).sum(axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Codes:
-    """The law of InfoGAN's codes (Chen et al. 2016, Section 7), and Q's form of their posterior.
+    """The distribution of InfoGAN's codes (Chen et al. 2016, Section 7), and the form of Q's posterior.
 
-    Codes are a dict: `categorical` int32 `[B, len(categorical)]`, `continuous` float32 `[B, continuous]`.
+    Codes are a dict of `categorical`, int32 `[B, len(categorical)]`, and `continuous`, float32 `[B, continuous]`.
 
     Attributes:
       categorical: the number of classes of each categorical code.
-      continuous: how many continuous codes.
-      std: of Q's Gaussians; None where Q gives a log standard deviation for each continuous code.
+      continuous: the number of continuous codes.
+      std: the standard deviation of Q's Gaussians; None where Q gives its logarithm for each continuous code.
+
+    Raises:
+      UserError: where there are no codes, a categorical one has fewer than two classes, or `std` is not positive.
     """
 
     categorical: tuple[int, ...] = (10,)
     continuous: int = 2
     std: float | None = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         some = self.categorical or self.continuous
         if not some or self.continuous < 0 or any(classes < 2 for classes in self.categorical):
             raise UserError(
@@ -56,21 +65,21 @@ class Codes:
 
     @property
     def width(self) -> int:
-        """Numbers that enter the generator beside z."""
+        """How many numbers enter the generator next to z."""
         return sum(self.categorical) + self.continuous
 
     @property
     def head_width(self) -> int:
-        """Numbers that Q gives: logits of each categorical code, means, and log standard deviations where learned."""
+        """How many numbers Q gives: logits of each categorical code, means, and log standard deviations if learned."""
         return self.width + (self.continuous if self.std is None else 0)
 
     @property
     def entropy(self) -> float:
-        """H(c) in nats: log K of each categorical code and log 2 of each continuous one."""
+        """H(c) in nats: log K for each categorical code of K classes, and log 2 for each continuous one."""
         return sum(math.log(classes) for classes in self.categorical) + self.continuous * math.log(2)
 
-    def sample(self, keys: Array) -> dict[str, Array]:
-        """Codes from `[B]` keys, one for each image."""
+    def sample(self, keys: Key[Array, " B"]) -> dict[str, Array]:
+        """Draws codes from one random key for each image."""
         classes = jnp.asarray(self.categorical, jnp.int32)
 
         def one(key: Array) -> dict[str, Array]:
@@ -80,16 +89,19 @@ class Codes:
 
         return jax.vmap(one)(keys)
 
-    def encode(self, codes: dict[str, Array]) -> Array:
-        """`[B, width]`: a one-hot vector for each categorical code, then the continuous ones."""
+    def encode(self, codes: dict[str, Array]) -> Float[Array, "B width"]:
+        """Returns a one-hot vector for each categorical code, followed by the continuous codes."""
         hot = [jax.nn.one_hot(codes["categorical"][:, i], classes) for i, classes in enumerate(self.categorical)]
         return jnp.concatenate([*hot, codes["continuous"]], axis=1)
 
-    def negative_log_likelihoods(self, outputs: Array, codes: dict[str, Array]) -> dict[str, Array]:
-        """-log Q(c given x) in nats, summed over codes: `{"categorical": [B], "continuous": [B]}`.
+    def negative_log_likelihoods(
+        self, outputs: Float[Array, "B head_width"], codes: dict[str, Array]
+    ) -> dict[str, Float[Array, " B"]]:
+        """Returns -log Q(c given x) in nats, summed over codes: `{"categorical": [B], "continuous": [B]}`.
 
         Args:
-          outputs: Q's, `[B, head_width]`. codes: what the images were drawn with.
+          outputs: what Q gives for the images.
+          codes: the codes that the images were generated from.
 
         Raises:
           UserError: for outputs of another width.
@@ -106,6 +118,7 @@ class Codes:
         log_std = learned if self.std is None else math.log(self.std)
         return {"categorical": categorical, "continuous": gaussian_nll(mean, log_std, codes["continuous"])}
 
-    def bound(self, outputs: Array, codes: dict[str, Array]) -> Array:
-        """`[B]` log Q(c given x) + H(c) in nats, whose mean is at most I(c; x) (Chen et al. 2016, Eq. 5)."""
-        return self.entropy - sum(self.negative_log_likelihoods(outputs, codes).values())
+    def bound(self, outputs: Float[Array, "B head_width"], codes: dict[str, Array]) -> Float[Array, " B"]:
+        """Returns log Q(c given x) + H(c) in nats, whose mean is at most I(c; x) (Chen et al. 2016, Eq. 5)."""
+        losses = self.negative_log_likelihoods(outputs, codes)
+        return self.entropy - (losses["categorical"] + losses["continuous"])

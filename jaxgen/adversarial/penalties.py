@@ -1,14 +1,16 @@
 """Penalties on the discriminator's slope, as functions of an apply function.
 
-`apply` maps images [B, ...] to logits, one or more an image, and treats each image by itself: with BatchNorm in
-training mode there is no slope *at an image*, and the penalties mean nothing. A slope is that of the sum of an image's
-logits. All are one number per image, to be weighted and averaged by the caller; run every n-th step (`Turn.every`), the
-weight is n times as large. They may be differentiated again, in the parameters that `apply` closes over.
+`apply` maps images `[B, ...]` to logits, one or more for each image. The logits of an image must depend on that image
+alone: with BatchNorm in training mode there is no slope *at an image*, and the penalties have no meaning. The slope at
+an image is the gradient of the sum of its logits. Every penalty gives one number per image, which the caller weights
+and averages; if a penalty runs every n-th step only (`Turn.every`), its weight must be n times as large. The penalties
+can be differentiated again, with respect to the parameters that `apply` closes over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,28 +18,33 @@ import jax.numpy as jnp
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Key
+
 Apply = Callable[[Array], Array]
 
 
-def slopes(apply: Apply, images: Array) -> Array:
-    """The gradient of each image's logit in that image, `[B, ...]` like the images."""
+def slopes(apply: Apply, images: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+    """Returns the gradient of each image's logit with respect to that image, in the shape of the images."""
     return jax.grad(lambda x: apply(x).sum())(images)
 
 
-def squared_norms(values: Array) -> Array:
-    """`[B]` squared Euclidean norms of `[B, ...]`."""
+def squared_norms(values: Float[Array, "B ..."]) -> Float[Array, " B"]:
+    """Returns the squared Euclidean norm of each row, over all axes but the first."""
     return jnp.square(values).sum(axis=tuple(range(1, values.ndim)))
 
 
-def norms(values: Array) -> Array:
-    """`[B]` Euclidean norms of `[B, ...]`, whose gradient at 0 is 0 and not NaN."""
+def norms(values: Float[Array, "B ..."]) -> Float[Array, " B"]:
+    """Returns the Euclidean norm of each row, over all axes but the first; the gradient at 0 is 0, not NaN."""
     squared = squared_norms(values)
     zero = squared == 0
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
-def interpolates(real: Array, fake: Array, key: Array) -> Array:
-    """alpha real + (1 - alpha) fake, one alpha for each image, uniform in [0, 1).
+def interpolates(
+    real: Float[Array, "B ..."], fake: Float[Array, "B ..."], key: Key[Array, ""]
+) -> Float[Array, "B ..."]:
+    """Returns alpha real + (1 - alpha) fake, with one alpha for each image, drawn uniformly from [0, 1).
 
     Raises:
       UserError: for batches of different shapes.
@@ -49,18 +56,25 @@ def interpolates(real: Array, fake: Array, key: Array) -> Array:
 
 
 def gradient_penalty(
-    apply: Apply, real: Array, fake: Array, key: Array, target: float = 1.0, one_sided: bool = False
-) -> Array:
-    """`[B]` (|slope| - target)**2 between real and fake (Gulrajani et al. 2017, Eq. 3; their weight is 10).
+    apply: Apply,
+    real: Float[Array, "B ..."],
+    fake: Float[Array, "B ..."],
+    key: Key[Array, ""],
+    target: float = 1.0,
+    one_sided: bool = False,
+) -> Float[Array, " B"]:
+    """Returns (|slope| - target)**2 at random points between real and fake images.
 
-    The norm is one image's own, over all its values. Between a law and its translation by a vector, and with weight
-    lambda, the best slope is not 1 but 1 + W1 / (2 lambda).
+    This is the penalty of Gulrajani et al. (2017), Eq. 3, whose weight is 10. The norm is taken over all values of one
+    image. If q is p shifted by a vector and the weight is lambda, the best slope is not 1 but 1 + W1 / (2 lambda).
 
     Args:
-      real, fake: `[B, ...]` of one shape.
-      key: of the places between them.
-      target: 0 gives a zero-centred penalty at the same places.
-      one_sided: only slopes above the target count.
+      apply: the discriminator, as in the module's docstring.
+      real: real images.
+      fake: images of the generator, of the same shape.
+      key: the random key of the points between them.
+      target: the norm of the slope that costs nothing; 0 gives a zero-centred penalty at the same points.
+      one_sided: whether only slopes above the target are penalised.
 
     Raises:
       UserError: for batches of different shapes.
@@ -69,16 +83,19 @@ def gradient_penalty(
     return jnp.square(jnp.maximum(excess, 0) if one_sided else excess)
 
 
-def zero_centred(apply: Apply, images: Array) -> Array:
-    """`[B]` |slope|**2 at any images."""
+def zero_centred(apply: Apply, images: Float[Array, "B ..."]) -> Float[Array, " B"]:
+    """Returns |slope|**2 at any images."""
     return squared_norms(slopes(apply, images))
 
 
-def r1(apply: Apply, real: Array) -> Array:
-    """`[B]` |slope|**2 / 2 at real images: R1 of Mescheder et al. (2018), Eq. 9, at gamma 1; weight it with gamma."""
+def r1(apply: Apply, real: Float[Array, "B ..."]) -> Float[Array, " B"]:
+    """Returns |slope|**2 / 2 at real images: R1 of Mescheder et al. (2018), Eq. 9, for gamma 1; gamma is the weight."""
     return zero_centred(apply, real) / 2
 
 
-def r2(apply: Apply, fake: Array) -> Array:
-    """`[B]` |slope|**2 / 2 at fakes, held fixed: R2 (ibid., Eq. 10) at gamma 1; in the discriminator's loss only."""
+def r2(apply: Apply, fake: Float[Array, "B ..."]) -> Float[Array, " B"]:
+    """Returns |slope|**2 / 2 at fake images: R2 of Mescheder et al. (2018), Eq. 10, for gamma 1.
+
+    No gradient reaches the generator, so R2 belongs in the discriminator's loss only.
+    """
     return zero_centred(apply, jax.lax.stop_gradient(fake)) / 2

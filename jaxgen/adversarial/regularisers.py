@@ -1,8 +1,8 @@
-"""What keeps the two networks in bounds: weight clipping, spectral normalisation, and terms against collapse."""
+"""Weight clipping and spectral normalisation of a discriminator, and losses against the collapse of a generator."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,18 @@ from jaxgen.adversarial.penalties import norms
 from jaxgen.arrays import Array, Tree
 from jaxgen.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Key
+
 KERNELS = ("kernel", "embedding")
 TINY = 1e-12  # a norm is at least this before it divides
 START = 15  # power iterations before the first step
 
 
-def clip_weights(params: Any, limit: float) -> Any:
-    """Every parameter clipped to [-limit, limit], after each critic step (Arjovsky et al. 2017, Algorithm 1; 0.01).
+def clip_weights(params: Tree, limit: float) -> Tree:
+    """Returns the parameters, each clipped to [-limit, limit].
+
+    Algorithm 1 of WGAN (Arjovsky et al. 2017) does this after each step of the critic, with a limit of 0.01.
 
     Raises:
       UserError: for a limit that is not positive.
@@ -28,14 +33,19 @@ def clip_weights(params: Any, limit: float) -> Any:
     return jax.tree.map(lambda leaf: jnp.clip(leaf, -limit, limit), params)
 
 
-def spectral_vectors(params: Tree, key: Array, names: tuple[str, ...] = KERNELS, iterations: int = START) -> Tree:
-    """Where the power iteration of `spectral_norm` begins, to be kept in a method's memory.
+def spectral_vectors(
+    params: Tree, key: Key[Array, ""], names: tuple[str, ...] = KERNELS, iterations: int = START
+) -> Tree:
+    """Returns the vectors with which `spectral_norm` begins its power iteration; a method keeps them in its memory.
 
     Args:
-      params: a network's parameters; leaves of two or more axes whose name is one of `names` are to be normalised.
-      iterations: steps taken from normal draws, so that the first weights are scaled well.
+      params: the parameters of a network.
+      key: the random key of the normal draws that the vectors begin from.
+      names: the names of the parameters to be normalised; those of fewer than two axes are left out.
+      iterations: steps of the power iteration, so that already the first weights are scaled well.
 
-    Returns `{...: {"kernel": {"u": [out], "v": [all others]}}}` with unit vectors, as nested as the parameters.
+    Returns:
+      `{...: {"kernel": {"u": [out], "v": [all others]}}}` of unit vectors, nested like the parameters.
 
     Raises:
       UserError: where no parameter has such a name.
@@ -53,19 +63,22 @@ def spectral_vectors(params: Tree, key: Array, names: tuple[str, ...] = KERNELS,
 
 
 def spectral_norm(params: Tree, vectors: Tree, iterations: int = 1) -> tuple[Tree, Tree]:
-    """The parameters with each kernel divided by an estimate of its largest singular value, and the next vectors.
+    """Divides each kernel by an estimate of its largest singular value (Miyato et al. 2018, Eq. 8 and Algorithm 1).
 
-    Miyato et al. (2018), Eq. 8 and Algorithm 1. A kernel [..., out] is read as the matrix W [all others, out], so a
-    convolution's is [h w in, out]. An iteration takes u = W^T v, then v = W u, each scaled to length 1, and
-    sigma = v^T W u: the order of PyTorch's `parametrizations.spectral_norm`, whose `_u` and `_v` these are. The
-    gradient passes through sigma's W and holds u and v fixed (ibid., Section 2.3).
+    A kernel `[..., out]` is read as the matrix W `[all others, out]`, which is `[h w in, out]` for a convolution. An
+    iteration computes u = W^T v, then v = W u, each scaled to length 1; the estimate is sigma = v^T W u. The order is
+    that of PyTorch's `parametrizations.spectral_norm`, whose `_u` and `_v` are u and v here. The gradient passes
+    through the W in sigma and takes u and v as constants (ibid., Section 2.3).
 
     Args:
-      vectors: of `spectral_vectors`, or of the last step; what is not in them stays as it is.
-      iterations: 1 in training. 0 takes the vectors as they are; weights other than those they followed, such as
-        averaged ones, want more.
+      params: the parameters of a network.
+      vectors: the result of `spectral_vectors`, or the vectors of the last step. Parameters without vectors stay as
+        they are.
+      iterations: steps of the power iteration: 1 in training; 0 takes the vectors as they are. Weights that are not
+        those of the last step, such as averaged ones, need more.
 
-    Returns the new parameters, of the same tree, and the new vectors, without a gradient.
+    Returns:
+      The new parameters, of the same structure, and the new vectors, through which no gradient passes.
     """
     leaves, held = flatten_dict(params), flatten_dict(vectors)
     changed: dict[tuple[str, ...], Array] = {}
@@ -76,8 +89,9 @@ def spectral_norm(params: Tree, vectors: Tree, iterations: int = 1) -> tuple[Tre
     return unflatten_dict(leaves), unflatten_dict(changed)
 
 
-def singular_values(params: Tree, vectors: Tree) -> dict[str, Array]:
-    """`{"layer/kernel": sigma}`, the largest singular values as the vectors have them, at most the true ones."""
+def singular_values(params: Tree, vectors: Tree) -> dict[str, Float[Array, ""]]:
+    """Returns `{"layer/kernel": sigma}`: the vectors' estimates of the largest singular values, which are never above
+    the true ones."""
     leaves, held = flatten_dict(params), flatten_dict(vectors)
     paths = sorted({path[:-1] for path in held})
     return {"/".join(path): _sigma(leaves[path], held[*path, "u"], held[*path, "v"]) for path in paths}
@@ -106,11 +120,11 @@ def _sigma(kernel: Array, u: Array, v: Array) -> Array:
     return jnp.vdot(_times(v, _matrix(kernel)), u, precision="highest")
 
 
-def pull_away(codes: Array) -> Array:
-    """The mean *squared* cosine between the codes [N, D] of different images, in [0, 1]: EBGAN's pulling-away term.
+def pull_away(codes: Float[Array, "N D"]) -> Float[Array, ""]:
+    """Returns the mean *squared* cosine between the codes of different images, in [0, 1]: EBGAN's pulling-away term.
 
-    Zhao et al. (2017), Section 2.4: the sum over i != j, divided by N (N - 1). It belongs in the generator's loss, of
-    its own images' codes, with weight 0.1.
+    It is the sum over i != j, divided by N (N - 1) (Zhao et al. 2017, Section 2.4). It belongs in the generator's loss,
+    for the codes of the generator's own images, with weight 0.1.
 
     Raises:
       UserError: for fewer than two codes.
@@ -123,13 +137,24 @@ def pull_away(codes: Array) -> Array:
     return jnp.where(jnp.eye(count, dtype=bool), 0.0, squares).sum() / (count * (count - 1))
 
 
-def mode_seeking(images_a: Array, images_b: Array, z_a: Array, z_b: Array, epsilon: float = 1e-5) -> Array:
-    """1 / (mean|images_a - images_b| / mean|z_a - z_b| + epsilon), descended by MSGAN's generator (Mao et al. 2019).
+def mode_seeking(
+    images_a: Float[Array, "B ..."],
+    images_b: Float[Array, "B ..."],
+    z_a: Float[Array, "B D"],
+    z_b: Float[Array, "B D"],
+    epsilon: float = 1e-5,
+) -> Float[Array, ""]:
+    """Returns 1 / (mean|images_a - images_b| / mean|z_a - z_b| + epsilon), which MSGAN's generator minimises.
 
-    A ratio of means over the batch and all values, so that a single pair of equal images does not blow it up.
+    The paper is Mao et al. (2019). The means are taken over the batch and all values before the division, so that one
+    pair of equal images does not make the loss very large.
 
     Args:
-      images_a, images_b: `[B, ...]` from z_a and z_b `[B, D]`, under equal conditions.
+      images_a: the generator's images from `z_a`.
+      images_b: its images from `z_b`, under the same conditions.
+      z_a: the first batch of noise.
+      z_b: the second one.
+      epsilon: what keeps the loss finite where all images are equal.
     """
     images = jnp.abs(images_a - images_b).mean()
     return 1 / (images / jnp.abs(z_a - z_b).mean() + epsilon)

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxgen.data.source import Arrays, Request, Source, batches
 from jaxgen.data.sources import open_source
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Arrays", "Loader", "Request", "Source", "batches", "open_source"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Grain takes most of a second to import; only those who load batches pay for it.
     if name == "Loader":
         from jaxgen.data.loader import Loader

@@ -22,7 +22,7 @@ from absl import flags
 from jaxgen.data.source import Source
 from jaxgen.errors import UserError
 
-HostBatch = dict[str, Any]  # numpy arrays with a leading batch axis, not on a device yet
+HostBatch = dict[str, np.ndarray]  # arrays with a leading batch axis, not on a device yet
 ENDLESS = 1 << 60  # batches; Grain wants a length
 
 

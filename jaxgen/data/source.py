@@ -26,16 +26,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from jaxgen.errors import UserError, nearest
 
+if TYPE_CHECKING:  # takes long to import, and only paths need it
+    from etils import epath
+
 # A set whose decoded examples take no more than this many bytes is kept in memory.
 MEMORY_LIMIT = 512 * 2**20
 
-Example = dict[str, Any]
+Example = dict[str, Any]  # one example: arrays, and NumPy's numbers and texts
+Examples = dict[str, np.ndarray]  # several examples, stacked: arrays with a leading axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Source:
         """One example: `image` uint8 [H, W, C] and what else the source has; raises IndexError outside."""
         return {key: values[index] for key, values in self._held().items()}
 
-    def take(self, indices: Sequence[int]) -> Example:
+    def take(self, indices: Sequence[int]) -> Examples:
         """The examples at `indices`, stacked: `{name: array of [len(indices), ...]}`."""
         if self.arrays is not None:
             return {key: values[np.asarray(indices)] for key, values in self.arrays.items()}
@@ -134,7 +138,7 @@ class Arrays(Source):
         self.arrays = arrays
 
 
-def batches(source: Source, batch_size: int, limit: int | None = None) -> Iterator[Example]:
+def batches(source: Source, batch_size: int, limit: int | None = None) -> Iterator[Examples]:
     """The first `limit` examples (all, without one) in order, once, for evaluation.
 
     Yields dicts of arrays with a leading axis of `batch_size`, smaller in the last one; strings included.
@@ -146,7 +150,7 @@ def batches(source: Source, batch_size: int, limit: int | None = None) -> Iterat
         yield source.take(range(start, min(start + batch_size, count)))
 
 
-def locate(argument: str, root: str | None) -> Any:
+def locate(argument: str, root: str | None) -> epath.Path:
     """An `epath.Path` of a file or folder, local or remote; a relative one is taken from `root`."""
     from etils import epath
 

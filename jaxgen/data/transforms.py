@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,12 @@ import jax.numpy as jnp
 from jaxgen.arrays import Batch
 from jaxgen.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Key, UInt8
+
 
 def to_float(batch: Mapping[str, jax.Array]) -> Batch:
-    """Every uint8 array, in [0, 255], as float32 in [-1, 1] by x / 127.5 - 1; all others unchanged."""
+    """Returns the batch with every uint8 array x as float32 in [-1, 1], x / 127.5 - 1; other arrays are unchanged."""
     return {key: _to_float(value) if value.dtype == jnp.uint8 else value for key, value in batch.items()}
 
 
@@ -20,33 +24,36 @@ def _to_float(image: jax.Array) -> jax.Array:
     return image.astype(jnp.float32) / 127.5 - 1
 
 
-def to_uint8(images: jax.Array) -> jax.Array:
-    """Float images in [-1, 1], clipped there, to the nearest of 256 levels: the inverse of `to_float`."""
+def to_uint8(images: Float[jax.Array, "*shape"]) -> UInt8[jax.Array, "*shape"]:
+    """Clips float images to [-1, 1] and rounds them to the nearest of 256 levels: the inverse of `to_float`."""
     levels = (jnp.clip(images.astype(jnp.float32), -1, 1) + 1) * 127.5
     return jnp.round(levels).astype(jnp.uint8)
 
 
 def augment(
-    key: jax.Array,
+    key: Key[jax.Array, ""],
     batch: Mapping[str, jax.Array],
     flip: bool,
     crop: int,
-    index: jax.Array | None = None,
+    index: Int[jax.Array, " B"] | None = None,
 ) -> Batch:
-    """Random flips and crops, the same for all that belongs to one image.
+    """Flips and crops images at random; all entries that belong to one image are transformed alike.
 
     Args:
-      key: a random key; that of an image is folded from it and the image's number in the batch.
-      batch: images [B, H, W, C] and integer masks [B, H, W] are moved, everything else is left alone. Row i of each
-        gets transform i, so what belongs together stays together.
-      flip: mirror each image left to right with probability one half.
-      crop: shift each image by up to this many pixels each way, the border filled by reflection; less than the
-        height and width. 0 leaves them where they are.
-      index: int32 [B], the images' numbers; their places in the batch, by default.
+      key: a random key; each image's key is folded from it and the image's number.
+      batch: arrays with a leading batch axis. Images `[B, H, W, C]` and integer masks `[B, H, W]` are transformed, and
+        all other entries are unchanged. Row i of every entry gets transform i.
+      flip: whether to mirror each image left to right with probability one half.
+      crop: the largest shift of an image along each axis, in pixels, less than its height and width. The border is
+        filled by reflection. 0 shifts nothing.
+      index: the images' numbers; by default their positions in the batch.
 
-    Returns the batch, every shape and dtype unchanged. An image's result depends on the key, its number and itself.
+    Returns:
+      The batch, with every shape and dtype unchanged. The result for an image depends on the key, its number and the
+      image alone.
 
-    Raises UserError if entries differ in size while `crop` is not 0, or if `crop` reaches the size.
+    Raises:
+      UserError: where `crop` is not 0 and entries differ in size, or `crop` is not less than the size.
     """
     images = {name: value for name, value in batch.items() if value.ndim == 4 or _is_mask(value)}
     if not images or not (flip or crop):
@@ -62,7 +69,7 @@ def augment(
         index = jnp.arange(len(next(iter(images.values()))))
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
-    def moved(key, values):
+    def moved(key: jax.Array, values: dict[str, jax.Array]) -> dict[str, jax.Array]:
         flip_key, crop_key = jax.random.split(key)
         mirrored = jax.random.bernoulli(flip_key)
         shift = jax.random.randint(crop_key, (2,), 0, 2 * crop + 1)  # 0 .. 2 crop of the padded image
@@ -76,7 +83,7 @@ def _is_mask(value: jax.Array) -> bool:
 
 
 def _move(image: jax.Array, mirrored: jax.Array | None, shift: jax.Array, crop: int) -> jax.Array:
-    """One image [H, W, ...]."""
+    """Mirrors and shifts one image `[H, W, ...]`."""
     if mirrored is not None:
         image = jnp.where(mirrored, image[:, ::-1], image)
     if crop:
@@ -86,8 +93,8 @@ def _move(image: jax.Array, mirrored: jax.Array | None, shift: jax.Array, crop: 
     return image
 
 
-def prepare(batch: Batch, key: jax.Array, flip: bool = False, crop: int = 0) -> Batch:
-    """A host batch as losses see it: augmented, uint8 images as float32 in [-1, 1]."""
+def prepare(batch: Batch, key: Key[jax.Array, ""], flip: bool = False, crop: int = 0) -> Batch:
+    """Returns the loader's batch as losses see it: augmented, and with uint8 images as float32 in [-1, 1]."""
     if flip or crop:
         batch = augment(key, batch, flip, crop)
     return to_float(batch)

@@ -54,14 +54,18 @@ def start(section: ConfigDict) -> bool:
             raise UserError(
                 f"config.distributed.process_id is {own} of {number} processes; count them from 0 to {number - 1}."
             )
-        named = {"coordinator_address": coordinator, "num_processes": number, "process_id": own}
+        named = {
+            "coordinator_address": coordinator,
+            "num_processes": number,
+            "process_id": own,
+            "cluster_detection_method": "deactivate",
+        }
     try:
         jax.distributed.initialize(
             **named,
             initialization_timeout=section.timeout,
             heartbeat_timeout_seconds=section.heartbeat,
             shutdown_timeout_seconds=section.timeout,
-            **({"cluster_detection_method": "deactivate"} if named else {}),
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -93,7 +97,7 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def gathered(array: Any) -> np.ndarray:
+def gathered(array: jax.typing.ArrayLike) -> np.ndarray:
     """A whole array on the host, in every process."""
     if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")  # what a batch is split over
 
 
-def make_mesh(data: int, batch_size: int, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+def make_mesh(
+    data: int, batch_size: int, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """A mesh with the axes `data`, `fsdp` and `tensor`.
 
     Args:
@@ -34,7 +36,7 @@ def make_mesh(data: int, batch_size: int, fsdp: int = 1, tensor: int = 1, device
       UserError: where the numbers do not divide the batch or are not there, or leave a process without a device.
     """
     here = devices is None
-    devices = list(jax.devices() if here else devices)
+    devices = list(jax.devices() if devices is None else devices)
     inner = fsdp * tensor
     sizes = f"config.mesh.data={data}"
     if inner > 1:
@@ -54,7 +56,7 @@ def make_mesh(data: int, batch_size: int, fsdp: int = 1, tensor: int = 1, device
     return Mesh(used, AXES)
 
 
-def _ordered(devices: list[Any], shape: tuple[int, int, int]) -> np.ndarray:
+def _ordered(devices: list[jax.Device], shape: tuple[int, int, int]) -> np.ndarray:
     """Devices so that neighbours on the inner axes are neighbours on the machine; slices of TPUs lie along `data`."""
     size = math.prod(shape)
     slices = len({getattr(device, "slice_index", 0) or 0 for device in devices})
@@ -66,7 +68,7 @@ def _ordered(devices: list[Any], shape: tuple[int, int, int]) -> np.ndarray:
     return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
 
 
-def _check_processes(used: np.ndarray, devices: list[Any], sizes: str) -> None:
+def _check_processes(used: np.ndarray, devices: list[jax.Device], sizes: str) -> None:
     """Each process must hold rows of the batch that no other holds, and all must take part."""
     everyone = {device.process_index for device in devices}
     owners = [{device.process_index for device in row} for row in used.reshape(-1, used.shape[-1])]
@@ -115,6 +117,6 @@ def must_await(mesh: Mesh) -> bool:
     return mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
 
 
-def await_cpu(mesh: Mesh, tree: Any) -> Any:
+def await_cpu(mesh: Mesh, tree: Tree) -> Tree:
     """Waits for `tree` where `must_await`; returns it."""
     return jax.block_until_ready(tree) if must_await(mesh) else tree

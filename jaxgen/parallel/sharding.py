@@ -22,11 +22,13 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Model, State
 from jaxgen.parallel.mesh import AXES, replicated
 
-Rule = tuple[str, tuple[Any, ...]]
+Part = str | tuple[str, ...] | None  # the axes of the mesh that one dimension is split over
+Rule = tuple[str, tuple[Part, ...]]  # an expression for paths, and the axes of the dimensions
 
 # Attention by heads and MLPs by hidden features (Shoeybi et al. 2019, "Megatron-LM", section 3): the first matrix is
 # split by columns and the second by rows, so that each pair needs one sum over the devices.
@@ -66,7 +68,7 @@ class Layout:
         """Whether every array is replicated: whole on every device."""
         return not self.rules and self.mesh.shape["fsdp"] == 1 and self.mesh.shape["tensor"] == 1
 
-    def params(self, params: Mapping[str, Any]) -> Any:
+    def params(self, params: Mapping[str, Tree]) -> Tree:
         """The shardings of `{group: parameters}`; shapes are enough.
 
         Raises:
@@ -97,7 +99,7 @@ class Layout:
         """The same shapes with their shardings."""
         return shapes(abstract, self.state(abstract))
 
-    def check(self, *params: Mapping[str, Any]) -> None:
+    def check(self, *params: Mapping[str, Tree]) -> None:
         """Finds what is wrong with the rules for all parameters that a run will have, learned at any stage or given.
 
         Raises:
@@ -123,12 +125,12 @@ class Layout:
         for expression, axes in self.rules:
             if re.search(expression, name):
                 return self._sharding(name, shape, axes, "config.sharding.rules")
-        axes: tuple[Any, ...] = ()
+        split: tuple[Part, ...] = ()
         if self.mesh.shape["tensor"] > 1:
-            axes = next((axes for expression, axes in TENSOR if re.search(expression, name)), ())
+            split = next((axes for expression, axes in TENSOR if re.search(expression, name)), ())
             # a kernel with positions, or a stack of layers, in front of its two channels
-            axes = (None,) * (len(shape) - len(axes)) + axes if axes else ()
-        found = self._sharding(name, shape, axes, "config.mesh.tensor")
+            split = (None,) * (len(shape) - len(split)) + split if split else ()
+        found = self._sharding(name, shape, split, "config.mesh.tensor")
         return self._over_fsdp(found, shape, first=int(STACKED.search(name) is not None))
 
     def _over_fsdp(self, found: NamedSharding, shape: tuple[int, ...], first: int) -> NamedSharding:
@@ -142,7 +144,7 @@ class Layout:
         spec[max(free, key=lambda d: (shape[d], d))] = "fsdp"
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
-    def _sharding(self, name: str, shape: tuple[int, ...], axes: tuple[Any, ...], key: str) -> NamedSharding:
+    def _sharding(self, name: str, shape: tuple[int, ...], axes: tuple[Part, ...], key: str) -> NamedSharding:
         if len(axes) > len(shape):
             raise UserError(
                 f"{key}: a rule gives {len(axes)} dimensions to {name}, which has {len(shape)} ({shape}); shorten it, "
@@ -157,7 +159,7 @@ class Layout:
                 )
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
-    def _follow(self, tree: Any, params: Any, shardings: Any) -> Any:
+    def _follow(self, tree: Tree, params: Tree, shardings: Tree) -> Tree:
         """Shardings of one group's optimiser state: those of the parameter whose path a leaf's path ends with."""
         known = {
             path: (leaf.shape, sharding)
@@ -167,7 +169,7 @@ class Layout:
         }
         everywhere = replicated(self.mesh)
 
-        def of(path: Any, leaf: Any) -> NamedSharding:
+        def of(path: jax.tree_util.KeyPath, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
             for start in range(len(path) + 1):
                 if path[start:] in known:
                     shape, sharding = known[path[start:]]
@@ -177,7 +179,7 @@ class Layout:
         return jax.tree_util.tree_map_with_path(of, tree)
 
 
-def shapes(tree: Any, shardings: Any) -> Any:
+def shapes(tree: Tree, shardings: Tree) -> Tree:
     """The shapes of a tree's arrays, with these shardings."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 
@@ -188,24 +190,24 @@ def _reduced(sharding: NamedSharding, shape: tuple[int, ...], kept: tuple[int, .
     for d in range(len(shape)):
         if shape[:d] + shape[d + 1 :] == kept:
             return NamedSharding(sharding.mesh, PartitionSpec(*spec[:d], *spec[d + 1 :]))
-    return replicated(sharding.mesh)
+    return NamedSharding(sharding.mesh, PartitionSpec())
 
 
-def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+def leaves(tree: Tree) -> Iterator[tuple[str, Any]]:
     """`(path, array)` of every array of a tree, paths like `denoiser/conv_in/kernel`."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield _name(path), leaf
 
 
-def _name(path: Any) -> str:
+def _name(path: jax.tree_util.KeyPath) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _axes(part: Any) -> tuple[str, ...]:
+def _axes(part: Part) -> tuple[str, ...]:
     return () if part is None else (part,) if isinstance(part, str) else tuple(part)
 
 
-def _parsed(rule: Any) -> Rule:
+def _parsed(rule: object) -> Rule:
     if not isinstance(rule, tuple | list) or len(rule) != 2 or not isinstance(rule[1], tuple | list):
         raise UserError(
             f"config.sharding.rules: {rule!r} is not a pair of an expression and the axes of the dimensions, such as "
@@ -226,6 +228,6 @@ def _parsed(rule: Any) -> Rule:
     return expression, axes
 
 
-def bytes_per_device(tree: Any) -> int:
+def bytes_per_device(tree: Tree) -> int:
     """What one device holds of a tree of arrays, or of shapes with shardings; without the padding of its layout."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

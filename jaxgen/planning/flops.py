@@ -11,8 +11,10 @@ from typing import Any
 
 from jax.extend import core
 
+AnyJaxpr = core.ClosedJaxpr | core.Jaxpr
 
-def count(jaxpr: Any) -> int:
+
+def count(jaxpr: AnyJaxpr) -> int:
     """FLOPs, two for each multiply-add, of a (closed) jaxpr's `dot_general` and `conv_general_dilated`.
 
     A scan counts its length, a conditional its dearest branch, a `while_loop`, whose length is unknown, once.
@@ -33,7 +35,7 @@ def count(jaxpr: Any) -> int:
     return total
 
 
-def longest_scan(jaxpr: Any) -> int:
+def longest_scan(jaxpr: AnyJaxpr) -> int:
     """Steps of the longest scan with products or convolutions in it, scans inside a scan multiplied; 1 without one."""
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
     longest = 1
@@ -44,7 +46,8 @@ def longest_scan(jaxpr: Any) -> int:
     return longest
 
 
-def _inner(params: dict[str, Any]) -> list[Any]:
+def _inner(params: dict[str, Any]) -> list[AnyJaxpr]:
+    """The jaxprs among the parameters of an equation."""
     found = []
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
@@ -53,17 +56,21 @@ def _inner(params: dict[str, Any]) -> list[Any]:
     return found
 
 
-def _product(equation: Any) -> int:
+def _product(equation: core.JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
-    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[d] for d in contracted)
+    left = _shape(equation.invars[0])
+    return 2 * math.prod(_shape(equation.outvars[0])) * math.prod(left[d] for d in contracted)
 
 
-def _convolution(equation: Any) -> int:
+def _shape(operand: core.Var | core.Literal) -> tuple[int, ...]:
+    return operand.aval.shape  # type: ignore[attr-defined]  # products take and give arrays, which have shapes
+
+
+def _convolution(equation: core.JaxprEqn) -> int:
     """FLOPs of a convolution: padding counts as input, the zeros between the values of a dilated array do not."""
     numbers = equation.params["dimension_numbers"]
-    kernel = equation.invars[1].aval.shape
-    out = equation.outvars[0].aval.shape
+    kernel = _shape(equation.invars[1])
+    out = _shape(equation.outvars[0])
     inputs = kernel[numbers.rhs_spec[1]]  # of one feature group
     window = math.prod(kernel[d] for d in numbers.rhs_spec[2:])
     dilation = math.prod(equation.params["lhs_dilation"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Any
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 
@@ -63,7 +62,7 @@ def collectives(text: str, trips: int = 1) -> list[Collective]:
       trips: iterations of a loop whose length the text does not say.
     """
     computations, entry, devices = _computations(text)
-    found: dict[Any, Collective] = {}
+    found: dict[int | tuple[str, int], Collective] = {}  # by channel, or by place
     for name, times in _executions(computations, entry, trips):
         for instruction in computations[name]:
             kind = instruction.opcode.removesuffix("-start")
@@ -80,7 +79,7 @@ def collectives(text: str, trips: int = 1) -> list[Collective]:
                 continue
             # one collective that is spread over several fusions, to overlap with their work, keeps its channel
             channel = re.search(r"channel_id=(\d+)", instruction.rest)
-            key = int(channel[1]) if channel else (name, len(found))
+            key: int | tuple[str, int] = int(channel[1]) if channel else (name, len(found))
             if key not in found or found[key].times < times:
                 found[key] = Collective(kind, size, group, times)
     return list(found.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -80,7 +80,8 @@ def plan(config: ConfigDict, topology: str, sampler: bool = True, suggest: bool 
     """
     machine = devices(topology)
     job = job_of(config, machine)
-    programs, suggestions = [job.update()], ()
+    programs = [job.update()]
+    suggestions: tuple[Suggestion, ...] = ()
     known = roofline.chip(machine[0])
     sentences = [*job.absent, *_effort(), *(roofline.assumptions(known) if known else _unknown(machine))]
     if not programs[0].fits:
@@ -137,7 +138,7 @@ def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[in
 
 def _suggestions(
     config: ConfigDict,
-    machine: Sequence[Any],
+    machine: Sequence[jax.Device],
     candidates: Sequence[dict[str, Any]],
     compiled: Callable[[Job], Program],
     refused: Program,
@@ -184,9 +185,12 @@ def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
     if isinstance(network, str):  # a bare name has no keys to override
         network = {}
     most = math.gcd(batch // config.train.accumulate, count // config.mesh.tensor)
-    split = {"mesh.data": 0, "mesh.fsdp": most}
-    splits = [split] if split["mesh.fsdp"] > config.mesh.fsdp else []
-    again = [{"method.network.remat": "block"}] if _has_remat(network) and not network.get("remat") else []
+    splits: list[dict[str, Any]] = []
+    again: list[dict[str, Any]] = []
+    if most > config.mesh.fsdp:
+        splits.append({"mesh.data": 0, "mesh.fsdp": most})
+    if _has_remat(network) and not network.get("remat"):
+        again.append({"method.network.remat": "block"})
     both = {**(splits[0] if splits else {}), **(again[0] if again else {})}
     found = [*splits, *again, both] if splits and again else [*splits, *again]
     parts = config.train.accumulate * 2
@@ -206,7 +210,7 @@ def _halves(size: int) -> list[int]:
     return [size // 2**k for k in range(1, size.bit_length()) if size % 2**k == 0]
 
 
-def _has_remat(network: Any) -> bool:
+def _has_remat(network: Mapping[str, Any]) -> bool:
     name = network.get("name", "") if network else ""
     if not name:
         return False
@@ -224,7 +228,7 @@ def _changed(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
     return changed
 
 
-def _unknown(machine: Sequence[Any]) -> list[str]:
+def _unknown(machine: Sequence[jax.Device]) -> list[str]:
     kind = machine[0].device_kind
     return [
         f"There are no public peaks for the device {kind!r}: no time is estimated. Its memory is taken to be this "

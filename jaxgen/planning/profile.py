@@ -18,6 +18,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from jaxgen.arrays import Metrics, Tree
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
@@ -88,7 +89,7 @@ def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
     batches = (placed,) * (job.images // config.train.batch_size)
     held = [state]
 
-    def train() -> Any:
+    def train() -> Metrics:
         held[0], metrics = update(held[0], frozen, batches)
         return metrics
 
@@ -111,13 +112,13 @@ def _sampler(job: Job, model: Model, folder: epath.Path) -> Program:
     sampler = traced.lower().compile()
     index, conditions = generator.inputs()
     placed = place({**conditions, "index": index}, generator.mesh)
-    index = placed.pop("index")
+    numbers = placed.pop("index")
     size = generator.batch_size
     program = Program("sampler", size, 1, 0.0, flops.count(traced.jaxpr) / size)
-    return _traced(folder, program, sampler, lambda: sampler(model, jnp.uint32(0), index, placed))
+    return _traced(folder, program, sampler, lambda: sampler(model, jnp.uint32(0), numbers, placed))
 
 
-def _traced(folder: epath.Path, program: Program, compiled: Any, call: Callable[[], Any]) -> Program:
+def _traced(folder: epath.Path, program: Program, compiled: jax.stages.Compiled, call: Callable[[], Tree]) -> Program:
     """Warms a program up, traces its runs, and reads the trace."""
     for _ in range(WARM):
         jax.block_until_ready(call())
@@ -135,7 +136,7 @@ def _traced(folder: epath.Path, program: Program, compiled: Any, call: Callable[
             taken.append(time.monotonic() - start)
     finally:
         jax.profiler.stop_trace()
-    text = compiled.as_text()
+    text = compiled.as_text() or ""
     module = text.partition("HloModule ")[2].partition(",")[0].strip()
     dearest = trace.operations(folder, {module: text}, {module: program.runs})[module]
     return dataclasses.replace(program, seconds=statistics.median(taken), operations=tuple(dearest))

@@ -11,11 +11,11 @@ import functools
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from jaxgen.config import image_shape
@@ -40,7 +40,7 @@ _TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT]?)\) exceeds available 
 
 STATE = ("parameters", "optimiser", "EMA", "memory", "frozen")  # parts of what a device holds between two steps
 
-Shapes = dict[str, tuple[tuple[int, ...], Any]]  # {entry of a batch: (shape, dtype)}
+Shapes = dict[str, tuple[tuple[int, ...], DTypeLike]]  # {entry of a batch: (shape, dtype)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Job:
       absent: a sentence for each group whose weights are not here.
     """
 
-    def __init__(self, config: ConfigDict, machine: Sequence[Any], shapes: Shapes | None = None):
+    def __init__(self, config: ConfigDict, machine: Sequence[jax.Device], shapes: Shapes | None = None):
         self.config, self.machine = config, machine
         train, sizes = config.train, config.mesh
         micro = train.batch_size // train.accumulate
@@ -177,8 +177,8 @@ class Job:
             "results": max(found.output_size_in_bytes - found.alias_size_in_bytes, 0),
             "code": found.generated_code_size_in_bytes,
         }
-        memory["total"] = arguments + sum(memory[k] or 0 for k in ("temporaries", "results", "code"))
-        memory["limit"] = limit
+        total = arguments + sum(memory[k] or 0 for k in ("temporaries", "results", "code"))
+        memory |= {"total": total, "limit": limit}
         cost = compiled.cost_analysis() or {}
         text = compiled.as_text()
         trips = flops.longest_scan(traced.jaxpr)  # the compiler counts a loop's body once
@@ -187,12 +187,11 @@ class Job:
         collectives = hlo.collectives(text, trips)
         known = roofline.chip(self.machine[0])
         estimate = roofline.estimate(counted, traffic, collectives, known) if known else None
-        fits = memory["total"] <= limit
         kinds = _by_kind(collectives)
-        return Program(name, images, fits, memory, work, counted, traffic, kinds, estimate, seconds)
+        return Program(name, images, total <= limit, memory, work, counted, traffic, kinds, estimate, seconds)
 
 
-def job_of(config: ConfigDict, machine: Sequence[Any]) -> Job:
+def job_of(config: ConfigDict, machine: Sequence[jax.Device]) -> Job:
     """A config's programs; the data are opened only where the method reads what its config does not show.
 
     Raises:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+
+import jax
 
 from jaxgen.planning.hlo import Collective
 
@@ -44,13 +45,13 @@ CHIPS = {
 }
 
 
-def chip(device: Any) -> Chip | None:
+def chip(device: jax.Device) -> Chip | None:
     """The public numbers of a JAX device; None for one that the table lacks, such as a CPU."""
     kind = str(device.device_kind)
     return next((c for name, c in CHIPS.items() if kind.startswith(name)), None)
 
 
-def memory_of(device: Any, count: int) -> float:
+def memory_of(device: jax.Device, count: int) -> float:
     """Bytes that a program may use on a device: a share of the machine's for each of `count` virtual CPU devices.
 
     What a TPU's compiler keeps for itself is not known before it refuses a program; it refuses by its own count.

@@ -50,7 +50,7 @@ def runs_here(name: str) -> bool:
     return _parts(name)[0] in ("cpu", "gpu")
 
 
-def devices(name: str) -> list[Any]:
+def devices(name: str) -> list[jax.Device]:
     """The devices of a topology: to be compiled for, and where they are absent not to be computed on.
 
     Raises:
@@ -74,7 +74,7 @@ def devices(name: str) -> list[Any]:
     return list(found.devices)
 
 
-def _here(kind: str, number: int, name: str) -> list[Any]:
+def _here(kind: str, number: int, name: str) -> list[jax.Device]:
     try:
         found = jax.devices(kind)
     except RuntimeError:

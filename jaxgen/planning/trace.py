@@ -18,6 +18,8 @@ from jax.profiler import ProfileData
 
 from jaxgen.planning import hlo
 
+Device = str | int  # a device's number, or the name of a plane of the trace that gives none
+
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 _CONTAINERS = ("while", "conditional", "call")  # what runs inside has events of its own
 _DERIVATIVE = re.compile(r"^(?:jvp|transpose|vmap)\((?:[a-z]+\()*([^()]*)\)+$")
@@ -48,7 +50,7 @@ def operations(folder: epath.PathLike, texts: dict[str, str], runs: dict[str, in
     """
     times: dict[tuple[str, str], float] = collections.defaultdict(float)
     calls: dict[tuple[str, str], int] = collections.defaultdict(int)
-    devices: dict[str, set[Any]] = collections.defaultdict(set)
+    devices: dict[str, set[Device]] = collections.defaultdict(set)
     for module, name, device, seconds in _events(folder):
         if module in texts:
             times[module, name] += seconds
@@ -119,7 +121,7 @@ def _origin(op_name: str) -> tuple[str, str, bool]:
     return "/".join(layer), last, any("transpose(" in part for part in parts)
 
 
-def _events(folder: epath.PathLike) -> Iterator[tuple[str, str, Any, float]]:
+def _events(folder: epath.PathLike) -> Iterator[tuple[str, str, Device, float]]:
     """(module, instruction, device, seconds) of every instruction that ran: on accelerators where there are some."""
     files = sorted(epath.Path(folder).glob("plugins/profile/*/*.xplane.pb"))
     planes = [plane for file in files[-1:] for plane in ProfileData.from_serialized_xspace(file.read_bytes()).planes]

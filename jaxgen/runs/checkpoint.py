@@ -66,7 +66,7 @@ class Checkpoints:
         read_only: bool = False,
     ):
         self.folder = epath.Path(workdir).absolute() / "checkpoints"  # Orbax takes no other
-        policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
+        policies: list[checkpoint_managers.PreservationPolicy] = [checkpoint_managers.LatestN(keep_last)]
         if keep_best:
             policies.append(
                 checkpoint_managers.BestN(
@@ -121,7 +121,7 @@ class Checkpoints:
         items = {k: ocp.args.StandardSave(v) for k, v in _items(state).items() if jax.tree.leaves(v)}
         meta = dataclasses.replace(meta, sums=checksums(_items(state)) | meta.text_sum())
         metrics = None
-        if self._metric and self._metric in (scores or {}):
+        if self._metric and scores and self._metric in scores:
             metrics = {self._metric: float(scores[self._metric])}
         self._manager.save(
             meta.step,
@@ -177,9 +177,9 @@ class Checkpoints:
                     self._put_aside(bad)
             return found
         if damaged:
-            step, error = damaged[0]
+            newest, reason = damaged[0]
             raise UserError(
-                f"No checkpoint in {self.folder} can be read; the newest, {step}, says: {first_line(error)} "
+                f"No checkpoint in {self.folder} can be read; the newest, {newest}, says: {first_line(reason)} "
                 "Restore the folder from a copy, or begin again in another workdir."
             )
         return None

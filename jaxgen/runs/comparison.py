@@ -57,7 +57,7 @@ def checkpoint(workdir: pathlib.Path) -> dict[str, Any]:
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Names that only one of two checkpoints has, or whose values differ in any bit."""
 
-    def bits(value: Any) -> Any:
+    def bits(value: object) -> object:
         return (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
 
     names = {*one, *other}

@@ -10,18 +10,19 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
+from jaxgen.arrays import Tree
 from jaxgen.parallel.distributed import added, gathered
 
 SPLIT = "#sum"  # behind the path of an array whose checksum can be taken of its parts
 CHUNK = 1 << 15  # values that are mixed at once, to stay in a core's cache
 
 
-def checksums(tree: Any, recorded: Mapping[str, int] | None = None) -> dict[str, int]:
+def checksums(tree: Tree, recorded: Mapping[str, int] | None = None) -> dict[str, int]:
     """`{path: checksum}` of the values of every array of a tree, paths like `params/net/kernel`.
 
     The CRC-32 of an array that this process can see whole, under its path; of one that is split over processes, a sum
@@ -40,20 +41,20 @@ def checksums(tree: Any, recorded: Mapping[str, int] | None = None) -> dict[str,
         if name + SPLIT in recorded or (split and name not in recorded):
             sums[name + SPLIT] = _sum_here(leaf)
         else:
-            found[name] = zlib.crc32(np.ascontiguousarray(_whole(leaf)).reshape(-1).view(np.uint8))
+            found[name] = zlib.crc32(np.ascontiguousarray(_whole(leaf)).reshape(-1).view(np.uint8).data)
     if sums:
         total = added(np.array(list(sums.values()), np.uint32))
         found |= {name: int(value) for name, value in zip(sums, total, strict=True)}
     return found
 
 
-def _whole(array: Any) -> Any:
+def _whole(array: ArrayLike) -> jax.Array | np.ndarray:
     if isinstance(array, jax.Array) and array.is_fully_replicated:
         return array.addressable_data(0)  # one of the copies; the others may be on other hosts
     return gathered(array)
 
 
-def _sum_here(array: Any) -> int:
+def _sum_here(array: ArrayLike) -> int:
     """This process's part of the sum: of every piece of the array one copy is counted, in one process."""
     if not isinstance(array, jax.Array):
         whole = np.asarray(array)
@@ -70,7 +71,8 @@ def _mixed(values: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...])
     """
     rows = values.reshape(1, -1) if values.ndim < 2 else values.reshape(len(values), -1)
     start = [part.indices(length)[0] for part, length in zip(index, shape, strict=True)]
-    inner = np.zeros((), np.uint32)  # places within a row of the whole array, of the values of a row of this piece
+    # places within a row of the whole array, for the values of one row of this piece
+    inner: np.ndarray = np.zeros((), np.uint32)
     for d in range(1 if values.ndim > 1 else 0, values.ndim):
         steps = np.arange(start[d], start[d] + values.shape[d], dtype=np.uint64) * np.uint64(math.prod(shape[d + 1 :]))
         inner = inner[..., None] + steps.astype(np.uint32)
@@ -80,8 +82,8 @@ def _mixed(values: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...])
     total = 0
     for number, line in enumerate(rows):
         for at in range(0, len(line), CHUNK):
-            bits = np.ascontiguousarray(line[at : at + CHUNK]).view(f"u{min(values.dtype.itemsize, 4)}")
-            place = inner[at : at + CHUNK] + np.uint32((first + number) * row % 2**32)
+            bits: np.ndarray = np.ascontiguousarray(line[at : at + CHUNK]).view(f"u{min(values.dtype.itemsize, 4)}")
+            place: np.ndarray = inner[at : at + CHUNK] + np.uint32((first + number) * row % 2**32)
             if words > 1:
                 place = (place[:, None] * np.uint32(words) + np.arange(words, dtype=np.uint32)).reshape(-1)
             mixed = place * np.uint32(0x9E3779B1)
@@ -94,7 +96,7 @@ def _mixed(values: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...])
     return total % 2**32
 
 
-def text_checksum(value: Any) -> int:
+def text_checksum(value: object) -> int:
     """CRC-32 of a JSON-able value."""
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 

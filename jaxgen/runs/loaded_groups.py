@@ -15,7 +15,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxgen.arrays import Params
+from jaxgen.arrays import Memory, Params, Tree
 from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
@@ -34,7 +34,7 @@ class LoadedGroups:
     """
 
     params: Params
-    memory: dict[str, Any]
+    memory: Memory
     origins: dict[str, dict[str, Any]]
 
 
@@ -54,7 +54,7 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
         if not source:
             continue
         known = recorded.get(group)
-        weights, carried, origin = load_group(source, group, known and known["step"])
+        weights, carried, origin = load_group(source, group, known["step"] if known else None)
         if known and known["sha256"] != origin["sha256"]:
             raise UserError(
                 f"config.init_from.{group}: the weights in {source} are not those that this run began with "
@@ -67,7 +67,7 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
     return LoadedGroups(params, memory, origins)
 
 
-def load_group(source: str, group: str, step: int | None = None) -> tuple[Any, Any, dict[str, Any]]:
+def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, Tree | None, dict[str, Any]]:
     """One group's weights from another run: its EMA where there is one, else its parameters.
 
     Args:
@@ -122,7 +122,7 @@ def read_item(item: epath.Path) -> dict[str, Any]:
         return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
-def digest(tree: Any) -> str:
+def digest(tree: Tree) -> str:
     """SHA-256 of a tree's names, types, shapes and values. Checkpoints record it: its format differs from that of
     `jaxgen.metrics.features.digest`, which results record."""
     total = hashlib.sha256()

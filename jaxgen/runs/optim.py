@@ -89,8 +89,10 @@ def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> L
         images = jnp.asarray(images, jnp.float32)
         ramp = jnp.minimum((images + 1) / warmup, 1.0) if warmup else 1.0
         done = jnp.clip((images - warmup) / max(end - warmup, 1.0), 0.0, 1.0)
-        fall = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * done))}[decay]
-        return jnp.asarray(base * ramp * fall, jnp.float32)
+        falls: dict[str, jax.Array | float] = {
+            "constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * done))
+        }
+        return jnp.asarray(base * ramp * falls[decay], jnp.float32)
 
     return rate
 
@@ -103,7 +105,7 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
     """
     name = section["name"]
     make = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
-    if not _is_optimizer(make):
+    if make is None or not _is_optimizer(make):
         known = [other for other in dir(optax) if _is_optimizer(getattr(optax, other))]
         raise UserError(f"{path}.name={name!r} is unknown; {nearest(name, known)}")
     arguments = {k: v for k, v in section.items() if k not in _OWN}
@@ -114,10 +116,11 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
     return make(learning_rate=1.0, **arguments)
 
 
-def _is_optimizer(function: Any) -> bool:
+def _is_optimizer(function: object) -> bool:
     """Whether this is one of optax's own functions that take a learning rate."""
-    own = inspect.isfunction(function) and function.__module__.partition(".")[0] == "optax"
-    return own and "learning_rate" in inspect.signature(function).parameters
+    if not inspect.isfunction(function) or function.__module__.partition(".")[0] != "optax":
+        return False
+    return "learning_rate" in inspect.signature(function).parameters
 
 
 def global_norm(tree: optax.Updates) -> jax.Array:

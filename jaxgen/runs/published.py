@@ -10,14 +10,14 @@ clip_text:FOLDER              transformers' CLIPTextModel, such as the `text_enc
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 import numpy as np
 
+from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
 
 
-def published(source: str) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+def published(source: str) -> tuple[Tree, Tree | None] | None:
     """(parameters, memory or None) that a source names; None where it is of another kind: a folder.
 
     Raises:
@@ -44,7 +44,7 @@ def published(source: str) -> tuple[dict[str, Any], dict[str, Any] | None] | Non
     return None
 
 
-def _autoencoder(folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _autoencoder(folder: str) -> tuple[Tree, Tree]:
     from jaxgen.interop.diffusers_autoencoder import SCALING, autoencoder_from_diffusers
     from jaxgen.interop.diffusers_files import open_weights, read_json
 

@@ -9,7 +9,6 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import jaxgen
+from jaxgen.arrays import Params
 from jaxgen.config import to_json
 from jaxgen.files import read_json, write_bytes, write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def record(workdir: epath.Path, command: str, summary: str, config: ConfigDict, params: Mapping[str, Any]) -> None:
+def record(workdir: epath.Path, command: str, summary: str, config: ConfigDict, params: Params) -> None:
     """Writes `config.json`, as resolved, and `run.json`: command, method, versions, hardware, parameter counts.
 
     Args:
@@ -45,13 +45,13 @@ def record(workdir: epath.Path, command: str, summary: str, config: ConfigDict, 
     )
 
 
-def run_record(workdir: epath.PathLike, **entries: Any) -> None:
+def run_record(workdir: epath.PathLike, **entries: object) -> None:
     """Sets top-level entries of `workdir/run.json` (made if missing, other entries kept), atomically."""
     path = epath.Path(workdir) / "run.json"
     write_json(path, {**(read_json(path) if path.exists() else {}), **entries})
 
 
-def add_event(workdir: epath.PathLike, event: str, detail: Any = "") -> None:
+def add_event(workdir: epath.PathLike, event: str, detail: object = "") -> None:
     """Appends {time (ISO, UTC), event, detail} to the `events` of `workdir/run.json`, atomically."""
     path = epath.Path(workdir) / "run.json"
     events = (read_json(path) if path.exists() else {}).get("events", [])

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arrays import Params
+from jaxgen.arrays import Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, State, check_loaded
 
@@ -29,7 +28,7 @@ def fold_name(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, value)
 
 
-def with_loaded(fresh: Mapping[str, Any], loaded: Mapping[str, Any]) -> dict[str, Any]:
+def with_loaded(fresh: Mapping[str, Tree], loaded: Mapping[str, Tree]) -> dict[str, Tree]:
     """Fresh entries, each replaced by the loaded one of its name where there is one.
 
     Raises:
@@ -40,11 +39,11 @@ def with_loaded(fresh: Mapping[str, Any], loaded: Mapping[str, Any]) -> dict[str
     return {name: loaded.get(name, value) for name, value in fresh.items()}
 
 
-def carry_over(old: Any, new: Any) -> Any:
+def carry_over(old: Tree, new: Tree) -> Tree:
     """`new`, with the leaf of `old` wherever that has one of the same path and shape; other leaves are copied."""
     kept = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(old)[0]}
 
-    def choose(path: Any, leaf: jax.Array) -> jax.Array:
+    def choose(path: jax.tree_util.KeyPath, leaf: jax.Array) -> jax.Array:
         before = kept.get(jax.tree_util.keystr(path))
         return before if before is not None and before.shape == leaf.shape else jnp.copy(leaf)
 

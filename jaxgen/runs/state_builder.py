@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from jaxgen.arrays import Batch, Params
+from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.data.transforms import prepare
 from jaxgen.methods.base import Method, State
 from jaxgen.parallel.mesh import replicated
@@ -19,7 +20,7 @@ from jaxgen.runs import state as states
 from jaxgen.runs.loaded_groups import LoadedGroups
 from jaxgen.runs.optim import Optimizer, optimizers
 
-Memory = dict[str, Any]  # {entry: arrays}: what is carried but never descended
+Example = Mapping[str, jax.Array | jax.ShapeDtypeStruct]  # one batch, or the shapes of one
 
 
 class Inputs(NamedTuple):
@@ -32,7 +33,7 @@ class Inputs(NamedTuple):
     """
 
     key: jax.Array
-    example: Batch
+    example: Example
     params: Params
     memory: Memory
 
@@ -49,7 +50,7 @@ class StateBuilder:
       layout: where arrays lie.
     """
 
-    def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, loaded: LoadedGroups, example: Batch):
+    def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, loaded: LoadedGroups, example: Example):
         self.method, self.mesh = method, mesh
         # threefry takes four times as long to compile for a network's many small draws; nothing but the
         # initial weights depends on these, which checkpoints hold
@@ -138,7 +139,8 @@ class StateBuilder:
         return self._new_state(stage, params, memory, state)
 
     def _call_init(self, stage: int, inputs: Inputs, params: Params, memory: Memory) -> tuple[Params, Memory]:
-        batch = prepare(inputs.example, inputs.key)
+        example = cast(Batch, inputs.example)  # under a trace the entries are arrays, also where shapes were given
+        batch = prepare(example, inputs.key)
         return self._init(inputs.key, batch, stage=stage, given=inputs.params, params=params, memory=memory)
 
     def _new_state(self, stage: int, params: Params, memory: Memory, before: State | None) -> State:
@@ -159,10 +161,12 @@ class StateBuilder:
         )
 
 
-def _init_of(method: Method) -> Any:
+def _init_of(method: Method) -> Callable[..., tuple[Params, Memory]]:
     """A method's `init` as a function that can be hashed, whichever types the method's fields have."""
 
-    def init(key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory):
+    def init(
+        key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
         return method.init(key, batch, stage, given, params, memory)
 
     return init

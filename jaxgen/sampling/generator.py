@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxgen.arrays import Batch, Tree
 from jaxgen.data import Source
 from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.errors import UserError
@@ -143,12 +143,12 @@ class Generator:
                 total.setdefault(name, []).append(gathered(values)[: count - start])
         return self.method.summary({k: np.concatenate(v) for k, v in total.items()})
 
-    def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions) -> Any:
+    def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions) -> Tree:
         """One of the method's functions of (model, keys, batch), compiled over the mesh."""
         placed = place_full_batch({**batch, "index": index.astype(np.uint32)}, self.mesh)
-        index = placed.pop("index")
+        numbers = placed.pop("index")
         model = jax.device_put(model, self.layout.model(model))
-        return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), index, placed))
+        return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), numbers, placed))
 
     def _program(self, what: str) -> jax.stages.Wrapped:
         if what not in self._programs:
@@ -159,7 +159,7 @@ class Generator:
         function = getattr(self.method, what)
         everywhere, split = replicated(self.mesh), over_data(self.mesh)
 
-        def program(model: Model, seed: jax.Array, index: jax.Array, batch: Any) -> Any:
+        def program(model: Model, seed: jax.Array, index: jax.Array, batch: Batch) -> Tree:
             root = seed_key(seed, "sample")
             keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
             result = function(model, keys, to_float(batch))

@@ -13,13 +13,13 @@ moments, so write both with `--flip` and leave `config.data.flip` off.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 from etils import epath
 
+from jaxgen.arrays import Tree
 from jaxgen.data import Source, batches
 from jaxgen.data.sources.npz import SYNONYMS
 from jaxgen.data.transforms import to_float
@@ -29,14 +29,17 @@ from jaxgen.files import check_writable_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place, replicated
 
+Encode = Callable[[Tree, jax.Array], jax.Array]
 IN_FILES = {entry: name for name, entry in SYNONYMS.items()}
 
 
-def encoded(source: Source, encode: Any, params: Any, batch_size: int, flip: bool = False) -> dict[str, np.ndarray]:
+def encoded(
+    source: Source, encode: Encode, params: Tree, batch_size: int, flip: bool = False
+) -> dict[str, np.ndarray]:
     """Every example of a source with its `moments`.
 
     Args:
-      encode: (params, images float32 [B, H, W, C] in [-1, 1]) -> moments [B, h, w, 2 D].
+      encode: `(params, images) -> moments`, of float32 images `[B, H, W, C]` in [-1, 1] and moments `[B, h, w, 2 D]`.
       flip: every example a second time, mirrored left to right, images and masks together.
     """
     mesh = make_mesh(0, batch_size)
@@ -80,10 +83,10 @@ def write(
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
     trained = restore(config, workdir)
     network = getattr(trained.generator.method, "network", None)
-    if not hasattr(network, "encode") or "autoencoder" not in trained.model.params:
+    if network is None or not hasattr(network, "encode") or "autoencoder" not in trained.model.params:
         raise UserError(f"{workdir} is no run of an autoencoder of latent diffusion: give that of a kl_autoencoder.")
 
-    def encode(params: Any, images: jax.Array) -> jax.Array:
+    def encode(params: Tree, images: jax.Array) -> jax.Array:
         return network.apply({"params": params}, images, method="encode")
 
     arrays: dict[str, np.ndarray] = {}
@@ -95,7 +98,7 @@ def write(
     path = epath.Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
     return path
 
 

@@ -24,7 +24,7 @@ def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompt
     if prompts:
         arrays["prompts"] = np.asarray([prompts[i % len(prompts)] for i in range(len(samples.images))])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
     write_bytes(folder / "samples.npz", buffer.getvalue())
     save_png(folder / "samples.png", grid(samples.images[:shown]))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import time
+import types
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import jax
 from etils import epath
@@ -221,7 +221,7 @@ class Trainer:
         if self.images > began or not self.checkpoints.steps():
             self.save()
 
-    def _on_signal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         if self._stop is not None:  # asked twice: do not wait for the step
             raise KeyboardInterrupt
         self._stop = number

@@ -21,7 +21,7 @@ class Undone(NamedTuple):
 class StepMetrics:
     """Metrics of the steps since the last line in the log: on the device at first, then read as floats."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._on_device: list[tuple[int, Metrics]] = []
         self._read: list[dict[str, float]] = []
 

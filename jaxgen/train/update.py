@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxgen.arrays import Batch, Metrics, Params
+from jaxgen.arrays import Batch, Memory, Metrics, Params
 from jaxgen.data.transforms import prepare
 from jaxgen.data_shards import rows_sharded_as
-from jaxgen.methods.base import State, Turn
+from jaxgen.methods.base import LossResult, State, Turn
 from jaxgen.parallel.mesh import over_data, replicated
 from jaxgen.runs.optim import Optimizer, clip_by_global_norm, global_norm
 from jaxgen.runs.state import fold_name, seed_key
@@ -45,7 +44,7 @@ class UpdateSettings:
     ema_decay: float = 0.0  # per step, with a warm-up; at 0 the EMA is the parameters
     accumulate: int = 1  # micro-batches per update; gradients are their mean
     flip: bool = False  # images are flipped left to right, half of them at random
-    crop: int = 0  # images are padded by so many pixels and cropped at random
+    crop: int = 0  # images are padded by this many pixels and cropped at random
     undo_nonfinite: bool = True  # a turn whose loss or gradient is not finite changes nothing
 
 
@@ -136,7 +135,7 @@ class _Step:
         params, opt_state = dict(state.params), dict(state.opt_state)
         for g in turn.groups:
             params[g], opt_state[g] = self.optimizers[g].update(clipped[g], opt_state[g], params[g], state.images)
-        new = state.replace(params=params, opt_state=opt_state, memory=memory)
+        new = dataclasses.replace(state, params=params, opt_state=opt_state, memory=memory)
         if self.settings.undo_nonfinite:
             finite = {g: jnp.isfinite(norms[g]) & jnp.isfinite(loss) for g in turn.groups}
             new = undo_unless_finite(turn, finite, new, state)
@@ -145,12 +144,12 @@ class _Step:
 
     def gradients(
         self, turn: Turn, state: State, frozen: Params, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, Metrics, Params, dict[str, Any]]:
+    ) -> tuple[jax.Array, Metrics, Params, Memory]:
         """Loss, metrics and gradients as means over the micro-batches; memory as the last of them left it."""
 
-        def loss(groups: Params, part: Batch, key: jax.Array, memory: dict[str, Any]):
+        def loss(groups: Params, part: Batch, key: jax.Array, memory: Memory) -> LossResult:
             params = {**frozen, **state.params, **groups}
-            value, (extra, changed) = turn.loss(params, part, key, state.replace(memory=memory))
+            value, (extra, changed) = turn.loss(params, part, key, dataclasses.replace(state, memory=memory))
             unknown = changed.keys() - memory.keys()
             if unknown:
                 raise ValueError(f"turn {turn.name!r} updates memory {sorted(unknown)} that init did not make")
@@ -178,7 +177,8 @@ class _Step:
             g: jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema[g], state.params[g])
             for g in state.ema
         }
-        return state.replace(step=state.step + 1, images=state.images + self.settings.images_per_step, ema=ema)
+        images = state.images + self.settings.images_per_step
+        return dataclasses.replace(state, step=state.step + 1, images=images, ema=ema)
 
 
 def undo_unless_finite(turn: Turn, finite: Mapping[str, jax.Array], new: State, before: State) -> State:

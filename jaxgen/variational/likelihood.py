@@ -1,6 +1,6 @@
-"""p(x | z): what a decoder's outputs say of an image, in nats summed over all its values.
+"""Likelihoods p(x | z): the log-probability that a decoder's outputs give to an image, in nats.
 
-Each class is a name for `config.method.likelihood.name`: `OptimalGaussian` is "optimal_gaussian".
+`config.method.likelihood.name` names a class in snake case: `OptimalGaussian` is "optimal_gaussian".
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,27 +16,30 @@ import jax.numpy as jnp
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 
-RAREST = 1e-3  # share of white at which a decoder's pixel may begin, at least, and of black; as Burda et al.'s code
+if TYPE_CHECKING:
+    from jaxtyping import Float, Key
+
+RAREST = 1e-3  # the least probability of white, and of black, that a decoder begins with, as in Burda et al.'s code
 
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood(abc.ABC):
-    """The contract of a likelihood. As it stands, outputs are the expected image itself, as in a Gaussian."""
+    """The contract of a likelihood. By default the decoder's outputs are the expected image itself."""
 
     @abc.abstractmethod
-    def log_prob(self, image: Array, outputs: Array) -> Array:
-        """`[B]` nats of images `[B, ...]` in [-1, 1] under outputs `[B, ...]`, summed over all but the first axis."""
+    def log_prob(self, image: Float[Array, "B ..."], outputs: Float[Array, "B ..."]) -> Float[Array, " B"]:
+        """Returns the log-probability in nats of images in [-1, 1], summed over all axes but the first."""
 
-    def mean(self, outputs: Array) -> Array:
-        """The expected image."""
+    def mean(self, outputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+        """Returns the expected image, in the range of the images."""
         return outputs
 
-    def prepare(self, image: Array, key: Array) -> Array:
-        """The image that is explained: as it is, or its values drawn as black and white."""
+    def prepare(self, image: Float[Array, "B ..."], key: Key[Array, ""]) -> Float[Array, "B ..."]:
+        """Returns the image that the loss explains: the given one, or one whose values are drawn as black or white."""
         return image
 
-    def start(self, mean: Array) -> Array:
-        """Finite outputs whose `mean` has these values, in [-1, 1], for a decoder that is to begin there."""
+    def start(self, mean: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+        """Returns finite outputs whose `mean` has the given values in [-1, 1], for a decoder's initial bias."""
         return mean
 
 
@@ -45,62 +49,59 @@ def _sum(values: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli(Likelihood):
-    """Each value is black or white; outputs are logits of white.
+    """Each value is black or white, and the outputs are the logits of white."""
 
-    With `draw` the image that is explained is drawn at each call: a pixel of intensity v in [0, 1] is white with
-    probability v (Burda et al. 2016, Section 5.1; the numbers of papers on *binarised* MNIST). Without, v itself enters
-    the cross-entropy v log p + (1 - v) log(1 - p). That is no probability of an image, and is above what drawn images
-    give.
-    """
-
+    # Whether the image is drawn at each call: a pixel of intensity v in [0, 1] is white with probability v (Burda et
+    # al. 2016, Section 5.1), as in papers on *binarised* MNIST. If not, v itself enters the cross-entropy
+    # v log p + (1 - v) log(1 - p), which is not the probability of an image and is higher than for drawn images.
     draw: bool = True
 
-    def log_prob(self, image: Array, outputs: Array) -> Array:
+    def log_prob(self, image: Float[Array, "B ..."], outputs: Float[Array, "B ..."]) -> Float[Array, " B"]:
         white = (image + 1) / 2
         return -_sum(jax.nn.softplus(outputs) - white * outputs)
 
-    def mean(self, outputs: Array) -> Array:
+    def mean(self, outputs: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return 2 * jax.nn.sigmoid(outputs) - 1
 
-    def prepare(self, image: Array, key: Array) -> Array:
+    def prepare(self, image: Float[Array, "B ..."], key: Key[Array, ""]) -> Float[Array, "B ..."]:
         if not self.draw:
             return image
         return 2.0 * jax.random.bernoulli(key, jnp.clip((image + 1) / 2, 0, 1)).astype(image.dtype) - 1
 
-    def start(self, mean: Array) -> Array:
+    def start(self, mean: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return jax.scipy.special.logit(jnp.clip((mean + 1) / 2, RAREST, 1 - RAREST))
 
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(Likelihood):
-    """Each value is normal with the output as its mean and one standard deviation for all.
+    """Each value is normally distributed, with the output as its mean and one standard deviation for all values.
 
-    This is a density, not a probability: log_prob may be above 0. std 1 makes it half the squared error plus a
-    constant, which leaves images blurred; the smaller std is, the less the KL weighs.
+    This is a density and not a probability, so `log_prob` may be above 0. For `std` 1 the negative of it is half the
+    squared error plus a constant, which leaves images blurred. The smaller `std` is, the less weight the KL has.
 
     Raises:
       UserError: for a standard deviation that is not positive.
     """
 
-    std: float = 1.0  # in units of [-1, 1]
+    std: float = 1.0  # the standard deviation, for values in [-1, 1]
 
     def __post_init__(self) -> None:
         if not self.std > 0:
             raise UserError(f"The likelihood's standard deviation must be above 0, not {self.std}.")
 
-    def log_prob(self, image: Array, outputs: Array) -> Array:
+    def log_prob(self, image: Float[Array, "B ..."], outputs: Float[Array, "B ..."]) -> Float[Array, " B"]:
         return _sum(-jnp.square((image - outputs) / self.std) / 2 - math.log(self.std) - math.log(2 * math.pi) / 2)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimalGaussian(Likelihood):
-    """A Gaussian whose one standard deviation is each batch's root mean squared error: sigma-VAE (Rybkin et al. 2021).
+    """A Gaussian whose standard deviation is the root mean squared error of the batch: sigma-VAE (Rybkin et al. 2021).
 
-    That is the batch's best sigma in closed form (their Section 4.2); at an optimum no gradient through it is needed.
-    An image's number depends on its batch, so use it for training and `gaussian` for evaluation.
+    This is the best sigma for the batch, in closed form (ibid., Section 4.2). The result for an image depends on its
+    batch, so use this class for training and `gaussian` for evaluation.
     """
 
-    def log_prob(self, image: Array, outputs: Array) -> Array:
+    def log_prob(self, image: Float[Array, "B ..."], outputs: Float[Array, "B ..."]) -> Float[Array, " B"]:
         squared = jnp.square(image - outputs)
         variance = jnp.maximum(squared.mean(), 1e-8)
         return _sum(-squared / variance / 2 - jnp.log(variance) / 2 - math.log(2 * math.pi) / 2)

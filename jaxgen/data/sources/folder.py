@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from etils import epath
@@ -28,6 +28,9 @@ from etils import epath
 from jaxgen.data.images import check_mode, decode, open_image
 from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels, check_split, hash_split, locate
 from jaxgen.errors import UserError
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SPLIT_FOLDERS = ("train", "test", "val", "validation")
@@ -165,6 +168,6 @@ def _caption_lines(table: epath.Path) -> Iterator[tuple[str, str]]:
             ) from error
 
 
-def _in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+def _in_threads(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(function, items))
