@@ -7,13 +7,13 @@ a test; nothing shared is edited. `docs/methods.md` shows one of 25 lines.
 from __future__ import annotations
 
 import dataclasses
-import types
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import flax.struct
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgen.arrays import Batch, Memory, Metrics, Params, Tree
 from jaxgen.errors import UserError
@@ -105,23 +105,41 @@ class Method:
 
     Fields named `image_shape`, `num_classes` and `sampler` are filled in from the config's data and sampler.
 
-    Attributes:
-      stages: `((images, stage), ...)`: from how many images on a stage runs; shapes may change between them.
-      required_groups: groups that must be given through `config.init_from`.
-      ema_groups: groups of which an EMA is kept; None means all that learn.
-      conditions: batch entries that `sample` reads. `label` is made up where none is given; others are taken
-        from held-out data.
-      panel_inputs: batch entries of held-out data that `panels` reads too; `label` is then the true one. They are left
-        out where those data cannot be opened.
-      columns: images in a row of a panel that is a table, `{panel: columns}`; others fill a square.
+    A subclass overrides the properties below by properties or by class attributes, such as
+    `ema_groups = ("generator",)`.
     """
 
-    stages: tuple[tuple[int, int], ...] = ((0, 0),)
-    required_groups: tuple[str, ...] = ()
-    ema_groups: tuple[str, ...] | None = None
-    conditions: tuple[str, ...] = ()
-    panel_inputs: tuple[str, ...] = ()
-    columns: Mapping[str, int] = types.MappingProxyType({})
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """`((images, stage), ...)`: the number of images from which on each stage runs. Shapes may change with it."""
+        return ((0, 0),)
+
+    @property
+    def required_groups(self) -> tuple[str, ...]:
+        """The groups that must be given through `config.init_from`."""
+        return ()
+
+    @property
+    def ema_groups(self) -> tuple[str, ...] | None:
+        """The groups of which an EMA is kept; None means all that learn."""
+        return None
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The batch entries that `sample` reads. A label is made up where none is given; other entries are taken from
+        held-out data."""
+        return ()
+
+    @property
+    def panel_inputs(self) -> tuple[str, ...]:
+        """The batch entries of held-out data that `panels` also reads; `label` is then the true one. They are missing
+        where those data cannot be opened."""
+        return ()
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        """The number of images in a row, `{panel: columns}`, of each panel that is a table. Others fill a square."""
+        return {}
 
     def init(
         self,
@@ -144,7 +162,7 @@ class Method:
         raise NotImplementedError
 
     @property
-    def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
         """Batch entries beside `image` and `label` whose `(shape without the batch, dtype)` the networks tell."""
         return {}
 
@@ -183,10 +201,10 @@ class Method:
         return type(self).sample is not Method.sample
 
 
-def check_loaded(group: str, given: Any, fresh: Any) -> None:
+def check_loaded(group: str, given: Tree, fresh: Tree) -> None:
     """Raises a UserError unless loaded weights have the names and shapes of fresh ones."""
 
-    def shapes(tree: Any) -> Mapping[str, tuple[int, ...]]:
+    def shapes(tree: Tree) -> Mapping[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
         return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 

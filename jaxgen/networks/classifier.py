@@ -28,8 +28,9 @@ class Classifier(nn.Module):
         if self.num_classes < 2:
             raise UserError("A classifier needs classes; set config.data.num_classes to 2 or more.")
         for level, width in enumerate(self.widths):
-            options = {"stride": 2 if level else 1, "padding": "same", "kernel_init": nn.initializers.lecun_normal()}
-            x = nn.gelu(Conv(width, **options, name=f"conv_{level}")(x))
+            init = nn.initializers.lecun_normal()
+            conv = Conv(width, stride=2 if level else 1, padding="same", kernel_init=init, name=f"conv_{level}")
+            x = nn.gelu(conv(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
         features = nn.gelu(nn.Dense(self.features, name="features")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(features)

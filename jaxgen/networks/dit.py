@@ -126,7 +126,7 @@ class DiT(nn.Module):
         height, width = x.shape[1:3]
         size = self.patch_size
 
-        def dense(features: int, name: str, init=layers.kernel_init) -> nn.Dense:
+        def dense(features: int, name: str, init: nn.initializers.Initializer = layers.kernel_init) -> nn.Dense:
             return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
 
         embedding = keep_rows_sharded(nn.silu(self.embed(time, label)))
@@ -143,8 +143,10 @@ class DiT(nn.Module):
             return keep_rows_sharded(layer(keep_rows_sharded(h), embedding, context, context_mask, train)), None
 
         if self.scan_blocks:
-            axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True, "dropout": True}}
-            h, _ = nn.scan(step, length=self.depth, **axes)(block(*options, name="blocks"), h)
+            loop = nn.scan(
+                step, variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True}, length=self.depth
+            )
+            h, _ = loop(block(*options, name="blocks"), h)
         else:
             for i in range(self.depth):
                 h, _ = step(block(*options, name=f"block_{i}"), h)
@@ -156,8 +158,9 @@ class DiT(nn.Module):
 
     def embed(self, time: Array, label: Array | None) -> Array:
         """Time and class as one float32 vector [B, width]."""
-        features = {"cos_first": self.time_cos_first, "freq_shift": self.time_freq_shift}
-        h = layers.sinusoidal(time * self.time_scale, self.time_features, **features)
+        time = time * self.time_scale
+        shift = self.time_freq_shift
+        h = layers.sinusoidal(time, self.time_features, cos_first=self.time_cos_first, freq_shift=shift)
         h = nn.silu(nn.Dense(self.width, kernel_init=layers.kernel_init, name="time_in")(h))
         h = nn.Dense(self.width, kernel_init=layers.kernel_init, name="time_out")(h)
         if self.num_classes:

@@ -79,10 +79,12 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        options = {"kernel_init": kernel_init, "dtype": self.dtype, "dot_general": rows_dot}
-        h = nn.Dense(self.features, name="in", **options)(x)
+        def dense(features: int, name: str) -> nn.Dense:
+            return nn.Dense(features, kernel_init=kernel_init, dtype=self.dtype, dot_general=rows_dot, name=name)
+
+        h = dense(self.features, "in")(x)
         h = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(h, approximate=True))
-        return nn.Dense(x.shape[-1], name="out", **options)(h)
+        return dense(x.shape[-1], "out")(h)
 
 
 def grid_positions(height: int, width: int, dim: int) -> np.ndarray:

@@ -7,7 +7,7 @@ Stable Diffusion.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from jaxgen.networks.layers.basic import Attention, Conv, GroupNorm
 from jaxgen.networks.layers.contract import check_choices, check_images, check_inputs
 from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.layers.spatial_transformer import SpatialTransformer
+
+T = TypeVar("T")  # the type of an option
 
 
 class ResBlock(nn.Module):
@@ -233,6 +235,8 @@ class UNet(nn.Module):
             return nn.Dense(width, kernel_init=layers.kernel_init, name=name)
 
         h = dense("time_out")(nn.silu(dense("time_in")(self.time_features(time * self.time_scale))))
+        if label is None:  # `check` has seen that none is needed
+            return h
         kind = self.class_embedding
         if kind == "table" and self.num_classes:
             init = nn.initializers.normal(1.0)
@@ -307,6 +311,6 @@ class UNet(nn.Module):
         check_inputs("U-Net", classes, self.context_dim, x, time, label, context, context_mask, condition)
 
 
-def at_level(value: Any, level: int) -> Any:
+def at_level(value: T | tuple[T, ...], level: int) -> T:
     """An option's value at a level: its own where there is one each."""
     return value[level] if isinstance(value, tuple) else value

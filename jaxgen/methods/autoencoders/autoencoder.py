@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
+from jaxgen.networks.layers.stateless import apply_params, init_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Autoencoder(Method):
         self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         of_encoder, of_decoder = jax.random.split(key)
-        encoder = self._encoder().init(of_encoder, batch["image"])["params"]
-        decoder = unlabelled(self.decoder).init(of_decoder, jnp.zeros((1, self.z_dim)))["params"]
+        encoder = init_params(self._encoder(), of_encoder, batch["image"])
+        decoder = init_params(unlabelled(self.decoder), of_decoder, jnp.zeros((1, self.z_dim)))
         return {"encoder": encoder, "decoder": decoder}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
@@ -50,11 +51,11 @@ class Autoencoder(Method):
 
     def encode(self, params: Params, image: jax.Array) -> jax.Array:
         """`[B, D]` latents of images."""
-        return self._encoder().apply({"params": params["encoder"]}, image)
+        return apply_params(self._encoder(), params["encoder"], image)
 
     def decode(self, params: Params, z: jax.Array) -> jax.Array:
         """Images of `[B, D]` latents, about [-1, 1]."""
-        return unlabelled(self.decoder).apply({"params": params["decoder"]}, z)
+        return apply_params(unlabelled(self.decoder), params["decoder"], z)
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         image = batch["image"]
@@ -75,7 +76,9 @@ class Autoencoder(Method):
 
 def unlabelled(network: nn.Module, **options: Any) -> nn.Module:
     """A network with other options, and without labels: data that have classes give their number to every network."""
-    return network.clone(**options, **({"num_classes": 0} if hasattr(network, "num_classes") else {}))
+    if hasattr(network, "num_classes"):
+        options["num_classes"] = 0
+    return network.clone(**options)
 
 
 def stacked(*versions: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ from jaxgen.arrays import Batch, Memory, Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
+from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.networks.pretrained.perceptual import perceptual_distance
 from jaxgen.variational.gaussian import Gaussian
 
@@ -71,6 +72,13 @@ class KLAutoencoder(Method):
         return () if self.perceptual is None else ("perceptual",)
 
     @property
+    def _opponent(self) -> nn.Module:
+        """The discriminator, which is there in stage 1."""
+        if self.discriminator is None:
+            raise UserError("The game needs a discriminator: set config.method.discriminator.")
+        return self.discriminator
+
+    @property
     def stages(self) -> tuple[tuple[int, int], ...]:
         """Stage 0 has no discriminator, stage 1 has one."""
         if self.discriminator is None:
@@ -83,14 +91,14 @@ class KLAutoencoder(Method):
         of_network, of_discriminator = jax.random.split(key)
         learned, carried = dict(params), dict(memory)
         if "autoencoder" not in learned:
-            learned["autoencoder"] = self.network.init(of_network, batch["image"])["params"]
+            learned["autoencoder"] = init_params(self.network, of_network, batch["image"])
             self._last_layer(learned["autoencoder"])  # refuses a path that leads to no parameter
             carried["autoencoder"] = {name: jnp.zeros(()) for name in ("weight", "mean", "square")}
             if self.learn_log_variance:
                 learned["log_variance"] = {"value": jnp.zeros(())}
         if stage:
             learned["discriminator"], carried["discriminator"] = init_stateful(
-                self.discriminator, of_discriminator, batch["image"]
+                self._opponent, of_discriminator, batch["image"]
             )
             if "discriminator" in given:  # the state inserts given weights at the first stage alone
                 check_loaded("discriminator", given["discriminator"], learned["discriminator"])
@@ -144,7 +152,7 @@ class KLAutoencoder(Method):
     def discriminator_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         posterior = self.encode(params, batch["image"])
         fake = self.decode(params, posterior.at(jax.random.normal(key, posterior.mean.shape)))
-        discriminate = functools.partial(apply_stateful, self.discriminator, params["discriminator"], train=True)
+        discriminate = functools.partial(apply_stateful, self._opponent, params["discriminator"], train=True)
         on_real, memory = discriminate(state.memory["discriminator"], batch["image"])
         on_fake, memory = discriminate(memory, jax.lax.stop_gradient(fake))
         real, fake = on_real["logits"], on_fake["logits"]
@@ -172,7 +180,7 @@ class KLAutoencoder(Method):
 
     def _generator_loss(self, params: Params, memory: Memory, decoded: jax.Array) -> jax.Array:
         outputs, _ = apply_stateful(
-            self.discriminator, params["discriminator"], memory["discriminator"], decoded, train=True
+            self._opponent, params["discriminator"], memory["discriminator"], decoded, train=True
         )
         return self.loss.generator(outputs["logits"]).mean()
 
@@ -189,15 +197,14 @@ class KLAutoencoder(Method):
 
     def encode(self, params: Params, image: jax.Array) -> Gaussian:
         """q(z | x) over `[B, h, w, D]`."""
-        variables = {"params": params["autoencoder"]}
-        return Gaussian.of(self.network.apply(variables, image, method="encode"))
+        return Gaussian.of(apply_params(self.network, params["autoencoder"], image, method="encode"))
 
     def decode(self, params: Params, z: jax.Array) -> jax.Array:
         """Images `[B, H, W, C]` of latents `[B, h, w, D]`, not clipped."""
         return self._decode(params["autoencoder"], z)
 
     def _decode(self, network: Tree, z: jax.Array) -> jax.Array:
-        return self.network.apply({"params": network}, z, method="decode")
+        return apply_params(self.network, network, z, method="decode")
 
     def _decode_with_pullback(self, network: Tree, z: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
         """The images of z, and a function from a gradient at the images to the gradient at the last layer's kernel."""

@@ -14,6 +14,7 @@ from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import stacked
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
+from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.variational.bounds import elbo, free_bits, importance_bound
 from jaxgen.variational.gaussian import Gaussian, standard_log_prob
 from jaxgen.variational.latents import ACTIVE, active, line, plane, traverse
@@ -75,8 +76,8 @@ class VAE(Method):
     ) -> tuple[Params, Memory]:
         of_encoder, of_decoder = jax.random.split(key)
         labels = self._labels(batch)
-        encoder = self._encoder().init(of_encoder, batch["image"], **labels)["params"]
-        decoder = self.decoder.init(of_decoder, jnp.zeros((len(batch["image"]), self.z_dim)), **labels)["params"]
+        encoder = init_params(self._encoder(), of_encoder, batch["image"], **labels)
+        decoder = init_params(self.decoder, of_decoder, jnp.zeros((len(batch["image"]), self.z_dim)), **labels)
         if self.start_at_mean:
             decoder = self._at_mean(decoder, batch["image"].mean(axis=0))
         return {"encoder": encoder, "decoder": decoder}, {}
@@ -105,11 +106,11 @@ class VAE(Method):
 
     def encode(self, params: Params, image: jax.Array, **labels: jax.Array) -> Gaussian:
         """q(z | x) over `[B, D]`."""
-        return Gaussian.of(self._encoder().apply({"params": params["encoder"]}, image, **labels))
+        return Gaussian.of(apply_params(self._encoder(), params["encoder"], image, **labels))
 
     def decode(self, params: Params, z: jax.Array, **labels: jax.Array) -> jax.Array:
         """The outputs that the likelihood takes; `likelihood.mean` makes images of them."""
-        return self.decoder.apply({"params": params["decoder"]}, z, **labels)
+        return apply_params(self.decoder, params["decoder"], z, **labels)
 
     def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
         images = self.likelihood.mean(self.decode(model.params, self._prior(keys), **self._labels(batch)))

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 
 from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
+from jaxgen.networks.layers.stateless import apply_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Classifier(Method):
     noise: float = 0.0  # standard deviation of normal noise on training images, in units of [-1, 1]
 
     @property
-    def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
         return {"attributes": ((len(self.attributes),), np.int32)} if self.attributes else {}
 
     def init(
@@ -57,13 +58,13 @@ class Classifier(Method):
     def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
         of_noise, dropout = jax.random.split(key)
         image = batch["image"] + self.noise * jax.random.normal(of_noise, batch["image"].shape)
-        variables = {"params": params["classifier"]}
-        logits, _ = self.network.apply(variables, image, train=True, rngs={"dropout": dropout})
+        rngs = {"dropout": dropout}
+        logits, _ = apply_params(self.network, params["classifier"], image, train=True, rngs=rngs)
         loss, right = self._told(logits, batch, self.label_smoothing)
         return loss.mean(), ({"accuracy": right.all(axis=1).mean()}, {})
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        logits, _ = self.network.apply({"params": model.params["classifier"]}, batch["image"])
+        logits, _ = apply_params(self.network, model.params["classifier"], batch["image"])
         loss, right = self._told(logits, batch)
         each = {f"accuracy_{name}": right[:, i] for i, (name, _) in enumerate(self.attributes)}
         found = {"accuracy": right.all(axis=1), **each}
@@ -71,7 +72,7 @@ class Classifier(Method):
 
     def tell(self, model: Model, image: jax.Array) -> jax.Array:
         """The likeliest class of each attribute, int32 `[B, K]`, or of the label `[B, 1]`, of images in [-1, 1]."""
-        logits, _ = self.network.apply({"params": model.params["classifier"]}, image)
+        logits, _ = apply_params(self.network, model.params["classifier"], image)
         return jnp.stack([part.argmax(axis=1) for part in self._parts(logits)], axis=1)
 
     def _told(self, logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> tuple[jax.Array, jax.Array]:

@@ -17,6 +17,7 @@ from jaxgen.diffusion.process import append_dims, diffuse
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.timesteps import uniform_timesteps
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
+from jaxgen.networks.layers.stateless import apply_params, init_params
 
 # where accuracy is read by noise level
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -46,7 +47,7 @@ class NoisyClassifier(Method):
         self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         image = batch["image"]
-        return {"classifier": self.network.init(key, image, jnp.zeros(image.shape[0]))["params"]}, {}
+        return {"classifier": init_params(self.network, key, image, jnp.zeros(image.shape[0]))}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("classifier",), self.loss),)
@@ -80,5 +81,5 @@ class NoisyClassifier(Method):
     def logits(self, params: Params, x: jax.Array, t: jax.Array, **options: Any) -> jax.Array:
         """`[B, num_classes]` logits of p(y | x_t) at `[B]` times; options go to the network (`train`, `rngs`)."""
         scaled = append_dims(self.schedule.input_scale(t), x) * x
-        variables = {"params": params["classifier"]}
-        return self.network.apply(variables, scaled, self.schedule.conditioning(t), **options)[0]
+        time = self.schedule.conditioning(t)
+        return apply_params(self.network, params["classifier"], scaled, time, **options)[0]

@@ -13,6 +13,7 @@ from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import unlabelled
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
+from jaxgen.networks.layers.stateless import apply_params, init_params
 
 KEPT = 0.9  # of a class's prototype, in a step that shows the class
 
@@ -55,23 +56,25 @@ class Probe(Method):
         return ("encoder",) if self.encoder is not None and not self.tune else ()
 
     def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, Memory]:
-        made = {"encoder": self._encoder().init(key, batch["image"])["params"]} if self.encoder is not None else {}
-        return made, {}
+        encoder = self._encoder()
+        return {} if encoder is None else {"encoder": init_params(encoder, key, batch["image"])}, {}
 
     def init(
         self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         of_encoder, of_head = jax.random.split(key)
         image = batch["image"]
-        learned, groups = {}, {}
-        if self.encoder is not None:
-            groups["encoder"] = self._encoder().init(of_encoder, image)["params"]
+        learned: Params = {}
+        groups: Params = {}
+        encoder = self._encoder()
+        if encoder is not None:
+            groups["encoder"] = init_params(encoder, of_encoder, image)
         if self.tune:
             learned["encoder"] = groups["encoder"]
-        elif self.encoder is not None:
+        elif encoder is not None:
             check_loaded("encoder", given["encoder"], groups["encoder"])
         features = jax.eval_shape(self.features, groups, image)
-        learned["head"] = self.head.init(of_head, jnp.zeros(features.shape))["params"]
+        learned["head"] = init_params(self.head, of_head, jnp.zeros(features.shape))
         if not self.contrastive:
             return learned, {}
         return learned, {"head": {"prototypes": jnp.zeros((self.num_classes, self.head.embedding))}}
@@ -83,8 +86,8 @@ class Probe(Method):
         of_noise, dropout = jax.random.split(key)
         image, label = batch["image"], batch["label"]
         image = image + self.noise * jax.random.normal(of_noise, image.shape) if self.noise else image
-        variables, rngs = {"params": params["head"]}, {"dropout": dropout}
-        logits, points = self.head.apply(variables, self.features(params, image), train=True, rngs=rngs)
+        features = self.features(params, image)
+        logits, points = apply_params(self.head, params["head"], features, train=True, rngs={"dropout": dropout})
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
         total, metrics, memory = self.cross_entropy * entropy, {}, {}
         if self.cross_entropy:
@@ -98,14 +101,13 @@ class Probe(Method):
 
     def features(self, params: Params, image: jax.Array) -> jax.Array:
         """`[B, D]` latents of images, or their pixels where there is no encoder."""
-        if self.encoder is None:
+        encoder = self._encoder()
+        if encoder is None:
             return image.reshape(len(image), -1)
-        found = self._encoder().apply({"params": params["encoder"]}, image)
-        return found[:, : self.z_dim]
+        return apply_params(encoder, params["encoder"], image)[:, : self.z_dim]
 
     def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        variables = {"params": model.params["head"]}
-        logits, points = self.head.apply(variables, self.features(model.params, batch["image"]))
+        logits, points = apply_params(self.head, model.params["head"], self.features(model.params, batch["image"]))
         label, scores = batch["label"], {}
         if self.cross_entropy:
             scores["accuracy"] = jnp.asarray(logits.argmax(axis=1) == label, jnp.float32)
@@ -117,7 +119,9 @@ class Probe(Method):
             scores["accuracy_nearest"] = jnp.asarray(nearest == label, jnp.float32)
         return scores
 
-    def _encoder(self) -> nn.Module:
+    def _encoder(self) -> nn.Module | None:
+        if self.encoder is None:
+            return None
         return unlabelled(self.encoder, outputs=self.z_dim * (2 if self.variational else 1))
 
     def _moved(self, prototypes: jax.Array, points: jax.Array, label: jax.Array) -> jax.Array:

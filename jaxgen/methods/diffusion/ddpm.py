@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Batch, Memory, Params, Tree
 from jaxgen.diffusion.guidance import ClassifierLogits, Guidance, GuidanceInputs
 from jaxgen.diffusion.loss import denoising_loss, hybrid_loss
 from jaxgen.diffusion.noise import per_image_noise
@@ -25,6 +25,7 @@ from jaxgen.diffusion.weighting import Simple, Weighting
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.networks.layers.convolution import gradients_in_loops
+from jaxgen.networks.layers.stateless import apply_params, init_params
 
 # The times at which `scores` reports the loss, so that a report can show it over the noise level
 PROFILE = tuple(float(x) for x in np.round(np.arange(0.05, 1.0, 0.1), 2))
@@ -105,7 +106,7 @@ class DDPM(Method):
     ) -> tuple[Params, Memory]:
         image = batch["image"]
         time = jnp.zeros(image.shape[0])
-        learned = {"denoiser": self.network.init(key, image, time, **self._condition(given, batch))["params"]}
+        learned = {"denoiser": init_params(self.network, key, image, time, **self._condition(given, batch))}
         return learned, {"timesteps": self.timesteps.init(self.schedule)} if self.timesteps.carries else {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
@@ -129,7 +130,7 @@ class DDPM(Method):
         return (weights * losses).mean(), ({}, memory)
 
     def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
-        return self._sample(model, keys, batch)
+        return images_of(self._sample(model, keys, batch))
 
     def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         frames = min(self.frames, self.sampler.steps)
@@ -156,7 +157,7 @@ class DDPM(Method):
         self, params: Params, group: str = "denoiser", network: nn.Module | None = None, **options: Any
     ) -> Denoiser:
         """The network, or another, as a denoiser `(x, t, label?) -> Prediction`; options go to it (`train`, `rngs`)."""
-        apply = functools.partial((network or self.network).apply, {"params": params[group]}, **options)
+        apply = functools.partial(apply_params, network or self.network, params[group], **options)
         return denoiser(self.schedule, self.prediction_type, apply, self.learned_variance)
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
@@ -177,12 +178,15 @@ class DDPM(Method):
     def _losses(
         self, denoise: Denoiser, image: jax.Array, condition: Batch, t: jax.Array, noises: jax.Array
     ) -> jax.Array:
-        arguments = (denoise, self.schedule, image, t, noises, self.weighting)
+        schedule, weighting = self.schedule, self.weighting
         if self.learned_variance:
-            return hybrid_loss(*arguments, self.vlb_weight, **condition)
-        return denoising_loss(*arguments, **condition)
+            return hybrid_loss(denoise, schedule, image, t, noises, weighting, self.vlb_weight, **condition)
+        return denoising_loss(denoise, schedule, image, t, noises, weighting, **condition)
 
-    def _sample(self, model: Model, keys: jax.Array, batch: Batch, frames: int = 0):
+    def _sample(
+        self, model: Model, keys: jax.Array, batch: Batch, frames: int = 0
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Returns images, and with `frames` the trajectory too, as a sampler does."""
         start = self.schedule.prior_std * per_image_noise(keys, 0, self.shape)
         return self.sampler(self.guided(model, batch), self.schedule, start, keys, frames)
 
@@ -194,9 +198,9 @@ class DDPM(Method):
         """The batch's conditions as those of no condition at all."""
         return {"label": jnp.full_like(batch["label"], self.num_classes)} if self.labelled else {}
 
-    def _classifier(self, params: Any) -> ClassifierLogits:
+    def _classifier(self, params: Tree) -> ClassifierLogits:
         """The guidance's network; one that `sees_time` is given noisy images and their time, another clean images."""
-        network = self.guidance.classifier
+        network = None if self.guidance is None else self.guidance.classifier
         if network is None:
             raise UserError("config.guidance.network is missing: the network of the classifier.")
 
@@ -206,7 +210,12 @@ class DDPM(Method):
                 t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
                 inputs = append_dims(self.schedule.input_scale(t), x) * x, self.schedule.conditioning(t)
             with gradients_in_loops():
-                found = network.apply({"params": params}, *inputs)
+                found = apply_params(network, params, *inputs)
             return found[0] if isinstance(found, tuple) else found
 
         return logits
+
+
+def images_of(found: jax.Array | tuple[jax.Array, jax.Array]) -> jax.Array:
+    """The images that a sampler returned, with or without their trajectory."""
+    return found[0] if isinstance(found, tuple) else found

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.diffusion.noise import per_image_noise
@@ -21,6 +21,7 @@ from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.kl_autoencoder import scale_of
 from jaxgen.methods.base import LossResult, LossState, Model, Turn, check_loaded
 from jaxgen.methods.diffusion.ddpm import DDPM
+from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.networks.layers.tiling import decode_tiled, in_chunks
 from jaxgen.variational.gaussian import Gaussian
 
@@ -101,16 +102,16 @@ class LatentDiffusion(DDPM):
         return super().conditions + (("tokens",) if self.text is not None else ())
 
     @property
-    def entries(self) -> Mapping[str, tuple[tuple[int, ...], Any]]:
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
         length = getattr(self.text, "length", 0)
-        found: dict[str, tuple[tuple[int, ...], Any]] = {"tokens": ((length,), np.int32)} if length else {}
+        found: dict[str, tuple[tuple[int, ...], DTypeLike]] = {"tokens": ((length,), np.int32)} if length else {}
         height, width, channels = self.shape
         return found | ({"moments": ((height, width, 2 * channels), np.float32)} if self.cached else {})
 
     def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, Memory]:
-        made = {"autoencoder": self.autoencoder.init(key, jnp.zeros((1, *self.image_shape)))["params"]}
-        if "text" in self.required_groups:
-            made["text"] = self.text.init(key, batch["tokens"])["params"]
+        made = {"autoencoder": init_params(self.autoencoder, key, jnp.zeros((1, *self.image_shape)))}
+        if self.text is not None and not self.text_learns:
+            made["text"] = init_params(self.text, key, batch["tokens"])
         moments = {name: jnp.ones(()) for name in ("weight", "mean", "square")}
         return made, {} if self.scale else {"autoencoder": moments}
 
@@ -124,7 +125,7 @@ class LatentDiffusion(DDPM):
         self._scale(memory)
         learned: Params = {}
         if self.text is not None and self.text_learns:
-            learned["text"] = self.text.init(of_text, batch["tokens"])["params"]
+            learned["text"] = init_params(self.text, of_text, batch["tokens"])
         latents = {**batch, "image": jnp.zeros((len(batch["image"]), *self.shape))}
         more, carried = super().init(of_denoiser, latents, stage, {**given, **learned}, params, memory)
         return {**more, **learned}, carried
@@ -148,8 +149,7 @@ class LatentDiffusion(DDPM):
                 "config.method.cached is set, and the data have no 'moments': write them with python -m "
                 "jaxgen.sampling.latents, or unset it to encode the images at each step."
             )
-        variables = {"params": params["autoencoder"]}
-        return Gaussian.of(self.autoencoder.apply(variables, batch["image"], method="encode"))
+        return Gaussian.of(apply_params(self.autoencoder, params["autoencoder"], batch["image"], method="encode"))
 
     def mean(self, model: Model, batch: Batch) -> jax.Array:
         """Scaled latents `[B, h, w, D]` of images, as `decode` takes them: the means of their posteriors."""
@@ -159,7 +159,7 @@ class LatentDiffusion(DDPM):
         """Images `[B, H, W, C]` in [-1, 1] of scaled latents `[B, h, w, D]` of any size."""
 
         def whole(z: jax.Array) -> jax.Array:
-            return self.autoencoder.apply({"params": model.params["autoencoder"]}, z, method="decode")
+            return apply_params(self.autoencoder, model.params["autoencoder"], z, method="decode")
 
         def one(z: jax.Array) -> jax.Array:
             return decode_tiled(whole, z, self.decode_tile, self.decode_overlap) if self.decode_tile else whole(z)
@@ -203,7 +203,7 @@ class LatentDiffusion(DDPM):
             return condition
         tokens = batch["tokens"]
         masks = (tokens != self.pad,) if self.mask_padding else ()
-        found = self.text.apply({"params": params["text"]}, tokens, *masks)
+        found = apply_params(self.text, params["text"], tokens, *masks)
         condition["context"] = found[0] if isinstance(found, tuple) else found
         return condition | ({"context_mask": masks[0]} if masks else {})
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -25,6 +24,8 @@ from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn
+from jaxgen.methods.diffusion.ddpm import images_of
+from jaxgen.networks.layers.stateless import apply_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,7 @@ class StableDiffusion(Method):
         times = None if self.spacing is None else self.spacing(self.sampler.steps)
         x = self.schedule.prior_std * start.astype(jnp.float32)
         latents = self.sampler(self.guided(model, batch), self.schedule, x, keys, times=times)
-        return self.decode(model.params, latents)
+        return self.decode(model.params, images_of(latents))
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
         """What samplers walk with: `(x, t) -> Prediction` under the texts of a batch."""
@@ -119,18 +120,18 @@ class StableDiffusion(Method):
 
     def denoiser(self, params: Params) -> Denoiser:
         """`(x, t, context) -> Prediction`."""
-        apply = functools.partial(self._typed(self.network).apply, {"params": params["denoiser"]})
+        apply = functools.partial(apply_params, self._typed(self.network), params["denoiser"])
         return denoiser(self.schedule, self.prediction_type, apply)
 
     def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
         """Context [B, L, C], float32, of token ids [B, L]: the last block's, behind the last normalisation."""
-        hidden, _ = self._typed(self.text).apply({"params": params["text"]}, tokens)
+        hidden, _ = apply_params(self._typed(self.text), params["text"], tokens)
         return hidden.astype(jnp.float32)
 
     def decode(self, params: Params, latents: jax.Array) -> jax.Array:
         """Images [B, H, W, 3] of latents [B, h, w, D] on the scale of diffusion."""
-        variables = {"params": params["autoencoder"]}
-        return self._typed(self.autoencoder).apply(variables, latents / self.scaling, method="decode")
+        network = self._typed(self.autoencoder)
+        return apply_params(network, params["autoencoder"], latents / self.scaling, method="decode")
 
-    def _typed(self, network: Any) -> Any:
+    def _typed(self, network: nn.Module) -> nn.Module:
         return network.clone(dtype=self.dtype)

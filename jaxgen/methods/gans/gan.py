@@ -7,9 +7,7 @@ LSGAN, hinge, conditional GANs are configs of it. What needs another term is a s
 from __future__ import annotations
 
 import dataclasses
-import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -68,7 +66,6 @@ class GAN(Method):
     statistics_batches: int = 8  # batches of 64 z that the statistics of averaged weights are estimated from
 
     ema_groups = ("generator",)
-    columns = types.MappingProxyType({"interpolation": FRAMES})
 
     def __post_init__(self) -> None:
         slopes = self.gradient_penalty or self.r1
@@ -79,6 +76,10 @@ class GAN(Method):
             )
         if self.discriminator_steps < 1 or self.r1_every < 1 or self.statistics_batches < 1:
             raise UserError("config.method: discriminator_steps, r1_every and statistics_batches are at least 1.")
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        return {"interpolation": FRAMES}
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ class GAN(Method):
         """The discriminator, with the heads that the method needs."""
         return self.discriminator
 
-    def sample_z(self, keys: jax.Array) -> tuple[jax.Array, Any]:
+    def sample_z(self, keys: jax.Array) -> tuple[jax.Array, dict[str, jax.Array] | None]:
         """The generator's input `[B, Z]` from `[B]` keys, and what the losses want to know of it."""
         return jax.vmap(lambda key: jax.random.normal(key, (self.generator.z_dim,)))(keys), None
 
@@ -207,7 +208,7 @@ class GAN(Method):
         """The memory with batch statistics of the averaged generator, from z that are always the same."""
         shape = (self.statistics_batches, 64)
         keys = jax.random.split(jax.random.key(0), shape)
-        inputs = (jax.vmap(lambda k: self.sample_z(k)[0])(keys),)
+        inputs: tuple[jax.Array, ...] = (jax.vmap(lambda k: self.sample_z(k)[0])(keys),)
         if self.generator.conditional:
             inputs += (jnp.arange(shape[0] * shape[1]).reshape(shape) % self.num_classes,)
         memory = reestimate_statistics(self.generator, model.params["generator"], model.memory["generator"], inputs)

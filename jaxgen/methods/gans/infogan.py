@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,8 @@ from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Model, Turn
 from jaxgen.methods.gans.gan import FRAMES, GAN, ROWS
+
+CodeBatch = dict[str, jax.Array]  # codes as `jaxgen.adversarial.mutual_information.Codes` draws them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +39,14 @@ class InfoGAN(GAN):
             )
 
     @property
-    def columns(self) -> dict[str, int]:
+    def columns(self) -> Mapping[str, int]:
         of_codes = {f"categorical_{i}": classes for i, classes in enumerate(self.codes.categorical)}
         return {**super().columns, **of_codes, **{f"continuous_{i}": FRAMES for i in range(self.codes.continuous)}}
 
     def discriminator_with_heads(self) -> nn.Module:
         return self.discriminator.clone(heads={"code": self.codes.head_width})
 
-    def sample_z(self, keys: jax.Array) -> tuple[jax.Array, Any]:
+    def sample_z(self, keys: jax.Array) -> tuple[jax.Array, CodeBatch]:
         z, _ = super().sample_z(keys)
         codes = self.codes.sample(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
         return jnp.concatenate([z, self.codes.encode(codes)], axis=1), codes
@@ -61,7 +63,7 @@ class InfoGAN(GAN):
         metrics = {"bound": self.codes.bound(outputs["code"], codes).mean(), **parts}
         return total, (metrics, {"generator": memory["generator"]})
 
-    def with_codes(self, z: jax.Array, codes: dict[str, jax.Array]) -> jax.Array:
+    def with_codes(self, z: jax.Array, codes: CodeBatch) -> jax.Array:
         """`[B, Z]` inputs whose codes are these, their noise that of z."""
         return jnp.concatenate([z[:, : self.generator.z_dim], self.codes.encode(codes)], axis=1)
 
@@ -72,20 +74,20 @@ class InfoGAN(GAN):
         rows = min(ROWS, len(keys))
         z, codes = self.sample_z(keys[:rows])
 
-        def row_images(columns: int, change: Any) -> jax.Array:
+        def row_images(columns: int, change: Callable[[CodeBatch, jax.Array], CodeBatch]) -> jax.Array:
             repeated = {k: jnp.repeat(v, columns, axis=0) for k, v in codes.items()}
             at = jnp.tile(jnp.arange(columns), rows)
             return self.sample_from_z(model, self.with_codes(jnp.repeat(z, columns, axis=0), change(repeated, at)), {})
 
         for i, classes in enumerate(self.codes.categorical):
 
-            def categorical(held: dict, at: jax.Array, i: int = i) -> dict:
+            def categorical(held: CodeBatch, at: jax.Array, i: int = i) -> CodeBatch:
                 return {**held, "categorical": held["categorical"].at[:, i].set(at)}
 
             found[f"categorical_{i}"] = row_images(classes, categorical)
         for i in range(self.codes.continuous):
 
-            def continuous(held: dict, at: jax.Array, i: int = i) -> dict:
+            def continuous(held: CodeBatch, at: jax.Array, i: int = i) -> CodeBatch:
                 return {**held, "continuous": held["continuous"].at[:, i].set(at * 4 / (FRAMES - 1) - 2)}
 
             found[f"continuous_{i}"] = row_images(FRAMES, continuous)

@@ -99,10 +99,10 @@ class Trunk(nn.Module):
         spectral = self.norm == "spectral"
         first = True
 
-        def layer(x: Array, features: int, name: str, **options: int) -> Array:
+        def layer(x: Array, features: int, name: str, size: int = 3, stride: int = 1) -> Array:
             nonlocal first
             bias = first or self.norm in ("none", "spectral")
-            x = Conv(features, **options, spectral=spectral, use_bias=bias, name=f"conv_{name}")(x, train)
+            x = Conv(features, size, stride, spectral=spectral, use_bias=bias, name=f"conv_{name}")(x, train)
             kind, first = "none" if first else self.norm, False
             return leaky_relu(norm(kind, f"norm_{name}", train)(x))
 
@@ -159,9 +159,8 @@ class EnergyAutoencoder(GANNetwork):
     def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
         h = Trunk(self.channels, self.norm, self.extra, name="encoder")(x, train)
         codes = Dense(self.codes, name="codes")(h.reshape(h.shape[0], -1))
-        decoder = DCGANGenerator(
-            x.shape[1:], self.codes, self.channels, norm=self.norm, extra=self.extra, name="decoder"
-        )
+        shape = (x.shape[1], x.shape[2], x.shape[3])
+        decoder = DCGANGenerator(shape, self.codes, self.channels, norm=self.norm, extra=self.extra, name="decoder")
         reconstruction = decoder(codes, train=train)
         energy = jnp.square(reconstruction - x).mean((1, 2, 3))
         return {

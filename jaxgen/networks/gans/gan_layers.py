@@ -14,7 +14,7 @@ that a method draws; z may be wider (codes). A method adds a head by `discrimina
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -49,7 +49,7 @@ class GANNetwork(nn.Module):
     A subclass that is told something else than a label overrides `reads`, and takes arguments of those names.
     """
 
-    config_name = ""  # a base of others: no config names it
+    config_name: ClassVar[str] = ""  # a base of others: no config names it
 
     def __post_init__(self) -> None:
         if hasattr(self, "heads"):  # a plain dict cannot be hashed
@@ -67,8 +67,8 @@ class GANNetwork(nn.Module):
         return ("label",) if self.conditional else ()
 
 
-def told(network: GANNetwork, batch: Mapping[str, Array]) -> dict[str, Array]:
-    """The entries of a batch that the network reads, as keyword arguments of its call."""
+def told(network: nn.Module, batch: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the entries of a batch that the network, which has `reads`, is told, as keyword arguments of its call."""
     return {name: batch[name] for name in network.reads}
 
 

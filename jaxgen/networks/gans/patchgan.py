@@ -47,7 +47,9 @@ class PatchDiscriminator(GANNetwork):
     norm: Literal["batch", "instance", "spectral", "none"] = "batch"
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
+    def __call__(
+        self, x: Array, label: Array | None = None, train: bool = False
+    ) -> dict[str, Array | tuple[Array, ...]]:
         """`label` is not looked at. Raises UserError for images that are too small, or an unknown norm."""
         self.check(x)
         spectral, activations = self.norm == "spectral", []

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.networks.gans.gan_layers import Conv, Dense, GANNetwork, Outputs, checked, norm
+from jaxgen.networks.gans.gan_layers import Conv, Dense, GANNetwork, Outputs, Resampling, checked, norm
 from jaxgen.networks.layers.batch_norm import BatchNorm
 from jaxgen.networks.layers.convolution import upsample
 
@@ -63,8 +63,9 @@ class DownBlock(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         def conv(x: Array, name: str, pooled: bool = False, size: int = 3) -> Array:
             init = residual_init if size == 3 else glorot_init
-            options = {"spectral": self.norm == "spectral", "kernel_init": init, "name": name}
-            return Conv(self.features, size, resampling="pooled" if pooled else "", **options)(x, train)
+            resampling: Resampling = "pooled" if pooled else ""
+            spectral = self.norm == "spectral"
+            return Conv(self.features, size, 1, resampling, spectral, kernel_init=init, name=name)(x, train)
 
         h = x if self.first else nn.relu(norm(self.norm, "norm_0", train)(x))
         h = conv(h, "conv_0")

@@ -83,10 +83,10 @@ def _loop_conv_backward(stride: int, padding: Padding, saved: tuple[Array, Array
     x, kernel = saved
 
     def explicit_dx(x: Array, kernel: Array, dy: Array) -> Array:
-        return gradient_of_image(dy, kernel, stride, padding, x.shape[1:3])
+        return gradient_of_image(dy, kernel, stride, padding, (x.shape[1], x.shape[2]))
 
     def explicit_dk(x: Array, kernel: Array, dy: Array) -> Array:
-        return gradient_of_kernel(x, dy, stride, padding, kernel.shape[:2])
+        return gradient_of_kernel(x, dy, stride, padding, (kernel.shape[0], kernel.shape[1]))
 
     def own_dx(x: Array, kernel: Array, dy: Array) -> Array:
         return jax.vjp(lambda x: plain_conv(x, kernel, stride, padding), x)[1](dy)[0]
@@ -189,7 +189,8 @@ def phase_upsampled_conv(x: Array, kernel: Array, form: Callable[..., Array] = p
 
 def upsampled_conv(x: Array, kernel: Array) -> Array:
     """A 3x3 convolution of the doubled image, [B, H, W, in] -> [B, 2H, 2W, out], in the platform's form."""
-    cpu, default = phase_upsampled_conv, plain_upsampled_conv
+    cpu: Callable[[Array, Array], Array] = phase_upsampled_conv
+    default: Callable[[Array, Array], Array] = plain_upsampled_conv
     if _in_loops.get():  # other functions, since JAX remembers how it traced these
         cpu, default = _loop_phase_upsampled_conv, _loop_plain_upsampled_conv
     return lax.platform_dependent(x, kernel, cpu=cpu, default=default)
@@ -239,9 +240,12 @@ class Conv(nn.Module):
     def pads(self, shape: tuple[int, ...]) -> Padding:
         """Zeros before and after, for an image of this height and width."""
         if self.padding == "symmetric":
-            return ((self.size // 2, self.size // 2),) * 2
+            half = self.size // 2
+            return (half, half), (half, half)
         if self.padding == "same":
-            return tuple(lax.padtype_to_pads(shape, (self.size,) * 2, (self.stride,) * 2, "SAME"))
+            rows, columns = lax.padtype_to_pads(shape, (self.size,) * 2, (self.stride,) * 2, "SAME")
+            return rows, columns
         if isinstance(self.padding, str):
             raise UserError(f"padding is 'same', 'symmetric' or numbers of zeros, not {self.padding!r}.")
-        return tuple((int(low), int(high)) for low, high in self.padding)
+        (top, bottom), (left, right) = self.padding
+        return (int(top), int(bottom)), (int(left), int(right))

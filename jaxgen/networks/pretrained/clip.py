@@ -54,7 +54,7 @@ class Block(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    def __call__(self, x: Array, mask: Array | np.ndarray | None = None) -> Array:
         batch, length, width = x.shape
         residual_std = (2 * self.depth * width) ** -0.5
 
@@ -137,7 +137,7 @@ class TextTower(nn.Module):
         position = self.param("position", normal(0.01), (self.length, self.width), jnp.float32)
         h = h + position[:length].astype(h.dtype)
 
-        sees = np.tril(np.ones((length, length), bool))[None, None]
+        sees: Array | np.ndarray = np.tril(np.ones((length, length), bool))[None, None]
         if mask is not None:
             sees = sees & mask.astype(bool)[:, None, None, :]
         options = (self.heads, self.mlp_features, self.depth, self.activation, self.norm_eps, self.dtype)

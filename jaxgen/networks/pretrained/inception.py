@@ -60,7 +60,8 @@ class Unit(nn.Module):
         shape = (*self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        y = conv(x, kernel, self.stride, tuple((pad, pad) for pad in self.pads)) + bias
+        high, wide = self.pads
+        y = conv(x, kernel, self.stride, ((high, high), (wide, wide))) + bias
         return nn.relu(y) if self.relu else y
 
 
@@ -261,4 +262,4 @@ def _sum_of_three(x: jax.Array, axis: int) -> jax.Array:
     around = [(int(n == axis),) * 2 for n in range(x.ndim)]
     size = x.shape[axis]
     padded = jnp.pad(x, around)
-    return sum(jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(3))
+    return jnp.asarray(sum(jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(3)))

@@ -146,7 +146,7 @@ class LPIPS(nn.Module):
     def compare(self, a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
         """Distances [B] of what `features` gave for two batches; leading axes broadcast."""
         layers = zip(a, b, self.heads, strict=True)
-        return sum((jnp.square(x - y) @ head).mean((-2, -1)) for x, y, head in layers)
+        return jnp.asarray(sum((jnp.square(x - y) @ head).mean((-2, -1)) for x, y, head in layers))
 
     def __call__(self, x: Array, y: Array) -> Array:
         if x.shape != y.shape:

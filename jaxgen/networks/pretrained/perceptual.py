@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arrays import Array
+from jaxgen.arrays import Array, Tree
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.convolution import Conv
+from jaxgen.networks.layers.stateless import apply_params
 from jaxgen.networks.pretrained.lpips import LPIPS, unit_length
 
 
-def perceptual_distance(network: nn.Module, params: Any, x: Array, y: Array) -> Array:
+def perceptual_distance(network: nn.Module, params: Tree, x: Array, y: Array) -> Array:
     """[B] float32, at least 0, between images [B, H, W, C] in [-1, 1]; differentiable in both.
 
     `LPIPS` is taken as it is, grey images as RGB. Of another network, every convolution's result is scaled to unit
@@ -28,15 +27,15 @@ def perceptual_distance(network: nn.Module, params: Any, x: Array, y: Array) -> 
         raise UserError(f"images of one shape are compared, not {x.shape} with {y.shape}: resize one of them.")
     if isinstance(network, LPIPS):
         x, y = (jnp.repeat(image, 3, -1) if image.shape[-1] == 1 else image for image in (x, y))
-        return network.apply({"params": params}, x, y)
+        return apply_params(network, params, x, y)
     first, second = (activations(network, params, image) for image in (x, y))
     if not first:
         raise UserError(f"{type(network).__name__} has no convolutions to compare images in: use LPIPS.")
     layers = [jnp.square(a - b).sum(-1).mean((1, 2)) for a, b in zip(first, second, strict=True)]
-    return sum(layers) / len(layers)
+    return jnp.asarray(sum(layers)) / len(layers)
 
 
-def activations(network: nn.Module, params: Any, x: Array) -> list[Array]:
+def activations(network: nn.Module, params: Tree, x: Array) -> list[Array]:
     """Results of unit length [B, h, w, D] of every convolution of a network that is called with images alone."""
 
     def convolutions(module: nn.Module, method: str) -> bool:
