@@ -1,6 +1,6 @@
 """How probable a model finds an image: the variational bound, and the exact density through the flow.
 
-All numbers are per image; image i's depend on its own key alone, whatever the batch.
+All numbers are per image; those of image i depend on its own key alone, not on the batch.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def _edges(steps: int, levels: int) -> np.ndarray:
     if not steps:
         raise UserError("The variational bound is a sum over levels; use a discrete schedule, or log_likelihood.")
     if not (levels == 0 or 2 <= levels <= steps):
-        raise UserError(
-            f"The bound of {steps} levels is estimated from 2 to {steps} of them, not {levels}."
-        )
+        raise UserError(f"The bound of {steps} levels is estimated from 2 to {steps} of them, not {levels}.")
     if levels in (0, steps):
         return np.arange(1, steps + 2)
     share = np.arange(levels) / (levels - 1)

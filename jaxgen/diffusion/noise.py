@@ -1,4 +1,4 @@
-"""Noise that belongs to one image each: image i's depends on its own key alone, whatever the batch."""
+"""Noise that belongs to one image each: it depends on that image's key alone, not on the batch."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def time_grid(spacing: Spacing, steps: int, schedule: Schedule, rho: float = 7.0
     karras: equal steps of (sigma / alpha)**(1 / rho) down to t_min, then to 0 (Karras et al. 2022, Eq. 5).
 
     Raises:
-      UserError: where a discrete schedule has fewer levels than the grid wants.
+      UserError: where a discrete schedule has fewer levels than there are steps, or a level would be visited twice.
     """
     if steps < 1:
         raise UserError(f"A sampler's steps must be at least 1, not {steps}.")

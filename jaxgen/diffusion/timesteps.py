@@ -1,4 +1,4 @@
-"""At which times a network is trained, and what each draw must weigh.
+"""At which times t a network is trained, and by what the loss at each is multiplied.
 
 A timestep sampler gives `(t [B], weights [B])`, both float32, t in [first level or t_min, 1]. The weights are 1 but
 for `LossAware`, whose draws are uneven only to reduce the variance: weighted by them, losses have the mean that uniform
@@ -30,13 +30,13 @@ class TimestepSampler(abc.ABC):
     """The contract; see the module's docstring. All functions are pure, all shapes static.
 
     Attributes:
-      carries: whether there is something to carry from step to step.
+      carries: whether `init` and `update` give anything, which the method then keeps in its state.
     """
 
     carries: ClassVar[bool] = False
 
     def init(self, schedule: Schedule) -> Memory:
-        """What is carried from step to step."""
+        """The memory at the first step."""
         return {}
 
     @abc.abstractmethod
@@ -65,8 +65,8 @@ class Uniform(TimestepSampler):
 
 @dataclasses.dataclass(frozen=True)
 class Stratified(TimestepSampler):
-    """Uniform one by one, evenly spread together: one random shift of count equally spaced times (Kingma et al.
-    2021, Appendix I.1). The mean loss of a batch varies less."""
+    """Equally spaced times with one random shift, so that each of them is uniform (Kingma et al. 2021, Appendix I.1).
+    The mean loss of a batch varies less than with independent times."""
 
     def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         share = (jax.random.uniform(key) + jnp.arange(count) / count) % 1.0
@@ -115,7 +115,7 @@ class LossAware(TimestepSampler):
     """Importance sampling by the size of recent losses (Nichol & Dhariwal 2021, Section 3.3, Eq. 18).
 
     The times are cut into bins of equal width. A bin is drawn with a probability in proportion to sqrt(E[L**2])
-    over its last losses, and a time evenly within it; the weight is the uniform probability of the bin over that.
+    over its last losses, and a time uniformly within it; the weight is the bin's uniform probability divided by that.
     Until every bin has seen `history` losses, draws are uniform.
 
     Attributes:
@@ -219,7 +219,7 @@ def _from_share(share: jax.Array, schedule: Schedule) -> jax.Array:
 
 
 def nearest_trainable(t: jax.Array, schedule: Schedule) -> jax.Array:
-    """The nearest time that the schedule can be trained at."""
+    """The nearest times at which a network can be trained under the schedule: its levels, or [t_min, 1]."""
     if schedule.steps:
         return jnp.clip(jnp.round(t * schedule.steps), 1, schedule.steps) / schedule.steps
     # a schedule that has noise at 0 may be trained there

@@ -26,9 +26,9 @@ class GuidanceInputs:
 
     Attributes:
       denoise: `(x, t, **condition) -> Prediction`, the model.
-      condition: what is wanted: `{"label": int32 [B]}`, text, ...; empty for an unconditional model.
-      null: the same for no condition at all, where the model was trained with conditions dropped; a negative
-        condition may stand here. Arrays of the same names and shapes.
+      condition: the wanted condition: `{"label": int32 [B]}`, text, ...; empty for an unconditional model.
+      null: the null condition, where the model was trained with conditions dropped, or a negative condition: arrays
+        of the same names and shapes.
       classifier: logits of p(y | x_t), or of p(y | x_0) for `universal`.
       weak: a weaker model of the same data, `(x, t, **condition) -> Prediction`.
       label: int32 `[B]`, the class that a classifier should see.
@@ -48,7 +48,7 @@ class GuidanceInputs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guidance(abc.ABC):
-    """The contract: `(inputs) -> denoise(x, t)`. A guidance fills in `guide`.
+    """The contract: `(inputs) -> denoise(x, t)`. A class gives `guide`.
 
     Attributes:
       threshold: 0, or the quantile of dynamic thresholding, such as 0.995, applied to the guided prediction.
@@ -61,18 +61,18 @@ class Guidance(abc.ABC):
             check_quantile(self.threshold)
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """Parameter groups beside the model's own, to be given by `config.init_from`: `classifier`, `weak`."""
+    def required_groups(self) -> tuple[str, ...]:
+        """Parameter groups other than the model's, which `config.init_from` gives: `classifier`, `weak`."""
         return ()
 
     @property
     def classifier(self) -> nn.Module | None:
-        """The network of the classifier that it needs."""
+        """The network of the classifier, where the guidance has one."""
         return None
 
     @property
     def weak(self) -> nn.Module | None:
-        """The network of the weaker model that it needs; None where that has the model's own."""
+        """The network of the weaker model; None where it is the same as the model's."""
         return None
 
     @abc.abstractmethod
@@ -88,7 +88,7 @@ class Guidance(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unguided(Guidance):
-    """The model under its condition; of use for its threshold."""
+    """The model under its condition; with a `threshold`, its predictions are thresholded."""
 
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
         return inputs.wanted
@@ -131,8 +131,8 @@ class Compose(Guidance):
     then: Guidance
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.first.needs, *self.then.needs)))
+    def required_groups(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.first.required_groups, *self.then.required_groups)))
 
     @property
     def classifier(self) -> nn.Module | None:

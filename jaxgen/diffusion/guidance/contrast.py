@@ -38,7 +38,7 @@ class Contrast(Timed):
 
     @property
     def plain(self) -> bool:
-        """Whether the scale is the whole story."""
+        """Whether the guided prediction depends on nothing but the scale."""
         return self.interval == (0.0, 1.0) and not self.rescale
 
     def join(self, wanted: Prediction, worse: Prediction) -> Prediction:
@@ -95,14 +95,14 @@ class Autoguidance(Contrast):
     The weaker one has fewer parameters, less training or both. Two calls, since the parameters differ.
 
     Attributes:
-      network: of the weaker model, called as the model's own, which is taken where there is none here; its weights
-        are the group `weak`.
+      network: of the weaker model, called as the model's own; None for a network like the model's. Its weights are
+        the group `weak`.
     """
 
     network: nn.Module | None = None
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_groups(self) -> tuple[str, ...]:
         return ("weak",)
 
     @property

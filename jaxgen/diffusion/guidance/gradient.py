@@ -20,14 +20,14 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ByClassifier(Timed):
-    """What is guided by a classifier whose network the method builds, and whose weights are the group `classifier`."""
+    """Guidance by a classifier: the method builds its network, and its weights are the group `classifier`."""
 
     config_name = ""  # a base of others: no config names it
 
     network: nn.Module | None = None
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_groups(self) -> tuple[str, ...]:
         return ("classifier",)
 
     @property
@@ -39,8 +39,8 @@ class ByClassifier(Timed):
 class Classifier(ByClassifier):
     """Classifier guidance (Dhariwal & Nichol 2021, Algorithm 2) with a classifier p(y | x_t) that has seen noise.
 
-    By Bayes' rule the score gains scale * grad log p(y | x_t), so epsilon loses sigma times that: right for every
-    solver. With the exact classifier and scale 1 it is the exact conditional model.
+    By Bayes' rule the score gains scale * grad log p(y | x_t), so epsilon loses sigma times that, which is right
+    for every solver. With the exact classifier and scale 1 it is the exact conditional model.
 
     Attributes:
       scale: of the gradient; above 1 sharpens the classes.

@@ -72,7 +72,7 @@ class Sampler(abc.ABC):
         Args:
           x: `[B, ...]` float32, the noisy images at the first time: `schedule.prior_std` times standard normals where
             that is 1.
-          keys: `[B]` random keys; image i depends on its own key alone, whatever the batch.
+          keys: `[B]` random keys; image i depends on its own key alone, not on the batch.
           frames: how many states of the trajectory to return: those after equal shares of the steps, the last one the
             result.
           times: any number of decreasing times in [0, 1], in place of `steps` and `spacing`; they may begin anywhere.

@@ -13,7 +13,7 @@ from jaxgen.diffusion.samplers.exponential import FAINTEST, LambdaGrid, adams, f
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
-# where a step looks between its ends, as shares of its way in lambda
+# where a step evaluates the network between its ends, as shares of the step in lambda
 BETWEEN = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 
 
@@ -21,9 +21,9 @@ BETWEEN = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 class DPMpp1S(LinearSampler):
     """DPM-Solver++, singlestep: every step stands on its own, of `order` evaluations.
 
-    Order 1 is DDIM with eta 0; 2 is Lu et al. (2022b), Algorithm 1 (2S), looking half-way; 3 (3S) looks at a third
-    and two thirds of the way (Lu et al. 2022a, Algorithm 2, in the data's form). A step that ends where there is no
-    noise, or at t = 0, is of first order, with one evaluation; one that starts where there is no signal is `order`
+    Order 1 is DDIM with eta 0; 2 is Lu et al. (2022b), Algorithm 1 (2S), which evaluates half-way; 3 (3S) evaluates at
+    a third and two thirds of the step (Lu et al. 2022a, Algorithm 2, written for x0). A step that ends where there is
+    no noise, or at t = 0, is of first order, with one evaluation; one that starts where there is no signal is `order`
     steps of first order.
 
     Attributes:
@@ -120,7 +120,7 @@ class DPMpp2M(LinearSampler):
 @dataclasses.dataclass(frozen=True)
 class DPMpp3M(DPMpp2M):
     """DPM-Solver++ (3M), multistep: the parabola through the last three x0, one evaluation a step. The paper describes
-    2M; this is its extension in the authors' code, mended.
+    2M; this is its extension in the authors' code, corrected.
 
     Of third order once it runs; its first two steps are of first and second order, which leaves an error of second
     order in the result.

@@ -5,8 +5,8 @@ From time t to s, h = lambda_s - lambda_t (Lu et al. 2022b, Proposition 4.1):
     x_s = sigma_s / sigma_t x_t + alpha_s int_0^h exp(tau - h) x0(tau) dtau
 
 so a solver is a choice of weights for the x0 that it has seen. Where nothing is left of the noise, h is infinite
-and the integral is the newest x0: every solver here then takes a step of first order. What was seen where there was
-no signal lies infinitely far back and is not used.
+and the integral is the newest x0: every solver here then takes a step of first order. An x0
+that was predicted where there is no signal lies infinitely far back and is not used.
 """
 
 from __future__ import annotations

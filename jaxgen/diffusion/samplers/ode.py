@@ -38,10 +38,10 @@ class ODE(Sampler):
     depend on its batch: the denoiser sees one time per image.
 
     Attributes:
-      steps: the most steps, of those that were refused too; a run that needs more stops with an error.
-      spacing: without meaning here.
-      rtol, atol: tolerances of the error of one step, in units of z, which are about those of the images. No finer
-        than the network is smooth: about 1e-5 in float32 and 1e-2 in bfloat16, else the steps become tiny.
+      steps: the largest number of steps, rejected ones included; a run that needs more stops with an error.
+      spacing: not used.
+      rtol, atol: tolerances of the error of one step, in units of z, close to those of the images. A tolerance
+        below the rounding of the network (1e-5 in float32, 1e-2 in bfloat16) makes the steps tiny.
       method: an embedded pair: tsit5 or dopri5, of fifth order; bosh3, of third; heun, of second.
     """
 
@@ -61,7 +61,7 @@ class ODE(Sampler):
 
     @property
     def evaluations(self) -> int:
-        """An upper bound: what `steps` would cost. `solve` says what a run has used."""
+        """An upper bound: the evaluations of `steps` steps. `solve` returns how many a run has used."""
         return self._used(self.steps) + 1
 
     def _used(self, steps):
@@ -138,7 +138,7 @@ class ODE(Sampler):
         return states[-1], states[:frames], self._used(most)
 
     def _last(self, denoise: Denoiser, schedule: Schedule, x: jax.Array, t: float, s: float) -> jax.Array:
-        """A step of DDIM: what is seen at t is kept to s."""
+        """A step of DDIM from t to s."""
         now = self.output(denoise(x, jnp.full(x.shape[:1], t, x.dtype)))
         x = jnp.asarray(schedule.alpha(s), x.dtype) * now.x0
         return x + jnp.asarray(schedule.sigma(s), x.dtype) * now.epsilon if schedule.sigma(s) > 0 else x
@@ -158,13 +158,13 @@ def _slope(velocity: Callable[[jax.Array, jax.Array], jax.Array], schedule: Sche
 
 @jax.custom_batching.custom_vmap
 def _own(values: jax.Array, image: jax.Array) -> jax.Array:
-    """One image's of the values of the batch."""
+    """The values of one image out of those of the batch."""
     return values[image]
 
 
 @_own.def_vmap
 def _(size: int, batched: list[bool], values: jax.Array, images: jax.Array) -> tuple[jax.Array, bool]:
-    """All images' are all values; a gather would move them all to every device."""
+    """For all images these are all values; a gather would move them all to every device."""
     return values, True
 
 

@@ -1,6 +1,6 @@
 """Explicit Runge-Kutta methods for the probability-flow ODE, as tables.
 
-The ODE (Song et al. 2021, Eq. 13) has two forms that lose nothing:
+The ODE (Song et al. 2021, Eq. 13) can be integrated over two variables:
 
     sigma   y = x / alpha over u = sigma / alpha:  dy/du = epsilon  (Song et al. 2020, Eq. 14; Karras et al. 2022,
             Eq. 4 with s(t) = alpha, where the slope (y - x0) / u is epsilon)
@@ -31,8 +31,8 @@ Variable = Literal["sigma", "time"]
 class RungeKutta(LinearSampler):
     """An explicit Runge-Kutta method with the tableau `a`, `b` of its class.
 
-    A step that ends where there is no noise, or at t = 0, is Euler's, of one evaluation: no solver looks at
-    t = 0, where no network was trained.
+    A step that ends where there is no noise, or at t = 0, is Euler's, of one evaluation: no solver evaluates the
+    network at t = 0, where it was not trained.
 
     Attributes:
       variable: what is integrated over. `sigma` needs a signal at the first time and cannot start rectified flow;

@@ -18,7 +18,7 @@ from jaxgen.errors import UserError
 @dataclasses.dataclass(frozen=True)
 class EulerMaruyama(LinearSampler):
     """Song et al. (2021), Eq. 6: `dx = (f x - g**2 score) dt + g dw` backwards in time, drift and noise of each step
-    frozen at its start. The plain method: weak order 1, and hundreds of steps for good samples.
+    frozen at its start. It is of weak order 1 and needs hundreds of steps for good samples.
 
     Attributes:
       noise_last: whether the last step adds noise too; it does not in the authors' code.
@@ -45,7 +45,7 @@ def euler_maruyama_rows(schedule: Schedule, times: np.ndarray, noise_last: bool)
 
 @dataclasses.dataclass(frozen=True)
 class EulerAncestral(LinearSampler):
-    """An Euler step of the probability-flow ODE to below the level aimed at, and fresh noise up to it.
+    """An Euler step of the probability-flow ODE to a level below s, and fresh noise up to the level of s.
 
     In y = x / alpha and n = sigma / alpha (Karras et al. 2022, Eq. 1 with s(t) = 1) the step goes to `n_down`
     with `n_down**2 + n_up**2 = n_s**2`, and noise of standard deviation `n_up` follows (k-diffusion,
@@ -88,7 +88,7 @@ class EulerAncestral(LinearSampler):
 
 
 def drift_and_diffusion(schedule: Schedule, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """f and g**2 of the forward SDE `dx = f x dt + g dw` whose marginals the schedule gives, float64, like `times`.
+    """f and g**2, float64, at `times`, of the forward SDE `dx = f x dt + g dw` whose marginals the schedule gives.
 
     f = alpha' / alpha and g**2 = -sigma**2 d log_snr / dt (Song et al. 2021, Eqs. 5, 29; Kingma et al. 2021,
     Appendix B), by differentiating the schedule itself. A discrete schedule's noise rate is constant between two

@@ -17,17 +17,17 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class UniPC(LinearSampler):
-    """UniPC in the data's form: a multistep predictor (UniP), and a corrector (UniC) that reuses the evaluation of the
-    next step, so that a step costs one (Zhao et al. 2023, Section 3).
+    """UniPC for predictions of x0: a multistep predictor (UniP), and a corrector (UniC) that reuses the evaluation of
+    the next step, so that a step costs one (Zhao et al. 2023, Section 3).
 
-    Both put the polynomial through the x0 seen under the integral, the corrector the new one too, which raises the
-    order by one; B(h) enters only where the paper takes a weight of 1/2 for the exact one, with two x0. The last step
-    is not corrected. With few x0 at the start, order 2 converges with order 3, and so, in the end, does order 3;
-    steps of lower order at the end, `lower_order_final`, leave order 2.
+    Both integrate the polynomial through the x0 predicted so far; the corrector includes the newest x0, which raises
+    the order by one. B(h) enters only with two x0, where the paper takes a weight of 1/2 in place of the exact one. The
+    last step is not corrected. Since the first steps have few x0, order 2 converges with order 3, and so, in the end,
+    does order 3; with `lower_order_final` both converge with order 2.
 
     Attributes:
       order: 1, 2 or 3: how many x0 the predictor uses.
-      variant: B(h) = h ("bh1") or exp(h) - 1 ("bh2"), the second in the data's form 1 - exp(-h).
+      variant: B(h) = h ("bh1") or exp(h) - 1 ("bh2"), the second written for x0 as 1 - exp(-h).
       corrector: whether the corrector runs; without it UniP is left.
       lower_order_final: fewer x0 in the last steps, one in the very last.
     """

@@ -95,7 +95,7 @@ class DDPM(Method):
 
     @property
     def required_groups(self) -> tuple[str, ...]:
-        return self.guidance.needs if self.guidance else ()
+        return self.guidance.required_groups if self.guidance else ()
 
     @property
     def conditions(self) -> tuple[str, ...]:

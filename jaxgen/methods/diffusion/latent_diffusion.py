@@ -1,7 +1,7 @@
 """Latent diffusion (Rombach et al. 2022): diffusion in the latents of a trained autoencoder.
 
-What is diffused, and conditioned on, is all that differs from `jaxgen.methods.diffusion.ddpm`: schedules,
-predictions, weights, solvers and guidance are that method's.
+Only what is diffused and what it is conditioned on differs from `jaxgen.methods.diffusion.ddpm`: schedules, prediction
+types, weightings, solvers and guidance are the same.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.networks.layers.tiling import decode_tiled, in_chunks
 from jaxgen.variational.gaussian import Gaussian
 
-OF_POSTERIOR = 1_000  # number of a key's draw that a score's latents come from; the sampler's own lie below
+# `scores` draws latents from the posterior with this number folded into an image's key; samplers use smaller ones
+OF_POSTERIOR = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentDiffusion(DDPM):
     """One turn over `denoiser`, and over `text` where that learns; the group `autoencoder` is frozen.
 
-    Images become latents z = scale * (a sample of the encoder's posterior), of standard deviation about 1, and samples
-    images by decode(z / scale). Where a batch has `moments` `[B, h, w, 2 D]`, written by
-    `python -m jaxgen.sampling.latents`, these are taken, and no image is encoded; with `cached` they must be there, and
-    a plan, which sees no data, knows of them. The U-Net sees `label` where it has
-    classes, and `context` where there is a text encoder: its features of the batch's `tokens`. Scores are those of
-    DDPM, in latents, and `latent_std`, theirs over a whole data set, which should be about 1.
+    Images become latents z = scale * (a sample of the encoder's posterior), of a standard deviation close to 1, and
+    samples become images by decode(z / scale). Where a batch has `moments` `[B, h, w, 2 D]`, written by
+    `python -m jaxgen.sampling.latents`, no image is encoded. The network sees `label` where it has classes, and
+    `context`, the features of the batch's `tokens`, where there is a text encoder. Scores are those of DDPM, in
+    latents, and `latent_std`, the standard deviation of a whole data set's latents, which should be close to 1.
 
     Attributes:
       autoencoder: the network of the first stage, equal to that run's `method.network`; its weights are
         `config.init_from.autoencoder`.
-      scale: what latents are multiplied by; 0 for what the first stage measured, which comes with its weights.
+      scale: what latents are multiplied by; 0 for the number that the first stage measured and that its weights bring.
       text: tokens `[B, L]` and a mask -> features `[B, L, context_dim]`, the first of several outputs; or None.
-      text_learns: else its weights are `config.init_from.text`, and frozen.
-      empty: ids of the empty caption, which stands for a dropped one; filled up with `pad` to the captions' length.
-      pad: the id behind a caption's end, which attention does not see where `mask_padding` is set.
-      cached: every batch has `moments`.
-      decode_batch: images that are decoded at a time; 0 for all of a batch.
-      decode_tile, decode_overlap: latents of a tile's side, 0 for whole images, and shared by neighbours; see
-        `jaxgen.networks.layers.tiling.decode_tiled`.
+      text_learns: whether the text encoder is trained; if not, its weights are `config.init_from.text`.
+      empty: ids of the empty caption, which replaces a dropped one; it is filled up with `pad` to the captions' length.
+      pad: the id behind a caption's end. mask_padding: whether attention leaves these positions out.
+      cached: whether every batch must have `moments`, so that a plan, which sees no data, knows of them.
+      decode_batch: number of images that are decoded at a time; 0 for the whole batch.
+      decode_tile: side of a tile in latents, 0 for whole images. decode_overlap: latents that neighbouring tiles share;
+        see `jaxgen.networks.layers.tiling.decode_tiled`.
     """
 
     autoencoder: nn.Module = dataclasses.field(kw_only=True)

@@ -30,7 +30,7 @@ from jaxgen.networks.layers.stateless import apply_params
 
 @dataclasses.dataclass(frozen=True)
 class StableDiffusion(Method):
-    """Samples latents under texts, and decodes them. It does not train.
+    """Samples latents for texts and decodes them. It does not train.
 
     A batch has the token ids of the wanted texts, `tokens` int32 [B, L], and of the unwanted ones, `null_tokens`, both
     with start, end and padding; and, where the noise to start from is given, `noise` float32 [B, h, w, D].
@@ -39,13 +39,15 @@ class StableDiffusion(Method):
       network: `(x [B, h, w, D], time [B], context=[B, L, C]) -> [B, h, w, D]`; its group is `denoiser`.
       autoencoder: has `decode(z [B, h, w, D]) -> [B, H, W, 3]` and `factor`; group `autoencoder`.
       text: `tokens [B, L] -> (hidden [B, L, C], pooled)`; group `text`.
-      schedule, prediction_type: of the noise. sampler: how latents are drawn, without clipping.
-      spacing: from a number of steps to the times of the sampler's grid; None leaves it to the sampler's own.
+      schedule: of the noise. prediction_type: what the network predicts. sampler: how latents are drawn; it must not
+        clip.
+      spacing: a function from the number of steps to the sampler's times; None for the sampler's own spacing.
       guidance: how sampling is steered; None takes the network as it is.
       scaling: 1 / the standard deviation of latents: what they were multiplied by before diffusion.
-      latent_size: height and width of latents where `height` and `width`, of the images in pixels, are 0.
-      dtype: type of the networks' arithmetic, such as "bfloat16", whatever the weights' is.
-      param_dtype: type that weights are kept in, "" for the files' own; whoever reads them goes by it.
+      latent_size: height and width of latents, used where `height` or `width` is 0.
+      height, width: of the images, in pixels; 0 for what `latent_size` gives.
+      dtype: type that the networks compute in, such as "bfloat16"; that of the weights may be another.
+      param_dtype: type that weights are read as; "" for that of the files.
     """
 
     network: nn.Module
@@ -67,8 +69,8 @@ class StableDiffusion(Method):
         check_prediction_type(self.schedule, self.prediction_type)
         if self.sampler.clip:
             raise UserError("config.sampler.clip must be False here: latents do not lie in [-1, 1].")
-        if self.guidance is not None and self.guidance.needs:
-            needs = ", ".join(self.guidance.needs)
+        if self.guidance is not None and self.guidance.required_groups:
+            needs = ", ".join(self.guidance.required_groups)
             raise UserError(f"config.guidance needs {needs}, which stable_diffusion cannot give; take classifier_free.")
         for name in ("height", "width"):
             if getattr(self, name) % self.autoencoder.factor:
