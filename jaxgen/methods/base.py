@@ -14,8 +14,9 @@ import flax.struct
 import jax
 import numpy as np
 from jax.typing import DTypeLike
+from jaxtyping import Float, Key
 
-from jaxgen.arrays import Batch, Memory, Metrics, Params, Tree
+from jaxgen.arrays import Array, Batch, Memory, Metrics, Params, Tree
 from jaxgen.errors import UserError
 
 
@@ -23,11 +24,11 @@ class LossState(Protocol):
     """What a loss may read of the state beside the parameters."""
 
     @property
-    def step(self) -> jax.Array:
+    def step(self) -> Array:
         """int32, updates done."""
 
     @property
-    def images(self) -> jax.Array:
+    def images(self) -> Array:
         """uint32, images drawn from the data: for warm-ups and fades."""
 
     @property
@@ -38,8 +39,8 @@ class LossState(Protocol):
         """`{group: averaged parameters}`: for distillation."""
 
 
-LossResult = tuple[jax.Array, tuple[Metrics, Memory]]  # (scalar, (metrics, the memory entries that change))
-Loss = Callable[[Params, Batch, jax.Array, LossState], LossResult]  # (params, batch, key, state) -> result
+LossResult = tuple[Array, tuple[Metrics, Memory]]  # (scalar, (metrics, the memory entries that change))
+Loss = Callable[[Params, Batch, Array, LossState], LossResult]  # (params, batch, key, state) -> result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +92,13 @@ class State:
       nonfinite_count: `{turn: int32}` consecutive updates that were rolled back for not being finite.
     """
 
-    step: jax.Array
-    images: jax.Array
+    step: Array
+    images: Array
     params: Params
     memory: Memory
     opt_state: dict[str, Tree]
     ema: Params
-    nonfinite_count: dict[str, jax.Array]
+    nonfinite_count: dict[str, Array]
 
 
 class Method:
@@ -143,7 +144,7 @@ class Method:
 
     def init(
         self,
-        key: jax.Array,
+        key: Array,
         batch: Batch,
         stage: int,
         given: Params,
@@ -166,7 +167,7 @@ class Method:
         """Batch entries beside `image` and `label` whose `(shape without the batch, dtype)` the networks tell."""
         return {}
 
-    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, Memory]:
+    def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
         """Fresh weights of the groups in `required_groups`, and the memory that would come with them: shapes for a plan
         where the trained ones are not here. A group that is left out must be given."""
         return {}, {}
@@ -175,15 +176,15 @@ class Method:
         """The turns of one step, in the order in which they run."""
         raise NotImplementedError
 
-    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         """`[B, H, W, C]` float32 images in [-1, 1] from `[B]` keys, one per image, and conditions."""
         raise UserError(f"The method {type(self).__name__} makes no images; it has nothing to sample.")
 
-    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """Pictures for the report: `{name: [N, H, W, C] images, or [F, N, H, W, C] an animation}`."""
         return {}
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         """Per-example numbers on held-out data, `{name: [B]}`; `--mode=evaluate` reports their `summary`."""
         return {}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -31,7 +32,7 @@ class Residual(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W features"]:
         norm = (self.norm_groups, self.norm_eps, self.dtype)
         h = nn.silu(GroupNorm(*norm, name="norm_in")(x))
         h = Conv(self.features, dtype=self.dtype, name="conv_in")(h)
@@ -84,7 +85,7 @@ class Encoder(Part):
     config_name = ""  # a part of others: no config names it
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w outputs"]:
         h = self.conv(self.widths[0], "conv_in")(x)
         for level, width in enumerate(self.widths):
             for i in range(self.blocks):
@@ -101,7 +102,7 @@ class Decoder(Part):
     config_name = ""  # a part of others: no config names it
 
     @nn.compact
-    def __call__(self, z: Array) -> Array:
+    def __call__(self, z: Float[Array, "B h w D"]) -> Float[Array, "B H W outputs"]:
         h = self.middle(self.conv(self.widths[-1], "conv_in")(z))
         for level in reversed(range(len(self.widths))):
             for i in range(self.blocks + 1):
@@ -151,7 +152,7 @@ class AutoencoderKL(nn.Module):
         if self.post_quant_conv:
             self.post_quant = Conv(self.latent_channels, size=1, dtype=self.dtype)
 
-    def encode(self, x: Array) -> Array:
+    def encode(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w 2*D"]:
         """Moments [B, H / factor, W / factor, 2 D], float32, of images [B, H, W, C] in [-1, 1].
 
         Means come first, then log variances; `jaxgen.variational.gaussian.Gaussian.of` takes them.
@@ -165,7 +166,7 @@ class AutoencoderKL(nn.Module):
         h = self.encoder(x)
         return jnp.asarray(self.quant(h) if self.quant_conv else h, jnp.float32)
 
-    def decode(self, z: Array) -> Array:
+    def decode(self, z: Float[Array, "B h w D"]) -> Float[Array, "B H W out"]:
         """Images [B, factor h, factor w, out_channels], float32, not clipped, of latents [B, h, w, D].
 
         Raises UserError for latents of another width.
@@ -174,6 +175,6 @@ class AutoencoderKL(nn.Module):
             raise UserError(f"this decoder takes latents [B, h, w, {self.latent_channels}], not of shape {z.shape}.")
         return jnp.asarray(self.decoder(self.post_quant(z) if self.post_quant_conv else z), jnp.float32)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W out"]:
         """Images decoded from the means of what was encoded: touches every parameter, so that `init` makes them all."""
         return self.decode(jnp.split(self.encode(x), 2, -1)[0])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.convolution import Conv
 
@@ -19,7 +20,9 @@ class Classifier(nn.Module):
     dropout: float = 0.0  # before and behind the feature layer
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[Array, "B H W C"], train: bool = False
+    ) -> tuple[Float[Array, "B num_classes"], Float[Array, "B features"]]:
         """`[B, H, W, C]` images in [-1, 1] to `[B, num_classes]` logits and `[B, features]`, float32.
 
         Raises:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
+from jaxgen.arrays import Array
 from jaxgen.networks.encoder import activation, with_label
 from jaxgen.networks.layers.convolution import Conv
 
@@ -22,7 +23,7 @@ class Decoder(nn.Module):
     activation: str = "gelu"  # "gelu", "relu" or "tanh"
 
     @nn.compact
-    def __call__(self, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    def __call__(self, z: Float[Array, "B D"], label: Int[Array, " B"] | None = None) -> Float[Array, "B H W C"]:
         """Raises a UserError for labels that are missing or not wanted."""
         act = activation(self.activation)
         height, width, channels = self.image_shape

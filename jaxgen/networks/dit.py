@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float, Int, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.data_shards import keep_rows_sharded
@@ -19,14 +20,14 @@ from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, layer_norm
 
 
-def patchify(x: Array, size: int) -> Array:
+def patchify(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B N D"]:
     """Images [B, H, W, C] as tokens [B, (H/size) (W/size), size size C], row by row, channels last."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // size, size, width // size, size, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, (height // size) * (width // size), size * size * channels)
 
 
-def unpatchify(tokens: Array, size: int, height: int, width: int) -> Array:
+def unpatchify(tokens: Float[Array, "B N D"], size: int, height: int, width: int) -> Float[Array, "B H W C"]:
     """The inverse of `patchify` for images of this height and width in pixels."""
     batch, _, features = tokens.shape
     channels = features // size**2
@@ -54,12 +55,12 @@ class DiTBlock(nn.Module):
     @nn.compact
     def __call__(
         self,
-        tokens: Array,
-        embedding: Array,
-        context: Array | None = None,
-        mask: Array | None = None,
+        tokens: Float[Array, "B N D"],
+        embedding: Float[Array, "B E"],
+        context: Float[Array, "B L K"] | None = None,
+        mask: Shaped[Array, "B L"] | None = None,
         train: bool = False,
-    ) -> Array:
+    ) -> Float[Array, "B N D"]:
         width = tokens.shape[-1]
         modulation = nn.Dense(6 * width, kernel_init=layers.zeros_init, dtype=self.dtype, name="modulation")
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = jnp.split(modulation(embedding), 6, -1)
@@ -110,14 +111,14 @@ class DiT(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Array,
-        time: Array,
-        label: Array | None = None,
-        context: Array | None = None,
-        context_mask: Array | None = None,
-        condition: Array | None = None,
+        x: Float[Array, "B H W C"],
+        time: Float[Array, " B"],
+        label: Int[Array, " B"] | None = None,
+        context: Float[Array, "B L D"] | None = None,
+        context_mask: Shaped[Array, "B L"] | None = None,
+        condition: Float[Array, "B H W D"] | None = None,
         train: bool = False,
-    ) -> Array:
+    ) -> Float[Array, "B H W out"]:
         """Run the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
         H and W are multiples of patch_size.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.convolution import Conv
 
@@ -23,7 +25,7 @@ class Encoder(nn.Module):
     unit_range: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"], label: Int[Array, " B"] | None = None) -> Float[Array, "B outputs"]:
         """Raises a UserError for labels that are missing or not wanted."""
         act = activation(self.activation)
         x = (x + 1) / 2 if self.unit_range else x
@@ -44,7 +46,7 @@ def activation(name: str):
     return known[name]
 
 
-def with_label(x: jax.Array, label: jax.Array | None, num_classes: int) -> jax.Array:
+def with_label(x: Array, label: Array | None, num_classes: int) -> Array:
     """`[B, D]` and, where there are classes, the label's one-hot vector behind it."""
     if (label is None) == (num_classes > 0):
         raise UserError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.encoder import activation
 
@@ -20,7 +21,9 @@ class Head(nn.Module):
     activation: str = "gelu"  # "gelu", "relu" or "tanh"
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[Array, "B D"], train: bool = False
+    ) -> tuple[Float[Array, "B num_classes"], Float[Array, "B embedding"]]:
         """Raises a UserError for fewer than two classes. `train` needs the random numbers "dropout"."""
         if self.num_classes < 2:
             raise UserError("A head needs classes; set config.data.num_classes to 2 or more.")

@@ -12,13 +12,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.basic import attend, kernel_init, rows_dot
 
 
-def layer_norm(x: Array, eps: float = 1e-6, scale: Array | None = None, shift: Array | None = None) -> Array:
+def layer_norm(
+    x: Float[Array, "B N D"],
+    eps: float = 1e-6,
+    scale: Float[Array, "B D"] | None = None,
+    shift: Float[Array, "B D"] | None = None,
+) -> Float[Array, "B N D"]:
     """Layer normalisation (Ba et al. 2016) without parameters of its own: x [B, N, D] -> the same.
 
     `scale` and `shift` [B, D], where given, modulate it as norm(x) (1 + scale) + shift, one value for all
@@ -51,7 +57,12 @@ class TokenAttention(nn.Module):
     qkv_bias: bool = True
 
     @nn.compact
-    def __call__(self, tokens: Array, context: Array | None = None, mask: Array | None = None) -> Array:
+    def __call__(
+        self,
+        tokens: Float[Array, "B N D"],
+        context: Float[Array, "B L K"] | None = None,
+        mask: Shaped[Array, "B L"] | None = None,
+    ) -> Float[Array, "B N D"]:
         batch, length, width = tokens.shape
         if self.heads < 1 or width % self.heads:
             raise UserError(f"{self.heads} attention heads do not divide a width of {width}: choose other heads.")
@@ -78,7 +89,7 @@ class MLP(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
+    def __call__(self, x: Float[Array, "... D"], train: bool = False) -> Float[Array, "... D"]:
         def dense(features: int, name: str) -> nn.Dense:
             return nn.Dense(features, kernel_init=kernel_init, dtype=self.dtype, dot_general=rows_dot, name=name)
 

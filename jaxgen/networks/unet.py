@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.data_shards import keep_rows_sharded
@@ -43,7 +44,9 @@ class ResBlock(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, embedding: Array, train: bool = False) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], embedding: Float[Array, "B E"], train: bool = False
+    ) -> Float[Array, "B H2 W2 features"]:
         def norm(name: str) -> GroupNorm:
             return GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name=name)
 
@@ -130,14 +133,14 @@ class UNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Array,
-        time: Array,
-        label: Array | None = None,
-        context: Array | None = None,
-        context_mask: Array | None = None,
-        condition: Array | None = None,
+        x: Float[Array, "B H W C"],
+        time: Float[Array, " B"],
+        label: Shaped[Array, "B ..."] | None = None,
+        context: Float[Array, "B L D"] | None = None,
+        context_mask: Shaped[Array, "B L"] | None = None,
+        condition: Float[Array, "B H W D"] | None = None,
         train: bool = False,
-    ) -> Array:
+    ) -> Float[Array, "B H W out"]:
         """Run the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
         H and W are multiples of 2^(levels - 1). With another `class_embedding` than "table" labels are float32 [B] or

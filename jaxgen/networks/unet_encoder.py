@@ -6,6 +6,7 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -41,7 +42,9 @@ class UNetEncoder(nn.Module):
     sees_time = True  # a guidance gives it the time of the noisy images
 
     @nn.compact
-    def __call__(self, x: Array, time: Array, train: bool = False) -> tuple[Array, Array]:
+    def __call__(
+        self, x: Float[Array, "B H W C"], time: Float[Array, " B"], train: bool = False
+    ) -> tuple[Float[Array, "B num_classes"], Float[Array, "B D"]]:
         """Noisy images [B, H, W, C] and times [B] (0..999) -> logits [B, num_classes] and features [B, D], float32.
 
         H and W are multiples of 2^(levels - 1). Raises UserError where they are not, and for fewer than two classes.
@@ -128,7 +131,7 @@ class AttentionPool(nn.Module):
     sees_time = True  # a guidance gives it the time of the noisy images
 
     @nn.compact
-    def __call__(self, tokens: Array) -> Array:
+    def __call__(self, tokens: Float[Array, "B N C"]) -> Float[Array, "B C"]:
         batch, count, channels = tokens.shape
         if self.heads < 1 or channels % self.heads:
             raise UserError(f"{self.heads} attention heads do not divide {channels} channels: choose other heads.")

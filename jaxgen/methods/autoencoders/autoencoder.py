@@ -8,8 +8,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.networks.layers.stateless import apply_params, init_params
@@ -34,7 +35,7 @@ class Autoencoder(Method):
             raise UserError("An autoencoder needs at least one latent, and noise of at least 0.")
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         of_encoder, of_decoder = jax.random.split(key)
         encoder = init_params(self._encoder(), of_encoder, batch["image"])
@@ -44,25 +45,25 @@ class Autoencoder(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("reconstruct", ("encoder", "decoder"), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         image = batch["image"]
         seen = image + self.noise * jax.random.normal(key, image.shape) if self.noise else image
         return jnp.square(self.decode(params, self.encode(params, seen)) - image).mean(), ({}, {})
 
-    def encode(self, params: Params, image: jax.Array) -> jax.Array:
+    def encode(self, params: Params, image: Float[Array, "B H W C"]) -> Float[Array, "B D"]:
         """`[B, D]` latents of images."""
         return apply_params(self._encoder(), params["encoder"], image)
 
-    def decode(self, params: Params, z: jax.Array) -> jax.Array:
+    def decode(self, params: Params, z: Float[Array, "B D"]) -> Float[Array, "B H W C"]:
         """Images of `[B, D]` latents, about [-1, 1]."""
         return apply_params(unlabelled(self.decoder), params["decoder"], z)
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         image = batch["image"]
         gap = self.decode(model.params, self.encode(model.params, image)) - image
         return {"squared_error": jnp.square(gap).reshape(len(image), -1).sum(axis=1)}
 
-    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """`reconstruction`: held-out images, what becomes of them, and the difference, below each other."""
         if "image" not in batch:
             return {}
@@ -81,7 +82,7 @@ def unlabelled(network: nn.Module, **options: Any) -> nn.Module:
     return network.clone(**options)
 
 
-def stacked(*versions: jax.Array) -> jax.Array:
+def stacked(*versions: Float[Array, "N H W C"]) -> Float[Array, "cells H W C"]:
     """Three versions of the same `[N, H, W, C]` images as cells of a square, those of an image below each other.
 
     12 images in three versions make a square of 6 by 6, three images one of 3 by 3; further images are left out.

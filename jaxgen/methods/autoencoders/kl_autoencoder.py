@@ -13,10 +13,11 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
 from jaxgen.adversarial import diagnostics, losses
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.arrays import Batch, Memory, Params, Tree
+from jaxgen.arrays import Array, Batch, Memory, Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
@@ -26,7 +27,7 @@ from jaxgen.variational.gaussian import Gaussian
 
 KEPT = 0.99  # share of the latents' moments that is kept at each step: those of the last hundred batches or so
 SMALL = 1e-4  # beside a gradient's norm, as in the authors' code
-Moments = dict[str, jax.Array]
+Moments = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,7 @@ class KLAutoencoder(Method):
         return ((0, 0), (self.adversarial_start, 1)) if self.adversarial_start else ((0, 1),)
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         of_network, of_discriminator = jax.random.split(key)
         learned, carried = dict(params), dict(memory)
@@ -113,7 +114,7 @@ class KLAutoencoder(Method):
     # what the turns descend
 
     def autoencoder_loss(
-        self, params: Params, batch: Batch, key: jax.Array, state: LossState, game: bool = True
+        self, params: Params, batch: Batch, key: Array, state: LossState, game: bool = True
     ) -> LossResult:
         """The loss of the reconstruction, the KL and, with `game`, the generator's loss times its adaptive weight.
 
@@ -149,7 +150,7 @@ class KLAutoencoder(Method):
             metrics["log_variance"] = log_variance
         return total, (metrics, {"autoencoder": moments})
 
-    def discriminator_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def discriminator_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         posterior = self.encode(params, batch["image"])
         fake = self.decode(params, posterior.at(jax.random.normal(key, posterior.mean.shape)))
         discriminate = functools.partial(apply_stateful, self._opponent, params["discriminator"], train=True)
@@ -163,28 +164,26 @@ class KLAutoencoder(Method):
             metrics |= {"accuracy_on_real": right[0], "accuracy_on_fake": right[1]}
         return of_real.mean() + of_fake.mean(), (metrics, {"discriminator": memory})
 
-    def errors(self, params: Params, image: jax.Array, decoded: jax.Array) -> dict[str, jax.Array]:
+    def errors(self, params: Params, image: Array, decoded: Array) -> dict[str, Array]:
         """`l1`, the mean absolute error, and `feature_distance` where there is a network for it: [B] each."""
         found = {"l1": jnp.abs(decoded - image).mean(axis=(1, 2, 3))}
         if self.perceptual is not None:
             found["feature_distance"] = perceptual_distance(self.perceptual, params["perceptual"], image, decoded)
         return found
 
-    def _reconstruction_loss(
-        self, params: Params, image: jax.Array, decoded: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _reconstruction_loss(self, params: Params, image: Array, decoded: Array) -> tuple[Array, dict[str, Array]]:
         """A sum over values and a mean over images, and the errors that it is made of."""
         errors = self.errors(params, image, decoded)
         each = errors["l1"] + self.perceptual_weight * errors.get("feature_distance", 0.0)
         return each.mean() * image[0].size, errors
 
-    def _generator_loss(self, params: Params, memory: Memory, decoded: jax.Array) -> jax.Array:
+    def _generator_loss(self, params: Params, memory: Memory, decoded: Array) -> Array:
         outputs, _ = apply_stateful(
             self._opponent, params["discriminator"], memory["discriminator"], decoded, train=True
         )
         return self.loss.generator(outputs["logits"]).mean()
 
-    def _game_weight(self, of_reconstruction: jax.Array, of_game: jax.Array) -> jax.Array:
+    def _game_weight(self, of_reconstruction: Array, of_game: Array) -> Array:
         """The weight of the generator's loss, from both losses' gradients at the last layer; no gradient flows in it
         (Esser et al. 2021, Eq. 7)."""
         weight = jnp.asarray(self.adversarial_weight)
@@ -195,24 +194,24 @@ class KLAutoencoder(Method):
 
     # the autoencoder itself
 
-    def encode(self, params: Params, image: jax.Array) -> Gaussian:
+    def encode(self, params: Params, image: Float[Array, "B H W C"]) -> Gaussian:
         """q(z | x) over `[B, h, w, D]`."""
         return Gaussian.of(apply_params(self.network, params["autoencoder"], image, method="encode"))
 
-    def decode(self, params: Params, z: jax.Array) -> jax.Array:
+    def decode(self, params: Params, z: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
         """Images `[B, H, W, C]` of latents `[B, h, w, D]`, not clipped."""
         return self._decode(params["autoencoder"], z)
 
-    def _decode(self, network: Tree, z: jax.Array) -> jax.Array:
+    def _decode(self, network: Tree, z: Array) -> Array:
         return apply_params(self.network, network, z, method="decode")
 
-    def _decode_with_pullback(self, network: Tree, z: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    def _decode_with_pullback(self, network: Tree, z: Array) -> tuple[Array, Callable[[Array], Array]]:
         """The images of z, and a function from a gradient at the images to the gradient at the last layer's kernel."""
         kernel, replaced = self._last_layer(network)
         decoded, pullback = jax.vjp(lambda kernel: self._decode(replaced(kernel), z), kernel)
         return decoded, lambda gradient: pullback(gradient)[0]
 
-    def _last_layer(self, network: Tree) -> tuple[jax.Array, Callable[[jax.Array], Tree]]:
+    def _last_layer(self, network: Tree) -> tuple[Array, Callable[[Array], Tree]]:
         """The parameter at `last_layer`, and a function from another value of it to the network's parameters.
 
         Raises:
@@ -220,7 +219,7 @@ class KLAutoencoder(Method):
         """
         path = self.last_layer.split("/")
 
-        def replaced(tree: Tree, path: list[str], value: jax.Array) -> Tree:
+        def replaced(tree: Tree, path: list[str], value: Array) -> Tree:
             return {**tree, path[0]: replaced(tree[path[0]], path[1:], value)} if path else value
 
         try:
@@ -230,14 +229,14 @@ class KLAutoencoder(Method):
         return kernel, functools.partial(replaced, network, path)
 
     @staticmethod
-    def updated_moments(moments: Moments, z: jax.Array) -> Moments:
+    def updated_moments(moments: Moments, z: Array) -> Moments:
         """The running moments of latents after a batch of them."""
         now = {"weight": jnp.ones(()), "mean": z.mean(), "square": jnp.square(z).mean()}
         return {name: jax.lax.stop_gradient(KEPT * moments[name] + (1 - KEPT) * now[name]) for name in now}
 
     # on held-out images
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         posterior = self.encode(model.params, batch["image"])
         again = jnp.clip(self.decode(model.params, posterior.mean), -1, 1)
         squared = jnp.square(again - batch["image"]).mean(axis=(1, 2, 3))
@@ -248,19 +247,19 @@ class KLAutoencoder(Method):
     def better(self, score: str) -> str | None:
         return {"psnr": "higher", "kl": None}.get(score, super().better(score))
 
-    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """`reconstructions`: each held-out image, and beside it what is decoded from its posterior's mean."""
         again = self.decode(model.params, self.encode(model.params, batch["image"]).mean)
         return {"reconstructions": jnp.concatenate([batch["image"], jnp.clip(again, -1, 1)], axis=2)}
 
 
-def with_gradient(x: jax.Array, value: jax.Array, gradient: jax.Array) -> jax.Array:
+def with_gradient(x: Array, value: Array, gradient: Array) -> Array:
     """A scalar equal to `value` whose gradient in x is `gradient`, where both are known already."""
     value, gradient = jax.lax.stop_gradient((value, gradient))
     return value + (gradient * (x - jax.lax.stop_gradient(x))).sum()
 
 
-def scale_of(moments: Moments) -> jax.Array:
+def scale_of(moments: Moments) -> Array:
     """1 / std of the latents that these are the moments of (Rombach et al. 2022, Appendix G)."""
     mean, square = (moments[name] / moments["weight"] for name in ("mean", "square"))
     return 1 / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-12))

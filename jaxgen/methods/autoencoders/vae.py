@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import stacked
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
@@ -72,7 +73,7 @@ class VAE(Method):
         return ("image", *self.conditions)
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         of_encoder, of_decoder = jax.random.split(key)
         labels = self._labels(batch)
@@ -85,7 +86,7 @@ class VAE(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("bound", ("encoder", "decoder"), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_image, of_latent = jax.random.split(key)
         labels, image = self._labels(batch), self.likelihood.prepare(batch["image"], of_image)
         posterior = self.encode(params, image, **labels)
@@ -104,30 +105,30 @@ class VAE(Method):
         }
         return -bound, (metrics, {})
 
-    def encode(self, params: Params, image: jax.Array, **labels: jax.Array) -> Gaussian:
+    def encode(self, params: Params, image: Float[Array, "B H W C"], **labels: Array) -> Gaussian:
         """q(z | x) over `[B, D]`."""
         return Gaussian.of(apply_params(self._encoder(), params["encoder"], image, **labels))
 
-    def decode(self, params: Params, z: jax.Array, **labels: jax.Array) -> jax.Array:
+    def decode(self, params: Params, z: Float[Array, "B D"], **labels: Array) -> Float[Array, "B H W C"]:
         """The outputs that the likelihood takes; `likelihood.mean` makes images of them."""
         return apply_params(self.decoder, params["decoder"], z, **labels)
 
-    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         images = self.likelihood.mean(self.decode(model.params, self._prior(keys), **self._labels(batch)))
         return jnp.clip(images, -1, 1)
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         labels = self._labels(batch)
         image = self._prepared(keys, batch["image"])
         posterior = self.encode(model.params, image, **labels)
 
-        def look(k: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def look(k: Array) -> tuple[Array, Array]:
             noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1 + k), (self.z_dim,)))(keys)
             z = posterior.at(noise)
             found = self.likelihood.log_prob(image, self.decode(model.params, z, **labels))
             return found, found + standard_log_prob(z) - posterior.log_prob(z)
 
-        def gap(z: jax.Array) -> jax.Array:
+        def gap(z: Array) -> Array:
             mean = self.likelihood.mean(self.decode(model.params, z, **labels))
             return jnp.square(mean - image).reshape(len(image), -1).sum(axis=1)
 
@@ -153,7 +154,7 @@ class VAE(Method):
     def better(self, score: str) -> str | None:
         return None if score in ("kl", "squared_error_shuffled", "active_latents") else super().better(score)
 
-    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """`traversal`: in each row one latent from -3 to 3, those first whose posterior means vary most.
 
         Of held-out images, where there are: `reconstruction`: image, its reconstruction, and that from the latents of
@@ -164,10 +165,10 @@ class VAE(Method):
         labels = self._labels(batch)
         rows, base, order, panels = jnp.arange(SIDE), self._prior(keys), jnp.arange(self.z_dim), {}
 
-        def draw(z: jax.Array, **labels: jax.Array) -> jax.Array:
+        def draw(z: Array, **labels: Array) -> Array:
             return jnp.clip(self.likelihood.mean(self.decode(model.params, z, **labels)), -1, 1)
 
-        def walk(ways: jax.Array, of: jax.Array) -> jax.Array:
+        def walk(ways: Array, of: Array) -> Array:
             """Images of `[R, N, D]` latents; each row has the label of the example that `of` [R] names."""
             index = jnp.repeat(of, ways.shape[1])
             return draw(ways.reshape(-1, self.z_dim), **{name: x[index] for name, x in labels.items()})
@@ -193,7 +194,7 @@ class VAE(Method):
     def _encoder(self) -> nn.Module:
         return self.encoder.clone(outputs=2 * self.z_dim)
 
-    def _at_mean(self, decoder: Params, image: jax.Array) -> Params:
+    def _at_mean(self, decoder: Params, image: Array) -> Params:
         """The decoder's parameters with the bias of `out`, of each pixel or of each channel, that gives an image."""
         if "bias" not in decoder.get("out", {}):
             raise UserError("This decoder has no layer `out` with a bias: set method.start_at_mean=False.")
@@ -201,17 +202,17 @@ class VAE(Method):
         mean = image if bias.size == image.size else image.mean(axis=(0, 1))
         return {**decoder, "out": {**decoder["out"], "bias": self.likelihood.start(mean).reshape(bias.shape)}}
 
-    def _prior(self, keys: jax.Array) -> jax.Array:
+    def _prior(self, keys: Array) -> Array:
         return jax.vmap(lambda key: jax.random.normal(key, (self.z_dim,)))(keys)
 
-    def _prepared(self, keys: jax.Array, image: jax.Array) -> jax.Array:
+    def _prepared(self, keys: Array, image: Array) -> Array:
         """Each image as the likelihood explains it, by its own key."""
         return jax.vmap(lambda key, x: self.likelihood.prepare(x[None], jax.random.fold_in(key, 0))[0])(keys, image)
 
     def _labels(self, batch: Batch) -> Batch:
         return {"label": batch["label"]} if self.conditions else {}
 
-    def _warmth(self, images: jax.Array) -> jax.Array | float:
+    def _warmth(self, images: Array) -> Array | float:
         if not self.warmup_images:
             return 1.0
         return jnp.minimum(jnp.asarray(images, jnp.float32) / self.warmup_images, 1.0)

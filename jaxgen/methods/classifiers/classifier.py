@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import DTypeLike
+from jaxtyping import Float, Int, Key
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.networks.layers.stateless import apply_params
@@ -41,7 +42,7 @@ class Classifier(Method):
         return {"attributes": ((len(self.attributes),), np.int32)} if self.attributes else {}
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         (logits, _), variables = self.network.init_with_output(key, batch["image"])
         wanted = sum(classes for _, classes in self.attributes) or self.num_classes
@@ -55,7 +56,7 @@ class Classifier(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("classifier",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_noise, dropout = jax.random.split(key)
         image = batch["image"] + self.noise * jax.random.normal(of_noise, batch["image"].shape)
         rngs = {"dropout": dropout}
@@ -63,19 +64,19 @@ class Classifier(Method):
         loss, right = self._told(logits, batch, self.label_smoothing)
         return loss.mean(), ({"accuracy": right.all(axis=1).mean()}, {})
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         logits, _ = apply_params(self.network, model.params["classifier"], batch["image"])
         loss, right = self._told(logits, batch)
         each = {f"accuracy_{name}": right[:, i] for i, (name, _) in enumerate(self.attributes)}
         found = {"accuracy": right.all(axis=1), **each}
         return {name: x.astype(jnp.float32) for name, x in found.items()} | {"cross_entropy": loss}
 
-    def tell(self, model: Model, image: jax.Array) -> jax.Array:
+    def tell(self, model: Model, image: Float[Array, "B H W C"]) -> Int[Array, "B K"]:
         """The likeliest class of each attribute, int32 `[B, K]`, or of the label `[B, 1]`, of images in [-1, 1]."""
         logits, _ = apply_params(self.network, model.params["classifier"], image)
         return jnp.stack([part.argmax(axis=1) for part in self._parts(logits)], axis=1)
 
-    def _told(self, logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> tuple[jax.Array, jax.Array]:
+    def _told(self, logits: Array, batch: Batch, smoothing: float = 0.0) -> tuple[Array, Array]:
         """Cross-entropy `[B]`, a sum over attributes, and which of them are right, `[B, K]`."""
         truth = batch["attributes"] if self.attributes else batch["label"][:, None]
         loss, right = jnp.zeros(len(logits)), []
@@ -85,7 +86,7 @@ class Classifier(Method):
             right.append(part.argmax(axis=1) == wanted)
         return loss, jnp.stack(right, axis=1)
 
-    def _parts(self, logits: jax.Array) -> list[jax.Array]:
+    def _parts(self, logits: Array) -> list[Array]:
         """An attribute's logits each."""
         ends = np.cumsum([classes for _, classes in self.attributes])
         return jnp.split(logits, ends[:-1], axis=1) if self.attributes else [logits]

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Key
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.process import append_dims, diffuse
 from jaxgen.diffusion.schedules import Schedule
@@ -44,7 +45,7 @@ class NoisyClassifier(Method):
     label_smoothing: float = 0.0
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         image = batch["image"]
         return {"classifier": init_params(self.network, key, image, jnp.zeros(image.shape[0]))}, {}
@@ -52,7 +53,7 @@ class NoisyClassifier(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("classifier",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_time, of_noise, dropout = jax.random.split(key, 3)
         image, label = batch["image"], batch["label"]
         t = uniform_timesteps(of_time, image.shape[0], self.schedule)
@@ -62,11 +63,11 @@ class NoisyClassifier(Method):
         accuracy = (logits.argmax(axis=1) == label).mean()
         return optax.softmax_cross_entropy(logits, targets).mean(), ({"accuracy": accuracy}, {})
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         image, label = batch["image"], batch["label"]
         z = per_image_noise(keys, 1, image.shape[1:])
 
-        def right(t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def right(t: Array) -> tuple[Array, Array]:
             logits = self.logits(model.params, diffuse(self.schedule, image, t, z), t)
             loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
             return jnp.asarray(logits.argmax(axis=1) == label, jnp.float32), loss
@@ -78,7 +79,9 @@ class NoisyClassifier(Method):
         found = {f"accuracy_by_time@{t}": by_level[i] for i, t in enumerate(LEVELS)}
         return {"accuracy": accuracy, "cross_entropy": loss, **found}
 
-    def logits(self, params: Params, x: jax.Array, t: jax.Array, **options: Any) -> jax.Array:
+    def logits(
+        self, params: Params, x: Float[Array, "B H W C"], t: Float[Array, " B"], **options: Any
+    ) -> Float[Array, "B num_classes"]:
         """`[B, num_classes]` logits of p(y | x_t) at `[B]` times; options go to the network (`train`, `rngs`)."""
         scaled = append_dims(self.schedule.input_scale(t), x) * x
         time = self.schedule.conditioning(t)

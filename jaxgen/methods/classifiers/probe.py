@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int, Key
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import unlabelled
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
@@ -55,12 +56,12 @@ class Probe(Method):
     def required_groups(self) -> tuple[str, ...]:
         return ("encoder",) if self.encoder is not None and not self.tune else ()
 
-    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, Memory]:
+    def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
         encoder = self._encoder()
         return {} if encoder is None else {"encoder": init_params(encoder, key, batch["image"])}, {}
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         of_encoder, of_head = jax.random.split(key)
         image = batch["image"]
@@ -82,7 +83,7 @@ class Probe(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("encoder", "head") if self.tune else ("head",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_noise, dropout = jax.random.split(key)
         image, label = batch["image"], batch["label"]
         image = image + self.noise * jax.random.normal(of_noise, image.shape) if self.noise else image
@@ -99,14 +100,14 @@ class Probe(Method):
             memory = {"head": {"prototypes": self._moved(state.memory["head"]["prototypes"], points, label)}}
         return total, (metrics, jax.lax.stop_gradient(memory))
 
-    def features(self, params: Params, image: jax.Array) -> jax.Array:
+    def features(self, params: Params, image: Float[Array, "B H W C"]) -> Float[Array, "B D"]:
         """`[B, D]` latents of images, or their pixels where there is no encoder."""
         encoder = self._encoder()
         if encoder is None:
             return image.reshape(len(image), -1)
         return apply_params(encoder, params["encoder"], image)[:, : self.z_dim]
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         logits, points = apply_params(self.head, model.params["head"], self.features(model.params, batch["image"]))
         label, scores = batch["label"], {}
         if self.cross_entropy:
@@ -124,7 +125,7 @@ class Probe(Method):
             return None
         return unlabelled(self.encoder, outputs=self.z_dim * (2 if self.variational else 1))
 
-    def _moved(self, prototypes: jax.Array, points: jax.Array, label: jax.Array) -> jax.Array:
+    def _moved(self, prototypes: Array, points: Array, label: Array) -> Array:
         """Prototypes after a batch; those of classes that it does not show stay."""
         each = jax.nn.one_hot(label, self.num_classes, axis=0)
         count = each.sum(axis=1, keepdims=True)
@@ -132,7 +133,9 @@ class Probe(Method):
         return jnp.where(count > 0, moved, prototypes)
 
 
-def supervised_contrastive(points: jax.Array, label: jax.Array, temperature: float) -> jax.Array:
+def supervised_contrastive(
+    points: Float[Array, "B E"], label: Int[Array, " B"], temperature: float
+) -> Float[Array, ""]:
     """How badly unit vectors `[B, E]` lie with those of their class, a scalar (Khosla et al. 2020, Eq. 2).
 
     The mean over examples, and for each over the others of its class, of -log softmax of their cosine over all others.

@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
-from jaxgen.arrays import Batch, Memory, Params, Tree
+from jaxgen.arrays import Array, Batch, Memory, Params, Tree
 from jaxgen.diffusion.guidance import ClassifierLogits, Guidance, GuidanceInputs
 from jaxgen.diffusion.loss import denoising_loss, hybrid_loss
 from jaxgen.diffusion.noise import per_image_noise
@@ -102,7 +103,7 @@ class DDPM(Method):
         return ("label",) if self.labelled or "classifier" in self.required_groups else ()
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         image = batch["image"]
         time = jnp.zeros(image.shape[0])
@@ -112,7 +113,7 @@ class DDPM(Method):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("denoise", ("denoiser",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_time, of_noise, dropout, of_label = jax.random.split(key, 4)
         image = batch["image"]
         memory = state.memory["timesteps"] if self.timesteps.carries else {}
@@ -129,15 +130,15 @@ class DDPM(Method):
         )
         return (weights * losses).mean(), ({}, memory)
 
-    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         return images_of(self._sample(model, keys, batch))
 
-    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         frames = min(self.frames, self.sampler.steps)
         start = per_image_noise(keys, 0, self.shape)[None]
         return {"trajectory": jnp.concatenate([start, self._sample(model, keys, batch, frames)[1]])}
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         """`denoising_loss`, as trained; and the squared error of epsilon at each time of `PROFILE`."""
         image, denoise = batch["image"], self.denoiser(model.params)
         condition = self._condition(model.params, batch)
@@ -145,7 +146,7 @@ class DDPM(Method):
         noises = per_image_noise(keys, 1, image.shape[1:])
         found = {"denoising_loss": self._losses(denoise, image, condition, t, noises)}
 
-        def error(time: jax.Array) -> jax.Array:
+        def error(time: Array) -> Array:
             t = jnp.full(image.shape[0], time)
             now = denoise(diffuse(self.schedule, image, t, noises), t, **condition)
             return jnp.square(now.epsilon - noises).reshape(image.shape[0], -1).mean(axis=1)
@@ -175,17 +176,13 @@ class DDPM(Method):
             others["classifier"] = self._classifier(model.params["classifier"])
         return self.guidance(GuidanceInputs(denoise, condition, null, label=batch.get("label"), **others))
 
-    def _losses(
-        self, denoise: Denoiser, image: jax.Array, condition: Batch, t: jax.Array, noises: jax.Array
-    ) -> jax.Array:
+    def _losses(self, denoise: Denoiser, image: Array, condition: Batch, t: Array, noises: Array) -> Array:
         schedule, weighting = self.schedule, self.weighting
         if self.learned_variance:
             return hybrid_loss(denoise, schedule, image, t, noises, weighting, self.vlb_weight, **condition)
         return denoising_loss(denoise, schedule, image, t, noises, weighting, **condition)
 
-    def _sample(
-        self, model: Model, keys: jax.Array, batch: Batch, frames: int = 0
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+    def _sample(self, model: Model, keys: Array, batch: Batch, frames: int = 0) -> Array | tuple[Array, Array]:
         """Returns images, and with `frames` the trajectory too, as a sampler does."""
         start = self.schedule.prior_std * per_image_noise(keys, 0, self.shape)
         return self.sampler(self.guided(model, batch), self.schedule, start, keys, frames)
@@ -204,8 +201,8 @@ class DDPM(Method):
         if network is None:
             raise UserError("config.guidance.network is missing: the network of the classifier.")
 
-        def logits(x: jax.Array, t: jax.Array) -> jax.Array:
-            inputs: tuple[jax.Array, ...] = (x,)
+        def logits(x: Array, t: Array) -> Array:
+            inputs: tuple[Array, ...] = (x,)
             if getattr(network, "sees_time", False):
                 t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
                 inputs = append_dims(self.schedule.input_scale(t), x) * x, self.schedule.conditioning(t)
@@ -216,6 +213,6 @@ class DDPM(Method):
         return logits
 
 
-def images_of(found: jax.Array | tuple[jax.Array, jax.Array]) -> jax.Array:
+def images_of(found: Array | tuple[Array, Array]) -> Array:
     """The images that a sampler returned, with or without their trajectory."""
     return found[0] if isinstance(found, tuple) else found

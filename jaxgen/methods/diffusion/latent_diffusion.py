@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+from jaxtyping import Float, Key
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.kl_autoencoder import scale_of
@@ -108,7 +109,7 @@ class LatentDiffusion(DDPM):
         height, width, channels = self.shape
         return found | ({"moments": ((height, width, 2 * channels), np.float32)} if self.cached else {})
 
-    def untrained(self, key: jax.Array, batch: Batch) -> tuple[Params, Memory]:
+    def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
         made = {"autoencoder": init_params(self.autoencoder, key, jnp.zeros((1, *self.image_shape)))}
         if self.text is not None and not self.text_learns:
             made["text"] = init_params(self.text, key, batch["tokens"])
@@ -116,7 +117,7 @@ class LatentDiffusion(DDPM):
         return made, {} if self.scale else {"autoencoder": moments}
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         of_denoiser, of_text, of_shape = jax.random.split(key, 3)
         if "autoencoder" in given:
@@ -134,7 +135,7 @@ class LatentDiffusion(DDPM):
         learns = self.text is not None and self.text_learns
         return (Turn("denoise", ("denoiser", "text") if learns else ("denoiser",), self.loss),)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_latent, rest = jax.random.split(key)
         posterior = self.encode(params, batch)
         z = posterior.at(jax.random.normal(of_latent, posterior.mean.shape)) * self._scale(state.memory)
@@ -151,30 +152,30 @@ class LatentDiffusion(DDPM):
             )
         return Gaussian.of(apply_params(self.autoencoder, params["autoencoder"], batch["image"], method="encode"))
 
-    def mean(self, model: Model, batch: Batch) -> jax.Array:
+    def mean(self, model: Model, batch: Batch) -> Float[Array, "B h w D"]:
         """Scaled latents `[B, h, w, D]` of images, as `decode` takes them: the means of their posteriors."""
         return self.encode(model.params, batch).mean * self._scale(model.memory)
 
-    def decode(self, model: Model, z: jax.Array) -> jax.Array:
+    def decode(self, model: Model, z: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
         """Images `[B, H, W, C]` in [-1, 1] of scaled latents `[B, h, w, D]` of any size."""
 
-        def whole(z: jax.Array) -> jax.Array:
+        def whole(z: Array) -> Array:
             return apply_params(self.autoencoder, model.params["autoencoder"], z, method="decode")
 
-        def one(z: jax.Array) -> jax.Array:
+        def one(z: Array) -> Array:
             return decode_tiled(whole, z, self.decode_tile, self.decode_overlap) if self.decode_tile else whole(z)
 
         return jnp.clip(in_chunks(one, z / self._scale(model.memory), self.decode_batch), -1, 1)
 
-    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         return self.decode(model, super().sample(model, keys, batch))
 
-    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """`trajectory`, decoded: what the decoder makes of noise is no noise."""
         found = super().panels(model, keys, batch)
         return {name: jax.lax.map(lambda z: self.decode(model, z), frames) for name, frames in found.items()}
 
-    def scores(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         posterior = self.encode(model.params, batch)
         z = posterior.at(per_image_noise(keys, OF_POSTERIOR, self.shape)) * self._scale(model.memory)
         moments = {name: x.mean(axis=(1, 2, 3)) for name, x in (("latent_mean", z), ("latent_square", jnp.square(z)))}
@@ -187,7 +188,7 @@ class LatentDiffusion(DDPM):
     def better(self, score: str) -> str | None:
         return None if score == "latent_std" else super().better(score)
 
-    def _scale(self, memory: Memory) -> jax.Array | float:
+    def _scale(self, memory: Memory) -> Array | float:
         if self.scale:
             return self.scale
         if "autoencoder" not in memory:

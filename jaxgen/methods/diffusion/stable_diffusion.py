@@ -11,11 +11,11 @@ import functools
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int, Key
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, check_prediction_type, denoiser
@@ -97,14 +97,14 @@ class StableDiffusion(Method):
         return height, width, self.autoencoder.latent_channels
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         raise UserError("stable_diffusion samples and does not train: use --mode=sample.")
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         raise UserError("stable_diffusion samples and does not train: use --mode=sample.")
 
-    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         start = batch["noise"] if "noise" in batch else per_image_noise(keys, 0, self.latent_shape)
         times = None if self.spacing is None else self.spacing(self.sampler.steps)
         x = self.schedule.prior_std * start.astype(jnp.float32)
@@ -125,12 +125,12 @@ class StableDiffusion(Method):
         apply = functools.partial(apply_params, self._typed(self.network), params["denoiser"])
         return denoiser(self.schedule, self.prediction_type, apply)
 
-    def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
+    def encode_text(self, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B L C"]:
         """Context [B, L, C], float32, of token ids [B, L]: the last block's, behind the last normalisation."""
         hidden, _ = apply_params(self._typed(self.text), params["text"], tokens)
         return hidden.astype(jnp.float32)
 
-    def decode(self, params: Params, latents: jax.Array) -> jax.Array:
+    def decode(self, params: Params, latents: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
         """Images [B, H, W, 3] of latents [B, h, w, D] on the scale of diffusion."""
         network = self._typed(self.autoencoder)
         return apply_params(network, params["autoencoder"], latents / self.scaling, method="decode")

@@ -12,18 +12,19 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
 from jaxgen.adversarial import diagnostics, losses, penalties
 from jaxgen.adversarial.augment import Augmentation
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.arrays import Batch, Memory, Metrics, Params
+from jaxgen.arrays import Array, Batch, Memory, Metrics, Params
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.networks.gans.gan_layers import told
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful, reestimate_statistics
 
-Outputs = dict[str, jax.Array]  # a discriminator's, with `logits` and `features`
+Outputs = dict[str, Array]  # a discriminator's, with `logits` and `features`
 FRAMES = 8  # images of a walk from one z to another
 ROWS = 8  # walks
 
@@ -35,9 +36,9 @@ class GeneratorStep:
     params: Params
     memory: Memory  # as it is after the fakes were made
     batch: Batch
-    key: jax.Array  # for further draws
-    z: jax.Array  # the generator's input
-    fake: jax.Array  # its images
+    key: Array  # for further draws
+    z: Array  # the generator's input
+    fake: Array  # its images
     outputs: Outputs  # the discriminator's, of these images
 
 
@@ -86,7 +87,7 @@ class GAN(Method):
         return self.generator.reads
 
     def init(
-        self, key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         of_generator, of_discriminator, of_z = jax.random.split(key, 3)
         z, _ = self.sample_z(jax.random.split(of_z, len(batch["image"])))
@@ -110,21 +111,21 @@ class GAN(Method):
         """The discriminator, with the heads that the method needs."""
         return self.discriminator
 
-    def sample_z(self, keys: jax.Array) -> tuple[jax.Array, dict[str, jax.Array] | None]:
+    def sample_z(self, keys: Key[Array, " B"]) -> tuple[Float[Array, "B Z"], dict[str, Array] | None]:
         """The generator's input `[B, Z]` from `[B]` keys, and what the losses want to know of it."""
         return jax.vmap(lambda key: jax.random.normal(key, (self.generator.z_dim,)))(keys), None
 
-    def discriminator_terms(self, real: Outputs, fake: Outputs, batch: Batch) -> tuple[jax.Array | float, Metrics]:
+    def discriminator_terms(self, real: Outputs, fake: Outputs, batch: Batch) -> tuple[Array | float, Metrics]:
         """What the discriminator descends beside the game, from its outputs."""
         return 0.0, {}
 
-    def generator_terms(self, step: GeneratorStep) -> tuple[jax.Array | float, Metrics]:
+    def generator_terms(self, step: GeneratorStep) -> tuple[Array | float, Metrics]:
         """What the generator descends beside the game."""
         return 0.0, {}
 
     # the two losses
 
-    def discriminator_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def discriminator_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_z, of_real, of_fake, of_place = jax.random.split(key, 4)
         z, _ = shard_rows(self.sample_z(jax.random.split(of_z, len(batch["image"]))))
         fake, _ = self.generate(params, state.memory, z, batch, train=True)
@@ -144,12 +145,12 @@ class GAN(Method):
             total, metrics = total + self.gradient_penalty * penalty, metrics | {"gradient_penalty": penalty}
         return total, (metrics, {"discriminator": memory["discriminator"]})
 
-    def r1_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def r1_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         seen = self._augmented(key, batch["image"])
         penalty = penalties.r1(self._logits(params, state.memory, batch), seen).mean()
         return self.r1 * self.r1_every * penalty, ({}, {})
 
-    def generator_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def generator_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_z, of_fake, of_terms = jax.random.split(key, 3)
         z, _ = shard_rows(self.sample_z(jax.random.split(of_z, len(batch["image"]))))
         fake, memory = self.generate(params, state.memory, z, batch, train=True)
@@ -158,9 +159,7 @@ class GAN(Method):
         metrics |= {"diversity": diagnostics.diversity(fake)}
         return self.loss.generator(outputs["logits"]).mean() + extra, (metrics, {"generator": memory["generator"]})
 
-    def generate(
-        self, params: Params, memory: Memory, z: jax.Array, batch: Batch, train: bool
-    ) -> tuple[jax.Array, Memory]:
+    def generate(self, params: Params, memory: Memory, z: Array, batch: Batch, train: bool) -> tuple[Array, Memory]:
         """Images of z, and the memory after the call."""
         options = told(self.generator, batch)
         images, carried = apply_stateful(
@@ -169,7 +168,7 @@ class GAN(Method):
         return images, {**memory, "generator": carried}
 
     def discriminate(
-        self, params: Params, memory: Memory, images: jax.Array, batch: Batch, train: bool = True
+        self, params: Params, memory: Memory, images: Array, batch: Batch, train: bool = True
     ) -> tuple[Outputs, Memory]:
         """The discriminator's outputs for one batch, real or fake, and the memory after the call."""
         network, options = self.discriminator_with_heads(), told(self.discriminator, batch)
@@ -178,23 +177,23 @@ class GAN(Method):
         )
         return outputs, {**memory, "discriminator": carried}
 
-    def _logits(self, params: Params, memory: Memory, batch: Batch) -> Callable[[jax.Array], jax.Array]:
+    def _logits(self, params: Params, memory: Memory, batch: Batch) -> Callable[[Array], Array]:
         return lambda images: self.discriminate(params, memory, images, batch, train=False)[0]["logits"]
 
-    def _augmented(self, key: jax.Array, images: jax.Array) -> jax.Array:
+    def _augmented(self, key: Array, images: Array) -> Array:
         return images if self.augment is None else self.augment(jax.random.split(key, len(images)), images)
 
     # sampling
 
-    def sample(self, model: Model, keys: jax.Array, batch: Batch) -> jax.Array:
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         return self.sample_from_z(model, self.sample_z(keys)[0], batch)
 
-    def sample_from_z(self, model: Model, z: jax.Array, batch: Batch) -> jax.Array:
+    def sample_from_z(self, model: Model, z: Float[Array, "B Z"], batch: Batch) -> Float[Array, "B H W C"]:
         """Images of z by the averaged generator, with batch statistics of its own."""
         images, _ = self.generate(model.params, self._with_own_statistics(model), z, batch, train=False)
         return jnp.clip(images, -1, 1)
 
-    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """`interpolation`: each row walks along the sphere from one z to another, its conditions kept."""
         rows = min(ROWS, len(keys) // 2)
         if rows == 0 or self.image_shape[0] == 1:
@@ -208,14 +207,14 @@ class GAN(Method):
         """The memory with batch statistics of the averaged generator, from z that are always the same."""
         shape = (self.statistics_batches, 64)
         keys = jax.random.split(jax.random.key(0), shape)
-        inputs: tuple[jax.Array, ...] = (jax.vmap(lambda k: self.sample_z(k)[0])(keys),)
+        inputs: tuple[Array, ...] = (jax.vmap(lambda k: self.sample_z(k)[0])(keys),)
         if self.generator.conditional:
             inputs += (jnp.arange(shape[0] * shape[1]).reshape(shape) % self.num_classes,)
         memory = reestimate_statistics(self.generator, model.params["generator"], model.memory["generator"], inputs)
         return {**model.memory, "generator": memory}
 
 
-def slerp(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
+def slerp(a: Float[Array, "B Z"], b: Float[Array, "B Z"], t: Float[Array, ""]) -> Float[Array, "B Z"]:
     """Between `[B, Z]` normal vectors by angle, lengths linearly (Shoemake 1985; White 2016)."""
     length_a, length_b = (jnp.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
     cosine = (a * b).sum(axis=1, keepdims=True) / (length_a * length_b)

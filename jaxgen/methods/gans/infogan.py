@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
 from jaxgen.adversarial.mutual_information import Codes
-from jaxgen.arrays import Batch, Params
+from jaxgen.arrays import Array, Batch, Params
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Model, Turn
 from jaxgen.methods.gans.gan import FRAMES, GAN, ROWS
 
-CodeBatch = dict[str, jax.Array]  # codes as `jaxgen.adversarial.mutual_information.Codes` draws them
+CodeBatch = dict[str, Array]  # codes as `jaxgen.adversarial.mutual_information.Codes` draws them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class InfoGAN(GAN):
     def discriminator_with_heads(self) -> nn.Module:
         return self.discriminator.clone(heads={"code": self.codes.head_width})
 
-    def sample_z(self, keys: jax.Array) -> tuple[jax.Array, CodeBatch]:
+    def sample_z(self, keys: Key[Array, " B"]) -> tuple[Float[Array, "B Z"], CodeBatch]:
         z, _ = super().sample_z(keys)
         codes = self.codes.sample(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
         return jnp.concatenate([z, self.codes.encode(codes)], axis=1), codes
@@ -54,7 +55,7 @@ class InfoGAN(GAN):
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (*super().turns(stage), Turn("information", ("generator", "discriminator"), self.information_loss))
 
-    def information_loss(self, params: Params, batch: Batch, key: jax.Array, state: LossState) -> LossResult:
+    def information_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         z, codes = shard_rows(self.sample_z(jax.random.split(key, len(batch["image"]))))
         fake, memory = self.generate(params, state.memory, z, batch, train=True)
         outputs, _ = self.discriminate(params, memory, fake, batch)
@@ -63,31 +64,31 @@ class InfoGAN(GAN):
         metrics = {"bound": self.codes.bound(outputs["code"], codes).mean(), **parts}
         return total, (metrics, {"generator": memory["generator"]})
 
-    def with_codes(self, z: jax.Array, codes: CodeBatch) -> jax.Array:
+    def with_codes(self, z: Float[Array, "B Z"], codes: CodeBatch) -> Float[Array, "B Z"]:
         """`[B, Z]` inputs whose codes are these, their noise that of z."""
         return jnp.concatenate([z[:, : self.generator.z_dim], self.codes.encode(codes)], axis=1)
 
-    def panels(self, model: Model, keys: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """`interpolation`; `categorical_0`, ...: a row for each noise, a column for each class of the code;
         `continuous_0`, ...: a row for each class of the first code, columns from -2 to 2."""
         found = super().panels(model, keys, batch)
         rows = min(ROWS, len(keys))
         z, codes = self.sample_z(keys[:rows])
 
-        def row_images(columns: int, change: Callable[[CodeBatch, jax.Array], CodeBatch]) -> jax.Array:
+        def row_images(columns: int, change: Callable[[CodeBatch, Array], CodeBatch]) -> Array:
             repeated = {k: jnp.repeat(v, columns, axis=0) for k, v in codes.items()}
             at = jnp.tile(jnp.arange(columns), rows)
             return self.sample_from_z(model, self.with_codes(jnp.repeat(z, columns, axis=0), change(repeated, at)), {})
 
         for i, classes in enumerate(self.codes.categorical):
 
-            def categorical(held: CodeBatch, at: jax.Array, i: int = i) -> CodeBatch:
+            def categorical(held: CodeBatch, at: Array, i: int = i) -> CodeBatch:
                 return {**held, "categorical": held["categorical"].at[:, i].set(at)}
 
             found[f"categorical_{i}"] = row_images(classes, categorical)
         for i in range(self.codes.continuous):
 
-            def continuous(held: CodeBatch, at: jax.Array, i: int = i) -> CodeBatch:
+            def continuous(held: CodeBatch, at: Array, i: int = i) -> CodeBatch:
                 return {**held, "continuous": held["continuous"].at[:, i].set(at * 4 / (FRAMES - 1) - 2)}
 
             found[f"continuous_{i}"] = row_images(FRAMES, continuous)

@@ -13,6 +13,7 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -56,7 +57,9 @@ class DCGANGenerator(GANNetwork):
     extra: int = 0  # 3x3 convolutions at each resolution beside those that resample
 
     @nn.compact
-    def __call__(self, z: Array, label: Array | None = None, train: bool = False) -> Array:
+    def __call__(
+        self, z: Float[Array, "B Z"], label: Int[Array, " B"] | None = None, train: bool = False
+    ) -> Float[Array, "B H W C"]:
         height, width, colours = self.image_shape
         count = levels(height, width)
         plain = self.norm == "none"
@@ -95,7 +98,7 @@ class Trunk(nn.Module):
     extra: int
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w features"]:
         spectral = self.norm == "spectral"
         first = True
 
@@ -130,7 +133,9 @@ class DCGANDiscriminator(GANNetwork):
     extra: int = 0  # 3x3 convolutions at each resolution beside those that resample
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
+    def __call__(
+        self, x: Float[Array, "B H W C"], label: Int[Array, " B"] | None = None, train: bool = False
+    ) -> dict[str, Float[Array, "B ..."]]:
         if self.conditional:
             checked(label, self.num_classes)
         if self.conditioning == "concat":
@@ -156,7 +161,9 @@ class EnergyAutoencoder(GANNetwork):
     extra: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
+    def __call__(
+        self, x: Float[Array, "B H W C"], label: Int[Array, " B"] | None = None, train: bool = False
+    ) -> dict[str, Float[Array, "B ..."]]:
         h = Trunk(self.channels, self.norm, self.extra, name="encoder")(x, train)
         codes = Dense(self.codes, name="codes")(h.reshape(h.shape[0], -1))
         shape = (x.shape[1], x.shape[2], x.shape[3])

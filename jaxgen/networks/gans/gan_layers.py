@@ -20,6 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.core import freeze
+from jaxtyping import Float, Int
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -83,7 +84,7 @@ class Dense(nn.Module):
     kernel_init: Callable = dcgan_init
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
+    def __call__(self, x: Float[Array, "B D"], train: bool = False) -> Float[Array, "B features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros_init, (self.features,), jnp.float32) if self.use_bias else 0.0
         return product(x, normalised(self, kernel, train) if self.spectral else kernel) + bias
@@ -109,7 +110,7 @@ class Conv(nn.Module):
     kernel_init: Callable = dcgan_init
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B H2 W2 features"]:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", zeros_init, (self.features,), jnp.float32) if self.use_bias else 0.0
@@ -178,7 +179,9 @@ class Outputs(nn.Module):
     kernel_init: Callable = dcgan_init
 
     @nn.compact
-    def __call__(self, features: Array, pooled: Array, label: Array | None, train: bool) -> dict[str, Array]:
+    def __call__(
+        self, features: Float[Array, "B F"], pooled: Float[Array, "B P"], label: Int[Array, " B"] | None, train: bool
+    ) -> dict[str, Float[Array, "B ..."]]:
         taken = {"logits", "features", "logit"} & set(self.heads)
         if taken:
             raise UserError(f"A discriminator has {min(taken)!r} already; give the head another name.")

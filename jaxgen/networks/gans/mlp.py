@@ -8,6 +8,7 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from jaxgen.arrays import Array
 from jaxgen.networks.gans.gan_layers import Dense, GANNetwork, Norm, Outputs, checked, condition, leaky_relu, norm
@@ -29,7 +30,9 @@ class MLPGenerator(GANNetwork):
     output: Literal["tanh", "linear"] = "tanh"  # "linear" for data without bounds
 
     @nn.compact
-    def __call__(self, z: Array, label: Array | None = None, train: bool = False) -> Array:
+    def __call__(
+        self, z: Float[Array, "B Z"], label: Int[Array, " B"] | None = None, train: bool = False
+    ) -> Float[Array, "B H W C"]:
         if self.conditional:
             z = jnp.concatenate([z, condition(label, self.num_classes, self.embedding)], -1)
         for i, width in enumerate(self.widths):
@@ -53,7 +56,9 @@ class MLPDiscriminator(GANNetwork):
     heads: dict[str, int] = dataclasses.field(default_factory=dict)  # `{name: width}` of further outputs
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
+    def __call__(
+        self, x: Float[Array, "B ..."], label: Int[Array, " B"] | None = None, train: bool = False
+    ) -> dict[str, Float[Array, "B ..."]]:
         if self.conditional:
             checked(label, self.num_classes)
         x = x.reshape(x.shape[0], -1)

@@ -10,6 +10,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float, Int
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -18,7 +19,7 @@ from jaxgen.networks.gans.gan_layers import Conv, GANNetwork, leaky_relu, norm
 SIZE = 4  # of every kernel
 
 
-def instance_norm(x: Array, eps: float = 1e-5) -> Array:
+def instance_norm(x: Float[Array, "B H W C"], eps: float = 1e-5) -> Float[Array, "B H W C"]:
     """Each channel of each image [B, H, W, C] to mean 0 and variance 1 (Ulyanov et al. 2016), without parameters."""
     h = x.astype(jnp.float32)
     h = h - h.mean((1, 2), keepdims=True)
@@ -48,8 +49,8 @@ class PatchDiscriminator(GANNetwork):
 
     @nn.compact
     def __call__(
-        self, x: Array, label: Array | None = None, train: bool = False
-    ) -> dict[str, Array | tuple[Array, ...]]:
+        self, x: Float[Array, "B H W C"], label: Int[Array, " B"] | None = None, train: bool = False
+    ) -> dict[str, Float[Array, "B h w"] | tuple[Float[Array, "B ..."], ...]]:
         """`label` is not looked at. Raises UserError for images that are too small, or an unknown norm."""
         self.check(x)
         spectral, activations = self.norm == "spectral", []

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -37,7 +38,9 @@ class UpBlock(nn.Module):
     num_classes: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None, train: bool) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], label: Int[Array, " B"] | None, train: bool
+    ) -> Float[Array, "B 2*H 2*W features"]:
         def normalise(x: Array, name: str) -> Array:
             ones = nn.initializers.ones_init()
             return nn.relu(BatchNorm(num_classes=self.num_classes, scale_init=ones, name=name)(x, train, label))
@@ -60,7 +63,7 @@ class DownBlock(nn.Module):
     norm: Literal["spectral", "layer", "none"]
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H2 W2 features"]:
         def conv(x: Array, name: str, pooled: bool = False, size: int = 3) -> Array:
             init = residual_init if size == 3 else glorot_init
             resampling: Resampling = "pooled" if pooled else ""
@@ -91,7 +94,9 @@ class ResNetGenerator(GANNetwork):
     conditioning: Literal["none", "batch_norm"] = "none"  # "batch_norm": scales and shifts of each class's own
 
     @nn.compact
-    def __call__(self, z: Array, label: Array | None = None, train: bool = False) -> Array:
+    def __call__(
+        self, z: Float[Array, "B Z"], label: Int[Array, " B"] | None = None, train: bool = False
+    ) -> Float[Array, "B H W C"]:
         height, width, colours = self.image_shape
         factor = 2 ** (len(self.widths) - 1)
         if height % factor or width % factor:
@@ -126,7 +131,9 @@ class ResNetDiscriminator(GANNetwork):
     heads: dict[str, int] = dataclasses.field(default_factory=dict)  # `{name: width}` of further outputs
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, train: bool = False) -> dict[str, Array]:
+    def __call__(
+        self, x: Float[Array, "B H W C"], label: Int[Array, " B"] | None = None, train: bool = False
+    ) -> dict[str, Float[Array, "B ..."]]:
         height, width = x.shape[1:3]
         if height % 2**self.halvings or width % 2**self.halvings:
             raise UserError(f"{height}x{width} pixels cannot be halved {self.halvings} times; set fewer halvings.")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from jaxgen.arrays import Array
 
@@ -34,7 +35,12 @@ def plain_attention() -> Iterator[None]:
         _plain.reset(token)
 
 
-def attend(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
+def attend(
+    query: Float[Array, "B N h D"],
+    key: Float[Array, "B M h D"],
+    value: Float[Array, "B M h D"],
+    mask: Shaped[Array, "B M"] | None = None,
+) -> Float[Array, "B N h D"]:
     """Scaled dot-product attention: query [B, N, h, D], key and value [B, M, h, D] -> [B, N, h, D].
 
     mask [B, M]: nonzero where a key may be looked at. A query with nothing to look at yields zero.
@@ -46,7 +52,7 @@ def attend(query: Array, key: Array, value: Array, mask: Array | None = None) ->
     return products_attend(query, key, value, mask)
 
 
-def fused(query: Array, on_cuda: bool) -> bool:
+def fused(query: Float[Array, "B N h D"], on_cuda: bool) -> bool:
     """Whether cuDNN's kernel takes such queries [B, N, h, D]: half precision, and heads of a fitting width."""
     half = query.dtype in (jnp.bfloat16, jnp.float16)
     return on_cuda and half and query.shape[-1] % STEP == 0 and query.shape[-1] <= WIDEST
@@ -60,12 +66,19 @@ def cuda_here() -> bool:
     return bool(capability) and float(capability) >= 8.0
 
 
-def flash_attend(query: Array, key: Array, value: Array) -> Array:
+def flash_attend(
+    query: Float[Array, "B N h D"], key: Float[Array, "B M h D"], value: Float[Array, "B M h D"]
+) -> Float[Array, "B N h D"]:
     """`attend` by cuDNN; see `fused`."""
     return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
 
 
-def products_attend(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
+def products_attend(
+    query: Float[Array, "B N h D"],
+    key: Float[Array, "B M h D"],
+    value: Float[Array, "B M h D"],
+    mask: Shaped[Array, "B M"] | None = None,
+) -> Float[Array, "B N h D"]:
     """`attend` as batched matrix products."""
     query, key, value = (a.transpose(0, 2, 1, 3) for a in (query, key, value))
     query = query * np.asarray(query.shape[-1] ** -0.5, query.dtype)

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -60,7 +61,12 @@ class GroupNorm(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, scale: Array | None = None, shift: Array | None = None) -> Array:
+    def __call__(
+        self,
+        x: Float[Array, "B ... C"],
+        scale: Float[Array, "B C"] | None = None,
+        shift: Float[Array, "B C"] | None = None,
+    ) -> Float[Array, "B ... C"]:
         batch, channels = x.shape[0], x.shape[-1]
         if self.groups < 1 or channels % self.groups:
             raise UserError(
@@ -90,12 +96,12 @@ class GroupNorm(nn.Module):
 
 
 def sinusoidal(
-    time: Array,
+    time: Float[Array, " B"],
     dim: int,
     max_period: float = 10000.0,
     cos_first: bool = False,
     freq_shift: float = 0.0,
-) -> Array:
+) -> Float[Array, "B dim"]:
     """Sine and cosine features of time [B] -> float32 [B, dim] (Vaswani et al. 2017, section 3.5).
 
     Frequencies fall geometrically from 1 to max_period^-1: exp(-ln(max_period) i / (dim/2 - freq_shift)). Ho
@@ -112,7 +118,9 @@ def sinusoidal(
     return jnp.concatenate(pair, -1)
 
 
-def random_fourier(time: Array, dim: int, std: float = 16.0, cos_first: bool = False, seed: int = 0) -> Array:
+def random_fourier(
+    time: Float[Array, " B"], dim: int, std: float = 16.0, cos_first: bool = False, seed: int = 0
+) -> Float[Array, "B dim"]:
     """Random Fourier features of time [B] -> float32 [B, dim] (Tancik et al. 2020; Song et al. 2021).
 
     Features are sin and cos of 2 pi f time with fixed f ~ N(0, std^2), so time should span about a unit. The
@@ -149,7 +157,12 @@ class Attention(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        context: Float[Array, "B L D"] | None = None,
+        mask: Shaped[Array, "B L"] | None = None,
+    ) -> Float[Array, "B H W C"]:
         batch, height, width, channels = x.shape
         if self.heads < 1 or channels % self.heads:
             raise UserError(f"{self.heads} attention heads do not divide {channels} channels: choose other heads.")

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float, Int
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -49,7 +50,9 @@ class BatchNorm(nn.Module):
     scale_init: Callable = dcgan_scale_init
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False, label: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B ... C"], train: bool = False, label: Int[Array, " B"] | None = None
+    ) -> Float[Array, "B ... C"]:
         channels = x.shape[-1]
         shape = (self.num_classes, channels) if self.num_classes else (channels,)
         scale = self.param("scale", self.scale_init, shape, jnp.float32)

@@ -20,6 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -48,19 +49,23 @@ def gradients_in_loops() -> Iterator[None]:
         _in_loops.reset(token)
 
 
-def plain_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+def plain_conv(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], stride: int, padding: Padding
+) -> Float[Array, "B H2 W2 D"]:
     """Convolution of [B, H, W, in] with [h, w, in, out] by the library's own operator."""
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = ((0, 0), (0, 0))) -> Array:
+def conv(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], stride: int = 1, padding: Padding = ((0, 0), (0, 0))
+) -> Float[Array, "B H2 W2 D"]:
     """Convolution of x [B, H, W, in] with kernel [h, w, in, out]; `padding` counts zeros before and after."""
     if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
         return pointwise(x[:, ::stride, ::stride], kernel[0, 0])
     return (loop_conv if _in_loops.get() else plain_conv)(x, kernel, stride, padding)
 
 
-def pointwise(x: Array, kernel: Array) -> Array:
+def pointwise(x: Float[Array, "... C"], kernel: Float[Array, "C D"]) -> Float[Array, "... D"]:
     """x [..., in] times kernel [in, features], as a product of two matrices.
 
     Were x left as it is, the kernel's gradient would contract several axes, for which a CPU transposes x first, at
@@ -144,14 +149,14 @@ def gradient_of_kernel(x: Array, dy: Array, stride: int, padding: Padding, size:
     return dk[:, : size[0], : size[1]].transpose(1, 2, 0, 3)
 
 
-def upsample(x: Array) -> Array:
+def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     """Twice the height and width by nearest neighbour: [B, H, W, C] -> [B, 2H, 2W, C]."""
     batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
     return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def downsample(x: Array) -> Array:
+def downsample(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
     """Half the height and width by the mean of 2x2 pixels: [B, H, W, C] -> [B, H/2, W/2, C]."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
@@ -187,7 +192,7 @@ def phase_upsampled_conv(x: Array, kernel: Array, form: Callable[..., Array] = p
     return y.reshape(batch, 2 * height + 2, 2 * width + 2, features)[:, 1:-1, 1:-1]
 
 
-def upsampled_conv(x: Array, kernel: Array) -> Array:
+def upsampled_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B 2*H 2*W D"]:
     """A 3x3 convolution of the doubled image, [B, H, W, in] -> [B, 2H, 2W, out], in the platform's form."""
     cpu: Callable[[Array, Array], Array] = phase_upsampled_conv
     default: Callable[[Array, Array], Array] = plain_upsampled_conv
@@ -224,7 +229,7 @@ class Conv(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 features"]:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", zeros_init, (self.features,), jnp.float32) if self.use_bias else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -29,7 +30,7 @@ class GatedMLP(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         h = nn.Dense(2 * self.features, kernel_init=kernel_init, dtype=self.dtype, name="in")(x)
         h, gate = jnp.split(h, 2, -1)
         h = h * nn.gelu(gate, approximate=False)
@@ -51,7 +52,9 @@ class TransformerBlock(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, tokens: Array, context: Array, mask: Array | None = None) -> Array:
+    def __call__(
+        self, tokens: Float[Array, "B N D"], context: Float[Array, "B L K"], mask: Shaped[Array, "B L"] | None = None
+    ) -> Float[Array, "B N D"]:
         def norm(x: Array, name: str) -> Array:
             return nn.LayerNorm(1e-5, dtype=self.dtype, use_fast_variance=False, name=name)(x)
 
@@ -88,7 +91,9 @@ class SpatialTransformer(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, context: Array, mask: Array | None = None) -> Array:
+    def __call__(
+        self, x: Float[Array, "B H W C"], context: Float[Array, "B L D"], mask: Shaped[Array, "B L"] | None = None
+    ) -> Float[Array, "B H W C"]:
         batch, height, width, channels = x.shape
         if self.heads < 1 or channels % self.heads:
             raise UserError(f"{self.heads} attention heads do not divide {channels} channels: choose other heads.")

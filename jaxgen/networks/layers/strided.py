@@ -17,6 +17,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -89,7 +90,9 @@ image_gradient.defvjp(_image_forward, _image_backward)
 kernel_gradient.defvjp(_kernel_forward, _kernel_backward)
 
 
-def strided_conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = NONE) -> Array:
+def strided_conv(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], stride: int = 1, padding: Padding = NONE
+) -> Float[Array, "B H2 W2 D"]:
     """`plain_conv`, fast in gradients of any order; a 1x1 convolution without padding is a matrix product."""
     if kernel.shape[:2] == (1, 1) and padding == NONE:
         return pointwise(x[:, ::stride, ::stride], kernel[0, 0])
@@ -97,7 +100,7 @@ def strided_conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = NO
 
 
 @jax.custom_vjp
-def transposed_conv(x: Array, kernel: Array) -> Array:
+def transposed_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "4 4 C D"]) -> Float[Array, "B 2*H 2*W D"]:
     """Twice the height and width by a transposed convolution of stride 2, [B, H, W, in] -> [B, 2H, 2W, out].
 
     It is what a strided convolution passes back to its image. The kernel [4, 4, in, out] is that of
@@ -164,7 +167,7 @@ transposed_kernel_gradient.defvjp(_transposed_kernel_forward, _transposed_kernel
 
 
 @jax.custom_vjp
-def product(x: Array, kernel: Array) -> Array:
+def product(x: Float[Array, "B C"], kernel: Float[Array, "C D"]) -> Float[Array, "B D"]:
     """x [B, in] times kernel [in, out], whose gradient has the kernel's layout: JAX's own is its transpose, which a
     CPU transposes for each use that the optimiser makes of it."""
     return x @ kernel
@@ -182,7 +185,7 @@ def _product_backward(saved: Pair, dy: Array) -> Pair:
 product.defvjp(_product_forward, _product_backward)
 
 
-def nearest_conv(x: Array, kernel: Array) -> Array:
+def nearest_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B 2*H 2*W D"]:
     """A 3x3 convolution of the image doubled by nearest neighbour, [B, H, W, in] -> [B, 2H, 2W, out]."""
     return lax.platform_dependent(
         x,
@@ -192,7 +195,7 @@ def nearest_conv(x: Array, kernel: Array) -> Array:
     )
 
 
-def pooled_conv(x: Array, kernel: Array) -> Array:
+def pooled_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H//2 W//2 D"]:
     """A 3x3 convolution, then the mean of 2x2 pixels, [B, H, W, in] -> [B, H/2, W/2, out], for even sides.
 
     Both are linear: together they are one 4x4 convolution of stride 2, with 4/9 of the products, whose kernel is the
@@ -203,12 +206,12 @@ def pooled_conv(x: Array, kernel: Array) -> Array:
     return trilinear_conv(x, wide, 2, ONE)
 
 
-def pooled_pointwise(x: Array, kernel: Array) -> Array:
+def pooled_pointwise(x: Float[Array, "B H W C"], kernel: Float[Array, "1 1 C D"]) -> Float[Array, "B H//2 W//2 D"]:
     """A 1x1 convolution and the mean of 2x2 pixels, in the order that costs less."""
     return pointwise(downsample(x), kernel[0, 0])
 
 
-def bilinear_upsample(x: Array) -> Array:
+def bilinear_upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     """Twice the height and width by bilinear interpolation between pixel centres; borders are repeated.
 
     Equal to `jax.image.resize(..., "bilinear")` and to PyTorch's interpolate with align_corners=False.

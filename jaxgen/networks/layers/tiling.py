@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -48,7 +49,7 @@ def ramp(start: int, tile: int, length: int, overlap: int, factor: int) -> np.nd
     return rise * fall
 
 
-def decode_tiled(decode: Decode, z: Array, tile: int, overlap: int) -> Array:
+def decode_tiled(decode: Decode, z: Float[Array, "B h w D"], tile: int, overlap: int) -> Float[Array, "B H W C"]:
     """`decode(z)` of latents of any size by square tiles of `tile` latents, blended where they overlap.
 
     Memory is that of one tile for any size. Of what two tiles share, each one's outer quarter is thrown away:

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
@@ -111,8 +112,8 @@ class TextTower(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Array, mask: Array | None = None, layer: int = -1, norm: bool = True
-    ) -> tuple[Array, Array]:
+        self, tokens: Int[Array, "B L"], mask: Shaped[Array, "B L"] | None = None, layer: int = -1, norm: bool = True
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "B D"]]:
         """Hidden states [B, L, D] and the pooled text [B, D], which is not projected, of int token ids [B, L].
 
         Args:
@@ -173,7 +174,7 @@ class ImageTower(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, images: Array) -> tuple[Array, Array]:
+    def __call__(self, images: Float[Array, "B H W C"]) -> tuple[Float[Array, "B N D"], Float[Array, "B D"]]:
         """Hidden states [B, 1 + patches, D] of the last block, class token first, and the pooled image [B, D].
 
         The pooled image is the class token behind the last LayerNorm, not projected; hidden states are before it.
@@ -229,15 +230,17 @@ class CLIP(nn.Module):
         self.text_projection = project(self.text.width)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(-np.log(TEMPERATURE)), (), jnp.float32)
 
-    def embed_image(self, images: Array) -> Array:
+    def embed_image(self, images: Float[Array, "B H W C"]) -> Float[Array, "B D"]:
         """[B, projection] of images as `ImageTower` takes them, not of unit length."""
         return self.image_projection(self.image(images)[1])
 
-    def embed_text(self, tokens: Array, mask: Array | None = None) -> Array:
+    def embed_text(self, tokens: Int[Array, "B L"], mask: Shaped[Array, "B L"] | None = None) -> Float[Array, "B D"]:
         """[B, projection] of token ids [B, L], not of unit length."""
         return self.text_projection(self.text(tokens, mask)[1])
 
-    def __call__(self, images: Array, tokens: Array, mask: Array | None = None) -> tuple[Array, Array, Array]:
+    def __call__(
+        self, images: Float[Array, "B H W C"], tokens: Int[Array, "K L"], mask: Shaped[Array, "K L"] | None = None
+    ) -> tuple[Float[Array, "B D"], Float[Array, "K D"], Float[Array, ""]]:
         """Unit embeddings of images [B, projection] and texts [B', projection], float32, and 1 / temperature.
 
         The logits of an image for all texts are the scale times its products with their embeddings.

@@ -14,7 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
+from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
 from jaxgen.networks.layers.convolution import conv
 
@@ -56,7 +58,7 @@ class Unit(nn.Module):
     relu: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 features"]:
         shape = (*self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
@@ -78,7 +80,7 @@ class BlockA(nn.Module):
     pooled: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
         fives = Unit(48, name="branch5x5_1")(x)
         threes = same(96, 3, 3, "branch3x3dbl_2")(Unit(64, name="branch3x3dbl_1")(x))
         parts = [
@@ -96,7 +98,7 @@ class BlockB(nn.Module):
     config_name = ""  # a part of others: no config names it
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
         threes = same(96, 3, 3, "branch3x3dbl_2")(Unit(64, name="branch3x3dbl_1")(x))
         parts = [
             Unit(384, (3, 3), 2, name="branch3x3")(x),
@@ -114,7 +116,7 @@ class BlockC(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
         sevens = Unit(self.width, name="branch7x7_1")(x)
         sevens = same(self.width, 1, 7, "branch7x7_2")(sevens)
         double = Unit(self.width, name="branch7x7dbl_1")(x)
@@ -136,7 +138,7 @@ class BlockD(nn.Module):
     config_name = ""  # a part of others: no config names it
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
         sevens = same(192, 1, 7, "branch7x7x3_2")(Unit(192, name="branch7x7x3_1")(x))
         sevens = same(192, 7, 1, "branch7x7x3_3")(sevens)
         parts = [
@@ -155,7 +157,7 @@ class BlockE(nn.Module):
     maxima: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
         threes = Unit(384, name="branch3x3_1")(x)
         double = same(384, 3, 3, "branch3x3dbl_2")(Unit(448, name="branch3x3dbl_1")(x))
         if self.maxima:
@@ -177,7 +179,9 @@ class Inception(nn.Module):
     """Parameters bear the names of the published PyTorch files: `Mixed_5b/branch1x1/kernel`, `fc/bias`."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, taps: tuple[str, ...] = tuple(TAPS)) -> dict[str, jax.Array]:
+    def __call__(
+        self, x: Float[Array, "B H W 3"], taps: tuple[str, ...] = tuple(TAPS)
+    ) -> dict[str, Float[Array, "B ..."]]:
         """Features at the taps; the network runs no further than the last of them.
 
         Args:
@@ -204,7 +208,7 @@ class Inception(nn.Module):
         return found
 
 
-def _stages(x: jax.Array) -> Iterator[tuple[str, jax.Array]]:
+def _stages(x: Array) -> Iterator[tuple[str, Array]]:
     """(tap, value), one after the other. Units belong to the module whose call iterates."""
     x = Unit(32, (3, 3), 2, name="Conv2d_1a_3x3")(x)
     x = Unit(32, (3, 3), name="Conv2d_2a_3x3")(x)
@@ -236,17 +240,17 @@ class _Logits(nn.Module):
     """A dense layer that hands out its bias instead of adding it."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: Array) -> tuple[Array, Array]:
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], CLASSES))
         return x @ kernel, self.param("bias", nn.initializers.zeros_init(), (CLASSES,))
 
 
-def maximum(x: jax.Array, stride: int, pad: int = 0) -> jax.Array:
+def maximum(x: Array, stride: int, pad: int = 0) -> Array:
     """The maximum of 3x3 pixels; `pad` pixels beyond the border never win."""
     return nn.max_pool(x, (3, 3), (stride, stride), ((pad, pad), (pad, pad)))
 
 
-def average(x: jax.Array) -> jax.Array:
+def average(x: Array) -> Array:
     """The mean of the 3x3 pixels around each, of those that lie within the image.
 
     Each channel is averaged alone, so that a 1x1 convolution may come before it as well as after, where it has fewer
@@ -258,7 +262,7 @@ def average(x: jax.Array) -> jax.Array:
     return x / np.outer(rows, columns).astype(np.float32)[:, :, None]
 
 
-def _sum_of_three(x: jax.Array, axis: int) -> jax.Array:
+def _sum_of_three(x: Array, axis: int) -> Array:
     around = [(int(n == axis),) * 2 for n in range(x.ndim)]
     size = x.shape[axis]
     padded = jnp.pad(x, around)

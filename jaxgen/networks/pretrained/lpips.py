@@ -11,6 +11,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
@@ -124,7 +125,7 @@ class LPIPS(nn.Module):
             for i, width in enumerate(widths)
         ]
 
-    def features(self, x: Array) -> tuple[Array, ...]:
+    def features(self, x: Float[Array, "B H W 3"]) -> tuple[Float[Array, "B h w D"], ...]:
         """Features of unit length at the five taps, float32 [B, H', W', C] each, of images [B, H, W, 3] in [-1, 1].
 
         Raises:
@@ -143,12 +144,14 @@ class LPIPS(nn.Module):
                 taps.append(unit_length(h))
         return tuple(taps)
 
-    def compare(self, a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+    def compare(
+        self, a: tuple[Float[Array, "... h w D"], ...], b: tuple[Float[Array, "... h w D"], ...]
+    ) -> Float[Array, " ..."]:
         """Distances [B] of what `features` gave for two batches; leading axes broadcast."""
         layers = zip(a, b, self.heads, strict=True)
         return jnp.asarray(sum((jnp.square(x - y) @ head).mean((-2, -1)) for x, y, head in layers))
 
-    def __call__(self, x: Array, y: Array) -> Array:
+    def __call__(self, x: Float[Array, "B H W 3"], y: Float[Array, "B H W 3"]) -> Float[Array, " B"]:
         if x.shape != y.shape:
             raise UserError(f"LPIPS compares images of one shape, not {x.shape} with {y.shape}: resize one of them.")
         return self.compare(self.features(x), self.features(y))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxgen.arrays import Array, Tree
 from jaxgen.errors import UserError
@@ -13,7 +14,9 @@ from jaxgen.networks.layers.stateless import apply_params
 from jaxgen.networks.pretrained.lpips import LPIPS, unit_length
 
 
-def perceptual_distance(network: nn.Module, params: Tree, x: Array, y: Array) -> Array:
+def perceptual_distance(
+    network: nn.Module, params: Tree, x: Float[Array, "B H W C"], y: Float[Array, "B H W C"]
+) -> Float[Array, " B"]:
     """[B] float32, at least 0, between images [B, H, W, C] in [-1, 1]; differentiable in both.
 
     `LPIPS` is taken as it is, grey images as RGB. Of another network, every convolution's result is scaled to unit
@@ -35,7 +38,7 @@ def perceptual_distance(network: nn.Module, params: Tree, x: Array, y: Array) ->
     return jnp.asarray(sum(layers)) / len(layers)
 
 
-def activations(network: nn.Module, params: Tree, x: Array) -> list[Array]:
+def activations(network: nn.Module, params: Tree, x: Float[Array, "B H W C"]) -> list[Float[Array, "B h w D"]]:
     """Results of unit length [B, h, w, D] of every convolution of a network that is called with images alone."""
 
     def convolutions(module: nn.Module, method: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float, Int, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -27,7 +28,7 @@ class TextEncoder(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, tokens: Array, mask: Array | None = None) -> Array:
+    def __call__(self, tokens: Int[Array, "B L"], mask: Shaped[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
         """`mask` [B, L] is nonzero on the tokens that may be looked at; all of them without one.
 
         Raises UserError for tokens of another shape or type, or too many of them.
@@ -53,7 +54,7 @@ class Block(nn.Module):
     dtype: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array | None) -> Array:
+    def __call__(self, x: Float[Array, "B L D"], mask: Shaped[Array, "B L"] | None) -> Float[Array, "B L D"]:
         h = nn.LayerNorm(dtype=self.dtype, name="norm_1")(x)
         x = x + TokenAttention(self.heads, dtype=self.dtype, name="attention")(h, mask=mask)
         h = nn.LayerNorm(dtype=self.dtype, name="norm_2")(x)
