@@ -12,7 +12,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.prediction import Prediction, reverse_log_variance
 from jaxgen.diffusion.process import added_noise_share, append_dims, posterior
 from jaxgen.diffusion.schedules import Schedule
@@ -25,15 +27,20 @@ HALF_BIN = 1 / 255
 
 
 def gaussian_kl(
-    mean_q: jax.Array, log_variance_q: jax.Array, mean_p: jax.Array, log_variance_p: jax.Array
-) -> jax.Array:
+    mean_q: Float[Array, "B *shape"],
+    log_variance_q: Float[Array, "..."],
+    mean_p: Float[Array, "B *shape"] | float,
+    log_variance_p: Float[Array, "..."],
+) -> Float[Array, "B *shape"]:
     """KL(N(mean_q, exp(log_variance_q)) || N(mean_p, exp(log_variance_p))) of each value, in nats."""
     difference = log_variance_p - log_variance_q
     squared = jnp.square(mean_q - mean_p) * jnp.exp(-log_variance_p)
     return 0.5 * (difference + jnp.expm1(-difference) + squared)
 
 
-def decoder_nll(x0: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def decoder_nll(
+    x0: Float[Array, "B *shape"], mean: Float[Array, "B *shape"], log_variance: Float[Array, "..."]
+) -> Float[Array, "B *shape"]:
     """-log of a Gaussian's mass over the bin of x0, of each value, in nats (Ho et al. 2020, Eq. 13).
 
     Args:
@@ -52,7 +59,9 @@ def decoder_nll(x0: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.
     return -jnp.where(lowest, below, jnp.where(highest, above, inside))
 
 
-def level_term(now: Prediction, x0: jax.Array, s: jax.Array, variance: Variance = "small") -> jax.Array:
+def level_term(
+    now: Prediction, x0: Float[Array, "B *shape"], s: Float[Array, "..."], variance: Variance = "small"
+) -> Float[Array, "B"]:
     """`[B]` bits per dimension of the step from `now.t` to s: a KL, or L_0 where s = 0.
 
     Args:
@@ -82,7 +91,7 @@ def level_term(now: Prediction, x0: jax.Array, s: jax.Array, variance: Variance 
     return _per_dimension(jnp.where(last, nll, kl))
 
 
-def prior_term(schedule: Schedule, x0: jax.Array) -> jax.Array:
+def prior_term(schedule: Schedule, x0: Float[Array, "B *shape"]) -> Float[Array, "B"]:
     """`[B]` bits per dimension of L_T: what q(x_T | x_0) still says about x_0."""
     one = jnp.ones(x0.shape[0])
     mean = append_dims(schedule.alpha(one), x0) * x0

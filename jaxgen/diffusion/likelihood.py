@@ -8,13 +8,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key, UInt8
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.bound import LOG_2, Variance, level_term, prior_term
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
@@ -44,17 +46,17 @@ class Bound:
     edges: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
     @property
-    def total(self) -> jax.Array:
+    def total(self) -> Float[Array, "B"]:
         """`[B]` an upper bound of -log2 p(x_0) per dimension."""
         return self.rate + self.distortion
 
     @property
-    def rate(self) -> jax.Array:
+    def rate(self) -> Float[Array, "B"]:
         """`[B]` L_1 + ... + L_T (Ho et al. 2020, Table 2)."""
         return self.terms[:, 1:].sum(axis=1) + self.prior
 
     @property
-    def distortion(self) -> jax.Array:
+    def distortion(self) -> Float[Array, "B"]:
         """`[B]` L_0."""
         return self.terms[:, 0]
 
@@ -62,8 +64,8 @@ class Bound:
 def variational_bound(
     denoise: Denoiser,
     schedule: Schedule,
-    x0: jax.Array,
-    keys: jax.Array,
+    x0: Float[Array, "B *shape"],
+    keys: Key[Array, "B"],
     variance: Variance = "small",
     levels: int = 0,
     clip: bool = True,
@@ -124,8 +126,8 @@ class Density:
 def log_likelihood(
     denoise: Denoiser,
     schedule: Schedule,
-    x0: jax.Array,
-    keys: jax.Array | None = None,
+    x0: Float[Array, "B *shape"],
+    keys: Key[Array, "B"] | None = None,
     steps: int = 64,
     solver: Solver = "rk4",
     probes: int = 0,
@@ -150,17 +152,17 @@ def log_likelihood(
     Raises:
       UserError: for probes without keys, or a solver that does not exist.
     """
-    if solver not in Solver.__args__:
-        raise UserError(f"The likelihood's solver {solver!r} is unknown; known are {', '.join(Solver.__args__)}.")
+    if solver not in get_args(Solver):
+        raise UserError(f"The likelihood's solver {solver!r} is unknown; known are {', '.join(get_args(Solver))}.")
     if steps < 1 or chunk < 1 or probes < 0:
         raise UserError("The likelihood needs at least one step, a chunk of at least one, and no fewer than 0 probes.")
     if probes and keys is None:
         raise UserError("Hutchinson's estimate draws probes; give one key for each image.")
     size = x0[0].size
-    rows, first, last = _angles(schedule, steps, solver, darkest)
+    table, first, last = _angles(schedule, steps, solver, darkest)
     slope = functools.partial(_slope, denoise, *_tangents(x0, keys, probes), chunk)
     step = functools.partial(_heun if solver == "heun" else _rk4, slope)
-    rows = {name: jnp.asarray(value, x0.dtype) for name, value in rows.items()}
+    rows = {name: jnp.asarray(value, x0.dtype) for name, value in table.items()}
     start = (math.cos(first) * x0, jnp.full(len(x0), size * math.log(math.cos(first)), x0.dtype))
     (z, gained), _ = jax.lax.scan(step, start, rows)
     # what is left at the end is noise of this standard deviation
@@ -169,7 +171,7 @@ def log_likelihood(
     return Density(normal.reshape(len(z), -1).sum(axis=1) + gained, z / std)
 
 
-def _tangents(x0: jax.Array, keys: jax.Array | None, probes: int) -> tuple[jax.Array, float]:
+def _tangents(x0: Float[Array, "B *shape"], keys: Key[Array, "B"] | None, probes: int) -> tuple[jax.Array, float]:
     """`[N, B or 1, ...]` directions e, and the factor by which the sum of e' J e over them gives the trace of J."""
     if not probes:
         return jnp.eye(x0[0].size, dtype=x0.dtype).reshape(x0[0].size, 1, *x0.shape[1:]), 1.0
@@ -232,20 +234,25 @@ def _angles(
     return {"width": np.diff(grid), "t": times, "norm": norms}, float(first), float(last)
 
 
-def dequantise(images: jax.Array, keys: jax.Array) -> jax.Array:
+def dequantise(images: UInt8[Array, "B *shape"], keys: Key[Array, "B"]) -> Float[Array, "B *shape"]:
     """uint8 `[B, ...]` to float32: uniform over the bin of each value v, whose middle is v / 127.5 - 1."""
     offset = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), images.shape[1:]))(keys)
     return (images.astype(jnp.float32) + offset - 0.5) / 127.5 - 1
 
 
-def bits_per_dimension(log_prob: jax.Array, size: int, bin_width: float = 1.0) -> jax.Array:
+def bits_per_dimension(log_prob: Float[Array, "B"], size: int, bin_width: float = 1.0) -> Float[Array, "B"]:
     """-log2 of a density's mass over bins of this width, for each of `size` dimensions; from nats `[B]`."""
     return -(log_prob / size + math.log(bin_width)) / LOG_2
 
 
 def image_bits(
-    denoise: Denoiser, schedule: Schedule, images: jax.Array, keys: jax.Array, draws: int = 1, **options
-) -> jax.Array:
+    denoise: Denoiser,
+    schedule: Schedule,
+    images: UInt8[Array, "B *shape"],
+    keys: Key[Array, "B"],
+    draws: int = 1,
+    **options: Any,
+) -> Float[Array, "B"]:
     """`[B]` bits per dimension of uint8 images `[B, ...]`, by the flow and uniform dequantisation.
 
     But for the errors of the solver and of probes, the mean over `draws` is an upper bound of -log2 P(image)

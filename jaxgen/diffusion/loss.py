@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.bound import level_term
 from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.diffusion.process import diffuse
@@ -18,12 +22,12 @@ SIMPLE = Simple()
 def denoising_loss(
     denoise: Denoiser,
     schedule: Schedule,
-    x0: jax.Array,
-    t: jax.Array,
-    noise: jax.Array,
+    x0: Float[Array, "B *shape"],
+    t: Float[Array, "B"],
+    noise: Float[Array, "B *shape"],
     weighting: Weighting = SIMPLE,
     **condition: jax.Array,
-) -> jax.Array:
+) -> Float[Array, "B"]:
     """`[B]` losses: the weighted mean, over an example's values, of the squared error of what the network predicts.
 
     Args:
@@ -36,13 +40,13 @@ def denoising_loss(
 def hybrid_loss(
     denoise: Denoiser,
     schedule: Schedule,
-    x0: jax.Array,
-    t: jax.Array,
-    noise: jax.Array,
+    x0: Float[Array, "B *shape"],
+    t: Float[Array, "B"],
+    noise: Float[Array, "B *shape"],
     weighting: Weighting = SIMPLE,
     vlb_weight: float = 1e-3,
     **condition: jax.Array,
-) -> jax.Array:
+) -> Float[Array, "B"]:
     """`[B]` losses for a network that learns the variance: `denoising_loss` + vlb_weight L_vlb.
 
     Nichol & Dhariwal (2021), Eq. 16. L_vlb is an estimate of the whole variational bound in bits per dimension by one
@@ -59,12 +63,14 @@ def hybrid_loss(
         raise UserError("A learned variance is trained on discrete levels; use a discrete schedule, such as 'cosine'.")
     now = denoise(diffuse(schedule, x0, t, noise), t, **condition)
     simple = _weighted_error(now, x0, noise, weighting)
-    fixed_mean = now.replace(value=jax.lax.stop_gradient(now.value))
+    fixed_mean = dataclasses.replace(now, value=jax.lax.stop_gradient(now.value))
     level = jnp.round(t * schedule.steps)
     return simple + vlb_weight * schedule.steps * level_term(fixed_mean, x0, (level - 1) / schedule.steps, "learned")
 
 
-def _weighted_error(now: Prediction, x0: jax.Array, noise: jax.Array, weighting: Weighting) -> jax.Array:
+def _weighted_error(
+    now: Prediction, x0: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], weighting: Weighting
+) -> Float[Array, "B"]:
     """`[B]` means over an example's values of the squared error, times the weight."""
     error = now.value - now.prediction_type.target(now, x0, noise)
     squared = jnp.square(error).reshape(x0.shape[0], -1).mean(axis=1)

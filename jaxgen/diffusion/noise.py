@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import jax
+from jaxtyping import Float, Int, Key, UInt32
+
+from jaxgen.arrays import Array
 
 
-def per_image_noise(keys: jax.Array, index: jax.Array | int, shape: tuple[int, ...]) -> jax.Array:
+def per_image_noise(
+    keys: Key[Array, "B"], index: Int[Array, ""] | UInt32[Array, ""] | int, shape: tuple[int, ...]
+) -> Float[Array, "B *shape"]:
     """`[B, *shape]` float32 standard normals; image i's depend on `keys[i]` and `index` alone."""
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), shape))(keys)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.prediction_types import X0, PredictionType, V, Velocity
 from jaxgen.diffusion.process import added_noise_share, append_dims
 from jaxgen.diffusion.schedules.base import Schedule
@@ -38,30 +40,30 @@ class Prediction:
     log_variance: jax.Array | None = None
 
     @property
-    def alpha(self) -> jax.Array:
+    def alpha(self) -> Float[Array, "#B *#shape"]:
         return append_dims(self.schedule.alpha(self.t), self.x)
 
     @property
-    def sigma(self) -> jax.Array:
+    def sigma(self) -> Float[Array, "#B *#shape"]:
         return append_dims(self.schedule.sigma(self.t), self.x)
 
     @property
-    def x0(self) -> jax.Array:
+    def x0(self) -> Float[Array, "B *shape"]:
         """The clean images."""
         return self.prediction_type.x0(self)
 
     @property
-    def epsilon(self) -> jax.Array:
+    def epsilon(self) -> Float[Array, "B *shape"]:
         """The noise."""
         return self.prediction_type.epsilon(self)
 
     @property
-    def v(self) -> jax.Array:
+    def v(self) -> Float[Array, "B *shape"]:
         """alpha epsilon - sigma x0."""
         return self.to(V()).value
 
     @property
-    def velocity(self) -> jax.Array:
+    def velocity(self) -> Float[Array, "B *shape"]:
         """d x_t / dt."""
         return self.to(Velocity()).value
 
@@ -70,11 +72,11 @@ class Prediction:
         if prediction_type == self.prediction_type:
             return self
         value = prediction_type.value(self, self.x0, self.epsilon)
-        return self.replace(value=value, prediction_type=prediction_type)
+        return dataclasses.replace(self, value=value, prediction_type=prediction_type)
 
     def clip(self, low: float = -1.0, high: float = 1.0) -> Prediction:
         """The prediction whose x0 is clipped; epsilon follows from it."""
-        return self.replace(value=jnp.clip(self.x0, low, high), prediction_type=X0())
+        return dataclasses.replace(self, value=jnp.clip(self.x0, low, high), prediction_type=X0())
 
 
 Denoiser = Callable[..., Prediction]  # (x, t) -> Prediction
@@ -83,7 +85,7 @@ Denoiser = Callable[..., Prediction]  # (x, t) -> Prediction
 def denoiser(
     schedule: Schedule,
     prediction_type: PredictionType,
-    network: Callable[..., jax.Array],
+    network: Callable[..., Float[Array, "B *output"]],
     learned_variance: bool = False,
 ) -> Denoiser:
     """A denoiser `(x, t, **condition) -> Prediction` from a network `(x, time, **condition) -> [B, ...]`.
@@ -100,7 +102,7 @@ def denoiser(
     """
     check_prediction_type(schedule, prediction_type)
 
-    def denoise(x: jax.Array, t: jax.Array, **condition: Any) -> Prediction:
+    def denoise(x: jax.Array, t: jax.Array, **condition: Array) -> Prediction:
         t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
         now = Prediction(x, x, t, schedule, prediction_type)
         scaled = prediction_type.network_input(now)
@@ -115,7 +117,7 @@ def denoiser(
                 f"The network gives an array of shape {value.shape} for images of shape {x.shape}; "
                 f"its out_channels must be {wanted}."
             )
-        return now.replace(value=value.astype(x.dtype), log_variance=log_variance)
+        return dataclasses.replace(now, value=value.astype(x.dtype), log_variance=log_variance)
 
     return denoise
 
@@ -130,7 +132,7 @@ def check_prediction_type(schedule: Schedule, prediction_type: PredictionType) -
         )
 
 
-def reverse_log_variance(now: Prediction, s: jax.Array) -> jax.Array:
+def reverse_log_variance(now: Prediction, s: Float[Array, "..."]) -> Float[Array, "B *shape"]:
     """`[B, ...]` log of the learned variance of p(x_s | x_t) (Nichol & Dhariwal 2021, Eq. 15).
 
     `now.log_variance` in [-1, 1] lies between the logarithms of the posterior's variance and of that of all noise

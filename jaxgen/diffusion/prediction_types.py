@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.process import append_dims, posterior, previous_level
 from jaxgen.diffusion.schedules.base import Schedule
 
 if TYPE_CHECKING:
     from jaxgen.diffusion.prediction import Prediction
 
-Pair = tuple[jax.Array | float, jax.Array | float]
+Images = Float[Array, "B *shape"]
+Pair = tuple[jax.Array | float, jax.Array | float]  # each a number, or of the shape of the times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,38 +41,38 @@ class PredictionType(abc.ABC):
     needs_signal: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+    def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         """(a, b) of `value = a x0 + b epsilon`, each a number or of t's shape."""
 
-    def x0(self, now: Prediction) -> jax.Array:
+    def x0(self, now: Prediction) -> Images:
         """The clean images `[B, ...]`."""
         a, b = self._pair(now)
         return (b * now.x - now.sigma * now.value) / (now.alpha * b - now.sigma * a)
 
-    def epsilon(self, now: Prediction) -> jax.Array:
+    def epsilon(self, now: Prediction) -> Images:
         """The noise `[B, ...]`, of standard deviation about 1."""
         a, b = self._pair(now)
         return (now.alpha * now.value - a * now.x) / (now.alpha * b - now.sigma * a)
 
-    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+    def value(self, now: Prediction, x0: Images, epsilon: Images) -> Images:
         """This type's value of x0 and epsilon at the (x, t) of a prediction of any type."""
         a, b = self._pair(now)
         return a * x0 + b * epsilon
 
-    def target(self, now: Prediction, x0: jax.Array, noise: jax.Array) -> jax.Array:
+    def target(self, now: Prediction, x0: Images, noise: Images) -> Images:
         """What a perfect network gives at x_t = alpha x0 + sigma noise.
 
         x_t is rounded, so that x0 and noise do not fit it exactly. The nearest two that do, and have the same v, do.
         """
-        fitting = now.replace(value=now.alpha * noise - now.sigma * x0, prediction_type=V())
+        fitting = dataclasses.replace(now, value=now.alpha * noise - now.sigma * x0, prediction_type=V())
         return self.value(now, fitting.x0, fitting.epsilon)
 
-    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+    def x0_error(self, schedule: Schedule, t: Float[Array, "B"]) -> Float[Array, "B"]:
         """`[B]` |error of x0|**2 for each |error of the value|**2, at a fixed x_t."""
         a, b = self.pair(schedule, t)
         return (schedule.sigma(t) / (schedule.alpha(t) * b - schedule.sigma(t) * a)) ** 2
 
-    def network_input(self, now: Prediction) -> jax.Array:
+    def network_input(self, now: Prediction) -> Images:
         """The noisy images as the network is given them."""
         return append_dims(now.schedule.input_scale(now.t), now.x) * now.x
 
@@ -82,19 +85,19 @@ class PredictionType(abc.ABC):
 class X0(PredictionType):
     """The clean image."""
 
-    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+    def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         return 1.0, 0.0
 
-    def x0(self, now: Prediction) -> jax.Array:
+    def x0(self, now: Prediction) -> Images:
         return now.value
 
-    def epsilon(self, now: Prediction) -> jax.Array:
+    def epsilon(self, now: Prediction) -> Images:
         return (now.x - now.alpha * now.value) / now.sigma
 
-    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+    def value(self, now: Prediction, x0: Images, epsilon: Images) -> Images:
         return x0  # epsilon may be infinite
 
-    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+    def x0_error(self, schedule: Schedule, t: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.ones_like(t)
 
 
@@ -104,19 +107,19 @@ class Epsilon(PredictionType):
 
     needs_signal: ClassVar[bool] = True
 
-    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+    def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         return 0.0, 1.0
 
-    def x0(self, now: Prediction) -> jax.Array:
+    def x0(self, now: Prediction) -> Images:
         return (now.x - now.sigma * now.value) / now.alpha
 
-    def epsilon(self, now: Prediction) -> jax.Array:
+    def epsilon(self, now: Prediction) -> Images:
         return now.value
 
-    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+    def value(self, now: Prediction, x0: Images, epsilon: Images) -> Images:
         return epsilon  # x0 may be infinite
 
-    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+    def x0_error(self, schedule: Schedule, t: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.exp(-schedule.log_snr(t))  # more precise than (sigma / alpha)**2 at the ends
 
 
@@ -127,19 +130,19 @@ class V(PredictionType):
     x0 and epsilon are sound at both ends: alpha b - sigma a is alpha**2 + sigma**2, which does not vanish.
     """
 
-    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+    def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         return -schedule.sigma(t), schedule.alpha(t)
 
-    def x0(self, now: Prediction) -> jax.Array:
+    def x0(self, now: Prediction) -> Images:
         return (now.alpha * now.x - now.sigma * now.value) / (now.alpha**2 + now.sigma**2)
 
-    def epsilon(self, now: Prediction) -> jax.Array:
+    def epsilon(self, now: Prediction) -> Images:
         return (now.sigma * now.x + now.alpha * now.value) / (now.alpha**2 + now.sigma**2)
 
-    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+    def value(self, now: Prediction, x0: Images, epsilon: Images) -> Images:
         return now.alpha * epsilon - now.sigma * x0
 
-    def target(self, now: Prediction, x0: jax.Array, noise: jax.Array) -> jax.Array:
+    def target(self, now: Prediction, x0: Images, noise: Images) -> Images:
         return self.value(now, x0, noise)
 
 
@@ -149,19 +152,19 @@ class Score(PredictionType):
 
     needs_signal: ClassVar[bool] = True
 
-    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+    def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         return 0.0, -1 / schedule.sigma(t)
 
-    def x0(self, now: Prediction) -> jax.Array:
+    def x0(self, now: Prediction) -> Images:
         return (now.x - now.sigma * self.epsilon(now)) / now.alpha  # no division by sigma
 
-    def epsilon(self, now: Prediction) -> jax.Array:
+    def epsilon(self, now: Prediction) -> Images:
         return -now.sigma * now.value
 
-    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+    def value(self, now: Prediction, x0: Images, epsilon: Images) -> Images:
         return -epsilon / now.sigma
 
-    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+    def x0_error(self, schedule: Schedule, t: Float[Array, "B"]) -> Float[Array, "B"]:
         return schedule.sigma(t) ** 2 * jnp.exp(-schedule.log_snr(t))
 
 
@@ -169,7 +172,7 @@ class Score(PredictionType):
 class Velocity(PredictionType):
     """d x_t / dt = alpha' x0 + sigma' epsilon; epsilon - x0 on straight paths (Lipman et al. 2023)."""
 
-    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+    def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         return schedule.rates(t)
 
 
@@ -182,27 +185,27 @@ class EDM(PredictionType):
     every noise level. No equation here divides by alpha, and only `value` divides by sigma.
     """
 
-    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+    def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         norm = self._norm(schedule, schedule.alpha(t), schedule.sigma(t))
         return schedule.sigma(t) / (norm * schedule.sigma_data), -schedule.alpha(t) * schedule.sigma_data / norm
 
-    def x0(self, now: Prediction) -> jax.Array:
+    def x0(self, now: Prediction) -> Images:
         data, norm = self._scales(now)
         return now.alpha * (data / norm) ** 2 * now.x + now.sigma * data / norm * now.value
 
-    def epsilon(self, now: Prediction) -> jax.Array:
+    def epsilon(self, now: Prediction) -> Images:
         data, norm = self._scales(now)
         return now.sigma / norm**2 * now.x - now.alpha * data / norm * now.value
 
-    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+    def value(self, now: Prediction, x0: Images, epsilon: Images) -> Images:
         data, norm = self._scales(now)
         return (x0 - now.alpha * (data / norm) ** 2 * now.x) * norm / (now.sigma * data)
 
-    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+    def x0_error(self, schedule: Schedule, t: Float[Array, "B"]) -> Float[Array, "B"]:
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         return (sigma * schedule.sigma_data) ** 2 / ((alpha * schedule.sigma_data) ** 2 + sigma**2)
 
-    def network_input(self, now: Prediction) -> jax.Array:
+    def network_input(self, now: Prediction) -> Images:
         return now.x / self._scales(now)[1]
 
     def _scales(self, now: Prediction) -> tuple[float, jax.Array]:
@@ -220,22 +223,22 @@ class PosteriorMean(PredictionType):
     It is `of_x x_t + of_x0 x0`, where x_t holds epsilon. No equation here divides by alpha.
     """
 
-    def pair(self, schedule: Schedule, t: jax.Array) -> Pair:
+    def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         of_x, of_x0, _ = posterior(schedule, t, previous_level(schedule, t), t)
         return of_x * schedule.alpha(t) + of_x0, of_x * schedule.sigma(t)
 
-    def x0(self, now: Prediction) -> jax.Array:
+    def x0(self, now: Prediction) -> Images:
         of_x, of_x0 = self._factors(now)
         return (now.value - of_x * now.x) / of_x0
 
-    def epsilon(self, now: Prediction) -> jax.Array:
+    def epsilon(self, now: Prediction) -> Images:
         return (now.x - now.alpha * self.x0(now)) / now.sigma
 
-    def value(self, now: Prediction, x0: jax.Array, epsilon: jax.Array) -> jax.Array:
+    def value(self, now: Prediction, x0: Images, epsilon: Images) -> Images:
         of_x, of_x0 = self._factors(now)
         return of_x * now.x + of_x0 * x0
 
-    def x0_error(self, schedule: Schedule, t: jax.Array) -> jax.Array:
+    def x0_error(self, schedule: Schedule, t: Float[Array, "B"]) -> Float[Array, "B"]:
         return posterior(schedule, t, previous_level(schedule, t), t)[1] ** -2
 
     def _factors(self, now: Prediction) -> tuple[jax.Array, jax.Array]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Float
 
-from jaxgen.diffusion.schedules.base import Schedule
+from jaxgen.arrays import Array
+from jaxgen.diffusion.schedules.base import Array as AnyArray
+from jaxgen.diffusion.schedules.base import Schedule, array_module
 from jaxgen.errors import UserError
 
 
-def append_dims(values: jax.Array, x: jax.Array) -> jax.Array:
+def append_dims(values: Float[Array, "..."] | float, x: Float[Array, "B *shape"]) -> Float[Array, "..."]:
     """`[B]` or scalar values with the trailing axes that broadcast them against x `[B, ...]`."""
     values = jnp.asarray(values)
     return values.reshape(values.shape + (1,) * (x.ndim - values.ndim)) if values.ndim else values
 
 
-def diffuse(schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:
+def diffuse(
+    schedule: Schedule, x0: Float[Array, "B *shape"], t: Float[Array, "..."], noise: Float[Array, "B *shape"]
+) -> Float[Array, "B *shape"]:
     """A draw of q(x_t | x_0) = N(alpha x_0, sigma**2 I) (Ho et al. 2020, Eq. 4).
 
     Args:
@@ -25,7 +28,9 @@ def diffuse(schedule: Schedule, x0: jax.Array, t: jax.Array, noise: jax.Array) -
     return append_dims(schedule.alpha(t), x0) * x0 + append_dims(schedule.sigma(t), x0) * noise
 
 
-def posterior(schedule: Schedule, t: jax.Array, s: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def posterior(
+    schedule: Schedule, t: Float[Array, "..."], s: Float[Array, "..."], x: Float[Array, "B *shape"]
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
     """q(x_s | x_t, x_0) for s < t: `mean = of_x x_t + of_x0 x_0`, and its variance.
 
     Ho et al. (2020), Eqs. 6-7, for any pair of times (Kingma et al. 2021, Appendix A). Returns the three arrays of_x,
@@ -38,13 +43,15 @@ def posterior(schedule: Schedule, t: jax.Array, s: jax.Array, x: jax.Array) -> t
     return alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * added, added * sigma_s**2
 
 
-def added_noise_share(schedule: Schedule, t: jax.Array, s: jax.Array) -> jax.Array:
+def added_noise_share(
+    schedule: Schedule, t: Float[AnyArray, "*shape"], s: Float[AnyArray, "*shape"]
+) -> Float[AnyArray, "*shape"]:
     """The share of the variance sigma(t)**2 that was added between s and t: 1 - SNR(t) / SNR(s), in [0, 1]."""
     change = schedule.log_snr(t) - schedule.log_snr(s)
-    return -(jnp if isinstance(change, jax.Array) else np).expm1(change)
+    return -array_module(change).expm1(change)
 
 
-def previous_level(schedule: Schedule, t: jax.Array) -> jax.Array:
+def previous_level(schedule: Schedule, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """One discrete noise level below t; never below 0.
 
     Raises:

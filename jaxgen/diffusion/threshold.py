@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 
 from jaxgen.diffusion.prediction import Prediction
@@ -23,7 +25,7 @@ def dynamic_threshold(now: Prediction, quantile: float = 0.995) -> Prediction:
     x0 = now.x0
     size = jnp.quantile(jnp.abs(x0).reshape(len(x0), -1), quantile, axis=1)
     size = append_dims(jnp.maximum(size, 1.0), x0)
-    return now.replace(value=jnp.clip(x0, -size, size) / size, prediction_type=X0())
+    return dataclasses.replace(now, value=jnp.clip(x0, -size, size) / size, prediction_type=X0())
 
 
 def check_quantile(quantile: float) -> None:

@@ -10,13 +10,18 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from etils import epath
 
+from jaxgen.arrays import Params
 from jaxgen.data.transforms import to_float
+from jaxgen.diffusion.prediction import Denoiser
+from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.editing.inversion import reconstruction_error
 from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.panels import CAPTIONS, draw_branches, editing_panels
@@ -30,6 +35,22 @@ from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.restore import TrainedModel, restore
 
 MOVING = ("inversion", "interpolation")
+
+
+@runtime_checkable
+class DiffusionMethod(Protocol):
+    """What editing reads of a method; a method that lacks any of it is no diffusion model."""
+
+    @property
+    def conditions(self) -> tuple[str, ...]: ...
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    @property
+    def sampler(self) -> Sampler: ...
+
+    def denoiser(self, params: Params) -> Denoiser: ...
 
 
 def edit(
@@ -57,8 +78,7 @@ def edit(
       UserError: where there is no such run, its method has no denoiser, or `out` cannot be written.
     """
     check_writable(out, "--out")
-    trained = _diffusion_model(workdir, trust)
-    method = trained.generator.method
+    trained, method = _diffusion_model(workdir, trust)
     source = trained.generator.source(trained.generator.config.data.eval_split)
     batch = to_float(source.take(list(range(min(num, len(source))))))
     condition = {name: jax.numpy.asarray(batch[name]) for name in method.conditions}
@@ -93,8 +113,8 @@ def edit(
     return numbers
 
 
-def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> TrainedModel:
-    """The newest checkpoint of a run of a diffusion method.
+def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> tuple[TrainedModel, DiffusionMethod]:
+    """The newest checkpoint of a run of a diffusion method, and the method.
 
     Raises:
       UserError: where there is no such run, or its method has no denoiser.
@@ -104,9 +124,9 @@ def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> TrainedMo
         raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
     trained = restore(config, workdir)
     method = trained.generator.method
-    if not (hasattr(method, "denoiser") and hasattr(method, "schedule") and hasattr(method, "sampler")):
+    if not isinstance(method, DiffusionMethod):
         raise UserError(f"The method {config.method.name!r} is no diffusion model; there is nothing to edit with.")
-    return trained
+    return trained, method
 
 
 def _write_pictures(out: epath.Path, pictures: Mapping[str, np.ndarray]) -> None:

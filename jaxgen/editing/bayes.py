@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +47,8 @@ def class_log_likelihoods(
     """
     if num_classes < 2 or draws < 1:
         raise UserError("Classification by a diffusion model needs at least two classes and one draw.")
-    if weighting not in Weighting.__args__:
-        raise UserError(f"The weighting {weighting!r} is unknown; known are {', '.join(Weighting.__args__)}.")
+    if weighting not in get_args(Weighting):
+        raise UserError(f"The weighting {weighting!r} is unknown; known are {', '.join(get_args(Weighting))}.")
     dark = max(float(schedule.log_snr(1.0)), DARKEST)
     # at t = 0 of some schedules there is no noise at all
     bright = float(schedule.log_snr(np.float64(schedule.t_min)))

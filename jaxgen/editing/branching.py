@@ -65,11 +65,11 @@ def branching(
     Args:
       times: decreasing. features: see `diversity`; the others as for `branch`.
     """
-    times = np.asarray(times, np.float64)
-    if (np.diff(times) >= 0).any():
+    at = np.asarray(times, np.float64)
+    if (np.diff(at) >= 0).any():
         raise UserError("Branching times must decrease: the shared trajectory is walked once, from noise to data.")
     parted, images, begun = [], [], 0
-    for t in times:
+    for t in at:
         shared, own = _parts(model, t)
         if len(shared) - 1 > begun:
             between = jax.vmap(lambda key, here=begun: jax.random.fold_in(key, here))(keys)
@@ -77,8 +77,8 @@ def branching(
             begun = len(shared) - 1
         parted.append(own[0])
         images.append(_fork(model, x, keys, own, branches))
-    images = jnp.stack(images)
-    return Branching(np.asarray(parted), images, jnp.stack([diversity(i, features) for i in images]))
+    stacked = jnp.stack(images)
+    return Branching(np.asarray(parted), stacked, jnp.stack([diversity(i, features) for i in stacked]))
 
 
 def diversity(images: jax.Array, features: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:

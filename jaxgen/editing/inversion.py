@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
-from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.arrays import Array
+from jaxgen.diffusion.samplers.base import Images, LinearSampler, Times, Trajectory
 from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.schedules import Schedule
@@ -49,7 +52,7 @@ class Inversion(LinearSampler):
     def evaluations_per_step(self) -> int:
         return 1 + self.refinements
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         rows = []
         for i, s in enumerate(times[1:]):
@@ -62,15 +65,36 @@ class Inversion(LinearSampler):
         return SolverCoefficients.from_rows("epsilon", rows)
 
 
+@overload
 def invert(
     model: DiffusionModel,
-    images: jax.Array,
+    images: Images,
+    steps: int = 50,
+    spacing: Spacing = "uniform",
+    refinements: int = 0,
+    frames: Literal[0] = 0,
+    times: Times | None = None,
+) -> Images: ...
+@overload
+def invert(
+    model: DiffusionModel,
+    images: Images,
+    steps: int = 50,
+    spacing: Spacing = "uniform",
+    refinements: int = 0,
+    *,
+    frames: int,
+    times: Times | None = None,
+) -> Images | tuple[Images, Trajectory]: ...
+def invert(
+    model: DiffusionModel,
+    images: Images,
     steps: int = 50,
     spacing: Spacing = "uniform",
     refinements: int = 0,
     frames: int = 0,
-    times: np.ndarray | None = None,
-) -> jax.Array | tuple[jax.Array, jax.Array]:
+    times: Times | None = None,
+) -> Images | tuple[Images, Trajectory]:
     """`[B, ...]` latents at the last time, t = 1, of `[B, ...]` images; a deterministic function.
 
     Args:
@@ -88,14 +112,33 @@ def invert(
     return solver(model.denoise, model.schedule, images, _no_keys(images), frames, times)
 
 
+@overload
 def reconstruct(
     model: DiffusionModel,
-    latents: jax.Array,
+    latents: Images,
+    steps: int = 50,
+    spacing: Spacing = "uniform",
+    frames: Literal[0] = 0,
+    times: Times | None = None,
+) -> Images: ...
+@overload
+def reconstruct(
+    model: DiffusionModel,
+    latents: Images,
+    steps: int = 50,
+    spacing: Spacing = "uniform",
+    *,
+    frames: int,
+    times: Times | None = None,
+) -> Images | tuple[Images, Trajectory]: ...
+def reconstruct(
+    model: DiffusionModel,
+    latents: Images,
     steps: int = 50,
     spacing: Spacing = "uniform",
     frames: int = 0,
-    times: np.ndarray | None = None,
-) -> jax.Array | tuple[jax.Array, jax.Array]:
+    times: Times | None = None,
+) -> Images | tuple[Images, Trajectory]:
     """`[B, ...]` images of `[B, ...]` latents by DDIM with eta = 0, without clipping: the way back of `invert`.
 
     Args:
@@ -107,11 +150,11 @@ def reconstruct(
 
 def reconstruction_error(
     model: DiffusionModel,
-    images: jax.Array,
+    images: Images,
     steps: Sequence[int] = (10, 20, 50, 100),
     spacing: Spacing = "uniform",
     refinements: int = 0,
-) -> jax.Array:
+) -> Float[Array, "len(steps) B"]:
     """`[len(steps), B]` mean squared errors per value of images inverted and drawn again at the same times.
 
     Song et al. (2020), Table 2 has them for CIFAR-10, there in units of [0, 1]: a quarter of those here.
@@ -124,6 +167,6 @@ def reconstruction_error(
     return jnp.stack(errors)
 
 
-def _no_keys(images: jax.Array) -> jax.Array:
+def _no_keys(images: Images) -> Key[Array, "B"]:
     """Keys for solvers that draw nothing."""
     return jax.random.split(jax.random.key(0), len(images))

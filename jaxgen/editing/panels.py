@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -80,10 +78,11 @@ def _inversion(model: DiffusionModel, images: jax.Array, steps: int, frames: int
     return jnp.concatenate([images[None], there, back])
 
 
-def _interpolation(model: DiffusionModel, keys: jax.Array, shape: tuple[int, ...], steps: int, frames: int):
+def _interpolation(
+    model: DiffusionModel, keys: jax.Array, shape: tuple[int, ...], steps: int, frames: int
+) -> jax.Array:
     start = model.start(keys, shape)
-    decode = functools.partial(reconstruct, model, steps=steps)
-    return interpolate(decode, start, jnp.roll(start, -1, axis=0), frames)
+    return interpolate(lambda x: reconstruct(model, x, steps), start, jnp.roll(start, -1, axis=0), frames)
 
 
 def _first_two(drawn: jax.Array) -> jax.Array:

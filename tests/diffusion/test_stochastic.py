@@ -445,7 +445,7 @@ def test_a_langevin_step_has_the_papers_size_for_each_example():
         sampler = predictor_corrector(corrections=1, snr=0.2)
         table = sampler.coefficients(schedule, np.asarray([t, s]))
         only = type(table)(table.output, **{k: getattr(table, k)[:1] for k in COLUMNS}, ends=np.asarray([True]))
-        got = sampler.run(only, denoise, x, keys)
+        got, _ = sampler.run(only, denoise, x, keys)
         z = per_image_noise(keys, 1, (6,))
         score = -2.0 * x + 0.1
         norm = functools.partial(np.linalg.norm, axis=1, keepdims=True)

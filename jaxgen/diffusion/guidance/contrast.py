@@ -44,14 +44,14 @@ class Contrast(Timed):
     def join(self, wanted: Prediction, worse: Prediction) -> Prediction:
         """Both at the same (x, t); the learned variance is that of the wanted one."""
         scale = jnp.where(self.inside(wanted), self.scale, 1.0).astype(wanted.value.dtype)
-        worse = worse.to(wanted.prediction_type).value
-        value = worse + scale * (wanted.value - worse)
+        low = worse.to(wanted.prediction_type).value
+        value = low + scale * (wanted.value - low)
         if self.rescale:
             axes = tuple(range(1, value.ndim))
             wide, want = value.std(axes, keepdims=True), wanted.value.std(axes, keepdims=True)
             factor = jnp.where(wide > 0, want / jnp.where(wide > 0, wide, 1.0), 1.0)  # Eq. 15
             value = (self.rescale * factor + 1 - self.rescale) * value  # Eq. 16
-        return wanted.replace(value=value)
+        return dataclasses.replace(wanted, value=value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,9 +112,10 @@ class Autoguidance(Contrast):
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
         if self.scale == 1:
             return inputs.wanted
-        if inputs.weak is None:
+        weak = inputs.weak
+        if weak is None:
             raise UserError("Autoguidance needs a weaker model of the same data.")
-        return lambda x, t: self.join(inputs.wanted(x, t), inputs.weak(x, t, **inputs.condition))
+        return lambda x, t: self.join(inputs.wanted(x, t), weak(x, t, **inputs.condition))
 
 
 def _interleaved(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -118,12 +118,13 @@ class Universal(ByClassifier):
 
 def _log_probability(inputs: GuidanceInputs, who: str) -> ClassifierLogits:
     """`(x, t) -> ` the sum over the batch of log p(label | x): its gradient is each image's own."""
-    if inputs.classifier is None or inputs.label is None:
+    classifier, label = inputs.classifier, inputs.label
+    if classifier is None or label is None:
         raise UserError(f"{who} needs a classifier and the label that it should see.")
 
     def log_p(x: jax.Array, t: jax.Array) -> jax.Array:
-        log = jax.nn.log_softmax(inputs.classifier(x, t))
-        return jnp.take_along_axis(log, inputs.label[:, None], axis=1).sum()
+        log = jax.nn.log_softmax(classifier(x, t))
+        return jnp.take_along_axis(log, label[:, None], axis=1).sum()
 
     return log_p
 
@@ -141,4 +142,4 @@ def _in_x0(now: Prediction, gradient: jax.Array) -> jax.Array:
 def _moved(now: Prediction, change: jax.Array) -> Prediction:
     """The prediction whose x0 is larger by `change`, at the same x; as v, which is sound at both ends."""
     value = now.v - (now.alpha**2 + now.sigma**2) / now.sigma * change
-    return now.replace(value=value.astype(now.x.dtype), prediction_type=V())
+    return dataclasses.replace(now, value=value.astype(now.x.dtype), prediction_type=V())

@@ -5,18 +5,26 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.diffusion.spacing import Spacing, time_grid
 from jaxgen.errors import UserError
+
+Images = Float[Array, "B *shape"]
+Trajectory = Float[Array, "frames B *shape"]
+Times = Float[np.ndarray, "N"]
+# x, base, the outputs of former evaluations, frames; see `SolverCoefficients`
+Carry = tuple[jax.Array, jax.Array | None, tuple[jax.Array, ...], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,26 +65,60 @@ class Sampler(abc.ABC):
         """The prediction that the solver goes by: the network's, clipped where `clip` is set."""
         return now.clip() if self.clip else now
 
-    @abc.abstractmethod
+    @overload
     def __call__(
         self,
         denoise: Denoiser,
         schedule: Schedule,
-        x: jax.Array,
-        keys: jax.Array,
+        x: Images,
+        keys: Key[Array, "B"] | None = None,
+        frames: Literal[0] = 0,
+        times: Times | None = None,
+    ) -> Images: ...
+    @overload
+    def __call__(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        x: Images,
+        keys: Key[Array, "B"] | None,
+        frames: int,
+        times: Times | None = None,
+    ) -> Images | tuple[Images, Trajectory]: ...
+    def __call__(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        x: Images,
+        keys: Key[Array, "B"] | None = None,
         frames: int = 0,
-        times: np.ndarray | None = None,
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        times: Times | None = None,
+    ) -> Images | tuple[Images, Trajectory]:
         """Images `[B, ...]`, and with `frames` the trajectory too, `[frames, B, ...]`.
 
         Args:
           x: `[B, ...]` float32, the noisy images at the first time: `schedule.prior_std` times standard normals where
             that is 1.
-          keys: `[B]` random keys; image i depends on its own key alone, not on the batch.
+          keys: `[B]` random keys; image i depends on its own key alone, not on the batch. None for a solver that draws no
+            noise.
           frames: how many states of the trajectory to return: those after equal shares of the steps, the last one the
             result.
           times: any number of decreasing times in [0, 1], in place of `steps` and `spacing`; they may begin anywhere.
         """
+        x, kept = self.trajectory(denoise, schedule, x, keys, frames, times)
+        return (x, kept) if frames else x
+
+    @abc.abstractmethod
+    def trajectory(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        x: Images,
+        keys: Key[Array, "B"] | None = None,
+        frames: int = 0,
+        times: Times | None = None,
+    ) -> tuple[Images, Trajectory]:
+        """The images and the trajectory, which is `[0, B, ...]` for no frames; see `__call__`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,22 +126,22 @@ class LinearSampler(Sampler):
     """A solver that is linear in the state and in the network's outputs: a class gives its `coefficients`."""
 
     @abc.abstractmethod
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         """The solver as numbers, for `times` `[steps + 1]`, float64, usually from 1 down to 0."""
 
-    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
+    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: Images) -> Images:
         """The noise that a row adds, from standard normals z."""
         return row["noise"] * z
 
-    def __call__(
+    def trajectory(
         self,
         denoise: Denoiser,
         schedule: Schedule,
-        x: jax.Array,
-        keys: jax.Array,
+        x: Images,
+        keys: Key[Array, "B"] | None = None,
         frames: int = 0,
-        times: np.ndarray | None = None,
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        times: Times | None = None,
+    ) -> tuple[Images, Trajectory]:
         times = time_grid(self.spacing, self.steps, schedule) if times is None else np.asarray(times, np.float64)
         steps = len(times) - 1
         if not 0 <= frames <= steps:
@@ -115,25 +157,35 @@ class LinearSampler(Sampler):
             )
         return self.run(table, denoise, x, keys, frames)
 
-    def run(self, table: SolverCoefficients, denoise: Denoiser, x: jax.Array, keys: jax.Array, frames: int = 0):
-        """Runs coefficients; see `__call__`. Columns that are zero in every row cost nothing."""
+    def run(
+        self, table: SolverCoefficients, denoise: Denoiser, x: Images, keys: Key[Array, "B"] | None, frames: int = 0
+    ) -> tuple[Images, Trajectory]:
+        """Runs coefficients; see `trajectory`. Columns that are zero in every row cost nothing.
+
+        Raises:
+          UserError: no keys are given to a solver that draws noise.
+        """
         count, width = table.step.shape
         names = ("keep", "take", "correct", "move", "step", "noise")
         used = {name: np.any(getattr(table, name) != 0, axis=0) for name in names}
 
+        def noise(index: jax.Array | int) -> jax.Array:
+            if keys is None:
+                raise UserError(f"The solver {type(self).__name__} draws noise; give it one random key for each image.")
+            return per_image_noise(keys, index, x.shape[1:]).astype(x.dtype)
+
         def weighted_sum(row: Mapping[str, jax.Array], name: str, outputs: tuple[jax.Array, ...]) -> jax.Array | float:
             return sum((row[name][i] * m for i, m in enumerate(outputs) if used[name][i]), 0.0)
 
-        def body(carry: tuple[jax.Array, ...], row: dict[str, jax.Array]):
+        def body(carry: Carry, row: dict[str, jax.Array]) -> tuple[Carry, None]:
             x, base, past, kept = carry
             now = self.output(denoise(x, row["t"]))
             outputs = (getattr(now, table.output), *past)
             start = row["take"] * x + weighted_sum(row, "correct", outputs)
-            base = start + row["keep"] * base if used["keep"] else start
+            base = start if base is None else start + row["keep"] * base
             x = row["move"] * base + weighted_sum(row, "step", outputs)
             if used["noise"]:
-                z = per_image_noise(keys, row["index"] + 1, x.shape[1:]).astype(x.dtype)
-                x = x + self.scaled_noise(now, row, z)
+                x = x + self.scaled_noise(now, row, noise(row["index"] + 1))
             if frames:
                 kept = kept.at[row["frame"]].set(x, mode="drop")
             return (x, base if used["keep"] else None, outputs[: width - 1], kept), None
@@ -141,12 +193,12 @@ class LinearSampler(Sampler):
         rows = {name: jnp.asarray(getattr(table, name), x.dtype) for name in ("t", "s", *names)}
         rows |= {"index": jnp.arange(count), "frame": jnp.asarray(_frames(table.ends, frames))}
         if table.before:
-            x = x + table.before * per_image_noise(keys, count + 1, x.shape[1:]).astype(x.dtype)
+            x = x + table.before * noise(count + 1)
         base = x if used["keep"] else None
         past = (jnp.zeros_like(x),) * (width - 1)
         kept = jnp.zeros((frames, *x.shape), x.dtype)
         (x, _, _, kept), _ = jax.lax.scan(body, (x, base, past, kept), rows)
-        return (x, kept) if frames else x
+        return x, kept
 
 
 def _frames(ends: np.ndarray, frames: int) -> np.ndarray:
@@ -155,5 +207,5 @@ def _frames(ends: np.ndarray, frames: int) -> np.ndarray:
     The last step that is written into a frame stays there. Rows inside a step write to the index `frames`, which does
     not exist and is dropped.
     """
-    done: Any = np.cumsum(ends)
+    done = np.cumsum(ends)
     return np.where(ends, (done - 1) * frames // done[-1], frames)

@@ -12,6 +12,7 @@ from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
 Output = Literal["x0", "epsilon", "velocity"]
+Row = dict[str, Any]  # a row of the table, see `SolverCoefficients.from_rows`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +68,8 @@ class SolverCoefficients:
                     value = [*value, *[0.0] * (width - len(value))]
                 columns.setdefault(name, []).append(value)
         ends = np.asarray(columns.pop("ends"), bool)
-        columns = {name: np.asarray(values, np.float64) for name, values in columns.items()}
-        return SolverCoefficients(output, **columns, ends=ends, before=before)
+        numbers = {name: np.asarray(values, np.float64) for name, values in columns.items()}
+        return SolverCoefficients(output, **numbers, ends=ends, before=before)
 
     def repeated(self, count: int, schedule: Schedule) -> SolverCoefficients:
         """Self-recurrence: every step `count` times, its result noised back to where it began in between (Lugmayr et
@@ -94,7 +95,7 @@ class SolverCoefficients:
         flat = {n: v.reshape(-1, *v.shape[2:]) for n, v in stacked.items()}
         return SolverCoefficients(self.output, **flat, before=self.before)
 
-    def first_infinite_row(self, dtype: Any) -> int | None:
+    def first_infinite_row(self, dtype: np.typing.DTypeLike) -> int | None:
         """The first row that is not finite in a type, such as float32; None where all are."""
         finite = np.ones(len(self.t), bool)
         for field in dataclasses.fields(self):

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from jaxgen.diffusion.process import added_noise_share
-from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.base import LinearSampler, Times
 from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
@@ -29,7 +29,7 @@ class DDIM(LinearSampler):
         if not 0 <= self.eta <= 1:
             raise UserError(f"config.sampler.eta is {self.eta}; DDIM's eta lies in [0, 1].")
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         rows = []
         for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgen.diffusion.prediction import Prediction, reverse_log_variance
 from jaxgen.diffusion.process import added_noise_share
-from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.base import Images, LinearSampler, Times
 from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
@@ -39,7 +39,7 @@ class DDPM(LinearSampler):
         if self.variance == "learned" and self.self_recurrence > 1:
             raise UserError("config.sampler.self_recurrence needs config.sampler.variance small or large.")
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         rows = []
         for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
@@ -53,7 +53,7 @@ class DDPM(LinearSampler):
             rows.append({**row, "noise": std if sigma[i + 1] > 0 else 0.0})
         return SolverCoefficients.from_rows("x0", rows)
 
-    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
+    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: Images) -> Images:
         if self.variance == "learned":
             z = jnp.exp(0.5 * reverse_log_variance(now, row["s"])) * z
         return row["noise"] * z

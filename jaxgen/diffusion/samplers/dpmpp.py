@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from jaxgen.diffusion.samplers.base import LinearSampler
-from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.samplers.base import LinearSampler, Times
+from jaxgen.diffusion.samplers.coefficients import Row, SolverCoefficients
 from jaxgen.diffusion.samplers.exponential import FAINTEST, LambdaGrid, adams, first, moments, orders, second
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
 # where a step evaluates the network between its ends, as shares of the step in lambda
-BETWEEN = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
+BETWEEN: dict[int, tuple[float, ...]] = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +48,11 @@ class DPMpp1S(LinearSampler):
         """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
         return (self.order * (self.steps - 1) + 1) * self.self_recurrence
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         steps = [self._step(schedule, t, s) for t, s in zip(times[:-1], times[1:], strict=True)]
         return SolverCoefficients.from_rows("x0", [row for step in steps for row in step])
 
-    def _step(self, schedule: Schedule, t: float, s: float) -> list[dict[str, Any]]:
+    def _step(self, schedule: Schedule, t: float, s: float) -> list[Row]:
         if s == 0 or schedule.sigma(s) == 0:
             grid = LambdaGrid(schedule, [t, s])
             return [grid.row(0, first(grid.h(0)))]
@@ -104,7 +104,7 @@ class DPMpp2M(LinearSampler):
 
     order: ClassVar[int] = 2
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         grid, steps = LambdaGrid(schedule, times), len(times) - 1
         each = orders(self.order, steps, self.lower_order_final and steps < FEW)
         return SolverCoefficients.from_rows(
@@ -172,7 +172,7 @@ class DPMpp2MSDE(LinearSampler):
         if not self.eta >= 0:
             raise UserError(f"config.sampler.eta is {self.eta}; it must be at least 0.")
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         h = 0.5 * np.diff(schedule.log_snr(times))  # infinite where the signal begins or the noise ends
         rows = []

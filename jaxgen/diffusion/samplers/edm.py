@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.base import LinearSampler, Times
 from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.samplers.sde import need_signal
 from jaxgen.diffusion.schedules.base import Schedule
@@ -55,7 +55,7 @@ class EDM(LinearSampler):
         """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
         return (2 * self.steps - 1) * self.self_recurrence
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         need_signal(schedule, times, "edm")
         alpha, n = schedule.alpha(times), schedule.sigma(times) / schedule.alpha(times)
         hat = np.append([self._churned(schedule, t, len(times) - 1) for t in times[:-1]], times[-1])

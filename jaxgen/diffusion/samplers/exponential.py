@@ -15,7 +15,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
+from jaxgen.diffusion.samplers.coefficients import Row
 from jaxgen.diffusion.schedules.base import Schedule
 
 # below this alpha an image has no signal: lambda is as good as infinite
@@ -26,7 +28,7 @@ class LambdaGrid:
     """Times and their places on the axis of lambda. Attributes are `[N]`: `t`, `alpha`, `sigma` and `lam`, which is
     infinite at both ends."""
 
-    def __init__(self, schedule: Schedule, times: np.ndarray):
+    def __init__(self, schedule: Schedule, times: Sequence[float] | Float[np.ndarray, "N"]) -> None:
         self.t = np.asarray(times, np.float64)
         self.alpha, self.sigma = schedule.alpha(self.t), schedule.sigma(self.t)
         lam = np.where(self.sigma > 0, 0.5 * schedule.log_snr(self.t), np.inf)
@@ -36,7 +38,7 @@ class LambdaGrid:
         """The length of step i."""
         return float(self.lam[i + 1] - self.lam[i])
 
-    def row(self, i: int, weights: Sequence[float]) -> dict:
+    def row(self, i: int, weights: Float[np.ndarray, "K"]) -> Row:
         """Step i's row of the coefficients, for the weights of the x0 seen, the newest first."""
         step = self.alpha[i + 1] * np.asarray(weights)
         return {"t": self.t[i], "s": self.t[i + 1], "move": self.sigma[i + 1] / self.sigma[i], "step": step}

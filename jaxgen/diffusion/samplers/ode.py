@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int, Key
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.process import append_dims
-from jaxgen.diffusion.samplers.base import Sampler
-from jaxgen.diffusion.schedules.base import Schedule
+from jaxgen.diffusion.samplers.base import Images, Sampler, Times, Trajectory
+from jaxgen.diffusion.schedules.base import Array as AnyArray
+from jaxgen.diffusion.schedules.base import Schedule, array_module
 from jaxgen.errors import UserError
+
+Count = TypeVar("Count", int, jax.Array)
 
 SOLVERS = {"tsit5": diffrax.Tsit5, "dopri5": diffrax.Dopri5, "bosh3": diffrax.Bosh3, "heun": diffrax.Heun}
 # the first step that is tried, as a share of the way
@@ -64,33 +69,34 @@ class ODE(Sampler):
         """An upper bound: the evaluations of `steps` steps. `solve` returns how many a run has used."""
         return self._used(self.steps) + 1
 
-    def _used(self, steps):
+    def _used(self, steps: Count) -> Count:
         """Evaluations of so many steps: a pair whose last slope is the next one's first saves one each."""
         tableau = SOLVERS[self.method].tableau
+        assert isinstance(tableau, diffrax.ButcherTableau)  # the others are of implicit-explicit pairs
         return (len(tableau.b_sol) - tableau.fsal) * steps + tableau.fsal
 
-    def __call__(
+    def trajectory(
         self,
         denoise: Denoiser,
         schedule: Schedule,
-        x: jax.Array,
-        keys: jax.Array | None = None,
+        x: Images,
+        keys: Key[Array, "B"] | None = None,
         frames: int = 0,
-        times: np.ndarray | None = None,
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        times: Times | None = None,
+    ) -> tuple[Images, Trajectory]:
         """Follows the ODE; see `Sampler.__call__`. Frames lie at equal shares of the angle; of `times` only the first
         and the last count."""
         x, kept, _ = self.solve(denoise, schedule, x, frames, times)
-        return (x, kept) if frames else x
+        return x, kept
 
     def solve(
         self,
         denoise: Denoiser,
         schedule: Schedule,
-        x: jax.Array,
+        x: Images,
         frames: int = 0,
-        times: np.ndarray | None = None,
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        times: Times | None = None,
+    ) -> tuple[Images, Trajectory, Int[Array, ""]]:
         """The result `[B, ...]`, the trajectory `[frames, B, ...]`, and how often the denoiser was called, int32.
 
         Raises:
@@ -168,13 +174,13 @@ def _(size: int, batched: list[bool], values: jax.Array, images: jax.Array) -> t
     return values, True
 
 
-def _time(schedule: Schedule, phi):
+def _time(schedule: Schedule, phi: AnyArray) -> AnyArray:
     """The time of an angle, which rounding may have put beyond the schedule's ends."""
-    np_ = jnp if isinstance(phi, jax.Array) else np
+    np_ = array_module(phi)
     log_snr = 2 * np_.log(np_.maximum(np_.cos(phi), TINY)) - 2 * np_.log(np_.maximum(np_.sin(phi), TINY))
     return np_.clip(schedule.t_from_log_snr(log_snr), 0.0, 1.0)
 
 
-def _norm(schedule: Schedule, t):
+def _norm(schedule: Schedule, t: AnyArray) -> AnyArray:
     """sqrt(alpha**2 + sigma**2)."""
-    return (jnp if isinstance(t, jax.Array) else np).hypot(schedule.alpha(t), schedule.sigma(t))
+    return array_module(t).hypot(schedule.alpha(t), schedule.sigma(t))

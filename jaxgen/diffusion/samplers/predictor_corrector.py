@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxgen.diffusion.prediction import Prediction
 from jaxgen.diffusion.process import added_noise_share, append_dims
-from jaxgen.diffusion.samplers.base import LinearSampler
-from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.samplers.base import Images, LinearSampler, Times
+from jaxgen.diffusion.samplers.coefficients import Output, Row, SolverCoefficients
 from jaxgen.diffusion.samplers.sde import euler_maruyama_rows
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
@@ -53,7 +53,7 @@ class PredictorCorrector(LinearSampler):
     def evaluations_per_step(self) -> int:
         return 1 + self.corrections
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         sigma = schedule.sigma(times)
         shrink = schedule.alpha(times[:-1]) / schedule.alpha(times[1:])  # sqrt(1 - beta) of the step
         output, predictions = self._predictions(schedule, times, shrink)
@@ -65,7 +65,7 @@ class PredictorCorrector(LinearSampler):
             rows += [stay] * self.corrections + [row]
         return SolverCoefficients.from_rows(output, rows)
 
-    def _predictions(self, schedule: Schedule, times: np.ndarray, shrink: np.ndarray) -> tuple[str, list[dict]]:
+    def _predictions(self, schedule: Schedule, times: np.ndarray, shrink: np.ndarray) -> tuple[Output, list[Row]]:
         if self.predictor == "euler_maruyama":
             return "epsilon", euler_maruyama_rows(schedule, times, self.noise_last)
         sigma = schedule.sigma(times)
@@ -82,7 +82,7 @@ class PredictorCorrector(LinearSampler):
             rows.append({"t": t, "s": s, **row, "noise": std if self.noise_last or i < len(times) - 2 else 0.0})
         return "x0" if self.predictor == "ancestral" else "epsilon", rows
 
-    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: jax.Array) -> jax.Array:
+    def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: Images) -> Images:
         """A prediction's noise; all of a Langevin step, which stays at its time."""
         ratio = _norm(z) / jnp.maximum(_norm(now.epsilon), 1e-12)
         std = row["noise"] * append_dims(ratio, z)  # sqrt(2 size)

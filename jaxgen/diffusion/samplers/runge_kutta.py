@@ -12,12 +12,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from jaxgen.diffusion.samplers.base import LinearSampler
-from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.samplers.base import LinearSampler, Times
+from jaxgen.diffusion.samplers.coefficients import Row, SolverCoefficients
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.samplers.exponential import FAINTEST
 from jaxgen.diffusion.schedules.base import Schedule
@@ -61,18 +61,18 @@ class RungeKutta(LinearSampler):
         """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
         return (self.evaluations_per_step * (self.steps - 1) + 1) * self.self_recurrence
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         if self.variable == "time" and schedule.steps:
             raise UserError(
                 "config.sampler.variable 'time' needs a continuous schedule, whose alpha and sigma have a slope at "
                 "every time; use 'sigma' with a discrete one."
             )
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         for t, s in zip(times[:-1], times[1:], strict=True):
             rows += self._step(schedule, t, s)
         return SolverCoefficients.from_rows("epsilon" if self.variable == "sigma" else "velocity", rows)
 
-    def _step(self, schedule: Schedule, t: float, s: float) -> Iterator[dict[str, Any]]:
+    def _step(self, schedule: Schedule, t: float, s: float) -> Iterator[Row]:
         a, b = (self.a, self.b) if s > 0 and schedule.sigma(s) > 0 else ((), (1.0,))
         shares = [0.0, *(sum(row) for row in a), 1.0]
         at, reach = self._line(schedule, t, s, np.asarray(shares))
@@ -115,12 +115,12 @@ class Euler(RungeKutta):
     a: ClassVar = ()
     b: ClassVar = (1.0,)
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         if self.variable == "sigma":  # written so that it needs no signal at its start
             return DDIM(len(times) - 1).coefficients(schedule, times)
         return super().coefficients(schedule, times)
 
-    def _step(self, schedule: Schedule, t: float, s: float) -> Iterator[dict[str, Any]]:
+    def _step(self, schedule: Schedule, t: float, s: float) -> Iterator[Row]:
         yield {"t": t, "s": s, "move": 1.0, "step": [s - t]}
 
 

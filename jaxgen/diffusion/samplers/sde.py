@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion.process import added_noise_share
-from jaxgen.diffusion.samplers.base import LinearSampler
-from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
+from jaxgen.diffusion.samplers.base import LinearSampler, Times
+from jaxgen.diffusion.samplers.coefficients import Row, SolverCoefficients
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
 
@@ -27,11 +27,11 @@ class EulerMaruyama(LinearSampler):
     steps: int = 1000
     noise_last: bool = False
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         return SolverCoefficients.from_rows("epsilon", euler_maruyama_rows(schedule, times, self.noise_last))
 
 
-def euler_maruyama_rows(schedule: Schedule, times: np.ndarray, noise_last: bool) -> list[dict]:
+def euler_maruyama_rows(schedule: Schedule, times: np.ndarray, noise_last: bool) -> list[Row]:
     """One row of the coefficients a step, in epsilon = -sigma score."""
     need_signal(schedule, times, "euler_maruyama")
     rate, g2 = drift_and_diffusion(schedule, times[:-1])
@@ -68,7 +68,7 @@ class EulerAncestral(LinearSampler):
         if not self.eta >= 0:
             raise UserError(f"config.sampler.eta is {self.eta}; it must be at least 0.")
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         if self.flow and not np.allclose(alpha + sigma, 1, atol=1e-6):
             raise UserError("config.sampler.flow is for straight paths; set it to False or use rectified_flow.")

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxgen.diffusion.samplers.base import LinearSampler
+from jaxgen.diffusion.samplers.base import LinearSampler, Times
 from jaxgen.diffusion.samplers.coefficients import SolverCoefficients
 from jaxgen.diffusion.samplers.exponential import LambdaGrid, adams, first, orders
 from jaxgen.diffusion.schedules.base import Schedule
@@ -42,7 +42,7 @@ class UniPC(LinearSampler):
         if self.order not in (1, 2, 3):
             raise UserError(f"config.sampler.order is {self.order}; UniPC has the orders 1, 2 and 3.")
 
-    def coefficients(self, schedule: Schedule, times: np.ndarray) -> SolverCoefficients:
+    def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
         grid, steps = LambdaGrid(schedule, times), len(times) - 1
         each = orders(self.order, steps, self.lower_order_final)
         rows = []

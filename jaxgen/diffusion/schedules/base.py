@@ -12,15 +12,17 @@ computes in.
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from jaxgen.errors import UserError
 
-Array = Any  # jax.Array or np.ndarray
+# What goes in comes out: a JAX array gives a JAX array, a NumPy array a NumPy array, a number a number of NumPy.
+Array = TypeVar("Array", jax.Array, np.ndarray, float)
 
 
 class Schedule(abc.ABC):
@@ -40,63 +42,69 @@ class Schedule(abc.ABC):
     sigma_data: float = 0.5
 
     @abc.abstractmethod
-    def log_snr(self, t: Array) -> Array:
+    def log_snr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """log(alpha**2 / sigma**2), decreasing in t."""
 
     @abc.abstractmethod
-    def t_from_log_snr(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The inverse of `log_snr`."""
 
-    def alpha(self, t: Array) -> Array:
+    def alpha(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The signal's factor; variance preserving: sqrt(sigmoid(log_snr))."""
         log_snr = self.log_snr(t)
         np_ = array_module(log_snr)
         return np_.exp(-0.5 * np_.logaddexp(0.0, -log_snr))
 
-    def sigma(self, t: Array) -> Array:
+    def sigma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The marginal noise's standard deviation: sqrt(sigmoid(-log_snr))."""
         log_snr = self.log_snr(t)
         np_ = array_module(log_snr)
         return np_.exp(-0.5 * np_.logaddexp(0.0, log_snr))
 
-    def rates(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def rates(self, t: Float[jax.Array, "*shape"]) -> tuple[Float[jax.Array, "*shape"], Float[jax.Array, "*shape"]]:
         """d alpha / dt and d sigma / dt, so that d x_t / dt = alpha' x_0 + sigma' epsilon along a path."""
         t = at_least_float32(jnp.asarray(t))
         one = jnp.ones_like(t)
         return jax.jvp(self.alpha, (t,), (one,))[1], jax.jvp(self.sigma, (t,), (one,))[1]
 
-    def conditioning(self, t: Array) -> Array:
+    def conditioning(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The `time` that a network embeds for t: 0..999 under every schedule, as published weights expect it."""
         return 1000.0 * at_least_float32(t)
 
-    def input_scale(self, t: Array) -> Array:
+    def input_scale(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """What the noisy image is multiplied by before it enters a network; 1 where its variance is bounded."""
         return 0.0 * at_least_float32(t) + 1.0
 
-    def snap_to_levels(self, times: np.ndarray) -> np.ndarray:
+    def snap_to_levels(self, times: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
         """Times of a sampler moved onto the nearest levels that the schedule has."""
         return times
 
 
-def vp_log_snr(log_alpha_bar: Array) -> Array:
+def vp_log_snr(log_alpha_bar: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """log_snr of a variance-preserving schedule from log(alpha**2)."""
     np_ = array_module(log_alpha_bar)
     with np.errstate(divide="ignore"):
         return log_alpha_bar - np_.log(-np_.expm1(log_alpha_bar))
 
 
-def vp_log_alpha_bar(log_snr: Array) -> Array:
+def vp_log_alpha_bar(log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """log(alpha**2) of a variance-preserving schedule: the inverse of `vp_log_snr`."""
     log_snr = at_least_float32(log_snr)
     return -array_module(log_snr).logaddexp(0.0, -log_snr)
 
 
-def array_module(values: Array) -> Any:
+def array_module(values: jax.Array | np.ndarray | float) -> Any:
     """jax.numpy for JAX arrays, else numpy."""
     return jnp if isinstance(values, jax.Array) else np
 
 
-def at_least_float32(t: Array) -> Array:
+@overload
+def at_least_float32(t: jax.Array) -> jax.Array: ...
+@overload
+def at_least_float32(t: np.ndarray) -> np.ndarray: ...
+@overload
+def at_least_float32(t: float) -> float: ...
+def at_least_float32(t: jax.Array | np.ndarray | float) -> jax.Array | np.ndarray | float:
     """JAX arrays as float32 or wider, also where networks compute in bfloat16; everything else as NumPy's float64."""
     if isinstance(t, jax.Array):
         return jnp.asarray(t, jnp.promote_types(t.dtype, jnp.float32))

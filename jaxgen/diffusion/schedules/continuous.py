@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxgen.diffusion.schedules.base import (
     Array,
@@ -40,12 +41,12 @@ class ContinuousCosine(Schedule):
         low, high = self._ends()
         return low + at_least_float32(t) * (high - low)
 
-    def log_snr(self, t: Array) -> Array:
+    def log_snr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         angle = self._angle(t)
         np_ = array_module(angle)
         return -2.0 * np_.log(np_.tan(angle))
 
-    def t_from_log_snr(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         low, high = self._ends()
         log_snr = at_least_float32(log_snr)
         np_ = array_module(log_snr)
@@ -70,30 +71,30 @@ class VP(Schedule):
             raise UserError("A schedule's beta_min must be above 0 and below its beta_max.")
         check_t_min(self.t_min)
 
-    def integral(self, t: Array) -> Array:
+    def integral(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The integral of beta from 0 to t, -log(alpha_bar)."""
         t = at_least_float32(t)
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
 
-    def inverse_integral(self, value: Array) -> Array:
+    def inverse_integral(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The time at which `integral` has this value."""
         slope = self.beta_max - self.beta_min
         root = array_module(value).sqrt(self.beta_min**2 + 2 * slope * value)
         return 2 * value / (self.beta_min + root)
 
-    def alpha(self, t: Array) -> Array:
+    def alpha(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         integral = self.integral(t)
         return array_module(integral).exp(-0.5 * integral)
 
-    def sigma(self, t: Array) -> Array:
+    def sigma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         integral = self.integral(t)
         np_ = array_module(integral)
         return np_.sqrt(-np_.expm1(-integral))
 
-    def log_snr(self, t: Array) -> Array:
+    def log_snr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return vp_log_snr(-self.integral(t))
 
-    def t_from_log_snr(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return self.inverse_integral(-vp_log_alpha_bar(log_snr))
 
 
@@ -101,17 +102,17 @@ class VP(Schedule):
 class SubVP(VP):
     """The sub-VP SDE (Song et al. 2021, Eq. 34-35): VP's alpha, and sigma = 1 - alpha**2, below VP's."""
 
-    def sigma(self, t: Array) -> Array:
+    def sigma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         integral = self.integral(t)
         return -array_module(integral).expm1(-integral)
 
-    def log_snr(self, t: Array) -> Array:
+    def log_snr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         integral = self.integral(t)
         np_ = array_module(integral)
         with np.errstate(divide="ignore"):
             return -integral - 2 * np_.log(-np_.expm1(-integral))
 
-    def t_from_log_snr(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         # alpha / (1 - alpha**2) = ratio
         log_snr = at_least_float32(log_snr)
         np_ = array_module(log_snr)
@@ -137,23 +138,23 @@ class RectifiedFlow(Schedule):
             raise UserError(f"A schedule's shift must be above 0, not {self.shift}.")
         check_t_min(self.t_min)
 
-    def sigma(self, t: Array) -> Array:
+    def sigma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         t = at_least_float32(t)
         return self.shift * t / (1 + (self.shift - 1) * t)
 
-    def alpha(self, t: Array) -> Array:
+    def alpha(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         t = at_least_float32(t)
         return (1 - t) / (1 + (self.shift - 1) * t)
 
-    def log_snr(self, t: Array) -> Array:
+    def log_snr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         t = at_least_float32(t)
         np_ = array_module(t)
         with np.errstate(divide="ignore"):
             return 2 * (np_.log1p(-t) - np_.log(t) - np.log(self.shift))
 
-    def t_from_log_snr(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         ratio = 0.5 * at_least_float32(log_snr) + np.log(self.shift)
         return 1 / (1 + array_module(ratio).exp(ratio))
 
-    def conditioning(self, t: Array) -> Array:
+    def conditioning(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return 1000.0 * self.sigma(t)

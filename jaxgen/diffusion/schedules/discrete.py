@@ -13,6 +13,7 @@ import functools
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from jaxgen.diffusion.schedules.base import (
     Array,
@@ -43,7 +44,7 @@ class Discrete(Schedule):
             raise UserError("A schedule's betas must be a list of numbers above 0 and at most 1.")
 
     @property
-    def t_min(self) -> float:
+    def t_min(self) -> float:  # type: ignore[override]  # a schedule is only read
         return 1 / self.steps
 
     @functools.cached_property
@@ -56,7 +57,7 @@ class Discrete(Schedule):
     def _log_alpha_bar(self, t: Array) -> Array:
         level = self._level(t)
         np_ = array_module(level)
-        table = np_.asarray(self.log_alpha_bar, level.dtype)
+        table = np_.asarray(self.log_alpha_bar, np_.result_type(level))
         below = np_.clip(np_.floor(level).astype("int32"), 0, self.steps - 1)
         part = level - below
         return (1 - part) * table[below] + part * table[below + 1]
@@ -69,30 +70,31 @@ class Discrete(Schedule):
         snapped = np_.where(np_.abs(level - whole) < 1e-3, whole, level)
         return snapped if np_ is np else level + jax.lax.stop_gradient(snapped - level)
 
-    def alpha(self, t: Array) -> Array:
+    def alpha(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         log_alpha_bar = self._log_alpha_bar(t)
         return array_module(log_alpha_bar).exp(0.5 * log_alpha_bar)
 
-    def sigma(self, t: Array) -> Array:
+    def sigma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         log_alpha_bar = self._log_alpha_bar(t)
         np_ = array_module(log_alpha_bar)
         return np_.sqrt(-np_.expm1(log_alpha_bar))
 
-    def log_snr(self, t: Array) -> Array:
+    def log_snr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return vp_log_snr(self._log_alpha_bar(t))
 
-    def t_from_log_snr(self, log_snr: Array) -> Array:
+    def t_from_log_snr(self, log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         log_alpha_bar = vp_log_alpha_bar(log_snr)
         np_ = array_module(log_alpha_bar)
-        table = np_.asarray(self.log_alpha_bar, log_alpha_bar.dtype)
-        level = np_.interp(-log_alpha_bar, -table, np_.arange(self.steps + 1, dtype=log_alpha_bar.dtype))
+        dtype = np_.result_type(log_alpha_bar)
+        table = np_.asarray(self.log_alpha_bar, dtype)
+        level = np_.interp(-log_alpha_bar, -table, np_.arange(self.steps + 1, dtype=dtype))
         return level / self.steps
 
-    def conditioning(self, t: Array) -> Array:
+    def conditioning(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Level i of 1..steps is embedded as i - 1, stretched to a thousand levels."""
         return (self._level(t) - 1) * (1000 / self.steps)
 
-    def snap_to_levels(self, times: np.ndarray) -> np.ndarray:
+    def snap_to_levels(self, times: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
         return np.round(np.asarray(times) * self.steps) / self.steps
 
 
@@ -111,7 +113,7 @@ class Betas(Discrete):
         return np.asarray(self.values, np.float64)
 
     @property
-    def steps(self) -> int:
+    def steps(self) -> int:  # type: ignore[override]  # a schedule is only read
         return len(self.betas)
 
 
