@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.arrays import Batch
 from jaxgen.errors import UserError
@@ -14,13 +15,15 @@ from jaxgen.errors import UserError
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Key, UInt8
 
+AnyArray = TypeVar("AnyArray", jax.Array, np.ndarray)
 
-def to_float(batch: Mapping[str, jax.Array]) -> Batch:
+
+def to_float(batch: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
     """Returns the batch with every uint8 array x as float32 in [-1, 1], x / 127.5 - 1; other arrays are unchanged."""
     return {key: _to_float(value) if value.dtype == jnp.uint8 else value for key, value in batch.items()}
 
 
-def _to_float(image: jax.Array) -> jax.Array:
+def _to_float(image: AnyArray) -> AnyArray:
     return image.astype(jnp.float32) / 127.5 - 1
 
 

@@ -99,8 +99,8 @@ class Sampler(abc.ABC):
         Args:
           x: `[B, ...]` float32, the noisy images at the first time: `schedule.prior_std` times standard normals where
             that is 1.
-          keys: `[B]` random keys; image i depends on its own key alone, not on the batch. None for a solver that draws no
-            noise.
+          keys: `[B]` random keys; image i depends on its own key alone, not on the batch. A solver that draws no noise
+            needs none.
           frames: how many states of the trajectory to return: those after equal shares of the steps, the last one the
             result.
           times: any number of decreasing times in [0, 1], in place of `steps` and `spacing`; they may begin anywhere.
