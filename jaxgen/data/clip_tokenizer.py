@@ -71,9 +71,9 @@ class ClipTokenizer:
         return cls(_read(pathlib.Path(file)), pad)
 
     def tokenize(self, texts: str | Sequence[str], length: int = 77) -> np.ndarray:
-        """int32 `[N, length]`: the start token, a text's tokens, the end token, then padding.
+        """Returns int32 `[N, length]`: the start token, the text's tokens, the end token, then padding.
 
-        A text too long loses its last tokens, never its end token.
+        A text that is too long loses its last tokens, but never its end token.
 
         Raises:
           UserError: for a length below 2, or anything but text.

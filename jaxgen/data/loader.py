@@ -23,7 +23,7 @@ from jaxgen.data.source import Source
 from jaxgen.errors import UserError
 
 HostBatch = dict[str, np.ndarray]  # arrays with a leading batch axis, not on a device yet
-ENDLESS = 1 << 60  # batches; Grain wants a length
+ENDLESS = 1 << 60  # the number of batches that Grain is told
 
 
 class Loader(Iterator[HostBatch]):
@@ -70,7 +70,7 @@ class Loader(Iterator[HostBatch]):
         )
         in_memory = all(source.arrays is not None for source in sources.values())
         self._workers = 0 if in_memory else workers
-        # In memory a batch takes microseconds and one thread keeps up without quarrels over the interpreter.
+        # A batch from memory takes microseconds, so one thread suffices; more would compete for the interpreter.
         self._threads = 1 if in_memory else min(8, 2 * (os.cpu_count() or 1))
         self._batch_size = batch_size
         self._identity = {
@@ -93,14 +93,14 @@ class Loader(Iterator[HostBatch]):
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """What `set_state` needs to go on after the batches *returned* so far; plain JSON types.
+        """Returns, in plain JSON types, what `set_state` needs to continue after the batches *returned* so far.
 
-        It is the same on every process, and does not depend on their number.
+        The state is the same in every process, and does not depend on the number of processes.
         """
         return {"examples": self._examples, **self._identity}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`. Raises UserError if it was made with another seed or other data."""
+        """Continues from `state`; raises UserError if that is of another seed or of other data."""
         for key, mine in self._identity.items():
             if state.get(key) != mine:
                 raise UserError(

@@ -32,7 +32,7 @@ import numpy as np
 
 from jaxgen.errors import UserError, nearest
 
-if TYPE_CHECKING:  # takes long to import, and only paths need it
+if TYPE_CHECKING:  # its import takes long, and only paths need it
     from etils import epath
 
 # A set whose decoded examples take no more than this many bytes is kept in memory.
@@ -79,7 +79,8 @@ class Source:
       arrays: `{name: array of [len, ...]}` where everything is in memory, else None.
     """
 
-    # What follows the name and a colon: "" for nothing, "<path>" for what must be there, None where both will do.
+    # What follows the name and a colon: "" for nothing, "<path>" for an argument that must be there, None where an
+    # argument may be there.
     takes: ClassVar[str | None] = None
     class_names: tuple[str, ...] = ()
     arrays: dict[str, np.ndarray] | None = None
@@ -129,7 +130,9 @@ class Arrays(Source):
     """Examples that are in memory already, for use in Python: `Arrays({"image": images, "label": labels})`.
 
     Args:
-      arrays: `image` uint8 `[N, H, W, C]`, and others of N rows. name, split: what messages call it.
+      arrays: `image` uint8 `[N, H, W, C]`, and other arrays of N rows.
+      name: the source's name in messages.
+      split: the split's name in messages.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], name: str = "arrays", split: str = "all"):
@@ -139,9 +142,12 @@ class Arrays(Source):
 
 
 def batches(source: Source, batch_size: int, limit: int | None = None) -> Iterator[Examples]:
-    """The first `limit` examples (all, without one) in order, once, for evaluation.
+    """Yields the first `limit` examples in order, once, for evaluation; without a limit, all examples.
 
-    Yields dicts of arrays with a leading axis of `batch_size`, smaller in the last one; strings included.
+    A batch is a dict of arrays, texts among them, with a leading axis of `batch_size`, or less in the last batch.
+
+    Raises:
+      UserError: for a batch size below 1.
     """
     if batch_size < 1:
         raise UserError(f"A batch needs at least one example, but batch_size is {batch_size}.")
@@ -151,7 +157,7 @@ def batches(source: Source, batch_size: int, limit: int | None = None) -> Iterat
 
 
 def locate(argument: str, root: str | None) -> epath.Path:
-    """An `epath.Path` of a file or folder, local or remote; a relative one is taken from `root`."""
+    """Returns the path of a file or folder, local or remote; a relative path starts from `root`."""
     from etils import epath
 
     path = epath.Path(argument).expanduser()
@@ -168,7 +174,7 @@ def check_split(name: str, split: str, known: Sequence[str]) -> None:
 
 
 def hash_split(key: str) -> str:
-    """"train" for about nine keys of ten, "test" for the rest, by a hash of the key alone."""
+    """Returns "train" for about nine keys of ten and "test" for the others, by a hash of the key alone."""
     return "test" if int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) % 10 == 0 else "train"
 
 

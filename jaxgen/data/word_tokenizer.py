@@ -1,7 +1,7 @@
 """Captions as numbers by a vocabulary of whole words, for captions of a small language.
 
-Ids: 0 fills up (`PAD`), 1 ends a caption (`END`) and is all of an empty one, 2 is any word that is not known
-(`UNKNOWN`), and words begin at 3.
+The id 0 is padding (`PAD`), 1 ends a caption (`END`), and 2 is any unknown word (`UNKNOWN`). The known words have
+the ids from 3 on. An empty caption is `END` alone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ PAD, END, UNKNOWN, FIRST = 0, 1, 2, 3
 
 
 class WordTokenizer:
-    """Captions -> int32 ids `[N, length]`.
+    """Turns captions into int32 ids `[N, length]`.
 
     Attributes:
-      words: of the vocabulary; word i has the id 3 + i. length: ids of every caption, its end among them.
-      strict: an unknown word raises a UserError that names it; else its id is 2.
+      words: the words of the vocabulary; word i has the id 3 + i.
+      length: the number of ids of every caption, with its end.
+      strict: whether an unknown word raises a UserError that names it; if not, its id is 2.
     """
 
     def __init__(self, words: Sequence[str], length: int, strict: bool = False):
@@ -34,7 +35,10 @@ class WordTokenizer:
 
     @classmethod
     def of(cls, captions: Iterable[str], length: int, least: int = 1) -> WordTokenizer:
-        """The words that occur in captions, `least` times or more, the most frequent first, then by alphabet."""
+        """Makes a vocabulary of the words that occur at least `least` times in captions.
+
+        The most frequent word comes first; words of equal frequency are in alphabetical order.
+        """
         counts = collections.Counter(word for caption in captions for word in split(caption))
         kept = [word for word, count in counts.items() if count >= least]
         return cls(sorted(kept, key=lambda word: (-counts[word], word)), length)
@@ -45,7 +49,7 @@ class WordTokenizer:
         return FIRST + len(self.words)
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
-        """int32 `[N, length]`; "" is the empty caption, and of one that is too long the first words are kept.
+        """Returns ids int32 `[N, length]`; "" is the empty caption, and one that is too long loses its last words.
 
         Raises:
           UserError: for an unknown word, where `strict` is set.
@@ -57,7 +61,7 @@ class WordTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The words of one caption up to its end; unknown ones as "?"."""
+        """Returns the words of one caption up to its end, with "?" for unknown ones."""
         words = []
         for number in ids:
             if number in (PAD, END):
@@ -66,7 +70,7 @@ class WordTokenizer:
         return " ".join(words)
 
     def to_json(self) -> str:
-        """For `from_json`."""
+        """Returns the vocabulary as JSON, for `from_json`."""
         return json.dumps({"words": self.words, "length": self.length, "strict": self.strict}, indent=1)
 
     @classmethod

@@ -87,25 +87,25 @@ def _from_environment(variable: str, key: str) -> int:
 
 
 def is_first() -> bool:
-    """Whether this process writes what is written once."""
+    """Whether this is the process that writes the files of a run."""
     return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-    """Returns when every process has come here."""
+    """Waits until every process has called it."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def gathered(array: jax.typing.ArrayLike) -> np.ndarray:
-    """A whole array on the host, in every process."""
+    """Returns the complete array on the host, in every process."""
     if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
     return np.asarray(array)
 
 
 def added(values: np.ndarray) -> np.ndarray:
-    """The sum of an array of every process, [...] of integers, in every process."""
+    """Returns, in every process, the sum over processes of an array of integers."""
     if jax.process_count() == 1:
         return values
     return np.asarray(multihost_utils.process_allgather(values)).sum(0, dtype=values.dtype)
@@ -130,7 +130,7 @@ def lost(error: BaseException | None) -> str | None:
         if isinstance(error, jax.errors.JaxRuntimeError) and any(word in text for word in _LOST):
             return (
                 f"process {jax.process_index()} of {jax.process_count()} lost touch with another process of this run "
-                f"({first_line(error)}); the checkpoints on disk are whole: give all of them the same command again."
+                f"({first_line(error)}); the checkpoints on disk are complete: start all again by the same command."
             )
         error = error.__cause__ or error.__context__
     return None

@@ -29,11 +29,12 @@ def make_mesh(
     Args:
       data: devices on that axis; 0 takes as many as the other two leave and as divide the batch.
       batch_size: images per micro-batch, over all devices.
-      fsdp, tensor: devices on those axes.
-      devices: to be used in place of those that are here.
+      fsdp: devices on that axis.
+      tensor: devices on that axis.
+      devices: the devices to use; by default those of this machine.
 
     Raises:
-      UserError: where the numbers do not divide the batch or are not there, or leave a process without a device.
+      UserError: where the numbers do not divide the batch, there are too few devices, or a process gets none.
     """
     here = devices is None
     devices = list(jax.devices() if devices is None else devices)
@@ -57,7 +58,7 @@ def make_mesh(
 
 
 def _ordered(devices: list[jax.Device], shape: tuple[int, int, int]) -> np.ndarray:
-    """Devices so that neighbours on the inner axes are neighbours on the machine; slices of TPUs lie along `data`."""
+    """Orders devices so that neighbours on the inner axes are so on the machine too; `data` joins slices of TPUs."""
     size = math.prod(shape)
     slices = len({getattr(device, "slice_index", 0) or 0 for device in devices})
     if devices[0].platform != "tpu" or size != len(devices):
@@ -83,28 +84,28 @@ def _check_processes(used: np.ndarray, devices: list[jax.Device], sizes: str) ->
 
 
 def data_shards(mesh: Mesh) -> int:
-    """Into how many parts a batch is split."""
+    """Returns the number of parts that a batch is split into."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device: metrics, counters."""
+    """Returns the sharding of arrays that every device holds completely, such as metrics and counters."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_data(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over `data` and `fsdp`: batches and keys."""
+    """Returns the sharding of batches and keys, whose leading axis is split over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch, as arrays over the whole mesh."""
+    """Places this process's rows of a batch on its devices; returns arrays that span the mesh."""
     sharding = over_data(mesh)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
 def place_full_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A whole batch that every process holds, as arrays over the whole mesh."""
+    """Places a batch of which every process holds all rows; returns arrays that span the mesh."""
     sharding = over_data(mesh)
     if jax.process_count() == 1:
         return place(batch, mesh)
@@ -112,11 +113,14 @@ def place_full_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, j
 
 
 def must_await(mesh: Mesh) -> bool:
-    """Whether each program must end before the next is dispatched: several sharded programs in flight can
-    deadlock on a CPU with more than one device (and waiting costs nothing there)."""
+    """Whether each program must end before the next one is dispatched.
+
+    On a CPU with more than one device, several sharded programs that run at once can deadlock. Waiting costs nothing
+    there.
+    """
     return mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
 
 
 def await_cpu(mesh: Mesh, tree: Tree) -> Tree:
-    """Waits for `tree` where `must_await`; returns it."""
+    """Returns `tree`, after waiting for its arrays if `must_await(mesh)`."""
     return jax.block_until_ready(tree) if must_await(mesh) else tree

@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def all_replicated(self) -> bool:
-        """Whether every array is replicated: whole on every device."""
+        """Whether every device holds every array completely."""
         return not self.rules and self.mesh.shape["fsdp"] == 1 and self.mesh.shape["tensor"] == 1
 
     def params(self, params: Mapping[str, Tree]) -> Tree:
@@ -100,7 +100,7 @@ class Layout:
         return shapes(abstract, self.state(abstract))
 
     def check(self, *params: Mapping[str, Tree]) -> None:
-        """Finds what is wrong with the rules for all parameters that a run will have, learned at any stage or given.
+        """Checks the rules against all parameters that a run will have, learned at any stage or loaded.
 
         Raises:
           UserError: for a rule that no path matches, or `tensor` devices that no rule uses.
@@ -185,7 +185,7 @@ def shapes(tree: Tree, shardings: Tree) -> Tree:
 
 
 def _reduced(sharding: NamedSharding, shape: tuple[int, ...], kept: tuple[int, ...]) -> NamedSharding:
-    """For an array that lacks one dimension of its parameter (a factored second moment): the others' axes."""
+    """Returns the sharding of an array that lacks one dimension of its parameter, such as a factored second moment."""
     spec = list(sharding.spec) + [None] * (len(shape) - len(sharding.spec))
     for d in range(len(shape)):
         if shape[:d] + shape[d + 1 :] == kept:
@@ -229,5 +229,5 @@ def _parsed(rule: object) -> Rule:
 
 
 def bytes_per_device(tree: Tree) -> int:
-    """What one device holds of a tree of arrays, or of shapes with shardings; without the padding of its layout."""
+    """Returns the bytes of a tree of arrays, or of shapes with shardings, on one device, without padding."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

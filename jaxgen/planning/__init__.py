@@ -1,1 +1,1 @@
-"""Machines that are not here: what a run needs of one, and what it spends its time on where it runs."""
+"""What a run needs of a machine that may not exist yet, and what it spends its time on where it runs."""

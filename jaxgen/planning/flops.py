@@ -1,7 +1,7 @@
 """Multiplications and additions of a traced function's matrix products and convolutions, before any compiler.
 
-Unlike a compiler's own count it knows how often a scan's body runs, and it does not depend on how the program is cut
-over devices: what it gives is the work that the mathematics asks for.
+Unlike a compiler's own count, this one knows how often the body of a scan runs, and it does not depend on how the
+program is split over devices: it is the work of the mathematics alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ AnyJaxpr = core.ClosedJaxpr | core.Jaxpr
 def count(jaxpr: AnyJaxpr) -> int:
     """FLOPs, two for each multiply-add, of a (closed) jaxpr's `dot_general` and `conv_general_dilated`.
 
-    A scan counts its length, a conditional its dearest branch, a `while_loop`, whose length is unknown, once.
+    The body of a scan counts as often as it runs, of a conditional the most expensive branch counts, and the body of a
+    `while_loop`, whose length is unknown, counts once.
     """
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
     total = 0

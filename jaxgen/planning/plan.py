@@ -145,7 +145,7 @@ def _suggestions(
 ) -> tuple[Suggestion, ...]:
     """Changes that were compiled, in turn, up to the first that fits.
 
-    One that only makes batches smaller is not compiled where the last program says that it would still be far over.
+    A change that only makes batches smaller is not compiled if, by the last program, it would still need far too much.
     """
     tried: list[Suggestion] = []
     last, images = refused, _at_once(config)

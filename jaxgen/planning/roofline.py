@@ -54,7 +54,7 @@ def chip(device: jax.Device) -> Chip | None:
 def memory_of(device: jax.Device, count: int) -> float:
     """Bytes that a program may use on a device: a share of the machine's for each of `count` virtual CPU devices.
 
-    What a TPU's compiler keeps for itself is not known before it refuses a program; it refuses by its own count.
+    A TPU's compiler keeps some memory for itself. How much is known only when it refuses a program, by its own count.
     """
     known = chip(device)
     if known is not None:

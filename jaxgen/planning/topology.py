@@ -20,7 +20,7 @@ _FORM = re.compile(r"^(v5e|v5p|v6e|cpu|gpu):(\d+(?:x\d+)*)(?:\*(\d+))?$")
 
 
 def use_topology(name: str) -> None:
-    """Prepares JAX for `devices(name)`; before its backends start. What is planned for is not what plans.
+    """Prepares JAX for `devices(name)`, before its backends start. Planning for TPUs runs on this machine's CPU.
 
     Raises:
       UserError: where the name means no machine.
@@ -51,7 +51,7 @@ def runs_here(name: str) -> bool:
 
 
 def devices(name: str) -> list[jax.Device]:
-    """The devices of a topology: to be compiled for, and where they are absent not to be computed on.
+    """Returns the devices of a topology. Programs can be compiled for them, but run only on those that exist here.
 
     Raises:
       UserError: for a name without a meaning, a TPU without its compiler, or devices that must be here and are not.

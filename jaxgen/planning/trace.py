@@ -40,10 +40,12 @@ class Operation:
 
 
 def operations(folder: epath.PathLike, texts: dict[str, str], runs: dict[str, int]) -> dict[str, list[Operation]]:
-    """What each program spent its time on, the dearest first.
+    """Returns the operations of each program with their times, the slowest first.
 
     Args:
-      folder: that `jax.profiler` wrote to. texts: `{module's name: compiled.as_text()}`. runs: `{module's name: runs}`.
+      folder: the folder that `jax.profiler` wrote to.
+      texts: `{module's name: compiled.as_text()}`.
+      runs: `{module's name: number of traced runs}`.
 
     Returns:
       `{module's name: operations}`, empty lists where the trace tells nothing.

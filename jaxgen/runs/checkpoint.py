@@ -1,8 +1,8 @@
 """Checkpoints through Orbax: asynchronous, atomic, and read back on any number of devices.
 
-A checkpoint at `checkpoints/<step>/` holds the state's parts as items of their own (`params`, `ema`, ...), so that
-another run can read one group without the rest, and `meta`: stage, seed, data iterator, where frozen groups
-came from, with a hash, and a checksum of every array. Frozen groups themselves are not written again.
+A checkpoint at `checkpoints/<step>/` holds each part of the state (`params`, `ema`, ...) as an item, so that another
+run can read one group without the rest. The item `meta` holds the stage, the seed, the state of the data iterator, the
+origin and hash of each frozen group, and a checksum of every array. Frozen groups themselves are not written again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ITEMS = ("params", "ema", "memory", "opt_state", "counters")
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a checkpoint says beside its arrays."""
+    """What a checkpoint records next to its arrays."""
 
     step: int  # updates done
     images: int  # training images seen
@@ -51,9 +51,12 @@ class Checkpoints:
     """The checkpoints of a workdir.
 
     Args:
-      keep_last, keep_best: how many of the newest and of the best (by `metric`) are kept.
-      metric, mode: the name of the number that decides which is best, and whether it is the "min" or the "max".
-      read_only: nothing is made, cleaned up or put aside, since another process may be training there.
+      workdir: the folder of the run.
+      keep_last: how many of the newest checkpoints are kept.
+      keep_best: how many of the best checkpoints are kept, by `metric`.
+      metric: the name of the number that decides which checkpoint is best.
+      mode: "min" if a smaller number is better, "max" if a larger one is.
+      read_only: whether nothing is created, cleaned up or put aside, since another process may be training there.
     """
 
     def __init__(
@@ -100,11 +103,11 @@ class Checkpoints:
         return self._manager.best_step() if self._metric else None
 
     def origins(self) -> dict[str, dict[str, Any]]:
-        """Where the newest checkpoint whose record can be read says that given groups came from."""
+        """Returns the origins of loaded groups, as the newest checkpoint with a readable record gives them."""
         for step in reversed(self.steps()):
             try:
                 return self._meta(step).origins
-            except Exception as error:  # `restore` falls back likewise, and says so
+            except Exception as error:  # `restore` falls back in the same way, and logs it
                 log.debug("checkpoint %d: %s", step, first_line(error))
         return {}
 
@@ -131,10 +134,10 @@ class Checkpoints:
         )
 
     def restore_step(self, step: int, abstract: Callable[[Meta], State]) -> tuple[State, Meta]:
-        """The checkpoint of one step.
+        """Returns the state and the record of the checkpoint of one step.
 
         Raises:
-          UserError: where it is not there or cannot be read.
+          UserError: where there is no such checkpoint, or it cannot be read.
         """
         if step not in self.steps():
             raise UserError(f"{self.folder} has no checkpoint of step {step}; there are {self.steps()}.")
@@ -146,12 +149,12 @@ class Checkpoints:
             raise UserError(f"The checkpoint {self.folder / str(step)} cannot be read: {first_line(error)}") from error
 
     def restore(self, abstract: Callable[[Meta], State]) -> tuple[State, Meta] | None:
-        """The newest checkpoint that can be read, or None where there is none.
+        """Returns the state and the record of the newest checkpoint that can be read; None if there is no checkpoint.
 
-        A damaged one is named in the log and put aside in `damaged/`, and the one before is taken.
+        A damaged checkpoint is named in the log and moved to `damaged/`, and the one before it is used.
 
         Args:
-          abstract: from a checkpoint's meta to the state's shapes and shardings.
+          abstract: a function from a checkpoint's record to the state's shapes and shardings.
 
         Raises:
           UserError: where there are checkpoints and none can be read.
@@ -208,7 +211,7 @@ class Checkpoints:
         (self.folder / str(step)).rename(name)
 
     def wait(self) -> None:
-        """Returns when the last save is on disk; raises what went wrong with it."""
+        """Waits until the last save is on disk, and raises the error of a save that failed."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:

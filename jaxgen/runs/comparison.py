@@ -65,7 +65,7 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def compare(straight: pathlib.Path, resumed: pathlib.Path) -> list[str]:
-    """What differs between an undisturbed and a resumed run, in words; nothing where all agrees to the bit."""
+    """Returns sentences on what differs between an undisturbed and a resumed run; none if all bits agree."""
     said = [f"the last checkpoint's {name} differs" for name in differing(checkpoint(straight), checkpoint(resumed))]
     one, other = history(straight), history(resumed)
     if [row["step"] for row in other] != sorted({row["step"] for row in other}):

@@ -22,12 +22,12 @@ REMOTE_SECONDS = 30.0  # least time between two rewrites of a remote metrics.jso
 
 
 class MetricsLog:
-    """The history of a run: one line a step in `workdir/metrics.jsonl`, the same in `workdir/tensorboard`.
+    """Writes one line for each logged step to `workdir/metrics.jsonl`, and the same numbers to `workdir/tensorboard`.
 
-    Opening it for a resume at step s removes the lines of later steps and a last line cut by a kill, so that
-    the file never holds two histories; TensorBoard is told to hide its own. Local lines are on disk when
-    `write` returns. An object store cannot append: there the whole file is rewritten, at most every 30
-    seconds, at `flush` and at `close`, so call `flush` before a checkpoint is saved.
+    Opening the log to resume at step s removes the lines of later steps, and a last line that a kill cut off, so that
+    the file never holds two histories; TensorBoard is told to hide its later events. A line of a local file is on disk
+    when `write` returns. An object store cannot append to a file. There the file is rewritten at `flush`, at `close`
+    and at most every 30 seconds, so call `flush` before a checkpoint is saved.
 
     Args:
       workdir: the run's folder, local or remote.
@@ -35,8 +35,8 @@ class MetricsLog:
       resume_step: the step of the restored state; 0 for a fresh start.
 
     Raises:
-      UserError: an existing `metrics.jsonl` is damaged before its last line, or TensorBoard output is asked
-        for without tensorboardX.
+      UserError: where an existing `metrics.jsonl` is damaged before its last line, or tensorboardX is not installed
+        but TensorBoard output is requested.
     """
 
     def __init__(self, workdir: epath.PathLike, *, tensorboard: bool = True, resume_step: int = 0):
@@ -47,7 +47,7 @@ class MetricsLog:
         text = b"".join(line + b"\n" for line, _ in kept)
         if not self._path.exists() or self._path.read_bytes() != text:
             write_bytes(self._path, text)
-        self._pending = bytearray(text)  # remote only: the file's whole content
+        self._pending = bytearray(text)  # the full content of a remote file
         self._written = time.monotonic()
         self._file = None if self._remote else open(self._path, "ab")
         self._events = None
@@ -60,9 +60,11 @@ class MetricsLog:
         """Appends one line.
 
         Args:
-          step: updates done. images: training images seen. seconds: of training, earlier runs included.
-          scalars: `<turn>/<name>` to a number (Python, NumPy or a JAX scalar). One that is not finite is
-            written as null and named under `nonfinite`.
+          step: the number of updates done.
+          images: the number of training images seen.
+          seconds: the duration of training, with that of earlier starts of the run.
+          scalars: `{"<turn>/<name>": number}`, of Python, NumPy or JAX. A number that is not finite is written as null,
+            and its name is listed under `nonfinite`.
         """
         values = {name: float(value) for name, value in scalars.items()}
         taken = {"step", "images", "seconds", "nonfinite"} & set(values)
@@ -97,7 +99,7 @@ class MetricsLog:
             self._events.add_image(name, to_rgb(array), int(images), dataformats="HWC")
 
     def flush(self) -> None:
-        """Returns once all that was written is in the file (and on its way to TensorBoard)."""
+        """Waits until every line is in the file, and sends the events to TensorBoard's file."""
         if self._file is None:
             write_bytes(self._path, bytes(self._pending))
             self._written = time.monotonic()
@@ -117,7 +119,7 @@ class MetricsLog:
 
 
 class NoLog:
-    """What the processes beside the first one write: nothing. Methods as in `MetricsLog`."""
+    """The log of all processes but the first one: it has the methods of `MetricsLog` and writes nothing."""
 
     def write(self, step: int, images: int, seconds: float, scalars: Mapping[str, float]) -> None: ...
 

@@ -1,7 +1,7 @@
-"""Checksums of what is stored: the storage libraries deliver a flipped bit in weights without a word.
+"""Checksums of stored arrays, since the storage libraries do not notice a flipped bit in weights.
 
-About 0.4 seconds of one core for each gigabyte, at a save and at a restore; a few times that for arrays that are split
-over several processes, each of which looks at its own parts only.
+A checksum takes about 0.4 seconds of one core for each gigabyte, at a save and at a restore. It takes a few times as
+long for arrays that are split over several processes, each of which reads only its own parts.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from jax.typing import ArrayLike
 from jaxgen.arrays import Tree
 from jaxgen.parallel.distributed import added, gathered
 
-SPLIT = "#sum"  # behind the path of an array whose checksum can be taken of its parts
-CHUNK = 1 << 15  # values that are mixed at once, to stay in a core's cache
+SPLIT = "#sum"  # follows the path of an array whose checksum is computed from its parts
+CHUNK = 1 << 15  # the number of values that are mixed at once: few enough for a core's cache
 
 
 def checksums(tree: Tree, recorded: Mapping[str, int] | None = None) -> dict[str, int]:
-    """`{path: checksum}` of the values of every array of a tree, paths like `params/net/kernel`.
+    """Returns `{path: checksum}` of the values of every array of a tree; a path is like `params/net/kernel`.
 
-    The CRC-32 of an array that this process can see whole, under its path; of one that is split over processes, a sum
-    modulo 2^32 that does not depend on how, under its path and SPLIT. Every process must call this with the same paths.
+    For an array that this process has completely, it is the CRC-32, under the array's path. For an array that is split
+    over processes, it is a sum modulo 2^32 that does not depend on how it is split, under the path followed by SPLIT.
+    Every process must call this function with the same paths.
 
     Args:
-      recorded: earlier checksums; they say which kind to take.
+      tree: the arrays.
+      recorded: earlier checksums, which decide the kind of checksum for their paths.
     """
     recorded = recorded or {}
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
@@ -55,7 +57,7 @@ def _whole(array: ArrayLike) -> jax.Array | np.ndarray:
 
 
 def _sum_here(array: ArrayLike) -> int:
-    """This process's part of the sum: of every piece of the array one copy is counted, in one process."""
+    """Returns this process's part of the sum; of every piece of the array, exactly one process counts one copy."""
     if not isinstance(array, jax.Array):
         whole = np.asarray(array)
         return _mixed(whole, (slice(None),) * whole.ndim, whole.shape) if jax.process_index() == 0 else 0
@@ -64,21 +66,21 @@ def _sum_here(array: ArrayLike) -> int:
 
 
 def _mixed(values: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> int:
-    """The sum, modulo 2^32, of every value's bits mixed with its place in the whole array of `shape`.
+    """Returns the sum, modulo 2^32, of every value's bits mixed with its place in the full array of `shape`.
 
     At each place the mixing (the finaliser of MurmurHash3, Appleby 2011) is one to one, so that any single changed
     value of up to 32 bits changes the sum.
     """
     rows = values.reshape(1, -1) if values.ndim < 2 else values.reshape(len(values), -1)
     start = [part.indices(length)[0] for part, length in zip(index, shape, strict=True)]
-    # places within a row of the whole array, for the values of one row of this piece
+    # places within a row of the full array, for the values of one row of this piece
     inner: np.ndarray = np.zeros((), np.uint32)
     for d in range(1 if values.ndim > 1 else 0, values.ndim):
         steps = np.arange(start[d], start[d] + values.shape[d], dtype=np.uint64) * np.uint64(math.prod(shape[d + 1 :]))
         inner = inner[..., None] + steps.astype(np.uint32)
     inner, row = inner.reshape(-1), math.prod(shape[1:]) if values.ndim > 1 else 0
     first = start[0] if values.ndim > 1 else 0
-    words = max(values.dtype.itemsize // 4, 1)  # of 32 bits, of one value
+    words = max(values.dtype.itemsize // 4, 1)  # the number of 32-bit words in one value
     total = 0
     for number, line in enumerate(rows):
         for at in range(0, len(line), CHUNK):

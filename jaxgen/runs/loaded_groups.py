@@ -72,11 +72,12 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, 
 
     Args:
       source: `<workdir>` or `<workdir>#<group there>`, or what `jaxgen.runs.published` knows.
-      step: which checkpoint, where it is still there; else the newest.
+      group: the group's name, here and, where the source does not name another, there.
+      step: the checkpoint to read, if it still exists; otherwise the newest is read.
 
     Returns:
-      The parameters as numpy arrays, the run's memory entry of that group (None where there is none), and the
-      origin to record: the workdir, the step and a hash of the arrays.
+      The parameters as NumPy arrays; the run's memory entry of that group, or None; and the origin to record, which is
+      the workdir, the step and a hash of the arrays.
 
     Raises:
       UserError: where there is no run, no checkpoint or no such group.

@@ -21,10 +21,10 @@ LearningRate = Callable[[jax.Array], jax.Array]
 
 
 class Optimizer:
-    """One group's optax transformation, at learning rate 1, and the rate by images seen.
+    """One group's optax transformation at learning rate 1, and the learning rate as a function of the images seen.
 
-    The rate is a function of `state.images`, not of the optimiser's own count: a discriminator with five repeats would
-    run ahead. optax's updates are proportional to the rate, so that it can be applied after them.
+    The rate depends on `state.images` and not on the optimiser's own count, which grows faster for a discriminator with
+    several repeats. optax's updates are proportional to the rate, so the rate can be applied after them.
     """
 
     def __init__(self, section: Mapping[str, Any], total_images: int, path: str):
@@ -45,7 +45,10 @@ class Optimizer:
         """One group's new parameters and optimiser state.
 
         Args:
-          images: training images seen, which the learning rate is a function of.
+          gradients: the gradients of the parameters.
+          opt_state: the optimiser's state.
+          params: the parameters.
+          images: the number of training images seen, which decides the learning rate.
         """
         updates, opt_state = self.transform.update(gradients, opt_state, params)
         rate = self.learning_rate(images)

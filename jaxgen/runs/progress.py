@@ -1,4 +1,4 @@
-"""How far a run is, as a progress bar or as plain lines. Of several processes only the first one shows it."""
+"""The progress of a run, as a bar or as plain lines. Of several processes only the first one shows it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ PLAIN_SECONDS = 10.0  # least time between two progress lines where there is no 
 
 
 class Progress:
-    """How far a run is, on stderr: a bar on a terminal, elsewhere a plain line at most every ten seconds.
+    """Shows the progress of a run on stderr: a bar on a terminal, elsewhere a plain line at most every ten seconds.
 
     Args:
-      total_images: training images asked for. start_images: seen before, by a resumed run.
-      enabled: None chooses by the stream; True is always a bar, False says nothing.
-      stream, clock: for tests.
+      total_images: the number of training images that the run is to see.
+      start_images: the number that a resumed run has seen before.
+      enabled: None chooses by the stream, True always shows a bar, and False shows nothing.
+      stream: where the progress is written; by default stderr.
+      clock: a function that returns the time in seconds.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Progress:
             )  # fmt: skip
 
     def update(self, images: int, scalars: Mapping[str, float] | None = None) -> None:
-        """Says that `images` training images (in all, not since the last call) have been seen."""
+        """Shows that `images` training images have been seen, in all and not since the last call."""
         self._scalars.update({name: float(value) for name, value in (scalars or {}).items()})
         self._images = images
         if self._bar is not None:
@@ -58,7 +60,7 @@ class Progress:
             self._line()
 
     def note(self, text: str) -> None:
-        """Prints a line of its own, above the bar where there is one; nothing when not enabled."""
+        """Prints a separate line, above the bar where there is one; prints nothing when not enabled."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         elif self._plain:

@@ -18,10 +18,10 @@ from jaxgen.errors import UserError
 
 
 def published(source: str) -> tuple[Tree, Tree | None] | None:
-    """(parameters, memory or None) that a source names; None where it is of another kind: a folder.
+    """Returns the parameters that a source names, and a memory entry or None; None where the source is a run's folder.
 
     Raises:
-      UserError: for an unknown name, or weights that cannot be had.
+      UserError: for an unknown name, or weights that cannot be read.
     """
     kind, colon, rest = str(source).partition(":")
     name, _, folder = rest.partition(":")

@@ -1,4 +1,4 @@
-"""Who ran what on what, and what happened to the run: its `run.json` and `config.json`.
+"""The record of a run in `run.json` and `config.json`: its command, versions, hardware and events.
 
 In a run of several processes only the first one writes.
 """
@@ -28,7 +28,11 @@ def record(workdir: epath.Path, command: str, summary: str, config: ConfigDict, 
     """Writes `config.json`, as resolved, and `run.json`: command, method, versions, hardware, parameter counts.
 
     Args:
-      command: the whole command line. summary: a sentence about the experiment. params: a tree for each group.
+      workdir: the run's folder.
+      command: the command line.
+      summary: a sentence about the experiment.
+      config: the resolved config.
+      params: the parameters of each group, to be counted.
     """
     write_bytes(workdir / "config.json", to_json(config).encode())
     known = read_json(workdir / "run.json") if (workdir / "run.json").exists() else {}
@@ -60,13 +64,13 @@ def add_event(workdir: epath.PathLike, event: str, detail: object = "") -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, jaxgen and what it stands on."""
+    """Returns the versions of Python, of jaxgen and of the packages in `PACKAGES`."""
     found = {"python": platform.python_version(), "jaxgen": jaxgen.__version__}
     return found | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def hardware() -> dict[str, Any]:
-    """What the run computes on. Starts JAX's backend if it has not started."""
+    """Describes the machine and its devices. Starts JAX's backend if it has not started."""
     devices = jax.devices()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -81,7 +85,7 @@ def hardware() -> dict[str, Any]:
 
 
 def _cpu_model() -> str:
-    """The processor's name: Linux keeps it in /proc/cpuinfo, elsewhere Python's own word for it."""
+    """Returns the processor's name, from /proc/cpuinfo on Linux and from Python elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

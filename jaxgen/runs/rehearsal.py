@@ -1,7 +1,7 @@
-"""Rehearses what may happen to a run: a kill at any moment, a signal, the loss of one of several processes.
+"""Tests what may happen to a run: a kill at any moment, a signal, the loss of one of several processes.
 
-The functions start a run's command as its user would, end it, and give the same command again;
-`jaxgen.runs.comparison` then says whether that left a trace.
+The functions start a run's command as its user would, end it, and start the same command again.
+`jaxgen.runs.comparison` then tells whether the result differs from that of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -18,33 +18,26 @@ from collections.abc import Mapping, Sequence
 
 from jaxgen.runs.comparison import finished_steps, history, partial_saves
 
-POLL = 0.002  # seconds between two looks at a run's folder
+POLL = 0.002  # seconds between two reads of a run's folder
 TIMEOUT = 3600.0  # seconds without an end or progress
 
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """One process's violent end.
+    """How one process was killed, and what it left."""
 
-    Attributes:
-      when: what was waited for: "start", "moment" or "save".
-      seconds: the process lived.
-      images: into training, by the history it left; step: of its newest finished checkpoint.
-      partial: checkpoints that were left half written.
-    """
-
-    when: str
-    seconds: float
-    images: int
-    step: int
-    partial: int
+    when: str  # what the kill waited for: "start", "moment" or "save"
+    seconds: float  # how long the process ran
+    images: int  # training images seen, by the history that it left
+    step: int  # the step of its newest finished checkpoint
+    partial: int  # the number of checkpoints that were left half written
 
 
 def run_once(command: Sequence[str], environment: Mapping[str, str], log: pathlib.Path) -> float:
-    """Runs the command to its end, its output appended to `log`; returns the seconds that took.
+    """Runs the command to its end and appends its output to `log`; returns how many seconds it took.
 
     Raises:
-      RuntimeError: where it does not end with 0; the last lines it said are in the message.
+      RuntimeError: where the exit status is not 0; the message holds the end of the output.
     """
     began = time.monotonic()
     with log.open("ab") as stream:
@@ -66,8 +59,8 @@ def interrupt(
     """Runs the command and sends it the signal `number`; returns the exit status and what was left.
 
     Args:
-      when: "start" sends it `delay` seconds after the process began, "moment" so long after its first progress, "save"
-        at the first half-written checkpoint after that.
+      when: "start" sends the signal `delay` seconds after the process began, "moment" `delay` seconds after its first
+        progress, and "save" at the first half-written checkpoint after that moment.
 
     Raises:
       RuntimeError: where there is no progress in an hour.
@@ -105,15 +98,15 @@ def kill_and_resume(
 ) -> list[Kill]:
     """Kills the command `kills` times (`kill -9`) and then lets it finish.
 
-    Every other kill waits until a checkpoint is being written, the rest come at a random moment after the process
-    began to progress, and one of more than two comes before that.
+    Every other kill waits until a checkpoint is being written. The other kills come at a random moment after the first
+    progress of the process; if there are more than two kills, one of them comes at a random moment after its start.
 
     Args:
-      longest: a process is killed at most so many seconds after its first progress (or its start).
-      seed: of the moments.
+      longest: the longest time in seconds between a process's first progress (or its start) and its kill.
+      seed: the seed of the random moments.
 
     Raises:
-      RuntimeError: where the run was over before it could be killed so often, or does not end well.
+      RuntimeError: where the run ended before all kills, or the last command fails.
     """
     chance = random.Random(seed)
     done = []
@@ -131,8 +124,10 @@ class Processes:
     """One run as several processes of this machine, whose output goes to `<workdir>.<process>.log`.
 
     Args:
-      command: of the run, `--workdir` included.
-      count: processes. devices: CPU devices of all of them together.
+      command: the run's command, with its `--workdir`.
+      workdir: the run's folder.
+      count: the number of processes.
+      devices: the number of CPU devices of all processes together.
     """
 
     def __init__(self, command: Sequence[str], workdir: pathlib.Path, count: int, devices: int):
@@ -186,7 +181,7 @@ class Processes:
         return time.monotonic() - start, statuses
 
     def said(self, process: int) -> list[str]:
-        """The lines of one process that a person should read first: jaxgen's, or else a fatal one of JAX's."""
+        """Returns the lines of one process to read first: jaxgen's own, or, without any, those of JAX's runtime."""
         lines = self.logs[process].read_text(errors="replace").splitlines()
         return [line for line in lines if line.startswith("jaxgen: ")] or [
             line for line in lines if "distributed service" in line or "coordination" in line.lower()

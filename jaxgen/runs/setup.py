@@ -1,4 +1,4 @@
-"""From a config to the method that it names and to the data that it reads."""
+"""Makes the method that a config names, and opens the data that it reads."""
 
 from __future__ import annotations
 

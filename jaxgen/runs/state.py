@@ -16,7 +16,7 @@ from jaxgen.methods.base import Method, Model, State, check_loaded
 
 
 def seed_key(seed: int | jax.Array, purpose: str) -> jax.Array:
-    """The root of the random keys of one purpose; all others are folded from it, none is stored."""
+    """Returns the root key of one purpose; all keys of that purpose are folded from it, and none is stored."""
     return fold_name(jax.random.key(seed), purpose)
 
 
@@ -40,7 +40,7 @@ def with_loaded(fresh: Mapping[str, Tree], loaded: Mapping[str, Tree]) -> dict[s
 
 
 def carry_over(old: Tree, new: Tree) -> Tree:
-    """`new`, with the leaf of `old` wherever that has one of the same path and shape; other leaves are copied."""
+    """Returns `new`, with the leaf of `old` where it has one of the same path and shape; other leaves are copied."""
     kept = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(old)[0]}
 
     def choose(path: jax.tree_util.KeyPath, leaf: jax.Array) -> jax.Array:
@@ -56,18 +56,22 @@ def frozen_groups(loaded: Params, state: State) -> Params:
 
 
 def model_of(state: State, frozen: Params, stage: int, ema: bool = True) -> Model:
-    """What sampling and evaluation see: EMA over learned over frozen parameters; `ema=False` leaves the first out."""
+    """Returns the model for sampling and evaluation: each group's EMA, else its learned, else its frozen parameters.
+
+    Args:
+      ema: whether the EMA is used; if not, learned parameters come first.
+    """
     averaged = state.ema if ema else {}
     return Model(params={**frozen, **state.params, **averaged}, memory=state.memory, stage=stage)
 
 
 def stage_at(method: Method, images: int) -> int:
-    """The stage that runs when so many images have been seen."""
+    """Returns the stage that runs when `images` training images have been seen."""
     return [stage for start, stage in method.stages if images >= start][-1]
 
 
 def check_groups(method: Method, learned: tuple[str, ...], loaded: Params) -> None:
-    """Compares what `config.init_from` loaded with what the method wants.
+    """Compares the groups that `config.init_from` loaded with those of the method.
 
     Raises:
       UserError: where a group that the method requires was not loaded, or one was loaded that it does not have.

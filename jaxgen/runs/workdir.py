@@ -13,7 +13,7 @@ from jaxgen.config.trust import check_names
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, write_bytes
 
-# Beside lengths, cadences and mesh, these may differ when a trained model is used.
+# These keys, and those of lengths, intervals and the mesh, may differ when a trained model is used.
 _IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
 
 
@@ -56,7 +56,7 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
 
 
 def _settle(config: ConfigDict, begun: ConfigDict) -> None:
-    """Fixes where learning rates end by the length that the run was begun with: a longer one does not move it."""
+    """Sets the end of every decay by the length that the run was begun with, so that a longer one does not move it."""
     for path in ("optimizer", *(f"optimizers.{g}" for g in config.optimizers)):
         own, old = config, begun
         for key in path.split("."):

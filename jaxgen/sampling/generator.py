@@ -37,15 +37,18 @@ class Samples:
 
 
 class Generator:
-    """Draws from a method's models, in batches of one compiled shape, split over the devices.
+    """Draws images from a method's models, in batches of one compiled shape that are split over the devices.
 
-    The last batch is filled up, so that equal shapes give equal bits. Programs are compiled once.
+    The last batch is filled up to that shape, so that an image has the same bits for any number of images. Each program
+    is compiled once.
 
     Args:
-      batch_size: images per program; 0 takes `config.evaluate.batch_size`.
-      sources: `{split: source}` of the config's data that are open already.
-      mesh: the devices that draw; by default all that divide the batch.
-      given: conditions by name, read in place of those of held-out data; image i uses row `i % N` of each array.
+      method: the method that samples.
+      config: the run's config.
+      batch_size: the number of images of one program; 0 takes `config.evaluate.batch_size`.
+      sources: `{split: source}` of the config's data that are already open.
+      mesh: the devices to use; by default as many as divide the batch.
+      given: conditions by name that replace those of held-out data; image i uses row `i % N` of each array.
     """
 
     def __init__(
@@ -74,10 +77,11 @@ class Generator:
         return self._sources[split]
 
     def use_prompts(self, prompts: Sequence[str]) -> None:
-        """Draws what these texts say from now on; image i has text `i % N` of N.
+        """Makes all later images follow these texts; image i has text `i % N` of N.
 
         Raises:
-          UserError: where the model sees no text, the run's data have no tokenizer, or that does not know a word.
+          UserError: where the model is not conditional on text, or the run's data have no tokenizer, or one that does
+            not know a word.
         """
         if "tokens" not in self.method.conditions:
             raise UserError("--prompt was given, but this model is not conditional on text; leave it out.")
@@ -91,7 +95,7 @@ class Generator:
         self._given["tokens"] = tokenizer(list(prompts))
 
     def check(self, model: Model) -> None:
-        """Traces the sampler, so that what stops it is found before training and not after it.
+        """Traces the sampler, so that its errors are found before training and not after it.
 
         Raises:
           UserError: as sampling would.
@@ -101,18 +105,23 @@ class Generator:
             jax.eval_shape(self._program("sample"), model, jnp.uint32(0), index, self._conditions(index, None))
 
     def trace(self, what: str, model: Model) -> jax.stages.Traced:
-        """A program of this batch size, traced for a model's shapes and ready to be compiled for the mesh."""
+        """Traces a program of this batch size for a model's shapes, ready to be compiled for the mesh.
+
+        Args:
+          what: the method's function: "sample", "panels" or "scores".
+          model: the model, or its shapes.
+        """
         split = over_data(self.mesh)
         index, batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split), self.inputs())
         return self._program(what).trace(model, jax.ShapeDtypeStruct((), jnp.uint32), index, batch)
 
     def inputs(self) -> tuple[np.ndarray, Conditions]:
-        """The first images' numbers and conditions, `[batch_size, ...]`: a program's arguments after model and seed."""
+        """Returns the arguments of a program after model and seed: the first images' numbers and their conditions."""
         index = np.arange(self.batch_size, dtype=np.uint32)
         return index, self._conditions(index, None)
 
     def images(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> Samples:
-        """`num` images; labels are cycled through where given, else all classes are.
+        """Draws `num` images. Image i has label `i % N` of the N given labels, or of all classes.
 
         Raises:
           UserError: where the method makes no images, or a label is not one of its classes.
@@ -125,14 +134,17 @@ class Generator:
         return Samples(np.concatenate([gathered(p) for p in parts])[:num], chosen)
 
     def panels(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-        """The method's panels, `{name: pictures}`, by the keys of the first `num` images, rounded up to the devices."""
+        """Returns the method's panels, `{name: pictures}`, for the keys of the first `num` images or a few more.
+
+        The number is rounded up to a multiple of the parts that a batch is split into.
+        """
         index = np.arange(-(-num // data_shards(self.mesh)) * data_shards(self.mesh))
         batch = self._conditions(index, labels) | self._panel_inputs(index)
         pictures = self._run("panels", model, seed, index, batch)
         return {k: gathered(v) for k, v in pictures.items()}
 
     def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
-        """The method's summary of its scores over a source's examples, or over `limit` of them, evenly spaced."""
+        """Returns the summary of the method's scores over a source, or over `limit` evenly spaced examples of it."""
         count = min(limit or len(source), len(source))
         chosen = np.linspace(0, len(source) - 1, count).astype(int)
         total: dict[str, list[np.ndarray]] = {}
@@ -170,7 +182,7 @@ class Generator:
         return jax.jit(program, in_shardings=(of_model, everywhere, split, split), out_shardings=out)
 
     def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> Conditions:
-        """What the sampler reads for images of these numbers: labels made up, the rest from held-out data."""
+        """Returns the sampler's conditions for images of these numbers: labels by number, others from held-out data."""
         wanted = self.method.conditions
         batch = {"label": self._labels(index, labels)} if "label" in wanted else {}
         if labels is not None and "label" not in wanted:

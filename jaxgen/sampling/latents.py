@@ -36,11 +36,14 @@ IN_FILES = {entry: name for name, entry in SYNONYMS.items()}
 def encoded(
     source: Source, encode: Encode, params: Tree, batch_size: int, flip: bool = False
 ) -> dict[str, np.ndarray]:
-    """Every example of a source with its `moments`.
+    """Returns every example of a source, stacked, with the `moments` of its image.
 
     Args:
+      source: the examples.
       encode: `(params, images) -> moments`, of float32 images `[B, H, W, C]` in [-1, 1] and moments `[B, h, w, 2 D]`.
-      flip: every example a second time, mirrored left to right, images and masks together.
+      params: the encoder's parameters.
+      batch_size: the number of images of one program.
+      flip: whether every example is added a second time, with its images and masks mirrored left to right.
     """
     mesh = make_mesh(0, batch_size)
     everywhere, split = replicated(mesh), over_data(mesh)

@@ -1,4 +1,4 @@
-"""What sampling leaves in a folder: the images, a grid of them, and the method's own pictures."""
+"""The files that sampling writes to a folder: the images, a grid of them, and the method's own panels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from jaxgen.sampling.generator import Generator, Samples
 
 
 def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> None:
-    """Writes `samples.png`, a grid of up to `shown`, and `samples.npz` with all `images` and, where there are any,
-    `labels` and `prompts`. Image i was drawn from prompt `i % len(prompts)`."""
+    """Writes `samples.png`, a grid of up to `shown` images, and `samples.npz`.
+
+    The archive has all `images` and, where there are any, `labels` and `prompts`; image i has prompt
+    `i % len(prompts)`.
+    """
     arrays = {"images": samples.images}
     if samples.labels is not None:
         arrays["labels"] = samples.labels

@@ -1,4 +1,4 @@
-"""What the command line says about the images that it wants: texts, and the noise to start from."""
+"""Texts for text-to-image models, and files of noise to start from, as the command line gives them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
 
 @dataclasses.dataclass(frozen=True)
 class TextRequest:
-    """Images that are asked of a text-to-image model: image i has prompt `i % N` of N, and row i of the noise."""
+    """A request to a text-to-image model: image i has prompt `i % N` of the N prompts, and row i of the noise."""
 
     prompts: Sequence[str]  # at least one
-    negative_prompt: str = ""  # what classifier-free guidance leads away from
-    noise: str | os.PathLike[str] = ""  # an npy file of standard normals to start from; "": they are drawn
+    negative_prompt: str = ""  # the text that classifier-free guidance moves away from
+    noise: str | os.PathLike[str] = ""  # an npy file of standard normal noise to start from; "" draws the noise
     num: int = 1  # how many images; the noise file must have at least as many rows
 
 
 def text_conditions(
     method: StableDiffusion, folder: str | os.PathLike[str], request: TextRequest
 ) -> dict[str, np.ndarray]:
-    """What the sampler reads for a request; image i uses row i % N of each array.
+    """Returns the sampler's conditions for a request; image i uses row i % N of each array.
 
     Args:
-      folder: of the pipeline, for its tokenizer.
+      method: the method that samples.
+      folder: the pipeline's folder, which has the tokenizer.
+      request: the texts and the noise.
 
     Returns:
       `tokens` and `null_tokens` int32 `[N, L]` and, where a file of noise is given, `noise` float32 `[N, h, w, D]`.
@@ -55,7 +57,7 @@ def text_conditions(
 
 
 def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: int) -> np.ndarray:
-    """float32 `[N, h, w, D]` from an npy file; its axes may also be diffusers', `[N, D, h, w]`.
+    """Reads noise float32 `[N, h, w, D]` from an npy file; its axes may also be those of diffusers, `[N, D, h, w]`.
 
     Raises:
       UserError: for a file that is missing, damaged, of another shape than `shape` = (h, w, D), or of fewer than

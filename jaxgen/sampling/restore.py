@@ -25,7 +25,7 @@ from jaxgen.sampling.prompts import TextRequest, text_conditions
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A model with what draws from it."""
+    """A model, and the generator that draws from it."""
 
     generator: Generator  # of the model's method
     model: Model  # EMA parameters
@@ -34,13 +34,16 @@ class TrainedModel:
 
 
 def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int = "last") -> TrainedModel:
-    """A checkpoint's model.
+    """Reads the model of a run's checkpoint.
 
     Args:
-      checkpoint: "last", the newest that can be read; "best", by the config's `train.best_metric`; or a step.
+      config: the run's config.
+      workdir: the run's folder.
+      checkpoint: "last" is the newest that can be read, "best" the best by the config's `train.best_metric`; a number
+        is a step.
 
     Raises:
-      UserError: where there is none.
+      UserError: where there is no such checkpoint.
     """
     method = make_method(config)
     generator = Generator(method, config)
@@ -66,7 +69,7 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
 
 
 def pretrained(config: ConfigDict, request: TextRequest) -> TrainedModel:
-    """The model of the folder of diffusers that `config.init_from.pretrained` names, with the texts of a request.
+    """Reads the diffusers pipeline that `config.init_from.pretrained` names, with the texts of a request.
 
     Raises:
       UserError: for a folder, texts or noise that cannot be used.

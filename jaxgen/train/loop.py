@@ -36,11 +36,13 @@ log = logging.getLogger("jaxgen")
 
 
 class Trainer:
-    """One run. `Trainer(config, workdir).train()` goes on from what is in the workdir.
+    """One run: `Trainer(config, workdir).train()` continues from the newest checkpoint in the workdir.
 
     Args:
       config: a checked config (`jaxgen.config.check`).
-      evaluate: called at `train.evaluate_every_images`; gives numbers that `train.best_metric` may name.
+      workdir: the run's folder.
+      evaluate: a function that is called every `train.evaluate_every_images`; it returns numbers that
+        `train.best_metric` may name.
     """
 
     def __init__(
@@ -89,8 +91,11 @@ class Trainer:
         self._event("resumed", f"at step {self.step}, {self.images} images")
 
     def _expect(self, stage: int, step: int, images: int) -> State:
-        """The shapes of a state that is about to be made or read; meanwhile the update that follows is compiled on
-        another thread. What would stop the sampler after training is found first."""
+        """Returns the shapes of a state that is about to be made or read.
+
+        It also traces the sampler, so that its errors are found before training, and starts to compile the next update
+        on another thread.
+        """
         self.stage = stage
         state = self.builder.abstract(stage)
         frozen = self.builder.frozen(state)
@@ -111,10 +116,11 @@ class Trainer:
         return self.builder.frozen(self.state)
 
     def update(self, turns: tuple[Turn, ...], state: State | None = None) -> jax.stages.Wrapped:
-        """The jitted update of a set of due turns of the present stage, made once for each set.
+        """Returns the jitted update for a set of due turns of the current stage; it is made once for each set.
 
         Args:
-          state: lies as the run's states do; shapes with shardings are enough. By default the present state.
+          turns: the turns that are due.
+          state: a state, or its shapes, with the shardings of the run's states; by default the current state.
         """
         name = (self.stage, tuple(turn.name for turn in turns))
         if name not in self._updates:
@@ -123,7 +129,7 @@ class Trainer:
         return self._updates[name]
 
     def take_step(self) -> Metrics:
-        """Crosses a stage boundary where one is due, draws batches, updates. Returns the metrics."""
+        """Changes the stage if the next one is due, draws batches and updates the state; returns the metrics."""
         stage = states.stage_at(self.method, self.images)
         if stage != self.stage:
             log.info("stage %d begins at %d images", stage, self.images)
@@ -164,7 +170,8 @@ class Trainer:
     def train(self) -> bool:
         """Runs until `config.train.total_images`, or until SIGTERM or SIGINT; saves at the end.
 
-        Of several processes all stop after the same step when one gets SIGTERM; SIGINT ends one, and so all, unsaved.
+        When one of several processes gets SIGTERM, all stop after the same step. SIGINT ends that process at once, and
+        with it all others, without a checkpoint.
 
         Returns:
           Whether `total_images` are reached.
@@ -271,5 +278,5 @@ class Trainer:
         writer.image("samples", self.images, picture)
 
     def model(self, ema: bool = True) -> Model:
-        """What sampling and evaluation see of the present state; `ema=False` takes the parameters as they are."""
+        """Returns the current model for sampling and evaluation; `ema=False` takes the parameters, not the EMA."""
         return states.model_of(self.state, self.frozen, self.stage, ema)

@@ -19,14 +19,14 @@ class Undone(NamedTuple):
 
 
 class StepMetrics:
-    """Metrics of the steps since the last line in the log: on the device at first, then read as floats."""
+    """The metrics of the steps since the last line in the log: first as arrays on the device, then as floats."""
 
     def __init__(self) -> None:
         self._on_device: list[tuple[int, Metrics]] = []
         self._read: list[dict[str, float]] = []
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """Takes what an update gave; nothing is waited for."""
+        """Adds the metrics of an update, without waiting for them."""
         self._on_device.append((step, metrics))
 
     @property
@@ -48,7 +48,7 @@ class StepMetrics:
         return undone
 
     def take_means(self) -> dict[str, float]:
-        """`{name: mean}` over the steps that were read and gave that number; forgets them."""
+        """Returns the mean of each number over the steps that were read and have it, and forgets these steps."""
         rows, self._read = self._read, []
         names = dict.fromkeys(name for row in rows for name in row)
         return {n: float(np.mean([row[n] for row in rows if n in row])) for n in names}

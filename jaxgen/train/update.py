@@ -1,8 +1,9 @@
 """One training step as one jitted function: `update(state, frozen, batches) -> (state, metrics)`.
 
-`_Step` reads from top to bottom as a step goes: prepare the batches; let each due turn compute its gradients, clip
-them and update its groups, unless something was not finite; average the parameters; count. Turns, repeats and
-micro-batches are unrolled: a loop over convolution gradients runs tens of times slower on a CPU.
+The methods of `_Step` stand in the order of a step. It prepares the batches; each due turn computes its gradients,
+clips them and updates its groups, unless something is not finite; then the parameters are averaged and the counters go
+up. Turns, repeats and micro-batches are unrolled, since a loop over convolution gradients runs tens of times slower on
+a CPU.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from jaxgen.runs.state_builder import StateBuilder
 
 
 def draws(turns: Sequence[Turn]) -> int:
-    """Fresh batches that a step takes from the data, whichever turns are due."""
+    """Returns the number of batches that a step draws from the data, whichever turns are due."""
     return max(turn.repeats for turn in turns)
 
 
 def due(turns: Sequence[Turn], step: int) -> tuple[Turn, ...]:
-    """The turns that run at a step; decided on the host, one compiled update for each set."""
+    """Returns the turns that run at a step. The host decides this; each set of turns has its own compiled update."""
     return tuple(turn for turn in turns if step % turn.every == 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class UpdateSettings:
-    """What an update does beside its turns."""
+    """The settings of an update that do not depend on its turns."""
 
     seed: int  # random keys are folded from it, the step, the turn's name and the repeat
     images_per_step: int  # what a step adds to `state.images`
@@ -51,10 +52,14 @@ class UpdateSettings:
 def update_of(
     config: ConfigDict, builder: StateBuilder, stage: int, turns: Sequence[Turn], state: State
 ) -> jax.stages.Wrapped:
-    """The update that a run's config asks for, of the turns of a stage that are due.
+    """Makes the update of a run's config for the due turns of a stage.
 
     Args:
-      state: lies as the states to be updated will; shapes with shardings are enough.
+      config: the run's config.
+      builder: the builder of the run's states.
+      stage: the stage that the turns belong to.
+      turns: the turns that are due.
+      state: a state, or its shapes, with the shardings of the states to be updated.
     """
     settings = UpdateSettings(
         seed=config.seed,
@@ -74,16 +79,19 @@ def make_update(
     settings: UpdateSettings,
     shardings: tuple[State, Params] | None = None,
 ) -> jax.stages.Wrapped:
-    """The jitted update of one set of due turns: `update(state, frozen, batches) -> (state, metrics)`.
+    """Makes the jitted update of one set of due turns: `update(state, frozen, batches) -> (state, metrics)`.
 
-    `state` is donated; `frozen` is not. `batches` holds one batch, as the loader gives it, for each draw; repeat r of
-    every turn uses batch r. Metrics are float32 scalars: `<turn>/loss`, `<turn>/<name>` of the loss's own,
-    `<turn>/grad_norm`, and `finite/<turn>/<group>`, 1 unless the update of that turn was undone because
-    the loss or that group's gradient was not finite.
+    `state` is donated and `frozen` is not. `batches` holds one batch of the loader for each draw; repeat r of every
+    turn uses batch r. The metrics are float32 scalars: `<turn>/loss`, `<turn>/<name>` for the loss's own metrics,
+    `<turn>/grad_norm`, and `finite/<turn>/<group>`, which is 0 if the loss or that group's gradient was not finite, so
+    that the turn's update was undone, and 1 otherwise.
 
     Args:
+      turns: the turns that are due.
       optimizers: `{group: optimizer}`.
-      shardings: of `state` and `frozen`; None where both are replicated on every device.
+      mesh: the devices.
+      settings: the settings of the update.
+      shardings: those of `state` and of `frozen`; None where both are replicated on every device.
     """
     everywhere = replicated(mesh)
     of_state, of_frozen = shardings or (everywhere, everywhere)
@@ -114,18 +122,18 @@ class _Step:
             for r in range(turn.repeats):
                 state, new = self.take(turn, state, frozen, prepared[r], jax.random.fold_in(turn_key, r))
                 for name, value in new.items():
-                    # of several repeats the last one's numbers are kept, and whether all were finite
+                    # the numbers are those of the last repeat, but "finite" is 1 only if all repeats were finite
                     all_finite = name.startswith("finite/") and name in metrics
                     metrics[name] = jnp.minimum(metrics[name], value) if all_finite else value
         return self.counted(state), metrics
 
     def prepared(self, batch: Batch, key: jax.Array, number: int) -> Batch:
-        """A batch as losses see it: float32 images in [-1, 1], flipped and cropped at random."""
+        """Returns a batch as losses see it: float32 images in [-1, 1], flipped and cropped at random."""
         key = jax.random.fold_in(fold_name(key, "augment"), number)
         return prepare(batch, key, self.settings.flip, self.settings.crop)
 
     def take(self, turn: Turn, state: State, frozen: Params, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-        """One turn: gradients of its loss, clipped over its groups together, and one optimiser update of each group."""
+        """Runs one turn: its gradients, clipped by their norm over all its groups, and one update of each group."""
         loss, extra, gradients, memory = self.gradients(turn, state, frozen, batch, key)
         norms = {g: global_norm(gradients[g]) for g in turn.groups}
         norm = jnp.sqrt(sum(n**2 for n in norms.values()))
@@ -145,7 +153,7 @@ class _Step:
     def gradients(
         self, turn: Turn, state: State, frozen: Params, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Metrics, Params, Memory]:
-        """Loss, metrics and gradients as means over the micro-batches; memory as the last of them left it."""
+        """Returns loss, metrics and gradients as means over the micro-batches, and the memory after the last one."""
 
         def loss(groups: Params, part: Batch, key: jax.Array, memory: Memory) -> LossResult:
             params = {**frozen, **state.params, **groups}
@@ -170,7 +178,7 @@ class _Step:
         return *mean, memory
 
     def counted(self, state: State) -> State:
-        """The step's end: the EMA takes in the new parameters, and the counters go on."""
+        """Ends the step: updates the EMA with the new parameters, and the counters."""
         updates = (state.images / self.settings.images_per_step).astype(jnp.float32)
         decay = jnp.minimum(self.settings.ema_decay, (1 + updates) / (10 + updates))
         ema = {
@@ -182,7 +190,7 @@ class _Step:
 
 
 def undo_unless_finite(turn: Turn, finite: Mapping[str, jax.Array], new: State, before: State) -> State:
-    """`new` where everything is finite, else the state `before` the turn; counts how often in a row it was not."""
+    """Returns `new` if everything is finite, else the state `before` the turn, and counts undone updates in a row."""
     good = jnp.all(jnp.stack(list(finite.values())))
     kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, before)
     count = jnp.where(good, 0, before.nonfinite_count[turn.name] + 1)
@@ -190,7 +198,7 @@ def undo_unless_finite(turn: Turn, finite: Mapping[str, jax.Array], new: State, 
 
 
 def _micro_batch(batch: Batch, index: int, count: int) -> Batch:
-    """Every count-th example from `index` on: each device keeps its own rows."""
+    """Returns every count-th example from `index` on, so that the rows of a device stay on it."""
     if count == 1:
         return batch
     return jax.tree.map(lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:])[:, index], batch)

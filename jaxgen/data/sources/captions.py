@@ -18,7 +18,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.data.clip_tokenizer import ClipTokenizer
-from jaxgen.data.source import Example, Request, Source, batches, locate
+from jaxgen.data.source import Example, Examples, Request, Source, batches, locate
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.entry_point import Parser, count, entry_point
 from jaxgen.errors import UserError
@@ -60,10 +60,10 @@ class Captions(Source):
         example = self._inner[index]
         return {**example, "tokens": self.tokenizer([str(example["caption"])])[0]}
 
-    def take(self, indices: Sequence[int]) -> Example:
+    def take(self, indices: Sequence[int]) -> Examples:
         return super().take(indices) if self.arrays is not None else self._with_tokens(self._inner.take(indices))
 
-    def _with_tokens(self, arrays: Example) -> Example:
+    def _with_tokens(self, arrays: Examples) -> Examples:
         return {**arrays, "tokens": self.tokenizer([str(caption) for caption in arrays["caption"]])}
 
 

@@ -28,17 +28,13 @@ SHAPE = (1, 2)
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Round Gaussians of equal weight.
+    """Isotropic Gaussians of equal weight."""
 
-    Attributes:
-      centres: `[K, D]`. std: of every mode, along every axis.
-    """
-
-    centres: np.ndarray
-    std: float
+    centres: np.ndarray  # [K, D], the means of the modes
+    std: float  # the standard deviation of every mode along every axis
 
     def log_density(self, points: np.ndarray) -> np.ndarray:
-        """`[N]` float64, in nats, of points `[N, D]` or images that reshape to it; finite far away too."""
+        """Returns float64 `[N]` in nats, for points `[N, D]` or images that reshape to it; finite at any distance."""
         modes, dimensions = self.centres.shape
         points = np.asarray(points, np.float64).reshape(-1, dimensions)
         exponents = -np.square(points[:, None] - self.centres).sum(axis=2) / (2 * self.std**2)
@@ -46,7 +42,7 @@ class Mixture:
         return np.logaddexp.reduce(exponents, axis=1) - scale
 
     def draw(self, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """`count` points float64 [count, 2] and their modes int32 [count], for two dimensions."""
+        """Returns points float64 `[count, 2]` of a mixture in the plane, and their modes, int32 `[count]`."""
         # Raw 64-bit draws: numpy promises their stream for ever, that of `normal` it does not.
         words = np.random.Philox(key=seed).random_raw(3 * count).reshape(3, count)
         radius, turn, mode = (words >> np.uint64(11)) * 2.0**-53
@@ -56,13 +52,13 @@ class Mixture:
 
 
 def ring(modes: int = 8, radius: float = 0.8, std: float = 0.008) -> Mixture:
-    """Modes evenly on a circle; the first at the right, then counter-clockwise."""
+    """Makes modes evenly spaced on a circle, counter-clockwise from the right."""
     angles = 2 * np.pi * np.arange(modes) / modes
     return Mixture(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), std)
 
 
 def grid(side: int = 5, spacing: float = 0.4, std: float = 0.01) -> Mixture:
-    """side x side modes around the origin; x changes fastest."""
+    """Makes a grid of side x side modes, centred at the origin; x changes fastest."""
     places = spacing * (np.arange(side) - (side - 1) / 2)
     y, x = np.meshgrid(places, places, indexing="ij")
     return Mixture(np.stack([x.ravel(), y.ravel()], axis=1), std)

@@ -29,7 +29,7 @@ import numpy as np
 from etils import epath
 
 from jaxgen.data.images import from_array, open_image
-from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels
+from jaxgen.data.source import MEMORY_LIMIT, Example, Examples, Request, Source, check_labels
 from jaxgen.errors import UserError
 from jaxgen.files import read_json
 
@@ -83,7 +83,7 @@ class TFDS(Source):
             return super().__getitem__(index)
         return self._example(index, self._records[index])
 
-    def take(self, indices: Sequence[int]) -> Example:
+    def take(self, indices: Sequence[int]) -> Examples:
         if self.arrays is not None:
             return super().take(indices)
         # Reading records together is several times cheaper than one by one.
