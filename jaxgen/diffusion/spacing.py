@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
@@ -16,7 +17,7 @@ Spacing = Literal["uniform", "linspace", "quadratic", "trailing", "leading", "lo
 DARKEST = -12.0
 
 
-def time_grid(spacing: Spacing, steps: int, schedule: Schedule, rho: float = 7.0) -> np.ndarray:
+def time_grid(spacing: Spacing, steps: int, schedule: Schedule, rho: float = 7.0) -> Float[np.ndarray, "N"]:
     """`[steps + 1]` decreasing times from 1 to 0, float64, on the schedule's levels but for the last two.
 
     uniform: equal steps. trailing: another name for it (Lin et al. 2023, Table 2).

@@ -18,12 +18,14 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 
 Memory = dict[str, jax.Array]
-Draw = tuple[jax.Array, jax.Array]
+Draw = tuple[Float[Array, "count"], Float[Array, "count"]]  # times and their weights
 
 
 class TimestepSampler(abc.ABC):
@@ -40,15 +42,15 @@ class TimestepSampler(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+    def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         """`[count]` times and their weights."""
 
-    def update(self, memory: Memory, t: jax.Array, losses: jax.Array, schedule: Schedule) -> Memory:
+    def update(self, memory: Memory, t: Float[Array, "B"], losses: Float[Array, "B"], schedule: Schedule) -> Memory:
         """The memory after having seen `[B]` losses at `[B]` times."""
         return memory
 
 
-def uniform_timesteps(key: jax.Array, count: int, schedule: Schedule) -> jax.Array:
+def uniform_timesteps(key: Key[Array, ""], count: int, schedule: Schedule) -> Float[Array, "count"]:
     """`[count]` uniform times: the levels 1/steps .. 1 of a discrete schedule, else (t_min, 1]."""
     if schedule.steps:
         return jax.random.randint(key, (count,), 1, schedule.steps + 1) / schedule.steps
@@ -59,7 +61,7 @@ def uniform_timesteps(key: jax.Array, count: int, schedule: Schedule) -> jax.Arr
 class Uniform(TimestepSampler):
     """Independent and uniform (Ho et al. 2020, Algorithm 1)."""
 
-    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+    def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         return uniform_timesteps(key, count, schedule), jnp.ones(count)
 
 
@@ -68,7 +70,7 @@ class Stratified(TimestepSampler):
     """Equally spaced times with one random shift, so that each of them is uniform (Kingma et al. 2021, Appendix I.1).
     The mean loss of a batch varies less than with independent times."""
 
-    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+    def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         share = (jax.random.uniform(key) + jnp.arange(count) / count) % 1.0
         return _from_share(share, schedule), jnp.ones(count)
 
@@ -87,7 +89,7 @@ class LogitNormal(TimestepSampler):
     def __post_init__(self) -> None:
         _check_std("logit_normal", self.std)
 
-    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+    def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         t = jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key, (count,)))
         return nearest_trainable(t, schedule), jnp.ones(count)
 
@@ -105,7 +107,7 @@ class LogNormal(TimestepSampler):
     def __post_init__(self) -> None:
         _check_std("log_normal", self.std)
 
-    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+    def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         log_sigma = self.mean + self.std * jax.random.normal(key, (count,))
         return nearest_trainable(schedule.t_from_log_snr(-2.0 * log_sigma), schedule), jnp.ones(count)
 
@@ -144,7 +146,7 @@ class LossAware(TimestepSampler):
         self._shares(schedule)
         return {"losses": jnp.zeros((self.bins, self.history)), "seen": jnp.zeros(self.bins, jnp.int32)}
 
-    def probabilities(self, memory: Memory, schedule: Schedule) -> jax.Array:
+    def probabilities(self, memory: Memory, schedule: Schedule) -> Float[Array, "bins"]:
         """`[bins]` probabilities of the bins; they sum to 1."""
         shares = jnp.asarray(self._shares(schedule), jnp.float32)
         # within a bin the mean is over times: a bin with more levels counts for more
@@ -154,7 +156,7 @@ class LossAware(TimestepSampler):
         learned = (1 - self.uniform) * size / jnp.where(total > 0, total, 1.0) + self.uniform * shares
         return jnp.where(filled, learned, shares)
 
-    def sample(self, key: jax.Array, count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+    def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         if not memory:
             raise UserError("The timestep sampler loss_aware needs its memory; carry what init and update give.")
         of_bin, within = jax.random.split(key)
@@ -171,7 +173,7 @@ class LossAware(TimestepSampler):
         level = jnp.clip(jnp.floor(share * schedule.steps).astype(jnp.int32) + 1, first, last)
         return level / schedule.steps, weights
 
-    def update(self, memory: Memory, t: jax.Array, losses: jax.Array, schedule: Schedule) -> Memory:
+    def update(self, memory: Memory, t: Float[Array, "B"], losses: Float[Array, "B"], schedule: Schedule) -> Memory:
         bins = self._bin(t, schedule)
         hot = jax.nn.one_hot(bins, self.bins, dtype=jnp.int32)
         place = jnp.take_along_axis(jnp.cumsum(hot, axis=0), bins[:, None], axis=1)[:, 0] - 1  # within its bin
@@ -218,7 +220,7 @@ def _from_share(share: jax.Array, schedule: Schedule) -> jax.Array:
     return 1.0 - (1 - schedule.t_min) * share
 
 
-def nearest_trainable(t: jax.Array, schedule: Schedule) -> jax.Array:
+def nearest_trainable(t: Float[Array, "*shape"], schedule: Schedule) -> Float[Array, "*shape"]:
     """The nearest times at which a network can be trained under the schedule: its levels, or [t_min, 1]."""
     if schedule.steps:
         return jnp.clip(jnp.round(t * schedule.steps), 1, schedule.steps) / schedule.steps

@@ -12,7 +12,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.prediction_types import PredictionType
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.errors import UserError
@@ -23,7 +25,7 @@ class Weighting(abc.ABC):
     """The contract: `weighting(schedule, t, prediction_type)`."""
 
     @abc.abstractmethod
-    def __call__(self, schedule: Schedule, t: jax.Array, prediction_type: PredictionType) -> jax.Array:
+    def __call__(self, schedule: Schedule, t: Float[Array, "B"], prediction_type: PredictionType) -> Float[Array, "B"]:
         """`[B]` factors of the squared error of a prediction of this type at times t `[B]`."""
 
 
@@ -32,7 +34,7 @@ class Simple(Weighting):
     """1, for the type that the network predicts: Ho et al. (2020), Eq. 14, for epsilon; for velocity, the flow-matching
     loss of Lipman et al. (2023), Eq. 23."""
 
-    def __call__(self, schedule: Schedule, t: jax.Array, prediction_type: PredictionType) -> jax.Array:
+    def __call__(self, schedule: Schedule, t: Float[Array, "B"], prediction_type: PredictionType) -> Float[Array, "B"]:
         return jnp.ones_like(t)
 
 
@@ -41,10 +43,10 @@ class WeightingOfX0(Weighting):
     """A weighting that says what an error of x0 costs: a class gives `of_x0`."""
 
     @abc.abstractmethod
-    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+    def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         """`[B]` factors of |error of x0|**2, given log(SNR) `[B]`."""
 
-    def __call__(self, schedule: Schedule, t: jax.Array, prediction_type: PredictionType) -> jax.Array:
+    def __call__(self, schedule: Schedule, t: Float[Array, "B"], prediction_type: PredictionType) -> Float[Array, "B"]:
         return self.of_x0(schedule, schedule.log_snr(t)) * prediction_type.x0_error(schedule, t)
 
 
@@ -52,7 +54,7 @@ class WeightingOfX0(Weighting):
 class SNR(WeightingOfX0):
     """SNR for x0, which is 1 for epsilon."""
 
-    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+    def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.exp(log_snr)
 
 
@@ -60,7 +62,7 @@ class SNR(WeightingOfX0):
 class TruncatedSNR(WeightingOfX0):
     """max(SNR, 1) for x0 (Salimans & Ho 2022, Section 4)."""
 
-    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+    def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.maximum(jnp.exp(log_snr), 1.0)
 
 
@@ -74,7 +76,7 @@ class MinSNR(WeightingOfX0):
         if not self.gamma > 0:
             raise UserError(f"The gamma of the weighting min_snr must be above 0, not {self.gamma}.")
 
-    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+    def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.minimum(jnp.exp(log_snr), self.gamma)
 
 
@@ -85,7 +87,7 @@ class P2(WeightingOfX0):
     gamma: float = 1.0
     k: float = 1.0
 
-    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+    def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         snr = jnp.exp(log_snr)
         return snr * (self.k + snr) ** -self.gamma
 
@@ -94,7 +96,7 @@ class P2(WeightingOfX0):
 class EDM(WeightingOfX0):
     """SNR + 1 / sigma_data**2 for x0, which is 1 for the prediction type edm (Karras et al. 2022, Table 1: lambda)."""
 
-    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+    def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.exp(log_snr) + schedule.sigma_data**-2
 
 
@@ -104,5 +106,5 @@ class Sigmoid(WeightingOfX0):
 
     bias: float = 2.0
 
-    def of_x0(self, schedule: Schedule, log_snr: jax.Array) -> jax.Array:
+    def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.exp(log_snr) * jax.nn.sigmoid(self.bias - log_snr)

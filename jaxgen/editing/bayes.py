@@ -8,7 +8,9 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int, Key
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.guidance import Classifier, ClassifierLogits, GuidanceInputs
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
@@ -24,12 +26,12 @@ Weighting = Literal["bound", "uniform"]
 def class_log_likelihoods(
     denoise: Denoiser,
     schedule: Schedule,
-    x0: jax.Array,
-    keys: jax.Array,
+    x0: Float[Array, "B *shape"],
+    keys: Key[Array, "B"],
     num_classes: int,
     draws: int = 64,
     weighting: Weighting = "bound",
-) -> jax.Array:
+) -> Float[Array, "B classes"]:
     """`[B, num_classes]` log p(x0 | y) up to a number for each image (Li et al. 2023, Algorithm 1).
 
     How well each class explains the noise in noisy copies of an image; the same times and noises for all classes,
@@ -77,12 +79,12 @@ def class_log_likelihoods(
 def class_log_probabilities(
     denoise: Denoiser,
     schedule: Schedule,
-    x0: jax.Array,
-    keys: jax.Array,
+    x0: Float[Array, "B *shape"],
+    keys: Key[Array, "B"],
     num_classes: int,
     draws: int = 64,
-    log_prior: jax.Array | None = None,
-) -> jax.Array:
+    log_prior: Float[Array, "classes"] | None = None,
+) -> Float[Array, "B classes"]:
     """`[B, num_classes]` log p(y | x0) = log p(x0 | y) + log p(y) - log p(x0): the diffusion classifier.
 
     Args:
@@ -92,7 +94,9 @@ def class_log_probabilities(
     return jax.nn.log_softmax(likelihoods + (0.0 if log_prior is None else log_prior), axis=1)
 
 
-def given_label(denoise: Denoiser, classifier: ClassifierLogits, label: jax.Array, scale: float = 1.0) -> Denoiser:
+def given_label(
+    denoise: Denoiser, classifier: ClassifierLogits, label: Int[Array, "B"], scale: float = 1.0
+) -> Denoiser:
     """The denoiser of p(x | y), proportional to p(x) p(y | x)**scale (Dhariwal & Nichol 2021, Section 4).
 
     Args:
@@ -105,11 +109,11 @@ def given_label(denoise: Denoiser, classifier: ClassifierLogits, label: jax.Arra
 def sample_given_label(
     model: DiffusionModel,
     classifier: ClassifierLogits,
-    label: jax.Array,
-    keys: jax.Array,
+    label: Int[Array, "B"],
+    keys: Key[Array, "B"],
     shape: tuple[int, ...],
     scale: float = 1.0,
-) -> jax.Array:
+) -> Float[Array, "B *shape"]:
     """`[B, *shape]` draws of p(x | y) from a model that knows no labels; see `given_label`."""
     guided = dataclasses.replace(model, denoise=given_label(model.denoise, classifier, label, scale))
     return guided.draw(guided.start(keys, shape), keys, guided.times)

@@ -8,9 +8,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
+from jaxgen.arrays import Array
 from jaxgen.editing.model import DiffusionModel
 from jaxgen.errors import UserError
+
+Features = Callable[[Float[Array, "B *shape"]], Float[Array, "B D"]]
 
 
 class Branching(NamedTuple):
@@ -26,11 +30,11 @@ class Branching(NamedTuple):
 
 def branch(
     model: DiffusionModel,
-    x: jax.Array,
-    keys: jax.Array,
+    x: Float[Array, "B *shape"],
+    keys: Key[Array, "B"],
     t: float,
     branches: int = 8,
-) -> jax.Array:
+) -> Float[Array, "branches B *shape"]:
     """`[branches, B, ...]` images that share their trajectory from t = 1 down to time t and draw their own noise below.
 
     At t = 1 only the starting noise is shared; at t = 0 all branches are one image. A deterministic sampler, such as
@@ -54,11 +58,11 @@ def branch(
 
 def branching(
     model: DiffusionModel,
-    x: jax.Array,
-    keys: jax.Array,
+    x: Float[Array, "B *shape"],
+    keys: Key[Array, "B"],
     times: Sequence[float] = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0),
     branches: int = 8,
-    features: Callable[[jax.Array], jax.Array] | None = None,
+    features: Features | None = None,
 ) -> Branching:
     """`branch` at several times, the shared trajectory walked once, and the diversity at each.
 
@@ -81,7 +85,7 @@ def branching(
     return Branching(np.asarray(parted), stacked, jnp.stack([diversity(i, features) for i in stacked]))
 
 
-def diversity(images: jax.Array, features: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
+def diversity(images: Float[Array, "branches B *shape"], features: Features | None = None) -> Float[Array, "B"]:
     """`[B]` unbiased variance over the branches of `[branches, B, ...]`, the mean over pixels or features.
 
     Args:
@@ -102,7 +106,7 @@ def _parts(model: DiffusionModel, t: float) -> tuple[np.ndarray, np.ndarray]:
     return times[: cut + 1], times[cut:]
 
 
-def _fork(model: DiffusionModel, x: jax.Array, keys: jax.Array, own: np.ndarray, count: int) -> jax.Array:
+def _fork(model: DiffusionModel, x: jax.Array, keys: Key[Array, "B"], own: np.ndarray, count: int) -> jax.Array:
     """`[count, B, ...]` branches from x along the times `own`."""
     if len(own) < 2:
         return jnp.repeat(x[None], count, axis=0)

@@ -9,14 +9,20 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
-# Cosines nearer than this to 1 or -1: the weights of slerp_noise would be quotients of rounding errors.
+from jaxgen.arrays import Array
+
+# Two vectors whose cosine is nearer than this to 1 or -1 count as parallel: the weights on the arc would be quotients
+# of rounding errors.
 PARALLEL = 1e-6
 
-Decode = Callable[[jax.Array], jax.Array]  # latents [B, ...] -> images [B, ...]
+Decode = Callable[[Float[Array, "B *latent"]], Float[Array, "B *shape"]]  # latents -> images
 
 
-def slerp_noise(a: jax.Array, b: jax.Array, share: jax.Array | float) -> jax.Array:
+def slerp_noise(
+    a: Float[Array, "B *shape"], b: Float[Array, "B *shape"], share: Float[Array, "..."] | float
+) -> Float[Array, "B *shape"]:
     """Spherical interpolation (Shoemake 1985) of each example, a at share 0 and b at 1; any share is allowed.
 
     Vectors of equal length keep it all the way, as normal noise in many dimensions should (Song et al. 2020,
@@ -38,7 +44,9 @@ def slerp_noise(a: jax.Array, b: jax.Array, share: jax.Array | float) -> jax.Arr
     return (of_a * flat_a + of_b * flat_b).reshape(a.shape)
 
 
-def interpolate(decode: Decode, a: jax.Array, b: jax.Array, count: int = 9) -> jax.Array:
+def interpolate(
+    decode: Decode, a: Float[Array, "B *latent"], b: Float[Array, "B *latent"], count: int = 9
+) -> Float[Array, "count B *shape"]:
     """`[count, B, ...]` images on the arcs between latents `[B, ...]`, the ends included.
 
     Args:
@@ -48,7 +56,9 @@ def interpolate(decode: Decode, a: jax.Array, b: jax.Array, count: int = 9) -> j
     return jax.lax.map(lambda share: decode(slerp_noise(a, b, share)), jnp.linspace(0.0, 1.0, count, dtype=a.dtype))
 
 
-def interpolation_grid(decode: Decode, corners: jax.Array, rows: int = 8, columns: int = 8) -> jax.Array:
+def interpolation_grid(
+    decode: Decode, corners: Float[Array, "4 *latent"], rows: int = 8, columns: int = 8
+) -> Float[Array, "rows columns *shape"]:
     """`[rows, columns, ...]` images between four latents (Song et al. 2020, Appendix D.5).
 
     Args:

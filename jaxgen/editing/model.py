@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import numpy as np
+from jaxtyping import Float, Key
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers.base import Sampler
@@ -30,14 +31,16 @@ class DiffusionModel:
     sampler: Sampler = DDIM(50, clip=False)
 
     @property
-    def times(self) -> np.ndarray:
+    def times(self) -> Float[np.ndarray, "steps+1"]:
         """`[steps + 1]` decreasing times of the sampler, from 1 to 0."""
         return time_grid(self.sampler.spacing, self.sampler.steps, self.schedule)
 
-    def start(self, keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def start(self, keys: Key[Array, "B"], shape: tuple[int, ...]) -> Float[Array, "B *shape"]:
         """`[B, *shape]` the noise at t = 1 that images with these keys `[B]` begin with."""
         return self.schedule.prior_std * per_image_noise(keys, 0, shape)
 
-    def draw(self, x: jax.Array, keys: jax.Array, times: np.ndarray) -> jax.Array:
+    def draw(
+        self, x: Float[Array, "B *shape"], keys: Key[Array, "B"], times: Float[np.ndarray, "N"]
+    ) -> Float[Array, "B *shape"]:
         """`[B, ...]` x walked along these times, with the noise of the keys `[B]`."""
         return self.sampler(self.denoise, self.schedule, x, keys, times=times)

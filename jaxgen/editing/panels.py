@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
+from jaxgen.arrays import Array
 from jaxgen.editing.branching import Branching, branching
 from jaxgen.editing.interpolation import interpolate
 from jaxgen.editing.inversion import invert, reconstruct
@@ -23,14 +25,14 @@ CAPTIONS = {
 
 def editing_panels(
     model: DiffusionModel,
-    keys: jax.Array,
-    images: jax.Array,
+    keys: Key[Array, "B"],
+    images: Float[Array, "B H W C"],
     steps: int = 50,
     frames: int = 8,
     branch_times: tuple[float, ...] = (1.0, 0.7, 0.4, 0.1),
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
     parted: Branching | None = None,
-) -> dict[str, jax.Array]:
+) -> dict[str, Float[Array, "frames N H W C"]]:
     """`{name: [frames, B, H, W, C]}`, ready for a report.
 
     Args:
@@ -51,13 +53,13 @@ def editing_panels(
 
 
 def draw_branches(
-    model: DiffusionModel, keys: jax.Array, shape: tuple[int, ...], times: tuple[float, ...]
+    model: DiffusionModel, keys: Key[Array, "B"], shape: tuple[int, ...], times: tuple[float, ...]
 ) -> Branching:
     """Four branches of one image of `shape` a key, at each of `times`; see `branching`."""
     return branching(model, model.start(keys, shape), keys, times, branches=4)
 
 
-def coarse(images: jax.Array) -> jax.Array:
+def coarse(images: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
     """Images `[B, H, W, C]` of about eight cells a side: stands for a stroke drawing."""
     count, height, width, channels = images.shape
     factor = max(2, min(height, width) // 8)
@@ -65,7 +67,7 @@ def coarse(images: jax.Array) -> jax.Array:
     return jax.image.resize(small, images.shape, "nearest")
 
 
-def right_half(images: jax.Array) -> jax.Array:
+def right_half(images: Float[Array, "B H W C"]) -> Float[Array, "1 1 W 1"]:
     """`[1, 1, W, 1]` mask, 1 on the right half of images."""
     width = images.shape[2]
     return jnp.asarray(jnp.arange(width) >= width // 2, images.dtype)[None, None, :, None]
@@ -79,7 +81,7 @@ def _inversion(model: DiffusionModel, images: jax.Array, steps: int, frames: int
 
 
 def _interpolation(
-    model: DiffusionModel, keys: jax.Array, shape: tuple[int, ...], steps: int, frames: int
+    model: DiffusionModel, keys: Key[Array, "B"], shape: tuple[int, ...], steps: int, frames: int
 ) -> jax.Array:
     start = model.start(keys, shape)
     return interpolate(lambda x: reconstruct(model, x, steps), start, jnp.roll(start, -1, axis=0), frames)
@@ -91,12 +93,12 @@ def _first_two(drawn: jax.Array) -> jax.Array:
     return shown.reshape(len(shown), -1, *shown.shape[3:])
 
 
-def _sdedit(model: DiffusionModel, keys: jax.Array, images: jax.Array, strengths: tuple[float, ...]) -> jax.Array:
+def _sdedit(model: DiffusionModel, keys: Key[Array, "B"], images: jax.Array, strengths: tuple[float, ...]) -> jax.Array:
     guide = coarse(images)
     return jnp.stack([guide, *(sdedit(model, guide, keys, s) for s in strengths)])
 
 
-def _masked_edit(model: DiffusionModel, keys: jax.Array, images: jax.Array) -> jax.Array:
+def _masked_edit(model: DiffusionModel, keys: Key[Array, "B"], images: jax.Array) -> jax.Array:
     def draw(number: jax.Array) -> jax.Array:
         own = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
         return sdedit(model, images, own, 1.0, right_half(images))

@@ -11,7 +11,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction
 from jaxgen.diffusion.process import diffuse
@@ -21,12 +23,12 @@ from jaxgen.errors import UserError
 
 def sdedit(
     model: DiffusionModel,
-    images: jax.Array,
-    keys: jax.Array,
+    images: Float[Array, "B *shape"],
+    keys: Key[Array, "B"],
     strength: float = 0.5,
-    mask: jax.Array | None = None,
+    mask: Float[Array, "..."] | None = None,
     repeats: int = 1,
-) -> jax.Array:
+) -> Float[Array, "B *shape"]:
     """`[B, ...]` edited images (Meng et al. 2022, Algorithms 1 and 2).
 
     Args:
@@ -54,7 +56,7 @@ def sdedit(
     return edited
 
 
-def times_from(model: DiffusionModel, t0: float) -> np.ndarray:
+def times_from(model: DiffusionModel, t0: float) -> Float[np.ndarray, "N"]:
     """The sampler's times below t0, behind t0 itself, or behind the noise level nearest to it.
 
     Raises:
@@ -67,7 +69,9 @@ def times_from(model: DiffusionModel, t0: float) -> np.ndarray:
     return np.append(start, times[times < start - 1e-9])
 
 
-def hold(model: DiffusionModel, images: jax.Array, mask: jax.Array, keys: jax.Array) -> DiffusionModel:
+def hold(
+    model: DiffusionModel, images: Float[Array, "B *shape"], mask: Float[Array, "..."], keys: Key[Array, "B"]
+) -> DiffusionModel:
     """The model whose denoiser sees the known part of images in place of its own where `mask` is 0.
 
     The known part is noised to time t at each evaluation at time t, the level of the rest: a scheme that noises it

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+from jaxtyping import Bool, Float
 
+from jaxgen.arrays import Array
 from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.diffusion.process import append_dims
 from jaxgen.diffusion.threshold import check_quantile, dynamic_threshold
@@ -17,7 +19,7 @@ from jaxgen.errors import UserError
 Condition = dict[str, jax.Array]
 Interval = tuple[float, float]
 # (x [B, ...], t [B] or scalar) -> [B, classes] logits; a clean classifier ignores t
-ClassifierLogits = Callable[[jax.Array, jax.Array], jax.Array]
+ClassifierLogits = Callable[[Float[Array, "B *shape"], Float[Array, "..."]], Float[Array, "B classes"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class GuidanceInputs:
     weak: Denoiser | None = None
     label: jax.Array | None = None
 
-    def wanted(self, x: jax.Array, t: jax.Array) -> Prediction:
+    def wanted(self, x: Float[Array, "B *shape"], t: Float[Array, "..."]) -> Prediction:
         """The model's prediction under its condition."""
         return self.denoise(x, t, **self.condition)
 
@@ -113,7 +115,7 @@ class Timed(Guidance):
         if not 0 <= low < high <= 1:
             raise UserError(f"config.guidance.interval is {self.interval}; it runs from low to high within [0, 1].")
 
-    def inside(self, now: Prediction) -> jax.Array:
+    def inside(self, now: Prediction) -> Bool[Array, "..."]:
         """Whether the prediction's times lie in the interval, to broadcast against it."""
         low, high = self.interval
         return append_dims((low <= now.t) & (now.t <= high), now.x)
