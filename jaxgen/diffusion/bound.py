@@ -22,7 +22,7 @@ from jaxgen.diffusion.schedules import Schedule
 Variance = Literal["small", "large", "learned"]
 
 LOG_2 = float(np.log(2.0))
-# values 0..255 lie at -1 + value / 127.5, so a bin reaches this far to both sides
+# a value v of 0..255 is the number v / 127.5 - 1, so its bin reaches this far to both sides
 HALF_BIN = 1 / 255
 
 
@@ -41,7 +41,7 @@ def gaussian_kl(
 def decoder_nll(
     x0: Float[Array, "B *shape"], mean: Float[Array, "B *shape"], log_variance: Float[Array, "..."]
 ) -> Float[Array, "B *shape"]:
-    """-log of a Gaussian's mass over the bin of x0, of each value, in nats (Ho et al. 2020, Eq. 13).
+    """Returns -log of a Gaussian's mass over the bin of each value of x0, in nats (Ho et al. 2020, Eq. 13).
 
     Args:
       x0: uint8 values v as v / 127.5 - 1. The outermost bins reach to infinity, so the 256 masses sum to 1.
@@ -62,13 +62,13 @@ def decoder_nll(
 def level_term(
     now: Prediction, x0: Float[Array, "B *shape"], s: Float[Array, "..."], variance: Variance = "small"
 ) -> Float[Array, "B"]:
-    """`[B]` bits per dimension of the step from `now.t` to s: a KL, or L_0 where s = 0.
+    """Returns `[B]` bits per dimension of the step from `now.t` to s: a KL divergence, or L_0 where s = 0.
 
     Args:
       now: the prediction at x_t, a draw of q(x_t | x0). x0: `[B, ...]` uint8 values as v / 127.5 - 1.
       s: `[B]` or scalar times below `now.t`.
-      variance: of p(x_s | x_t), see `jaxgen.diffusion.samplers.ddpm.DDPM`. Of the last step it is that of the
-        posterior one level above, where it is fixed: its own is 0.
+      variance: which variance p(x_s | x_t) has, see `jaxgen.diffusion.samplers.ddpm.DDPM`. The posterior of the last
+        step has the variance 0; a fixed variance then takes the posterior's of the step one level above.
     """
     t = now.t
     s = jnp.broadcast_to(jnp.asarray(s, t.dtype), t.shape)
@@ -85,14 +85,14 @@ def level_term(
     of_x, of_x0, _ = posterior(now.schedule, t, s, x0)
     mean = of_x * now.x + of_x0 * now.x0
     kl = gaussian_kl(of_x0 * x0, of_posterior, of_x0 * now.x0, log_variance)
-    # a KL's arguments are far outside a decoder's range, and the other way round: each sees its own rows only
+    # each formula could overflow on the other's arguments, so decoder_nll gets zeros where the KL is taken
     last = append_dims(s, x0) <= 0
     nll = decoder_nll(jnp.where(last, x0, 0.0), jnp.where(last, mean, 0.0), jnp.where(last, log_variance, 0.0))
     return _per_dimension(jnp.where(last, nll, kl))
 
 
 def prior_term(schedule: Schedule, x0: Float[Array, "B *shape"]) -> Float[Array, "B"]:
-    """`[B]` bits per dimension of L_T: what q(x_T | x_0) still says about x_0."""
+    """Returns L_T as `[B]` bits per dimension: what q(x_T | x_0) still says about x_0."""
     one = jnp.ones(x0.shape[0])
     mean = append_dims(schedule.alpha(one), x0) * x0
     log_variance = 2 * jnp.log(append_dims(schedule.sigma(one), x0))

@@ -1,4 +1,4 @@
-"""As many steps as a number of network evaluations allows: how solvers are compared fairly."""
+"""Chooses the steps of a solver by a number of network evaluations, so that solvers are compared at equal cost."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from jaxgen.diffusion.samplers.base import Sampler
 
 
 def within_budget(sampler: Sampler, evaluations: int, levels: int = 0) -> Sampler | None:
-    """The sampler with the most steps whose evaluations of the network stay within a budget.
+    """Returns the sampler with the most steps whose evaluations of the network stay within a budget.
 
     Args:
-      levels: of a discrete schedule, more than which no sampler takes steps; 0 for a continuous one.
+      evaluations: the budget for one batch.
+      levels: the number of levels of a discrete schedule, which limits the steps; 0 for a continuous schedule.
 
     Returns:
-      None where a single step needs more evaluations than that.
+      The sampler, or None where a single step already needs more evaluations than the budget.
     """
     low, high = 0, min(evaluations, levels or evaluations)
     while low < high:

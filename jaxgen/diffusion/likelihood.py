@@ -70,18 +70,19 @@ def variational_bound(
     levels: int = 0,
     clip: bool = True,
 ) -> Bound:
-    """The bound of every image, one noise for each level, one evaluation of the network after the other.
+    """Returns the bound of every image, with one noise and one evaluation of the network for each level.
 
     Args:
-      denoise: `(x, t) -> Prediction`, conditions filled in.
-      x0: `[B, ...]` float32, uint8 values v as v / 127.5 - 1. keys: `[B]`.
-      variance: of p(x_s | x_t), small, large or learned; see `jaxgen.diffusion.samplers.ddpm.DDPM`.
+      denoise: `(x, t) -> Prediction`, with its conditions filled in.
+      x0: `[B, ...]` float32; a uint8 value v is v / 127.5 - 1.
+      keys: `[B]` random keys, one for each image.
+      variance: which variance p(x_s | x_t) has: small, large or learned; see `jaxgen.diffusion.samplers.ddpm.DDPM`.
       levels: 0 for all; else the number of evaluations: level 1 always, and one level drawn from each of levels - 1
         ranges of the others. The ranges are short near the data, where the terms are large.
       clip: whether x0 is clipped to [-1, 1] at each level, as Ho et al. do.
 
     Raises:
-      UserError: for a schedule without discrete levels, or more levels than it has.
+      UserError: the schedule has no discrete levels, or fewer than `levels`.
     """
     edges = _edges(schedule.steps, levels)
     starts, sizes = jnp.asarray(edges[:-1]), jnp.asarray(np.diff(edges))
@@ -115,8 +116,11 @@ def _edges(steps: int, levels: int) -> np.ndarray:
 
 @flax.struct.dataclass
 class Density:
-    """Attributes:
-    log_prob: `[B]` nats. latent: `[B, ...]` where the flow takes the image, close to standard normal.
+    """The result of `log_likelihood`.
+
+    Attributes:
+      log_prob: `[B]` log densities in nats.
+      latent: `[B, ...]` the point to which the flow takes each image; its values are close to standard normal.
     """
 
     log_prob: jax.Array
@@ -138,19 +142,23 @@ def log_likelihood(
 
     It is the density of data blurred by the schedule's least noise, sigma / alpha at t_min. With
     `x = r (cos u x_0 + sin u epsilon)`, `r**2 = alpha**2 + sigma**2`, the flow is dz/du = v / r for z = x / r under
-    every schedule; the steps are equal in log u, up to u = pi / 2 at most. All derivatives are forward ones.
+    every schedule; the steps are equal in log u, up to u = pi / 2 at most. All derivatives are taken in forward mode.
 
     Args:
-      denoise: `(x, t) -> Prediction`, conditions filled in. x0: `[B, ...]` float32. keys: `[B]`, for probes.
-      steps: Heun evaluates the network 2 times in each, Runge-Kutta 4 times.
-      probes: 0 for the exact trace, one tangent for each dimension; else so many Rademacher vectors an image, the same
-        ones all along (Hutchinson; Grathwohl et al. 2019, Section 3.1): unbiased, noisy.
-      chunk: tangents at a time.
-      darkest: log_snr at which the flow ends where the schedule goes on: an error of epsilon is
-        exp(-darkest / 2) times as large in x0. With x0, v, velocity or edm, -20 is more exact.
+      denoise: `(x, t) -> Prediction`, with its conditions filled in.
+      x0: `[B, ...]` float32 images.
+      keys: `[B]` random keys; only probes need them.
+      steps: the number of steps; Heun evaluates the network 2 times in each, Runge-Kutta 4 times.
+      solver: heun or rk4.
+      probes: 0 takes the exact trace, with one tangent for each dimension. Another number draws so many Rademacher
+        vectors for each image and keeps them in all steps (Hutchinson; Grathwohl et al. 2019, Section 3.1): the
+        estimate is unbiased and noisy.
+      chunk: how many tangents are pushed forward at a time.
+      darkest: the flow ends at this log_snr, even where the schedule goes on below it, since an error of epsilon is
+        exp(-darkest / 2) times as large in x0. With the prediction types x0, v, velocity or edm, -20 is more exact.
 
     Raises:
-      UserError: for probes without keys, or a solver that does not exist.
+      UserError: probes are asked for without keys, a number is out of range, or the solver does not exist.
     """
     if solver not in get_args(Solver):
         raise UserError(f"The likelihood's solver {solver!r} is unknown; known are {', '.join(get_args(Solver))}.")

@@ -49,8 +49,8 @@ def hybrid_loss(
 ) -> Float[Array, "B"]:
     """`[B]` losses for a network that learns the variance: `denoising_loss` + vlb_weight L_vlb.
 
-    Nichol & Dhariwal (2021), Eq. 16. L_vlb is an estimate of the whole variational bound in bits per dimension by one
-    level, `steps` times its term, which is unbiased where t is uniform. Its gradient reaches the predicted variance
+    Nichol & Dhariwal (2021), Eq. 16. L_vlb estimates the variational bound in bits per dimension from one level: it
+    is `steps` times the level's term, which is unbiased where t is uniform. Its gradient reaches the predicted variance
     alone; the denoising loss trains the mean.
 
     Args:

@@ -23,10 +23,10 @@ class Prediction:
 
     Attributes:
       value: `[B, ...]`, of the type `prediction_type`.
-      x: `[B, ...]` the noisy images that it is about.
+      x: `[B, ...]` the noisy images.
       t: `[B]` their times in [0, 1].
-      schedule: what alpha and sigma are read from.
-      prediction_type: what `value` is.
+      schedule: the schedule that gives alpha and sigma.
+      prediction_type: the type of `value`.
       log_variance: None, or `[B, ...]` where a network has learned the variance of the reverse step: a number in
         [-1, 1] that interpolates its logarithm from the posterior's (-1) to that of all added noise (1) (Nichol &
         Dhariwal 2021, Eq. 15).
@@ -135,11 +135,11 @@ def check_prediction_type(schedule: Schedule, prediction_type: PredictionType) -
 def reverse_log_variance(now: Prediction, s: Float[Array, "..."]) -> Float[Array, "B *shape"]:
     """`[B, ...]` log of the learned variance of p(x_s | x_t) (Nichol & Dhariwal 2021, Eq. 15).
 
-    `now.log_variance` in [-1, 1] lies between the logarithms of the posterior's variance and of that of all noise
-    added between s and t. At s = 0, where the posterior has none, that of the step above stands in.
+    `now.log_variance` interpolates between the log of the posterior's variance (-1) and the log of the variance of all
+    noise added between s and t (1). At s = 0 the posterior has no variance; that of the step above takes its place.
 
     Raises:
-      UserError: where the network has not learned it.
+      UserError: the network has not learned the variance.
     """
     if now.log_variance is None:
         raise UserError("The variance 'learned' needs a network that has learned it: config.method.learned_variance.")

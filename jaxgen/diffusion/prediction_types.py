@@ -5,8 +5,8 @@ With `x = alpha x0 + sigma epsilon`, the value of every type is a pair of number
     value = a x0 + b epsilon
 
 and two equations in two unknowns give `x0 = (b x - sigma value) / (alpha b - sigma a)` and
-`epsilon = (alpha value - a x) / (alpha b - sigma a)`. A type of one's own is done with its pair. Those here write out
-what the pair makes of an equation, since terms that cancel on paper divide by a vanishing alpha or sigma in floats.
+`epsilon = (alpha value - a x) / (alpha b - sigma a)`. A new type needs no more than its pair. The types here
+also write these equations out for their own pair, since terms that cancel on paper divide by an alpha or sigma near 0.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class PredictionType(abc.ABC):
     def target(self, now: Prediction, x0: Images, noise: Images) -> Images:
         """What a perfect network gives at x_t = alpha x0 + sigma noise.
 
-        x_t is rounded, so that x0 and noise do not fit it exactly. The nearest two that do, and have the same v, do.
+        Rounding makes x_t differ a little from alpha x0 + sigma noise. The target is that of the x0 and noise that
+        have the same v and give the rounded x_t exactly.
         """
         fitting = dataclasses.replace(now, value=now.alpha * noise - now.sigma * x0, prediction_type=V())
         return self.value(now, fitting.x0, fitting.epsilon)
@@ -127,7 +128,7 @@ class Epsilon(PredictionType):
 class V(PredictionType):
     """v = alpha epsilon - sigma x0 (Salimans & Ho 2022, Section 4).
 
-    x0 and epsilon are sound at both ends: alpha b - sigma a is alpha**2 + sigma**2, which does not vanish.
+    x0 and epsilon can be computed at both ends: alpha b - sigma a is alpha**2 + sigma**2, which does not vanish.
     """
 
     def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:

@@ -1,4 +1,4 @@
-"""The forward process: how x_t follows from x_0, q(x_t | x_0), and from what lies between, q(x_s | x_t, x_0)."""
+"""The forward process: q(x_t | x_0), how noise is added, and q(x_s | x_t, x_0), the state at a time s before t."""
 
 from __future__ import annotations
 

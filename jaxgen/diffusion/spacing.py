@@ -58,7 +58,7 @@ def time_grid(spacing: Spacing, steps: int, schedule: Schedule, rho: float = 7.0
 
 
 def _from_noise_to(end: float, spacing: Spacing, steps: int, schedule: Schedule, rho: float) -> np.ndarray:
-    """Times from 1 to `end`, and 0 behind it where it is not 0 itself."""
+    """Returns times from 1 to `end`, followed by 0 where `end` is above 0."""
     share = np.linspace(0.0, 1.0, steps if end > 0 else steps + 1)
     if spacing == "linspace":
         times = schedule.snap_to_levels(1 - share * (1 - end))

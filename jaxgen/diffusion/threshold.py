@@ -1,4 +1,4 @@
-"""Dynamic thresholding: an image that strong guidance has driven out of range is shrunk into it, not cut."""
+"""Dynamic thresholding: an image that strong guidance has driven out of [-1, 1] is scaled into it, not cut."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jaxgen.errors import UserError
 
 
 def dynamic_threshold(now: Prediction, quantile: float = 0.995) -> Prediction:
-    """The prediction whose x0 is clipped to [-s, s] and divided by s, so that it lies in [-1, 1].
+    """The prediction whose x0 is clipped to [-s, s] and divided by s, so that it is in [-1, 1].
 
-    s is that quantile of |x0| over each image's own values, at least 1 (Saharia et al. 2022, Section 2.3 and
-    Appendix A.2): an image whose values are in range stays as it is. For pixels, not for latents.
+    s is the quantile of |x0| over each image's own values, and at least 1, so that an image whose values are in [-1, 1]
+    stays as it is (Saharia et al. 2022, Section 2.3 and Appendix A.2). It is for pixels, not for latents.
 
     Raises:
-      UserError: for a quantile outside (0, 1].
+      UserError: the quantile is outside (0, 1].
     """
     check_quantile(quantile)
     x0 = now.x0

@@ -1,7 +1,7 @@
 """At which times t a network is trained, and by what the loss at each is multiplied.
 
-A timestep sampler gives `(t [B], weights [B])`, both float32, t in [first level or t_min, 1]. The weights are 1 but
-for `LossAware`, whose draws are uneven only to reduce the variance: weighted by them, losses have the mean that uniform
+A timestep sampler gives `(t [B], weights [B])`, both float32, t in [first level or t_min, 1]. The weights are 1
+except for `LossAware`, which draws unevenly only to reduce the variance: the weighted losses have the mean that uniform
 times give. The uneven densities of `LogitNormal` and `LogNormal` are part of the objective.
 
     memory = timesteps.init(schedule)                                  # {} but for LossAware

@@ -1,8 +1,8 @@
 """Weights of the squared error at each noise level.
 
-But for `Simple`, a weighting says what an error in the image costs, whichever type the network predicts: types are
-linear in each other at a fixed x_t, so a weight of |error of x0|**2 is carried to the network's own error by the factor
-`PredictionType.x0_error`. SNR is alpha**2 / sigma**2.
+All but `Simple` weight the error of the image, for every type that the network predicts: at a fixed x_t the types are
+linear in each other, so that the weight of |error of x0|**2, times the factor `PredictionType.x0_error`, is the weight
+of the network's own error. SNR is alpha**2 / sigma**2.
 """
 
 from __future__ import annotations

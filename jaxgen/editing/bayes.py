@@ -34,18 +34,21 @@ def class_log_likelihoods(
 ) -> Float[Array, "B classes"]:
     """`[B, num_classes]` log p(x0 | y) up to a number for each image (Li et al. 2023, Algorithm 1).
 
-    How well each class explains the noise in noisy copies of an image; the same times and noises for all classes,
-    which takes most of the chance out of their differences. `draws` times `num_classes` evaluations an image.
+    It measures how well each class explains the noise in noisy copies of an image. All classes see the same times and
+    noises, which reduces the variance of their differences. An image costs `draws` times `num_classes` evaluations.
 
     Args:
-      denoise: `(x, t, label=int32 [B]) -> Prediction`. x0: `[B, ...]` in [-1, 1]. keys: `[B]`.
-      weighting: bound, nats of the variational bound in continuous time, -1/2 of the integral of
-        |epsilon - epsilon_hat|**2 over log_snr (Kingma et al. 2021, Eq. 17): with exact denoisers the exact
-        log-likelihoods; uniform, the mean error of epsilon, summed over an image's values, at uniform times, as Li et
-        al. do: no probabilities, only an order of classes.
+      denoise: `(x, t, label=int32 [B]) -> Prediction`.
+      x0: `[B, ...]` images in [-1, 1].
+      keys: `[B]` random keys, one for each image.
+      draws: the number of times and noises for each image.
+      weighting: `bound` gives nats of the variational bound in continuous time, -1/2 of the integral of
+        |epsilon - epsilon_hat|**2 over log_snr (Kingma et al. 2021, Eq. 17); with exact denoisers these are the exact
+        log-likelihoods. `uniform` gives minus the mean over uniform times of the squared error of epsilon, summed
+        over an image's values, as Li et al. do; it orders the classes and gives no probabilities.
 
     Raises:
-      UserError: for fewer than two classes, no draws or an unknown weighting.
+      UserError: there are fewer than two classes or no draws, or the weighting is unknown.
     """
     if num_classes < 2 or draws < 1:
         raise UserError("Classification by a diffusion model needs at least two classes and one draw.")

@@ -1,4 +1,4 @@
-"""Branching: one trajectory down to time t, many from there on. How much they differ shows where chance counts."""
+"""Branching: one trajectory down to time t, and many from there. How much they differ shows where the noise matters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ Features = Callable[[Float[Array, "B *shape"]], Float[Array, "B D"]]
 
 
 class Branching(NamedTuple):
-    """Attributes:
-    times: `[T]` where the trajectories parted, among the sampler's. images: `[T, branches, B, ...]`.
-    diversity: `[T, B]` variance over the branches, see `diversity`.
+    """The result of `branching`.
+
+    Attributes:
+      times: `[T]` times of the sampler at which the trajectories part.
+      images: `[T, branches, B, ...]`.
+      diversity: `[T, B]` variance over the branches, see `diversity`.
     """
 
     times: np.ndarray
@@ -64,10 +67,11 @@ def branching(
     branches: int = 8,
     features: Features | None = None,
 ) -> Branching:
-    """`branch` at several times, the shared trajectory walked once, and the diversity at each.
+    """Calls `branch` at several times, computing the shared trajectory once, and measures the diversity at each time.
 
     Args:
-      times: decreasing. features: see `diversity`; the others as for `branch`.
+      times: decreasing times in [0, 1].
+      features: see `diversity`. The other arguments are those of `branch`.
     """
     at = np.asarray(times, np.float64)
     if (np.diff(at) >= 0).any():
@@ -100,7 +104,7 @@ def diversity(images: Float[Array, "branches B *shape"], features: Features | No
 def _parts(model: DiffusionModel, t: float) -> tuple[np.ndarray, np.ndarray]:
     """The sampler's times down to the one nearest to t, and from there."""
     if not 0 <= t <= 1:
-        raise UserError(f"A branching time lies in [0, 1], not {t}.")
+        raise UserError(f"A branching time must be in [0, 1], not {t}.")
     times = model.times
     cut = int(np.abs(times - t).argmin())
     return times[: cut + 1], times[cut:]

@@ -25,12 +25,13 @@ def slerp_noise(
 ) -> Float[Array, "B *shape"]:
     """Spherical interpolation (Shoemake 1985) of each example, a at share 0 and b at 1; any share is allowed.
 
-    Vectors of equal length keep it all the way, as normal noise in many dimensions should (Song et al. 2020,
-    Appendix D.5); a straight line would pass through a shorter, unlikely middle. Where the two are parallel, or
-    opposite, so that no arc is singled out, the line is taken.
+    Between vectors of equal length all points have this length, as normal noise in many dimensions should (Song et al.
+    2020, Appendix D.5); a straight line would pass through shorter, unlikely points. Where the two are parallel or
+    opposite there is no single arc, and the straight line is taken.
 
     Args:
-      a, b: `[B, ...]`. share: a number, or `[B]`.
+      a, b: `[B, ...]`.
+      share: a number, or `[B]`.
     """
     flat_a, flat_b = (x.reshape(len(x), -1) for x in (a, b))
     share = jnp.broadcast_to(jnp.asarray(share, flat_a.dtype), flat_a.shape[:1])[:, None]

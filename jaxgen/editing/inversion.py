@@ -29,10 +29,10 @@ class Inversion(LinearSampler):
     """DDIM's step read from right to left, for times that increase.
 
     The step from s down to t < s takes x_s to x_t = (alpha_t / alpha_s) x_s + c epsilon(x_s, s) (Song et al. 2020,
-    Eq. 13). Its inverse is implicit: epsilon stands at the unknown x_s. The first guess looks at x_t, as if it were
-    x_s already; each refinement looks again at the newest x_s, a fixed-point iteration (Pan et al. 2023,
+    Eq. 13). Its inverse is implicit: epsilon stands at the unknown x_s. The first guess evaluates
+    it at x_t; each refinement evaluates it at the newest x_s, a fixed-point iteration (Pan et al. 2023,
     "Effective Real Image Editing with Accelerated Iterative Diffusion Inversion").
-    The network is never asked at t = 0, where it was not trained.
+    The network is never evaluated at t = 0, where it was not trained.
 
     Attributes:
       refinements: further evaluations in each step. Where they converge, sampling at the same times gives the input

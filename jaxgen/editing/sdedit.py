@@ -32,10 +32,12 @@ def sdedit(
     """`[B, ...]` edited images (Meng et al. 2022, Algorithms 1 and 2).
 
     Args:
-      model: with any sampler, whose times are cut at `strength`. images: `[B, ...]` in [-1, 1], the guide.
+      model: a model with any sampler, whose times are cut at `strength`.
+      images: `[B, ...]` in [-1, 1], the guide.
+      keys: `[B]` random keys, one for each image.
       strength: the paper's t0, in [0, 1]: 0 gives the guide back, 1 a fresh sample.
       mask: broadcasts against images: 1 where the image may change, 0 where it is kept; see `hold`.
-      repeats: how often the whole is done, on its own result (the paper's K).
+      repeats: how often the edit is done, each time on the result before (the paper's K).
 
     Raises:
       UserError: for a strength outside [0, 1] or no repeats.
@@ -63,7 +65,7 @@ def times_from(model: DiffusionModel, t0: float) -> Float[np.ndarray, "N"]:
       UserError: for a t0 outside [0, 1].
     """
     if not 0 <= t0 <= 1:
-        raise UserError(f"The strength of an edit lies in [0, 1], not {t0}.")
+        raise UserError(f"The strength of an edit must be in [0, 1], not {t0}.")
     start = float(model.schedule.snap_to_levels(np.asarray([t0]))[0])
     times = model.times
     return np.append(start, times[times < start - 1e-9])

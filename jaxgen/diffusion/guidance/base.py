@@ -53,7 +53,8 @@ class Guidance(abc.ABC):
     """The contract: `(inputs) -> denoise(x, t)`. A class gives `guide`.
 
     Attributes:
-      threshold: 0, or the quantile of dynamic thresholding, such as 0.995, applied to the guided prediction.
+      threshold: the quantile of dynamic thresholding, such as 0.995, which is applied to the guided prediction; 0 turns
+        it off.
     """
 
     threshold: float = 0.0
@@ -116,7 +117,7 @@ class Timed(Guidance):
             raise UserError(f"config.guidance.interval is {self.interval}; it runs from low to high within [0, 1].")
 
     def inside(self, now: Prediction) -> Bool[Array, "..."]:
-        """Whether the prediction's times lie in the interval, to broadcast against it."""
+        """Returns whether each of the prediction's times is in the interval; the result broadcasts against `now.x`."""
         low, high = self.interval
         return append_dims((low <= now.t) & (now.t <= high), now.x)
 

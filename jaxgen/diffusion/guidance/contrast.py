@@ -17,13 +17,13 @@ from jaxgen.errors import UserError
 class Contrast(Timed):
     """Away from a worse prediction: (1 - scale) worse + scale wanted, of the type that the network predicts.
 
-    At a given (x, t) a value of every type is x0 times a number plus x times another, and the factors 1 - scale and
-    scale sum to 1: predictions joined as values of any type are the same prediction.
+    At a given (x, t) a value of every type is x0 times one number plus x times another. Since the factors 1 - scale and
+    scale sum to 1, predictions that are joined as values of any type give the same prediction.
 
     Attributes:
       scale: 1 is the wanted prediction, 0 the worse one.
-      rescale: share in [0, 1] of the way back to the standard deviation that the wanted prediction has over an
-        image (Lin et al. 2023, Eq. 15-16); of what the network itself predicts, as there.
+      rescale: a number in [0, 1]: how far the standard deviation of the guided value over an image is moved back to
+        that of the wanted value (Lin et al. 2023, Eq. 15-16). As there, the value is what the network predicts.
     """
 
     config_name = ""  # a base of others: no config names it
@@ -34,7 +34,7 @@ class Contrast(Timed):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.rescale <= 1:
-            raise UserError(f"config.guidance.rescale is {self.rescale}; it lies in [0, 1].")
+            raise UserError(f"config.guidance.rescale is {self.rescale}; it must be in [0, 1].")
 
     @property
     def plain(self) -> bool:
@@ -42,7 +42,7 @@ class Contrast(Timed):
         return self.interval == (0.0, 1.0) and not self.rescale
 
     def join(self, wanted: Prediction, worse: Prediction) -> Prediction:
-        """Both at the same (x, t); the learned variance is that of the wanted one."""
+        """Returns the guided prediction from two at the same (x, t); its learned variance is that of the wanted one."""
         scale = jnp.where(self.inside(wanted), self.scale, 1.0).astype(wanted.value.dtype)
         low = worse.to(wanted.prediction_type).value
         value = low + scale * (wanted.value - low)
@@ -58,8 +58,8 @@ class Contrast(Timed):
 class ClassifierFree(Contrast):
     """Classifier-free guidance (Ho & Salimans 2022, Eq. 6): (1 - scale) unconditional + scale conditional.
 
-    `scale` is Stable Diffusion's; the paper's w is scale - 1. One call on a doubled batch, and a single one where
-    scale is 1 (conditional) or 0 (unconditional).
+    `scale` is that of Stable Diffusion; the paper's w is scale - 1. The network is called once on a doubled batch, and
+    on a single batch where scale is 1 (conditional) or 0 (unconditional).
     """
 
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
@@ -92,11 +92,11 @@ class ClassifierFree(Contrast):
 class Autoguidance(Contrast):
     """Away from a weaker model of the same data under the same condition (Karras et al. 2024, Eq. 3).
 
-    The weaker one has fewer parameters, less training or both. Two calls, since the parameters differ.
+    The weaker model has fewer parameters, less training or both. Since the parameters differ, each is called once.
 
     Attributes:
-      network: of the weaker model, called as the model's own; None for a network like the model's. Its weights are
-        the group `weak`.
+      network: the network of the weaker model, with the same arguments as the model's own; None takes a network like
+        the model's. Its weights are the group `weak`.
     """
 
     network: nn.Module | None = None
@@ -119,5 +119,5 @@ class Autoguidance(Contrast):
 
 
 def _interleaved(a: jax.Array, b: jax.Array) -> jax.Array:
-    """`[2 B, ...]`: a0, b0, a1, b1, ...; so each image's two are on the device that holds the image."""
+    """`[2 B, ...]`: a0, b0, a1, b1, ... Both copies of an image are so on the device that holds the image."""
     return jnp.stack([a, b], axis=1).reshape(2 * len(a), *a.shape[1:])

@@ -1,6 +1,6 @@
 """Guidance by gradients of a classifier's log p(y | x): classifier guidance and universal guidance.
 
-The gradients run inside a sampler's loop, where those of convolutions are slow on a CPU: hand over networks that are
+The gradients run inside a sampler's loop, where gradients of convolutions are slow on a CPU: give networks that are
 traced under `jaxgen.networks.layers.convolution.gradients_in_loops`.
 """
 
@@ -37,14 +37,14 @@ class ByClassifier(Timed):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classifier(ByClassifier):
-    """Classifier guidance (Dhariwal & Nichol 2021, Algorithm 2) with a classifier p(y | x_t) that has seen noise.
+    """Classifier guidance (Dhariwal & Nichol 2021, Algorithm 2) with a classifier p(y | x_t) of noisy images.
 
     By Bayes' rule the score gains scale * grad log p(y | x_t), so epsilon loses sigma times that, which is right
     for every solver. With the exact classifier and scale 1 it is the exact conditional model.
 
     Attributes:
-      scale: of the gradient; above 1 sharpens the classes.
-      network: of the classifier, `(x_t [B, ...], time [B]) -> logits`, where the method builds one; its weights
+      scale: the factor of the gradient; above 1 it sharpens the classes.
+      network: the classifier's network, `(x_t [B, ...], time [B]) -> logits`, where the method builds one; its weights
         are the group `classifier`.
     """
 
@@ -65,17 +65,18 @@ class Classifier(ByClassifier):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Universal(ByClassifier):
-    """Universal guidance (Bansal et al. 2023, Algorithm 1): a classifier of clean images looks at the predicted x0.
+    """Universal guidance (Bansal et al. 2023, Algorithm 1) by a classifier of clean images that sees the predicted x0.
 
-    Forward (Eq. 6): epsilon -= scale sigma grad_x log p(y | x0(x)), the gradient taken through the denoiser.
-    Backward (Eq. 7-9): x0 is moved by Delta, found by gradient ascent of log p(y | x0 + Delta) from 0, through the
-    classifier alone. Self-recurrence (Section 3.3) is the sampler's: `config.sampler.self_recurrence`.
+    Forward guidance (Eq. 6): epsilon -= scale sigma grad_x log p(y | x0(x)), with the gradient through the denoiser.
+    Backward guidance (Eq. 7-9): x0 is moved by the Delta that gradient ascent of log p(y | x0 + Delta) finds from 0,
+    with the gradient through the classifier alone. Self-recurrence (Section 3.3) is an option of the sampler:
+    `config.sampler.self_recurrence`.
 
     Attributes:
-      scale: of the forward gradient; 0 leaves it out.
-      backward_steps: gradient steps of the backward search; 0 leaves it out.
-      backward_rate: their step size.
-      network: of the classifier, `x0 [B, ...] -> logits`, where the method builds one; its weights are the group
+      scale: the factor of the forward gradient; 0 turns forward guidance off.
+      backward_steps: the number of gradient steps of backward guidance; 0 turns it off.
+      backward_rate: the size of these steps.
+      network: the classifier's network, `x0 [B, ...] -> logits`, where the method builds one; its weights are the group
         `classifier`.
     """
 
@@ -117,7 +118,7 @@ class Universal(ByClassifier):
 
 
 def _log_probability(inputs: GuidanceInputs, who: str) -> ClassifierLogits:
-    """`(x, t) -> ` the sum over the batch of log p(label | x): its gradient is each image's own."""
+    """Returns `(x, t) -> ` the sum over the batch of log p(label | x), whose gradient in x is each image's own."""
     classifier, label = inputs.classifier, inputs.label
     if classifier is None or label is None:
         raise UserError(f"{who} needs a classifier and the label that it should see.")
@@ -140,6 +141,6 @@ def _in_x0(now: Prediction, gradient: jax.Array) -> jax.Array:
 
 
 def _moved(now: Prediction, change: jax.Array) -> Prediction:
-    """The prediction whose x0 is larger by `change`, at the same x; as v, which is sound at both ends."""
+    """Returns the prediction whose x0 is larger by `change` at the same x, as a v, which is exact at both ends."""
     value = now.v - (now.alpha**2 + now.sigma**2) / now.sigma * change
     return dataclasses.replace(now, value=value.astype(now.x.dtype), prediction_type=V())

@@ -122,13 +122,13 @@ class DPMpp3M(DPMpp2M):
     """DPM-Solver++ (3M), multistep: the parabola through the last three x0, one evaluation a step. The paper describes
     2M; this is its extension in the authors' code, corrected.
 
-    Of third order once it runs; its first two steps are of first and second order, which leaves an error of second
+    Its steps are of third order but for the first two, which are of first and second order and leave an error of second
     order in the result.
 
     Attributes:
       lower_order_final: below 15 steps the last two are of second and first order.
-      half_curvature: that code counts the parabola's curvature half (its singlestep solver does not), which makes
-        every step of second order only; on for parity with it and with what copied it.
+      half_curvature: whether the parabola's curvature counts half, as in that code (but not in its singlestep solver).
+        Every step is then of second order only. It gives the numbers of that code and of its copies.
     """
 
     config_name: ClassVar[str] = "dpmpp_3m"
@@ -157,9 +157,10 @@ class DPMpp2MSDE(LinearSampler):
     The first step, and the last where it ends without noise, hold x0 constant.
 
     Attributes:
-      eta: 1 the SDE of the paper, 0 the ODE and so DPM-Solver++(2M), between the two as in k-diffusion
-        (`sample_dpmpp_2m_sde`): noise removed at the rate 1 + eta, and added at 2 eta.
-      correction: how the slope of x0 enters: its effect at the interval's midpoint, or integrated exactly (heun).
+      eta: 1 is the SDE of the paper, 0 the ODE and so DPM-Solver++(2M). Values between are those of k-diffusion
+        (`sample_dpmpp_2m_sde`): noise is removed at the rate 1 + eta and added at the rate 2 eta.
+      correction: how the slope of x0 enters: midpoint takes its effect at the interval's middle, heun integrates it
+        exactly.
     """
 
     config_name: ClassVar[str] = "dpmpp_2m_sde"

@@ -24,12 +24,12 @@ class EDM(LinearSampler):
     Without churn this is Heun's method. A frame of a trajectory has the next step's churn in it.
 
     Attributes:
-      s_churn: noise added over the whole run: a step from n starts from n (1 + gamma), gamma = s_churn / steps, at
-        most sqrt(2) - 1. Under a schedule whose alpha changes, no step starts beyond t = 1, and the first one
-        adds none.
+      s_churn: the noise added in all steps together: a step from n starts from n (1 + gamma) with gamma =
+        s_churn / steps, at most sqrt(2) - 1. Under a schedule whose alpha changes, no step starts beyond t = 1, and
+        the first one adds none.
       s_min, s_max: the range of n in which noise is added.
-      s_noise: standard deviation of the noise added relative to what the level asks for; the paper takes 1.003 to
-        1.007 to make up for blur.
+      s_noise: the standard deviation of the added noise, divided by the one that leads to the level n (1 + gamma); the
+        paper takes 1.003 to 1.007 against blur.
     """
 
     steps: int = 18
@@ -69,7 +69,7 @@ class EDM(LinearSampler):
             change = n[i + 1] - n_hat[i]
             row = {"t": hat[i], "s": times[i + 1], "move": alpha[i + 1] / alpha_hat[i]}
             rows.append({**row, "step": [alpha[i + 1] * change]})
-            if times[i + 1] == 0 or n[i + 1] == 0:  # no network looks at data without noise
+            if times[i + 1] == 0 or n[i + 1] == 0:  # the network was not trained on data without noise
                 break
             rows[-1]["ends"] = False
             # lines 10-11: the mean of both slopes; line 6 of the next step in the same row

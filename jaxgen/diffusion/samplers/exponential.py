@@ -4,9 +4,9 @@ From time t to s, h = lambda_s - lambda_t (Lu et al. 2022b, Proposition 4.1):
 
     x_s = sigma_s / sigma_t x_t + alpha_s int_0^h exp(tau - h) x0(tau) dtau
 
-so a solver is a choice of weights for the x0 that it has seen. Where nothing is left of the noise, h is infinite
-and the integral is the newest x0: every solver here then takes a step of first order. An x0
-that was predicted where there is no signal lies infinitely far back and is not used.
+A solver is therefore a choice of weights for the x0 predicted so far. Where no noise is left, h is infinite and the
+integral is the newest x0: every solver here then takes a step of first order. An x0 that was predicted where there is
+no signal is infinitely far back in lambda and is not used.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ FAINTEST = 1e-10
 
 
 class LambdaGrid:
-    """Times and their places on the axis of lambda. Attributes are `[N]`: `t`, `alpha`, `sigma` and `lam`, which is
-    infinite at both ends."""
+    """Times and their values of lambda.
+
+    Attributes:
+      t: `[N]` times.
+      alpha, sigma: `[N]` signal and noise at these times.
+      lam: `[N]` lambda, which is infinite where there is no noise and minus infinite where there is no signal.
+    """
 
     def __init__(self, schedule: Schedule, times: Sequence[float] | Float[np.ndarray, "N"]) -> None:
         self.t = np.asarray(times, np.float64)
@@ -44,7 +49,8 @@ class LambdaGrid:
         return {"t": self.t[i], "s": self.t[i + 1], "move": self.sigma[i + 1] / self.sigma[i], "step": step}
 
     def seen(self, i: int, count: int) -> np.ndarray:
-        """`[<= count]` where the newest x0 of the points up to i lie from i on, in units of step i: 0, then below."""
+        """Returns the places of the newest x0 up to point i, at most `count` of them: lambda from point i in units of
+        step i. The newest is at 0, the others are below."""
         back = self.lam[max(i - count + 1, 0) : i + 1][::-1] - self.lam[i]
         return np.append(0.0, back[1:][np.isfinite(back[1:])] / self.h(i)) if math.isfinite(self.h(i)) else np.zeros(1)
 
@@ -79,5 +85,6 @@ def second(h: float, node: float) -> np.ndarray:
 
 
 def orders(order: int, steps: int, lower_order_final: bool) -> list[int]:
-    """Each step's order: as many x0 as there are, and fewer towards the end where `lower_order_final` is set."""
+    """Returns each step's order: at most `order`, at most the x0 that there are, and less towards the end where
+    `lower_order_final` is set."""
     return [min(order, i + 1, steps - i if lower_order_final else order) for i in range(steps)]

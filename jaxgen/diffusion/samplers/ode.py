@@ -84,8 +84,8 @@ class ODE(Sampler):
         frames: int = 0,
         times: Times | None = None,
     ) -> tuple[Images, Trajectory]:
-        """Follows the ODE; see `Sampler.__call__`. Frames lie at equal shares of the angle; of `times` only the first
-        and the last count."""
+        """Follows the ODE; see `Sampler.__call__`. Frames are at equal steps of the angle, and only the first and the
+        last of `times` matter."""
         x, kept, _ = self.solve(denoise, schedule, x, frames, times)
         return x, kept
 
@@ -100,7 +100,7 @@ class ODE(Sampler):
         """The result `[B, ...]`, the trajectory `[frames, B, ...]`, and how often the denoiser was called, int32.
 
         Raises:
-          UserError: for more frames than steps. A run that reaches `steps` stops with a RuntimeError.
+          UserError: there are more frames than steps. A run that reaches `steps` stops with a RuntimeError.
         """
         if not 0 <= frames <= self.steps:
             raise UserError(f"A trajectory of {self.steps} steps has no {frames} frames; ask for fewer.")
@@ -170,7 +170,7 @@ def _own(values: jax.Array, image: jax.Array) -> jax.Array:
 
 @_own.def_vmap
 def _(size: int, batched: list[bool], values: jax.Array, images: jax.Array) -> tuple[jax.Array, bool]:
-    """For all images these are all values; a gather would move them all to every device."""
+    """Returns all values for all images; a gather would copy them all to every device."""
     return values, True
 
 

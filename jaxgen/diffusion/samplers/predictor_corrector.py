@@ -83,7 +83,7 @@ class PredictorCorrector(LinearSampler):
         return "x0" if self.predictor == "ancestral" else "epsilon", rows
 
     def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: Images) -> Images:
-        """A prediction's noise; all of a Langevin step, which stays at its time."""
+        """Returns the noise of a predictor's row, or the whole change by a Langevin step, which stays at its time."""
         ratio = _norm(z) / jnp.maximum(_norm(now.epsilon), 1e-12)
         std = row["noise"] * append_dims(ratio, z)  # sqrt(2 size)
         langevin = std * z - 0.5 * std**2 / now.sigma * now.epsilon
@@ -91,5 +91,5 @@ class PredictorCorrector(LinearSampler):
 
 
 def _norm(values: jax.Array) -> jax.Array:
-    """`[B]` one norm an example."""
+    """Returns `[B]` norms, one for each example."""
     return jnp.sqrt(jnp.square(values).reshape(values.shape[0], -1).sum(axis=1))

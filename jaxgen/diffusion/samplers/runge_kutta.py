@@ -44,8 +44,8 @@ class RungeKutta(LinearSampler):
     @property
     @abc.abstractmethod
     def a(self) -> Sequence[Sequence[float]]:
-        """Butcher's tableau: a[i] are the weights of the slopes that lead to the point of evaluation i + 1, which lies
-        at the share sum(a[i]) of the step."""
+        """Butcher's tableau: a[i] are the weights of the slopes that lead to the point of evaluation i + 1, which is
+        reached at the share sum(a[i]) of the step."""
 
     @property
     @abc.abstractmethod
