@@ -1,1 +1,1 @@
-"""What has weights: pure linen modules that know shapes, not losses."""
+"""Networks: pure linen modules, which know shapes and no losses."""

@@ -1,8 +1,9 @@
 """The convolutional autoencoder of latent diffusion (Rombach et al. 2022), of the blocks of VQGAN (Esser et al. 2021).
 
-Images become a map of Gaussians, one for each 2^(levels - 1) x 2^(levels - 1) pixels, and samples of them images again.
-It computes what diffusers' `AutoencoderKL` computes. Parameter names are `encoder/...`, `decoder/...`, `quant` and
-`post_quant`; inside, `down_<level>_...`, `middle_...` and `up_<level>_...`, level 0 being the finest.
+The encoder maps an image to a grid of Gaussians, one for each 2^(levels - 1) x 2^(levels - 1) pixels. The decoder maps
+samples of them to images. The network computes what diffusers' `AutoencoderKL` computes. Parameter names are
+`encoder/...`, `decoder/...`, `quant` and `post_quant`; inside, `down_<level>_...`, `middle_...` and `up_<level>_...`,
+level 0 being the finest.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Residual(nn.Module):
     width changes.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     norm_groups: int
@@ -44,14 +45,17 @@ class Residual(nn.Module):
 
 
 class Part(nn.Module):
-    """What encoder and decoder share: their widths, and the layers that are made of them.
+    """The base of encoder and decoder: their options and the layers that both have.
+
+    Other options are those of `AutoencoderKL`.
 
     Attributes:
-      widths: channels of each level, the finest first. blocks: residual blocks of a level.
-      outputs: channels of the result. The rest is as in `AutoencoderKL`.
+      widths: channels of each level, the finest first.
+      blocks: residual blocks of a level.
+      outputs: channels of the result.
     """
 
-    config_name = ""  # a base of others: no config names it
+    config_name = ""  # a base class; no config names it
 
     widths: tuple[int, ...]
     blocks: int
@@ -68,7 +72,7 @@ class Part(nn.Module):
         return Residual(features, self.norm_groups, self.norm_eps, self.dtype, name=name)
 
     def middle(self, h: Array) -> Array:
-        """Two blocks at the coarsest level, and attention of one head between them."""
+        """Applies two blocks at the coarsest level, and attention of one head between them."""
         h = self.block(self.widths[-1], "middle_block_0")(h)
         if self.middle_attention:
             h = Attention(1, self.norm_groups, self.norm_eps, self.dtype, name="middle_attention")(h)
@@ -82,7 +86,7 @@ class Part(nn.Module):
 class Encoder(Part):
     """[B, H, W, C] -> [B, H / f, W / f, outputs], f being 2^(levels - 1)."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w outputs"]:
@@ -97,9 +101,9 @@ class Encoder(Part):
 
 
 class Decoder(Part):
-    """[B, h, w, D] -> [B, f h, f w, outputs]; one block more at each level than the encoder has."""
+    """[B, h, w, D] -> [B, f h, f w, outputs]; each level has one block more than in the encoder."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     @nn.compact
     def __call__(self, z: Float[Array, "B h w D"]) -> Float[Array, "B H W outputs"]:
@@ -123,18 +127,18 @@ class AutoencoderKL(nn.Module):
     channel_multipliers: tuple[int, ...] = (1, 2, 4, 4)  # level i has channels * this[i], and 1/2^i of each side
     blocks: int = 2  # residual blocks per level of the encoder; the decoder has one more
     latent_channels: int = 4  # D, the channels of latents, which have the coarsest level's pixels
-    # Whether the coarsest level's pixels attend to each other. Without it, and but for the statistics of the group
-    # normalisations, what is decoded depends on near latents only.
+    # Whether the coarsest level's pixels attend to each other. Without it a decoded pixel depends only on near latents,
+    # except through the statistics of the group normalisations.
     middle_attention: bool = True
-    quant_conv: bool = True  # a 1x1 convolution of the moments
-    post_quant_conv: bool = True  # a 1x1 convolution of the latents
+    quant_conv: bool = True  # whether the encoder ends with a 1x1 convolution of the moments
+    post_quant_conv: bool = True  # whether the decoder begins with a 1x1 convolution of the latents
     norm_groups: int = 32  # of every group normalisation; it divides every width
     norm_eps: float = 1e-6  # of every group normalisation
     dtype: str | None = None  # of the arithmetic, say "bfloat16"; parameters, moments and images stay float32
 
     @property
     def factor(self) -> int:
-        """How many pixels, along each side, share a latent."""
+        """The number of pixels along each side that share a latent."""
         return 2 ** (len(self.channel_multipliers) - 1)
 
     def setup(self) -> None:
@@ -153,7 +157,7 @@ class AutoencoderKL(nn.Module):
             self.post_quant = Conv(self.latent_channels, size=1, dtype=self.dtype)
 
     def encode(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w 2*D"]:
-        """Moments [B, H / factor, W / factor, 2 D], float32, of images [B, H, W, C] in [-1, 1].
+        """Returns moments [B, H / factor, W / factor, 2 D], float32, of images [B, H, W, C] in [-1, 1].
 
         Means come first, then log variances; `jaxgen.variational.gaussian.Gaussian.of` takes them.
         Raises UserError for sides that `factor` does not divide.
@@ -167,7 +171,7 @@ class AutoencoderKL(nn.Module):
         return jnp.asarray(self.quant(h) if self.quant_conv else h, jnp.float32)
 
     def decode(self, z: Float[Array, "B h w D"]) -> Float[Array, "B H W out"]:
-        """Images [B, factor h, factor w, out_channels], float32, not clipped, of latents [B, h, w, D].
+        """Returns images [B, factor h, factor w, out_channels], float32, not clipped, of latents [B, h, w, D].
 
         Raises UserError for latents of another width.
         """
@@ -176,5 +180,5 @@ class AutoencoderKL(nn.Module):
         return jnp.asarray(self.decoder(self.post_quant(z) if self.post_quant_conv else z), jnp.float32)
 
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W out"]:
-        """Images decoded from the means of what was encoded: touches every parameter, so that `init` makes them all."""
+        """Decodes the means of the encoded images. Every parameter takes part, so that `init` creates all of them."""
         return self.decode(jnp.split(self.encode(x), 2, -1)[0])

@@ -1,4 +1,4 @@
-"""A vector to an image: dense layers, then convolutions that double the sides, or none of them."""
+"""A decoder from a vector to an image: dense layers, then convolutions that double the sides, or dense layers alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "B D"], label: Int[Array, " B"] | None = None) -> Float[Array, "B H W C"]:
-        """Raises a UserError for labels that are missing or not wanted."""
+        """Decodes latents. Raises a UserError for missing labels, and for labels without classes."""
         act = activation(self.activation)
         height, width, channels = self.image_shape
         x = z
@@ -40,7 +40,7 @@ class Decoder(nn.Module):
         init = nn.initializers.lecun_normal()
         for level, features in enumerate(self.widths):
             x = act(Conv(features, upsampled=True, kernel_init=init, name=f"conv_{level}")(x))
-        # sides that no power of two divides are cut evenly
+        # sides that the power of two does not divide are cut at both ends
         top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
         x = x[:, top : top + height, left : left + width]
         return jnp.asarray(Conv(channels, kernel_init=init, name="out")(x), jnp.float32)

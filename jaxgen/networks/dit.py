@@ -21,7 +21,7 @@ from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, lay
 
 
 def patchify(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B N D"]:
-    """Images [B, H, W, C] as tokens [B, (H/size) (W/size), size size C], row by row, channels last."""
+    """Cuts images [B, H, W, C] into tokens [B, (H/size) (W/size), size size C], row by row, channels last."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // size, size, width // size, size, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, (height // size) * (width // size), size * size * channels)
@@ -43,7 +43,7 @@ class DiTBlock(nn.Module):
     in PixArt-alpha (Chen et al. 2023). A fresh block is the identity: gates and the context's `out` start at zero.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: int
     mlp_features: int
@@ -80,7 +80,7 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """Predicts an image of `out_channels` from a noisy image, its time and optional conditions, as `UNet` does.
 
-    Blocks start as the identity and the last layer at zero: so does the output.
+    Blocks start as the identity and the last layer starts at zero, so the first output is zero.
     """
 
     out_channels: int = 3  # of the prediction; twice the image's where the variance is learned too
@@ -104,8 +104,8 @@ class DiT(nn.Module):
     mlp_norm_eps: float | None = None  # of the normalisations before contexts and MLPs, where it is another
     dtype: str | None = None  # of the arithmetic, say "bfloat16"; parameters, time embedding and output stay float32
     remat: str = ""  # what a block keeps for the backward pass: "block" its input, "dots" its dense layers' too; "" all
-    # The blocks are one loop, so that compiling takes as long as for one of them. It is the same
-    # function, with other parameter names.
+    # Whether the blocks are computed by one loop, so that compiling takes as long as for one block. The function is the
+    # same, the parameter names differ.
     scan_blocks: bool = False
 
     @nn.compact
@@ -119,7 +119,7 @@ class DiT(nn.Module):
         condition: Float[Array, "B H W D"] | None = None,
         train: bool = False,
     ) -> Float[Array, "B H W out"]:
-        """Run the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
+        """Runs the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
         H and W are multiples of patch_size.
         """
@@ -158,7 +158,7 @@ class DiT(nn.Module):
         return unpatchify(h, size, height, width).astype(jnp.float32)
 
     def embed(self, time: Array, label: Array | None) -> Array:
-        """Time and class as one float32 vector [B, width]."""
+        """Returns the embedding of time and class, one float32 vector [B, width]."""
         time = time * self.time_scale
         shift = self.time_freq_shift
         h = layers.sinusoidal(time, self.time_features, cos_first=self.time_cos_first, freq_shift=shift)
@@ -179,7 +179,7 @@ class DiT(nn.Module):
         context_mask: Array | None,
         condition: Array | None,
     ) -> None:
-        """Raise UserError for options that make no network and inputs that do not fit them."""
+        """Raises a UserError for options that make no network and inputs that do not fit them."""
         for field in ("patch_size", "depth", "heads"):
             if getattr(self, field) < 1:
                 raise UserError(f"{field} is {getattr(self, field)}; it must be at least 1.")

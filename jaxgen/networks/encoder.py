@@ -1,6 +1,8 @@
-"""An image to a vector: convolutions that halve the sides, or none of them, then dense layers."""
+"""An encoder from an image to a vector: convolutions that halve the sides, then dense layers, or dense layers alone."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -26,7 +28,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], label: Int[Array, " B"] | None = None) -> Float[Array, "B outputs"]:
-        """Raises a UserError for labels that are missing or not wanted."""
+        """Encodes images. Raises a UserError for missing labels, and for labels without classes."""
         act = activation(self.activation)
         x = (x + 1) / 2 if self.unit_range else x
         for level, width in enumerate(self.widths):
@@ -38,8 +40,8 @@ class Encoder(nn.Module):
         return jnp.asarray(nn.Dense(self.outputs, name="out")(with_label(x, label, self.num_classes)), jnp.float32)
 
 
-def activation(name: str):
-    """The function of a name. Raises a UserError for an unknown one."""
+def activation(name: str) -> Callable[[Array], Array]:
+    """Returns the activation function of a name. Raises a UserError for an unknown name."""
     known = {"gelu": nn.gelu, "relu": nn.relu, "tanh": jnp.tanh}
     if name not in known:
         raise UserError(f"The activation {name!r} is unknown; take one of {', '.join(known)}.")
@@ -47,7 +49,7 @@ def activation(name: str):
 
 
 def with_label(x: Array, label: Array | None, num_classes: int) -> Array:
-    """`[B, D]` and, where there are classes, the label's one-hot vector behind it."""
+    """Returns features `[B, D]`; where there are classes, with the one-hot vector of the label appended."""
     if (label is None) == (num_classes > 0):
         raise UserError(
             "The network was made with labels and none were given." if num_classes else

@@ -1,4 +1,4 @@
-"""A small network on features: what they say of an image's class, and a point on a sphere where classes lie apart."""
+"""A small network on features: logits of the class, and a unit vector for contrastive learning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Head(nn.Module):
     def __call__(
         self, x: Float[Array, "B D"], train: bool = False
     ) -> tuple[Float[Array, "B num_classes"], Float[Array, "B embedding"]]:
-        """Raises a UserError for fewer than two classes. `train` needs the random numbers "dropout"."""
+        """Raises a UserError for fewer than two classes. With `train` it needs the random numbers "dropout"."""
         if self.num_classes < 2:
             raise UserError("A head needs classes; set config.data.num_classes to 2 or more.")
         for level, width in enumerate(self.hidden):

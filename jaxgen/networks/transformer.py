@@ -49,7 +49,7 @@ class TokenAttention(nn.Module):
     `heads` does not divide D.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: int
     out_init: Callable = kernel_init
@@ -82,7 +82,7 @@ class TokenAttention(nn.Module):
 class MLP(nn.Module):
     """Dense, GELU in its tanh form, dropout, dense: [..., D] -> [..., D]; parameters `in` and `out`."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     dropout: float = 0.0

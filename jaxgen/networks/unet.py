@@ -33,7 +33,7 @@ class ResBlock(nn.Module):
     "adaptive" it scales and shifts its result (Dhariwal & Nichol 2021, section 3).
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     time_mode: str
@@ -73,7 +73,7 @@ class ResBlock(nn.Module):
 
 
 class Conditions(NamedTuple):
-    """What every block of a `UNet` is told beside the image."""
+    """The inputs of every block of a `UNet` other than the image."""
 
     embedding: Array  # of time and class, through its SiLU: [B, 4 channels]
     context: Array | None
@@ -84,7 +84,7 @@ class Conditions(NamedTuple):
 class UNet(nn.Module):
     """Predicts an image of `out_channels` from a noisy image, its time and optional conditions.
 
-    The last convolutions of blocks and network and the attentions' outputs start at zero: so does the output.
+    The last convolutions of blocks and network and the attentions' outputs start at zero, so the first output is zero.
     """
 
     out_channels: int = 3
@@ -141,7 +141,7 @@ class UNet(nn.Module):
         condition: Float[Array, "B H W D"] | None = None,
         train: bool = False,
     ) -> Float[Array, "B H W out"]:
-        """Run the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
+        """Runs the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
         H and W are multiples of 2^(levels - 1). With another `class_embedding` than "table" labels are float32 [B] or
         [B, class_dim].
@@ -163,8 +163,10 @@ class UNet(nn.Module):
         return [self.channels * multiplier for multiplier in self.channel_multipliers]
 
     def way_down(self, h: Array, told: Conditions) -> tuple[Array, list[Array]]:
-        """From the first convolution's output to the coarsest level, and all that the way up joins to its own, in the
-        order in which it was made."""
+        """Computes the levels from the finest to the coarsest.
+
+        Returns the coarsest level's output and the outputs that `way_up` joins to its own, in the order of creation.
+        """
         skips = [h]
         for level, width in enumerate(self.widths):
             for i in range(self.blocks):
@@ -182,7 +184,7 @@ class UNet(nn.Module):
         return h, skips
 
     def middle(self, h: Array, told: Conditions) -> Array:
-        """The coarsest level's blocks between the ways, and their attention."""
+        """Computes the middle blocks at the coarsest level, and their attention."""
         for i in range(self.middle_blocks):
             h = self._block(h, self.widths[-1], f"middle_block_{i}", told)
             if i == 0 and self.middle_attention and self.middle_blocks == 2:
@@ -190,7 +192,7 @@ class UNet(nn.Module):
         return h
 
     def way_up(self, h: Array, skips: list[Array], told: Conditions) -> Array:
-        """From the coarsest level to the finest; each block takes one of `skips`, the last made first."""
+        """Computes the levels from the coarsest to the finest; each block takes one of `skips`, the last one first."""
         skips = list(skips)
         for level in reversed(range(len(self.widths))):
             for i in range(self.blocks + 1):
@@ -231,14 +233,14 @@ class UNet(nn.Module):
         return keep_rows_sharded(module(*options, name=name)(h, told.context, told.context_mask))
 
     def embed(self, time: Array, label: Array | None) -> Array:
-        """Time and class as one float32 vector [B, 4 channels]."""
+        """Returns the embedding of time and class, one float32 vector [B, 4 channels]."""
         width = 4 * self.channels
 
         def dense(name: str) -> nn.Dense:
             return nn.Dense(width, kernel_init=layers.kernel_init, name=name)
 
         h = dense("time_out")(nn.silu(dense("time_in")(self.time_features(time * self.time_scale))))
-        if label is None:  # `check` has seen that none is needed
+        if label is None:  # `check` has refused a missing label that the options need
             return h
         kind = self.class_embedding
         if kind == "table" and self.num_classes:
@@ -254,7 +256,7 @@ class UNet(nn.Module):
         return h
 
     def time_features(self, time: Array) -> Array:
-        """[B] numbers as float32 [B, channels]."""
+        """Returns the features of numbers [B], float32 [B, channels]."""
         if self.time_embedding == "sinusoidal":
             shift = self.time_freq_shift
             return layers.sinusoidal(time, self.channels, cos_first=self.time_cos_first, freq_shift=shift)
@@ -277,7 +279,7 @@ class UNet(nn.Module):
         context_mask: Array | None,
         condition: Array | None,
     ) -> None:
-        """Raise UserError for options that do not exist and inputs that do not fit them."""
+        """Raises a UserError for options that do not exist and inputs that do not fit them."""
         check_choices(self)
         if self.middle_blocks not in (0, 1, 2):
             raise UserError(f"middle_blocks is 0 or 1 or 2, not {self.middle_blocks!r}.")
@@ -315,5 +317,5 @@ class UNet(nn.Module):
 
 
 def at_level(value: T | tuple[T, ...], level: int) -> T:
-    """An option's value at a level: its own where there is one each."""
+    """Returns an option's value at a level: the entry of a tuple, or the one value for all levels."""
     return value[level] if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""A classifier of noisy images: the way down of the U-Net, then attention pooling (Dhariwal & Nichol 2021)."""
+"""A classifier of noisy images: the U-Net's downward half, then attention pooling (Dhariwal & Nichol 2021)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxgen.networks.unet import ResBlock
 class UNetEncoder(nn.Module):
     """p(y | x_t): logits from a noisy image and its time (Dhariwal & Nichol 2021, section 4.1 and appendix I).
 
-    Options that are not documented here are those of `unet.UNet`, whose way down has the same parameter names.
+    Options that are not documented here are those of `unet.UNet`, whose downward half has the same parameter names.
     """
 
     num_classes: int = 0  # at least 2
@@ -104,7 +104,7 @@ class UNetEncoder(nn.Module):
         return width // self.head_channels
 
     def check(self, x: Array, time: Array) -> None:
-        """Raise UserError for options that do not exist and inputs that do not fit them."""
+        """Raises a UserError for options that do not exist and inputs that do not fit them."""
         if self.num_classes < 2:
             raise UserError("A classifier needs classes; set config.data.num_classes to 2 or more.")
         check_choices(self)
@@ -118,12 +118,12 @@ class UNetEncoder(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Tokens [B, N, C] -> [B, C]: their mean asks all of them and itself, by multi-head attention.
+    """Pools tokens [B, N, C] into [B, C]: their mean attends to all tokens and to itself, with several heads.
 
     Learned positions [N + 1, C] are added first, so N is fixed (Radford et al. 2021, section 2.4).
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: int
     dtype: str | None = None

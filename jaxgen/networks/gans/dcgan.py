@@ -21,10 +21,10 @@ from jaxgen.networks.gans.gan_layers import Conv, Dense, GANNetwork, Norm, Outpu
 
 
 def levels(height: int, width: int) -> int:
-    """How often a side is halved until it is 4 to 7.
+    """Returns how often a side is halved until it is 4 to 7.
 
     Raises:
-      UserError: for sides that are not 4 to 7 times one power of two.
+      UserError: the sides are not 4 to 7 times one power of two.
     """
     count = 0
     while min(height, width) >> count > 7:
@@ -39,7 +39,7 @@ def levels(height: int, width: int) -> int:
 
 
 def width_at(channels: int, level: int) -> int:
-    """Channels after `level` + 1 halvings: doubled at each, up to eight times the base."""
+    """Returns the channels after `level` + 1 halvings: they double at each, up to eight times the base."""
     return channels * min(2**level, 8)
 
 
@@ -54,7 +54,7 @@ class DCGANGenerator(GANNetwork):
     embedding: int = 0  # width of the label's embedding; 0 for one-hot
     up: Literal["transposed", "bilinear"] = "transposed"  # "bilinear" and a 3x3 convolution leaves no checkerboard
     norm: Literal["batch", "layer", "none"] = "batch"
-    extra: int = 0  # 3x3 convolutions at each resolution beside those that resample
+    extra: int = 0  # 3x3 convolutions at each resolution, in addition to those that resample
 
     @nn.compact
     def __call__(
@@ -67,7 +67,7 @@ class DCGANGenerator(GANNetwork):
             z = jnp.concatenate([z, condition(label, self.num_classes, self.embedding)], -1)
 
         def finish(x: Array, name: str) -> Array:
-            """Normalisation, ReLU and the level's further convolutions."""
+            """Applies normalisation, ReLU and the level's further convolutions."""
             x = nn.relu(norm(self.norm, f"norm_{name}", train)(x))
             for i in range(self.extra):
                 x = Conv(x.shape[-1], use_bias=plain, name=f"conv_{name}_{i}")(x)
@@ -91,7 +91,7 @@ class DCGANGenerator(GANNetwork):
 class Trunk(nn.Module):
     """[B, H, W, C] -> [B, h, w, channels' last width] with h, w in 4..7; see `DCGANDiscriminator`."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     channels: int
     norm: Norm
@@ -130,7 +130,7 @@ class DCGANDiscriminator(GANNetwork):
     embedding: int = 0  # width of the label's embedding for "concat"; 0 for one-hot
     norm: Norm = "batch"  # "layer" for a gradient penalty, since its examples are independent; "spectral": of weights
     heads: dict[str, int] = dataclasses.field(default_factory=dict)  # `{name: width}` of further outputs
-    extra: int = 0  # 3x3 convolutions at each resolution beside those that resample
+    extra: int = 0  # 3x3 convolutions at each resolution, in addition to those that resample
 
     @nn.compact
     def __call__(
@@ -156,9 +156,9 @@ class EnergyAutoencoder(GANNetwork):
     """
 
     codes: int = 64  # their width
-    channels: int = 64  # of encoder and decoder, as in `DCGANDiscriminator` and `DCGANGenerator`; so are the next two
-    norm: Literal["batch", "layer", "none"] = "batch"
-    extra: int = 0
+    channels: int = 64  # of encoder and decoder, as in `DCGANDiscriminator` and `DCGANGenerator`
+    norm: Literal["batch", "layer", "none"] = "batch"  # of encoder and decoder
+    extra: int = 0  # of encoder and decoder, as in `DCGANGenerator`
 
     @nn.compact
     def __call__(

@@ -4,11 +4,12 @@ Generators:      `apply(variables, z [B, Z], label=None, train=False)` -> images
 Discriminators:  `apply(variables, x [B, H, W, C], label=None, train=False)` -> `{"logits": [B], "features": [B, F]}`
                  and `[B, width]` for each of `heads`, `{name: width}`, a linear layer on the features.
 
-Logits are high on real images. Both kinds are told entries of the batch as keyword arguments; `reads` names them. Here
-that is `label`, int32 [B], which a network whose `conditioning` is "none" ignores. What is carried beside the
-parameters (`jaxgen.networks.layers.stateful`) is in the collections `batch_stats`, which batch normalisation renews in
-training, and `spectral`, which spectral normalisation renews. Generators have a field `z_dim`, the width of the noise
-that a method draws; z may be wider (codes). A method adds a head by `discriminator.clone(heads={"label": 10})`.
+Logits are high on real images. Networks of both kinds receive entries of the batch as keyword arguments; `reads` names
+them. Here the only one is `label`, int32 [B], which a network with the `conditioning` "none" ignores. State other than
+the parameters (`jaxgen.networks.layers.stateful`) is in two collections, which training updates: `batch_stats` of batch
+normalisation and `spectral` of spectral normalisation. Generators have a field `z_dim`, the width of the
+noise that a method draws; z may be wider, where codes are appended. A method adds a head by
+`discriminator.clone(heads={"label": 10})`.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ dcgan_init = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
 class GANNetwork(nn.Module):
     """Base of generators and discriminators.
 
-    A subclass that is told something else than a label overrides `reads`, and takes arguments of those names.
+    A subclass that reads other entries of the batch than a label overrides `reads` and takes arguments of those names.
     """
 
-    config_name: ClassVar[str] = ""  # a base of others: no config names it
+    config_name: ClassVar[str] = ""  # a base class; no config names it
 
     def __post_init__(self) -> None:
         if hasattr(self, "heads"):  # a plain dict cannot be hashed
@@ -64,19 +65,19 @@ class GANNetwork(nn.Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the batch entries that the network is told."""
+        """The names of the batch entries that the network takes as keyword arguments."""
         return ("label",) if self.conditional else ()
 
 
 def told(network: nn.Module, batch: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns the entries of a batch that the network, which has `reads`, is told, as keyword arguments of its call."""
+    """Returns the entries of a batch that the network `reads`, as keyword arguments of its call."""
     return {name: batch[name] for name in network.reads}
 
 
 class Dense(nn.Module):
     """Linear layer of [B, in]; parameters `kernel` [in, features] and `bias`; `spectral` normalises the kernel."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     spectral: bool = False
@@ -97,7 +98,7 @@ class Conv(nn.Module):
     [size size in, features].
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     size: int = 3  # odd sizes with stride 1 keep the side, size 4 with stride 2 halves it
@@ -129,7 +130,7 @@ class Conv(nn.Module):
 
 
 def norm(kind: Norm, name: str, train: bool) -> Callable[[Array], Array]:
-    """Normalisation of activations: over the batch, or over all of an image ("layer"); else none."""
+    """Returns the normalisation of activations: over the batch ("batch"), over each image ("layer"), or none."""
     if kind == "batch":
         layer = BatchNorm(name=name)
         return lambda x: layer(x, train)
@@ -139,12 +140,12 @@ def norm(kind: Norm, name: str, train: bool) -> Callable[[Array], Array]:
 
 
 def leaky_relu(x: Array) -> Array:
-    """Slope 0.2 below zero, as DCGAN's discriminator."""
+    """Returns x, times 0.2 below zero, as in DCGAN's discriminator."""
     return nn.leaky_relu(x, 0.2)
 
 
 def condition(label: Array | None, num_classes: int, embedding: int) -> Array:
-    """Labels [B] as float32 [B, num_classes] one-hot, or as a learned embedding [B, embedding] for a width above 0.
+    """Returns labels [B] one-hot, float32 [B, num_classes], or as a learned embedding of a width above 0.
 
     Call it in a compact method. Raises UserError where there are no classes or no labels.
     """
@@ -155,7 +156,7 @@ def condition(label: Array | None, num_classes: int, embedding: int) -> Array:
 
 
 def checked(label: Array | None, num_classes: int) -> Array:
-    """The labels, where there are classes and labels; else raises UserError."""
+    """Returns the labels. Raises a UserError where classes or labels are missing."""
     if num_classes < 2:
         raise UserError("A conditional network needs classes; set num_classes, or config.data.num_classes, above 1.")
     if label is None:
@@ -170,7 +171,7 @@ class Outputs(nn.Module):
     embedding with `pooled` [B, P], the features' sum over positions, is added.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: Mapping[str, int]
     num_classes: int = 0

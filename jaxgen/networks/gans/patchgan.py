@@ -20,14 +20,14 @@ SIZE = 4  # of every kernel
 
 
 def instance_norm(x: Float[Array, "B H W C"], eps: float = 1e-5) -> Float[Array, "B H W C"]:
-    """Each channel of each image [B, H, W, C] to mean 0 and variance 1 (Ulyanov et al. 2016), without parameters."""
+    """Gives each channel of each image mean 0 and variance 1, without parameters (Ulyanov et al. 2016)."""
     h = x.astype(jnp.float32)
     h = h - h.mean((1, 2), keepdims=True)
     return (h * lax.rsqrt(jnp.square(h).mean((1, 2), keepdims=True) + eps)).astype(x.dtype)
 
 
 def receptive_field(layers: int) -> int:
-    """Pixels along a side that one logit sees, of a network with so many halvings."""
+    """Returns the number of pixels along a side that one logit sees, in a network with so many halvings."""
     field = 1
     for stride in (1, 1, *(2,) * layers):  # from the logit back to the image
         field = (field - 1) * stride + SIZE
@@ -51,7 +51,7 @@ class PatchDiscriminator(GANNetwork):
     def __call__(
         self, x: Float[Array, "B H W C"], label: Int[Array, " B"] | None = None, train: bool = False
     ) -> dict[str, Float[Array, "B h w"] | tuple[Float[Array, "B ..."], ...]]:
-        """`label` is not looked at. Raises UserError for images that are too small, or an unknown norm."""
+        """Ignores `label`. Raises a UserError for images that are too small and for an unknown norm."""
         self.check(x)
         spectral, activations = self.norm == "spectral", []
         for i in range(self.layers + 1):
@@ -66,7 +66,7 @@ class PatchDiscriminator(GANNetwork):
         return {"logits": logits, "layers": tuple(activations)}
 
     def check(self, x: Array) -> None:
-        """Raise UserError for options that make no network of these images."""
+        """Raises a UserError for options that make no network of these images."""
         if self.norm not in ("batch", "instance", "spectral", "none"):
             raise UserError(f"PatchGAN's norm is 'batch', 'instance', 'spectral' or 'none', not {self.norm!r}.")
         if self.layers < 1 or self.width < 1:

@@ -32,7 +32,7 @@ residual_init = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 class UpBlock(nn.Module):
     """Twice the side: [B, H, W, in] -> [B, 2H, 2W, features]; BatchNorm is conditional where there are classes."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     num_classes: int = 0
@@ -55,7 +55,7 @@ class UpBlock(nn.Module):
 class DownBlock(nn.Module):
     """[B, H, W, in] -> [B, H, W, features], or half the side."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     halve: bool  # by the mean of 2x2 pixels
@@ -82,7 +82,7 @@ class ResNetGenerator(GANNetwork):
     """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh.
 
     Raises:
-      UserError: where the blocks' doublings do not fit the image.
+      UserError: the image's sides cannot be reached by the blocks' doublings.
     """
 
     config_name: ClassVar[str] = "resnet_generator"
@@ -118,7 +118,7 @@ class ResNetDiscriminator(GANNetwork):
     """Images -> `{"logits", "features", heads...}`; the features are the last block's, summed over pixels.
 
     Raises:
-      UserError: where the image cannot be halved so often.
+      UserError: the image's sides cannot be halved so often.
     """
 
     config_name: ClassVar[str] = "resnet_discriminator"

@@ -18,16 +18,19 @@ from jaxtyping import Float, Shaped
 
 from jaxgen.arrays import Array
 
-WIDEST = 128  # channels of a head that cuDNN's kernel takes on every GPU that has one; multiples of STEP only
-STEP = 8
+WIDEST = 128  # the most channels of a head that cuDNN's kernel takes on every GPU that has it
+STEP = 8  # it takes multiples of this
 
 _plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain_attention", default=False)
 
 
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention that is traced inside is made of matrix products on every platform: it has forward-mode derivatives
-    (`jax.jvp`, the exact likelihood) and derivatives of any order, which cuDNN's kernel has not."""
+    """Attention that is traced inside this block is computed by matrix products on every platform.
+
+    Matrix products have forward-mode derivatives (`jax.jvp`, which the exact likelihood takes) and derivatives of every
+    order. cuDNN's kernel has neither.
+    """
     token = _plain.set(True)
     try:
         yield
@@ -43,9 +46,9 @@ def attend(
 ) -> Float[Array, "B N h D"]:
     """Scaled dot-product attention: query [B, N, h, D], key and value [B, M, h, D] -> [B, N, h, D].
 
-    mask [B, M]: nonzero where a key may be looked at. A query with nothing to look at yields zero.
-    The softmax is float32 for inputs of every type. On an NVIDIA GPU bfloat16 and float16 without a mask go to cuDNN
-    (`fused`), but under `plain_attention`.
+    The mask is nonzero at the keys that queries may attend to. A query that may attend to none gives zero.
+    The softmax is float32 for inputs of every type. On an NVIDIA GPU cuDNN computes bfloat16 and float16 inputs without
+    a mask (see `fused`), except inside `plain_attention`.
     """
     if mask is None and not _plain.get() and fused(query, cuda_here()):
         return lax.platform_dependent(query, key, value, cuda=flash_attend, default=products_attend)
@@ -53,13 +56,13 @@ def attend(
 
 
 def fused(query: Float[Array, "B N h D"], on_cuda: bool) -> bool:
-    """Whether cuDNN's kernel takes such queries [B, N, h, D]: half precision, and heads of a fitting width."""
+    """Returns whether cuDNN's kernel takes such queries: half precision, and a head width that fits."""
     half = query.dtype in (jnp.bfloat16, jnp.float16)
     return on_cuda and half and query.shape[-1] % STEP == 0 and query.shape[-1] <= WIDEST
 
 
 def cuda_here() -> bool:
-    """Whether this process computes on an NVIDIA GPU of a generation that the kernel is made for (Ampere, 8.0, on)."""
+    """Returns whether this process computes on an NVIDIA GPU that has the kernel (compute capability 8.0 or more)."""
     if jax.default_backend() != "gpu":
         return False
     capability = getattr(jax.devices()[0], "compute_capability", "")
@@ -69,7 +72,7 @@ def cuda_here() -> bool:
 def flash_attend(
     query: Float[Array, "B N h D"], key: Float[Array, "B M h D"], value: Float[Array, "B M h D"]
 ) -> Float[Array, "B N h D"]:
-    """`attend` by cuDNN; see `fused`."""
+    """Computes `attend` by cuDNN's kernel, for inputs that are `fused`."""
     return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
 
 
@@ -79,15 +82,15 @@ def products_attend(
     value: Float[Array, "B M h D"],
     mask: Shaped[Array, "B M"] | None = None,
 ) -> Float[Array, "B N h D"]:
-    """`attend` as batched matrix products."""
+    """Computes `attend` by batched matrix products."""
     query, key, value = (a.transpose(0, 2, 1, 3) for a in (query, key, value))
     query = query * np.asarray(query.shape[-1] ** -0.5, query.dtype)
     logits = jnp.matmul(query, key.transpose(0, 1, 3, 2), preferred_element_type=jnp.float32)
     if mask is not None:
         mask = mask.astype(bool)[:, None, None, :]
         logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    # The softmax's division is left to the result, which is smaller than the weights; its gradient then is a sum over
-    # the result, too, and not over the weights: a third of the time on a CPU.
+    # The softmax divides by its sum. Here the result is divided and not the weights, because the result is smaller. The
+    # gradient of the division is then also a sum over the result, which takes a third of the time on a CPU.
     weights = jnp.exp(logits - lax.stop_gradient(logits).max(-1, keepdims=True))
     if mask is not None:
         weights = jnp.where(mask, weights, 0.0)

@@ -54,7 +54,7 @@ class GroupNorm(nn.Module):
     Raises UserError where `groups` does not divide the channels.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     groups: int
     eps: float = 1e-5
@@ -149,7 +149,7 @@ class Attention(nn.Module):
     `value`, `out`. Raises UserError where `heads` does not divide the channels.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: int
     norm_groups: int

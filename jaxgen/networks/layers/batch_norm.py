@@ -1,8 +1,8 @@
 """Batch normalisation (Ioffe & Szegedy 2015) whose statistics are those of the whole batch, over all devices.
 
 Running statistics live in the collection `batch_stats`, which a method keeps in its memory. Under jit a
-mean over a sharded batch is a mean over all of it, so nothing else is needed for devices to agree. What is normalised
-together is what one call sees: real and fake images go through a discriminator in two calls.
+mean over a sharded batch is a mean over all of it, so nothing else is needed for devices to agree. Each call normalises
+its own batch: a discriminator therefore sees real and fake images in two calls.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from jaxgen.errors import UserError
 
 
 def dcgan_scale_init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-    """N(1, 0.02): the scale at the start, as DCGAN's code has it (Radford et al. 2016)."""
+    """Returns a scale drawn from N(1, 0.02), as in the code of DCGAN (Radford et al. 2016)."""
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
 class BatchNorm(nn.Module):
     """Normalises [B, ..., C] by channel; parameters `scale` and `bias`, state `mean` and `var` in `batch_stats`.
 
-    In training the batch's own mean and (biased) variance normalise, and where `batch_stats` is mutable the running
-    ones follow as momentum * old + (1 - momentum) * new, the variance with n / (n - 1), as in PyTorch, whose
-    momentum is 1 - ours. Else the running statistics normalise, and an example does not depend on its neighbours.
-    The batch's moments can be had from the collection `batch_moments`, where that is mutable. Statistics are float32.
+    In training the batch is normalised by its own mean and (biased) variance. Where `batch_stats` is mutable, the
+    running statistics become momentum * old + (1 - momentum) * new, the new variance times n / (n - 1), as in PyTorch,
+    whose momentum is 1 - ours. Outside training the running statistics normalise, and an example does not depend on the
+    others of its batch. The collection `batch_moments`, where it is mutable, receives the batch's moments. Statistics
+    are float32.
 
     Attributes:
       momentum: share of the old statistics that is kept at each call.
       eps: added to the variance.
       num_classes: above 0 for conditional BatchNorm (de Vries et al. 2017): a scale and a bias for each class.
-      scale_init: of the scale.
+      scale_init: initialiser of the scale.
 
     Raises:
-      UserError: in training, for one value a channel; without labels, where it is conditional.
+      UserError: a channel has only one value in training, or conditional normalisation is given no labels.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     momentum: float = 0.9
     eps: float = 1e-5
@@ -62,8 +63,8 @@ class BatchNorm(nn.Module):
         if self.num_classes:
             if label is None:
                 raise UserError("Conditional batch normalisation needs the label of each example.")
-            around = (-1, *(1,) * (x.ndim - 2), channels)
-            scale, bias = scale[label].reshape(around), bias[label].reshape(around)
+            per_example = (-1, *(1,) * (x.ndim - 2), channels)
+            scale, bias = scale[label].reshape(per_example), bias[label].reshape(per_example)
         out_type, x = x.dtype, x.astype(jnp.float32)
         if train:
             mean, var = self._moments(x, mean_state, var_state)
@@ -73,7 +74,7 @@ class BatchNorm(nn.Module):
         return (x * factor + (bias - mean * factor)).astype(out_type)
 
     def _moments(self, x: Array, mean_state: nn.Variable, var_state: nn.Variable) -> tuple[Array, Array]:
-        """Mean and biased variance of the batch; the running ones follow."""
+        """Returns the mean and the biased variance of the batch, and updates the running ones."""
         count = x.size // x.shape[-1]
         if count < 2:
             raise UserError("Batch normalisation learns from more than one value a channel: use a larger batch.")

@@ -26,7 +26,7 @@ from jaxgen.errors import UserError
 
 
 def check_choices(network: nn.Module) -> None:
-    """Raise UserError for an option that is none of those that its `Literal` annotation names."""
+    """Raises a UserError for an option whose value is not one of those in its `Literal` annotation."""
     for field, hint in typing.get_type_hints(type(network)).items():
         known = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
         if known and getattr(network, field) not in known:
@@ -34,7 +34,7 @@ def check_choices(network: nn.Module) -> None:
 
 
 def check_images(name: str, x: Array) -> None:
-    """Raise UserError unless x is [B, H, W, C]. `name` is the network's, in messages."""
+    """Raises a UserError unless x is [B, H, W, C]. `name` is the network's, in messages."""
     if x.ndim != 4:
         raise UserError(f"the {name} takes images [B, H, W, C], not an array of shape {x.shape}.")
 
@@ -50,7 +50,7 @@ def check_inputs(
     context_mask: Array | None,
     condition: Array | None,
 ) -> None:
-    """Raise UserError for inputs that do not fit the contract, given the network's options.
+    """Raises a UserError for inputs that do not fit the contract, given the network's options.
 
     name: the network's, in messages.
     num_classes, context_dim: its options; where 0, it takes no label or no context, and else it needs one.

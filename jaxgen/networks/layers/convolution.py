@@ -1,4 +1,4 @@
-"""Convolutions of images [B, H, W, C] in the form that runs well where they run.
+"""Convolutions of images [B, H, W, C], each in the form that is fast on its platform.
 
 A 1x1 convolution is a matrix product, and on a CPU a convolution of a doubled image runs at the size of the
 original. Kernels keep their standard shape [h, w, in, out] and are re-indexed at use, so weights do not
@@ -38,9 +38,9 @@ _in_loops: contextvars.ContextVar[bool] = contextvars.ContextVar("gradients_in_l
 def gradients_in_loops() -> Iterator[None]:
     """Convolutions that are traced inside may be differentiated inside a loop at full speed, in reverse mode only.
 
-    Wrap the call of the network, be it by `with` or as a decorator of a function that calls it; the gradient itself
-    may be taken outside. Forward mode (`jax.jvp`) of such a network raises a TypeError. A function that
-    was jitted, and traced with the same shapes, before keeps the form it was traced in.
+    Wrap the call of the network, by `with` or as a decorator of a function that calls it. The gradient itself
+    may be taken outside. Forward mode (`jax.jvp`) of such a network raises a TypeError. A jitted function that was
+    already traced with the same shapes keeps the form of that trace.
     """
     token = _in_loops.set(True)
     try:
@@ -68,15 +68,15 @@ def conv(
 def pointwise(x: Float[Array, "... C"], kernel: Float[Array, "C D"]) -> Float[Array, "... D"]:
     """x [..., in] times kernel [in, features], as a product of two matrices.
 
-    Were x left as it is, the kernel's gradient would contract several axes, for which a CPU transposes x first, at
-    more than the cost of the product.
+    If x kept its axes, the gradient of the kernel would contract several of them. A CPU would then transpose x first,
+    which costs more than the product.
     """
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def loop_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    """`plain_conv`, whose gradients on a CPU are convolutions in the layout of the forward one."""
+    """Computes `plain_conv`; its gradients on a CPU are convolutions in the layout of the forward one."""
     return plain_conv(x, kernel, stride, padding)
 
 
@@ -99,7 +99,7 @@ def _loop_conv_backward(stride: int, padding: Padding, saved: tuple[Array, Array
     def own_dk(x: Array, kernel: Array, dy: Array) -> Array:
         return jax.vjp(lambda kernel: plain_conv(x, kernel, stride, padding), kernel)[1](dy)[0]
 
-    # one choice each, so that the kernel's gradient costs nothing where nobody asks for it
+    # two choices, so that the kernel's gradient costs nothing where it is not used
     dx = lax.platform_dependent(x, kernel, dy, cpu=explicit_dx, default=own_dx)
     return dx, lax.platform_dependent(x, kernel, dy, cpu=explicit_dk, default=own_dk)
 
@@ -108,7 +108,7 @@ loop_conv.defvjp(_loop_conv_forward, _loop_conv_backward)
 
 
 def gradient_of_image(dy: Array, kernel: Array, stride: int, padding: Padding, shape: tuple[int, int]) -> Array:
-    """What `plain_conv` passes back to an image of this height and width, as one plain convolution.
+    """Returns the gradient of `plain_conv` in its image, of this height and width, as one plain convolution.
 
     The padded row p = stride q + r has met the rows o of the result through the taps a = p - stride o, so
 
@@ -123,8 +123,8 @@ def gradient_of_image(dy: Array, kernel: Array, stride: int, padding: Padding, s
     k = jnp.pad(kernel, spare).reshape(taps[0], stride, taps[1], stride, channels, features)
     k = k[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(*taps, features, stride * stride * channels)
     rows = [-(-(low + size) // stride) for (low, _), size in zip(padding, shape, strict=True)]
-    around = [(tap - 1, row - size, 0) for tap, row, size in zip(taps, rows, dy.shape[1:3], strict=True)]
-    dy = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *around, (0, 0, 0)))
+    margins = [(tap - 1, row - size, 0) for tap, row, size in zip(taps, rows, dy.shape[1:3], strict=True)]
+    dy = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *margins, (0, 0, 0)))
     dx = plain_conv(dy, k, 1, ((0, 0), (0, 0)))
     dx = dx.reshape(-1, *rows, stride, stride, channels).transpose(0, 1, 3, 2, 4, 5)
     dx = dx.reshape(-1, rows[0] * stride, rows[1] * stride, channels)
@@ -133,7 +133,7 @@ def gradient_of_image(dy: Array, kernel: Array, stride: int, padding: Padding, s
 
 
 def gradient_of_kernel(x: Array, dy: Array, stride: int, padding: Padding, size: tuple[int, int]) -> Array:
-    """What `plain_conv` passes back to a kernel of this height and width, as one plain convolution.
+    """Returns the gradient of `plain_conv` in its kernel, of this height and width, as one plain convolution.
 
     dk[a] = sum_o x[stride o + a] dy[o]: dy is the kernel, its taps `stride` apart, the images are its input
     channels, and the channels of x the batch.
@@ -150,25 +150,25 @@ def gradient_of_kernel(x: Array, dy: Array, stride: int, padding: Padding, size:
 
 
 def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
-    """Twice the height and width by nearest neighbour: [B, H, W, C] -> [B, 2H, 2W, C]."""
+    """Doubles the height and width by nearest neighbour: [B, H, W, C] -> [B, 2H, 2W, C]."""
     batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
     return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
 def downsample(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
-    """Half the height and width by the mean of 2x2 pixels: [B, H, W, C] -> [B, H/2, W/2, C]."""
+    """Halves the height and width by the mean of 2x2 pixels: [B, H, W, C] -> [B, H/2, W/2, C]."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
 def plain_upsampled_conv(x: Array, kernel: Array, form: Callable[..., Array] = plain_conv) -> Array:
-    """`upsample`, then a 3x3 convolution that keeps the size."""
+    """Computes `upsample` and then a 3x3 convolution that keeps the size."""
     return form(upsample(x), kernel, 1, ((1, 1), (1, 1)))
 
 
 def phase_upsampled_conv(x: Array, kernel: Array, form: Callable[..., Array] = plain_conv) -> Array:
-    """The same as `plain_upsampled_conv` with 4/9 of its products: a 2x2 convolution, then depth-to-space.
+    """Computes `plain_upsampled_conv` with 4/9 of its products, by a 2x2 convolution and depth-to-space.
 
     Row 2i of the result meets source rows i-1, i, i with taps w0, w1, w2, so with w0 and w1 + w2; row 2i + 1
     meets i, i, i+1, so with w0 + w1 and w2. Both are windows (j-1, j) of source rows, j = i and j = i + 1:
@@ -217,7 +217,7 @@ class Conv(nn.Module):
     upsampled: convolve the image doubled by nearest neighbour (size 3, stride 1 only).
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     size: int = 3
@@ -243,7 +243,7 @@ class Conv(nn.Module):
         return y if bias is None else y + bias
 
     def pads(self, shape: tuple[int, ...]) -> Padding:
-        """Zeros before and after, for an image of this height and width."""
+        """Returns the numbers of zeros before and after each axis, for an image of this height and width."""
         if self.padding == "symmetric":
             half = self.size // 2
             return (half, half), (half, half)

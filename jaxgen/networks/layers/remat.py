@@ -11,7 +11,8 @@ from jaxgen.errors import UserError, nearest
 
 
 def _products(primitive: Any, *avals: Any, **params: Any) -> Any:
-    """Keeps results of dense layers and convolutions, but not of attention, whose products have batch dimensions."""
+    """Returns whether a result is kept: those of dense layers and convolutions are, those of attention, whose products
+    have batch dimensions, are not."""
     convolution = primitive.name == "conv_general_dilated"
     return convolution or jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *avals, **params)
 
@@ -20,15 +21,16 @@ POLICIES = {"block": None, "dots": _products}  # what a block keeps beside its i
 
 
 def remat(block: type[nn.Module], policy: str, static: tuple[int, ...] = (), looped: bool = False) -> type[nn.Module]:
-    """A block's class with rematerialisation; the same parameters, values and gradients.
+    """Returns a block's class with rematerialisation. Parameters, values and gradients stay the same.
 
     Args:
       policy: "" for the class as it is, "block" to keep nothing but its input, "dots" to keep products with weights.
-      static: places of the arguments of `__call__` that are no arrays, `self` being 0.
-      looped: whether the block is a loop's body, out of which nothing can be merged with the backward pass.
+      static: positions of those arguments of `__call__` that are not arrays; `self` has position 0.
+      looped: whether the block is the body of a loop. The compiler cannot merge a loop's body with the backward
+        pass, so nothing has to prevent it.
 
     Raises:
-      UserError: for another policy.
+      UserError: the policy is unknown.
     """
     if not policy:
         return block

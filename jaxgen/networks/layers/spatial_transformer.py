@@ -24,7 +24,7 @@ class GatedMLP(nn.Module):
     Parameters: `in` with kernel [D, 2 features], a before b, and `out`.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     dtype: str | None = None
@@ -45,7 +45,7 @@ class TransformerBlock(nn.Module):
     at the context too and is named `first_cross_attention`.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: int
     only_cross_attention: bool = False
@@ -82,7 +82,7 @@ class SpatialTransformer(nn.Module):
       only_cross_attention: see `TransformerBlock`.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: int
     depth: int

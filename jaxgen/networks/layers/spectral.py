@@ -25,10 +25,11 @@ def _times(a: Array, b: Array) -> Array:
 
 
 def normalised(module: nn.Module, kernel: Array, train: bool, name: str = "u") -> Array:
-    """The kernel over its largest singular value, as sigma = v^T W u with both vectors held fixed in gradients.
+    """Returns the kernel divided by its largest singular value, sigma = v^T W u. Gradients hold both vectors fixed.
 
     Args:
-      module: whose collection `spectral` holds u under `name`; it is renewed in training where it is mutable.
+      module: the module whose collection `spectral` holds u under `name`. Training updates u where the collection is
+        mutable.
       kernel: [..., out], float32.
     """
     matrix = kernel.reshape(-1, kernel.shape[-1])

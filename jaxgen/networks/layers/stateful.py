@@ -21,7 +21,7 @@ from jaxgen.errors import UserError
 
 
 def init_stateful(network: nn.Module, key: jax.Array, *inputs: Any, **options: Any) -> tuple[Tree, Tree]:
-    """Fresh parameters and memory of a network, for inputs of these shapes."""
+    """Returns fresh parameters and memory of a network for inputs of these shapes."""
     variables = dict(network.init(key, *inputs, **options))
     return variables.pop("params", {}), variables
 
@@ -29,7 +29,7 @@ def init_stateful(network: nn.Module, key: jax.Array, *inputs: Any, **options: A
 def apply_stateful(
     network: nn.Module, params: Tree, memory: Tree, *inputs: Any, train: bool, **options: Any
 ) -> tuple[Any, Tree]:
-    """The network's outputs, and its memory after the call, which changes in training only."""
+    """Returns the network's outputs, and its memory after the call, which changes only in training."""
     variables = {"params": params, **memory}
     if not train or not memory:
         return network.apply(variables, *inputs, train=train, **options), memory
@@ -38,17 +38,17 @@ def apply_stateful(
 
 
 def reestimate_statistics(network: nn.Module, params: Tree, memory: Tree, inputs: Any) -> Tree:
-    """The memory with batch statistics that belong to these parameters: the mean of each batch's moments.
+    """Returns the memory with batch statistics that fit these parameters: the mean of all batches' moments.
 
-    An average of parameters has not seen the statistics that were gathered beside the parameters themselves; give
-    it some batches of fresh noise before sampling. Everything but `batch_stats` stays as it is.
+    Running statistics fit the parameters of training, and not an average of them. An averaged generator is therefore
+    given some batches of fresh noise before sampling. Collections other than `batch_stats` stay as they are.
 
     Args:
       inputs: what the network is called with, a tuple of arrays [N, B, ...] (or None) for N batches, such
         as `(z,)` or `(z, label)`.
 
     Raises:
-      UserError: where there are no batches.
+      UserError: there are no batches.
     """
     if "batch_stats" not in memory:
         return memory
@@ -60,5 +60,5 @@ def reestimate_statistics(network: nn.Module, params: Tree, memory: Tree, inputs
         variables = {"params": params, **memory}
         return network.apply(variables, *batch, train=True, mutable=["batch_moments"])[1]["batch_moments"]
 
-    found = jax.lax.map(moments, inputs)  # forward only: loops are as fast as anything
+    found = jax.lax.map(moments, inputs)  # without gradients a loop is as fast as one large batch
     return {**memory, "batch_stats": jax.tree.map(lambda x: x.mean(0), found)}

@@ -1,9 +1,9 @@
 """Strided, transposed and resampling convolutions of [B, H, W, C] for networks that are differentiated twice.
 
-A convolution, its gradient in the image and its gradient in the kernel are the three sides of one trilinear form: the
-gradients of each are the two others. Written so, derivatives of every order are made of the three operators that
-any first gradient has, for which every platform has fast code. By JAX's own rules, second derivatives of a convolution,
-and first ones of a transposed convolution, have other layouts, with which a CPU takes about ten times as long.
+A convolution, its gradient in the image and its gradient in the kernel belong to one trilinear form: the gradients of
+each are the two others. Derivatives of every order therefore need only these three operators, for which every platform
+has fast code. JAX's own rules give second derivatives of a convolution, and first derivatives of a transposed
+convolution, other layouts, with which a CPU takes about ten times as long.
 
 These functions have derivatives of any order in reverse mode; forward mode (`jax.jvp`) raises a TypeError. Gradients
 inside a loop are slow on a CPU, as everywhere but under `jaxgen.networks.layers.convolution.gradients_in_loops`, which
@@ -39,20 +39,20 @@ ONE: Padding = ((1, 1), (1, 1))
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def trilinear_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    """`plain_conv`, whose gradients are `image_gradient` and `kernel_gradient`."""
+    """Computes `plain_conv`; its gradients are `image_gradient` and `kernel_gradient`."""
     return plain_conv(x, kernel, stride, padding)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def image_gradient(dy: Array, kernel: Array, stride: int, padding: Padding, shape: Sides) -> Array:
-    """What `plain_conv` passes back to an image of this height and width."""
+    """Returns the gradient of `plain_conv` in its image, of this height and width."""
     image = jax.ShapeDtypeStruct((dy.shape[0], *shape, kernel.shape[2]), dy.dtype)
     return jax.linear_transpose(lambda x: plain_conv(x, kernel, stride, padding), image)(dy)[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def kernel_gradient(x: Array, dy: Array, stride: int, padding: Padding, size: Sides) -> Array:
-    """What `plain_conv` passes back to a kernel of this height and width."""
+    """Returns the gradient of `plain_conv` in its kernel, of this height and width."""
     kernel = jax.ShapeDtypeStruct((*size, x.shape[-1], dy.shape[-1]), x.dtype)
     return jax.linear_transpose(lambda k: plain_conv(x, k, stride, padding), kernel)(dy)[0]
 
@@ -93,7 +93,7 @@ kernel_gradient.defvjp(_kernel_forward, _kernel_backward)
 def strided_conv(
     x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], stride: int = 1, padding: Padding = NONE
 ) -> Float[Array, "B H2 W2 D"]:
-    """`plain_conv`, fast in gradients of any order; a 1x1 convolution without padding is a matrix product."""
+    """Computes `plain_conv`, with fast gradients of every order; a 1x1 kernel without padding is a matrix product."""
     if kernel.shape[:2] == (1, 1) and padding == NONE:
         return pointwise(x[:, ::stride, ::stride], kernel[0, 0])
     return trilinear_conv(x, kernel, stride, padding)
@@ -101,11 +101,11 @@ def strided_conv(
 
 @jax.custom_vjp
 def transposed_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "4 4 C D"]) -> Float[Array, "B 2*H 2*W D"]:
-    """Twice the height and width by a transposed convolution of stride 2, [B, H, W, in] -> [B, 2H, 2W, out].
+    """Doubles the height and width by a transposed convolution of stride 2, [B, H, W, in] -> [B, 2H, 2W, out].
 
-    It is what a strided convolution passes back to its image. The kernel [4, 4, in, out] is that of
+    It is the gradient of a strided convolution in its image. The kernel [4, 4, in, out] is that of
     `lax.conv_transpose` (padding SAME) and of flax; that of PyTorch's ConvTranspose2d(in, out, 4, 2, 1) is the same
-    turned by 180 degrees. Raises UserError for another size.
+    rotated by 180 degrees. Raises UserError for another size.
     """
     if kernel.shape[:2] != (4, 4):
         raise UserError(f"A transposed convolution has a 4x4 kernel here, not {kernel.shape[0]}x{kernel.shape[1]}.")
@@ -114,11 +114,11 @@ def transposed_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "4 4 C D"])
 
 @jax.custom_vjp
 def transposed_kernel_gradient(x: Array, dy: Array) -> Array:
-    """What `transposed_conv` passes back to its kernel, from x [B, H, W, in] and dy [B, 2H, 2W, out].
+    """Returns the gradient of `transposed_conv` in its kernel, from x [B, H, W, in] and dy [B, 2H, 2W, out].
 
-    Where the kernel is larger than the images, as behind a latent, a CPU multiplies x with all sixteen shifts of dy,
-    whose product has the kernel's own layout; as a strided convolution's gradient it would be transposed again for
-    each use that the optimiser makes of it.
+    Where the kernel is larger than the images, as in the first layers after a latent, a CPU multiplies x with all
+    sixteen shifts of dy, and the product has the kernel's own layout. The gradient of a strided convolution would be
+    transposed again at each use by the optimiser.
     """
 
     def as_convolution(x: Array, dy: Array) -> Array:
@@ -130,11 +130,11 @@ def transposed_kernel_gradient(x: Array, dy: Array) -> Array:
 
 
 def _kernel_gradient_as_product(x: Array, dy: Array) -> Array:
-    """k[a, b] has met x[i, j] and dy[2 i + 2 - a, 2 j + 2 - b]."""
+    """Sums x[i, j] dy[2 i + 2 - a, 2 j + 2 - b] over i and j for each tap [a, b] of the kernel."""
     _, height, width, channels = x.shape
-    around = jnp.pad(dy, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = jnp.pad(dy, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows, columns = 2 * height, 2 * width
-    taps = [around[:, 3 - a : 3 - a + rows : 2, 3 - b : 3 - b + columns : 2] for a in range(4) for b in range(4)]
+    taps = [padded[:, 3 - a : 3 - a + rows : 2, 3 - b : 3 - b + columns : 2] for a in range(4) for b in range(4)]
     features = dy.shape[-1]
     product = x.reshape(-1, channels).T @ jnp.stack(taps, 3).reshape(-1, 16 * features)
     return product.reshape(channels, 4, 4, features).transpose(1, 2, 0, 3)
@@ -168,8 +168,10 @@ transposed_kernel_gradient.defvjp(_transposed_kernel_forward, _transposed_kernel
 
 @jax.custom_vjp
 def product(x: Float[Array, "B C"], kernel: Float[Array, "C D"]) -> Float[Array, "B D"]:
-    """x [B, in] times kernel [in, out], whose gradient has the kernel's layout: JAX's own is its transpose, which a
-    CPU transposes for each use that the optimiser makes of it."""
+    """Multiplies x [B, in] and kernel [in, out]; the kernel's gradient has the kernel's layout.
+
+    The gradient by JAX's own rule is the transpose, which a CPU transposes at each use by the optimiser.
+    """
     return x @ kernel
 
 
@@ -186,7 +188,7 @@ product.defvjp(_product_forward, _product_backward)
 
 
 def nearest_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B 2*H 2*W D"]:
-    """A 3x3 convolution of the image doubled by nearest neighbour, [B, H, W, in] -> [B, 2H, 2W, out]."""
+    """Convolves the image, doubled by nearest neighbour, with a 3x3 kernel: [B, H, W, in] -> [B, 2H, 2W, out]."""
     return lax.platform_dependent(
         x,
         kernel,
@@ -196,10 +198,10 @@ def nearest_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) ->
 
 
 def pooled_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H//2 W//2 D"]:
-    """A 3x3 convolution, then the mean of 2x2 pixels, [B, H, W, in] -> [B, H/2, W/2, out], for even sides.
+    """Convolves with a 3x3 kernel, then takes means of 2x2 pixels: [B, H, W, in] -> [B, H/2, W/2, out], even sides.
 
-    Both are linear: together they are one 4x4 convolution of stride 2, with 4/9 of the products, whose kernel is the
-    mean of the 3x3 one's four shifts.
+    Both steps are linear. Together they are one 4x4 convolution of stride 2, with 4/9 of the products, whose kernel is
+    the mean of four shifts of the 3x3 kernel.
     """
     shifts = (((0, 1), (0, 1)), ((0, 1), (1, 0)), ((1, 0), (0, 1)), ((1, 0), (1, 0)))
     wide = sum(jnp.pad(kernel, (*shift, (0, 0), (0, 0))) for shift in shifts) / 4
@@ -207,12 +209,12 @@ def pooled_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> 
 
 
 def pooled_pointwise(x: Float[Array, "B H W C"], kernel: Float[Array, "1 1 C D"]) -> Float[Array, "B H//2 W//2 D"]:
-    """A 1x1 convolution and the mean of 2x2 pixels, in the order that costs less."""
+    """Takes means of 2x2 pixels and convolves with a 1x1 kernel, in the order that costs less."""
     return pointwise(downsample(x), kernel[0, 0])
 
 
 def bilinear_upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
-    """Twice the height and width by bilinear interpolation between pixel centres; borders are repeated.
+    """Doubles the height and width by bilinear interpolation between pixel centres; borders are repeated.
 
     Equal to `jax.image.resize(..., "bilinear")` and to PyTorch's interpolate with align_corners=False.
     """

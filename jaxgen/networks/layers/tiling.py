@@ -16,10 +16,10 @@ Decode = Callable[[Array], Array]  # [B, h, w, D] -> [B, f h, f w, C]
 
 
 def in_chunks(function: Decode, x: Array, size: int) -> Array:
-    """`function(x)`, `size` examples at a time, one chunk after the other; 0 for all at once.
+    """Returns `function(x)`, computed for `size` examples at a time; 0 stands for all at once.
 
-    A function of each example alone gives the same as at once. Chunks are every so-many-th example, so that examples
-    stay on their devices.
+    The result is the same where the function treats each example alone. With n chunks, chunk i has the examples i,
+    i + n, i + 2 n and so on, so that examples stay on their devices.
     """
     if not size or len(x) <= size:
         return function(x)
@@ -30,7 +30,7 @@ def in_chunks(function: Decode, x: Array, size: int) -> Array:
 
 
 def starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
-    """Where tiles begin along a side: evenly, none sticking out, neighbours sharing `overlap` places at least."""
+    """Returns where tiles begin along a side: evenly spaced, inside the side, with at least `overlap` places shared."""
     if length <= tile:
         return (0,)
     count = -(-(length - overlap) // (tile - overlap))
@@ -38,9 +38,10 @@ def starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
 
 
 def ramp(start: int, tile: int, length: int, overlap: int, factor: int) -> np.ndarray:
-    """A tile's weight along a side, in pixels: 1 inside, 0 in the outer quarter of what it shares, a line between.
+    """Returns the weight of a tile at each pixel along a side.
 
-    At a border of the whole image there is nothing to share, and the weight stays 1.
+    It is 1 inside, 0 in the outer quarter of each overlap, and linear between the two. At a border of the image there
+    is no overlap, and the weight is 1.
     """
     place = (np.arange(tile * factor) + 0.5) / factor  # in latents, from the tile's beginning
     quarter = overlap / 4
@@ -50,19 +51,19 @@ def ramp(start: int, tile: int, length: int, overlap: int, factor: int) -> np.nd
 
 
 def decode_tiled(decode: Decode, z: Float[Array, "B h w D"], tile: int, overlap: int) -> Float[Array, "B H W C"]:
-    """`decode(z)` of latents of any size by square tiles of `tile` latents, blended where they overlap.
+    """Returns `decode(z)` for latents of any size, decoded in square tiles that are blended where they overlap.
 
-    Memory is that of one tile for any size. Of what two tiles share, each one's outer quarter is thrown away:
-    a decoder whose results depend on nothing farther than `overlap / 4` latents gives the same as at once. One with
-    normalisation over the whole image, or attention, gives nearly so: its statistics are each tile's own.
+    The memory needed is that of one tile. The outer quarter of each overlap is thrown away. If pixels depend on no
+    latent farther away than `overlap / 4`, the result therefore equals that of decoding at once. A decoder with
+    attention, or with normalisation over the image, gives nearly the same: its statistics are those of each tile.
 
     Args:
       z: [B, h, w, D]; a side that is shorter than a tile is not cut.
-      tile: latents along a tile's side. overlap: latents that neighbours share at least, above 0 and at most half of
-        `tile`.
+      tile: latents along a tile's side, at least 2.
+      overlap: the least number of latents that neighbours share, above 0 and at most half of `tile`.
 
     Raises:
-      UserError: for a tile or an overlap that does not do.
+      UserError: the tile or the overlap is out of range.
     """
     if tile < 2 or not 0 < overlap <= tile // 2:
         raise UserError(

@@ -1,4 +1,4 @@
-"""CLIP (Radford et al. 2021): an image tower and a text tower into one space.
+"""CLIP (Radford et al. 2021): an image tower and a text tower that map into one space.
 
 The text tower alone is the text encoder of Stable Diffusion. Parameters are float32; `dtype` is the type of the
 arithmetic, while statistics, softmax and embeddings' lengths are always float32.
@@ -19,7 +19,7 @@ from jaxgen.errors import UserError, nearest
 from jaxgen.networks.dit import patchify
 from jaxgen.networks.layers.basic import kernel_init
 
-TEMPERATURE = 0.07  # where its training starts
+TEMPERATURE = 0.07  # at the start of training
 
 
 def quick_gelu(x: Array) -> Array:
@@ -45,7 +45,7 @@ class Block(nn.Module):
       depth: blocks in the tower, on which the initialisation depends.
     """
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: int
     mlp_features: int
@@ -81,7 +81,7 @@ def layer_norm(eps: float, dtype: str | None, name: str) -> nn.LayerNorm:
 
 
 def check_tower(tower: ImageTower | TextTower) -> None:
-    """Raise UserError for options that make no tower."""
+    """Raises a UserError for options that make no tower."""
     if tower.activation not in ACTIVATIONS:
         raise UserError(f"unknown activation {tower.activation!r} of CLIP; {nearest(tower.activation, ACTIVATIONS)}")
     if tower.heads < 1 or tower.width % tower.heads:
@@ -94,7 +94,9 @@ class TextTower(nn.Module):
     Parameters: `token`, `position`, `block_<i>`, `norm_out`.
 
     Attributes:
-      vocabulary: token ids. length: the most tokens of a text. width, depth, heads, mlp_features: of the transformer.
+      vocabulary: number of token ids.
+      length: the most tokens of a text.
+      width, depth, heads, mlp_features: sizes of the transformer.
       end: the id whose first occurrence is pooled; None where that is the text's largest id, as in CLIP's own
         vocabulary, whose last entry it is.
     """
@@ -159,7 +161,8 @@ class ImageTower(nn.Module):
     Parameters: `patch`, `class`, `position`, `norm_in`, `block_<i>`, `norm_out`.
 
     Attributes:
-      size: height and width of the images. patch: of the patches; it divides the size.
+      size: height and width of the images.
+      patch: height and width of the patches; it divides `size`.
     """
 
     size: int = 224

@@ -1,8 +1,8 @@
 """The Inception network of the FID: Szegedy et al. (2016), as Google published it in December 2015, for inference.
 
-It differs from the usual Inception-v3: average pooling does not count what lies beyond the border, the last block
+It differs from the usual Inception-v3: average pooling does not count pixels beyond the border, the last block
 pools by the maximum, and there are 1008 classes. Batch normalisation is an affine map at inference and is part of
-each convolution here: kernel and bias are what weights and statistics come to (`jaxgen.interop.inception`).
+each convolution here: `jaxgen.interop.inception` computes kernel and bias from weights and statistics.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Sizes = tuple[int, int]
 class Unit(nn.Module):
     """Convolution, bias, ReLU. size: height and width of the kernel. pads: zeros on each side of both axes."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     features: int
     size: Sizes = (1, 1)
@@ -75,7 +75,7 @@ def same(features: int, height: int, width: int, name: str) -> Unit:
 class BlockA(nn.Module):
     """Mixed_5b to 5d: 1x1, 5x5, two 3x3 and an average, side by side. pooled: channels of the last."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     pooled: int
 
@@ -95,7 +95,7 @@ class BlockA(nn.Module):
 class BlockB(nn.Module):
     """Mixed_6a: 35 to 17 pixels a side."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
@@ -111,7 +111,7 @@ class BlockB(nn.Module):
 class BlockC(nn.Module):
     """Mixed_6b to 6e: 7x7 convolutions as 1x7 and 7x1. width: channels inside."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     width: int
 
@@ -135,7 +135,7 @@ class BlockC(nn.Module):
 class BlockD(nn.Module):
     """Mixed_7a: 17 to 8 pixels a side."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
@@ -152,7 +152,7 @@ class BlockD(nn.Module):
 class BlockE(nn.Module):
     """Mixed_7b and 7c: 3x3 convolutions as 1x3 beside 3x1. maxima: pool by the maximum, as 7c does."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     maxima: bool
 
@@ -176,13 +176,13 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Parameters bear the names of the published PyTorch files: `Mixed_5b/branch1x1/kernel`, `fc/bias`."""
+    """The network. Parameters have the names of the published PyTorch files: `Mixed_5b/branch1x1/kernel`, `fc/bias`."""
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B H W 3"], taps: tuple[str, ...] = tuple(TAPS)
     ) -> dict[str, Float[Array, "B ..."]]:
-        """Features at the taps; the network runs no further than the last of them.
+        """Returns the features at the taps; nothing behind the last of them is computed.
 
         Args:
           x: `[B, H, W, 3]` in [-1, 1), 299 pixels a side where the features are to be the published ones.
@@ -191,7 +191,7 @@ class Inception(nn.Module):
             "logits" `[B, 1008]`, and "logits_unbiased" the same without the last layer's bias.
 
         Raises:
-          UserError: for an unknown tap, or images too small for it.
+          UserError: a tap is unknown, or the images are too small for it.
         """
         for name in taps:
             if name not in TAPS:
@@ -209,7 +209,7 @@ class Inception(nn.Module):
 
 
 def _stages(x: Array) -> Iterator[tuple[str, Array]]:
-    """(tap, value), one after the other. Units belong to the module whose call iterates."""
+    """Yields (tap, value) in the network's order. The layers belong to the module whose call iterates."""
     x = Unit(32, (3, 3), 2, name="Conv2d_1a_3x3")(x)
     x = Unit(32, (3, 3), name="Conv2d_2a_3x3")(x)
     x = same(64, 3, 3, "Conv2d_2b_3x3")(x)
@@ -237,7 +237,7 @@ def _stages(x: Array) -> Iterator[tuple[str, Array]]:
 
 
 class _Logits(nn.Module):
-    """A dense layer that hands out its bias instead of adding it."""
+    """A dense layer that returns its bias instead of adding it."""
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
@@ -246,24 +246,24 @@ class _Logits(nn.Module):
 
 
 def maximum(x: Array, stride: int, pad: int = 0) -> Array:
-    """The maximum of 3x3 pixels; `pad` pixels beyond the border never win."""
+    """Returns the maximum of 3x3 pixels; padding counts as minus infinity."""
     return nn.max_pool(x, (3, 3), (stride, stride), ((pad, pad), (pad, pad)))
 
 
 def average(x: Array) -> Array:
-    """The mean of the 3x3 pixels around each, of those that lie within the image.
+    """Returns the mean of the 3x3 pixels centred at each pixel, over those inside the image.
 
     Each channel is averaged alone, so that a 1x1 convolution may come before it as well as after, where it has fewer
     channels to average.
     """
     for axis in (1, 2):
         x = _sum_of_three(x, axis)
-    rows, columns = (np.convolve(np.ones(n), np.ones(3))[1:-1] for n in x.shape[1:3])  # how many lie within
+    rows, columns = (np.convolve(np.ones(n), np.ones(3))[1:-1] for n in x.shape[1:3])  # how many are inside
     return x / np.outer(rows, columns).astype(np.float32)[:, :, None]
 
 
 def _sum_of_three(x: Array, axis: int) -> Array:
-    around = [(int(n == axis),) * 2 for n in range(x.ndim)]
+    margins = [(int(n == axis),) * 2 for n in range(x.ndim)]
     size = x.shape[axis]
-    padded = jnp.pad(x, around)
+    padded = jnp.pad(x, margins)
     return jnp.asarray(sum(jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(3)))

@@ -17,7 +17,7 @@ from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
 from jaxgen.networks.layers.convolution import Conv
 
-EPS = 1e-10  # beside a length, as in the authors' package
+EPS = 1e-10  # added to a length, as in the authors' package
 SHIFT = (-0.030, -0.088, -0.188)  # from [-1, 1] to the scale that the classifiers were trained in
 SCALE = (0.458, 0.448, 0.450)
 
@@ -27,8 +27,12 @@ class Layer:
     """A convolution with its ReLU.
 
     Attributes:
-      features: its channels. size, stride, padding: of its square kernel. pool: the side of the max pooling of
-        stride 2 before it, 0 for none. tap: whether the distance looks at its result.
+      features: its channels.
+      size: side of its square kernel.
+      stride: of the convolution.
+      padding: zeros on each side.
+      pool: side of the max pooling of stride 2 before it; 0 for none.
+      tap: whether the distance uses its result.
     """
 
     features: int
@@ -62,14 +66,14 @@ TRUNKS: dict[str, tuple[Layer, ...]] = {
 
 
 def layers_of(trunk: str) -> tuple[Layer, ...]:
-    """The trunk's convolutions. Raises UserError for an unknown name."""
+    """Returns the trunk's convolutions. Raises a UserError for an unknown name."""
     if trunk not in TRUNKS:
         raise UserError(f"unknown LPIPS trunk {trunk!r}; {nearest(trunk, TRUNKS)}")
     return TRUNKS[trunk]
 
 
 def check_size(trunk: str, height: int, width: int) -> None:
-    """Raise UserError for images of which nothing would be left at the last tap."""
+    """Raises a UserError for images that are too small to reach the last tap."""
     side = min(height, width)
     for layer in layers_of(trunk):
         if layer.pool:
@@ -82,8 +86,8 @@ def check_size(trunk: str, height: int, width: int) -> None:
 
 
 def max_pool(x: Array, side: int) -> Array:
-    """The largest of side x side pixels at every other one, without padding: [B, H, W, C] -> [B, H', W', C]."""
-    if side == 2:  # as a reduction: with its gradient six times as fast on a CPU as a window
+    """Returns the maximum of side x side pixels at every second pixel, without padding: [B, H, W, C] -> [B, H', W', C]."""
+    if side == 2:  # a reduction, which with its gradient is six times as fast on a CPU as a window
         batch, height, width, channels = x.shape
         x = x[:, : height // 2 * 2, : width // 2 * 2]
         return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
@@ -91,7 +95,7 @@ def max_pool(x: Array, side: int) -> Array:
 
 
 def unit_length(x: Array) -> Array:
-    """x / (|x| + 1e-10) over the last axis, with a finite gradient where all channels are zero; float32."""
+    """Returns x / (|x| + 1e-10) over the last axis, float32. The gradient is finite where x is zero."""
     x = x.astype(jnp.float32)
     square = jnp.square(x).sum(-1, keepdims=True)
     positive = square > 0
@@ -129,7 +133,7 @@ class LPIPS(nn.Module):
         """Features of unit length at the five taps, float32 [B, H', W', C] each, of images [B, H, W, 3] in [-1, 1].
 
         Raises:
-          UserError: for images that are not RGB, or too small for the trunk.
+          UserError: the images are not RGB, or too small for the trunk.
         """
         if x.ndim != 4 or x.shape[-1] != 3:
             raise UserError(f"LPIPS compares RGB images [B, H, W, 3], not an array of shape {x.shape}.")
@@ -147,7 +151,7 @@ class LPIPS(nn.Module):
     def compare(
         self, a: tuple[Float[Array, "... h w D"], ...], b: tuple[Float[Array, "... h w D"], ...]
     ) -> Float[Array, " ..."]:
-        """Distances [B] of what `features` gave for two batches; leading axes broadcast."""
+        """Returns the distances [B] between the results of `features` for two batches; leading axes broadcast."""
         layers = zip(a, b, self.heads, strict=True)
         return jnp.asarray(sum((jnp.square(x - y) @ head).mean((-2, -1)) for x, y, head in layers))
 

@@ -1,4 +1,4 @@
-"""How far apart two images look to a network: LPIPS, or the same idea in the layers of any classifier."""
+"""Perceptual distances of images: LPIPS, or the same computation in the layers of any classifier."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from jaxgen.networks.pretrained.lpips import LPIPS, unit_length
 def perceptual_distance(
     network: nn.Module, params: Tree, x: Float[Array, "B H W C"], y: Float[Array, "B H W C"]
 ) -> Float[Array, " B"]:
-    """[B] float32, at least 0, between images [B, H, W, C] in [-1, 1]; differentiable in both.
+    """Returns the distance, float32 [B], at least 0, between images [B, H, W, C] in [-1, 1]; differentiable in both.
 
-    `LPIPS` is taken as it is, grey images as RGB. Of another network, every convolution's result is scaled to unit
-    length at each position; the squared differences, summed over channels and averaged over positions, are averaged
-    over the convolutions (Zhang et al. 2018, Eq. 1 with equal weights): between 0 and 4.
+    For `LPIPS` it is the network's own distance; grey images are given to it as RGB. For another network, the result of
+    every convolution is scaled to unit length at each position. Squared differences are summed over channels, averaged
+    over positions and averaged over the convolutions (Zhang et al. 2018, Eq. 1 with equal weights), which gives a value
+    between 0 and 4.
 
     Raises:
-      UserError: for images of unequal shapes, that LPIPS does not see, or a network without convolutions.
+      UserError: the images differ in shape or do not fit LPIPS, or the network has no convolutions.
     """
     if x.shape != y.shape:
         raise UserError(f"images of one shape are compared, not {x.shape} with {y.shape}: resize one of them.")
@@ -39,7 +40,7 @@ def perceptual_distance(
 
 
 def activations(network: nn.Module, params: Tree, x: Float[Array, "B H W C"]) -> list[Float[Array, "B h w D"]]:
-    """Results of unit length [B, h, w, D] of every convolution of a network that is called with images alone."""
+    """Returns the result of every convolution, scaled to unit length, of a network that takes images alone."""
 
     def convolutions(module: nn.Module, method: str) -> bool:
         return isinstance(module, Conv) and method == "__call__"

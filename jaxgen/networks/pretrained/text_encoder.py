@@ -17,7 +17,9 @@ class TextEncoder(nn.Module):
     Parameters: `token`, `position`, `block_<i>/{norm_1, attention, norm_2, mlp}`, `norm_out`.
 
     Attributes:
-      vocabulary: token ids. length: the most tokens of a caption. width, depth, heads: of the transformer.
+      vocabulary: number of token ids.
+      length: the most tokens of a caption.
+      width, depth, heads: sizes of the transformer.
     """
 
     vocabulary: int
@@ -29,9 +31,9 @@ class TextEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "B L"], mask: Shaped[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
-        """`mask` [B, L] is nonzero on the tokens that may be looked at; all of them without one.
+        """Encodes captions. The mask is nonzero at the tokens that may be attended to; without a mask all may.
 
-        Raises UserError for tokens of another shape or type, or too many of them.
+        Raises a UserError for tokens of another shape or type, and for too many of them.
         """
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise UserError(f"a text encoder takes token ids [B, L], not {tokens.dtype} of shape {tokens.shape}.")
@@ -48,7 +50,7 @@ class TextEncoder(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP four times as wide, each behind a LayerNorm and added: [B, L, D] -> the same."""
 
-    config_name = ""  # a part of others: no config names it
+    config_name = ""  # a part of other networks; no config names it
 
     heads: int
     dtype: str | None = None
