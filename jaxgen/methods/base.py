@@ -21,7 +21,7 @@ from jaxgen.errors import UserError
 
 
 class LossState(Protocol):
-    """What a loss may read of the state beside the parameters."""
+    """The part of the state, other than the parameters, that a loss may read."""
 
     @property
     def step(self) -> Array:
@@ -65,12 +65,12 @@ class Turn:
 
 @flax.struct.dataclass
 class Model:
-    """What sampling and evaluation see.
+    """The part of a state that sampling and evaluation read.
 
     Attributes:
-      params: every group; EMA where one is kept, over frozen.
-      memory: what was carried but never descended (batch statistics, ...).
-      stage: the stage that shapes belong to.
+      params: every group, frozen ones too; the average of a group where an EMA is kept.
+      memory: values that are carried and not learned by gradients (batch statistics, ...).
+      stage: the stage whose shapes the parameters have.
     """
 
     params: Params
@@ -86,7 +86,7 @@ class State:
       step: int32, updates done.
       images: uint32, images drawn from the data.
       params: `{group: parameters}` of the groups that learn.
-      memory: carried but never descended: batch statistics, pools, histories.
+      memory: values that are carried and not learned by gradients: batch statistics, pools, histories.
       opt_state: `{group: optax state}`.
       ema: `{group: averaged parameters}`.
       nonfinite_count: `{turn: int32}` consecutive updates that were rolled back for not being finite.
@@ -151,25 +151,28 @@ class Method:
         params: Params,
         memory: Memory,
     ) -> tuple[Params, Memory]:
-        """All learned groups and the memory at a stage's start; runs under jit.
+        """Returns all learned groups and the memory at the start of a stage; runs under jit.
 
         Args:
           batch: one prepared batch (`image` float32 in [-1, 1]), for shapes.
           given: groups loaded through `config.init_from`. One that is returned learns, from the loaded
             weights on; one that is not returned stays frozen.
-          params, memory: what has been learned and carried so far; empty at the first stage, but for the
+          params, memory: what has been learned and carried so far. They are empty at the first stage, except for the
             memory that came with given groups.
         """
         raise NotImplementedError
 
     @property
     def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
-        """Batch entries beside `image` and `label` whose `(shape without the batch, dtype)` the networks tell."""
+        """The `(shape without the batch axis, dtype)` of batch entries other than `image` and `label` that the networks
+        determine."""
         return {}
 
     def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
-        """Fresh weights of the groups in `required_groups`, and the memory that would come with them: shapes for a plan
-        where the trained ones are not here. A group that is left out must be given."""
+        """Returns fresh weights of the groups in `required_groups`, and the memory that would come with them.
+
+        A plan takes their shapes where the trained weights are not available. A group that is left out must be given.
+        """
         return {}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
@@ -177,23 +180,23 @@ class Method:
         raise NotImplementedError
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
-        """`[B, H, W, C]` float32 images in [-1, 1] from `[B]` keys, one per image, and conditions."""
+        """Returns float32 images `[B, H, W, C]` in [-1, 1], drawn from one key per image and the batch's conditions."""
         raise UserError(f"The method {type(self).__name__} makes no images; it has nothing to sample.")
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """Pictures for the report: `{name: [N, H, W, C] images, or [F, N, H, W, C] an animation}`."""
+        """Returns pictures for the report: `{name: [N, H, W, C] images, or [F, N, H, W, C] an animation}`."""
         return {}
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
-        """Per-example numbers on held-out data, `{name: [B]}`; `--mode=evaluate` reports their `summary`."""
+        """Returns one number for each held-out example, `{name: [B]}`; `--mode=evaluate` reports their `summary`."""
         return {}
 
     def summary(self, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Numbers of a whole data set from its examples' scores `[N, ...]`: their means, or what a method says."""
+        """Returns the numbers of a data set from its examples' scores `[N, ...]`: their means, if not overridden."""
         return {name: float(values.mean()) for name, values in scores.items()}
 
     def better(self, score: str) -> str | None:
-        """Which way a number of `summary` is better: "lower", "higher", or None where neither is."""
+        """Returns whether a number of `summary` is better "lower" or "higher"; None where neither is better."""
         return "higher" if score.startswith("accuracy") else "lower"
 
     @property

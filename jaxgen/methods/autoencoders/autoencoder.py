@@ -1,4 +1,4 @@
-"""The plain autoencoder: an image through a narrow vector and back, by squared error."""
+"""The plain autoencoder: it maps an image to a short vector and back, and learns by squared error."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Autoencoder(Method):
         return jnp.square(self.decode(params, self.encode(params, seen)) - image).mean(), ({}, {})
 
     def encode(self, params: Params, image: Float[Array, "B H W C"]) -> Float[Array, "B D"]:
-        """`[B, D]` latents of images."""
+        """Returns the latents `[B, D]` of images."""
         return apply_params(self._encoder(), params["encoder"], image)
 
     def decode(self, params: Params, z: Float[Array, "B D"]) -> Float[Array, "B H W C"]:
-        """Images of `[B, D]` latents, about [-1, 1]."""
+        """Returns the images of latents `[B, D]`, approximately in [-1, 1]."""
         return apply_params(unlabelled(self.decoder), params["decoder"], z)
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
@@ -64,7 +64,7 @@ class Autoencoder(Method):
         return {"squared_error": jnp.square(gap).reshape(len(image), -1).sum(axis=1)}
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """`reconstruction`: held-out images, what becomes of them, and the difference, below each other."""
+        """Returns `reconstruction`: held-out images, their reconstructions and half the difference, in columns."""
         if "image" not in batch:
             return {}
         image = batch["image"]
@@ -76,14 +76,17 @@ class Autoencoder(Method):
 
 
 def unlabelled(network: nn.Module, **options: Any) -> nn.Module:
-    """A network with other options, and without labels: data that have classes give their number to every network."""
+    """Returns the network with other options and without labels.
+
+    Data with classes give their number to every network, also to those that see no label.
+    """
     if hasattr(network, "num_classes"):
         options["num_classes"] = 0
     return network.clone(**options)
 
 
 def stacked(*versions: Float[Array, "N H W C"]) -> Float[Array, "cells H W C"]:
-    """Three versions of the same `[N, H, W, C]` images as cells of a square, those of an image below each other.
+    """Arranges three versions of the same images in a square, the versions of an image below each other.
 
     12 images in three versions make a square of 6 by 6, three images one of 3 by 3; further images are left out.
     """

@@ -25,8 +25,8 @@ from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.networks.pretrained.perceptual import perceptual_distance
 from jaxgen.variational.gaussian import Gaussian
 
-KEPT = 0.99  # share of the latents' moments that is kept at each step: those of the last hundred batches or so
-SMALL = 1e-4  # beside a gradient's norm, as in the authors' code
+KEPT = 0.99  # share of the latents' moments that is kept at each step, for a mean over about a hundred batches
+SMALL = 1e-4  # added to a gradient's norm, as in the authors' code
 Moments = dict[str, Array]
 
 
@@ -34,13 +34,13 @@ Moments = dict[str, Array]
 class KLAutoencoder(Method):
     """Turns `autoencoder` and, from `adversarial_start` on, `discriminator`; the groups have these names.
 
-    The autoencoder descends a mean over images of sums: absolute errors over values, the perceptual distance times the
-    number of values, and the KL over latents. With `learn_log_variance` the first two, r of n values, become
-    r / exp(s) + n s, with s in the group `log_variance`. The discriminator begins at a stage's boundary, where all
-    optimisers start again.
+    The autoencoder minimises the mean over images of three terms: the sum of absolute errors over values, the
+    perceptual distance times the number of values, and the KL summed over latents. With `learn_log_variance` the first
+    two terms, which are r together for n values, become r / exp(s) + n s, with s in the group `log_variance`. The
+    discriminator begins with stage 1, where all optimisers start again.
 
-    Memory `autoencoder` holds the moments of sampled latents over the last hundred batches or so: `scale_of` them is
-    the factor that gives latents a standard deviation of 1, which latent diffusion reads. It has no sampler.
+    The memory `autoencoder` holds the moments of sampled latents over about a hundred batches. `scale_of` computes from
+    them the factor that gives latents a standard deviation of 1, which latent diffusion reads. There is no sampler.
     Scores of held-out images, decoded from the posterior's mean and clipped: `psnr` (dB), `l1` (per value, of images
     in [-1, 1]), `kl` (nats per image), and `feature_distance`, in the perceptual network, where there is one.
     """
@@ -111,12 +111,12 @@ class KLAutoencoder(Method):
         turn = Turn("autoencoder", groups, functools.partial(self.autoencoder_loss, game=stage > 0))
         return (turn, Turn("discriminator", ("discriminator",), self.discriminator_loss)) if stage else (turn,)
 
-    # what the turns descend
+    # the losses of the turns
 
     def autoencoder_loss(
         self, params: Params, batch: Batch, key: Array, state: LossState, game: bool = True
     ) -> LossResult:
-        """The loss of the reconstruction, the KL and, with `game`, the generator's loss times its adaptive weight.
+        """Returns the losses of the reconstruction and the KL, and with `game` the generator's weighted loss, added up.
 
         The adaptive weight compares the gradients of two losses at the decoded images. These gradients are computed
         once, here; `with_gradient` then lets the total reuse them instead of computing them a second time.
@@ -165,14 +165,14 @@ class KLAutoencoder(Method):
         return of_real.mean() + of_fake.mean(), (metrics, {"discriminator": memory})
 
     def errors(self, params: Params, image: Array, decoded: Array) -> dict[str, Array]:
-        """`l1`, the mean absolute error, and `feature_distance` where there is a network for it: [B] each."""
+        """Returns `l1`, the mean absolute error, and `feature_distance` if there is a network for it: [B] each."""
         found = {"l1": jnp.abs(decoded - image).mean(axis=(1, 2, 3))}
         if self.perceptual is not None:
             found["feature_distance"] = perceptual_distance(self.perceptual, params["perceptual"], image, decoded)
         return found
 
     def _reconstruction_loss(self, params: Params, image: Array, decoded: Array) -> tuple[Array, dict[str, Array]]:
-        """A sum over values and a mean over images, and the errors that it is made of."""
+        """Returns the sum over values and mean over images, and the errors that it is computed from."""
         errors = self.errors(params, image, decoded)
         each = errors["l1"] + self.perceptual_weight * errors.get("feature_distance", 0.0)
         return each.mean() * image[0].size, errors
@@ -184,8 +184,8 @@ class KLAutoencoder(Method):
         return self.loss.generator(outputs["logits"]).mean()
 
     def _game_weight(self, of_reconstruction: Array, of_game: Array) -> Array:
-        """The weight of the generator's loss, from both losses' gradients at the last layer; no gradient flows in it
-        (Esser et al. 2021, Eq. 7)."""
+        """Returns the weight of the generator's loss, computed from both losses' gradients at the last layer (Esser et
+        al. 2021, Eq. 7). No gradient flows through it."""
         weight = jnp.asarray(self.adversarial_weight)
         if self.adaptive_limit:
             ratio = jnp.linalg.norm(of_reconstruction) / (jnp.linalg.norm(of_game) + SMALL)
@@ -195,27 +195,27 @@ class KLAutoencoder(Method):
     # the autoencoder itself
 
     def encode(self, params: Params, image: Float[Array, "B H W C"]) -> Gaussian:
-        """q(z | x) over `[B, h, w, D]`."""
+        """Returns q(z | x), over latents `[B, h, w, D]`."""
         return Gaussian.of(apply_params(self.network, params["autoencoder"], image, method="encode"))
 
     def decode(self, params: Params, z: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
-        """Images `[B, H, W, C]` of latents `[B, h, w, D]`, not clipped."""
+        """Returns the images of latents, not clipped."""
         return self._decode(params["autoencoder"], z)
 
     def _decode(self, network: Tree, z: Array) -> Array:
         return apply_params(self.network, network, z, method="decode")
 
     def _decode_with_pullback(self, network: Tree, z: Array) -> tuple[Array, Callable[[Array], Array]]:
-        """The images of z, and a function from a gradient at the images to the gradient at the last layer's kernel."""
+        """Returns the images of z, and a function from a gradient at the images to the gradient at the last layer."""
         kernel, replaced = self._last_layer(network)
         decoded, pullback = jax.vjp(lambda kernel: self._decode(replaced(kernel), z), kernel)
         return decoded, lambda gradient: pullback(gradient)[0]
 
     def _last_layer(self, network: Tree) -> tuple[Array, Callable[[Array], Tree]]:
-        """The parameter at `last_layer`, and a function from another value of it to the network's parameters.
+        """Returns the parameter at `last_layer`, and a function from another value of it to the network's parameters.
 
         Raises:
-          UserError: where there is no such parameter.
+          UserError: there is no such parameter.
         """
         path = self.last_layer.split("/")
 
@@ -230,7 +230,7 @@ class KLAutoencoder(Method):
 
     @staticmethod
     def updated_moments(moments: Moments, z: Array) -> Moments:
-        """The running moments of latents after a batch of them."""
+        """Returns the running moments of latents after a batch of latents."""
         now = {"weight": jnp.ones(()), "mean": z.mean(), "square": jnp.square(z).mean()}
         return {name: jax.lax.stop_gradient(KEPT * moments[name] + (1 - KEPT) * now[name]) for name in now}
 
@@ -248,18 +248,18 @@ class KLAutoencoder(Method):
         return {"psnr": "higher", "kl": None}.get(score, super().better(score))
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """`reconstructions`: each held-out image, and beside it what is decoded from its posterior's mean."""
+        """Returns `reconstructions`: each held-out image and, to its right, the image of its posterior's mean."""
         again = self.decode(model.params, self.encode(model.params, batch["image"]).mean)
         return {"reconstructions": jnp.concatenate([batch["image"], jnp.clip(again, -1, 1)], axis=2)}
 
 
 def with_gradient(x: Array, value: Array, gradient: Array) -> Array:
-    """A scalar equal to `value` whose gradient in x is `gradient`, where both are known already."""
+    """Returns a scalar that equals `value` and whose gradient in x is `gradient`; both are known already."""
     value, gradient = jax.lax.stop_gradient((value, gradient))
     return value + (gradient * (x - jax.lax.stop_gradient(x))).sum()
 
 
 def scale_of(moments: Moments) -> Array:
-    """1 / std of the latents that these are the moments of (Rombach et al. 2022, Appendix G)."""
+    """Returns 1 / the standard deviation of latents with these moments (Rombach et al. 2022, Appendix G)."""
     mean, square = (moments[name] / moments["weight"] for name in ("mean", "square"))
     return 1 / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-12))

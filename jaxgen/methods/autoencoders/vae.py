@@ -29,13 +29,17 @@ PLANE = 16  # rows and columns of the plane of two latents
 class VAE(Method):
     """One turn, groups `encoder` and `decoder`. All bounds are nats per image, summed over pixels and latents.
 
-    Scores on held-out data: `negative_elbo`, `negative_log_likelihood` and `kl`, whose sum it is; `negative_iwae_<k>`
-    where `importance_samples` is k; `squared_error` of the reconstruction from the posterior's mean, and the control
-    for collapse, `squared_error_shuffled` from that of another image; `active_latents` over the whole set.
+    Scores on held-out data:
+
+    - `negative_elbo`, the sum of `negative_log_likelihood` and `kl`;
+    - `negative_iwae_<k>`, if `importance_samples` is k;
+    - `squared_error` of the reconstruction from the posterior's mean, and `squared_error_shuffled` of that from the
+      mean of another image, which equals it if the latents have collapsed;
+    - `active_latents` over the data set.
 
     Encoder and decoder are given labels where their `num_classes` is above 0 (a conditional VAE, Sohn et al. 2015).
-    With `samples` above 1 training raises the importance-weighted bound (Burda et al. 2016): the KL is then a part of
-    the weights, and beta its exponent.
+    With `samples` above 1 training maximises the importance-weighted bound (Burda et al. 2016). The KL is then part of
+    the weights, with beta as its exponent.
     """
 
     encoder: nn.Module  # `x -> [B, outputs]`, cloned with `outputs = 2 z_dim`
@@ -106,11 +110,11 @@ class VAE(Method):
         return -bound, (metrics, {})
 
     def encode(self, params: Params, image: Float[Array, "B H W C"], **labels: Array) -> Gaussian:
-        """q(z | x) over `[B, D]`."""
+        """Returns q(z | x), over latents `[B, D]`."""
         return Gaussian.of(apply_params(self._encoder(), params["encoder"], image, **labels))
 
     def decode(self, params: Params, z: Float[Array, "B D"], **labels: Array) -> Float[Array, "B H W C"]:
-        """The outputs that the likelihood takes; `likelihood.mean` makes images of them."""
+        """Returns the outputs that the likelihood takes; `likelihood.mean` turns them into images."""
         return apply_params(self.decoder, params["decoder"], z, **labels)
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
@@ -155,12 +159,14 @@ class VAE(Method):
         return None if score in ("kl", "squared_error_shuffled", "active_latents") else super().better(score)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """`traversal`: in each row one latent from -3 to 3, those first whose posterior means vary most.
+        """Returns the pictures that the data and the latents allow.
 
-        Of held-out images, where there are: `reconstruction`: image, its reconstruction, and that from the latents of
-        another image, below each other; `interpolation`: from the posterior mean of one to that of another. With two
-        latents, `manifold`: the plane of their quantiles. With labels, `analogies`: the latents of one image a row,
-        with each label in turn.
+        - `traversal`: each row moves one latent from -3 to 3; latents whose posterior means vary most come first.
+        - `reconstruction`, with held-out images: an image, its reconstruction, and the reconstruction from the latents
+          of another image, below each other.
+        - `interpolation`, with held-out images: from the posterior mean of one image to that of another.
+        - `manifold`, with two latents: the plane of their quantiles.
+        - `analogies`, with labels: each row has the latents of one image and every label in turn.
         """
         labels = self._labels(batch)
         rows, base, order, panels = jnp.arange(SIDE), self._prior(keys), jnp.arange(self.z_dim), {}
@@ -169,7 +175,7 @@ class VAE(Method):
             return jnp.clip(self.likelihood.mean(self.decode(model.params, z, **labels)), -1, 1)
 
         def walk(ways: Array, of: Array) -> Array:
-            """Images of `[R, N, D]` latents; each row has the label of the example that `of` [R] names."""
+            """Returns images of latents `[R, N, D]`; row r has the label of example `of[r]`."""
             index = jnp.repeat(of, ways.shape[1])
             return draw(ways.reshape(-1, self.z_dim), **{name: x[index] for name, x in labels.items()})
 
@@ -195,7 +201,7 @@ class VAE(Method):
         return self.encoder.clone(outputs=2 * self.z_dim)
 
     def _at_mean(self, decoder: Params, image: Array) -> Params:
-        """The decoder's parameters with the bias of `out`, of each pixel or of each channel, that gives an image."""
+        """Returns the decoder's parameters with the bias of `out`, per pixel or per channel, that gives an image."""
         if "bias" not in decoder.get("out", {}):
             raise UserError("This decoder has no layer `out` with a bias: set method.start_at_mean=False.")
         bias = decoder["out"]["bias"]
@@ -206,7 +212,7 @@ class VAE(Method):
         return jax.vmap(lambda key: jax.random.normal(key, (self.z_dim,)))(keys)
 
     def _prepared(self, keys: Array, image: Array) -> Array:
-        """Each image as the likelihood explains it, by its own key."""
+        """Returns each image in the form that the likelihood explains, prepared by its own key."""
         return jax.vmap(lambda key, x: self.likelihood.prepare(x[None], jax.random.fold_in(key, 0))[0])(keys, image)
 
     def _labels(self, batch: Batch) -> Batch:

@@ -1,6 +1,6 @@
 """A classifier p(y | x): cross-entropy with label smoothing. Small data sets are evaluated by one of these.
 
-It tells one label, or several attributes at once, each by a softmax over its own share of the logits.
+It predicts one label, or several attributes at once, each by a softmax over its own part of the logits.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from jaxgen.networks.layers.stateless import apply_params
 class Classifier(Method):
     """One turn, one group, `classifier`; no sampler. Scores: `accuracy`, `cross_entropy`.
 
-    With attributes `cross_entropy` is the sum over them, `accuracy` is 1 where all of them are right, and
-    `accuracy_<name>` where that one is. The network's `num_classes` is then the sum of theirs.
+    With attributes, `cross_entropy` is summed over them, `accuracy` is 1 if all of them are right, and
+    `accuracy_<name>` is 1 if that one is right. The network's `num_classes` is then the sum of their numbers of
+    classes.
     """
 
     network: nn.Module  # `x [B, H, W, C] -> (logits [B, num_classes], features [B, D])`
@@ -72,12 +73,12 @@ class Classifier(Method):
         return {name: x.astype(jnp.float32) for name, x in found.items()} | {"cross_entropy": loss}
 
     def tell(self, model: Model, image: Float[Array, "B H W C"]) -> Int[Array, "B K"]:
-        """The likeliest class of each attribute, int32 `[B, K]`, or of the label `[B, 1]`, of images in [-1, 1]."""
+        """Returns the most probable class of each attribute, int32 `[B, K]`, or of the label `[B, 1]`."""
         logits, _ = apply_params(self.network, model.params["classifier"], image)
         return jnp.stack([part.argmax(axis=1) for part in self._parts(logits)], axis=1)
 
     def _told(self, logits: Array, batch: Batch, smoothing: float = 0.0) -> tuple[Array, Array]:
-        """Cross-entropy `[B]`, a sum over attributes, and which of them are right, `[B, K]`."""
+        """Returns the cross-entropy `[B]`, summed over attributes, and whether each prediction is right `[B, K]`."""
         truth = batch["attributes"] if self.attributes else batch["label"][:, None]
         loss, right = jnp.zeros(len(logits)), []
         for part, wanted in zip(self._parts(logits), truth.T, strict=True):
@@ -87,6 +88,6 @@ class Classifier(Method):
         return loss, jnp.stack(right, axis=1)
 
     def _parts(self, logits: Array) -> list[Array]:
-        """An attribute's logits each."""
+        """Returns the logits of each attribute."""
         ends = np.cumsum([classes for _, classes in self.attributes])
         return jnp.split(logits, ends[:-1], axis=1) if self.attributes else [logits]

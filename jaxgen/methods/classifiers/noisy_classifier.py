@@ -20,8 +20,7 @@ from jaxgen.diffusion.timesteps import uniform_timesteps
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.networks.layers.stateless import apply_params, init_params
 
-# where accuracy is read by noise level
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the times at which `scores` reports the accuracy
 
 
 @dataclasses.dataclass(frozen=True)

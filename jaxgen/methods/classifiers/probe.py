@@ -1,4 +1,4 @@
-"""What an encoder's latents are good for: a classifier on them, by cross-entropy, by distances, or by both."""
+"""A classifier on an encoder's latents, which shows what they contain; by cross-entropy, by distances, or by both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxgen.methods.autoencoders.autoencoder import unlabelled
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
 from jaxgen.networks.layers.stateless import apply_params, init_params
 
-KEPT = 0.9  # of a class's prototype, in a step that shows the class
+KEPT = 0.9  # share of a class's prototype that is kept at each step that has examples of the class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Probe(Method):
         return total, (metrics, jax.lax.stop_gradient(memory))
 
     def features(self, params: Params, image: Float[Array, "B H W C"]) -> Float[Array, "B D"]:
-        """`[B, D]` latents of images, or their pixels where there is no encoder."""
+        """Returns the latents of images, or their pixels if there is no encoder."""
         encoder = self._encoder()
         if encoder is None:
             return image.reshape(len(image), -1)
@@ -126,7 +126,7 @@ class Probe(Method):
         return unlabelled(self.encoder, outputs=self.z_dim * (2 if self.variational else 1))
 
     def _moved(self, prototypes: Array, points: Array, label: Array) -> Array:
-        """Prototypes after a batch; those of classes that it does not show stay."""
+        """Returns the prototypes after a batch; prototypes of classes without an example in it stay."""
         each = jax.nn.one_hot(label, self.num_classes, axis=0)
         count = each.sum(axis=1, keepdims=True)
         moved = KEPT * prototypes + (1 - KEPT) * (each @ points) / jnp.maximum(count, 1)
@@ -136,10 +136,11 @@ class Probe(Method):
 def supervised_contrastive(
     points: Float[Array, "B E"], label: Int[Array, " B"], temperature: float
 ) -> Float[Array, ""]:
-    """How badly unit vectors `[B, E]` lie with those of their class, a scalar (Khosla et al. 2020, Eq. 2).
+    """Returns the supervised contrastive loss of unit vectors, a scalar (Khosla et al. 2020, Eq. 2).
 
-    The mean over examples, and for each over the others of its class, of -log softmax of their cosine over all others.
-    An example that is alone in its class has no say but as another's negative.
+    For each pair of examples of one class the loss is -log softmax of their cosine, over all other examples. It is
+    averaged over the partners of an example, then over examples. An example that is alone in its class counts only as a
+    negative of others.
     """
     self_pair = jnp.eye(len(points), dtype=bool)
     cosine = jnp.where(self_pair, -jnp.inf, points @ points.T / temperature)

@@ -139,7 +139,7 @@ class DDPM(Method):
         return {"trajectory": jnp.concatenate([start, self._sample(model, keys, batch, frames)[1]])}
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
-        """`denoising_loss`, as trained; and the squared error of epsilon at each time of `PROFILE`."""
+        """Returns `denoising_loss`, as in training, and the squared error of epsilon at each time of `PROFILE`."""
         image, denoise = batch["image"], self.denoiser(model.params)
         condition = self._condition(model.params, batch)
         t = jax.vmap(lambda key: uniform_timesteps(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
@@ -162,7 +162,7 @@ class DDPM(Method):
         return denoiser(self.schedule, self.prediction_type, apply, self.learned_variance)
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
-        """What samplers walk with: `(x, t) -> Prediction` for the conditions of a batch, steered by `guidance`."""
+        """Returns the denoiser of samplers: `(x, t) -> Prediction` for a batch's conditions, steered by `guidance`."""
         denoise, condition = self.denoiser(model.params), self._condition(model.params, batch)
         if self.guidance is None:
             return lambda x, t: denoise(x, t, **condition)
@@ -188,15 +188,15 @@ class DDPM(Method):
         return self.sampler(self.guided(model, batch), self.schedule, start, keys, frames)
 
     def _condition(self, params: Params, batch: Batch) -> Batch:
-        """What the network is called with beside (x, t)."""
+        """Returns the network's keyword arguments other than (x, t)."""
         return {"label": batch["label"]} if self.labelled else {}
 
     def _null(self, batch: Batch) -> Batch:
-        """The batch's conditions as those of no condition at all."""
+        """Returns entries for the batch that stand for no condition."""
         return {"label": jnp.full_like(batch["label"], self.num_classes)} if self.labelled else {}
 
     def _classifier(self, params: Tree) -> ClassifierLogits:
-        """The guidance's network; one that `sees_time` is given noisy images and their time, another clean images."""
+        """Returns the guidance's network: of noisy images and times if it `sees_time`, else of clean images."""
         network = None if self.guidance is None else self.guidance.classifier
         if network is None:
             raise UserError("config.guidance.network is missing: the network of the classifier.")
@@ -214,5 +214,5 @@ class DDPM(Method):
 
 
 def images_of(found: Array | tuple[Array, Array]) -> Array:
-    """The images that a sampler returned, with or without their trajectory."""
+    """Returns the images of a sampler's result, which may contain the trajectory too."""
     return found[0] if isinstance(found, tuple) else found

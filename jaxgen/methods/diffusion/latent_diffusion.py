@@ -142,7 +142,7 @@ class LatentDiffusion(DDPM):
         return super().loss(params, {**batch, "image": z}, rest, state)
 
     def encode(self, params: Params, batch: Batch) -> Gaussian:
-        """q(z | x) over `[B, h, w, D]`, before scaling."""
+        """Returns q(z | x), over latents `[B, h, w, D]` before scaling."""
         if "moments" in batch:
             return Gaussian.of(batch["moments"])
         if self.cached:
@@ -153,11 +153,11 @@ class LatentDiffusion(DDPM):
         return Gaussian.of(apply_params(self.autoencoder, params["autoencoder"], batch["image"], method="encode"))
 
     def mean(self, model: Model, batch: Batch) -> Float[Array, "B h w D"]:
-        """Scaled latents `[B, h, w, D]` of images, as `decode` takes them: the means of their posteriors."""
+        """Returns the means of the posteriors of images, scaled as `decode` takes them."""
         return self.encode(model.params, batch).mean * self._scale(model.memory)
 
     def decode(self, model: Model, z: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
-        """Images `[B, H, W, C]` in [-1, 1] of scaled latents `[B, h, w, D]` of any size."""
+        """Returns the images, in [-1, 1], of scaled latents of any size."""
 
         def whole(z: Array) -> Array:
             return apply_params(self.autoencoder, model.params["autoencoder"], z, method="decode")
@@ -171,7 +171,7 @@ class LatentDiffusion(DDPM):
         return self.decode(model, super().sample(model, keys, batch))
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """`trajectory`, decoded: what the decoder makes of noise is no noise."""
+        """Returns `trajectory`, decoded. The first frames, decoded from noise, do not look like noise."""
         found = super().panels(model, keys, batch)
         return {name: jax.lax.map(lambda z: self.decode(model, z), frames) for name, frames in found.items()}
 

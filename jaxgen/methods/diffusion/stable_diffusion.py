@@ -1,4 +1,4 @@
-"""Text to image with the networks of Stable Diffusion (Rombach et al. 2022): words, latents, images.
+"""Text to image with the networks of Stable Diffusion (Rombach et al. 2022).
 
 The networks, their noise and their weights come from a folder that diffusers wrote, `config.init_from.pretrained`, as
 `jaxgen.interop.diffusers_pipeline` reads it.
@@ -33,7 +33,7 @@ class StableDiffusion(Method):
     """Samples latents for texts and decodes them. It does not train.
 
     A batch has the token ids of the wanted texts, `tokens` int32 [B, L], and of the unwanted ones, `null_tokens`, both
-    with start, end and padding; and, where the noise to start from is given, `noise` float32 [B, h, w, D].
+    with start, end and padding. It may also have `noise` float32 [B, h, w, D], the noise to start from.
 
     Attributes:
       network: `(x [B, h, w, D], time [B], context=[B, L, C]) -> [B, h, w, D]`; its group is `denoiser`.
@@ -112,7 +112,7 @@ class StableDiffusion(Method):
         return self.decode(model.params, images_of(latents))
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
-        """What samplers walk with: `(x, t) -> Prediction` under the texts of a batch."""
+        """Returns the denoiser of samplers: `(x, t) -> Prediction` under the texts of a batch."""
         denoise = self.denoiser(model.params)
         wanted = {"context": self.encode_text(model.params, batch["tokens"])}
         if self.guidance is None:
@@ -121,17 +121,17 @@ class StableDiffusion(Method):
         return self.guidance(GuidanceInputs(denoise, wanted, null))
 
     def denoiser(self, params: Params) -> Denoiser:
-        """`(x, t, context) -> Prediction`."""
+        """Returns the denoiser `(x, t, context) -> Prediction`."""
         apply = functools.partial(apply_params, self._typed(self.network), params["denoiser"])
         return denoiser(self.schedule, self.prediction_type, apply)
 
     def encode_text(self, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B L C"]:
-        """Context [B, L, C], float32, of token ids [B, L]: the last block's, behind the last normalisation."""
+        """Returns the context, float32, of token ids: the last block's output after the last normalisation."""
         hidden, _ = apply_params(self._typed(self.text), params["text"], tokens)
         return hidden.astype(jnp.float32)
 
     def decode(self, params: Params, latents: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
-        """Images [B, H, W, 3] of latents [B, h, w, D] on the scale of diffusion."""
+        """Returns the images [B, H, W, 3] of latents in the scale of diffusion."""
         network = self._typed(self.autoencoder)
         return apply_params(network, params["autoencoder"], latents / self.scaling, method="decode")
 

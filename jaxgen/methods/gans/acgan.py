@@ -1,4 +1,4 @@
-"""AC-GAN (Odena et al. 2017): the discriminator also tells classes, and both networks descend its cross-entropy."""
+"""AC-GAN (Odena et al. 2017): the discriminator also predicts classes; both networks minimise the cross-entropy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from jaxgen.methods.gans.gan import GAN, GeneratorStep, Outputs
 
 @dataclasses.dataclass(frozen=True)
 class ACGAN(GAN):
-    """The discriminator gets a head `label` on its own features. Its cross-entropy is descended on real and fake images
-    by the discriminator, and on fake images by the generator. Only the generator is told the label.
+    """The discriminator gets a head `label` on its own features.
+
+    The discriminator minimises the head's cross-entropy on real and fake images, the generator on fake images. Only the
+    generator is given the label.
     """
 
     class_weight: float = 1.0  # of the cross-entropy, in both losses

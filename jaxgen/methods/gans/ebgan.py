@@ -1,4 +1,4 @@
-"""EBGAN (Zhao et al. 2017): the discriminator is an autoencoder, its error an energy, low on real images."""
+"""EBGAN (Zhao et al. 2017): the discriminator is an autoencoder whose error is an energy, low on real images."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The generative adversarial network (Goodfellow et al. 2014): two networks, two turns.
 
 One method for every loss of `jaxgen.adversarial.losses`, with or without labels, penalties and augmentation: DCGAN,
-LSGAN, hinge, conditional GANs are configs of it. What needs another term is a subclass beside it.
+LSGAN, hinge and conditional GANs are configs of it. A GAN whose losses have another term is a subclass.
 """
 
 from __future__ import annotations
@@ -105,22 +105,22 @@ class GAN(Method):
             turns.append(Turn("r1", ("discriminator",), self.r1_loss, every=self.r1_every))
         return (*turns, Turn("generator", ("generator",), self.generator_loss))
 
-    # what subclasses add to
+    # what subclasses extend
 
     def discriminator_with_heads(self) -> nn.Module:
-        """The discriminator, with the heads that the method needs."""
+        """Returns the discriminator with the heads that the method needs."""
         return self.discriminator
 
     def sample_z(self, keys: Key[Array, " B"]) -> tuple[Float[Array, "B Z"], dict[str, Array] | None]:
-        """The generator's input `[B, Z]` from `[B]` keys, and what the losses want to know of it."""
+        """Returns the generator's input from one key per image, and its parts that a loss reads, such as codes."""
         return jax.vmap(lambda key: jax.random.normal(key, (self.generator.z_dim,)))(keys), None
 
     def discriminator_terms(self, real: Outputs, fake: Outputs, batch: Batch) -> tuple[Array | float, Metrics]:
-        """What the discriminator descends beside the game, from its outputs."""
+        """Returns a further term of the discriminator's loss, computed from its outputs, and metrics."""
         return 0.0, {}
 
     def generator_terms(self, step: GeneratorStep) -> tuple[Array | float, Metrics]:
-        """What the generator descends beside the game."""
+        """Returns a further term of the generator's loss, and metrics."""
         return 0.0, {}
 
     # the two losses
@@ -160,7 +160,7 @@ class GAN(Method):
         return self.loss.generator(outputs["logits"]).mean() + extra, (metrics, {"generator": memory["generator"]})
 
     def generate(self, params: Params, memory: Memory, z: Array, batch: Batch, train: bool) -> tuple[Array, Memory]:
-        """Images of z, and the memory after the call."""
+        """Returns the images of z, and the memory after the call."""
         options = told(self.generator, batch)
         images, carried = apply_stateful(
             self.generator, params["generator"], memory["generator"], z, train=train, **options
@@ -170,7 +170,7 @@ class GAN(Method):
     def discriminate(
         self, params: Params, memory: Memory, images: Array, batch: Batch, train: bool = True
     ) -> tuple[Outputs, Memory]:
-        """The discriminator's outputs for one batch, real or fake, and the memory after the call."""
+        """Returns the discriminator's outputs for one batch, real or fake, and the memory after the call."""
         network, options = self.discriminator_with_heads(), told(self.discriminator, batch)
         outputs, carried = apply_stateful(
             network, params["discriminator"], memory["discriminator"], images, train=train, **options
@@ -189,12 +189,12 @@ class GAN(Method):
         return self.sample_from_z(model, self.sample_z(keys)[0], batch)
 
     def sample_from_z(self, model: Model, z: Float[Array, "B Z"], batch: Batch) -> Float[Array, "B H W C"]:
-        """Images of z by the averaged generator, with batch statistics of its own."""
+        """Returns the images of z by the averaged generator, with batch statistics that fit its weights."""
         images, _ = self.generate(model.params, self._with_own_statistics(model), z, batch, train=False)
         return jnp.clip(images, -1, 1)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """`interpolation`: each row walks along the sphere from one z to another, its conditions kept."""
+        """Returns `interpolation`: each row moves along the sphere from one z to another, under the same conditions."""
         rows = min(ROWS, len(keys) // 2)
         if rows == 0 or self.image_shape[0] == 1:
             return {}
@@ -204,7 +204,7 @@ class GAN(Method):
         return {"interpolation": self.sample_from_z(model, walk.reshape(rows * FRAMES, -1), kept)}
 
     def _with_own_statistics(self, model: Model) -> Memory:
-        """The memory with batch statistics of the averaged generator, from z that are always the same."""
+        """Returns the memory with batch statistics of the averaged generator, estimated from z that never change."""
         shape = (self.statistics_batches, 64)
         keys = jax.random.split(jax.random.key(0), shape)
         inputs: tuple[Array, ...] = (jax.vmap(lambda k: self.sample_z(k)[0])(keys),)
@@ -215,7 +215,7 @@ class GAN(Method):
 
 
 def slerp(a: Float[Array, "B Z"], b: Float[Array, "B Z"], t: Float[Array, ""]) -> Float[Array, "B Z"]:
-    """Between `[B, Z]` normal vectors by angle, lengths linearly (Shoemake 1985; White 2016)."""
+    """Interpolates between normal vectors: directions by angle, lengths linearly (Shoemake 1985; White 2016)."""
     length_a, length_b = (jnp.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
     cosine = (a * b).sum(axis=1, keepdims=True) / (length_a * length_b)
     angle = jnp.arccos(jnp.clip(cosine, -1 + 1e-6, 1 - 1e-6))

@@ -1,4 +1,4 @@
-"""InfoGAN (Chen et al. 2016): codes that an image must tell of, without labels."""
+"""InfoGAN (Chen et al. 2016): codes that can be recognised in the images, learned without labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CodeBatch = dict[str, Array]  # codes as `jaxgen.adversarial.mutual_information.
 
 @dataclasses.dataclass(frozen=True)
 class InfoGAN(GAN):
-    """A third turn, `information`: both networks descend -log Q(c | x) together; Q is a head of the discriminator.
+    """A third turn, `information`, in which both networks minimise -log Q(c | x); Q is a head of the discriminator.
 
     The generator's input is z and the codes, drawn from one distribution in all turns. The control is `information=0`
     and `continuous_information=0`: the same networks, and codes that mean nothing.
@@ -65,12 +65,15 @@ class InfoGAN(GAN):
         return total, (metrics, {"generator": memory["generator"]})
 
     def with_codes(self, z: Float[Array, "B Z"], codes: CodeBatch) -> Float[Array, "B Z"]:
-        """`[B, Z]` inputs whose codes are these, their noise that of z."""
+        """Returns generator inputs with these codes and the noise of z."""
         return jnp.concatenate([z[:, : self.generator.z_dim], self.codes.encode(codes)], axis=1)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """`interpolation`; `categorical_0`, ...: a row for each noise, a column for each class of the code;
-        `continuous_0`, ...: a row for each class of the first code, columns from -2 to 2."""
+        """Returns `interpolation` and tables of codes, with a row for each noise.
+
+        - `categorical_0`, ...: a column for each class of the code.
+        - `continuous_0`, ...: columns for values of the code from -2 to 2.
+        """
         found = super().panels(model, keys, batch)
         rows = min(ROWS, len(keys))
         z, codes = self.sample_z(keys[:rows])

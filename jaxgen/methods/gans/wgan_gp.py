@@ -9,7 +9,9 @@ from jaxgen.methods.gans.wgan import WGAN
 
 @dataclasses.dataclass(frozen=True)
 class WGANGP(WGAN):
-    """The critic's slope is pulled to 1 between real and fake images, one alpha and one norm for each; no BatchNorm in
-    the critic; Adam with betas 0 and 0.9 (Algorithm 1)."""
+    """A penalty pulls the critic's slope to 1 at a random point between each real and fake image (Algorithm 1).
+
+    The critic has no BatchNorm; the paper's optimiser is Adam with betas 0 and 0.9.
+    """
 
     gradient_penalty: float = 10.0
