@@ -45,7 +45,7 @@ class Evaluation(dict[str, dict[str, Any]]):
         self.images, self.network = images, network
 
 
-def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen, ...]:
+def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen[RunMetric], ...]:
     """The metrics that `config.evaluate` names, each checked against what the method's runs can give. Reads no weights.
 
     Raises:
@@ -63,16 +63,18 @@ def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen, ...]:
     network = None
     if asked.network:
         network = open_network(asked.network, words.network, weights=asked.weights, resize=asked.resize)
-    chosen = choose(asked.metrics, network, words)
-    for one in chosen:
-        if not isinstance(one.metric, RunMetric):
-            raise UserError(f"{METRICS}: {one.metric.name!r} is no metric of samples (no RunMetric); leave it out.")
+    found: list[Chosen[RunMetric]] = []
+    for one in choose(asked.metrics, network, words):
+        metric = one.metric
+        if not isinstance(metric, RunMetric):
+            raise UserError(f"{METRICS}: {metric.name!r} is no metric of samples (no RunMetric); leave it out.")
         if one.every_images and not config.train.evaluate_every_images:
             raise UserError(
-                f"{METRICS}: {one.metric.name!r} has every_images={one.every_images}, but nothing is evaluated during "
+                f"{METRICS}: {metric.name!r} has every_images={one.every_images}, but nothing is evaluated during "
                 "training: set config.train.evaluate_every_images."
             )
-    return chosen
+        found.append(Chosen(metric, one.network, one.every_images))
+    return tuple(found)
 
 
 def check_before_training(config: ConfigDict, method: Method) -> None:
@@ -106,7 +108,7 @@ def _open(network: FeatureNetwork, shape: tuple[int, int, int]) -> None:
         ) from error
 
 
-def due(chosen: Sequence[Chosen], every: int, images: int) -> tuple[Chosen, ...]:
+def due(chosen: Sequence[Chosen[RunMetric]], every: int, images: int) -> tuple[Chosen[RunMetric], ...]:
     """The metrics that an evaluation during training computes.
 
     Args:
@@ -188,5 +190,5 @@ def evenly_spaced(source: Source, most: int) -> dict[str, np.ndarray]:
     if source.arrays is not None and len(source) <= most:
         return source.arrays
     chosen = np.linspace(0, len(source) - 1, min(len(source), most)).astype(int)
-    parts = [source.take(part) for part in np.array_split(chosen, -(-len(chosen) // 1000))]
+    parts = [source.take(part.tolist()) for part in np.array_split(chosen, -(-len(chosen) // 1000))]
     return {key: np.concatenate([part[key] for part in parts]) for key in ("image", "label") if key in parts[0]}

@@ -50,8 +50,8 @@ def examine(images: EvaluationImages, network: FeatureNetwork | None) -> list[Fi
 
 
 def _nearest_pixels(images: EvaluationImages) -> Figure:
-    flat = [x.reshape(len(x), -1) for x in (images.samples[:SHOWN], images.train)]
-    found, squares = nearest(*flat, k=min(NEIGHBOURS, len(images.train)))
+    shown, train = (x.reshape(len(x), -1) for x in (images.samples[:SHOWN], images.train))
+    found, squares = nearest(shown, train, k=min(NEIGHBOURS, len(images.train)))
     text = (
         f"In each row of a block: a sample, then the nearest of {len(images.train):,} training images by pixels; the "
         "numbers, block by block, are the distances to the first, of values in [-1, 1]."
@@ -64,7 +64,7 @@ def _nearest_pixels(images: EvaluationImages) -> Figure:
 def _nearest_features(images: EvaluationImages, network: FeatureNetwork) -> Figure:
     count = len(images.train)
     train = images.train[np.linspace(0, count - 1, min(count, SEARCHED)).astype(int)]
-    seen = images.summary(network, "samples").features[:SHOWN]
+    seen = images.summary(network, "samples").kept_features[:SHOWN]
     found, squares = nearest(seen, network(train).features, k=min(NEIGHBOURS, len(train)))
     text = (
         f"The same in the features of the network {network.name}, of {len(train):,} training images; the numbers are "
@@ -76,7 +76,8 @@ def _nearest_features(images: EvaluationImages, network: FeatureNetwork) -> Figu
 
 
 def _ranked(images: EvaluationImages, network: FeatureNetwork) -> list[Figure]:
-    scores = realism(*(images.summary(network, side).features for side in ("samples", "held_out")), k=BALLS)
+    samples, held_out = images.summary(network, "samples"), images.summary(network, "held_out")
+    scores = realism(samples.kept_features, held_out.kept_features, k=BALLS)
     order = np.argsort(-scores, kind="stable")
     what = (
         f"of {len(scores):,} samples by realism (Kynkäänniemi et al. 2019, Eq. 3) in the features of {network.name}: "

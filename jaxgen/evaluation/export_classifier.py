@@ -42,7 +42,7 @@ def export(workdir: epath.PathLike, name: str = "digits", folder: epath.PathLike
     flat = {f"{layer}/{leaf}": np.asarray(x, np.float16) for layer, p in params.items() for leaf, x in p.items()}
     path = epath.Path(folder or epath.Path(networks.__file__).parent) / known.file
     with path.open("wb") as file:
-        np.savez_compressed(file, **flat)
+        np.savez_compressed(file, **flat)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
     return path
 
 

@@ -48,14 +48,20 @@ class Metric:
     Attributes:
       needs: keys of `NEEDS`.
       better: which way a model gets better; None where neither is.
-      note: a sentence for readers, kept with each number.
-      least: the images that it needs of each set.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     better: Literal["lower", "higher"] | None = "lower"
-    note: str = ""
-    least: int = 1
+
+    @property
+    def note(self) -> str:
+        """A sentence for readers, kept with each number; a class may set a plain string instead."""
+        return ""
+
+    @property
+    def least(self) -> int:
+        """The number of images that the metric needs of each set; a class may set a plain number instead."""
+        return 1
 
     @property
     def name(self) -> str:
@@ -93,11 +99,14 @@ class SetMetric(RunMetric):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
-    least: int = 2
     against: ClassVar[bool] = True
     of_network: ClassVar[bool] = True
     floor: ClassVar[Literal["floor", "reference"]] = "floor"
     scores_noise: ClassVar[bool] = True
+
+    @property
+    def least(self) -> int:
+        return 2
 
     @abc.abstractmethod
     def value(self, samples: Summary, reference: Summary) -> Value:
@@ -109,6 +118,8 @@ class SetMetric(RunMetric):
 
     def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
         """See `RunMetric.scores`. The floor is of as many training images as there are samples."""
+        if network is None:
+            raise UserError(f"{self.name} needs a feature network, and none is given.")
         return {self.number(network): self.score(images.sides(network), network, images.held_out_name)}
 
     def score(self, sides: Mapping[str, Summary], network: FeatureNetwork, reference_name: str) -> Score:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from jaxgen.build import build
 from jaxgen.errors import UserError
@@ -17,16 +17,18 @@ from jaxgen.metrics.base import NEEDS, OF_NETWORK, Metric
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.registry import find
 
+M_co = TypeVar("M_co", bound=Metric, covariant=True)
+
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
+class Chosen(Generic[M_co]):
     """Attributes:
     metric: what was asked for. network: through which it looks, or None where it needs none.
     every_images: how many training images lie between two of its evaluations during training; 0: no more than between
       any two.
     """
 
-    metric: Metric
+    metric: M_co
     network: FeatureNetwork | None
     every_images: int = 0
 
@@ -62,7 +64,7 @@ def open_network(name: str | Mapping[str, Any], path: str = "network", **options
       UserError: for an unknown name, or an option that the network does not take.
     """
     section = {"name": name} if isinstance(name, str) else dict(name.items())
-    found = find("feature_network", str(section.get("name", "")), path)
+    found: type[FeatureNetwork] = find("feature_network", str(section.get("name", "")), path)
     for option, value in options.items():
         if not value:
             continue
@@ -82,7 +84,7 @@ def _opened(found: type[FeatureNetwork], section: tuple[tuple[str, Any], ...], p
 
 def choose(
     entries: Iterable[str | Mapping[str, Any]], network: FeatureNetwork | None, words: Words, **given: Any
-) -> tuple[Chosen, ...]:
+) -> tuple[Chosen[Metric], ...]:
     """The metrics that are asked for, each checked against what there is.
 
     Args:
@@ -100,7 +102,7 @@ def choose(
 
 def _choose(
     entry: str | Mapping[str, Any], network: FeatureNetwork | None, words: Words, given: Mapping[str, Any]
-) -> Chosen:
+) -> Chosen[Metric]:
     if not isinstance(entry, str) and not hasattr(entry, "items"):
         raise UserError(f"{words.metrics} holds {entry!r}; it takes names, and sections with a name.")
     section = {"name": entry} if isinstance(entry, str) else dict(entry.items())
@@ -143,15 +145,16 @@ def _is_network(name: str) -> bool:
 
 def _check_needs(name: str, found: type[Metric], network: FeatureNetwork | None, words: Words) -> None:
     for need in sorted(found.needs, key=lambda need: (need in OF_NETWORK, need)):
-        if need not in OF_NETWORK and need not in words.offers:
-            told = words.elsewhere.get(need, "that is not to be had here; leave it out").format(name=name)
-            raise UserError(f"{words.metrics}: {name!r} needs {NEEDS.get(need, need)}; {told}.")
-        if need in OF_NETWORK and network is None:
+        if need not in OF_NETWORK:
+            if need not in words.offers:
+                told = words.elsewhere.get(need, "that is not to be had here; leave it out").format(name=name)
+                raise UserError(f"{words.metrics}: {name!r} needs {NEEDS.get(need, need)}; {told}.")
+        elif network is None:
             raise UserError(
                 f"{words.metrics}: {name!r} needs {NEEDS[need]}; name one in {words.network}, such as 'inception' or, "
                 "for 8x8 digits, 'digits'."
             )
-        if need in OF_NETWORK and need not in network.gives:
+        elif need not in network.gives:
             raise UserError(
                 f"{words.metrics}: {name!r} needs {NEEDS[need]}, which {network.name!r} is not; name another in "
                 f"{words.network}."

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -118,35 +118,37 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
     network = open_network(request.network, WORDS.network, **options) if looks else None
     given = {"weights": request.weights, "trunk": request.trunk, "scale": request.scale}
     metrics = [chosen.metric for chosen in choose(request.metrics, network, WORDS, **given)]
-    sets = _open(request, captioned=bool(_of(metrics, CaptionMetric)))
-    paired = [*_of(metrics, PairMetric), *_of(metrics, FeaturePairMetric)]
-    if paired:
-        check_pairs(sets["a"], sets["b"], paired)
-    if _of(metrics, CaptionMetric) and sets["a"].captions is None:
-        raise UserError(f"clip_score needs captions, and {request.a!r} has none: write a captions.jsonl into it.")
+    of_captions = [metric for metric in metrics if isinstance(metric, CaptionMetric)]
+    of_pixels = [metric for metric in metrics if isinstance(metric, PairMetric)]
+    of_features = [metric for metric in metrics if isinstance(metric, FeaturePairMetric)]
+    sets = _open(request, captioned=bool(of_captions))
+    if of_pixels or of_features:
+        check_pairs(sets["a"], sets["b"], [*of_pixels, *of_features])
+    captions = _captions(sets["a"]) if of_captions else ()
     scores = _of_features(metrics, network, sets, request) if network is not None else {}
-    if _of(metrics, PairMetric):
+    if of_pixels:
         with _counted(sets["a"], "pairs", request.batch) as batches:
             pairs = zip(batches, sets["b"].batches(request.batch), strict=True)
-            scores |= compare_pixels(_of(metrics, PairMetric), sets["b"], pairs, request.batch)
-    for metric in _of(metrics, CaptionMetric):
+            scores |= compare_pixels(of_pixels, sets["b"], pairs, request.batch)
+    for metric in of_captions:
         with _counted(sets["a"], "captions", request.batch) as batches:
-            scores[metric.name] = metric.score(batches, sets["a"].captions, request.batch)
+            scores[metric.name] = metric.score(batches, captions, request.batch)
     return {name: score.to_dict() for name, score in scores.items()}
 
 
-M = TypeVar("M", bound=Metric)
-
-
-def _of(metrics: Sequence[Metric], role: type[M]) -> list[M]:
-    return [metric for metric in metrics if isinstance(metric, role)]
+def _captions(found: ImageSet) -> Sequence[str]:
+    """The captions of a set. Raises a UserError where it has none."""
+    if found.captions is None:
+        raise UserError(f"clip_score needs captions, and {found.name!r} has none: write a captions.jsonl into it.")
+    return found.captions
 
 
 def _of_features(
     metrics: Sequence[Metric], network: FeatureNetwork, sets: Mapping[str, ImageSet], request: Request
 ) -> dict[str, Score]:
     """The numbers that are made from a network's features, in the order asked for."""
-    whole, paired = _of(metrics, SetMetric), _of(metrics, FeaturePairMetric)
+    whole = [metric for metric in metrics if isinstance(metric, SetMetric)]
+    paired = [metric for metric in metrics if isinstance(metric, FeaturePairMetric)]
     if not whole and not paired:
         return {}
     network.open()
@@ -174,7 +176,7 @@ def _open(request: Request, captioned: bool) -> dict[str, ImageSet]:
     return {side: found[side] for side in texts}
 
 
-def _fit(network: FeatureNetwork, sets: dict[str, ImageSet]) -> None:
+def _fit(network: FeatureNetwork, sets: Mapping[str, ImageSet]) -> None:
     """Raises a UserError where a network that does not resize is given images of several sizes."""
     for found in sets.values():
         if network.resize == "none" and found.shape is None:

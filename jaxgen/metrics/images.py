@@ -55,7 +55,7 @@ class EvaluationImages:
         if key not in self._seen:
             if which == "held_out" and network.keeps_reference:
                 found = reference.of_array(network, self.held_out, self.held_out_name)
-                seen = Features(found.features, found.probabilities)
+                seen = Features(found.kept_features, found.probabilities)
             else:
                 seen = network(getattr(self, which))
             labels = {"samples": self.labels, "held_out": self.held_out_labels}.get(which)
@@ -64,5 +64,5 @@ class EvaluationImages:
 
     def sides(self, network: FeatureNetwork) -> dict[str, Summary]:
         """The four sets as `SetMetric.score` takes them."""
-        names = {"samples": "samples", "reference": "held_out", "floor": "floor", "noise": "noise"}
+        names: dict[str, Which] = {"samples": "samples", "reference": "held_out", "floor": "floor", "noise": "noise"}
         return {side: self.summary(network, which) for side, which in names.items()}

@@ -95,19 +95,20 @@ def of_array(network: FeatureNetwork, images: np.ndarray, name: str, keep: bool 
 def content_hash(images: np.ndarray) -> str:
     """The SHA-256 of an array's type, shape and bytes."""
     found = hashlib.sha256(f"{images.dtype.str} {images.shape}".encode())
-    found.update(np.ascontiguousarray(images))
+    found.update(np.ascontiguousarray(images).data)
     return found.hexdigest()
 
 
 def _write(path: pathlib.Path, key: dict[str, Any], summary: Summary) -> None:
     """Under a temporary name, then renamed: a file under its own name is whole."""
-    arrays = {"mean": summary.moments.mean, "scatter": summary.moments.scatter}
+    arrays: dict[str, np.ndarray] = {"key": np.frombuffer(json.dumps(key, sort_keys=True).encode(), np.uint8)}
+    arrays |= {"mean": summary.moments.mean, "scatter": summary.moments.scatter}
     arrays |= {k: v for k in ("features", "probabilities") if (v := getattr(summary, k)) is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as opened:
         part = pathlib.Path(opened.name)
         try:
-            np.savez(opened, key=np.frombuffer(json.dumps(key, sort_keys=True).encode(), np.uint8), **arrays)
+            np.savez(opened, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
             opened.close()
             part.chmod(0o644)
             part.replace(path)

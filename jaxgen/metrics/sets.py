@@ -134,7 +134,7 @@ def _of_folder(
             try:  # notes may stand behind the pixels
                 turned = image.getexif().get(ORIENTATION, 1) >= 5
             except (OSError, SyntaxError, ValueError) as error:
-                raise UserError(f"{where} is damaged ({error}); mend or remove it.") from error
+                raise UserError(f"{where} is damaged ({error}); repair or remove it.") from error
             return image.size if turned else image.size[::-1]
 
     with ThreadPoolExecutor(folder.THREADS) as pool:
@@ -187,7 +187,7 @@ def _of_archive(
     def fingerprint() -> str:
         found = hashlib.sha256()
         for images in _rows(name, path, key, shape, iter(_parts(indices, 1000))):
-            found.update(np.ascontiguousarray(images))
+            found.update(np.ascontiguousarray(images).data)
         return found.hexdigest()
 
     return ImageSet(name, len(indices), own, (height, width, own), batches, fingerprint)
@@ -273,7 +273,7 @@ def _of_source(
     def fingerprint() -> str:
         found = hashlib.sha256()
         for images in batches(1000):
-            found.update(np.ascontiguousarray(images))
+            found.update(np.ascontiguousarray(images).data)
         return found.hexdigest()
 
     example = source[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxgen.metrics.moments import Moments
 from jaxgen.metrics.networks.base import Features
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Sized)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +36,21 @@ class Summary:
         """Of features that are all in memory."""
         return cls(len(seen.features), Moments.of(seen.features), seen.features, seen.probabilities, labels)
 
+    @property
+    def kept_features(self) -> np.ndarray:
+        """The features `[N, D]`. Raises a UserError where only their moments were kept."""
+        return _known(self.features, "features")
+
+    @property
+    def known_probabilities(self) -> np.ndarray:
+        """The class probabilities `[N, K]`. Raises a UserError where the network gives none."""
+        return _known(self.probabilities, "class probabilities")
+
+    @property
+    def known_labels(self) -> np.ndarray:
+        """The labels `[N]`. Raises a UserError where the images have none."""
+        return _known(self.labels, "labels")
+
     def shared(self, what: tuple[Any, ...], other: Summary, make: Callable[[], T]) -> T:
         """The result of `make`, computed once for this summary, `other` and `what`: for metrics that share work."""
         key = (*what, other)
@@ -43,8 +59,15 @@ class Summary:
         return self._shared[key]
 
 
-def summarise(see: Callable[[np.ndarray], Features], batches: Iterable[np.ndarray], keep: bool) -> Summary:
-    """One pass over uint8 batches `[B, H, W, C]`; a set need not fit in memory.
+def _known(values: np.ndarray | None, what: str) -> np.ndarray:
+    if values is None:
+        raise UserError(f"The summary of these images holds no {what}.")
+    return values
+
+
+def summarise(see: Callable[[B], Features], batches: Iterable[B], keep: bool) -> Summary:
+    """One pass over uint8 batches `[B, H, W, C]`, or lists of images `[H, W, C]` where `see` takes those; a set need
+    not fit in memory.
 
     Args:
       see: a network, or its `see`. keep: whether the features are kept, and not their moments alone.

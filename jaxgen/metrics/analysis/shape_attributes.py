@@ -50,7 +50,8 @@ def agreement(
 ) -> Agreement:
     """How often uint8 images show the attributes int `[N, 3]` that they should, by what `tell` says of them."""
     right = tell(images) == wanted
-    return Agreement(*(float(x) for x in right.mean(axis=0)), float(right.all(axis=1).mean()))
+    shape, colour, position = (float(x) for x in right.mean(axis=0))
+    return Agreement(shape, colour, position, float(right.all(axis=1).mean()))
 
 
 def _read(image: np.ndarray) -> tuple[int, int, int]:

@@ -28,7 +28,7 @@ class ClassEntropy(_Classes):
     scores_noise = False
 
     def value(self, samples: Summary, reference: Summary) -> Value:
-        return Value(entropy(samples.probabilities))
+        return Value(entropy(samples.known_probabilities))
 
 
 class Confidence(_Classes):
@@ -37,7 +37,7 @@ class Confidence(_Classes):
     note = "Mean probability of the likeliest class."
 
     def value(self, samples: Summary, reference: Summary) -> Value:
-        return Value(float(samples.probabilities.max(axis=1).mean()))
+        return Value(float(samples.known_probabilities.max(axis=1).mean()))
 
 
 class LabelAccuracy(_Classes):
@@ -47,7 +47,7 @@ class LabelAccuracy(_Classes):
     note = "Share of samples in which the network sees the class asked for."
 
     def value(self, samples: Summary, reference: Summary) -> Value:
-        return Value(class_accuracy(samples.probabilities, samples.labels).value)
+        return Value(class_accuracy(samples.known_probabilities, samples.known_labels).value)
 
 
 def entropy(probabilities: np.ndarray) -> float:

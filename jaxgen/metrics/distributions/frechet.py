@@ -86,7 +86,7 @@ def frechet_from_moments(a: Moments, b: Moments) -> float:
 
 def _rank(moments: Moments) -> int:
     """At most this is the covariance's rank."""
-    return min(moments.count - 1, np.count_nonzero(np.diagonal(moments.scatter)))
+    return min(moments.count - 1, int(np.count_nonzero(np.diagonal(moments.scatter))))
 
 
 def _trace_of_root(s_a: np.ndarray, s_b: np.ndarray) -> float:

@@ -22,7 +22,7 @@ class InceptionScore(SetMetric):
     against = False
 
     def value(self, samples: Summary, reference: Summary) -> Value:
-        return Value(*inception_score(samples.probabilities))
+        return Value(*inception_score(samples.known_probabilities))
 
 
 class ScoreOfSplits(NamedTuple):

@@ -24,7 +24,7 @@ class FrechetInfinity(SetMetric):
     least = 20
 
     def value(self, samples: Summary, reference: Summary) -> Value:
-        return Value(extrapolate(frechet_distance, samples.features, reference.features).value)
+        return Value(extrapolate(frechet_distance, samples.kept_features, reference.kept_features).value)
 
     def number(self, network: FeatureNetwork) -> str:
         return "fid_infinity" if network.published else f"frechet_infinity_{network.name}"

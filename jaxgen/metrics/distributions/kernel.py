@@ -20,7 +20,7 @@ class KID(SetMetric):
     note = "Unbiased in n; the standard deviation is that of one subset."
 
     def value(self, samples: Summary, reference: Summary) -> Value:
-        return Value(*kid(samples.features, reference.features))
+        return Value(*kid(samples.kept_features, reference.kept_features))
 
 
 class KernelDistance(NamedTuple):

@@ -36,7 +36,7 @@ class _Balls(SetMetric):
 
     def _found(self, samples: Summary, reference: Summary) -> PrecisionRecall:
         def make() -> PrecisionRecall:
-            return precision_recall(samples.features, reference.features, self.k)
+            return precision_recall(samples.kept_features, reference.kept_features, self.k)
 
         return samples.shared(("precision_recall", self.k), reference, make)
 
@@ -72,7 +72,7 @@ class _Near(SetMetric):
 
     def _found(self, samples: Summary, reference: Summary) -> DensityCoverage:
         def make() -> DensityCoverage:
-            return density_coverage(samples.features, reference.features, self.k)
+            return density_coverage(samples.kept_features, reference.kept_features, self.k)
 
         return samples.shared(("density_coverage", self.k), reference, make)
 

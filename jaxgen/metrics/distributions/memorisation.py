@@ -22,7 +22,7 @@ class Memorisation(RunMetric):
 
 def nearest_distances(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> np.ndarray:
     """`[N]` Euclidean distances from each image of a to the nearest of b, both uint8 `[N, ...]`, as in [-1, 1]."""
-    _, squares = nearest(*(x.reshape(len(x), -1) for x in (a, b)), k=1, block=block)
+    _, squares = nearest(a.reshape(len(a), -1), b.reshape(len(b), -1), k=1, block=block)
     return np.sqrt(squares[:, 0]) / 127.5
 
 
@@ -33,13 +33,14 @@ def memorisation(images: EvaluationImages) -> dict[str, Score]:
     theirs = nearest_distances(images.held_out, images.train)
     near = np.quantile(theirs, 0.01)
     reference = f"{len(images.train)} training images; {images.held_out_name}"
-    common = {"n": len(ours), "reference": reference, "reference_n": len(images.train), "floor_n": len(theirs)}
-    common |= {"better": None}
+
+    def score(value: float, floor: float, note: str) -> Score:
+        return Score(
+            value, len(ours), reference, floor=floor, better=None, note=note,
+            reference_n=len(images.train), floor_n=len(theirs),
+        )  # fmt: skip
+
     return {
-        "nearest_train_distance": Score(
-            float(ours.mean()), floor=float(theirs.mean()), note="Like the floor: no memorising.", **common
-        ),
-        "share_of_near_copies": Score(
-            float((ours < near).mean()), floor=0.01, note="Much more than the floor: memorising.", **common
-        ),
+        "nearest_train_distance": score(float(ours.mean()), float(theirs.mean()), "Like the floor: no memorising."),
+        "share_of_near_copies": score(float((ours < near).mean()), 0.01, "Much more than the floor: memorising."),
     }

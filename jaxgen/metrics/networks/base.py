@@ -34,13 +34,19 @@ class FeatureNetwork(abc.ABC):
       name: the last word of the names of numbers (`frechet_digits`), and in their records.
       gives: what a metric may ask of it, of "moments" and "features" (every network), "probabilities" and "maps".
       keeps_reference: whether what it sees of held-out images is kept on the disk, which is for slow networks.
-      resize: how images come to the network's size, in words; "none" where other sizes are refused.
     """
 
     name: ClassVar[str]
     gives: ClassVar[frozenset[str]] = frozenset({"moments", "features"})
     keeps_reference: ClassVar[bool] = False
-    resize: str = "none"
+
+    @property
+    def resize(self) -> str:
+        """How images come to the network's size, in words; "none" where other sizes are refused.
+
+        A class may have a field or a plain string of this name instead.
+        """
+        return "none"
 
     @property
     @abc.abstractmethod

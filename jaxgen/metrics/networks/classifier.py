@@ -18,6 +18,7 @@ from jaxgen.errors import UserError
 from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
 from jaxgen.metrics.networks.extractor import Extractor
 from jaxgen.networks.classifier import Classifier
+from jaxgen.networks.layers.stateless import apply_params
 from jaxgen.registry import find
 
 
@@ -90,7 +91,7 @@ def _digest(file: str) -> str:
 @functools.cache
 def _extractor(network: Classifier, file: str) -> Extractor:
     def see(params: Tree, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, found = network.apply({"params": params}, images.astype(np.float32) / 127.5 - 1)
+        logits, found = apply_params(network, params, images.astype(np.float32) / 127.5 - 1)
         return found, jax.nn.softmax(logits)
 
     return Extractor(see, _weights(file))

@@ -19,6 +19,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop.clip import load_clip, load_published, published
 from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
 from jaxgen.metrics.networks.extractor import Extractor
+from jaxgen.networks.layers.stateless import apply_params
 from jaxgen.networks.pretrained.clip import CLIP
 
 MODEL = "clip-vit-base-patch32"  # that of Hessel et al. (2021)
@@ -46,8 +47,8 @@ def crop_square(images: np.ndarray, size: int) -> np.ndarray:
         resized = np.empty((len(images), size, size, channels), np.uint8)
         for image, target in zip(images, resized, strict=True):
             whole = Image.fromarray(image.squeeze(-1) if channels == 1 else image)
-            whole = np.asarray(whole.resize((new[1], new[0]), Image.Resampling.BICUBIC)).reshape(*new, channels)
-            target[:] = whole[top : top + size, left : left + size]
+            scaled = np.asarray(whole.resize((new[1], new[0]), Image.Resampling.BICUBIC)).reshape(*new, channels)
+            target[:] = scaled[top : top + size, left : left + size]
         images = resized
     return np.repeat(images, 3, -1) if channels == 1 else images
 
@@ -127,14 +128,14 @@ class Clip(FeatureNetwork):
     def _images(self) -> Extractor:
         def embed(params: Tree, images: jax.Array) -> jax.Array:
             normal = (images.astype(jnp.float32) / 255 - jnp.asarray(MEAN)) / jnp.asarray(STD)
-            return self.network.apply({"params": params}, normal, method="embed_image")
+            return apply_params(self.network, params, normal, method="embed_image")
 
         return Extractor(embed, self._part("image"))
 
     @functools.cached_property
     def _texts(self) -> Extractor:
         def embed(params: Tree, tokens: jax.Array) -> jax.Array:
-            return self.network.apply({"params": params}, tokens, method="embed_text")
+            return apply_params(self.network, params, tokens, method="embed_text")
 
         return Extractor(embed, self._part("text"))
 

@@ -20,6 +20,7 @@ from jaxgen.interop.torch_file import read
 from jaxgen.metrics.networks import resize as resizes
 from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
 from jaxgen.metrics.networks.extractor import Extractor
+from jaxgen.networks.layers.stateless import apply_params
 from jaxgen.networks.pretrained import inception as network
 
 RESIZES = ("legacy", "clean", "none")
@@ -120,7 +121,7 @@ class Inception(FeatureNetwork):
         names = (self.tap, "logits_unbiased")
 
         def function(params: Tree, images: jax.Array) -> dict[str, jax.Array]:
-            return network.Inception().apply({"params": params}, resizes.centred(images), names)
+            return apply_params(network.Inception(), params, resizes.centred(images), names)
 
         return Extractor(function, self.params)
 
@@ -133,7 +134,7 @@ class Inception(FeatureNetwork):
 
             def function(params: Tree, images: jax.Array) -> dict[str, jax.Array]:
                 x = resizes.legacy(images) if self.resize == "legacy" else images
-                return network.Inception().apply({"params": params}, resizes.centred(x), names)
+                return apply_params(network.Inception(), params, resizes.centred(x), names)
 
             self._extractors[names] = Extractor(function, self.params)
         return self._extractors[names]

@@ -12,6 +12,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop.lpips import load_lpips
 from jaxgen.metrics.networks.base import digest
 from jaxgen.metrics.networks.extractor import Extractor
+from jaxgen.networks.layers.stateless import apply_params
 from jaxgen.networks.pretrained.lpips import LPIPS, check_size, layers_of
 
 
@@ -38,17 +39,17 @@ class Lpips:
         network = LPIPS(trunk)
 
         def features(params: Tree, images: jax.Array) -> tuple[jax.Array, ...]:
-            return network.apply({"params": params}, images.astype(np.float32) / 127.5 - 1, method="features")
+            return apply_params(network, params, images.astype(np.float32) / 127.5 - 1, method="features")
 
         def pairs(params: Tree, images: jax.Array) -> jax.Array:
             both = features(params, images.reshape(-1, *images.shape[2:]))
             first, second = ([x[i::2] for x in both] for i in (0, 1))
-            return network.apply({"params": params}, first, second, method="compare")
+            return apply_params(network, params, first, second, method="compare")
 
         def to_references(given: tuple[Tree, Tree], images: jax.Array) -> jax.Array:
             params, references = given
             found = features(params, images)
-            one = functools.partial(network.apply, {"params": params}, found, method="compare")
+            one = functools.partial(apply_params, network, params, found, method="compare")
             return jax.lax.map(one, references).T  # [B, K]
 
         self._features, self._to_references = features, to_references

@@ -61,7 +61,9 @@ def check_pairs(a: ImageSet, b: ImageSet, metrics: Sequence[Metric]) -> None:
             f"{b.name!r} {b.count}; give as many of each, in the order of their names."
         )
     of_pixels = [metric for metric in metrics if isinstance(metric, PairMetric)]
-    if of_pixels and (a.shape is None or a.shape != b.shape):
+    if not of_pixels:
+        return
+    if a.shape is None or a.shape != b.shape:
         sizes = " and ".join("several sizes" if s.shape is None else "x".join(map(str, s.shape)) for s in (a, b))
         raise UserError(f"Pixels are compared in images of one size, not of {sizes}; give --resolution.")
     for metric in of_pixels:
@@ -81,6 +83,8 @@ def compare_pixels(
     """
     found: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
     for x, y in pairs if metrics else ():
+        if isinstance(x, list) or isinstance(y, list):
+            raise UserError("Pixels are compared in images of one size, not of several; give --resolution.")
         for metric in metrics:
             found[metric.name].append(metric.values(x, y, batch))
     return {

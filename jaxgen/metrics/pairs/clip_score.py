@@ -25,7 +25,7 @@ class ClipScore(CaptionMetric):
     def score(self, batches: Iterable[ImageBatch], captions: Sequence[str], batch: int = 100) -> Score:
         clip = Clip(self.weights)
         seen = summarise(lambda images: clip.see(images, batch), batches, keep=True)
-        cosine = cosines(seen.features, clip.embed_texts(captions, batch))
+        cosine = cosines(seen.kept_features, clip.embed_texts(captions, batch))
         values = self.scale * np.maximum(cosine, 0)
         note = f"{self.scale:g} max(cos, 0); {(cosine < 0).mean():.3g} of the pairs count as 0."
         return Score(

@@ -16,7 +16,7 @@ class FeatureL2(FeaturePairMetric):
     note = "Mean Euclidean distance of the two images' features."
 
     def values(self, a: Summary, b: Summary) -> np.ndarray:
-        return l2_distance(a.features, b.features)
+        return l2_distance(a.kept_features, b.kept_features)
 
 
 def l1_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
