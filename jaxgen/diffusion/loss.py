@@ -54,10 +54,11 @@ def hybrid_loss(
     alone; the denoising loss trains the mean.
 
     Args:
-      x0: `[B, ...]` uint8 images as v / 127.5 - 1; else as in `denoising_loss`, one evaluation of the network.
+      x0: `[B, ...]` images; a uint8 value v is v / 127.5 - 1. The other arguments are those of `denoising_loss`.
+      vlb_weight: the weight of L_vlb.
 
     Raises:
-      UserError: for a schedule without discrete levels, or a network that learns no variance.
+      UserError: the schedule has no discrete levels, or the network learns no variance.
     """
     if not schedule.steps:
         raise UserError("A learned variance is trained on discrete levels; use a discrete schedule, such as 'cosine'.")

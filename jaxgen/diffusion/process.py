@@ -12,7 +12,7 @@ from jaxgen.errors import UserError
 
 
 def append_dims(values: Float[Array, "..."] | float, x: Float[Array, "B *shape"]) -> Float[Array, "..."]:
-    """`[B]` or scalar values with the trailing axes that broadcast them against x `[B, ...]`."""
+    """Appends axes to `[B]` or scalar values, so that they broadcast against x `[B, ...]`."""
     values = jnp.asarray(values)
     return values.reshape(values.shape + (1,) * (x.ndim - values.ndim)) if values.ndim else values
 
@@ -46,16 +46,16 @@ def posterior(
 def added_noise_share(
     schedule: Schedule, t: Float[AnyArray, "*shape"], s: Float[AnyArray, "*shape"]
 ) -> Float[AnyArray, "*shape"]:
-    """The share of the variance sigma(t)**2 that was added between s and t: 1 - SNR(t) / SNR(s), in [0, 1]."""
+    """Returns the share of the variance sigma(t)**2 that was added between s and t: 1 - SNR(t) / SNR(s), in [0, 1]."""
     change = schedule.log_snr(t) - schedule.log_snr(s)
     return -array_module(change).expm1(change)
 
 
 def previous_level(schedule: Schedule, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """One discrete noise level below t; never below 0.
+    """Returns the time one discrete noise level below t, but at least 0.
 
     Raises:
-      UserError: for a continuous schedule.
+      UserError: the schedule is continuous.
     """
     if not schedule.steps:
         raise UserError("The posterior mean is a prediction type for discrete schedules only, such as 'linear'.")

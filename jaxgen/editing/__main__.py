@@ -1,8 +1,8 @@
 """`python -m jaxgen.editing --workdir=RUN --out=FOLDER`: draws what this room does with a trained diffusion model.
 
-Inversion and interpolation as animations, `<name>.gif`, with their frames as rows of `<name>.png`; branching, SDEdit
-and a masked edit as `panel_<name>.png`; `captions.json`, and `editing.json` with the numbers. Give the run's own
-`samples` folder as --out, and `python -m jaxgen.report RUN` shows each once.
+Inversion and interpolation become animations, `<name>.gif`, with their frames as rows of `<name>.png`; branching,
+SDEdit and a masked edit become `panel_<name>.png`. `captions.json` has their captions and `editing.json` the numbers.
+With the run's own `samples` folder as --out, `python -m jaxgen.report RUN` shows each of them once.
 """
 
 from __future__ import annotations
@@ -65,17 +65,22 @@ def edit(
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
     trust: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
-    """Draws and measures; returns what `editing.json` holds.
+    """Draws the pictures, measures, and returns the numbers of `editing.json`.
 
     Args:
-      workdir: of a run of a diffusion method. num: held-out images. steps: of all samplers.
-      eta: of the DDIM that branches and edits: 1 is ancestral sampling, at 0 nothing branches.
+      workdir: the folder of a run of a diffusion method.
+      out: the folder for the pictures.
+      num: the number of held-out images.
+      seed: the seed of all noise.
+      steps: the number of steps of all samplers.
+      eta: eta of the DDIM that branches and edits: 1 is ancestral sampling, at 0 nothing branches.
       inversion_steps: numbers of steps at which the error of inversion is measured, plain and with three refinements.
-      branch_times: times at which trajectories part. strengths: of SDEdit.
-      trust: packages beside jaxgen whose classes the run's config may name.
+      branch_times: the times at which trajectories part.
+      strengths: the strengths of SDEdit.
+      trust: packages other than jaxgen whose classes the run's config may name.
 
     Raises:
-      UserError: where there is no such run, its method has no denoiser, or `out` cannot be written.
+      UserError: there is no such run, its method has no denoiser, or `out` cannot be written.
     """
     check_writable(out, "--out")
     trained, method = _diffusion_model(workdir, trust)
@@ -142,14 +147,16 @@ def _write_pictures(out: epath.Path, pictures: Mapping[str, np.ndarray]) -> None
 
 @entry_point
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draws, and prints the numbers and the folder."""
+    """Draws the pictures, and prints the numbers and the folder."""
     parser = Parser(prog="python -m jaxgen.editing", description=__doc__.split("\n\n")[1])
     parser.add_argument("--workdir", required=True, help="the folder of a run")
     parser.add_argument("--out", required=True, help="the folder for the pictures")
     parser.add_argument("--num", type=count("num"), default=8, help="held-out images to work on")
     parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--steps", type=count("steps"), default=50, help="of all samplers")
-    parser.add_argument("--eta", type=float, default=1.0, help="of the DDIM that branches and edits: 1 is ancestral")
+    parser.add_argument("--steps", type=count("steps"), default=50, help="the number of steps of all samplers")
+    parser.add_argument(
+        "--eta", type=float, default=1.0, help="eta of the DDIM that branches and edits; 1 is ancestral"
+    )
     add_trust(parser)
     given = parser.parse_args(arguments)
     use_compilation_cache()

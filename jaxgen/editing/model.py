@@ -1,4 +1,4 @@
-"""What this room works with: a trained diffusion model, as a denoiser, its schedule and a solver."""
+"""The object that the functions of this room take: a trained denoiser with its schedule and a solver."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class DiffusionModel:
     """A denoiser with its schedule, and a solver.
 
     Attributes:
-      denoise: `(x, t) -> Prediction`, its condition filled in.
+      denoise: `(x, t) -> Prediction`, with its condition filled in.
       schedule: the noise schedule that the denoiser was trained under.
-      sampler: how images are drawn.
+      sampler: the solver that draws images.
     """
 
     denoise: Denoiser

@@ -33,13 +33,17 @@ def editing_panels(
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
     parted: Branching | None = None,
 ) -> dict[str, Float[Array, "frames N H W C"]]:
-    """`{name: [frames, B, H, W, C]}`, ready for a report.
+    """Returns `{name: [frames, B, H, W, C]}` for a report.
 
     Args:
       model: its sampler draws the branches and edits; a deterministic one shows no branching.
-      images: `[B, H, W, C]` real ones, in [-1, 1]. keys: `[B]`.
-      steps, frames: of inversion and interpolation, which are DDIM's.
-      parted: branches that are drawn already, by `draw_branches`.
+      keys: `[B]` random keys, one for each image.
+      images: `[B, H, W, C]` real images in [-1, 1].
+      steps: the number of DDIM's steps in inversion and interpolation.
+      frames: the number of frames of interpolation, and of each half of inversion.
+      branch_times: the times at which trajectories part; not used where `parted` is given.
+      strengths: the strengths of SDEdit.
+      parted: branches that `draw_branches` has already drawn.
     """
     if parted is None:
         parted = draw_branches(model, keys, images.shape[1:], branch_times)
@@ -60,7 +64,7 @@ def draw_branches(
 
 
 def coarse(images: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-    """Images `[B, H, W, C]` of about eight cells a side: stands for a stroke drawing."""
+    """Returns the images with about eight cells a side, which stand for a stroke drawing."""
     count, height, width, channels = images.shape
     factor = max(2, min(height, width) // 8)
     small = jax.image.resize(images, (count, height // factor, width // factor, channels), "linear")

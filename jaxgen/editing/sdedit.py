@@ -1,7 +1,7 @@
-"""SDEdit (Meng et al. 2022): noise an image to time t0, denoise it from there.
+"""SDEdit (Meng et al. 2022) noises an image to a time t0 and denoises it from there.
 
-A small t0 keeps the input, a large one keeps the model's idea of an image: a stroke drawing becomes a picture
-somewhere between. A mask leaves the rest of the image as it is.
+A small t0 keeps the input, a large one gives a sample of the model; a value between turns a stroke drawing into a
+picture. Where there is a mask, the rest of the image stays as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sdedit(
       repeats: how often the edit is done, each time on the result before (the paper's K).
 
     Raises:
-      UserError: for a strength outside [0, 1] or no repeats.
+      UserError: the strength is outside [0, 1], or there are no repeats.
     """
     if repeats < 1:
         raise UserError(f"SDEdit is done at least once, not {repeats} times.")
@@ -59,10 +59,10 @@ def sdedit(
 
 
 def times_from(model: DiffusionModel, t0: float) -> Float[np.ndarray, "N"]:
-    """The sampler's times below t0, behind t0 itself, or behind the noise level nearest to it.
+    """Returns t0, moved to the nearest noise level, followed by the sampler's times below it.
 
     Raises:
-      UserError: for a t0 outside [0, 1].
+      UserError: t0 is outside [0, 1].
     """
     if not 0 <= t0 <= 1:
         raise UserError(f"The strength of an edit must be in [0, 1], not {t0}.")
@@ -76,13 +76,14 @@ def hold(
 ) -> DiffusionModel:
     """The model whose denoiser sees the known part of images in place of its own where `mask` is 0.
 
-    The known part is noised to time t at each evaluation at time t, the level of the rest: a scheme that noises it
-    once a step, after the step, must take care not to be a step behind. What a solver does to its own known part does
-    not matter: the network never sees it, and the caller pastes the image at the end. This works with any solver, with
-    any number of evaluations a step.
+    The known part is noised to time t at each evaluation at time t, the level of the rest. What a solver
+    does to its own known part does not matter: the network never sees it, and the caller pastes the image at the end.
+    This works with any solver, with any number of evaluations a step.
 
     Args:
-      images: `[B, ...]`. mask: broadcasts against them, 1 where the model may draw. keys: `[B]`.
+      images: `[B, ...]` the images whose part is kept.
+      mask: broadcasts against images: 1 where the model may draw.
+      keys: `[B]` random keys, one for each image.
     """
 
     def held(x: jax.Array, t: jax.Array) -> Prediction:
@@ -97,5 +98,5 @@ def hold(
 
 
 def _as(t: jax.Array | float, images: jax.Array) -> jax.Array:
-    """A time in the type of the images."""
+    """Returns the time in the images' dtype."""
     return jnp.asarray(t, images.dtype)

@@ -54,6 +54,13 @@ def test_gaussian_data_are_recovered(sampler, schedule):
     assert abs(float(x.std()) - STD) < 0.012
 
 
+def test_only_a_sampler_that_draws_noise_needs_keys():
+    x, keys, denoise = jnp.ones((2, 1)), jax.random.split(jax.random.key(0), 2), gaussian(LINEAR)
+    np.testing.assert_array_equal(ddim(5)(denoise, LINEAR, x), ddim(5)(denoise, LINEAR, x, keys))
+    with pytest.raises(UserError, match="DDPM draws noise; give it one random key for each image"):
+        ddpm(5)(denoise, LINEAR, x)
+
+
 def test_ddim_without_noise_solves_the_flow_to_first_order():
     """For a Gaussian the flow maps quantile to quantile; the error falls as one over the steps."""
     errors = []

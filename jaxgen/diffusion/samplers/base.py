@@ -31,13 +31,13 @@ Carry = tuple[jax.Array, jax.Array | None, tuple[jax.Array, ...], jax.Array]
 class Sampler(abc.ABC):
     """The contract: `(denoise, schedule, x, keys) -> x`.
 
-    `denoise(x, t) -> Prediction` is evaluated at a scalar t (by `ode` alone at `[B]`).
+    `denoise(x, t) -> Prediction` is evaluated at a scalar t, or at times `[B]` by `ode`.
 
     Attributes:
       steps: number of steps.
       spacing: how the times are spaced, see `jaxgen.diffusion.spacing.time_grid`.
-      clip: whether x0 is clipped to [-1, 1] at each evaluation, as Ho et al. do; not for latents.
-      self_recurrence: how often each step is taken, noised back in between; 1 for most uses.
+      clip: whether x0 is clipped to [-1, 1] at each evaluation, as Ho et al. do; latents must not be clipped.
+      self_recurrence: how often each step is taken; in between, its result is noised back to the step's start.
     """
 
     steps: int = 50
@@ -62,7 +62,7 @@ class Sampler(abc.ABC):
         return self.evaluations_per_step * self.steps * self.self_recurrence
 
     def output(self, now: Prediction) -> Prediction:
-        """The prediction that the solver goes by: the network's, clipped where `clip` is set."""
+        """Returns the prediction that the solver uses: the network's, clipped where `clip` is set."""
         return now.clip() if self.clip else now
 
     @overload
@@ -94,11 +94,11 @@ class Sampler(abc.ABC):
         frames: int = 0,
         times: Times | None = None,
     ) -> Images | tuple[Images, Trajectory]:
-        """Images `[B, ...]`, and with `frames` the trajectory too, `[frames, B, ...]`.
+        """Returns images `[B, ...]`, and with `frames` also the trajectory `[frames, B, ...]`.
 
         Args:
-          x: `[B, ...]` float32, the noisy images at the first time: `schedule.prior_std` times standard normals where
-            that is 1.
+          x: `[B, ...]` float32, the noisy images at the first time. At t = 1 they are `schedule.prior_std` times
+            standard normals.
           keys: `[B]` random keys; image i depends on its own key alone, not on the batch. A solver that draws no noise
             needs none.
           frames: how many states of the trajectory to return: those after equal shares of the steps, the last one the
@@ -118,7 +118,7 @@ class Sampler(abc.ABC):
         frames: int = 0,
         times: Times | None = None,
     ) -> tuple[Images, Trajectory]:
-        """The images and the trajectory, which is `[0, B, ...]` for no frames; see `__call__`."""
+        """Returns the images and the trajectory, which is `[0, B, ...]` without frames; see `__call__`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ class LinearSampler(Sampler):
 
     @abc.abstractmethod
     def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:
-        """The solver as numbers, for `times` `[steps + 1]`, float64, usually from 1 down to 0."""
+        """Returns the solver's numbers for `times` `[steps + 1]`, float64, usually from 1 down to 0."""
 
     def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: Images) -> Images:
         """The noise that a row adds, from standard normals z."""
@@ -160,7 +160,7 @@ class LinearSampler(Sampler):
     def run(
         self, table: SolverCoefficients, denoise: Denoiser, x: Images, keys: Key[Array, "B"] | None, frames: int = 0
     ) -> tuple[Images, Trajectory]:
-        """Runs coefficients; see `trajectory`. Columns that are zero in every row cost nothing.
+        """Runs a table of coefficients; see `trajectory`. Columns that are zero in every row cost nothing.
 
         Raises:
           UserError: no keys are given to a solver that draws noise.

@@ -26,7 +26,7 @@ class SolverCoefficients:
         x    <- move base + sum_i step_i m_i + noise z,    z standard normal
 
     Attributes:
-      output: what of a prediction the outputs m are: x0, epsilon or velocity.
+      output: the value of a prediction that the outputs m are: x0, epsilon or velocity.
       t: `[N]` time of the row's evaluation.
       s: `[N]` time of the new x.
       keep: `[N]` factor of the old base; 1 inside a step of several evaluations, 0 where a step begins.
@@ -72,11 +72,11 @@ class SolverCoefficients:
         return SolverCoefficients(output, **numbers, ends=ends, before=before)
 
     def repeated(self, count: int, schedule: Schedule) -> SolverCoefficients:
-        """Self-recurrence: every step `count` times, its result noised back to where it began in between (Lugmayr et
-        al. 2022, Algorithm 1; Bansal et al. 2023, Section 3.3).
+        """Returns the table that takes every step `count` times, and noises its result back to its start in between
+        (Lugmayr et al. 2022, Algorithm 1; Bansal et al. 2023, Section 3.3).
 
         Raises:
-          UserError: where a step has more than one row, or uses more than the newest output.
+          UserError: a step has more than one row, or uses more than the newest output.
         """
         if not (self.ends.all() and not self.keep.any() and not self.correct.any() and not self.step[:, 1:].any()):
             raise UserError("config.sampler.self_recurrence is for one-step solvers, such as ddim and ddpm.")
@@ -96,7 +96,7 @@ class SolverCoefficients:
         return SolverCoefficients(self.output, **flat, before=self.before)
 
     def first_infinite_row(self, dtype: np.typing.DTypeLike) -> int | None:
-        """The first row that is not finite in a type, such as float32; None where all are."""
+        """Returns the first row that is not finite in this dtype, such as float32, or None where all are finite."""
         finite = np.ones(len(self.t), bool)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

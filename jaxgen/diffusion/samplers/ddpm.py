@@ -25,9 +25,9 @@ class DDPM(LinearSampler):
     """Ancestral sampling (Ho et al. 2020, Algorithm 2), over any sub-sequence of the levels.
 
     Attributes:
-      variance: of p(x_s | x_t): small, that of q(x_s | x_t, x_0); large, all the noise added between s and
-        t (beta_t; Ho et al., Section 3.2); learned, between the two as the network says (Nichol & Dhariwal 2021,
-        Eq. 15). The last step adds none.
+      variance: the variance of p(x_s | x_t). `small` is that of q(x_s | x_t, x_0); `large` is that of all noise added
+        between s and t (beta_t; Ho et al., Section 3.2); `learned` is between the two, where the network puts it
+        (Nichol & Dhariwal 2021, Eq. 15). The last step adds no noise.
     """
 
     steps: int = 1000

@@ -33,7 +33,7 @@ class Schedule(abc.ABC):
       t_min: the smallest time above 0 that training draws, and at which the spacings that are even in the noise level
         end; 0 where the schedule still has noise at t = 0.
       prior_std: standard deviation of the noise that sampling starts from, close to that of x_1.
-      sigma_data: standard deviation that the EDM preconditioning takes the data to have (Karras et al. 2022).
+      sigma_data: the standard deviation of the data that the EDM preconditioning assumes (Karras et al. 2022).
     """
 
     steps: int = 0
@@ -43,20 +43,20 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def log_snr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """log(alpha**2 / sigma**2), decreasing in t."""
+        """Returns log(alpha**2 / sigma**2), which decreases in t."""
 
     @abc.abstractmethod
     def t_from_log_snr(self, log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The inverse of `log_snr`."""
+        """Returns the time t at which `log_snr` has this value."""
 
     def alpha(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The signal's factor; variance preserving: sqrt(sigmoid(log_snr))."""
+        """Returns the signal's factor, by default sqrt(sigmoid(log_snr)), which preserves the variance."""
         log_snr = self.log_snr(t)
         np_ = array_module(log_snr)
         return np_.exp(-0.5 * np_.logaddexp(0.0, -log_snr))
 
     def sigma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The marginal noise's standard deviation: sqrt(sigmoid(-log_snr))."""
+        """Returns the standard deviation of the noise in x_t, by default sqrt(sigmoid(-log_snr))."""
         log_snr = self.log_snr(t)
         np_ = array_module(log_snr)
         return np_.exp(-0.5 * np_.logaddexp(0.0, log_snr))
@@ -72,16 +72,16 @@ class Schedule(abc.ABC):
         return 1000.0 * at_least_float32(t)
 
     def input_scale(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """What the noisy image is multiplied by before it enters a network; 1 where its variance is bounded."""
+        """Returns the factor of x_t before it enters a network; it is 1 where the variance of x_t is bounded."""
         return 0.0 * at_least_float32(t) + 1.0
 
     def snap_to_levels(self, times: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-        """Times of a sampler moved onto the nearest levels that the schedule has."""
+        """Returns a sampler's times, each moved to the nearest level of the schedule."""
         return times
 
 
 def vp_log_snr(log_alpha_bar: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """log_snr of a variance-preserving schedule from log(alpha**2)."""
+    """Returns log_snr of a variance-preserving schedule from log(alpha**2)."""
     np_ = array_module(log_alpha_bar)
     with np.errstate(divide="ignore"):
         return log_alpha_bar - np_.log(-np_.expm1(log_alpha_bar))
@@ -94,7 +94,7 @@ def vp_log_alpha_bar(log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def array_module(values: jax.Array | np.ndarray | float) -> Any:
-    """jax.numpy for JAX arrays, else numpy."""
+    """Returns jax.numpy for JAX arrays, else numpy."""
     return jnp if isinstance(values, jax.Array) else np
 
 
@@ -105,7 +105,7 @@ def at_least_float32(t: np.ndarray) -> np.ndarray: ...
 @overload
 def at_least_float32(t: float) -> float: ...
 def at_least_float32(t: jax.Array | np.ndarray | float) -> jax.Array | np.ndarray | float:
-    """JAX arrays as float32 or wider, also where networks compute in bfloat16; everything else as NumPy's float64."""
+    """Converts JAX arrays to float32 or wider, also where networks compute in bfloat16; the rest to NumPy's float64."""
     if isinstance(t, jax.Array):
         return jnp.asarray(t, jnp.promote_types(t.dtype, jnp.float32))
     return np.asarray(t, np.float64)
@@ -114,4 +114,4 @@ def at_least_float32(t: jax.Array | np.ndarray | float) -> jax.Array | np.ndarra
 def check_t_min(t_min: float) -> None:
     """Raises a UserError for a t_min outside (0, 1)."""
     if not 0 < t_min < 1:
-        raise UserError(f"A schedule's t_min must lie between 0 and 1, not at {t_min}.")
+        raise UserError(f"A schedule's t_min must be above 0 and below 1, not {t_min}.")

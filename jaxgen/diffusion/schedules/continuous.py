@@ -23,7 +23,7 @@ from jaxgen.errors import UserError
 class ContinuousCosine(Schedule):
     """alpha = cos(u), sigma = sin(u) with u linear in t: `log_snr = -2 log tan(u)`.
 
-    The ends are cut so that log_snr runs from `log_snr_max` at t = 0 to `log_snr_min` at t = 1
+    The ends of u are chosen so that log_snr runs from `log_snr_max` at t = 0 to `log_snr_min` at t = 1
     (Hoogeboom et al. 2023, "simple diffusion", Section 2.1 and its appendix).
     """
 
@@ -58,7 +58,7 @@ class VP(Schedule):
     """The variance-preserving SDE (Song et al. 2021, Eq. 32-33): noise rate beta(t) linear in t.
 
     Attributes:
-      beta_min, beta_max: the rate at t = 0 and t = 1; their thousandths are the discrete betas.
+      beta_min, beta_max: the rate at t = 0 and at t = 1; a thousandth of them are the first and last beta of `Linear`.
       t_min: the smallest time of training and sampling, since the score diverges at t = 0.
     """
 
@@ -100,7 +100,8 @@ class VP(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class SubVP(VP):
-    """The sub-VP SDE (Song et al. 2021, Eq. 34-35): VP's alpha, and sigma = 1 - alpha**2, below VP's."""
+    """The sub-VP SDE (Song et al. 2021, Eq. 34-35): alpha is that of VP, and sigma = 1 - alpha**2 is smaller
+    than that of VP."""
 
     def sigma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         integral = self.integral(t)
@@ -127,7 +128,7 @@ class RectifiedFlow(Schedule):
 
     Attributes:
       shift: moves times towards noise: sigma = shift t / (1 + (shift - 1) t) (Esser et al. 2024, Eq. 23).
-      t_min: the smallest time that training draws, and at which the spacings even in the noise level end.
+      t_min: the smallest time that training draws; the spacings that are even in the noise level end there.
     """
 
     shift: float = 1.0

@@ -1,8 +1,8 @@
 """Variance-preserving schedules of discrete noise levels.
 
-They have `steps` noise levels, 1..steps in the papers, at the times i / steps. They are kept as `log(alpha_bar)`, which
-is precise at both ends in float32, and interpolated linearly between levels: the noise rate is constant between two
-levels. At t = 0 there is no noise at all.
+The noise levels 1..steps of the papers are at the times i / steps. Their `log(alpha_bar)` is stored, which is precise
+at both ends in float32, and is interpolated linearly, so that the noise rate is constant between two levels. At t = 0
+there is no noise at all.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Discrete(Schedule):
         return (1 - part) * table[below] + part * table[below + 1]
 
     def _level(self, t: Array) -> Array:
-        """t * steps, moved onto the integer that it misses by rounding only; keeps the slope in t."""
+        """Returns t * steps, rounded where it misses an integer by a rounding error only; its slope in t is kept."""
         level = at_least_float32(t) * self.steps
         np_ = array_module(level)
         whole = np_.round(level)
@@ -91,7 +91,7 @@ class Discrete(Schedule):
         return level / self.steps
 
     def conditioning(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Level i of 1..steps is embedded as i - 1, stretched to a thousand levels."""
+        """Returns (i - 1) * 1000 / steps for level i of 1..steps."""
         return (self._level(t) - 1) * (1000 / self.steps)
 
     def snap_to_levels(self, times: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
@@ -123,8 +123,8 @@ class _Formula(Discrete):
 
     Attributes:
       steps: number of noise levels.
-      zero_terminal_snr: sqrt(alpha_bar) is shifted and scaled so that its last value is 0 and its first one stays (Lin
-        et al. 2023, Algorithm 1); then a network must not predict epsilon.
+      zero_terminal_snr: sqrt(alpha_bar) is shifted and scaled so that its last value is 0 and its first one is kept
+        (Lin et al. 2023, Algorithm 1). A network must then not predict epsilon.
     """
 
     steps: int = 1000
@@ -168,8 +168,8 @@ class Cosine(_Formula):
     """alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, Eq. 17).
 
     Attributes:
-      offset: s of the paper, which keeps the first betas from being too small.
-      max_beta: larger betas are cut to it.
+      offset: s in the paper, which keeps the first betas from being too small.
+      max_beta: the largest beta; larger ones are replaced by it.
     """
 
     offset: float = 0.008
@@ -186,8 +186,8 @@ class Sigmoid(_Formula):
 
     Attributes:
       start, end: the part of the sigmoid's axis that is used; start < end.
-      tau: temperature: the axis is divided by it.
-      max_beta: larger betas are cut to it.
+      tau: the temperature, by which the axis is divided.
+      max_beta: the largest beta; larger ones are replaced by it.
     """
 
     start: float = -3.0

@@ -57,7 +57,7 @@ class VE(_Exploding):
 
 @dataclasses.dataclass(frozen=True)
 class EDM(_Exploding):
-    """Karras et al. (2022), Table 1: alpha = 1 and sigma the time itself, here in units of `sigma_max`.
+    """Karras et al. (2022), Table 1: alpha = 1, and sigma = sigma_max t.
 
     Use it with the spacing `karras`, the timestep sampler `log_normal` and the prediction type `edm`.
     """
