@@ -57,7 +57,7 @@ def make(classes=0, text=False, **options):
         out_channels=4, channels=8, channel_multipliers=(1,), blocks=1, attention_resolutions=(8,),
         middle_attention=False, norm_groups=4, num_classes=classes, context_dim=8 if text else 0,
     )  # fmt: skip
-    options = {"autoencoder": Folded(), "sampler": DDIM(steps=3, clip=False), "prediction_type": "v"} | options
+    options = {"autoencoder": Folded(), "sampler": DDIM(steps=3, clip=False), "prediction_type": V()} | options
     if text:
         options["text"] = TextEncoder(vocabulary=9, length=5, width=8, depth=1, heads=2)
     return LatentDiffusion(network, schedules.Cosine(), image_shape=SHAPE, num_classes=classes, **options)

@@ -131,12 +131,13 @@ class DDPM(Method):
         return (weights * losses).mean(), ({}, memory)
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
-        return images_of(self._sample(model, keys, batch))
+        return self.sampler(self.guided(model, batch), self.schedule, self._start(keys), keys)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         frames = min(self.frames, self.sampler.steps)
         start = per_image_noise(keys, 0, self.shape)[None]
-        return {"trajectory": jnp.concatenate([start, self._sample(model, keys, batch, frames)[1]])}
+        found = self.sampler(self.guided(model, batch), self.schedule, self._start(keys), keys, frames)
+        return {"trajectory": jnp.concatenate([start, found[1]])}
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         """Returns `denoising_loss`, as in training, and the squared error of epsilon at each time of `PROFILE`."""
@@ -182,10 +183,9 @@ class DDPM(Method):
             return hybrid_loss(denoise, schedule, image, t, noises, weighting, self.vlb_weight, **condition)
         return denoising_loss(denoise, schedule, image, t, noises, weighting, **condition)
 
-    def _sample(self, model: Model, keys: Array, batch: Batch, frames: int = 0) -> Array | tuple[Array, Array]:
-        """Returns images, and with `frames` the trajectory too, as a sampler does."""
-        start = self.schedule.prior_std * per_image_noise(keys, 0, self.shape)
-        return self.sampler(self.guided(model, batch), self.schedule, start, keys, frames)
+    def _start(self, keys: Array) -> Array:
+        """Returns the noise at the first time, one image for each key."""
+        return self.schedule.prior_std * per_image_noise(keys, 0, self.shape)
 
     def _condition(self, params: Params, batch: Batch) -> Batch:
         """Returns the network's keyword arguments other than (x, t)."""
@@ -211,8 +211,3 @@ class DDPM(Method):
             return found[0] if isinstance(found, tuple) else found
 
         return logits
-
-
-def images_of(found: Array | tuple[Array, Array]) -> Array:
-    """Returns the images of a sampler's result, which may contain the trajectory too."""
-    return found[0] if isinstance(found, tuple) else found

@@ -24,7 +24,6 @@ from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn
-from jaxgen.methods.diffusion.ddpm import images_of
 from jaxgen.networks.layers.stateless import apply_params
 
 
@@ -109,7 +108,7 @@ class StableDiffusion(Method):
         times = None if self.spacing is None else self.spacing(self.sampler.steps)
         x = self.schedule.prior_std * start.astype(jnp.float32)
         latents = self.sampler(self.guided(model, batch), self.schedule, x, keys, times=times)
-        return self.decode(model.params, images_of(latents))
+        return self.decode(model.params, latents)
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
         """Returns the denoiser of samplers: `(x, t) -> Prediction` under the texts of a batch."""
