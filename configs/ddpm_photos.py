@@ -5,7 +5,8 @@ Command: python main.py --config=configs/ddpm_photos.py --config.data.source=fol
 Data: a folder of png, jpg, webp or bmp files of any size, all RGB; each is cropped to a square and resized, and a tenth
     is held out. See docs/data.md.
 Hardware and time: meant for a GPU. To try it on two CPU cores: --config.data.resolution=32
-    --config.method.network.channels=16 --config.method.network.norm_groups=8 --config.train.total_images=96000.
+    --config.method.network.channels=16 --config.method.network.norm_groups=8 --config.train.total_images=96000
+    --config.evaluate.num=100.
 Expected: unknown, since it has not been run to its end yet. A few thousand photos are few; the report shows
     whether samples are near copies of them.
 """

@@ -202,6 +202,8 @@ def _by_name(name: str, path: str, of: Kind, among: tuple[type, ...]) -> type:
 def _by_path(name: str, path: str, rooms: tuple[str, ...], types: Kind | tuple[type, ...]) -> type:
     """Returns what `module:Class` means; the module is one of the rooms' or any other that can be imported."""
     head, _, attribute = name.partition(":")
+    if not plain(attribute):
+        raise UserError(f"{path}={name!r} names no class behind the colon; write package.module:Class.")
     inside = [module for module in modules(rooms) if f".{module}".endswith(f".{head}")] if head else []
     defining = [d for d in definitions(rooms) if d.module in inside and d.has(attribute)]
     if len(defining) > 1:

@@ -83,7 +83,8 @@ def test_the_contract_is_none_of_its_kind():
         ("method", "turn", r"x='turn' is not a Method \(jaxgen\.methods\.base:Method\)"),
         ("method", ":Thing", r"x=':Thing' is unknown; write package\.module:Class\."),
         ("method", ".relative:Thing", r"x='\.relative:Thing' is unknown; write package\.module:Class\."),
-        ("method", "ddpm:", r"x='ddpm:': jaxgen\.methods\.diffusion\.ddpm defines no ''"),
+        ("method", "ddpm:", r"x='ddpm:' names no class behind the colon; write package\.module:Class"),
+        ("network", "unet:_", r"x='unet:_' names no class behind the colon"),
         ("method", "", r"x='' is unknown; "),
         ("sampler", "posterior", r"x='posterior' is unknown; .*ddpm"),
         ("sampler", "runge_kutta", r"x='runge_kutta' is unknown; "),  # in a private module

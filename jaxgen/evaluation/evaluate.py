@@ -91,11 +91,12 @@ def check_before_training(config: ConfigDict, method: Method) -> None:
 
 
 def _open(network: FeatureNetwork, shape: tuple[int, int, int]) -> None:
-    """Reads a network's weights, now.
+    """Reads a network's weights, now, and checks that it sees images of the data's shape.
 
     Raises:
       UserError: for weights that cannot be had; it names the package's own classifier of such images, if there is one.
     """
+    network.check_shape(shape)
     try:
         network.open()
     except UserError as error:

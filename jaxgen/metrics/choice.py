@@ -63,6 +63,8 @@ def open_network(name: str | Mapping[str, Any], path: str = "network", **options
     Raises:
       UserError: for an unknown name, or an option that the network does not take.
     """
+    if not isinstance(name, str) and not hasattr(name, "items"):
+        raise UserError(f"{path} is {name!r}; it takes a network's name, or a section with a name.")
     section = {"name": name} if isinstance(name, str) else dict(name.items())
     found: type[FeatureNetwork] = find("feature_network", str(section.get("name", "")), path)
     for option, value in options.items():
@@ -97,7 +99,16 @@ def choose(
     Raises:
       UserError: for an unknown name, or one that cannot be computed here; the sentence says what to do.
     """
-    return tuple(_choose(entry, network, words, given) for entry in entries)
+    found = tuple(_choose(entry, network, words, given) for entry in entries)
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            same = type(one.metric) is type(other.metric) and one.network is other.network
+            if same and one.metric != other.metric:
+                raise UserError(
+                    f"{words.metrics} names {one.metric.name!r} twice with different options; the two numbers would "
+                    "have the same name, so leave one out."
+                )
+    return found
 
 
 def _choose(

@@ -27,7 +27,10 @@ def make_method(config: ConfigDict) -> Method:
         "image_shape": image_shape(config),
         "num_classes": int(config.data.num_classes),
     }
-    fields = {f.name for f in dataclasses.fields(find("method", config.method.name, "config.method.name"))}
+    found = find("method", config.method.name, "config.method.name")
+    if not dataclasses.is_dataclass(found):
+        raise UserError(f"config.method.name={config.method.name!r}: {found.__name__} must be a frozen dataclass.")
+    fields = {f.name for f in dataclasses.fields(found)}
     sampler = {key: value for key, value in config.sampler.items() if key != "guidance_scale"}
     guidance = _guidance(config)
     if "sampler" in fields:

@@ -64,11 +64,22 @@ REFUSED = {
     "what metrics derive from": (("set_metric",), "digits", "'set_metric'"),
     "a number for a name": ((3,), "digits", "holds 3; it takes names, and sections with a name"),
     "a misspelt option": ((section(name="recall", kk=5),), "digits", "kk does not exist; did you mean 'k'"),
+    "an option out of range": ((section(name="recall", k=0),), "digits", "k is at least 1, not 0"),
+    "one number twice, each with its options": (
+        (section(name="recall", k=3), section(name="recall", k=5)), "digits", "names 'recall' twice",
+    ),
+    "a number for a network": ((section(name="kid", network=3),), "digits", "network of 'kid' is 3; it takes"),
     "a wrong cadence": ((section(name="recall", every_images=-1),), "digits", "every_images of 'recall' is -1"),
     "a cadence that never comes": (
         (section(name="recall", every_images=10),), "digits", "set config.train.evaluate_every_images",
     ),
 }  # fmt: skip
+
+
+def test_a_network_that_sees_images_of_another_size_is_found_before_training():
+    config = config_of(metrics=("kid",), network="fashion")
+    with pytest.raises(UserError, match=r"'fashion' sees images of shape \(28, 28, 1\), not \(8, 8, 1\)"):
+        check_before_training(config, make_method(config))
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -12,11 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgen.errors import UserError
 from jaxgen.metrics.base import SetMetric, Value
 from jaxgen.metrics.pairwise import BLOCK, exactly, features_of, nearest, tiles
 from jaxgen.metrics.summary import Summary
 
 BORDER = 1e-9  # so near a ball's border, relatively, a distance is taken again, exactly
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise UserError(f"A ball reaches to the k-th neighbour, so k is at least 1, not {k}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +31,9 @@ class _Balls(SetMetric):
 
     k: int = 3  # a ball reaches to the k-th neighbour; 3 is the paper's
     better = "higher"
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
 
     @property
     def least(self) -> int:
@@ -61,6 +70,9 @@ class _Near(SetMetric):
 
     k: int = 5  # a ball reaches to the k-th neighbour; 5 is the paper's
     better = "higher"
+
+    def __post_init__(self) -> None:
+        _check_k(self.k)
 
     @property
     def least(self) -> int:

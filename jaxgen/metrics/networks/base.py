@@ -62,6 +62,13 @@ class FeatureNetwork(abc.ABC):
         """Whether the Fréchet distance in these features is what others call FID."""
         return False
 
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises a UserError where the network cannot see images of a shape (H, W, C).
+
+        By default every shape is accepted; a network of one size overrides this.
+        """
+        return None
+
     def see_sizes(self, images: list[np.ndarray], batch: int = 100) -> Features:
         """Features of images `[H, W, C]` whose sizes differ.
 

@@ -51,14 +51,18 @@ class PackagedClassifier(FeatureNetwork):
         """Of the parameters in the package."""
         return _digest(self.file)
 
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises a UserError for images of another shape than the classifier's."""
+        if tuple(shape) != self.shape:
+            raise UserError(f"The network {self.name!r} sees images of shape {self.shape}, not {tuple(shape)}.")
+
     def __call__(self, images: np.ndarray, batch: int = 500) -> Features:
         """`[N, D]` features and `[N, classes]` class probabilities, float64, of uint8 images `[N, H, W, C]`.
 
         Raises:
           UserError: for images of another shape.
         """
-        if images.shape[1:] != self.shape:
-            raise UserError(f"The network {self.name!r} sees images of shape {self.shape}, not {images.shape[1:]}.")
+        self.check_shape(images.shape[1:])
         found, probabilities = _extractor(self.network, self.file)(images, batch)
         return Features(found.astype(np.float64), probabilities.astype(np.float64))
 
