@@ -84,14 +84,8 @@ def edit(
     """
     check_writable(out, "--out")
     trained, method = _diffusion_model(workdir, trust)
-    source = trained.generator.source(trained.generator.config.data.eval_split)
-    batch = to_float(source.take(list(range(min(num, len(source))))))
-    condition = {name: jax.numpy.asarray(batch[name]) for name in method.conditions}
-    images = jax.numpy.asarray(batch["image"])
-    device = jax.devices()[0]
-    params = jax.device_put(trained.model.params, device)
-    root = seed_key(jax.numpy.uint32(seed), "editing")
-    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(len(images)))
+    condition, images, keys = _held_out(trained, method.conditions, num, seed)
+    params = jax.device_put(trained.model.params, jax.devices()[0])
     sampler = DDIM(steps, clip=method.sampler.clip, eta=eta)
 
     # a program of its own: traced once for the many samplers below
@@ -116,6 +110,18 @@ def edit(
     }
     write_json(epath.Path(out) / "editing.json", numbers)
     return numbers
+
+
+def _held_out(
+    trained: TrainedModel, conditions: Sequence[str], num: int, seed: int
+) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
+    """The conditions, images `[B, H, W, C]` in [-1, 1] and keys `[B]` of at most `num` held-out examples."""
+    source = trained.generator.source(trained.generator.config.data.eval_split)
+    batch = to_float(source.take(list(range(min(num, len(source))))))
+    images = jax.numpy.asarray(batch["image"])
+    root = seed_key(jax.numpy.uint32(seed), "editing")
+    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(len(images)))
+    return {name: jax.numpy.asarray(batch[name]) for name in conditions}, images, keys
 
 
 def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> tuple[TrainedModel, DiffusionMethod]:
