@@ -1,15 +1,15 @@
 """Figures of the code itself: lines, functions over 60 lines, parameters of type Any, share of documented public names.
 
-    python studies/house.py [CHECKOUT ...]
+    python -m studies.house [CHECKOUT ...]
 
 prints one row a checkout, so that two states of the project can be held against each other.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import pathlib
-import sys
 from collections.abc import Iterator
 
 LONG = 60  # lines of code from which on a function is called long
@@ -65,7 +65,9 @@ def figures(root: pathlib.Path) -> dict[str, object]:
 
 
 def main() -> None:
-    for folder in sys.argv[1:] or ["."]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkouts", nargs="*", default=["."], help="folders that hold jaxgen/")
+    for folder in parser.parse_args().checkouts:
         print(folder)
         for name, value in figures(pathlib.Path(folder)).items():
             print(f"  {name}: {len(value) if isinstance(value, list) else value}")
