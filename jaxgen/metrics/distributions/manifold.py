@@ -20,24 +20,26 @@ from jaxgen.metrics.summary import Summary
 BORDER = 1e-9  # so near a ball's border, relatively, a distance is taken again, exactly
 
 
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise UserError(f"A ball reaches to the k-th neighbour, so k is at least 1, not {k}.")
+class _OfNeighbours(SetMetric):
+    """What metrics of balls share: each ball reaches to the k-th neighbour of its centre."""
 
-
-@dataclasses.dataclass(frozen=True)
-class _Balls(SetMetric):
-    """What precision and recall share: one search for neighbours gives both."""
-
-    k: int = 3  # a ball reaches to the k-th neighbour; 3 is the paper's
+    k: int
     better = "higher"
 
     def __post_init__(self) -> None:
-        _check_k(self.k)
+        if self.k < 1:
+            raise UserError(f"A ball reaches to the k-th neighbour, so k is at least 1, not {self.k}.")
 
     @property
     def least(self) -> int:
         return self.k + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Balls(_OfNeighbours):
+    """What precision and recall share: one search for neighbours gives both."""
+
+    k: int = 3  # a ball reaches to the k-th neighbour; 3 is the paper's
 
     @property
     def note(self) -> str:
@@ -65,18 +67,10 @@ class Recall(_Balls):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Near(SetMetric):
+class _Near(_OfNeighbours):
     """What density and coverage share: one search for neighbours gives both."""
 
     k: int = 5  # a ball reaches to the k-th neighbour; 5 is the paper's
-    better = "higher"
-
-    def __post_init__(self) -> None:
-        _check_k(self.k)
-
-    @property
-    def least(self) -> int:
-        return self.k + 1
 
     @property
     def note(self) -> str:
