@@ -114,7 +114,7 @@ def _origin(op_name: str) -> tuple[str, str, bool]:
     layer: list[str] = []
     for part in parts:
         wrapped = _DERIVATIVE.search(part)
-        part = wrapped[1] if wrapped else part
+        part = (wrapped[1] if wrapped else part).partition("._")[0]  # a private method is no layer
         if not part or "(" in part or "<" in part or _PLUMBING.match(part):
             continue
         if layer and layer[-1].partition(".")[0] == part.partition(".")[0]:  # a module, then one of its methods
