@@ -1,1 +1,1 @@
-"""Numbers of images, in float64: metrics, the networks that they look through, and sets of images on the disk."""
+"""This room computes numbers of images, in float64, and holds the networks and image sets that this takes."""

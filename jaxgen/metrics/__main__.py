@@ -1,4 +1,4 @@
-"""`python -m jaxgen.metrics A B`: see `jaxgen.metrics.command`."""
+"""Runs `python -m jaxgen.metrics A B`; see `jaxgen.metrics.command`."""
 
 from __future__ import annotations
 

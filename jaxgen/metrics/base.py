@@ -43,7 +43,7 @@ class Value(NamedTuple):
 
 
 class Metric:
-    """A number about images.
+    """A metric computes a number, or several, about images.
 
     Attributes:
       needs: keys of `NEEDS`.
@@ -55,17 +55,17 @@ class Metric:
 
     @property
     def note(self) -> str:
-        """A sentence for readers, kept with each number; a class may set a plain string instead."""
+        """Returns a sentence for readers, kept with each number; a class may set a plain string instead."""
         return ""
 
     @property
     def least(self) -> int:
-        """The number of images that the metric needs of each set; a class may set a plain number instead."""
+        """Returns the number of images that the metric needs of each set; a class may set a plain number instead."""
         return 1
 
     @property
     def name(self) -> str:
-        """As a config names it."""
+        """Returns the name that a config gives the metric."""
         return config_name(type(self))
 
     def check(self, network: FeatureNetwork) -> None:
@@ -73,11 +73,11 @@ class Metric:
 
 
 class RunMetric(Metric, abc.ABC):
-    """A metric of a trained model's samples: what `config.evaluate.metrics` may name."""
+    """This class is for metrics of a trained model's samples, which `config.evaluate.metrics` may name."""
 
     @abc.abstractmethod
     def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
-        """The number, or several of them, by their names in `metrics.json`.
+        """Returns the number, or several of them, by their names in `metrics.json`.
 
         Args:
           network: the feature network that the config names for it, or None where it needs none.
@@ -88,7 +88,7 @@ class RunMetric(Metric, abc.ABC):
 
 
 class SetMetric(RunMetric):
-    """A number of a set of samples as a network sees it, mostly held against a set of real images.
+    """A set metric computes a number of a set of samples as a network sees it, mostly against a set of real images.
 
     Attributes:
       against: whether the reference has a part in it.
@@ -110,20 +110,20 @@ class SetMetric(RunMetric):
 
     @abc.abstractmethod
     def value(self, samples: Summary, reference: Summary) -> Value:
-        """The number of samples held against a reference; both hold what `needs` names."""
+        """Returns the number of the samples beside a reference; both hold what `needs` names."""
 
     def number(self, network: FeatureNetwork) -> str:
-        """What the number is called in `metrics.json`."""
+        """Returns the number's name in `metrics.json`."""
         return f"{self.name}_{network.name}" if self.of_network and not network.published else self.name
 
     def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
-        """See `RunMetric.scores`. The floor is of as many training images as there are samples."""
+        """Returns the scores; see `RunMetric.scores`. The floor is of as many training images as there are samples."""
         if network is None:
             raise UserError(f"{self.name} needs a feature network, and none is given.")
         return {self.number(network): self.score(images.sides(network), network, images.held_out_name)}
 
     def score(self, sides: Mapping[str, Summary], network: FeatureNetwork, reference_name: str) -> Score:
-        """The number with all that it stands against.
+        """Returns the number together with all that it is compared with.
 
         Args:
           sides: "samples" and "reference"; also "floor", further real images, and "noise", where there are any.
@@ -155,7 +155,7 @@ class SetMetric(RunMetric):
         )
 
     def _of(self, sides: Mapping[str, Summary], side: str) -> float | None:
-        """The number of another side in the samples' place; None where that is not there or has no labels."""
+        """Returns the number of another side in the samples' place; None where that is not there or has no labels."""
         if side not in sides or ("labels" in self.needs and sides[side].labels is None):
             return None
         return self.value(sides[side], sides["reference"]).value

@@ -1,4 +1,4 @@
-"""From the names in a config or on a command line to metrics and feature networks, and what stands against a choice.
+"""Turns names of a config or a command line into metrics and feature networks, or says why they do not fit.
 
 Nothing here reads weights, so that a wrong word is answered before there is anything to wait for.
 """
@@ -35,7 +35,7 @@ class Chosen(Generic[M_co]):
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """How a place names things in its messages: a config, or the command line of image sets.
+    """Says how a place names things in its messages: a config, or the command line of image sets.
 
     Attributes:
       metrics, network: the keys or flags.
@@ -52,7 +52,7 @@ class Words:
 
 
 def open_network(name: str | Mapping[str, Any], path: str = "network", **options: Any) -> FeatureNetwork:
-    """A feature network by its name, as `jaxgen.registry` finds it; the same object for the same options.
+    """Returns a feature network by its name, as `jaxgen.registry` finds it; the same options give the same object.
 
     Args:
       name: such as "inception", "clip", "digits" or "my_package.networks:Mine"; or a section, with a `name` and the
@@ -133,7 +133,7 @@ def _choose(
 
 
 def find_metric(name: str, words: Words) -> type[Metric]:
-    """The class of a metric's name. Raises a UserError for a name that none has."""
+    """Returns the class of a metric's name. Raises a UserError for a name that none has."""
     try:
         return find("metric", name, words.metrics)
     except UserError:

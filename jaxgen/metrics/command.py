@@ -1,4 +1,4 @@
-"""`python -m jaxgen.metrics A B`: numbers about the image set A, held against B."""
+"""`python -m jaxgen.metrics A B` computes numbers about the image set A, compared with B."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ network, its weights' digest and the resize."""
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The command line, checked."""
+    """Holds the command line, checked."""
 
     a: str
     b: str
@@ -108,7 +108,7 @@ def _size(text: str) -> tuple[int, int] | None:
 
 
 def run(request: Request) -> dict[str, dict[str, Any]]:
-    """`{name: entry}` as in `metrics.json`, in the order asked for.
+    """Returns `{name: entry}` as in `metrics.json`, in the order asked for.
 
     Raises:
       UserError: for sets that cannot be read, do not fit each other or the network, and weights that cannot be had.
@@ -137,7 +137,7 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
 
 
 def _captions(found: ImageSet) -> Sequence[str]:
-    """The captions of a set. Raises a UserError where it has none."""
+    """Returns the captions of a set. Raises a UserError where it has none."""
     if found.captions is None:
         raise UserError(f"clip_score needs captions, and {found.name!r} has none: write a captions.jsonl into it.")
     return found.captions
@@ -163,7 +163,7 @@ def _of_features(
 
 
 def _open(request: Request, captioned: bool) -> dict[str, ImageSet]:
-    """The sets; data sources without a size of their own take that of the set beside them."""
+    """Returns the opened sets; data sources without a size of their own take that of the set beside them."""
     texts = {"a": request.a, "b": request.b, **({"floor": request.floor} if request.floor else {})}
     found: dict[str, ImageSet] = {}
     resolution, channels = request.resolution, request.channels

@@ -19,7 +19,7 @@ from jaxgen.registry import find
 
 
 def set_metrics(metrics: Iterable[SetMetric | str]) -> tuple[SetMetric, ...]:
-    """The metrics by their names, each once. Raises a UserError for a name that no metric of image sets has."""
+    """Returns the metrics by their names, each once. Raises a UserError for a name that no metric of image sets has."""
     found = (m if isinstance(m, SetMetric) else find("metric", m, "metrics", among=(SetMetric,))() for m in metrics)
     return tuple({metric.name: metric for metric in found}.values())
 
@@ -36,7 +36,9 @@ def compare(
     labels: np.ndarray | None = None,
     reference_labels: np.ndarray | None = None,
 ) -> dict[str, Score]:
-    """The chosen numbers of samples held against a reference, by their names in `metrics.json`, in the order asked for.
+    """Returns the chosen numbers of samples beside a reference, in the order asked for.
+
+    The keys are the names in `metrics.json`.
 
     Args:
       samples, reference: what the network sees of them. floor: of as many further real images, or None.

@@ -1,4 +1,4 @@
-"""The images that an evaluation of a model sees, and what feature networks see of them."""
+"""Holds the images that an evaluation of a model sees, and what feature networks see of them."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class EvaluationImages:
 
     @property
     def floor(self) -> np.ndarray:
-        """As many training images as there are samples, chosen once: real against real at the same n."""
+        """Returns as many training images as there are samples, chosen once, to compare real images with real ones."""
         count = min(len(self.samples), len(self.train))
         return self.train[np.random.default_rng(0).permutation(len(self.train))[:count]]
 
     @property
     def noise(self) -> np.ndarray:
-        """Uniform noise of the samples' shape."""
+        """Returns uniform noise of the samples' shape."""
         return np.random.default_rng(0).integers(0, 256, self.samples.shape, dtype=np.uint8)
 
     def enough(self, least: int) -> bool:
-        """Whether each set has so many images. Two are asked for in any case, and are never too few."""
+        """Returns whether each set has so many images. Two are asked for in any case, and are never too few."""
         return least <= max(min(len(self.samples), len(self.train), len(self.held_out)), 2)
 
     def summary(self, network: FeatureNetwork, which: Which) -> Summary:
-        """What a network sees of one of the sets, looked at once.
+        """Returns what a network sees of one of the sets; each is seen once.
 
         Slow networks keep what they see of held-out images, which are the same in every run, on the disk.
         """
@@ -63,6 +63,6 @@ class EvaluationImages:
         return self._seen[key]
 
     def sides(self, network: FeatureNetwork) -> dict[str, Summary]:
-        """The four sets as `SetMetric.score` takes them."""
+        """Returns the four sets as `SetMetric.score` takes them."""
         names: dict[str, Which] = {"samples": "samples", "reference": "held_out", "floor": "floor", "noise": "noise"}
         return {side: self.summary(network, which) for side, which in names.items()}

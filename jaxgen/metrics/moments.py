@@ -1,4 +1,4 @@
-"""Count, mean and covariance of features, from batches that need not be in memory together."""
+"""Computes count, mean and covariance of features, from batches that need not be in memory together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK = 8192  # rows that are cast to float64 at a time
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Count, mean and scatter of features, in float64; sets may come in batches and be merged in any order.
+    """Holds count, mean and scatter of features, in float64; sets may come in batches and be merged in any order.
 
     Attributes:
       count: how many rows. mean: `[D]`. scatter: `[D, D]`, the sum of outer products of the centred rows.
@@ -25,7 +25,7 @@ class Moments:
 
     @staticmethod
     def of(features: np.ndarray) -> Moments:
-        """Of features `[N, D]`, N at least 1.
+        """Returns the moments of features `[N, D]`, N at least 1.
 
         Raises:
           UserError: for another shape, no rows, or values that are not finite.
@@ -39,11 +39,14 @@ class Moments:
         return moments
 
     def add(self, features: np.ndarray) -> Moments:
-        """With `[N, D]` more rows. A large batch costs little more than a small one. Raises as `of` and `merge`."""
+        """Returns the moments with `[N, D]` more rows.
+
+        A large batch costs little more than a small one. Raises as `of` and `merge`.
+        """
         return self.merge(Moments.of(features))
 
     def merge(self, other: Moments) -> Moments:
-        """Of both sets together (Chan, Golub & LeVeque 1979, the pairwise update).
+        """Returns the moments of both sets together (Chan, Golub & LeVeque 1979, the pairwise update).
 
         Raises:
           UserError: for unequal widths.
@@ -57,7 +60,7 @@ class Moments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """`[D, D]`, unbiased (n - 1). Raises a UserError for fewer than two rows."""
+        """Returns the covariance `[D, D]`, unbiased (n - 1). Raises a UserError for fewer than two rows."""
         if self.count < 2:
             raise UserError("A covariance needs at least two examples.")
         return self.scatter / (self.count - 1)

@@ -1,4 +1,4 @@
-"""Euclidean distances between all rows of two sets: float64, in tiles, so that memory stays bounded."""
+"""Computes Euclidean distances between all rows of two sets, in float64 and in tiles, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHUNK = 1 << 22  # numbers in a list of differences
 
 
 def tiles(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Squared distances of `[N, D]` and `[M, D]`, tile by tile: (rows of a, rows of b, `[n, m]`).
+    """Yields squared distances of `[N, D]` and `[M, D]`, tile by tile: (rows of a, rows of b, `[n, m]`).
 
     Most come from a matrix product of centred rows, with a relative error around 1e-10; those of near copies are
     sums of squared differences, so that copies are at exactly 0.
@@ -41,7 +41,7 @@ def tiles(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> Iterator[tuple[sl
 
 
 def exactly(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """`[P]` squared distances of rows i of a and rows j of b by their differences: the same bits in any company."""
+    """Returns `[P]` squared distances of rows i of a and j of b; a pair's bits do not depend on other pairs."""
     found = np.empty(len(i))
     step = max(CHUNK // a.shape[1], 1)
     for start in range(0, len(i), step):
@@ -53,7 +53,7 @@ def exactly(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.nd
 def nearest(
     a: np.ndarray, b: np.ndarray, k: int = 1, others: bool = False, block: int = BLOCK
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest rows of b for each row of a: indices `[N, k]` and squared distances `[N, k]`, nearest first.
+    """Returns the k nearest rows of b for each row of a, nearest first: indices and squared distances `[N, k]`.
 
     Args:
       a, b: features `[N, D]`, `[M, D]`. others: a and b are the same set, and a row is not its own neighbour.
@@ -82,7 +82,7 @@ def nearest(
 
 
 def features_of(what: str, *sets: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The sets as floating arrays, after a look at them.
+    """Returns the sets as floating arrays, after checking them.
 
     Raises:
       UserError: unless each is `[N, D]`, of the same D, not empty and finite. `what` begins the sentence.

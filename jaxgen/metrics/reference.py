@@ -1,4 +1,4 @@
-"""What networks have seen of reference sets, kept on the disk: a reference is looked at once.
+"""Keeps on the disk what networks have seen of reference sets, so that a reference is seen once.
 
 A file is found by everything that its content depends on: data set, split, size, channels, number and content of the
 images, network, weights, resize, and the format. A change of any of them is another file.
@@ -31,14 +31,14 @@ log = logging.getLogger("jaxgen")
 
 
 def folder() -> pathlib.Path:
-    """`jaxgen/reference` in the user's cache folder: XDG_CACHE_HOME, or `~/.cache`."""
+    """Returns `jaxgen/reference` in the user's cache folder: XDG_CACHE_HOME, or `~/.cache`."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxgen" / "reference"
 
 
 def key_of(
     network: FeatureNetwork, name: str, shape: Sequence[int | str], count: int, content: str, keep: bool
 ) -> dict[str, Any]:
-    """What a summary depends on.
+    """Returns what a summary depends on.
 
     Args:
       name: data set and split. shape: `(H, W, C)` as the network is given the images, or what says their sizes.
@@ -59,13 +59,13 @@ def key_of(
 
 
 def path_of(key: dict[str, Any]) -> pathlib.Path:
-    """The file of a key, there or not."""
+    """Returns the file of a key, whether it exists or not."""
     found = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     return folder() / f"{key['network']}-{found}.npz"
 
 
 def cached(key: dict[str, Any], make: Callable[[], Summary], recompute: bool = False) -> Summary:
-    """The summary of a key: read, or made and then kept.
+    """Returns the summary of a key: it is read, or made and then kept.
 
     Where the folder cannot be written the summary is returned all the same, and a warning says so.
 
@@ -87,20 +87,20 @@ def cached(key: dict[str, Any], make: Callable[[], Summary], recompute: bool = F
 
 
 def of_array(network: FeatureNetwork, images: np.ndarray, name: str, keep: bool = True) -> Summary:
-    """The cached summary of uint8 images `[N, H, W, C]` that are in memory."""
+    """Returns the cached summary of uint8 images `[N, H, W, C]` that are in memory."""
     key = key_of(network, name, images.shape[1:], len(images), content_hash(images), keep)
     return cached(key, lambda: summarise(network, in_batches(images, BATCH), keep))
 
 
 def content_hash(images: np.ndarray) -> str:
-    """The SHA-256 of an array's type, shape and bytes."""
+    """Returns the SHA-256 of an array's type, shape and bytes."""
     found = hashlib.sha256(f"{images.dtype.str} {images.shape}".encode())
     found.update(np.ascontiguousarray(images).data)
     return found.hexdigest()
 
 
 def _write(path: pathlib.Path, key: dict[str, Any], summary: Summary) -> None:
-    """Under a temporary name, then renamed: a file under its own name is whole."""
+    """Writes the file under a temporary name and then renames it: a file under its own name is complete."""
     arrays: dict[str, np.ndarray] = {"key": np.frombuffer(json.dumps(key, sort_keys=True).encode(), np.uint8)}
     arrays |= {"mean": summary.moments.mean, "scatter": summary.moments.scatter}
     arrays |= {k: v for k in ("features", "probabilities") if (v := getattr(summary, k)) is not None}

@@ -1,4 +1,4 @@
-"""One number with what it stands against, as in `metrics.json`."""
+"""Holds one number with what it is compared with, as in `metrics.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FID_50K = 50_000
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One number and what it stands against.
+    """Holds one number and what it is compared with.
 
     Attributes:
       value: the number. n: how many samples it is of. reference: data set and split that they were held against.

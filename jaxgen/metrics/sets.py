@@ -1,4 +1,4 @@
-"""Image sets on the command line of metrics: folders, archives and data sources, read in batches.
+"""Opens image sets on the command line of metrics: folders, archives and data sources, read in batches.
 
 A set need not fit in memory. What is wrong with a file is said before any network looks at the first image.
 """
@@ -49,7 +49,7 @@ class ImageSet:
 
 
 def is_source(text: str) -> bool:
-    """Whether a text names a data source with a split, and not a path."""
+    """Returns whether a text names a data source with a split, and not a path."""
     return sources.is_source(text) and (":" in text or "/" in text)
 
 
@@ -231,7 +231,7 @@ def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 def _rows(
     name: str, path: epath.Path, key: str, shape: tuple[int, ...], parts: Iterator[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """The rows of rising numbers, part by part, in one pass over the archive."""
+    """Yields the rows of rising numbers, part by part, in one pass over the archive."""
     row = int(np.prod(shape[1:]))
     try:
         with path.open("rb") as opened, zipfile.ZipFile(opened) as archive, archive.open(f"{key}.npy") as member:

@@ -1,4 +1,4 @@
-"""An image set as a network sees it: what all numbers about the set are made from."""
+"""A summary is an image set as a network sees it: all numbers about the set are made from it."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ class Summary:
 
     @classmethod
     def of(cls, seen: Features, labels: np.ndarray | None = None) -> Summary:
-        """Of features that are all in memory."""
+        """Returns the summary of features that are all in memory."""
         return cls(len(seen.features), Moments.of(seen.features), seen.features, seen.probabilities, labels)
 
     @property
     def kept_features(self) -> np.ndarray:
-        """The features `[N, D]`. Raises a UserError where only their moments were kept."""
+        """Returns the features `[N, D]`. Raises a UserError where only their moments were kept."""
         return _known(self.features, "features")
 
     @property
     def known_probabilities(self) -> np.ndarray:
-        """The class probabilities `[N, K]`. Raises a UserError where the network gives none."""
+        """Returns the class probabilities `[N, K]`. Raises a UserError where the network gives none."""
         return _known(self.probabilities, "class probabilities")
 
     @property
     def known_labels(self) -> np.ndarray:
-        """The labels `[N]`. Raises a UserError where the images have none."""
+        """Returns the labels `[N]`. Raises a UserError where the images have none."""
         return _known(self.labels, "labels")
 
     def shared(self, what: tuple[Any, ...], other: Summary, make: Callable[[], T]) -> T:
-        """The result of `make`, computed once for this summary, `other` and `what`: for metrics that share work."""
+        """Returns the result of `make`, computed once for this summary, `other` and `what`: metrics share work."""
         key = (*what, other)
         if key not in self._shared:
             self._shared[key] = make()
@@ -66,10 +66,10 @@ def _known(values: np.ndarray | None, what: str) -> np.ndarray:
 
 
 def summarise(see: Callable[[B], Features], batches: Iterable[B], keep: bool) -> Summary:
-    """One pass over uint8 batches `[B, H, W, C]`, or lists of images `[H, W, C]` where `see` takes those; a set need
-    not fit in memory.
+    """Returns the summary of a set in one pass over uint8 batches; the set need not fit in memory.
 
     Args:
+      batches: uint8 `[B, H, W, C]`, or lists of images `[H, W, C]` where `see` takes those.
       see: a network, or its `see`. keep: whether the features are kept, and not their moments alone.
 
     Raises:
@@ -95,6 +95,6 @@ def summarise(see: Callable[[B], Features], batches: Iterable[B], keep: bool) ->
 
 
 def in_batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Consecutive parts of an array, the last one smaller."""
+    """Yields consecutive parts of an array, the last one smaller."""
     for start in range(0, len(images), size):
         yield images[start : start + size]

@@ -1,1 +1,1 @@
-"""Functions that no config names: accuracies, outliers, masks, attributes, principal subspaces, people's answers."""
+"""This room holds functions that no config names: on accuracies, outliers, masks, attributes, people's answers."""

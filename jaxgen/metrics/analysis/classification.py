@@ -1,4 +1,4 @@
-"""The classification accuracy score: how much a classifier learns from samples alone."""
+"""The classification accuracy score says how much a classifier learns from samples alone."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ def classification_accuracy_score(
     learning_rate: float = 2e-3,
     real: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> AccuracyScore:
-    """The classification accuracy score: train on samples only, test on real images (Ravuri & Vinyals 2019).
+    """Returns how well a classifier that learns from samples does on real images (Ravuri & Vinyals 2019).
 
-    The paper trains a ResNet-50 to the end; here a small network learns for a given number of steps, by Adam with a
+    The classifier learns from samples only and is tested on real images: the classification accuracy score. The paper
+    trains a ResNet-50 to the end; here a small network learns for a given number of steps, by Adam with a
     cosine decay, so numbers compare only with equal networks and steps. The same arguments give the same number.
 
     Args:
@@ -75,7 +76,10 @@ def classification_accuracy_score(
 def _fit(
     network: nn.Module, images: np.ndarray, labels: np.ndarray, steps: int, seed: int, batch: int, rate: float
 ) -> Tree:
-    """Parameters after so many steps. The loop is Python's: convolution gradients in a scan are slow on a CPU."""
+    """Returns the parameters after so many steps.
+
+    The loop is Python's: convolution gradients in a scan are slow on a CPU.
+    """
     key = jax.random.key(seed)
     params = _init(network, key, images[:1])
     check_labels(labels, jax.eval_shape(_logits_of(network), params, images[:1]).shape[1])

@@ -20,7 +20,7 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """One person's answers to one quiz.
+    """Holds one person's answers to one quiz.
 
     Attributes:
       fooled: bool `[N]`, a pair each: whether the generated image was taken for the real one.
@@ -54,9 +54,10 @@ class FoolRate:
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The score interval of a share (Wilson 1927), without continuity correction: sound at 0, at 1 and for few trials.
+    """Returns the score interval of a share (Wilson 1927), which is sound at 0, at 1 and for few trials.
 
-    All p for which the normal test of `successes` against p, with p's own variance, is not rejected.
+    It holds all p for which the normal test of `successes` against p, with p's own variance and without continuity
+    correction, does not reject p.
 
     Args:
       confidence: in (0, 1); two-sided.
@@ -77,7 +78,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
 
 def fool_rate(answers: Answers | Sequence[Answers], confidence: float = 0.95) -> FoolRate:
-    """The fool rate of one person's answers, or of several people's taken together, each pair counting once.
+    """Returns the fool rate of one person's answers, or of several people's together, each pair counting once.
 
     The interval takes choices for independent. Those of one person are alike, and so are those about one image: with
     few people, or few images, it is too narrow.

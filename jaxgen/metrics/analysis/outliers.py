@@ -13,9 +13,9 @@ from jaxgen.errors import UserError
 
 
 def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
-    """The share of pairs in which the outlier scores higher; ties count half (Hanley & McNeil 1982).
+    """Returns the share of pairs in which the outlier scores higher; ties count half (Hanley & McNeil 1982).
 
-    0.5 is chance; below, outliers look more reasonable than the data: a reversal.
+    0.5 is chance; below it, outliers look more reasonable than the data, which is called a reversal.
 
     Args:
       inside, outside: finite or infinite scores `[N]`, `[M]` of data and of outliers.
@@ -31,9 +31,10 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def typicality(scores: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """`[N]` distances of scores `[N]` from the median score of training data `[M]` (Nalisnick et al. 2019, one image).
+    """Returns `[N]` distances of scores `[N]` from the training data's median score (Nalisnick et al. 2019).
 
-    High for images that are less probable than the data, and for those that are more: it mends a reversal.
+    The `[M]` scores are those of training data, one image each. A distance is high for images that are less probable
+    than the data and for those that are more probable, so a reversal does no harm.
     """
     return np.abs(_scores(scores) - np.median(_scores(training)))
 
@@ -66,14 +67,17 @@ def accuracy_rejection(scores: np.ndarray, correct: np.ndarray, rejected: np.nda
 
 
 def permuted(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The pixels of uint8 images `[N, H, W, C]` in another order, one for all images: the same histograms."""
+    """Returns uint8 images `[N, H, W, C]` with their pixels in another order, the same for all images.
+
+    The histograms stay the same.
+    """
     height, width = _shape(images)
     order = np.random.default_rng(seed).permutation(height * width)
     return images.reshape(len(images), height * width, -1)[:, order].reshape(images.shape)
 
 
 def rotated(images: np.ndarray, turns: int = 1) -> np.ndarray:
-    """Square uint8 images `[N, H, W, C]` turned by so many quarters to the left."""
+    """Returns square uint8 images `[N, H, W, C]` turned by so many quarters to the left."""
     height, width = _shape(images)
     if height != width:
         raise UserError(f"Images of {height}x{width} cannot be turned by a quarter; use square ones.")
@@ -81,7 +85,10 @@ def rotated(images: np.ndarray, turns: int = 1) -> np.ndarray:
 
 
 def cropped(images: np.ndarray, share: float = 0.5) -> np.ndarray:
-    """The middle of uint8 images `[N, H, W, C]`, this share of each side, enlarged bilinearly to the old size."""
+    """Returns the middle of uint8 images `[N, H, W, C]`, this share of each side, enlarged to the old size.
+
+    The enlargement is bilinear.
+    """
     if not 0 < share <= 1:
         raise UserError(f"The share of a crop lies in (0, 1], not at {share}.")
     for axis, size in zip((1, 2), _shape(images), strict=True):
@@ -96,12 +103,12 @@ def cropped(images: np.ndarray, share: float = 0.5) -> np.ndarray:
 
 
 def random_noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """uint8 images of this shape, every value as likely."""
+    """Returns uint8 images of this shape in which every value is equally likely."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 def corrupted(images: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """`{permuted, rotated, cropped, noise}`: outliers made from uint8 images `[N, H, W, C]`, of their shape."""
+    """Returns `{permuted, rotated, cropped, noise}`: outliers made from uint8 images `[N, H, W, C]`, of their shape."""
     return {
         "permuted": permuted(images, seed),
         "rotated": rotated(images),

@@ -46,7 +46,7 @@ def confusion_matrix(
 
 
 def class_iou(matrix: np.ndarray) -> np.ndarray:
-    """`[classes]` intersections over unions (Jaccard); NaN for a class in neither labels nor predictions."""
+    """Returns `[classes]` intersections over unions (Jaccard); NaN for a class in neither labels nor predictions."""
     matrix = _matrix(matrix)
     shared = np.diagonal(matrix)
     union = matrix.sum(axis=0) + matrix.sum(axis=1) - shared

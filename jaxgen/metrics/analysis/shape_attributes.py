@@ -1,4 +1,4 @@
-"""Which shape, colour and place an image of `caption_shapes` shows, read from its pixels without a classifier."""
+"""Reads shape, colour and place from the pixels of images of `caption_shapes`, without a classifier."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Agreement:
 
 
 def read_attributes(images: np.ndarray) -> np.ndarray:
-    """int32 `[N, 3]`: shape, colour and position of uint8 images `[N, H, W, 3]`, as in `shapes.NAMES`.
+    """Returns int32 `[N, 3]`: shape, colour and position of uint8 images `[N, H, W, 3]`, numbered as in `shapes.NAMES`.
 
     The object is what is not black. Its colour is the one of nearest direction to its mean, its place the cell of its
     centroid, its shape the one whose outline, at that place and turned a little, overlaps it best. An image that is
@@ -74,7 +74,7 @@ def _read(image: np.ndarray) -> tuple[int, int, int]:
 
 
 def _overlap(distance, inside: np.ndarray, x: np.ndarray, y: np.ndarray, turn: float) -> float:
-    """Intersection over union of the object and a shape."""
+    """Returns the intersection over union of the object and a shape."""
     cos, sin = np.cos(turn), np.sin(turn)
     drawn = distance(cos * x + sin * y, cos * y - sin * x) <= 0
     return (drawn & inside).sum() / max((drawn | inside).sum(), 1)

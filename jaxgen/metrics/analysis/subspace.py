@@ -1,4 +1,4 @@
-"""The error of a principal subspace: what an autoencoder has to beat at the same width."""
+"""The error of a principal subspace is what an autoencoder of the same width has to beat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Subspace:
-    """The linear autoencoder of least squared error: the images' principal components (Baldi & Hornik 1989).
+    """This is the linear autoencoder of least squared error, the principal components (Baldi & Hornik 1989).
 
     Attributes:
       mean: float64 `[P]`. basis: `[width, P]`, orthonormal rows, the largest variance first.
@@ -22,7 +22,7 @@ class Subspace:
 
     @classmethod
     def fit(cls, images: np.ndarray, width: int) -> Subspace:
-        """Of uint8 images `[N, H, W, C]`.
+        """Returns the subspace of uint8 images `[N, H, W, C]`.
 
         Raises:
           UserError: for a width that is not between 1 and what the images span at most.
@@ -35,7 +35,7 @@ class Subspace:
         return cls(mean, np.linalg.svd(flat - mean, full_matrices=False)[2][:width])
 
     def error(self, images: np.ndarray) -> np.ndarray:
-        """`[N]` squared distances of uint8 images from the subspace, summed over values in [-1, 1]."""
+        """Returns `[N]` squared distances of uint8 images from the subspace, summed over values in [-1, 1]."""
         gap = _flat(images) - self.mean
         return np.square(gap - gap @ self.basis.T @ self.basis).sum(axis=1)
 

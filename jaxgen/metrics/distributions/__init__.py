@@ -1,1 +1,1 @@
-"""Numbers of a set of samples held against a set of real images: Fréchet and kernel distances, recall, copies."""
+"""This room compares a set of samples with a set of real images: Fréchet and kernel distances, recall, copies."""

@@ -1,4 +1,4 @@
-"""Which classes a network sees in samples: how evenly they come, how sure it is, whether they were asked for."""
+"""Says which classes a network sees in samples: how evenly they come, how sure it is, whether they were asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxgen.metrics.summary import Summary
 
 
 class _Classes(SetMetric):
-    """What these share: they are named alike in every network, and their floor is that of the held-out images."""
+    """These metrics have the same name in every network, and their floor is that of the held-out images."""
 
     needs = frozenset({"probabilities"})
     better = "higher"
@@ -22,7 +22,7 @@ class _Classes(SetMetric):
 
 
 class ClassEntropy(_Classes):
-    """How evenly the classes come; see `entropy`."""
+    """The class entropy says how evenly the classes come; see `entropy`."""
 
     note = "Share of the maximum: 1 if all classes are equally frequent."
     scores_noise = False
@@ -32,7 +32,7 @@ class ClassEntropy(_Classes):
 
 
 class Confidence(_Classes):
-    """How sure the network is of the class that it sees."""
+    """The confidence says how sure the network is of the class that it sees."""
 
     note = "Mean probability of the likeliest class."
 
@@ -41,7 +41,7 @@ class Confidence(_Classes):
 
 
 class LabelAccuracy(_Classes):
-    """How often the network sees the class that a sample was asked for; see `class_accuracy`."""
+    """The label accuracy says how often the network sees the class asked for; see `class_accuracy`."""
 
     needs = frozenset({"probabilities", "labels"})
     note = "Share of samples in which the network sees the class asked for."
@@ -51,7 +51,7 @@ class LabelAccuracy(_Classes):
 
 
 def entropy(probabilities: np.ndarray) -> float:
-    """Entropy of how often each class is the likeliest one, as a share of its maximum log(classes)."""
+    """Returns the entropy of how often each class is the likeliest one, as a share of its maximum log(classes)."""
     classes = probabilities.shape[1]
     share = np.bincount(probabilities.argmax(axis=1), minlength=classes) / len(probabilities)
     return float(-(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(classes))
@@ -68,7 +68,7 @@ class Accuracy(NamedTuple):
 
 
 def class_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Accuracy:
-    """How often a fixed classifier sees the class that a sample was asked for.
+    """Returns how often a fixed classifier sees the class that a sample was asked for.
 
     Args:
       probabilities: `[N, K]`; logits do as well. labels: int `[N]` in [0, K).

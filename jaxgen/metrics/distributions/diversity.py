@@ -1,4 +1,4 @@
-"""How far the images of a set lie from each other in features."""
+"""Measures how far the images of a set are from each other in features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxgen.metrics.pairwise import BLOCK, features_of, tiles
 
 
 def diversity(features: np.ndarray, block: int = BLOCK) -> float:
-    """The mean Euclidean distance between two different examples of `[N, D]`; 0 for copies of one image.
+    """Returns the mean Euclidean distance between two different examples of `[N, D]`; it is 0 for copies of one image.
 
     It is not an agreement with data: noise is diverse. Hold it against the same number of real images.
 

@@ -1,4 +1,4 @@
-"""The Fréchet distance between Gaussians fitted to two sets of features, from the features or from their moments."""
+"""Computes the Fréchet distance between Gaussians fitted to two sets of features, or from their moments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ WELL_CONDITIONED = 1e-6
 
 
 class Frechet(SetMetric):
-    """The Fréchet distance in any network's features. In the published Inception's it is the FID, and is named so."""
+    """The Fréchet distance is taken in any network's features.
+
+    In the published Inception's it is the FID, and is named so.
+    """
 
     needs = frozenset({"moments"})
     note = "It falls as n grows: compare equal n only."
@@ -29,7 +32,7 @@ class Frechet(SetMetric):
 
 
 class FID(Frechet):
-    """The Fréchet distance in the features of the published Inception (Heusel et al. 2017), and in no others."""
+    """FID is the Fréchet distance in the features of the published Inception (Heusel et al. 2017), and in no others."""
 
     def check(self, network: FeatureNetwork) -> None:
         only_published(self.name, "frechet", network)
@@ -49,7 +52,7 @@ def only_published(name: str, general: str, network: FeatureNetwork) -> None:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """|mu_a - mu_b|**2 + Tr(S_a + S_b - 2 (S_a S_b)**(1/2)) (Dowson & Landau 1982; Heusel et al. 2017, Eq. 6).
+    """Returns |mu_a - mu_b|**2 + Tr(S_a + S_b - 2 (S_a S_b)**(1/2)) (Dowson & Landau 1982; Heusel et al. 2017, Eq. 6).
 
     It is biased upwards, the more the fewer examples there are: compare numbers of equal n only.
 
@@ -90,7 +93,7 @@ def _rank(moments: Moments) -> int:
 
 
 def _trace_of_root(s_a: np.ndarray, s_b: np.ndarray) -> float:
-    """Tr (S_a S_b)**(1/2): the sum of the roots of the eigenvalues of U S_b U^T, where S_a = U^T U.
+    """Returns Tr (S_a S_b)**(1/2): the sum of the roots of the eigenvalues of U S_b U^T, where S_a = U^T U.
 
     U has as many rows as S_a has rank, so that null directions of S_a, a few thousand where there are fewer examples
     than features, leave nothing whose rounding could be rooted.

@@ -1,4 +1,4 @@
-"""The Inception score: how sure a classifier is of each sample, and how evenly the classes come."""
+"""The Inception score says how sure a classifier is of each sample, and how evenly the classes come."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxgen.metrics.summary import Summary
 
 
 class InceptionScore(SetMetric):
-    """The Inception score, of any network that gives class probabilities; see `inception_score`."""
+    """The Inception score works with any network that gives class probabilities; see `inception_score`."""
 
     needs = frozenset({"probabilities"})
     better = "higher"
@@ -35,7 +35,7 @@ class ScoreOfSplits(NamedTuple):
 
 
 def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | None = 0) -> ScoreOfSplits:
-    """exp(E KL(p(y | x) || p(y))) (Salimans et al. 2016, Section 4), the mean over equal parts of the samples.
+    """Returns exp(E KL(p(y | x) || p(y))) (Salimans et al. 2016, Section 4), the mean over equal parts of the samples.
 
     It knows nothing of real images: one perfect image per class reaches the maximum K. It grows with the number of
     samples in a part.

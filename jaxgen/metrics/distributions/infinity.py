@@ -1,4 +1,4 @@
-"""An estimate without its bias in the number of samples: a line in 1/n, read at 1/n = 0."""
+"""Estimates a distance without its bias in the number of samples, by a line in 1/n read at 1/n = 0."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALLEST = 10  # the smallest subset is this part of the whole
 
 
 class FrechetInfinity(SetMetric):
-    """The Fréchet distance at infinitely many samples, in any network's features; see `extrapolate`."""
+    """Estimates the Fréchet distance at infinitely many samples, in any network's features; see `extrapolate`."""
 
     note = "Extrapolated to infinitely many samples; the reference stays as it is."
     least = 20
@@ -31,7 +31,7 @@ class FrechetInfinity(SetMetric):
 
 
 class FIDInfinity(FrechetInfinity):
-    """FID-infinity, in the features of the published Inception and in no others (Chong & Forsyth 2020)."""
+    """FID-infinity is this estimate in the published Inception's features alone (Chong & Forsyth 2020)."""
 
     def check(self, network: FeatureNetwork) -> None:
         only_published(self.name, "frechet_infinity", network)

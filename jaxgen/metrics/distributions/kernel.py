@@ -1,4 +1,4 @@
-"""The kernel distance (KID): an unbiased estimate of how far two sets of features lie apart."""
+"""The kernel distance (KID) is an unbiased estimate of how far apart two sets of features are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST = 1000  # examples in a subset
 
 
 class KID(SetMetric):
-    """The kernel distance in any network's features; see `kid`."""
+    """The kernel distance is taken in any network's features; see `kid`."""
 
     note = "Unbiased in n; the standard deviation is that of one subset."
 
@@ -39,7 +39,7 @@ def kid(
     subset_size: int | None = None,
     seed: int = 0,
 ) -> KernelDistance:
-    """The kernel inception distance of Binkowski et al. (2018), Section 4, on features of any network.
+    """Returns the kernel inception distance of Binkowski et al. (2018), Section 4, on features of any network.
 
     The mean of `mmd2` over random subsets, each drawn without replacement. Unlike the Fréchet distance it has no
     bias in the number of examples.
@@ -71,7 +71,7 @@ def kid(
 
 
 def mmd2(a: np.ndarray, b: np.ndarray) -> float:
-    """The unbiased squared maximum mean discrepancy (Gretton et al. 2012, Eq. 3) of `[N, D]` and `[M, D]`.
+    """Returns the unbiased squared maximum mean discrepancy (Gretton et al. 2012, Eq. 3) of `[N, D]` and `[M, D]`.
 
     The kernel is (x y / D + 1)**3 (Binkowski et al. 2018, Eq. 4). Raises as `kid` does.
     """
@@ -91,7 +91,7 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_pairs(matrix: np.ndarray) -> float:
-    """The mean over pairs of different examples: the diagonal is what would bias it."""
+    """Returns the mean over pairs of different examples: the diagonal would bias it."""
     count = len(matrix)
     return (matrix.sum() - np.trace(matrix)) / (count * (count - 1))
 

@@ -1,4 +1,4 @@
-"""Fidelity and diversity apart: precision, recall, density, coverage, and the realism of single samples.
+"""Measures fidelity and diversity apart: precision, recall, density, coverage, and the realism of single samples.
 
 A set's manifold is the union of balls around its features, each reaching to its centre's k-th nearest neighbour in
 the same set, the centre itself not counted; a ball holds its border (<=). Two sides are never interchangeable here:
@@ -21,7 +21,7 @@ BORDER = 1e-9  # so near a ball's border, relatively, a distance is taken again,
 
 
 class _OfNeighbours(SetMetric):
-    """What metrics of balls share: each ball reaches to the k-th neighbour of its centre."""
+    """Holds what the metrics of balls share: each ball reaches to the k-th neighbour of its centre."""
 
     k: int
     better = "higher"
@@ -37,7 +37,7 @@ class _OfNeighbours(SetMetric):
 
 @dataclasses.dataclass(frozen=True)
 class _Balls(_OfNeighbours):
-    """What precision and recall share: one search for neighbours gives both."""
+    """Holds what precision and recall share: one search for neighbours gives both."""
 
     k: int = 3  # a ball reaches to the k-th neighbour; 3 is the paper's
 
@@ -53,14 +53,14 @@ class _Balls(_OfNeighbours):
 
 
 class Precision(_Balls):
-    """Improved precision; see `precision_recall`."""
+    """Improved precision is the share of samples in the reference's manifold; see `precision_recall`."""
 
     def value(self, samples: Summary, reference: Summary) -> Value:
         return Value(self._found(samples, reference).precision)
 
 
 class Recall(_Balls):
-    """Improved recall; see `precision_recall`."""
+    """Improved recall is the share of the reference in the samples' manifold; see `precision_recall`."""
 
     def value(self, samples: Summary, reference: Summary) -> Value:
         return Value(self._found(samples, reference).recall)
@@ -68,7 +68,7 @@ class Recall(_Balls):
 
 @dataclasses.dataclass(frozen=True)
 class _Near(_OfNeighbours):
-    """What density and coverage share: one search for neighbours gives both."""
+    """Holds what density and coverage share: one search for neighbours gives both."""
 
     k: int = 5  # a ball reaches to the k-th neighbour; 5 is the paper's
 
@@ -84,14 +84,14 @@ class _Near(_OfNeighbours):
 
 
 class Density(_Near):
-    """Density; see `density_coverage`."""
+    """Density says how many of the reference's balls hold a sample on average; see `density_coverage`."""
 
     def value(self, samples: Summary, reference: Summary) -> Value:
         return Value(self._found(samples, reference).density)
 
 
 class Coverage(_Near):
-    """Coverage; see `density_coverage`."""
+    """Coverage is the share of the reference's balls that hold a sample; see `density_coverage`."""
 
     def value(self, samples: Summary, reference: Summary) -> Value:
         return Value(self._found(samples, reference).coverage)
@@ -117,7 +117,7 @@ class DensityCoverage(NamedTuple):
 
 
 def precision_recall(samples: np.ndarray, reference: np.ndarray, k: int = 3, block: int = BLOCK) -> PrecisionRecall:
-    """Improved precision and recall (Kynkäänniemi et al. 2019, Eqs. 1 and 2) of features `[N, D]` and `[M, D]`.
+    """Returns improved precision and recall (Kynkäänniemi et al. 2019, Eqs. 1 and 2) of features `[N, D]` and `[M, D]`.
 
     Both depend on N and M: compare numbers of equal sizes only. One stray reference image with a large ball can raise
     precision much; density is the sturdier number.
@@ -132,7 +132,7 @@ def precision_recall(samples: np.ndarray, reference: np.ndarray, k: int = 3, blo
 
 
 def density_coverage(samples: np.ndarray, reference: np.ndarray, k: int = 5, block: int = BLOCK) -> DensityCoverage:
-    """Density and coverage (Naeem et al. 2020, Section 3) of features `[N, D]` and `[M, D]`.
+    """Returns density and coverage (Naeem et al. 2020, Section 3) of features `[N, D]` and `[M, D]`.
 
     Two draws of one law have an expected density of 1 and, with N = M, an expected coverage near 1 - 2**-k.
 
@@ -145,11 +145,11 @@ def density_coverage(samples: np.ndarray, reference: np.ndarray, k: int = 5, blo
 
 
 def realism(samples: np.ndarray, reference: np.ndarray, k: int = 3, block: int = BLOCK) -> np.ndarray:
-    """`[N]` realism scores (Kynkäänniemi et al. 2019, Eq. 3), to sort samples by: the highest are the most realistic.
+    """Returns `[N]` realism scores (Kynkäänniemi et al. 2019, Eq. 3), by which samples are sorted.
 
-    The largest ratio, over the reference's balls, of a ball's radius to the sample's distance from its centre. At
-    least 1 means inside a ball; infinity means a copy of a centre. Balls larger than the median are left out, as in
-    the paper: they reach far beyond the data.
+    The score is the largest ratio, over the reference's balls, of a ball's radius to the sample's distance from its
+    centre; the highest are the most realistic. At least 1 means inside a ball; infinity means a copy of a centre.
+    Balls larger than the median are left out, as in the paper: they reach far beyond the data.
 
     Raises:
       UserError: for unequal widths, values that are not finite, or k not below M.
@@ -167,12 +167,12 @@ def realism(samples: np.ndarray, reference: np.ndarray, k: int = 3, block: int =
 
 
 def _radii(features: np.ndarray, k: int, block: int) -> np.ndarray:
-    """`[N]` squared distances of each row to its k-th nearest other row."""
+    """Returns `[N]` squared distances of each row to its k-th nearest other row."""
     return nearest(features, features, k, others=True, block=block)[1][:, -1]
 
 
 def _counts(points: np.ndarray, centres: np.ndarray, radii: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many balls hold each point `[N]`, and how many points each ball holds `[M]`; radii are squared."""
+    """Returns how many balls hold each point `[N]`, and how many points each ball holds `[M]`; radii are squared."""
     balls, holds = np.zeros(len(points), np.int64), np.zeros(len(centres), np.int64)
     for rows, columns, squares in tiles(points, centres, block):
         reach = radii[columns]

@@ -1,4 +1,4 @@
-"""Whether samples are copies: distances to their nearest training images, beside those of held-out images."""
+"""Says whether samples are copies, by distances to training images beside those of held-out images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxgen.metrics.score import Score
 
 
 class Memorisation(RunMetric):
-    """`nearest_train_distance` and `share_of_near_copies`, of pixels; see `memorisation`."""
+    """Gives `nearest_train_distance` and `share_of_near_copies`, of pixels; see `memorisation`."""
 
     needs = frozenset({"training images"})
 
@@ -21,14 +21,15 @@ class Memorisation(RunMetric):
 
 
 def nearest_distances(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> np.ndarray:
-    """`[N]` Euclidean distances from each image of a to the nearest of b, both uint8 `[N, ...]`, as in [-1, 1]."""
+    """Returns `[N]` Euclidean distances from images of a to the nearest of b, both uint8, scaled to [-1, 1]."""
     _, squares = nearest(a.reshape(len(a), -1), b.reshape(len(b), -1), k=1, block=block)
     return np.sqrt(squares[:, 0]) / 127.5
 
 
 def memorisation(images: EvaluationImages) -> dict[str, Score]:
-    """Mean distance of samples to the nearest training image, and the share of samples nearer than all but one
-    percent of the held-out images are; images that were never seen give 0.01."""
+    """Returns the mean distance of samples to the nearest training image, and the share of samples nearer than all but
+    one percent of the held-out images are; images that were never seen give 0.01.
+    """
     ours = nearest_distances(images.samples, images.train)
     theirs = nearest_distances(images.held_out, images.train)
     near = np.quantile(theirs, 0.01)

@@ -1,1 +1,1 @@
-"""Networks that images are seen through: FID's Inception, CLIP, and small classifiers with their weights."""
+"""This room holds the networks that metrics see images with: FID's Inception, CLIP, and small classifiers."""

@@ -1,4 +1,4 @@
-"""The contract of a feature network: what a metric sees of images."""
+"""The contract of a feature network says what a metric sees of images."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class FeatureNetwork(abc.ABC):
     @property
     @abc.abstractmethod
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 of the weights; see `digest` of this module."""
+        """Returns the first 16 hexadecimal digits of a SHA-256 of the weights; see `digest` of this module."""
 
     @abc.abstractmethod
     def __call__(self, images: np.ndarray, batch: int = 100) -> Features:
-        """Features of uint8 images `[N, H, W, C]`. An image's row depends on that image alone."""
+        """Returns the features of uint8 images `[N, H, W, C]`. An image's row depends on that image alone."""
 
     @property
     def published(self) -> bool:
@@ -70,7 +70,7 @@ class FeatureNetwork(abc.ABC):
         return None
 
     def see_sizes(self, images: list[np.ndarray], batch: int = 100) -> Features:
-        """Features of images `[H, W, C]` whose sizes differ.
+        """Returns the features of images `[H, W, C]` whose sizes differ.
 
         Networks that resize override this: each image comes to the network's size alone, and no program is compiled
         twice.
@@ -81,11 +81,11 @@ class FeatureNetwork(abc.ABC):
         raise UserError(f"The network {self.name!r} sees images of one size only; give --resolution.")
 
     def see(self, images: np.ndarray | list[np.ndarray], batch: int = 100) -> Features:
-        """Features of one batch: an array `[B, H, W, C]`, or a list of `[H, W, C]` whose sizes differ."""
+        """Returns the features of one batch: an array `[B, H, W, C]`, or a list of `[H, W, C]` whose sizes differ."""
         return self.see_sizes(images, batch) if isinstance(images, list) else self(images, batch)
 
     def maps(self, images: np.ndarray, batch: int = 100) -> np.ndarray:
-        """Spatial features `[N, h, w, D]` of uint8 images at their own size, where `gives` names "maps"."""
+        """Returns spatial features `[N, h, w, D]` of uint8 images at their own size, where `gives` names "maps"."""
         raise UserError(f"The network {self.name!r} gives no spatial features.")
 
     def open(self) -> None:
@@ -98,7 +98,7 @@ class FeatureNetwork(abc.ABC):
 
 
 def digest(weights: Tree) -> str:
-    """The first 16 hexadecimal digits of a SHA-256 over names, shapes, types and bytes of a tree of arrays."""
+    """Returns the first 16 hexadecimal digits of a SHA-256 over names, shapes, types and bytes of a tree of arrays."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         array = np.ascontiguousarray(leaf)

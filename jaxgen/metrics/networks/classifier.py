@@ -1,4 +1,4 @@
-"""Small classifiers of one data set whose weights come with the package.
+"""Holds small classifiers of one data set whose weights come with the package.
 
 The Fréchet distance in their features is not the FID: the features are others, and so is the data set.
 """
@@ -23,7 +23,9 @@ from jaxgen.registry import find
 
 
 class PackagedClassifier(FeatureNetwork):
-    """A classifier p(y | x) and the features of its penultimate layer. Its weights are `<name>.npz` beside this file.
+    """A packaged classifier gives p(y | x) and the features of its penultimate layer.
+
+    Its weights are `<name>.npz` beside this file.
 
     Attributes:
       network: its architecture, the one that `configs/classifier_<...>.py` trains.
@@ -35,20 +37,20 @@ class PackagedClassifier(FeatureNetwork):
     @property
     @abc.abstractmethod
     def shape(self) -> tuple[int, int, int]:
-        """`(H, W, C)` of the images that it sees."""
+        """Returns `(H, W, C)` of the images that it sees."""
 
     @property
     def file(self) -> str:
-        """The name of the weights' file in `jaxgen/metrics/networks`."""
+        """Returns the name of the weights' file in `jaxgen/metrics/networks`."""
         return f"{self.name}.npz"
 
     def weights(self) -> Tree:
-        """The parameters in the package, float32."""
+        """Returns the parameters in the package, float32."""
         return _weights(self.file)
 
     @property
     def digest(self) -> str:
-        """Of the parameters in the package."""
+        """Returns the digest of the parameters in the package."""
         return _digest(self.file)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
@@ -57,7 +59,7 @@ class PackagedClassifier(FeatureNetwork):
             raise UserError(f"The network {self.name!r} sees images of shape {self.shape}, not {tuple(shape)}.")
 
     def __call__(self, images: np.ndarray, batch: int = 500) -> Features:
-        """`[N, D]` features and `[N, classes]` class probabilities, float64, of uint8 images `[N, H, W, C]`.
+        """Returns `[N, D]` features and `[N, classes]` class probabilities, float64, of uint8 images `[N, H, W, C]`.
 
         Raises:
           UserError: for images of another shape.
@@ -68,7 +70,9 @@ class PackagedClassifier(FeatureNetwork):
 
 
 def packaged(name: str, path: str) -> PackagedClassifier:
-    """The classifier of that name. `path` says where the name stands, for messages.
+    """Returns the classifier of that name.
+
+    `path` says where the name stands, for messages.
 
     Raises:
       UserError: where the package has no such classifier.

@@ -1,4 +1,4 @@
-"""CLIP's view of images and texts: embeddings as features."""
+"""Sees images and texts with CLIP, whose embeddings are the features."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def crop_square(images: np.ndarray, size: int) -> np.ndarray:
-    """uint8 `[N, size, size, 3]` of uint8 images `[N, H, W, C]`: CLIP's own resize.
+    """Returns uint8 `[N, size, size, 3]` of uint8 images `[N, H, W, C]`, by CLIP's own resize.
 
     The shorter side comes to `size` by Pillow's bicubic filter (with antialias, in uint8), then the centre is cut out.
     Grey images are repeated to three channels.
@@ -54,7 +54,7 @@ def crop_square(images: np.ndarray, size: int) -> np.ndarray:
 
 
 class Clip(FeatureNetwork):
-    """CLIP's image embeddings as features, and the embeddings of texts.
+    """Gives CLIP's image embeddings as features, and the embeddings of texts.
 
     Weights are read at the first use, and fetched if they are not on this machine.
 
@@ -87,14 +87,14 @@ class Clip(FeatureNetwork):
 
     @functools.cached_property
     def _loaded(self) -> tuple[CLIP, Tree]:
-        """Network and parameters. Raises a UserError for files that cannot be had or are others."""
+        """Returns network and parameters. Raises a UserError for files that cannot be had or are others."""
         if self._made is not None:
             return self._made[:2]
         return load_clip(self._folder) if self._folder else load_published(self.model)
 
     @property
     def network(self) -> CLIP:
-        """The two towers. Raises a UserError for files that cannot be had or are others."""
+        """Returns the network with its two towers. Raises a UserError for files that cannot be had or are others."""
         return self._loaded[0]
 
     @property
@@ -103,21 +103,21 @@ class Clip(FeatureNetwork):
 
     @property
     def resize(self) -> str:
-        """How images come to the network's size, in words."""
+        """Says in words how images come to the network's size."""
         return f"bicubic, shorter side to {self.network.image.size}, centre crop"
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of its weights."""
+        """Returns the first 16 hexadecimal digits of the SHA-256 of its weights."""
         return digest(self._params)
 
     def see_sizes(self, images: list[np.ndarray], batch: int = 64) -> Features:
-        """Each image comes to the network's size on its own."""
+        """Returns the features of images of any sizes; each image comes to the network's size on its own."""
         return self(np.concatenate([crop_square(image[None], self.network.image.size) for image in images]), batch)
 
     @functools.cached_property
     def tokenizer(self) -> ClipTokenizer:
-        """Of its texts. Raises UserError where the folder has none."""
+        """Returns the tokenizer of its texts. Raises UserError where the folder has none."""
         if self._made is not None:
             return self._made[2]
         if self._folder:
@@ -140,11 +140,11 @@ class Clip(FeatureNetwork):
         return Extractor(embed, self._part("text"))
 
     def _part(self, tower: str) -> Tree:
-        """The parameters that one tower's embedding takes."""
+        """Returns the parameters that one tower's embedding takes."""
         return {name: self._params[name] for name in (tower, f"{tower}_projection", "logit_scale")}
 
     def __call__(self, images: np.ndarray, batch: int = 64) -> Features:
-        """Image embeddings `[N, D]`, projected and not of unit length, of uint8 images `[N, H, W, C]`.
+        """Returns image embeddings `[N, D]`, projected and not of unit length, of uint8 images `[N, H, W, C]`.
 
         Raises:
           UserError: for anything but uint8 images, grey or RGB.
@@ -156,6 +156,6 @@ class Clip(FeatureNetwork):
         return Features(np.concatenate(parts))
 
     def embed_texts(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
-        """Text embeddings `[N, D]`, projected and not of unit length; texts too long for CLIP are truncated."""
+        """Returns text embeddings `[N, D]`, projected and not of unit length; texts too long for CLIP are truncated."""
         tokens = self.tokenizer.tokenize(texts, self.network.text.length)
         return self._texts(tokens, batch)

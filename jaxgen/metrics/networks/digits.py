@@ -1,4 +1,4 @@
-"""The classifier of 8x8 digits.
+"""Holds the classifier of 8x8 digits.
 
 Its weights were made by
 

@@ -1,4 +1,4 @@
-"""A pure function over many images, in batches of one compiled shape, split over all devices."""
+"""Applies a pure function to many images, in batches of one compiled shape, split over all devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxgen.errors import UserError
 
 
 class Extractor:
-    """`function(params, images)` over many images: one compiled shape, each batch split over all devices.
+    """Applies `function(params, images)` to many images in one compiled shape, each batch split over all devices.
 
     The last batch is filled up with zeros and cut again, so that no result depends on how many images there are.
 
@@ -30,7 +30,7 @@ class Extractor:
         self._function = jax.jit(function, in_shardings=(whole, self._split), out_shardings=self._split)
 
     def __call__(self, images: np.ndarray, batch: int = 100) -> Tree:
-        """The function's results for `[N, ...]` images, as NumPy arrays of leading axis N.
+        """Returns the function's results for `[N, ...]` images, as NumPy arrays of leading axis N.
 
         Args:
           batch: images per program, rounded up to a multiple of the devices.

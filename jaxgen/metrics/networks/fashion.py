@@ -1,4 +1,4 @@
-"""The classifier of Fashion-MNIST, 28x28.
+"""Holds the classifier of Fashion-MNIST, 28x28.
 
 Its weights were made by
 

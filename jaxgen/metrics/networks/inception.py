@@ -28,7 +28,9 @@ RESIZES = ("legacy", "clean", "none")
 
 @dataclasses.dataclass(frozen=True)
 class Inception(FeatureNetwork):
-    """The network of the published FID. Weights are read at the first use, and fetched if they are not on this machine.
+    """Inception is the network of the published FID.
+
+    Weights are read at the first use, and fetched if they are not on this machine.
 
     Attributes:
       weights: pytorch-fid's or torch-fidelity's file, or a folder that holds one of them; "" looks for them (`locate`).
@@ -63,17 +65,16 @@ class Inception(FeatureNetwork):
 
     @functools.cached_property
     def params(self) -> Tree:
-        """The network's parameters, NumPy float32."""
+        """Returns the network's parameters, NumPy float32."""
         return published_params(os.fspath(self.weights)) if self.given is None else self.given
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 over the parameters."""
+        """Returns the first 16 hexadecimal digits of a SHA-256 over the parameters."""
         return digest(self.params)
 
     def __call__(self, images: np.ndarray, batch: int = 50) -> Features:
-        """Features at the tap, and probabilities of 1008 classes from the logits without bias, as the Inception Score
-        wants them.
+        """Returns features at the tap and, for the Inception score, class probabilities from the logits without bias.
 
         Args:
           images: uint8 `[N, H, W, C]`; grey ones (C = 1) are repeated to three channels.
@@ -85,7 +86,7 @@ class Inception(FeatureNetwork):
         return _features(self.taps(images, batch, (self.tap, "logits_unbiased")), self.tap)
 
     def taps(self, images: np.ndarray, batch: int = 50, names: Iterable[str] = ("2048",)) -> dict[str, np.ndarray]:
-        """Features at several taps in one pass, float32, by name; the network runs no further than the last of them.
+        """Returns features at several taps, float32, by name; the network runs no further than the last of them.
 
         "map_64" and "map_192" are `[N, h, w, width]`. Arguments and errors otherwise as `__call__`.
         """
@@ -99,7 +100,7 @@ class Inception(FeatureNetwork):
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def maps(self, images: np.ndarray, batch: int = 50) -> np.ndarray:
-        """`[N, h, w, 192]` before the second max pooling, of images at their own size, as for SinGAN."""
+        """Returns `[N, h, w, 192]` features before the second max pooling, of images at their own size, for SinGAN."""
         return self._unresized.taps(images, batch, ("map_192",))["map_192"]
 
     @functools.cached_property
@@ -107,7 +108,7 @@ class Inception(FeatureNetwork):
         return dataclasses.replace(self, resize="none", given=self.params)
 
     def see_sizes(self, images: list[np.ndarray], batch: int = 50) -> Features:
-        """Each image comes to the network's size on its own, so that no program is compiled twice."""
+        """Returns the features of images of any sizes; each is resized alone, so that no program is compiled twice."""
         if self.resize == "none":
             return super().see_sizes(images, batch)
         shrink = resizes.clean if self.resize == "clean" else _legacy
@@ -117,7 +118,7 @@ class Inception(FeatureNetwork):
 
     @functools.cached_property
     def _resized(self) -> Extractor:
-        """From float images of the network's own size."""
+        """Returns the extractor for float images of the network's own size."""
         names = (self.tap, "logits_unbiased")
 
         def function(params: Tree, images: jax.Array) -> dict[str, jax.Array]:
@@ -150,7 +151,7 @@ def _legacy(images: jax.Array) -> jax.Array:
 
 
 def colour(images: np.ndarray) -> np.ndarray:
-    """uint8 `[N, H, W, 3]` from grey or colour images.
+    """Returns uint8 `[N, H, W, 3]` from grey or colour images.
 
     Raises:
       UserError: for another type, number of axes or channels, or no images.
@@ -166,7 +167,7 @@ def colour(images: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def published_params(path: str = "") -> Tree:
-    """The published parameters; `path` as in `locate`."""
+    """Returns the published parameters; `path` is as in `locate`."""
     return inception_params(read(locate(PUBLISHED, path)))
 
 

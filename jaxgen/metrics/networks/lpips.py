@@ -1,4 +1,7 @@
-"""LPIPS as a function of pairs of uint8 images. It is no feature network: its features are compared layer by layer."""
+"""Computes LPIPS as a function of pairs of uint8 images.
+
+It is no feature network: its features are compared layer by layer.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from jaxgen.networks.pretrained.lpips import LPIPS, check_size, layers_of
 
 
 class Lpips:
-    """LPIPS version 0.1 (Zhang et al. 2018) of uint8 images, over all devices.
+    """Computes LPIPS version 0.1 (Zhang et al. 2018) of uint8 images, over all devices.
 
     Attributes:
       trunk: "alex", which its authors report, or "vgg".
@@ -57,11 +60,11 @@ class Lpips:
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of its weights."""
+        """Returns the first 16 hexadecimal digits of the SHA-256 of its weights."""
         return digest(self._params)
 
     def __call__(self, a: np.ndarray, b: np.ndarray, batch: int = 32) -> np.ndarray:
-        """Distances, float64 `[N]`, of uint8 images `[N, H, W, C]`, C being 3, or 1 for grey.
+        """Returns distances, float64 `[N]`, of uint8 images `[N, H, W, C]`, C being 3, or 1 for grey.
 
         Raises:
           UserError: for images of unequal shapes, or that LPIPS does not see.
@@ -73,7 +76,7 @@ class Lpips:
         return np.concatenate(parts).astype(np.float64)
 
     def matrix(self, images: np.ndarray, references: np.ndarray, batch: int = 32) -> np.ndarray:
-        """Distances, float64 `[N, K]`, of each of N images to each of K references, of one size.
+        """Returns distances, float64 `[N, K]`, of each of N images to each of K references, of one size.
 
         The references' features, about 2.6 MB each at 256x256 with "alex", stay on every device.
 

@@ -1,4 +1,4 @@
-"""How images come to the size that a network sees: a part of every published number.
+"""Brings images to the size that a network sees; the resize is a part of every published number.
 
 `legacy` is the resize of the first FID (Heusel et al. 2017), TensorFlow 1's, which aliases where it shrinks. `clean` is
 the one of clean-FID (Parmar et al. 2022, "On Aliased Resizing"), which does not. Never compare their numbers.
@@ -20,7 +20,7 @@ SIZE = 299
 
 
 def legacy(images: jax.Array, size: tuple[int, int] = (SIZE, SIZE)) -> jax.Array:
-    """TensorFlow 1's bilinear resize with `align_corners=False`: output pixel i looks at source i * in / out.
+    """Returns TensorFlow 1's bilinear resize (`align_corners=False`): output pixel i is read at source i * in / out.
 
     No half pixel is added and nothing is averaged: the result leans to the upper left, and shrinking skips pixels.
 
@@ -43,15 +43,17 @@ def legacy(images: jax.Array, size: tuple[int, int] = (SIZE, SIZE)) -> jax.Array
 
 
 def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each target pixel: the two source pixels that it lies between, and how far from the first. float32, as
-    TensorFlow computes them."""
+    """Returns for each target pixel the two source pixels that it is between, and how far it is from the first.
+
+    float32, as TensorFlow computes them.
+    """
     place = np.arange(target, dtype=np.float32) * np.float32(source / target)
     low = place.astype(np.int32)
     return low, np.minimum(low + 1, source - 1), place - low.astype(np.float32)
 
 
 def clean(images: np.ndarray, size: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
-    """Pillow's bicubic resize, which widens its window where it shrinks, in floating point; clipped to [0, 255].
+    """Returns Pillow's bicubic resize in floating point, clipped to [0, 255]; its window widens where it shrinks.
 
     On the host, a channel at a time, images spread over the cores.
 
@@ -80,5 +82,5 @@ def clean(images: np.ndarray, size: tuple[int, int] = (SIZE, SIZE)) -> np.ndarra
 
 
 def centred(x: jax.Array) -> jax.Array:
-    """[0, 255] to [-1, 1) as the first Inception graph does: (x - 128) / 128."""
+    """Maps [0, 255] to [-1, 1) as the first Inception graph does: (x - 128) / 128."""
     return (x.astype(jnp.float32) - 128) / 128

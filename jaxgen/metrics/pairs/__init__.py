@@ -1,1 +1,1 @@
-"""Numbers of images in pairs, or with a text each: PSNR, SSIM, LPIPS, distances of features, the CLIP score."""
+"""This room compares images in pairs, or with a text each: PSNR, SSIM, LPIPS, distances of features, the CLIP score."""

@@ -1,4 +1,4 @@
-"""Metrics of images in pairs, or with a caption each: one number per pair, of which the mean is reported."""
+"""Metrics of images in pairs, or with a caption each, give one number per pair; the mean is reported."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from jaxgen.metrics.summary import Summary
 
 
 class PairMetric(Metric, abc.ABC):
-    """A number of two images, from their pixels."""
+    """A pair metric computes a number of two images from their pixels."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
 
     @abc.abstractmethod
     def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
-        """`[N]` numbers of uint8 images `[N, H, W, C]` and their partners, by `batch` images a program."""
+        """Returns `[N]` numbers of uint8 images `[N, H, W, C]` and their partners, with `batch` images in a program."""
 
     def check_size(self, shape: tuple[int, int, int], name: str) -> None:
         """Raises a UserError for images `(H, W, C)` of the set `name` that the metric does not see."""
 
     def look(self) -> dict[str, Any]:
-        """The fields of a `Score` that say through what the metric looks; none where it looks at the pixels."""
+        """Returns the fields of a `Score` that name the metric's network; none where it compares pixels."""
         return {}
 
 
 class FeaturePairMetric(Metric, abc.ABC):
-    """A number of two images, from their features in a network."""
+    """A feature pair metric computes a number of two images from their features in a network."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs", "features"})
 
     @abc.abstractmethod
     def values(self, a: Summary, b: Summary) -> np.ndarray:
-        """`[N]` numbers of the images of two sets of equal size, in order."""
+        """Returns `[N]` numbers of the images of two sets of equal size, in order."""
 
 
 class CaptionMetric(Metric, abc.ABC):
-    """A number of an image and its caption."""
+    """A caption metric computes a number of an image and its caption."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     @abc.abstractmethod
     def score(self, batches: Iterable[ImageBatch], captions: Sequence[str], batch: int = 100) -> Score:
-        """The mean over the images of `batches`, by `batch` images a program."""
+        """Returns the mean over the images of `batches`, with `batch` images in a program."""
 
 
 def check_pairs(a: ImageSet, b: ImageSet, metrics: Sequence[Metric]) -> None:
@@ -73,7 +73,7 @@ def check_pairs(a: ImageSet, b: ImageSet, metrics: Sequence[Metric]) -> None:
 def compare_pixels(
     metrics: Sequence[PairMetric], reference: ImageSet, pairs: Iterable[tuple[ImageBatch, ImageBatch]], batch: int = 100
 ) -> dict[str, Score]:
-    """Means over the pairs of two sets that `check_pairs` has passed, in one pass over both.
+    """Returns means over the pairs of two sets that `check_pairs` has passed, in one pass over both.
 
     Args:
       reference: the second set. pairs: batches of the two sets, side by side. batch: images a program.
@@ -95,13 +95,13 @@ def compare_pixels(
 def compare_features(
     metrics: Sequence[FeaturePairMetric], reference: ImageSet, a: Summary, b: Summary, network: FeatureNetwork
 ) -> dict[str, Score]:
-    """Means over the pairs of two sets that `check_pairs` has passed, from their features in `network`."""
+    """Returns means over the pairs of two sets that `check_pairs` has passed, from their features in `network`."""
     look = {"network": network.name, "digest": network.digest, "resize": network.resize}
     return {metric.name: _mean(metric, metric.values(a, b), reference, look) for metric in metrics}
 
 
 def _mean(metric: Metric, values: np.ndarray, reference: ImageSet, look: dict[str, Any]) -> Score:
-    """The mean, with the standard deviation between the pairs."""
+    """Returns the mean, with the standard deviation between the pairs."""
     count, note = reference.count, metric.note
     infinite = int(np.isinf(values).sum())
     if infinite:

@@ -1,4 +1,4 @@
-"""The CLIP score: how well images fit their texts."""
+"""The CLIP score says how well images fit their texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxgen.metrics.summary import summarise
 
 @dataclasses.dataclass(frozen=True)
 class ClipScore(CaptionMetric):
-    """The scaled cosine of an image and its caption where it is positive (Hessel et al. 2021); see `clip_score`."""
+    """The CLIP score is the scaled positive part of the cosine of an image and its caption; see `clip_score`."""
 
     weights: str = ""  # a folder of CLIP and its tokenizer; "" finds or fetches the published ones
     scale: float = 100.0  # 100, as text-to-image papers report, or 2.5, as Hessel et al. have it
@@ -50,7 +50,7 @@ class CaptionScores:
 def clip_score(
     clip: Clip, images: np.ndarray, texts: Sequence[str], scale: float = 100.0, prefix: str = "", batch: int = 64
 ) -> CaptionScores:
-    """scale max(cos(image, text), 0) of each of N images with its text (Hessel et al. 2021, Eq. 1).
+    """Returns scale max(cos(image, text), 0) of each of N images with its text (Hessel et al. 2021, Eq. 1).
 
     Args:
       images: uint8 `[N, H, W, C]`. texts: as many.
@@ -74,6 +74,6 @@ def clip_score(
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine, float64 `[N]`, of each row of `[N, D]` with the same row of another."""
+    """Returns the cosine, float64 `[N]`, of each row of `[N, D]` with the same row of another array."""
     a, b = (np.asarray(x, np.float64) for x in (a, b))
     return (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))

@@ -1,4 +1,4 @@
-"""Distances between paired images in a network's features."""
+"""Computes distances between paired images in a network's features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxgen.metrics.summary import Summary
 
 
 class FeatureL2(FeaturePairMetric):
-    """Euclidean distance of the two images' features; see `l2_distance`."""
+    """The distance is the Euclidean one of the two images' features; see `l2_distance`."""
 
     note = "Mean Euclidean distance of the two images' features."
 
@@ -20,7 +20,7 @@ class FeatureL2(FeaturePairMetric):
 
 
 def l1_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`[N]` sums of absolute differences of paired features `[N, D]`; divide by D for the mean.
+    """Returns `[N]` sums of absolute differences of paired features `[N, D]`; divide by D for the mean.
 
     Raises:
       UserError: for unequal shapes or values that are not finite.
@@ -29,7 +29,10 @@ def l1_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def l2_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`[N]` Euclidean distances of paired features `[N, D]`; not squared, not averaged. Raises as `l1_distance`."""
+    """Returns `[N]` Euclidean distances of paired features `[N, D]`, neither squared nor averaged.
+
+    Raises as `l1_distance`.
+    """
     return np.sqrt(np.square(_difference(a, b)).sum(axis=1))
 
 

@@ -1,4 +1,4 @@
-"""LPIPS between paired images, and how varied the images of a group are by it."""
+"""Computes LPIPS between paired images, and how varied the images of a group are by it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]  # uint8 images [N, H,
 
 @dataclasses.dataclass(frozen=True)
 class LPIPS(PairMetric):
-    """The learned perceptual distance (Zhang et al. 2018), version 0.1.
+    """LPIPS is the learned perceptual distance (Zhang et al. 2018), version 0.1.
 
     Raises:
       UserError: for an unknown trunk; files that cannot be had are named when the first images are seen.
@@ -33,7 +33,7 @@ class LPIPS(PairMetric):
 
     @functools.cached_property
     def network(self) -> Lpips:
-        """The published network, read now."""
+        """Returns the published network, which is read at the first use."""
         return Lpips(self.trunk, self.weights)
 
     @property
@@ -69,7 +69,7 @@ class Diversity:
 
 
 def nearest_reference(lpips: Lpips, images: np.ndarray, references: np.ndarray, batch: int = 32) -> np.ndarray:
-    """The number, int `[N]`, of the reference that each image has the smallest LPIPS distance to.
+    """Returns the number, int `[N]`, of the reference that each image has the smallest LPIPS distance to.
 
     With the training images as references these are the groups of Ojha et al. (2021), Section 4, for
     `intra_set_diversity` of a generator that saw only few.
@@ -80,7 +80,7 @@ def nearest_reference(lpips: Lpips, images: np.ndarray, references: np.ndarray, 
 def intra_set_diversity(
     distance: Distance, images: np.ndarray, groups: np.ndarray, pairs: int = 1000, seed: int = 0
 ) -> Diversity:
-    """Mean distance between images of one group, averaged over groups: how varied what looks alike still is.
+    """Returns the mean distance between images of one group, averaged over the groups.
 
     A generator that repeats its training images scores near 0 where the groups are `nearest_reference`s (Ojha et al.
     2021, Section 4, intra-cluster LPIPS); with labels as groups it is the diversity within classes.
@@ -131,7 +131,7 @@ def intra_set_diversity(
 
 
 def _pairs(count: int, most: int, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Different pairs low < high of `count` things: all of them, or `most`, each as likely."""
+    """Returns different pairs low < high of `count` things: all of them, or `most` of them, each as likely."""
     total = count * (count - 1) // 2
     number = np.arange(total) if total <= most else np.sort(chance.choice(total, most, replace=False))
     # pair number n is (low, high) with n = high (high - 1) / 2 + low

@@ -1,4 +1,4 @@
-"""Distances between paired images, pixel by pixel: PSNR, SSIM, absolute and squared error, one number per image."""
+"""Compares paired images pixel by pixel: PSNR, SSIM, absolute and squared error, one number per image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WINDOWS = {"gaussian": 11, "uniform": 7}  # sides, in pixels
 
 
 class PSNR(PairMetric):
-    """Peak signal-to-noise ratio; see `psnr`."""
+    """PSNR is the peak signal-to-noise ratio; see `psnr`."""
 
     better = "higher"
     note = "In dB, of values up to 255; the mean of the pairs' own."
@@ -23,7 +23,7 @@ class PSNR(PairMetric):
 
 
 class SSIM(PairMetric):
-    """Structural similarity, in the Gaussian window; see `ssim`."""
+    """SSIM is the structural similarity, in the Gaussian window; see `ssim`."""
 
     better = "higher"
     note = "Gaussian window of 11x11, standard deviation 1.5; mean over channels."
@@ -37,7 +37,7 @@ class SSIM(PairMetric):
 
 
 class L1(PairMetric):
-    """Mean absolute difference; see `absolute_error`."""
+    """L1 is the mean absolute difference; see `absolute_error`."""
 
     note = "Mean absolute difference of values up to 255."
 
@@ -46,7 +46,7 @@ class L1(PairMetric):
 
 
 class L2(PairMetric):
-    """Root of the mean squared difference; see `squared_error`."""
+    """L2 is the root of the mean squared difference; see `squared_error`."""
 
     note = "Root of the mean squared difference of values up to 255."
 
@@ -55,17 +55,17 @@ class L2(PairMetric):
 
 
 def absolute_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`[N]` mean absolute differences of uint8 images `[N, H, W, C]`, in [0, 255]. Raises as `psnr` does."""
+    """Returns `[N]` mean absolute differences of uint8 images `[N, H, W, C]`, in [0, 255]. Raises as `psnr` does."""
     return np.array([np.abs(x - y).mean() for x, y in _pairs(a, b)])
 
 
 def squared_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`[N]` mean squared differences of uint8 images `[N, H, W, C]`, in [0, 255**2]. Raises as `psnr` does."""
+    """Returns `[N]` mean squared differences of uint8 images `[N, H, W, C]`, in [0, 255**2]. Raises as `psnr` does."""
     return np.array([np.square(x - y).mean() for x, y in _pairs(a, b)])
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`[N]` peak signal-to-noise ratios in dB, 10 log10(255**2 / squared error); infinite for equal images.
+    """Returns `[N]` peak signal-to-noise ratios in dB, 10 log10(255**2 / squared error); infinite for equal images.
 
     Args:
       a, b: uint8 `[N, H, W, C]`, the pairs in order.
@@ -78,7 +78,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def ssim(a: np.ndarray, b: np.ndarray, window: str = "gaussian") -> np.ndarray:
-    """`[N]` structural similarities in [-1, 1], 1 for equal images (Wang et al. 2004, Eq. 13).
+    """Returns `[N]` structural similarities in [-1, 1], 1 for equal images (Wang et al. 2004, Eq. 13).
 
     The mean over channels and over all positions where the window lies inside the image; constants 0.01 and 0.03.
 
@@ -123,7 +123,7 @@ def _similarity(x: np.ndarray, y: np.ndarray, weights: np.ndarray, correction: f
 
 
 def _pairs(a: np.ndarray, b: np.ndarray):
-    """float64 images `[H, W, C]`, two by two."""
+    """Returns an iterator over pairs of float64 images `[H, W, C]`."""
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype != np.uint8 or b.dtype != np.uint8:
         raise UserError(f"Images are compared as uint8, not {a.dtype} and {b.dtype}.")

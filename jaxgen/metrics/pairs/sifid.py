@@ -1,4 +1,4 @@
-"""The single-image Fréchet distance: the laws of two images' patches, seen through a network's spatial features."""
+"""Compares the distributions of two images' patches: the single-image Fréchet distance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxgen.metrics.pairs.base import PairMetric
 
 @dataclasses.dataclass(frozen=True)
 class SIFID(PairMetric):
-    """The single-image Fréchet distance, in a network's spatial features of images at their own size; see `sifid`."""
+    """SIFID is the single-image Fréchet distance, in spatial features of images at their own size; see `sifid`."""
 
     network: FeatureNetwork
     needs: ClassVar[frozenset[str]] = PairMetric.needs | {"maps"}
@@ -29,7 +29,7 @@ class SIFID(PairMetric):
 
 
 def sifid(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """`[N]` Fréchet distances between the positions' features of a sample and of its real image.
+    """Returns `[N]` Fréchet distances between the positions' features of a sample and of its real image.
 
     Rott Shaham et al. (2019), SinGAN; the authors take the mean over images. The paper's features are an
     Inception's just before its second max pooling, `[H, W, 192]`, of images at their own size; other features give
