@@ -1,4 +1,4 @@
-"""jaxgen: generative image models in JAX and Flax, each one config away.
+"""jaxgen holds generative image models in JAX and Flax, each one config away.
 
 `import jaxgen as jg` gives the names that most programs need; `jg.__all__` lists them. Each is imported when it is
 first used, so that `import jaxgen` alone is quick and does not start JAX. Everything else is imported from its room,

@@ -1,4 +1,4 @@
-"""Type names for the arrays and trees that the rooms pass to each other."""
+"""Names the types of the arrays and trees that the rooms pass to each other."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ FOLDER = "JAXGEN_WEIGHTS"  # this environment variable names a folder that is se
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A file that its authors publish.
+    """Describes a file that its authors publish.
 
     Attributes:
       file: the file's name.

@@ -1,4 +1,4 @@
-"""What every command (`python main.py` and each `python -m jaxgen.<room>`) shares: a parser and its exit statuses.
+"""Holds what every command (`main.py` and each `python -m jaxgen.<room>`) shares: a parser and its exit statuses.
 
 An expected error is printed as one sentence on stderr. The exit status is one of
 
@@ -32,7 +32,7 @@ RETRY = 0.05  # seconds after which a swallowed signal is sent again
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, which raises a UserError instead of printing its usage and ending the process."""
+    """This is argparse's parser, but it raises a UserError instead of printing its usage and ending the process."""
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2]

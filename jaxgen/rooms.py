@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-    """A class at the top level of a module.
+    """Holds what is known of a class at the top level of a module.
 
     Attributes:
       module: the module that defines it.
@@ -34,7 +34,7 @@ class Definition:
 
     @property
     def path(self) -> str:
-        """The name `module:Class`, with the last word of the module."""
+        """Returns the name `module:Class`, with the last word of the module."""
         return f"{last(self.module)}:{self.name}"
 
     def has(self, name: str) -> bool:

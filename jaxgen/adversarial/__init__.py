@@ -1,4 +1,4 @@
-"""The mathematics of the two-player game: losses, penalties, regularisers, augmentation, diagnostics.
+"""This room holds the mathematics of the two-player game: losses, penalties, regularisers, augmentation, diagnostics.
 
 Nothing here knows of networks, data or configs. A discriminator is any function from images to logits that is high on
 real images:

@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what the discriminator sees, for small data.
+"""Augments what the discriminator sees, differentiably, for small data.
 
 Real and fake images go through the *same* policy, each with its own draws, in the discriminator's step and in the
 generator's. The gradient passes through the augmentation, so the generator does not learn to produce augmented images.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """The contract: a pure function of keys and images, differentiable in the images.
+    """This is the contract: an augmentation is a pure function of keys and images, differentiable in the images.
 
     The result for an image depends on that image and its key alone. An augmentation is a frozen dataclass that derives
     from this class and implements `__call__`.
@@ -40,7 +40,7 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class DiffAugment(Augmentation):
-    """DiffAugment (Zhao et al. 2020), which transforms each image at random in the order of the fields.
+    """DiffAugment (Zhao et al. 2020) transforms each image at random, in the order of the fields.
 
     The defaults are those of the paper ("colour, translation, cutout"). A field of 0 leaves its transformation out and
     does not change the random numbers of the others.
@@ -93,7 +93,7 @@ def _scaled(x: Array, mean: Array, factor: Array) -> Array:
 
 
 def _share(side: int, share: float) -> int:
-    """The nearest number of pixels."""
+    """Returns the nearest number of pixels."""
     return int(side * share + 0.5)
 
 

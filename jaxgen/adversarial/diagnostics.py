@@ -1,4 +1,4 @@
-"""Numbers that show how the game goes: the best discriminator and its value, vanishing gradients, collapse.
+"""Computes numbers that show how the game goes: the best discriminator and its value, vanishing gradients, collapse.
 
 The functions of logits and images are written in JAX, and a loss may log them. The functions for toy data of known
 density use NumPy in float64.
@@ -87,7 +87,7 @@ def diversity(images: Float[Array, "B ..."]) -> Float[Array, ""]:
 
 
 class Coverage(NamedTuple):
-    """What `modes_covered` finds of a mixture's K modes."""
+    """Holds what `modes_covered` finds of a mixture's K modes."""
 
     covered: int  # the number of modes with at least `least` good samples
     high_quality: float  # the share of good samples, in [0, 1]

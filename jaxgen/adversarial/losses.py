@@ -1,4 +1,4 @@
-"""Losses of the two networks as functions of logits, one number per logit.
+"""Losses of the two networks are functions of logits and give one number per logit.
 
 The discriminator is high on real images: a logit is log(D / (1 - D)), and its sigmoid D is the probability of "real".
 p is the density of the data and q that of the generator's images. Each network *minimises* its own loss; the
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class GANLoss:
-    """The contract of a game: what each network minimises, element by element.
+    """This is the contract of a game: it says what each network minimises, element by element.
 
     A game is a frozen dataclass that derives from this class and implements both methods. Logits may have any shape,
     such as `[B]`, or `[B, h, w]` for a discriminator of patches.
@@ -62,7 +62,7 @@ class _CrossEntropy(GANLoss):
 
 @dataclasses.dataclass(frozen=True)
 class Minimax(_CrossEntropy):
-    """The saturating game (Goodfellow et al. 2014, Eq. 1).
+    """This is the saturating game (Goodfellow et al. 2014, Eq. 1).
 
     D minimises -log D(x) - log(1 - D(G(z))) and G minimises log(1 - D(G(z))). The best D is p / (p + q), whose logit is
     log p - log q. The value of the game, *minus* the discriminator's loss, is then 2 JS(p, q) - log 4 (Theorem 1). The
@@ -75,7 +75,7 @@ class Minimax(_CrossEntropy):
 
 @dataclasses.dataclass(frozen=True)
 class NonSaturating(_CrossEntropy):
-    """The discriminator of `Minimax`, with a generator that minimises -log D(G(z)) (Goodfellow et al. 2014, Section 3).
+    """Joins Minimax's discriminator with a generator that minimises -log D(G(z)) (Goodfellow et al. 2014, Section 3).
 
     The fixed point is that of `Minimax`. The slope of G's loss in the logit is -sigmoid(-logit): its size is 1 where D
     is sure that an image is fake.
@@ -87,7 +87,7 @@ class NonSaturating(_CrossEntropy):
 
 @dataclasses.dataclass(frozen=True)
 class LeastSquares(GANLoss):
-    """LSGAN (Mao et al. 2017, Eq. 2).
+    """LSGAN plays with squared errors (Mao et al. 2017, Eq. 2).
 
     D minimises (D(x) - b)**2 / 2 + (D(G(z)) - a)**2 / 2 and G minimises (D(G(z)) - c)**2 / 2. The best D is
     (b p + a q) / (p + q). Where b - c = 1 and b - a = 2, as for a, b, c = -1, 1, 0, G minimises Pearson's chi-squared
@@ -118,7 +118,7 @@ class LeastSquares(GANLoss):
 
 @dataclasses.dataclass(frozen=True)
 class Hinge(GANLoss):
-    """The hinge game (Miyato et al. 2018, Eq. 16 and 17).
+    """This is the hinge game (Miyato et al. 2018, Eq. 16 and 17).
 
     D minimises max(0, 1 - D(x)) + max(0, 1 + D(G(z))) and G minimises -D(G(z)). The best D is the sign of p - q; its
     loss is then 2 - 2 TV(p, q), where TV is the total variation, in [0, 1].
@@ -133,7 +133,7 @@ class Hinge(GANLoss):
 
 @dataclasses.dataclass(frozen=True)
 class Wasserstein(GANLoss):
-    """WGAN (Arjovsky et al. 2017, Eq. 2 and 3): D minimises D(G(z)) - D(x) and G minimises -D(G(z)).
+    """In WGAN (Arjovsky et al. 2017, Eq. 2 and 3), D minimises D(G(z)) - D(x) and G minimises -D(G(z)).
 
     The loss of D has a minimum only if the slope of D is bounded, by clipping, a gradient penalty or spectral
     normalisation. Over all D of slope at most K the minimum is -K times the Wasserstein-1 distance of p and q.

@@ -36,7 +36,7 @@ def gaussian_nll(
 
 @dataclasses.dataclass(frozen=True)
 class Codes:
-    """The distribution of InfoGAN's codes (Chen et al. 2016, Section 7), and the form of Q's posterior.
+    """Describes the distribution of InfoGAN's codes (Chen et al. 2016, Section 7), and the form of Q's posterior.
 
     Codes are a dict of `categorical`, int32 `[B, len(categorical)]`, and `continuous`, float32 `[B, continuous]`.
 
@@ -65,7 +65,7 @@ class Codes:
 
     @property
     def width(self) -> int:
-        """How many numbers enter the generator next to z."""
+        """Returns how many numbers enter the generator next to z."""
         return sum(self.categorical) + self.continuous
 
     @property
@@ -75,7 +75,7 @@ class Codes:
 
     @property
     def entropy(self) -> float:
-        """H(c) in nats: log K for each categorical code of K classes, and log 2 for each continuous one."""
+        """Returns H(c) in nats: log K for each categorical code of K classes, and log 2 for each continuous one."""
         return sum(math.log(classes) for classes in self.categorical) + self.continuous * math.log(2)
 
     def sample(self, keys: Key[Array, " B"]) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Weight clipping and spectral normalisation of a discriminator, and losses against the collapse of a generator."""
+"""Holds weight clipping and spectral normalisation of a discriminator, and losses against a generator's collapse."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def _flag(
 
 @dataclasses.dataclass(frozen=True)
 class Use:
-    """The properties of a flag other than its name, type and default; `_flag` explains them."""
+    """Holds the properties of a flag other than its name, type and default; `_flag` explains them."""
 
     help: str
     modes: tuple[str, ...]
@@ -63,7 +63,7 @@ class Use:
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """The values of the command line without the config. Each field is a flag, except the last two."""
+    """Holds the values of the command line without the config. Each field is a flag, except the last two."""
 
     workdir: str = _flag(
         "", "The run's folder; it is created, or its run is resumed. gs:// works.",

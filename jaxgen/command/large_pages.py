@@ -1,4 +1,4 @@
-"""Large memory pages for arrays on a CPU.
+"""Puts arrays on a CPU into large memory pages.
 
 XLA takes its work space from the system at every step and gives it back. In a small U-Net's update these are 264 MB, or
 67,000 pages of 4 KiB, and the system must fill each with zeros. With pages of 2 MiB the update takes nine tenths of the

@@ -1,4 +1,4 @@
-"""The byte-pair tokenizer of CLIP (Radford et al. 2021), and of Stable Diffusion's text encoders.
+"""Holds the byte-pair tokenizer of CLIP (Radford et al. 2021), and of Stable Diffusion's text encoders.
 
 Text is brought to Unicode's NFC, lower case and single spaces, cut into words, numerals and punctuation, and each
 piece's bytes are joined into entries of a vocabulary; `</w>` marks a piece's end.
@@ -49,7 +49,7 @@ class ClipTokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], pad: str = "") -> ClipTokenizer:
-        """From a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
+        """Returns the tokenizer of a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
 
         Args:
           pad: as above; by default what the folder's settings say, or the end token.
@@ -67,7 +67,10 @@ class ClipTokenizer:
 
     @classmethod
     def from_file(cls, file: str | os.PathLike[str], pad: str = END) -> ClipTokenizer:
-        """From a `tokenizer.json` of any name. Raises UserError for a file that is missing or damaged."""
+        """Returns the tokenizer of a `tokenizer.json` of any name.
+
+        Raises UserError for a file that is missing or damaged.
+        """
         return cls(_read(pathlib.Path(file)), pad)
 
     def tokenize(self, texts: str | Sequence[str], length: int = 77) -> np.ndarray:
@@ -91,7 +94,7 @@ class ClipTokenizer:
         return ids
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
-        """int32 `[N, 77]`, as the other tokenizers give their ids."""
+        """Returns int32 `[N, 77]`, as the other tokenizers give their ids."""
         return self.tokenize(captions)
 
     def _id(self, token: str) -> int:

@@ -1,4 +1,4 @@
-"""Decoding and fitting of single images on the host, with refusals that name the file."""
+"""Decodes and fits single images on the host; errors name the file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def open_image(data: bytes | BinaryIO, where: str, formats: tuple[str, ...] = FO
 
 
 def load_image(data: bytes, where: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """As `open_image`, with its pixels; of an animation, those of the last frame."""
+    """Returns an image as `open_image` does, with its pixels; of an animation, it reads the last frame."""
     image = open_image(data, where, formats)
     try:
         image.seek(getattr(image, "n_frames", 1) - 1)
@@ -95,7 +95,7 @@ def _told(file: BinaryIO) -> str:
 
 
 def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) -> np.ndarray:
-    """Encoded image -> uint8 [H, W, C] at `resolution`, upright by its EXIF note.
+    """Decodes an encoded image to uint8 [H, W, C] at `resolution`, upright by its EXIF note.
 
     Raises UserError naming `where` for a truncated or foreign file, another number of channels, or 16 bits.
     """
@@ -110,7 +110,7 @@ def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) 
 
 
 def from_array(array: np.ndarray, resolution: tuple[int, int], channels: int, where: str) -> np.ndarray:
-    """uint8 [H, W] or [H, W, C] -> uint8 [H, W, C] at `resolution`; UserError naming `where` otherwise."""
+    """Turns uint8 [H, W] or [H, W, C] into uint8 [H, W, C] at `resolution`; a UserError names `where` otherwise."""
     array = array[..., None] if array.ndim == 2 else array
     if array.dtype != np.uint8 or array.ndim != 3:
         raise UserError(f"{where} is {array.dtype} of shape {array.shape}, where uint8 [H, W, C] is needed.")
@@ -125,7 +125,7 @@ def from_array(array: np.ndarray, resolution: tuple[int, int], channels: int, wh
 
 
 def fit(image: Image.Image, resolution: tuple[int, int]) -> np.ndarray:
-    """Centre crop to the aspect of `resolution` [H, W], then an antialiased resize -> uint8 [H, W, C]."""
+    """Crops the centre to the aspect of `resolution` [H, W] and resizes it, antialiased, to uint8 [H, W, C]."""
     height, width = resolution
     if image.size != (width, height):
         scale = min(image.width / width, image.height / height)

@@ -1,4 +1,4 @@
-"""Endless shuffled batches for training, resumable to the batch.
+"""Gives endless shuffled batches for training, which resume at any batch.
 
 The order of a source is one endless row of positions: epoch e holds positions e*n to (e+1)*n - 1 in the order of a
 permutation that depends on the seed, the source's name in the config and e alone. Global batch b is positions
@@ -27,7 +27,7 @@ ENDLESS = 1 << 60  # the number of batches that Grain is told
 
 
 class Loader(Iterator[HostBatch]):
-    """An endless iterator of this process's share of each global batch.
+    """The loader is an endless iterator of this process's share of each global batch.
 
     Args:
       sources: by name; entries of the source named "" keep their names, others are prefixed `<name>_`.
@@ -82,7 +82,7 @@ class Loader(Iterator[HostBatch]):
 
     @property
     def examples(self) -> int:
-        """Examples of each source in the global batches returned so far."""
+        """Returns the number of examples of each source in the global batches returned so far."""
         return self._examples
 
     def __next__(self) -> HostBatch:
@@ -129,7 +129,7 @@ class Loader(Iterator[HostBatch]):
 
 
 class _Batches:
-    """Random access to this process's share of batch `index`, counted from the position `start`."""
+    """Gives random access to this process's share of batch `index`, counted from the position `start`."""
 
     def __init__(self, sources, batch_size, seed, process_index, process_count, transform, *, start):
         self.sources = sources
@@ -156,7 +156,7 @@ class _Batches:
 
 
 def _at_positions(seed: int, name: str, length: int, first: int, count: int) -> np.ndarray:
-    """Indices of the examples at positions first .. first + count - 1 of the endless row."""
+    """Returns the indices of the examples at positions first .. first + count - 1 of the endless sequence."""
     pieces = []
     position, end = first, first + count
     while position < end:

@@ -44,7 +44,7 @@ Examples = dict[str, np.ndarray]  # several examples, stacked: arrays with a lea
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What `config.data` asks of a source.
+    """Holds what `config.data` asks of a source.
 
     Attributes:
       source: the whole text, such as "folder:photos"; it names the source in messages.
@@ -66,7 +66,7 @@ class Request:
 
 
 class Source:
-    """The contract: a finite, ordered set of examples of one split.
+    """This is the contract: a source is a finite, ordered set of examples of one split.
 
     A source either fills `arrays`, and the methods below do all that is needed, or leaves it None and overrides
     `__len__` and `__getitem__`, and `take` where reading many at once is cheaper than one by one. Examples are read by
@@ -92,12 +92,12 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The text that names the source, such as "digits" or "folder:/data/cats"."""
+        """Returns the text that names the source, such as "digits" or "folder:/data/cats"."""
         return self.request.source
 
     @property
     def split(self) -> str:
-        """The split's name."""
+        """Returns the split's name."""
         return self.request.split
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class Source:
         return {key: values[index] for key, values in self._held().items()}
 
     def take(self, indices: Sequence[int]) -> Examples:
-        """The examples at `indices`, stacked: `{name: array of [len(indices), ...]}`."""
+        """Returns the examples at `indices`, stacked: `{name: array of [len(indices), ...]}`."""
         if self.arrays is not None:
             return {key: values[np.asarray(indices)] for key, values in self.arrays.items()}
         examples = [self[int(i)] for i in indices]

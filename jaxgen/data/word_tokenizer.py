@@ -1,4 +1,4 @@
-"""Captions as numbers by a vocabulary of whole words, for captions of a small language.
+"""Turns captions into numbers by a vocabulary of whole words, for captions of a small language.
 
 The id 0 is padding (`PAD`), 1 ends a caption (`END`), and 2 is any unknown word (`UNKNOWN`). The known words have
 the ids from 3 on. An empty caption is `END` alone.
@@ -90,5 +90,5 @@ class WordTokenizer:
 
 
 def split(caption: str) -> list[str]:
-    """A caption's words: runs of letters, digits and apostrophes, in small letters."""
+    """Returns a caption's words: runs of letters, digits and apostrophes, in small letters."""
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", caption.lower())

@@ -115,7 +115,7 @@ def edit(
 def _held_out(
     trained: TrainedModel, conditions: Sequence[str], num: int, seed: int
 ) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
-    """The conditions, images `[B, H, W, C]` in [-1, 1] and keys `[B]` of at most `num` held-out examples."""
+    """Returns the conditions, images `[B, H, W, C]` in [-1, 1] and keys `[B]` of at most `num` held-out examples."""
     source = trained.generator.source(trained.generator.config.data.eval_split)
     batch = to_float(source.take(list(range(min(num, len(source))))))
     images = jax.numpy.asarray(batch["image"])
@@ -125,7 +125,7 @@ def _held_out(
 
 
 def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> tuple[TrainedModel, DiffusionMethod]:
-    """The newest checkpoint of a run of a diffusion method, and the method.
+    """Returns the newest checkpoint of a run of a diffusion method, and the method.
 
     Raises:
       UserError: where there is no such run, or its method has no denoiser.

@@ -1,4 +1,4 @@
-"""Bayes' rule at work: p(y | x) from a conditional model, p(x | y) from an unconditional one and a classifier."""
+"""Applies Bayes' rule: p(y | x) from a conditional model, and p(x | y) from an unconditional one and a classifier."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def class_log_likelihoods(
     draws: int = 64,
     weighting: Weighting = "bound",
 ) -> Float[Array, "B classes"]:
-    """`[B, num_classes]` log p(x0 | y) up to a number for each image (Li et al. 2023, Algorithm 1).
+    """Returns `[B, num_classes]` log p(x0 | y) up to a number for each image (Li et al. 2023, Algorithm 1).
 
     It measures how well each class explains the noise in noisy copies of an image. All classes see the same times and
     noises, which reduces the variance of their differences. An image costs `draws` times `num_classes` evaluations.
@@ -88,7 +88,7 @@ def class_log_probabilities(
     draws: int = 64,
     log_prior: Float[Array, "classes"] | None = None,
 ) -> Float[Array, "B classes"]:
-    """`[B, num_classes]` log p(y | x0) = log p(x0 | y) + log p(y) - log p(x0): the diffusion classifier.
+    """Returns `[B, num_classes]` log p(y | x0) = log p(x0 | y) + log p(y) - log p(x0): the diffusion classifier.
 
     Args:
       log_prior: `[num_classes]` log p(y); None for equal classes. The rest as in `class_log_likelihoods`.
@@ -100,7 +100,7 @@ def class_log_probabilities(
 def given_label(
     denoise: Denoiser, classifier: ClassifierLogits, label: Int[Array, "B"], scale: float = 1.0
 ) -> Denoiser:
-    """The denoiser of p(x | y), proportional to p(x) p(y | x)**scale (Dhariwal & Nichol 2021, Section 4).
+    """Returns the denoiser of p(x | y), proportional to p(x) p(y | x)**scale (Dhariwal & Nichol 2021, Section 4).
 
     Args:
       denoise: `(x, t) -> Prediction`, of p(x). classifier: `(x [B, ...], t) -> [B, classes]` logits of
@@ -117,6 +117,6 @@ def sample_given_label(
     shape: tuple[int, ...],
     scale: float = 1.0,
 ) -> Float[Array, "B *shape"]:
-    """`[B, *shape]` draws of p(x | y) from a model that knows no labels; see `given_label`."""
+    """Returns `[B, *shape]` draws of p(x | y) from a model that knows no labels; see `given_label`."""
     guided = dataclasses.replace(model, denoise=given_label(model.denoise, classifier, label, scale))
     return guided.draw(guided.start(keys, shape), keys, guided.times)

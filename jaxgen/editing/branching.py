@@ -1,4 +1,7 @@
-"""Branching: one trajectory down to time t, and many from there. How much they differ shows where the noise matters."""
+"""Branching follows one trajectory down to time t, and many from there.
+
+How much they differ shows where the noise matters.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ Features = Callable[[Float[Array, "B *shape"]], Float[Array, "B D"]]
 
 
 class Branching(NamedTuple):
-    """The result of `branching`.
+    """Holds the result of `branching`.
 
     Attributes:
       times: `[T]` times of the sampler at which the trajectories part.
@@ -38,7 +41,7 @@ def branch(
     t: float,
     branches: int = 8,
 ) -> Float[Array, "branches B *shape"]:
-    """`[branches, B, ...]` images that share their trajectory from t = 1 down to time t and draw their own noise below.
+    """Returns `[branches, B, ...]` images that share their trajectory down to time t and draw their own noise below.
 
     At t = 1 only the starting noise is shared; at t = 0 all branches are one image. A deterministic sampler, such as
     DDIM with eta = 0, gives one image at any t.
@@ -90,7 +93,7 @@ def branching(
 
 
 def diversity(images: Float[Array, "branches B *shape"], features: Features | None = None) -> Float[Array, "B"]:
-    """`[B]` unbiased variance over the branches of `[branches, B, ...]`, the mean over pixels or features.
+    """Returns `[B]` unbiased variances over the branches of `[branches, B, ...]`, the mean over pixels or features.
 
     Args:
       features: `[B, ...]` images to `[B, D]`; the pixels themselves where None.
@@ -102,7 +105,7 @@ def diversity(images: Float[Array, "branches B *shape"], features: Features | No
 
 
 def _parts(model: DiffusionModel, t: float) -> tuple[np.ndarray, np.ndarray]:
-    """The sampler's times down to the one nearest to t, and from there."""
+    """Returns the sampler's times down to the one nearest to t, and those from there."""
     if not 0 <= t <= 1:
         raise UserError(f"A branching time must be in [0, 1], not {t}.")
     times = model.times
@@ -111,7 +114,7 @@ def _parts(model: DiffusionModel, t: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fork(model: DiffusionModel, x: jax.Array, keys: Key[Array, "B"], own: np.ndarray, count: int) -> jax.Array:
-    """`[count, B, ...]` branches from x along the times `own`."""
+    """Returns `[count, B, ...]` branches from x along the times `own`."""
     if len(own) < 2:
         return jnp.repeat(x[None], count, axis=0)
 

@@ -48,7 +48,7 @@ def slerp_noise(
 def interpolate(
     decode: Decode, a: Float[Array, "B *latent"], b: Float[Array, "B *latent"], count: int = 9
 ) -> Float[Array, "count B *shape"]:
-    """`[count, B, ...]` images on the arcs between latents `[B, ...]`, the ends included.
+    """Returns `[count, B, ...]` images on the arcs between latents `[B, ...]`, the ends included.
 
     Args:
       decode: latents to images, such as `lambda x: ddim(denoise, schedule, x, keys)`; deterministic, or the frames
@@ -60,7 +60,7 @@ def interpolate(
 def interpolation_grid(
     decode: Decode, corners: Float[Array, "4 *latent"], rows: int = 8, columns: int = 8
 ) -> Float[Array, "rows columns *shape"]:
-    """`[rows, columns, ...]` images between four latents (Song et al. 2020, Appendix D.5).
+    """Returns `[rows, columns, ...]` images between four latents (Song et al. 2020, Appendix D.5).
 
     Args:
       corners: `[4, ...]`: top left, top right, bottom left, bottom right.

@@ -1,4 +1,4 @@
-"""DDIM inversion: the latent from which the deterministic sampler draws a given image.
+"""DDIM inversion finds the latent from which the deterministic sampler draws a given image.
 
 DDIM with eta = 0 solves an ordinary differential equation (Song et al. 2020, Eq. 14), which runs backwards too.
 """
@@ -95,7 +95,7 @@ def invert(
     frames: int = 0,
     times: Times | None = None,
 ) -> Images | tuple[Images, Trajectory]:
-    """`[B, ...]` latents at the last time, t = 1, of `[B, ...]` images; a deterministic function.
+    """Returns `[B, ...]` latents at the last time, t = 1, of `[B, ...]` images; it is deterministic.
 
     Args:
       steps, spacing: as for a sampler, walked backwards. refinements: see `Inversion`.
@@ -139,7 +139,7 @@ def reconstruct(
     frames: int = 0,
     times: Times | None = None,
 ) -> Images | tuple[Images, Trajectory]:
-    """`[B, ...]` images of `[B, ...]` latents by DDIM with eta = 0, without clipping: the way back of `invert`.
+    """Returns `[B, ...]` images of `[B, ...]` latents by DDIM with eta = 0, without clipping: the inverse of `invert`.
 
     Args:
       times: decreasing; those of `invert`, reversed.
@@ -155,7 +155,7 @@ def reconstruction_error(
     spacing: Spacing = "uniform",
     refinements: int = 0,
 ) -> Float[Array, "len(steps) B"]:
-    """`[len(steps), B]` mean squared errors per value of images inverted and drawn again at the same times.
+    """Returns `[len(steps), B]` mean squared errors per value of images inverted and drawn again at the same times.
 
     Song et al. (2020), Table 2 has them for CIFAR-10, there in units of [0, 1]: a quarter of those here.
     """

@@ -1,4 +1,4 @@
-"""The object that the functions of this room take: a trained denoiser with its schedule and a solver."""
+"""Holds the object that the functions of this room take: a trained denoiser with its schedule and a solver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxgen.diffusion.spacing import time_grid
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionModel:
-    """A denoiser with its schedule, and a solver.
+    """Holds a denoiser with its schedule, and a solver.
 
     Attributes:
       denoise: `(x, t) -> Prediction`, with its condition filled in.
@@ -32,15 +32,15 @@ class DiffusionModel:
 
     @property
     def times(self) -> Float[np.ndarray, "steps+1"]:
-        """`[steps + 1]` decreasing times of the sampler, from 1 to 0."""
+        """Returns `[steps + 1]` decreasing times of the sampler, from 1 to 0."""
         return time_grid(self.sampler.spacing, self.sampler.steps, self.schedule)
 
     def start(self, keys: Key[Array, "B"], shape: tuple[int, ...]) -> Float[Array, "B *shape"]:
-        """`[B, *shape]` the noise at t = 1 that images with these keys `[B]` begin with."""
+        """Returns `[B, *shape]` noise at t = 1, with which images with these keys `[B]` begin."""
         return self.schedule.prior_std * per_image_noise(keys, 0, shape)
 
     def draw(
         self, x: Float[Array, "B *shape"], keys: Key[Array, "B"], times: Float[np.ndarray, "N"]
     ) -> Float[Array, "B *shape"]:
-        """`[B, ...]` x walked along these times, with the noise of the keys `[B]`."""
+        """Returns `[B, ...]` images: x taken along these times, with the noise of the keys `[B]`."""
         return self.sampler(self.denoise, self.schedule, x, keys, times=times)

@@ -1,4 +1,4 @@
-"""Pictures of everything in this room for one model, each `[frames, B, H, W, C]`: an animation, or rows of a grid."""
+"""Makes pictures of everything in this room for one model, each `[frames, B, H, W, C]`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def editing_panels(
 def draw_branches(
     model: DiffusionModel, keys: Key[Array, "B"], shape: tuple[int, ...], times: tuple[float, ...]
 ) -> Branching:
-    """Four branches of one image of `shape` a key, at each of `times`; see `branching`."""
+    """Draws four branches of one image of `shape` for each key, at each of `times`; see `branching`."""
     return branching(model, model.start(keys, shape), keys, times, branches=4)
 
 
@@ -72,7 +72,7 @@ def coarse(images: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
 
 
 def right_half(images: Float[Array, "B H W C"]) -> Float[Array, "1 1 W 1"]:
-    """`[1, 1, W, 1]` mask, 1 on the right half of images."""
+    """Returns a `[1, 1, W, 1]` mask, which is 1 on the right half of images."""
     width = images.shape[2]
     return jnp.asarray(jnp.arange(width) >= width // 2, images.dtype)[None, None, :, None]
 
@@ -92,7 +92,7 @@ def _interpolation(
 
 
 def _first_two(drawn: jax.Array) -> jax.Array:
-    """`[T, branches, B, ...]` to `[T, 2 * branches, ...]`, an image's branches beside each other."""
+    """Turns `[T, branches, B, ...]` into `[T, 2 * branches, ...]`, an image's branches next to each other."""
     shown = jnp.moveaxis(drawn[:, :, :2], 2, 1)
     return shown.reshape(len(shown), -1, *shown.shape[3:])
 

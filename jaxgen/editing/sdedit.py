@@ -29,7 +29,7 @@ def sdedit(
     mask: Float[Array, "..."] | None = None,
     repeats: int = 1,
 ) -> Float[Array, "B *shape"]:
-    """`[B, ...]` edited images (Meng et al. 2022, Algorithms 1 and 2).
+    """Returns `[B, ...]` edited images (Meng et al. 2022, Algorithms 1 and 2).
 
     Args:
       model: a model with any sampler, whose times are cut at `strength`.

@@ -1,1 +1,1 @@
-"""A trained model evaluated: its scores and metrics, what they saw, and a quiz for people."""
+"""This room evaluates a trained model: its scores and metrics, what they saw, and a quiz for people."""

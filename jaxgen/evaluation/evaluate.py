@@ -1,4 +1,4 @@
-"""The numbers of a trained model: held-out scores of its method, and the config's metrics of fresh samples."""
+"""Computes the numbers of a trained model: held-out scores of its method, and the config's metrics of fresh samples."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _open(network: FeatureNetwork, shape: tuple[int, int, int]) -> None:
 
 
 def due(chosen: Sequence[Chosen[RunMetric]], every: int, images: int) -> tuple[Chosen[RunMetric], ...]:
-    """The metrics that an evaluation during training computes.
+    """Returns the metrics that an evaluation during training computes.
 
     Args:
       every: training images between two evaluations. images: seen so far, which number the evaluation: it is the last
@@ -125,7 +125,7 @@ def due(chosen: Sequence[Chosen[RunMetric]], every: int, images: int) -> tuple[C
 
 
 def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int | None = None) -> Evaluation:
-    """All numbers of a model.
+    """Returns all numbers of a model.
 
     Args:
       images: training images seen, where this is one of the evaluations during training: only the metrics that are due
@@ -156,7 +156,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
 def _held_out(
     generator: Generator, model: Model, seed: int, source: Source, count: int, name: str
 ) -> dict[str, Score]:
-    """The method's own scores on `count` held-out images, beside those on as many training images."""
+    """Returns the method's own scores on `count` held-out images, beside those on as many training images."""
     train = generator.source(generator.config.data.split)
     floor_count = min(count, len(train))
     floor = generator.scores(model, seed, train, limit=floor_count)
@@ -176,7 +176,7 @@ def _held_out(
 
 
 def _images(generator: Generator, model: Model, seed: int, source: Source, count: int, name: str) -> EvaluationImages:
-    """Fresh samples, training images, and `count` images of the held-out source."""
+    """Returns fresh samples, training images, and `count` images of the held-out source."""
     config = generator.config
     samples = generator.images(model, seed, config.evaluate.num)
     train = evenly_spaced(generator.source(config.data.split), config.evaluate.real)
@@ -187,7 +187,7 @@ def _images(generator: Generator, model: Model, seed: int, source: Source, count
 
 
 def evenly_spaced(source: Source, most: int) -> dict[str, np.ndarray]:
-    """Images and labels of all examples of a source, or of `most` of them at equal distances."""
+    """Returns images and labels of all examples of a source, or of `most` of them at equal distances."""
     if source.arrays is not None and len(source) <= most:
         return source.arrays
     chosen = np.linspace(0, len(source) - 1, min(len(source), most)).astype(int)

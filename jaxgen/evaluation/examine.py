@@ -1,4 +1,4 @@
-"""What the numbers saw: samples beside their nearest training images, and the best and the worst of them."""
+"""Shows what the numbers saw: samples beside their nearest training images, and the best and the worst of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Figure:
 
 
 def examine(images: EvaluationImages, network: FeatureNetwork | None) -> list[Figure]:
-    """Pictures of an evaluated model's samples.
+    """Returns pictures of an evaluated model's samples.
 
     Args:
       network: the network whose features neighbours and realism are taken in; None leaves those out.
@@ -94,7 +94,7 @@ def _ranked(images: EvaluationImages, network: FeatureNetwork) -> list[Figure]:
 
 
 def _beside(samples: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Rows of a sample and its neighbours `[N, K, H, W, C]`, in blocks side by side, read block by block."""
+    """Returns rows of a sample and its neighbours `[N, K, H, W, C]`, in blocks side by side, read block by block."""
     rows = np.concatenate([samples[:, None], neighbours], axis=1)
     high = -(-len(rows) // BLOCKS)
     blocks = [rows[i : i + high] for i in range(0, len(rows), high)]

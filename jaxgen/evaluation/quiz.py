@@ -1,4 +1,4 @@
-"""A trained model's quiz for people: its samples against held-out images."""
+"""Makes a trained model's quiz for people: its samples against held-out images."""
 
 from __future__ import annotations
 

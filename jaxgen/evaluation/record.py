@@ -1,4 +1,4 @@
-"""What an evaluation leaves in a workdir: its numbers, and pictures of what they saw."""
+"""Writes what an evaluation leaves in a workdir: its numbers, and pictures of what they saw."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_scores(workdir: epath.Path, entries: Evaluation, step: int, images: in
 
 
 def write_best(workdir: epath.Path, entries: Evaluation, step: int, images: int) -> None:
-    """`metrics_best.json`, the numbers of the best checkpoint beside those of the last in `metrics.json`."""
+    """Writes `metrics_best.json`: the numbers of the best checkpoint beside those of the last in `metrics.json`."""
     _write_numbers(workdir / "metrics_best.json", entries, step, images)
 
 

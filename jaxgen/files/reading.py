@@ -1,4 +1,4 @@
-"""Reading text and JSON that others wrote: users, other programs, or an earlier run.
+"""Reads text and JSON that others wrote: users, other programs, or an earlier run.
 
 Nothing is trusted: the encoding, the syntax, the depth, and the type and range of each value are checked, and what is
 wrong is said in one sentence with the file, the place, what was found, and what is needed. What a JSON file must hold

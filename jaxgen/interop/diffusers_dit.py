@@ -176,7 +176,7 @@ def stack_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unstack_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `stack_blocks`."""
+    """Inverts `stack_blocks`."""
     if "blocks" not in params:
         raise UserError("params have no 'blocks': they do not belong to a DiT with scan_blocks.")
     rest = {name: layer for name, layer in params.items() if name != "blocks"}

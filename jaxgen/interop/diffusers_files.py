@@ -74,7 +74,7 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The place of a tensor: `size` bytes of the file `path`, from the byte `start` on."""
+    """Says where a tensor is: `size` bytes of the file `path`, from the byte `start` on."""
 
     path: pathlib.Path
     dtype: np.dtype
@@ -112,7 +112,7 @@ class Weights(Mapping[str, np.ndarray]):
 
     @property
     def size(self) -> int:
-        """The number of bytes of all tensors."""
+        """Returns the number of bytes of all tensors."""
         return sum(place.size for place in self.places.values())
 
 

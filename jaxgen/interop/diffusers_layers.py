@@ -1,4 +1,4 @@
-"""Tables of a model's layers with their names in jaxgen and in diffusers, and weights read and written through them.
+"""Lists a model's layers with their names in jaxgen and in diffusers, and reads and writes weights by these tables.
 
 In this room "here" means jaxgen and "there" means diffusers. A model's table gives (path here, prefix there, kind) for
 each of its layers. The tensors `<prefix>.weight` and `<prefix>.bias` there are `<path>/kernel` (or `scale`,

@@ -76,7 +76,7 @@ PARTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """A text-to-image model without its weights.
+    """Describes a text-to-image model without its weights.
 
     Attributes:
       unet: the denoiser.

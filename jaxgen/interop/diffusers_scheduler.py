@@ -43,7 +43,7 @@ OFFSET = 1  # steps_offset of the leading spacing; StableDiffusionPipeline sets 
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """The noise of a model that diffusers describes.
+    """Describes the noise of a model that diffusers describes.
 
     Attributes:
       schedule: the noise schedule.

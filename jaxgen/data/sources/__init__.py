@@ -57,7 +57,7 @@ def is_source(text: str) -> bool:
 
 
 def _class_of(source: str) -> tuple[type[Source], str]:
-    """The class that a text names, and its argument."""
+    """Returns the class that a text names, and its argument."""
     name, colon, argument = source.partition(":")
     if not named("source", name):
         if not colon or not _may_be_module(name):

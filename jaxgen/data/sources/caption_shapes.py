@@ -1,4 +1,4 @@
-"""`caption_shapes`: 8 shapes x 8 colours x 9 places on black, each with a plain sentence, some combinations held out.
+"""`caption_shapes` shows 8 shapes x 8 colours x 9 places on black, each with a sentence; some are held out.
 
 "a red circle at the top left", "an orange star at the centre". One large untextured object; its exact place, turn and
 shade differ from scene to scene, as in `shapes`, by whose code it is drawn. Of the 576 combinations, 58 are in no
@@ -62,16 +62,16 @@ class CaptionShapes(shapes.Shapes):
 
 
 def draw(attributes: np.ndarray, draws: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
-    """uint8 `[H, W, 3]` of shape, colour and position; `draws` as of `shapes`."""
+    """Returns uint8 `[H, W, 3]` of shape, colour and position; `draws` is as in `shapes`."""
     return shapes._render(np.array([*attributes, SIZE, TEXTURE, BACKGROUND]), draws, resolution)["image"]
 
 
 def caption(attributes: np.ndarray) -> str:
-    """The sentence of shape, colour and position."""
+    """Returns the sentence of shape, colour and position."""
     shape, colour, position = (NAMES[key][value] for key, value in zip(ATTRIBUTES, attributes, strict=True))
     return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape} at the {position}"
 
 
 def tokens_of(captions: list[str]) -> np.ndarray:
-    """int32 `[N, LENGTH]` of captions in these words, "" for none; raises a UserError that names an unknown word."""
+    """Returns int32 `[N, LENGTH]` of captions, "" for none; raises a UserError that names an unknown word."""
     return TOKENIZER(captions)

@@ -1,4 +1,4 @@
-"""`captions:<source>`: a source with captions, and their words as numbers, such as `captions:folder:photos`.
+"""`captions:<source>` is a source with captions, and their words as numbers, such as `captions:folder:photos`.
 
 Examples gain `tokens` int32 [L] (`jaxgen.data.word_tokenizer`). The vocabulary is a file beside the data,
 `<path>.vocabulary.json`, so that it stays the one that a run was trained with; the training captions make it:
@@ -28,7 +28,7 @@ ENDING = ".vocabulary.json"
 
 
 class Captions(Source):
-    """Another source's examples with the tokens of their captions.
+    """Gives another source's examples with the tokens of their captions.
 
     Attributes:
       tokenizer: turns captions into tokens.
@@ -82,7 +82,7 @@ def _tokenizer(request: Request) -> WordTokenizer | ClipTokenizer:
 
 
 def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:
-    """Where the vocabulary of `folder:<path>` or `npz:<path>` lies. Raises UserError for another source."""
+    """Returns the place of the vocabulary of `folder:<path>` or `npz:<path>`. Raises UserError for another source."""
     kind, _, path = argument.partition(":")
     if kind not in KINDS or not path:
         raise UserError(f"'captions:{argument}' is unknown: captions are those of folder:<path> or npz:<path>.")

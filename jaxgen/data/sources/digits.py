@@ -1,4 +1,4 @@
-"""`digits`: the 1,797 handwritten digits of scikit-learn, 8x8, in ten classes.
+"""`digits` has the 1,797 handwritten digits of scikit-learn, 8x8, in ten classes.
 
 The test set of the UCI "Optical Recognition of Handwritten Digits" data. Values 0..16 become round(v * 255 / 16).
 Splits: `train` (1,297) and `test` (500); 50 of the test digits come from each class, picked by a permutation with
@@ -20,7 +20,7 @@ FILE = "datasets/data/digits.csv.gz"  # in scikit-learn, which takes half a seco
 
 
 class Digits(Source):
-    """scikit-learn's handwritten digits, 8x8. Examples: `image` uint8 [H, W, 1], `label` int32 []."""
+    """Gives scikit-learn's handwritten digits, 8x8. Examples: `image` uint8 [H, W, 1], `label` int32 []."""
 
     takes = ""
     class_names = tuple(str(digit) for digit in range(10))

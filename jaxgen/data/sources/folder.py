@@ -1,4 +1,4 @@
-"""`folder:<path>`: a folder of images, local or remote (gs://...).
+"""`folder:<path>` is a folder of images, local or remote (gs://...).
 
 Every .png, .jpg, .jpeg, .webp and .bmp below the folder counts, hidden ones aside. If all of them lie in subfolders,
 those are classes, numbered in the order of their sorted names.
@@ -98,7 +98,7 @@ class Folder(Source):
 
 
 def _files_of(name: str, top: epath.Path, split: str) -> tuple[epath.Path, list[str], list[str]]:
-    """The folder that a split lies in, its images' names below that, and its classes (or none)."""
+    """Returns the folder that a split is in, its images' names below that, and its classes (or none)."""
     marked = [word for word in SPLIT_FOLDERS if (top / word).is_dir()]
     if not marked and not (top / split).is_dir():
         check_split(name, split, ("all", "train", "test"))
@@ -114,7 +114,7 @@ def _files_of(name: str, top: epath.Path, split: str) -> tuple[epath.Path, list[
 
 
 def images_below(folder: epath.Path) -> list[str]:
-    """The names of all image files below a folder, sorted; hidden ones aside."""
+    """Returns the names of all image files below a folder, sorted, without hidden ones."""
     return sorted(file for file in _walk(folder) if file.lower().endswith(SUFFIXES))
 
 

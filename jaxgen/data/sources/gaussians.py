@@ -28,7 +28,7 @@ SHAPE = (1, 2)
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Isotropic Gaussians of equal weight."""
+    """A mixture has isotropic Gaussians of equal weight."""
 
     centres: np.ndarray  # [K, D], the means of the modes
     std: float  # the standard deviation of every mode along every axis

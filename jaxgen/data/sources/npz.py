@@ -1,4 +1,4 @@
-"""`npz:<path>`: images and what belongs to them in one numpy archive, held in memory.
+"""`npz:<path>` holds images, and what belongs to them, in one NumPy archive, which is kept in memory.
 
 Keys: `images` (or `image`), [N, H, W] or [N, H, W, C], and optionally `labels` (or `label`), [N] or a map of
 [N, H, W], which becomes `mask`; every other array of N rows passes through under its own name (`masks` and
@@ -30,7 +30,7 @@ SYNONYMS = {"images": "image", "labels": "label", "masks": "mask", "captions": "
 
 
 class NPZ(Source):
-    """Images in an archive. Examples: `image` uint8 [H, W, C], `label` int32 [], others as they are."""
+    """Gives the images in an archive. Examples: `image` uint8 [H, W, C], `label` int32 [], others as they are."""
 
     takes = "<path>"
 
@@ -134,7 +134,7 @@ def _arrays_of(name: str, content: dict[str, np.ndarray], split: str) -> tuple[d
 
 
 def _images(name: str, images: np.ndarray, signed: bool) -> np.ndarray:
-    """[N, H, W] or [N, H, W, C] in any accepted range -> uint8 [N, H, W, C]."""
+    """Turns [N, H, W] or [N, H, W, C] in any accepted range into uint8 [N, H, W, C]."""
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4:
         raise UserError(f"The images of {name!r} have shape {images.shape}; [N, H, W] or [N, H, W, C] is needed.")

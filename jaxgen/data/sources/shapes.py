@@ -1,4 +1,4 @@
-"""`shapes`: coloured shapes with everything about them known, at any resolution.
+"""`shapes` draws coloured shapes of which everything is known, at any resolution.
 
 One object on a plain ground. Each scene is a pure function of its split and index: what it shows, and the
 small changes of place, turn and shade, come from a hash of the scene's number, and the resolution only
@@ -80,7 +80,7 @@ class Shapes(Source):
         return self._length
 
     def draws(self, index: int) -> np.ndarray:
-        """The random numbers of one scene, `[16]` in [0, 1). Raises IndexError for one that is not there."""
+        """Returns the random numbers of one scene, `[16]` in [0, 1). Raises IndexError for one that is not there."""
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of {self._length}")
         return _draws(self._first + index)
@@ -97,7 +97,7 @@ class Shapes(Source):
 
 
 def caption(attributes: np.ndarray) -> str:
-    """The sentence of one scene; "plain" goes without saying."""
+    """Returns the sentence of one scene; it leaves "plain" out."""
     words = {key: NAMES[key][value] for key, value in zip(ATTRIBUTES, attributes, strict=True)}
     texture = "" if words["texture"] == "plain" else words["texture"] + " "
     return (
@@ -107,7 +107,7 @@ def caption(attributes: np.ndarray) -> str:
 
 
 def _draws(scene: int) -> np.ndarray:
-    """16 numbers in [0, 1) that depend on the scene's number alone (SplitMix64, Steele et al. 2014)."""
+    """Returns 16 numbers in [0, 1) that depend on the scene's number alone (SplitMix64, Steele et al. 2014)."""
     golden = np.uint64(0x9E3779B97F4A7C15)
     z = (np.arange(16, dtype=np.uint64) + np.uint64(16 * scene + 1)) * golden
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -183,7 +183,7 @@ def _extent(centre: float, reach: float, side: int, pixels: int) -> slice:
 
 
 def _pixels(samples: np.ndarray) -> np.ndarray:
-    """Bool [S h, S w] -> the share of true samples in each pixel, float32 [h, w, 1]."""
+    """Turns bool [S h, S w] into the share of true samples in each pixel, float32 [h, w, 1]."""
     s = SUPERSAMPLING
     counts = samples.view(np.uint8)
     counts = sum(counts[i::s] for i in range(1, s)) + counts[::s]
