@@ -1,4 +1,4 @@
-"""The mathematics of noise: schedules, prediction types, weightings, timestep samplers, losses, samplers, guidance.
+"""This room holds the mathematics of noise: schedules, prediction types, weightings, losses, samplers, guidance.
 
 There is no network, no data and no config in this room. Times have these names:
 

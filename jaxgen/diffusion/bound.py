@@ -1,4 +1,4 @@
-"""The terms of the variational bound (Ho et al. 2020, Eq. 5), each in bits per dimension.
+"""Computes the terms of the variational bound (Ho et al. 2020, Eq. 5), each in bits per dimension.
 
 - L_T, KL(q(x_T | x_0) || N(0, I)): `prior_term`
 - L_{t-1} for t > 1, KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)): `level_term`
@@ -32,7 +32,7 @@ def gaussian_kl(
     mean_p: Float[Array, "B *shape"] | float,
     log_variance_p: Float[Array, "..."],
 ) -> Float[Array, "B *shape"]:
-    """KL(N(mean_q, exp(log_variance_q)) || N(mean_p, exp(log_variance_p))) of each value, in nats."""
+    """Returns KL(N(mean_q, exp(log_variance_q)) || N(mean_p, exp(log_variance_p))) of each value, in nats."""
     difference = log_variance_p - log_variance_q
     squared = jnp.square(mean_q - mean_p) * jnp.exp(-log_variance_p)
     return 0.5 * (difference + jnp.expm1(-difference) + squared)

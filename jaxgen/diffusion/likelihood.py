@@ -1,4 +1,4 @@
-"""How probable a model finds an image: the variational bound, and the exact density through the flow.
+"""Computes how probable a model finds an image: the variational bound, and the exact density through the flow.
 
 All numbers are per image; those of image i depend on its own key alone, not on the batch.
 """
@@ -32,7 +32,7 @@ Slope = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 @flax.struct.dataclass
 class Bound:
-    """The variational bound in bits per dimension (Ho et al. 2020, Eq. 5).
+    """Holds the variational bound in bits per dimension (Ho et al. 2020, Eq. 5).
 
     Attributes:
       terms: `[B, N]` L_0, then the KLs upwards. Where levels were drawn, column n is the sum over levels
@@ -47,17 +47,17 @@ class Bound:
 
     @property
     def total(self) -> Float[Array, "B"]:
-        """`[B]` an upper bound of -log2 p(x_0) per dimension."""
+        """Returns `[B]` upper bounds of -log2 p(x_0) per dimension."""
         return self.rate + self.distortion
 
     @property
     def rate(self) -> Float[Array, "B"]:
-        """`[B]` L_1 + ... + L_T (Ho et al. 2020, Table 2)."""
+        """Returns `[B]` sums L_1 + ... + L_T (Ho et al. 2020, Table 2)."""
         return self.terms[:, 1:].sum(axis=1) + self.prior
 
     @property
     def distortion(self) -> Float[Array, "B"]:
-        """`[B]` L_0."""
+        """Returns `[B]` values of L_0."""
         return self.terms[:, 0]
 
 
@@ -102,7 +102,7 @@ def variational_bound(
 
 
 def _edges(steps: int, levels: int) -> np.ndarray:
-    """First levels of the ranges, and steps + 1: all ranges of one level, or widths that grow evenly."""
+    """Returns the first levels of the ranges, and steps + 1: all ranges of one level, or widths that grow evenly."""
     if not steps:
         raise UserError("The variational bound is a sum over levels; use a discrete schedule, or log_likelihood.")
     if not (levels == 0 or 2 <= levels <= steps):
@@ -116,7 +116,7 @@ def _edges(steps: int, levels: int) -> np.ndarray:
 
 @flax.struct.dataclass
 class Density:
-    """The result of `log_likelihood`.
+    """Holds the result of `log_likelihood`.
 
     Attributes:
       log_prob: `[B]` log densities in nats.
@@ -138,7 +138,7 @@ def log_likelihood(
     chunk: int = 16,
     darkest: float = DARKEST,
 ) -> Density:
-    """The density of the probability-flow ODE at x0 (Song et al. 2021, Section 4.3, Eq. 39), in equal steps.
+    """Returns the density of the probability-flow ODE at x0 (Song et al. 2021, Section 4.3, Eq. 39), in equal steps.
 
     It is the density of data blurred by the schedule's least noise, sigma / alpha at t_min. With
     `x = r (cos u x_0 + sin u epsilon)`, `r**2 = alpha**2 + sigma**2`, the flow is dz/du = v / r for z = x / r under
@@ -190,7 +190,7 @@ def _tangents(x0: Float[Array, "B *shape"], keys: Key[Array, "B"] | None, probes
 def _slope(
     denoise: Denoiser, tangents: jax.Array, factor: float, chunk: int, z: jax.Array, t: jax.Array, norm: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """dz / du `[B, ...]` at time t and its divergence `[B]`."""
+    """Returns dz / du `[B, ...]` at time t and its divergence `[B]`."""
 
     def field(z: jax.Array) -> jax.Array:
         return denoise(norm * z, t).v / norm
@@ -214,7 +214,7 @@ def _heun(slope: Slope, carry: Carry, row: dict[str, jax.Array]) -> tuple[Carry,
 
 
 def _rk4(slope: Slope, carry: Carry, row: dict[str, jax.Array]) -> tuple[Carry, None]:
-    """The same with the classical Runge-Kutta method."""
+    """Takes the same step with the classical Runge-Kutta method."""
     (z, gained), width, (t, norm) = carry, row["width"], (row["t"], row["norm"])
     k1, d1 = slope(z, t[0], norm[0])
     k2, d2 = slope(z + width / 2 * k1, t[1], norm[1])
@@ -227,7 +227,7 @@ def _rk4(slope: Slope, carry: Carry, row: dict[str, jax.Array]) -> tuple[Carry, 
 def _angles(
     schedule: Schedule, steps: int, solver: Solver, darkest: float
 ) -> tuple[dict[str, np.ndarray], float, float]:
-    """For each step its width and, at its points, times and norms of (alpha, sigma); first and last angle."""
+    """Returns each step's width, times and norms of (alpha, sigma) at its points, and the first and last angle."""
     ends = np.asarray([schedule.t_min, 1.0])
     if schedule.log_snr(1.0) < darkest:
         ends[1] = schedule.t_from_log_snr(darkest)
@@ -249,7 +249,7 @@ def dequantise(images: UInt8[Array, "B *shape"], keys: Key[Array, "B"]) -> Float
 
 
 def bits_per_dimension(log_prob: Float[Array, "B"], size: int, bin_width: float = 1.0) -> Float[Array, "B"]:
-    """-log2 of a density's mass over bins of this width, for each of `size` dimensions; from nats `[B]`."""
+    """Returns -log2 of a density's mass over bins of this width, for each of `size` dimensions, from nats `[B]`."""
     return -(log_prob / size + math.log(bin_width)) / LOG_2
 
 
@@ -261,7 +261,7 @@ def image_bits(
     draws: int = 1,
     **options: Any,
 ) -> Float[Array, "B"]:
-    """`[B]` bits per dimension of uint8 images `[B, ...]`, by the flow and uniform dequantisation.
+    """Returns `[B]` bits per dimension of uint8 images `[B, ...]`, by the flow and uniform dequantisation.
 
     But for the errors of the solver and of probes, the mean over `draws` is an upper bound of -log2 P(image)
     (Theis et al. 2016, Section 3.1).

@@ -1,4 +1,4 @@
-"""The denoising loss; with a learned variance, the hybrid loss."""
+"""Computes the denoising loss and, with a learned variance, the hybrid loss."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def denoising_loss(
     weighting: Weighting = SIMPLE,
     **condition: jax.Array,
 ) -> Float[Array, "B"]:
-    """`[B]` losses: the weighted mean, over an example's values, of the squared error of what the network predicts.
+    """Returns `[B]` losses: the weighted mean, over an example's values, of the prediction's squared error.
 
     Args:
       x0: `[B, ...]` clean images in [-1, 1]. t: `[B]` in (0, 1]. noise: standard normal, of x0's shape.
@@ -47,7 +47,7 @@ def hybrid_loss(
     vlb_weight: float = 1e-3,
     **condition: jax.Array,
 ) -> Float[Array, "B"]:
-    """`[B]` losses for a network that learns the variance: `denoising_loss` + vlb_weight L_vlb.
+    """Returns `[B]` losses for a network that learns the variance: `denoising_loss` + vlb_weight L_vlb.
 
     Nichol & Dhariwal (2021), Eq. 16. L_vlb estimates the variational bound in bits per dimension from one level: it
     is `steps` times the level's term, which is unbiased where t is uniform. Its gradient reaches the predicted variance
@@ -72,7 +72,7 @@ def hybrid_loss(
 def _weighted_error(
     now: Prediction, x0: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], weighting: Weighting
 ) -> Float[Array, "B"]:
-    """`[B]` means over an example's values of the squared error, times the weight."""
+    """Returns `[B]` means over an example's values of the squared error, times the weight."""
     error = now.value - now.prediction_type.target(now, x0, noise)
     squared = jnp.square(error).reshape(x0.shape[0], -1).mean(axis=1)
     return squared * weighting(now.schedule, now.t, now.prediction_type)

@@ -1,4 +1,4 @@
-"""A prediction at (x, t), readable as every prediction type, and denoisers that give it."""
+"""Holds a prediction at (x, t), which can be read as every prediction type, and the denoisers that give it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from jaxgen.errors import UserError
 
 @flax.struct.dataclass
 class Prediction:
-    """A prediction at (x, t). Arrays are float32 or wider.
+    """Holds a prediction at (x, t).
+
+    Arrays are float32 or wider.
 
     Attributes:
       value: `[B, ...]`, of the type `prediction_type`.
@@ -49,26 +51,26 @@ class Prediction:
 
     @property
     def x0(self) -> Float[Array, "B *shape"]:
-        """The clean images."""
+        """Returns the clean images."""
         return self.prediction_type.x0(self)
 
     @property
     def epsilon(self) -> Float[Array, "B *shape"]:
-        """The noise."""
+        """Returns the noise."""
         return self.prediction_type.epsilon(self)
 
     @property
     def v(self) -> Float[Array, "B *shape"]:
-        """alpha epsilon - sigma x0."""
+        """Returns alpha epsilon - sigma x0."""
         return self.to(V()).value
 
     @property
     def velocity(self) -> Float[Array, "B *shape"]:
-        """d x_t / dt."""
+        """Returns d x_t / dt."""
         return self.to(Velocity()).value
 
     def to(self, prediction_type: PredictionType) -> Prediction:
-        """The same prediction as a value of another type."""
+        """Returns the same prediction as a value of another type."""
         if prediction_type == self.prediction_type:
             return self
         value = prediction_type.value(self, self.x0, self.epsilon)
@@ -88,7 +90,7 @@ def denoiser(
     network: Callable[..., Float[Array, "B *output"]],
     learned_variance: bool = False,
 ) -> Denoiser:
-    """A denoiser `(x, t, **condition) -> Prediction` from a network `(x, time, **condition) -> [B, ...]`.
+    """Makes a denoiser `(x, t, **condition) -> Prediction` from a network `(x, time, **condition) -> [B, ...]`.
 
     `t` is a scalar or `[B]` in [0, 1]; the network gets its `time`, `schedule.conditioning(t)`, float32 `[B]`, and x as
     `prediction_type.network_input` scales it.
@@ -133,7 +135,7 @@ def check_prediction_type(schedule: Schedule, prediction_type: PredictionType) -
 
 
 def reverse_log_variance(now: Prediction, s: Float[Array, "..."]) -> Float[Array, "B *shape"]:
-    """`[B, ...]` log of the learned variance of p(x_s | x_t) (Nichol & Dhariwal 2021, Eq. 15).
+    """Returns `[B, ...]` logarithms of the learned variance of p(x_s | x_t) (Nichol & Dhariwal 2021, Eq. 15).
 
     `now.log_variance` interpolates between the log of the posterior's variance (-1) and the log of the variance of all
     noise added between s and t (1). At s = 0 the posterior has no variance; that of the step above takes its place.

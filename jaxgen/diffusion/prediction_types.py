@@ -1,4 +1,4 @@
-"""What a network predicts about the noise in x_t: seven types, each of which fixes x0 and epsilon.
+"""Says what a network predicts about the noise in x_t: there are seven types, each of which fixes x0 and epsilon.
 
 With `x = alpha x0 + sigma epsilon`, the value of every type is a pair of numbers (a, b) at each time,
 
@@ -32,7 +32,9 @@ Pair = tuple[jax.Array | float, jax.Array | float]  # each a number, or of the s
 
 @dataclasses.dataclass(frozen=True)
 class PredictionType(abc.ABC):
-    """The contract. A type gives its pair; `now` is a prediction at (x, t) whose `value` is of this type.
+    """This is the contract of a prediction type.
+
+    A type gives its pair; `now` is a prediction at (x, t) whose `value` is of this type.
 
     Attributes:
       needs_signal: whether the value says nothing about x0 where alpha is 0.
@@ -42,20 +44,20 @@ class PredictionType(abc.ABC):
 
     @abc.abstractmethod
     def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
-        """(a, b) of `value = a x0 + b epsilon`, each a number or of t's shape."""
+        """Returns (a, b) of `value = a x0 + b epsilon`, each a number or of t's shape."""
 
     def x0(self, now: Prediction) -> Images:
-        """The clean images `[B, ...]`."""
+        """Returns the clean images `[B, ...]`."""
         a, b = self._pair(now)
         return (b * now.x - now.sigma * now.value) / (now.alpha * b - now.sigma * a)
 
     def epsilon(self, now: Prediction) -> Images:
-        """The noise `[B, ...]`, of standard deviation about 1."""
+        """Returns the noise `[B, ...]`, of standard deviation about 1."""
         a, b = self._pair(now)
         return (now.alpha * now.value - a * now.x) / (now.alpha * b - now.sigma * a)
 
     def value(self, now: Prediction, x0: Images, epsilon: Images) -> Images:
-        """This type's value of x0 and epsilon at the (x, t) of a prediction of any type."""
+        """Returns this type's value of x0 and epsilon at the (x, t) of a prediction of any type."""
         a, b = self._pair(now)
         return a * x0 + b * epsilon
 
@@ -69,7 +71,7 @@ class PredictionType(abc.ABC):
         return self.value(now, fitting.x0, fitting.epsilon)
 
     def x0_error(self, schedule: Schedule, t: Float[Array, "B"]) -> Float[Array, "B"]:
-        """`[B]` |error of x0|**2 for each |error of the value|**2, at a fixed x_t."""
+        """Returns `[B]` |error of x0|**2 for each |error of the value|**2, at a fixed x_t."""
         a, b = self.pair(schedule, t)
         return (schedule.sigma(t) / (schedule.alpha(t) * b - schedule.sigma(t) * a)) ** 2
 
@@ -84,7 +86,7 @@ class PredictionType(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class X0(PredictionType):
-    """The clean image."""
+    """The network predicts the clean image."""
 
     def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         return 1.0, 0.0
@@ -104,7 +106,7 @@ class X0(PredictionType):
 
 @dataclasses.dataclass(frozen=True)
 class Epsilon(PredictionType):
-    """The noise (Ho et al. 2020, Eq. 11)."""
+    """The network predicts the noise (Ho et al. 2020, Eq. 11)."""
 
     needs_signal: ClassVar[bool] = True
 
@@ -126,7 +128,7 @@ class Epsilon(PredictionType):
 
 @dataclasses.dataclass(frozen=True)
 class V(PredictionType):
-    """v = alpha epsilon - sigma x0 (Salimans & Ho 2022, Section 4).
+    """The network predicts v = alpha epsilon - sigma x0 (Salimans & Ho 2022, Section 4).
 
     x0 and epsilon can be computed at both ends: alpha b - sigma a is alpha**2 + sigma**2, which does not vanish.
     """
@@ -149,7 +151,7 @@ class V(PredictionType):
 
 @dataclasses.dataclass(frozen=True)
 class Score(PredictionType):
-    """grad log p(x_t) = -epsilon / sigma (Song et al. 2021, Eq. 7)."""
+    """The network predicts the score grad log p(x_t) = -epsilon / sigma (Song et al. 2021, Eq. 7)."""
 
     needs_signal: ClassVar[bool] = True
 
@@ -171,7 +173,10 @@ class Score(PredictionType):
 
 @dataclasses.dataclass(frozen=True)
 class Velocity(PredictionType):
-    """d x_t / dt = alpha' x0 + sigma' epsilon; epsilon - x0 on straight paths (Lipman et al. 2023)."""
+    """The network predicts d x_t / dt = alpha' x0 + sigma' epsilon (Lipman et al. 2023).
+
+    On straight paths it is epsilon - x0.
+    """
 
     def pair(self, schedule: Schedule, t: Float[Array, "B"]) -> Pair:
         return schedule.rates(t)
@@ -179,7 +184,7 @@ class Velocity(PredictionType):
 
 @dataclasses.dataclass(frozen=True)
 class EDM(PredictionType):
-    """F of Karras et al. (2022), Eq. 7: x0 = c_skip x + c_out F(c_in x), for any alpha.
+    """The network predicts F of Karras et al. (2022), Eq. 7: x0 = c_skip x + c_out F(c_in x), for any alpha.
 
     With the schedule's sigma_data, d, and n = sqrt((alpha d)**2 + sigma**2), the standard deviation of x_t, the factors
     are c_skip = alpha (d / n)**2, c_out = sigma d / n and c_in = 1 / n. F and the network's input have unit variance at
@@ -213,13 +218,13 @@ class EDM(PredictionType):
         return now.schedule.sigma_data, self._norm(now.schedule, now.alpha, now.sigma)
 
     def _norm(self, schedule: Schedule, alpha: jax.Array, sigma: jax.Array) -> jax.Array:
-        """The standard deviation of x_t for data of the standard deviation sigma_data."""
+        """Returns the standard deviation of x_t for data of the standard deviation sigma_data."""
         return jnp.sqrt((alpha * schedule.sigma_data) ** 2 + sigma**2)
 
 
 @dataclasses.dataclass(frozen=True)
 class PosteriorMean(PredictionType):
-    """The mean of q(x_{t-1} | x_t, x0), one level below (Ho et al. 2020, Eq. 7); for discrete schedules.
+    """The network predicts the mean of q(x_{t-1} | x_t, x0) of discrete schedules (Ho et al. 2020, Eq. 7).
 
     It is `of_x x_t + of_x0 x0`, where x_t holds epsilon. No equation here divides by alpha.
     """

@@ -20,7 +20,7 @@ def append_dims(values: Float[Array, "..."] | float, x: Float[Array, "B *shape"]
 def diffuse(
     schedule: Schedule, x0: Float[Array, "B *shape"], t: Float[Array, "..."], noise: Float[Array, "B *shape"]
 ) -> Float[Array, "B *shape"]:
-    """A draw of q(x_t | x_0) = N(alpha x_0, sigma**2 I) (Ho et al. 2020, Eq. 4).
+    """Returns a draw of q(x_t | x_0) = N(alpha x_0, sigma**2 I) (Ho et al. 2020, Eq. 4).
 
     Args:
       x0: `[B, ...]`. t: `[B]` or scalar. noise: standard normal, of x0's shape.
@@ -31,7 +31,7 @@ def diffuse(
 def posterior(
     schedule: Schedule, t: Float[Array, "..."], s: Float[Array, "..."], x: Float[Array, "B *shape"]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
-    """q(x_s | x_t, x_0) for s < t: `mean = of_x x_t + of_x0 x_0`, and its variance.
+    """Returns q(x_s | x_t, x_0) for s < t: the factors of `mean = of_x x_t + of_x0 x_0`, and its variance.
 
     Ho et al. (2020), Eqs. 6-7, for any pair of times (Kingma et al. 2021, Appendix A). Returns the three arrays of_x,
     of_x0 and variance, which broadcast against `x`. At s = 0 without noise the mean is x_0 and the variance 0.

@@ -1,4 +1,4 @@
-"""Time grids: the decreasing times, from noise to data, that a sampler walks on."""
+"""Makes time grids: the decreasing times, from noise to data, that a sampler passes through."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DARKEST = -12.0
 
 
 def time_grid(spacing: Spacing, steps: int, schedule: Schedule, rho: float = 7.0) -> Float[np.ndarray, "N"]:
-    """`[steps + 1]` decreasing times from 1 to 0, float64, on the schedule's levels but for the last two.
+    """Returns `[steps + 1]` decreasing times from 1 to 0, float64, on the schedule's levels but for the last two.
 
     uniform: equal steps. trailing: another name for it (Lin et al. 2023, Table 2).
     leading: every (levels // steps)-th level from the first on: it does not begin at 1 (ibid.).

@@ -29,7 +29,9 @@ Draw = tuple[Float[Array, "count"], Float[Array, "count"]]  # times and their we
 
 
 class TimestepSampler(abc.ABC):
-    """The contract; see the module's docstring. All functions are pure, all shapes static.
+    """This is the contract; see the module's docstring.
+
+    All functions are pure, all shapes static.
 
     Attributes:
       carries: whether `init` and `update` give anything, which the method then keeps in its state.
@@ -38,20 +40,20 @@ class TimestepSampler(abc.ABC):
     carries: ClassVar[bool] = False
 
     def init(self, schedule: Schedule) -> Memory:
-        """The memory at the first step."""
+        """Returns the memory at the first step."""
         return {}
 
     @abc.abstractmethod
     def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
-        """`[count]` times and their weights."""
+        """Returns `[count]` times and their weights."""
 
     def update(self, memory: Memory, t: Float[Array, "B"], losses: Float[Array, "B"], schedule: Schedule) -> Memory:
-        """The memory after having seen `[B]` losses at `[B]` times."""
+        """Returns the memory after having seen `[B]` losses at `[B]` times."""
         return memory
 
 
 def uniform_timesteps(key: Key[Array, ""], count: int, schedule: Schedule) -> Float[Array, "count"]:
-    """`[count]` uniform times: the levels 1/steps .. 1 of a discrete schedule, else (t_min, 1]."""
+    """Returns `[count]` uniform times: the levels 1/steps .. 1 of a discrete schedule, else (t_min, 1]."""
     if schedule.steps:
         return jax.random.randint(key, (count,), 1, schedule.steps + 1) / schedule.steps
     return 1.0 - (1 - schedule.t_min) * jax.random.uniform(key, (count,))
@@ -59,7 +61,7 @@ def uniform_timesteps(key: Key[Array, ""], count: int, schedule: Schedule) -> Fl
 
 @dataclasses.dataclass(frozen=True)
 class Uniform(TimestepSampler):
-    """Independent and uniform (Ho et al. 2020, Algorithm 1)."""
+    """The times are independent and uniform (Ho et al. 2020, Algorithm 1)."""
 
     def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         return uniform_timesteps(key, count, schedule), jnp.ones(count)
@@ -96,7 +98,7 @@ class LogitNormal(TimestepSampler):
 
 @dataclasses.dataclass(frozen=True)
 class LogNormal(TimestepSampler):
-    """log(sigma / alpha) ~ N(mean, std**2) (Karras et al. 2022, Table 1: P_mean, P_std), under any schedule.
+    """log(sigma / alpha) follows N(mean, std**2) under any schedule (Karras et al. 2022, Table 1: P_mean, P_std).
 
     Noise levels beyond the schedule's ends are moved onto them.
     """
@@ -114,7 +116,7 @@ class LogNormal(TimestepSampler):
 
 @dataclasses.dataclass(frozen=True)
 class LossAware(TimestepSampler):
-    """Importance sampling by the size of recent losses (Nichol & Dhariwal 2021, Section 3.3, Eq. 18).
+    """Draws times by the size of recent losses: importance sampling (Nichol & Dhariwal 2021, Section 3.3, Eq. 18).
 
     The times are cut into bins of equal width. A bin is drawn with a probability in proportion to sqrt(E[L**2])
     over its last losses, and a time uniformly within it; the weight is the bin's uniform probability divided by that.
@@ -138,7 +140,7 @@ class LossAware(TimestepSampler):
             raise UserError(f"The timestep sampler loss_aware needs a uniform share in [0, 1], not {self.uniform}.")
 
     def init(self, schedule: Schedule) -> Memory:
-        """`losses` float32 `[bins, history]`, a ring in each row, and `seen` int32 `[bins]`.
+        """Returns `losses` float32 `[bins, history]`, a ring buffer in each row, and `seen` int32 `[bins]`.
 
         Raises:
           UserError: for more bins than the schedule has levels.
@@ -147,7 +149,7 @@ class LossAware(TimestepSampler):
         return {"losses": jnp.zeros((self.bins, self.history)), "seen": jnp.zeros(self.bins, jnp.int32)}
 
     def probabilities(self, memory: Memory, schedule: Schedule) -> Float[Array, "bins"]:
-        """`[bins]` probabilities of the bins; they sum to 1."""
+        """Returns `[bins]` probabilities of the bins; they sum to 1."""
         shares = jnp.asarray(self._shares(schedule), jnp.float32)
         # within a bin the mean is over times: a bin with more levels counts for more
         size = shares * jnp.sqrt(jnp.mean(jnp.square(memory["losses"]), axis=1))
@@ -189,12 +191,12 @@ class LossAware(TimestepSampler):
         return {"losses": ring, "seen": seen}
 
     def _levels(self, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
-        """First and last level of each bin of a discrete schedule."""
+        """Returns the first and last level of each bin of a discrete schedule."""
         edges = np.arange(self.bins + 1) * schedule.steps // self.bins
         return edges[:-1] + 1, edges[1:]
 
     def _shares(self, schedule: Schedule) -> np.ndarray:
-        """`[bins]` the uniform probability of each bin."""
+        """Returns the `[bins]` uniform probability of each bin."""
         if not schedule.steps:
             return np.full(self.bins, 1 / self.bins)
         if self.bins > schedule.steps:
@@ -214,7 +216,7 @@ class LossAware(TimestepSampler):
 
 
 def _from_share(share: jax.Array, schedule: Schedule) -> jax.Array:
-    """Uniform numbers in [0, 1) as uniform times: of discrete levels upwards, else from 1 down to t_min."""
+    """Turns uniform numbers in [0, 1) into uniform times: of discrete levels upwards, else from 1 down to t_min."""
     if schedule.steps:
         return jnp.clip(jnp.floor(share * schedule.steps) + 1, 1, schedule.steps) / schedule.steps
     return 1.0 - (1 - schedule.t_min) * share

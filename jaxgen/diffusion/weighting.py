@@ -22,17 +22,19 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Weighting(abc.ABC):
-    """The contract: `weighting(schedule, t, prediction_type)`."""
+    """This is the contract: `weighting(schedule, t, prediction_type)`."""
 
     @abc.abstractmethod
     def __call__(self, schedule: Schedule, t: Float[Array, "B"], prediction_type: PredictionType) -> Float[Array, "B"]:
-        """`[B]` factors of the squared error of a prediction of this type at times t `[B]`."""
+        """Returns `[B]` factors of the squared error of a prediction of this type at times t `[B]`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Simple(Weighting):
-    """1, for the type that the network predicts: Ho et al. (2020), Eq. 14, for epsilon; for velocity, the flow-matching
-    loss of Lipman et al. (2023), Eq. 23."""
+    """The weight is 1, for the type that the network predicts.
+
+    For epsilon this is Ho et al. (2020), Eq. 14; for velocity, the flow-matching loss of Lipman et al. (2023), Eq. 23.
+    """
 
     def __call__(self, schedule: Schedule, t: Float[Array, "B"], prediction_type: PredictionType) -> Float[Array, "B"]:
         return jnp.ones_like(t)
@@ -44,7 +46,7 @@ class WeightingOfX0(Weighting):
 
     @abc.abstractmethod
     def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
-        """`[B]` factors of |error of x0|**2, given log(SNR) `[B]`."""
+        """Returns `[B]` factors of |error of x0|**2, given log(SNR) `[B]`."""
 
     def __call__(self, schedule: Schedule, t: Float[Array, "B"], prediction_type: PredictionType) -> Float[Array, "B"]:
         return self.of_x0(schedule, schedule.log_snr(t)) * prediction_type.x0_error(schedule, t)
@@ -60,7 +62,7 @@ class SNR(WeightingOfX0):
 
 @dataclasses.dataclass(frozen=True)
 class TruncatedSNR(WeightingOfX0):
-    """max(SNR, 1) for x0 (Salimans & Ho 2022, Section 4)."""
+    """The weight is max(SNR, 1) for x0 (Salimans & Ho 2022, Section 4)."""
 
     def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.maximum(jnp.exp(log_snr), 1.0)
@@ -68,7 +70,7 @@ class TruncatedSNR(WeightingOfX0):
 
 @dataclasses.dataclass(frozen=True)
 class MinSNR(WeightingOfX0):
-    """min(SNR, gamma) for x0; for v, min(SNR, gamma) / (SNR + 1) (Hang et al. 2023, Section 3.4)."""
+    """The weight is min(SNR, gamma) for x0; for v it is min(SNR, gamma) / (SNR + 1) (Hang et al. 2023, Section 3.4)."""
 
     gamma: float = 5.0
 
@@ -82,7 +84,7 @@ class MinSNR(WeightingOfX0):
 
 @dataclasses.dataclass(frozen=True)
 class P2(WeightingOfX0):
-    """(k + SNR)**-gamma for epsilon (Choi et al. 2022, Eq. 8)."""
+    """The weight is (k + SNR)**-gamma for epsilon (Choi et al. 2022, Eq. 8)."""
 
     gamma: float = 1.0
     k: float = 1.0
@@ -102,7 +104,7 @@ class EDM(WeightingOfX0):
 
 @dataclasses.dataclass(frozen=True)
 class Sigmoid(WeightingOfX0):
-    """sigmoid(bias - log SNR) for epsilon (Kingma & Gao 2023, Section 5; Hoogeboom et al. 2024)."""
+    """The weight is sigmoid(bias - log SNR) for epsilon (Kingma & Gao 2023, Section 5; Hoogeboom et al. 2024)."""
 
     bias: float = 2.0
 

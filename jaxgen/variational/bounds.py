@@ -1,4 +1,4 @@
-"""Bounds on log p(x), from samples of an encoder."""
+"""Computes bounds on log p(x), from samples of an encoder."""
 
 from __future__ import annotations
 

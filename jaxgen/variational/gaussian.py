@@ -18,7 +18,7 @@ LOG_VARIANCE = (-30.0, 20.0)  # limits of a network's log variance; larger varia
 
 @flax.struct.dataclass
 class Gaussian:
-    """The normal distribution N(mean, diag exp(log_variance))."""
+    """This is the normal distribution N(mean, diag exp(log_variance))."""
 
     mean: Array  # float32 [..., D]
     log_variance: Array  # float32 [..., D]
@@ -31,7 +31,7 @@ class Gaussian:
 
     @property
     def std(self) -> Float[Array, "*batch D"]:
-        """The standard deviation of each latent."""
+        """Returns the standard deviation of each latent."""
         return jnp.exp(self.log_variance / 2)
 
     def at(self, noise: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:

@@ -24,7 +24,7 @@ RAREST = 1e-3  # the least probability of white, and of black, that a decoder be
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood(abc.ABC):
-    """The contract of a likelihood. By default the decoder's outputs are the expected image itself."""
+    """This is the contract of a likelihood. By default the decoder's outputs are the expected image itself."""
 
     @abc.abstractmethod
     def log_prob(self, image: Float[Array, "B ..."], outputs: Float[Array, "B ..."]) -> Float[Array, " B"]:

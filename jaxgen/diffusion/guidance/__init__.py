@@ -1,4 +1,4 @@
-"""Guidance: functions from denoisers to denoisers, so that no sampler knows of it.
+"""Guidance is a function from denoisers to denoisers, so that no sampler knows of it.
 
     guidance(inputs) -> denoise(x, t) -> Prediction
 

@@ -44,13 +44,15 @@ class GuidanceInputs:
     label: jax.Array | None = None
 
     def wanted(self, x: Float[Array, "B *shape"], t: Float[Array, "..."]) -> Prediction:
-        """The model's prediction under its condition."""
+        """Returns the model's prediction under its condition."""
         return self.denoise(x, t, **self.condition)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guidance(abc.ABC):
-    """The contract: `(inputs) -> denoise(x, t)`. A class gives `guide`.
+    """This is the contract: `(inputs) -> denoise(x, t)`.
+
+    A class gives `guide`.
 
     Attributes:
       threshold: the quantile of dynamic thresholding, such as 0.995, which is applied to the guided prediction; 0 turns
@@ -80,7 +82,7 @@ class Guidance(abc.ABC):
 
     @abc.abstractmethod
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
-        """The guided denoiser, before thresholding."""
+        """Returns the guided denoiser, before thresholding."""
 
     def __call__(self, inputs: GuidanceInputs) -> Denoiser:
         guided = self.guide(inputs)
@@ -99,7 +101,7 @@ class Unguided(Guidance):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Timed(Guidance):
-    """Guidance at some noise levels only (Kynkäänniemi et al. 2024, Section 3).
+    """Guides at some noise levels only (Kynkäänniemi et al. 2024, Section 3).
 
     Attributes:
       interval: (low, high) in time; outside of it the prediction is that of the model under its condition. The

@@ -1,4 +1,4 @@
-"""Guidance away from a worse prediction: classifier-free guidance and autoguidance."""
+"""Guides away from a worse prediction: classifier-free guidance and autoguidance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contrast(Timed):
-    """Away from a worse prediction: (1 - scale) worse + scale wanted, of the type that the network predicts.
+    """Guides away from a worse prediction: (1 - scale) worse + scale wanted, of the type that the network predicts.
 
     At a given (x, t) a value of every type is x0 times one number plus x times another. Since the factors 1 - scale and
     scale sum to 1, predictions that are joined as values of any type give the same prediction.
@@ -38,7 +38,7 @@ class Contrast(Timed):
 
     @property
     def plain(self) -> bool:
-        """Whether the guided prediction depends on nothing but the scale."""
+        """Returns whether the guided prediction depends on nothing but the scale."""
         return self.interval == (0.0, 1.0) and not self.rescale
 
     def join(self, wanted: Prediction, worse: Prediction) -> Prediction:
@@ -56,7 +56,7 @@ class Contrast(Timed):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifierFree(Contrast):
-    """Classifier-free guidance (Ho & Salimans 2022, Eq. 6): (1 - scale) unconditional + scale conditional.
+    """Classifier-free guidance (Ho & Salimans 2022, Eq. 6) is (1 - scale) unconditional + scale conditional.
 
     `scale` is that of Stable Diffusion; the paper's w is scale - 1. The network is called once on a doubled batch, and
     on a single batch where scale is 1 (conditional) or 0 (unconditional).
@@ -90,7 +90,7 @@ class ClassifierFree(Contrast):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Autoguidance(Contrast):
-    """Away from a weaker model of the same data under the same condition (Karras et al. 2024, Eq. 3).
+    """Guides away from a weaker model of the same data under the same condition (Karras et al. 2024, Eq. 3).
 
     The weaker model has fewer parameters, less training or both. Since the parameters differ, each is called once.
 

@@ -1,4 +1,4 @@
-"""Guidance by gradients of a classifier's log p(y | x): classifier guidance and universal guidance.
+"""Guides by gradients of a classifier's log p(y | x): classifier guidance and universal guidance.
 
 The gradients run inside a sampler's loop, where gradients of convolutions are slow on a CPU: give networks that are
 traced under `jaxgen.networks.layers.convolution.gradients_in_loops`.
@@ -37,7 +37,7 @@ class ByClassifier(Timed):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classifier(ByClassifier):
-    """Classifier guidance (Dhariwal & Nichol 2021, Algorithm 2) with a classifier p(y | x_t) of noisy images.
+    """Classifier guidance (Dhariwal & Nichol 2021, Algorithm 2) has a classifier p(y | x_t) of noisy images.
 
     By Bayes' rule the score gains scale * grad log p(y | x_t), so epsilon loses sigma times that, which is right
     for every solver. With the exact classifier and scale 1 it is the exact conditional model.
@@ -65,7 +65,7 @@ class Classifier(ByClassifier):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Universal(ByClassifier):
-    """Universal guidance (Bansal et al. 2023, Algorithm 1) by a classifier of clean images that sees the predicted x0.
+    """Universal guidance (Bansal et al. 2023, Algorithm 1) has a classifier of clean images, which sees predicted x0.
 
     Forward guidance (Eq. 6): epsilon -= scale sigma grad_x log p(y | x0(x)), with the gradient through the denoiser.
     Backward guidance (Eq. 7-9): x0 is moved by the Delta that gradient ascent of log p(y | x0 + Delta) finds from 0,
@@ -131,9 +131,10 @@ def _log_probability(inputs: GuidanceInputs, who: str) -> ClassifierLogits:
 
 
 def _in_x0(now: Prediction, gradient: jax.Array) -> jax.Array:
-    """The change of x0 that adds `gradient` to the score: sigma**2 / alpha times it (epsilon -= sigma gradient).
+    """Returns the change of x0 that adds `gradient` to the score.
 
-    Where alpha is 0, x_t says nothing about the class and the gradient has no meaning: there is no change.
+    It is sigma**2 / alpha times the gradient (epsilon -= sigma gradient). Where alpha is 0, x_t says nothing about the
+    class and the gradient has no meaning: there is no change.
     """
     alpha = now.alpha
     factor = jnp.where(alpha > 0, now.sigma**2 / jnp.where(alpha > 0, alpha, 1.0), 0.0)

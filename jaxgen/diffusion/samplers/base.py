@@ -1,4 +1,4 @@
-"""The contract of a sampler, and the scan that all linear solvers share."""
+"""Holds the contract of a sampler, and the scan that all linear solvers share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Carry = tuple[jax.Array, jax.Array | None, tuple[jax.Array, ...], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Sampler(abc.ABC):
-    """The contract: `(denoise, schedule, x, keys) -> x`.
+    """This is the contract: `(denoise, schedule, x, keys) -> x`.
 
     `denoise(x, t) -> Prediction` is evaluated at a scalar t, or at times `[B]` by `ode`.
 
@@ -130,7 +130,7 @@ class LinearSampler(Sampler):
         """Returns the solver's numbers for `times` `[steps + 1]`, float64, usually from 1 down to 0."""
 
     def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: Images) -> Images:
-        """The noise that a row adds, from standard normals z."""
+        """Returns the noise that a row adds, from standard normals z."""
         return row["noise"] * z
 
     def trajectory(

@@ -17,7 +17,7 @@ Row = dict[str, Any]  # a row of the table, see `SolverCoefficients.from_rows`
 
 @dataclasses.dataclass(frozen=True)
 class SolverCoefficients:
-    """One row for each evaluation of the network, float64; docs/samplers.md works one example through.
+    """Holds one row for each evaluation of the network, float64; docs/samplers.md works one example through.
 
     The scan keeps three things: `x`, the point at which the network is evaluated next; `base`, the state that the
     current step started from; and the network's outputs m_0 (the newest), m_1, ... After the evaluation at (x, t)

@@ -1,4 +1,4 @@
-"""DDIM (Song et al. 2020)."""
+"""Holds the sampler DDIM (Song et al. 2020)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class DDIM(LinearSampler):
-    """Song et al. (2020), Eq. 12, over any sub-sequence of the levels.
+    """DDIM is Song et al. (2020), Eq. 12, over any sub-sequence of the levels.
 
     Attributes:
       eta: 0 is deterministic, 1 has the posterior's variance (the `small` one of DDPM).

@@ -1,4 +1,4 @@
-"""Ancestral sampling (Ho et al. 2020, Algorithm 2)."""
+"""Holds ancestral sampling (Ho et al. 2020, Algorithm 2)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Variance = Literal["small", "large", "learned"]
 
 @dataclasses.dataclass(frozen=True)
 class DDPM(LinearSampler):
-    """Ancestral sampling (Ho et al. 2020, Algorithm 2), over any sub-sequence of the levels.
+    """This is ancestral sampling (Ho et al. 2020, Algorithm 2), over any sub-sequence of the levels.
 
     Attributes:
       variance: the variance of p(x_s | x_t). `small` is that of q(x_s | x_t, x_0); `large` is that of all noise added

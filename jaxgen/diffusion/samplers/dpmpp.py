@@ -1,4 +1,4 @@
-"""DPM-Solver++ (Lu et al. 2022b): singlestep (1S, 2S, 3S), multistep (2M, 3M) and of the SDE (2M)."""
+"""Holds DPM-Solver++ (Lu et al. 2022b): singlestep (1S, 2S, 3S), multistep (2M, 3M) and of the SDE (2M)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BETWEEN: dict[int, tuple[float, ...]] = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 
 @dataclasses.dataclass(frozen=True)
 class DPMpp1S(LinearSampler):
-    """DPM-Solver++, singlestep: every step stands on its own, of `order` evaluations.
+    """This is singlestep DPM-Solver++: each step of `order` evaluations uses nothing of the steps before it.
 
     Order 1 is DDIM with eta 0; 2 is Lu et al. (2022b), Algorithm 1 (2S), which evaluates half-way; 3 (3S) evaluates at
     a third and two thirds of the step (Lu et al. 2022a, Algorithm 2, written for x0). A step that ends where there is
@@ -90,9 +90,9 @@ FEW = 15
 
 @dataclasses.dataclass(frozen=True)
 class DPMpp2M(LinearSampler):
-    """DPM-Solver++ (2M), multistep, of second order (Lu et al. 2022b, Algorithm 2): one evaluation a step.
+    """DPM-Solver++ (2M) is a multistep method of second order (Lu et al. 2022b, Algorithm 2).
 
-    The first step is of first order, and so is one that ends without noise.
+    It makes one evaluation a step. The first step is of first order, and so is one that ends without noise.
 
     Attributes:
       lower_order_final: below 15 steps the last one is of first order, which is steadier (the authors' code).
@@ -119,8 +119,9 @@ class DPMpp2M(LinearSampler):
 
 @dataclasses.dataclass(frozen=True)
 class DPMpp3M(DPMpp2M):
-    """DPM-Solver++ (3M), multistep: the parabola through the last three x0, one evaluation a step. The paper describes
-    2M; this is its extension in the authors' code, corrected.
+    """DPM-Solver++ (3M) is a multistep method: it fits a parabola to the last three x0, with one evaluation a step.
+
+    The paper describes 2M; this is its extension in the authors' code, corrected.
 
     Its steps are of third order but for the first two, which are of first and second order and leave an error of second
     order in the result.

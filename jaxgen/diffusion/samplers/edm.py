@@ -1,4 +1,4 @@
-"""The stochastic sampler of Karras et al. (2022)."""
+"""Holds the stochastic sampler of Karras et al. (2022)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exponential integrators: the probability-flow ODE over lambda = log(alpha / sigma), its linear part solved exactly.
+"""Exponential integrators solve the linear part of the probability-flow ODE over lambda = log(alpha / sigma) exactly.
 
 From time t to s, h = lambda_s - lambda_t (Lu et al. 2022b, Proposition 4.1):
 
@@ -25,7 +25,7 @@ FAINTEST = 1e-10
 
 
 class LambdaGrid:
-    """Times and their values of lambda.
+    """Holds times and their values of lambda.
 
     Attributes:
       t: `[N]` times.
@@ -40,11 +40,11 @@ class LambdaGrid:
         self.lam = np.where(self.alpha < FAINTEST, -np.inf, lam)
 
     def h(self, i: int) -> float:
-        """The length of step i."""
+        """Returns the length of step i."""
         return float(self.lam[i + 1] - self.lam[i])
 
     def row(self, i: int, weights: Float[np.ndarray, "K"]) -> Row:
-        """Step i's row of the coefficients, for the weights of the x0 seen, the newest first."""
+        """Returns step i's row of the coefficients, for the weights of the x0 seen, the newest first."""
         step = self.alpha[i + 1] * np.asarray(weights)
         return {"t": self.t[i], "s": self.t[i + 1], "move": self.sigma[i + 1] / self.sigma[i], "step": step}
 
@@ -56,7 +56,7 @@ class LambdaGrid:
 
 
 def moments(h: float, count: int) -> np.ndarray:
-    """`[count]` int_0^1 exp(h (theta - 1)) theta**k h dtheta for k = 0, 1, ..."""
+    """Returns `[count]` integrals int_0^1 exp(h (theta - 1)) theta**k h dtheta for k = 0, 1, ..."""
     if h < 1:  # h sum_j (-h)**j k! / (k + 1 + j)!: the recurrence below would cancel
         terms = [[(-h) ** j * math.factorial(k) / math.factorial(k + 1 + j) for j in range(20)] for k in range(count)]
         return h * np.sum(terms, axis=1)
@@ -75,12 +75,13 @@ def adams(h: float, nodes: np.ndarray) -> np.ndarray:
 
 
 def first(h: float) -> np.ndarray:
-    """The newest x0 alone: DDIM (Lu et al. 2022b, Section 4.1)."""
+    """Returns the weights of the newest x0 alone: DDIM (Lu et al. 2022b, Section 4.1)."""
     return np.asarray([-math.expm1(-h)])
 
 
 def second(h: float, node: float) -> np.ndarray:
-    """x0 at 0 and at `node`, taken half a step along the line through them (Lu et al. 2022b, Algorithms 1 and 2)."""
+    """Returns weights of x0 at 0 and at `node`, read half a step along their line (Lu et al. 2022b).
+    """
     return -math.expm1(-h) * np.asarray([1 - 0.5 / node, 0.5 / node])
 
 

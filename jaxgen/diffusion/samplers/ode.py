@@ -1,4 +1,4 @@
-"""The probability-flow ODE by an adaptive solver (Song et al. 2021, Section 4.3), diffrax's."""
+"""Solves the probability-flow ODE with diffrax's adaptive solvers (Song et al. 2021, Section 4.3)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TINY = 1e-30
 
 @dataclasses.dataclass(frozen=True)
 class ODE(Sampler):
-    """The probability-flow ODE, to a tolerance.
+    """Solves the probability-flow ODE to a tolerance.
 
     With the angle phi = arctan(sigma / alpha) and z = x / sqrt(alpha**2 + sigma**2), the ODE is
 
@@ -66,7 +66,7 @@ class ODE(Sampler):
 
     @property
     def evaluations(self) -> int:
-        """An upper bound: the evaluations of `steps` steps. `solve` returns how many a run has used."""
+        """Returns an upper bound: the evaluations of `steps` steps. `solve` returns how many a run has used."""
         return self._used(self.steps) + 1
 
     def _used(self, steps: Count) -> Count:
@@ -144,14 +144,17 @@ class ODE(Sampler):
         return states[-1], states[:frames], self._used(most)
 
     def _last(self, denoise: Denoiser, schedule: Schedule, x: jax.Array, t: float, s: float) -> jax.Array:
-        """A step of DDIM from t to s."""
+        """Takes a step of DDIM from t to s."""
         now = self.output(denoise(x, jnp.full(x.shape[:1], t, x.dtype)))
         x = jnp.asarray(schedule.alpha(s), x.dtype) * now.x0
         return x + jnp.asarray(schedule.sigma(s), x.dtype) * now.epsilon if schedule.sigma(s) > 0 else x
 
 
 def _slope(velocity: Callable[[jax.Array, jax.Array], jax.Array], schedule: Schedule):
-    """One image's dz / dphi. The images of the batch, each at its own angle, meet in one call of the denoiser."""
+    """Returns one image's dz / dphi.
+
+    The images of the batch, each at its own angle, meet in one call of the denoiser.
+    """
 
     def slope(phi: jax.Array, z: jax.Array, _: None) -> jax.Array:
         phi, z = jax.lax.all_gather(phi, "image"), jax.lax.all_gather(z, "image")
@@ -164,7 +167,7 @@ def _slope(velocity: Callable[[jax.Array, jax.Array], jax.Array], schedule: Sche
 
 @jax.custom_batching.custom_vmap
 def _own(values: jax.Array, image: jax.Array) -> jax.Array:
-    """The values of one image out of those of the batch."""
+    """Returns the values of one image out of those of the batch."""
     return values[image]
 
 
@@ -182,5 +185,5 @@ def _time(schedule: Schedule, phi: AnyArray) -> AnyArray:
 
 
 def _norm(schedule: Schedule, t: AnyArray) -> AnyArray:
-    """sqrt(alpha**2 + sigma**2)."""
+    """Returns sqrt(alpha**2 + sigma**2)."""
     return array_module(t).hypot(schedule.alpha(t), schedule.sigma(t))

@@ -1,4 +1,4 @@
-"""Predictor-corrector sampling with Langevin steps (Song et al. 2021)."""
+"""Holds predictor-corrector sampling with Langevin steps (Song et al. 2021)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Predictor = Literal["reverse_diffusion", "ancestral", "euler_maruyama"]
 
 @dataclasses.dataclass(frozen=True)
 class PredictorCorrector(LinearSampler):
-    """Song et al. (2021), Algorithms 2-3: Langevin steps at each noise level, then a step to the next.
+    """Takes Langevin steps at each noise level, then a step to the next level (Song et al. 2021, Algorithms 2-3).
 
     As in the authors' code the corrector comes first, at t = 1 too, so that it is never asked for the score of
     data without noise. Each example has its own step size: the paper's norms, not averaged over the batch.

@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods for the probability-flow ODE, as tables.
+"""Holds explicit Runge-Kutta methods for the probability-flow ODE, as tables.
 
 The ODE (Song et al. 2021, Eq. 13) can be integrated over two variables:
 
@@ -29,7 +29,7 @@ Variable = Literal["sigma", "time"]
 
 @dataclasses.dataclass(frozen=True)
 class RungeKutta(LinearSampler):
-    """An explicit Runge-Kutta method with the tableau `a`, `b` of its class.
+    """This is an explicit Runge-Kutta method with the tableau `a`, `b` of its class.
 
     A step that ends where there is no noise, or at t = 0, is Euler's, of one evaluation: no solver evaluates the
     network at t = 0, where it was not trained.
@@ -89,7 +89,7 @@ class RungeKutta(LinearSampler):
             }
 
     def _line(self, schedule: Schedule, t: float, s: float, shares: np.ndarray) -> tuple[np.ndarray, float]:
-        """The times at these shares of a step, and how far the step reaches in the variable."""
+        """Returns the times at these shares of a step, and how far the step reaches in the variable."""
         if self.variable == "time":
             return t + shares * (s - t), s - t
         if schedule.alpha(t) < FAINTEST:
@@ -141,8 +141,7 @@ class Heun(RungeKutta):
 
 @dataclasses.dataclass(frozen=True)
 class RK4(RungeKutta):
-    """The classical Runge-Kutta method, of fourth order (Kutta 1901): four evaluations a step, one in the last:
-    4 steps - 3.
+    """This is the classical Runge-Kutta method, of fourth order (Kutta 1901), with 4 steps - 3 evaluations.
 
     Attributes:
       variable: sigma, or time for continuous schedules without signal at t = 1.

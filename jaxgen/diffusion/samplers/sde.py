@@ -17,8 +17,10 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class EulerMaruyama(LinearSampler):
-    """Song et al. (2021), Eq. 6: `dx = (f x - g**2 score) dt + g dw` backwards in time, drift and noise of each step
-    frozen at its start. It is of weak order 1 and needs hundreds of steps for good samples.
+    """Steps the SDE `dx = (f x - g**2 score) dt + g dw` backwards in time (Song et al. 2021, Eq. 6).
+
+    The drift and the noise of each step are frozen at its start. The method is of weak order 1 and needs hundreds of
+    steps for good samples.
 
     Attributes:
       noise_last: whether the last step adds noise too; it does not in the authors' code.
@@ -32,7 +34,7 @@ class EulerMaruyama(LinearSampler):
 
 
 def euler_maruyama_rows(schedule: Schedule, times: np.ndarray, noise_last: bool) -> list[Row]:
-    """One row of the coefficients a step, in epsilon = -sigma score."""
+    """Returns one row of the coefficients for each step, in epsilon = -sigma score."""
     need_signal(schedule, times, "euler_maruyama")
     rate, g2 = drift_and_diffusion(schedule, times[:-1])
     dt, sigma = -np.diff(times), schedule.sigma(times)
@@ -45,7 +47,7 @@ def euler_maruyama_rows(schedule: Schedule, times: np.ndarray, noise_last: bool)
 
 @dataclasses.dataclass(frozen=True)
 class EulerAncestral(LinearSampler):
-    """An Euler step of the probability-flow ODE to a level below s, and fresh noise up to the level of s.
+    """Takes an Euler step of the probability-flow ODE to a level below s, and adds noise up to the level of s.
 
     In y = x / alpha and n = sigma / alpha (Karras et al. 2022, Eq. 1 with s(t) = 1) the step goes to `n_down`
     with `n_down**2 + n_up**2 = n_s**2`, and noise of standard deviation `n_up` follows (k-diffusion,

@@ -1,4 +1,4 @@
-"""UniPC (Zhao et al. 2023)."""
+"""Holds the sampler UniPC (Zhao et al. 2023)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class UniPC(LinearSampler):
-    """UniPC for predictions of x0: a multistep predictor (UniP), and a corrector (UniC) that reuses the evaluation of
-    the next step, so that a step costs one (Zhao et al. 2023, Section 3).
+    """UniPC has a multistep predictor of x0, and a corrector that costs no evaluation (Zhao et al. 2023, Section 3).
 
-    Both integrate the polynomial through the x0 predicted so far; the corrector includes the newest x0, which raises
-    the order by one. B(h) enters only with two x0, where the paper takes a weight of 1/2 in place of the exact one. The
-    last step is not corrected. Since the first steps have few x0, order 2 converges with order 3, and so, in the end,
-    does order 3; with `lower_order_final` both converge with order 2.
+    The corrector (UniC) reuses the evaluation of the next step. It and the predictor (UniP) integrate the polynomial
+    through the x0 predicted so far; the corrector includes the newest x0, which raises the order by one. B(h) enters
+    only with two x0, where the paper takes a weight of 1/2 in place of the exact one. The last step is not corrected.
+    Since the first steps have few x0, order 2 converges with order 3, and so, in the end, does order 3; with
+    `lower_order_final` both converge with order 2.
 
     Attributes:
       order: 1, 2 or 3: how many x0 the predictor uses.
@@ -65,6 +65,6 @@ class UniPC(LinearSampler):
         return self._half(h, 1.0)[::-1] if len(nodes) == 1 else adams(h, np.append(1.0, nodes))
 
     def _half(self, h: float, node: float) -> np.ndarray:
-        """Two x0, at 0 and at `node`, with the weight 1/2."""
+        """Returns the weights of two x0, at 0 and at `node`, with the weight 1/2."""
         b = h if self.variant == "bh1" else -math.expm1(-h)
         return np.append(first(h), 0.0) + 0.5 * b / node * np.asarray([-1.0, 1.0])

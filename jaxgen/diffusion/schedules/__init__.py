@@ -1,4 +1,4 @@
-"""Noise schedules: how much signal, alpha(t), and how much noise, sigma(t), at which time t in [0, 1]."""
+"""A noise schedule says how much signal, alpha(t), and how much noise, sigma(t), there is at a time t in [0, 1]."""
 
 from jaxgen.diffusion.schedules.base import Schedule
 from jaxgen.diffusion.schedules.continuous import VP, ContinuousCosine, RectifiedFlow, SubVP

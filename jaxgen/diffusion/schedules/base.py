@@ -1,4 +1,4 @@
-"""The contract of a noise schedule, and what its classes share.
+"""Holds the contract of a noise schedule, and what its classes share.
 
 A schedule is alpha(t), sigma(t), log_snr(t) and the inverse of log_snr. Time runs from 0 (data) to 1 (noise):
 `x_t = alpha x_0 + sigma epsilon`, and `log_snr = log(alpha**2 / sigma**2)` (Kingma et al. 2021, Eq. 4). Where
@@ -26,7 +26,9 @@ Array = TypeVar("Array", jax.Array, np.ndarray, float)
 
 
 class Schedule(abc.ABC):
-    """The contract of a schedule. `t` is any shape of floats in [0, 1]; results have its shape.
+    """This is the contract of a schedule.
+
+    `t` is any shape of floats in [0, 1]; results have its shape.
 
     Attributes:
       steps: number of discrete noise levels; 0 for a continuous schedule.
@@ -62,13 +64,13 @@ class Schedule(abc.ABC):
         return np_.exp(-0.5 * np_.logaddexp(0.0, log_snr))
 
     def rates(self, t: Float[jax.Array, "*shape"]) -> tuple[Float[jax.Array, "*shape"], Float[jax.Array, "*shape"]]:
-        """d alpha / dt and d sigma / dt, so that d x_t / dt = alpha' x_0 + sigma' epsilon along a path."""
+        """Returns d alpha / dt and d sigma / dt, so that d x_t / dt = alpha' x_0 + sigma' epsilon along a path."""
         t = at_least_float32(jnp.asarray(t))
         one = jnp.ones_like(t)
         return jax.jvp(self.alpha, (t,), (one,))[1], jax.jvp(self.sigma, (t,), (one,))[1]
 
     def conditioning(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The `time` that a network embeds for t: 0..999 under every schedule, as published weights expect it."""
+        """Returns the `time` that a network embeds for t: 0..999 under every schedule, as published weights expect."""
         return 1000.0 * at_least_float32(t)
 
     def input_scale(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -88,7 +90,7 @@ def vp_log_snr(log_alpha_bar: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def vp_log_alpha_bar(log_snr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """log(alpha**2) of a variance-preserving schedule: the inverse of `vp_log_snr`."""
+    """Returns log(alpha**2) of a variance-preserving schedule: the inverse of `vp_log_snr`."""
     log_snr = at_least_float32(log_snr)
     return -array_module(log_snr).logaddexp(0.0, -log_snr)
 

@@ -21,7 +21,7 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class ContinuousCosine(Schedule):
-    """alpha = cos(u), sigma = sin(u) with u linear in t: `log_snr = -2 log tan(u)`.
+    """The schedule is alpha = cos(u), sigma = sin(u) with u linear in t: `log_snr = -2 log tan(u)`.
 
     The ends of u are chosen so that log_snr runs from `log_snr_max` at t = 0 to `log_snr_min` at t = 1
     (Hoogeboom et al. 2023, "simple diffusion", Section 2.1 and its appendix).
@@ -55,7 +55,7 @@ class ContinuousCosine(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class VP(Schedule):
-    """The variance-preserving SDE (Song et al. 2021, Eq. 32-33): noise rate beta(t) linear in t.
+    """The variance-preserving SDE (Song et al. 2021, Eq. 32-33) has a noise rate beta(t) that is linear in t.
 
     Attributes:
       beta_min, beta_max: the rate at t = 0 and at t = 1; a thousandth of them are the first and last beta of `Linear`.
@@ -72,7 +72,7 @@ class VP(Schedule):
         check_t_min(self.t_min)
 
     def integral(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The integral of beta from 0 to t, -log(alpha_bar)."""
+        """Returns the integral of beta from 0 to t, -log(alpha_bar)."""
         t = at_least_float32(t)
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
 
@@ -124,7 +124,7 @@ class SubVP(VP):
 
 @dataclasses.dataclass(frozen=True)
 class RectifiedFlow(Schedule):
-    """Straight paths (Liu et al. 2022; Lipman et al. 2023): alpha = 1 - sigma, sigma = t for shift 1.
+    """The paths are straight (Liu et al. 2022; Lipman et al. 2023): alpha = 1 - sigma, and sigma = t for shift 1.
 
     Attributes:
       shift: moves times towards noise: sigma = shift t / (1 + (shift - 1) t) (Esser et al. 2024, Eq. 23).

@@ -1,4 +1,4 @@
-"""Variance-preserving schedules of discrete noise levels.
+"""Holds variance-preserving schedules of discrete noise levels.
 
 The noise levels 1..steps of the papers are at the times i / steps. Their `log(alpha_bar)` is stored, which is precise
 at both ends in float32, and is interpolated linearly, so that the noise rate is constant between two levels. At t = 0
@@ -35,8 +35,10 @@ class Discrete(Schedule):
     @property
     @abc.abstractmethod
     def betas(self) -> np.ndarray:
-        """`[steps]` float64 noise variances added at step 1..steps (Ho et al. 2020, Eq. 2), each in (0, 1]; a last one
-        of 1 leaves no signal."""
+        """Returns `[steps]` float64 noise variances added at step 1..steps (Ho et al. 2020, Eq. 2).
+
+        Each is in (0, 1]; a last one of 1 leaves no signal.
+        """
 
     def __post_init__(self) -> None:
         betas = self.betas
@@ -49,7 +51,7 @@ class Discrete(Schedule):
 
     @functools.cached_property
     def log_alpha_bar(self) -> np.ndarray:
-        """`[steps + 1]` log of the cumulative product of 1 - beta, starting at 0 (no noise)."""
+        """Returns `[steps + 1]` logarithms of the cumulative product of 1 - beta, starting at 0 (no noise)."""
         with np.errstate(divide="ignore"):
             logs = np.concatenate([[0.0], np.cumsum(np.log1p(-self.betas))])
         return np.maximum(logs, NO_SIGNAL)
@@ -100,7 +102,7 @@ class Discrete(Schedule):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Betas(Discrete):
-    """A schedule given by its betas.
+    """The schedule is given by its betas.
 
     Attributes:
       values: `[steps]` betas, each in (0, 1].
@@ -132,7 +134,7 @@ class _Formula(Discrete):
 
     @abc.abstractmethod
     def _formula(self) -> np.ndarray:
-        """`[steps]` betas before `zero_terminal_snr`."""
+        """Returns `[steps]` betas before `zero_terminal_snr`."""
 
     @functools.cached_property
     def betas(self) -> np.ndarray:
@@ -154,7 +156,7 @@ class Linear(_Formula):
 
 @dataclasses.dataclass(frozen=True)
 class ScaledLinear(_Formula):
-    """Equal steps of the square root of beta: Stable Diffusion's schedule (Rombach et al. 2022)."""
+    """The square root of beta grows in equal steps: Stable Diffusion's schedule (Rombach et al. 2022)."""
 
     beta_start: float = 0.00085
     beta_end: float = 0.012
@@ -211,7 +213,7 @@ def _betas(alpha_bar: np.ndarray, max_beta: float) -> np.ndarray:
 
 
 def _without_signal_at_the_end(betas: np.ndarray) -> np.ndarray:
-    """See `_Formula.zero_terminal_snr`."""
+    """Removes the signal from the last level; see `_Formula.zero_terminal_snr`."""
     alpha = np.sqrt(np.cumprod(1 - betas))
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     alpha_bar = np.concatenate([[1.0], alpha**2])

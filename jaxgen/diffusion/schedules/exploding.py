@@ -27,18 +27,18 @@ class _Exploding(Schedule):
         return float(self.sigma(1.0))
 
     def conditioning(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """c_noise of Karras et al. (2022), Table 1: log(sigma) / 4."""
+        """Returns c_noise of Karras et al. (2022), Table 1: log(sigma) / 4."""
         return -0.125 * self.log_snr(t)
 
     def input_scale(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """c_in of Karras et al. (2022), Table 1."""
+        """Returns c_in of Karras et al. (2022), Table 1."""
         sigma = self.sigma(t)
         return 1 / array_module(sigma).sqrt(sigma**2 + self.sigma_data**2)
 
 
 @dataclasses.dataclass(frozen=True)
 class VE(_Exploding):
-    """The variance-exploding SDE (Song et al. 2021, Eq. 30-31): alpha = 1, sigma grows geometrically."""
+    """The variance-exploding SDE (Song et al. 2021, Eq. 30-31) has alpha = 1, and sigma grows geometrically."""
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
