@@ -1,5 +1,4 @@
-"""Sets up what every command needs before JAX starts: a CPU device for each core, and a cache of compiled programs.
-"""
+"""Sets up what every command needs before JAX starts: a CPU device for each core, and a cache of compiled programs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What trains: one file per method, joining networks to mathematics. See `jaxgen.methods.base`."""
+"""This room holds what trains: one file per method, which joins networks to mathematics. See `jaxgen.methods.base`."""

@@ -1,4 +1,4 @@
-"""The contract of a method: networks + turns + a sampler.
+"""The contract of a method is networks, turns and a sampler.
 
 A new method is one file in this folder with a frozen dataclass derived from `Method`, a config that names it and
 a test; nothing shared is edited. `docs/methods.md` shows one of 25 lines.
@@ -25,18 +25,18 @@ class LossState(Protocol):
 
     @property
     def step(self) -> Array:
-        """int32, updates done."""
+        """Returns the number of updates done, int32."""
 
     @property
     def images(self) -> Array:
-        """uint32, images drawn from the data: for warm-ups and fades."""
+        """Returns the number of images drawn from the data, uint32: for warm-ups and fades."""
 
     @property
     def memory(self) -> Memory: ...
 
     @property
     def ema(self) -> Params:
-        """`{group: averaged parameters}`: for distillation."""
+        """Returns `{group: averaged parameters}`: for distillation."""
 
 
 LossResult = tuple[Array, tuple[Metrics, Memory]]  # (scalar, (metrics, the memory entries that change))
@@ -45,7 +45,7 @@ Loss = Callable[[Params, Batch, Array, LossState], LossResult]  # (params, batch
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """One optimiser update of a step.
+    """A turn is one optimiser update of a step.
 
     Attributes:
       name: its name in metrics and random keys.
@@ -65,7 +65,7 @@ class Turn:
 
 @flax.struct.dataclass
 class Model:
-    """The part of a state that sampling and evaluation read.
+    """Holds the part of a state that sampling and evaluation read.
 
     Attributes:
       params: every group, frozen ones too; the average of a group where an EMA is kept.
@@ -80,7 +80,9 @@ class Model:
 
 @flax.struct.dataclass
 class State:
-    """Everything that training changes. No two leaves share a buffer.
+    """Holds everything that training changes.
+
+    No two leaves share a buffer.
 
     Attributes:
       step: int32, updates done.
@@ -112,7 +114,10 @@ class Method:
 
     @property
     def stages(self) -> tuple[tuple[int, int], ...]:
-        """`((images, stage), ...)`: the number of images from which on each stage runs. Shapes may change with it."""
+        """Returns `((images, stage), ...)`: the number of images from which on each stage runs.
+
+        Shapes may change with it.
+        """
         return ((0, 0),)
 
     @property
@@ -127,8 +132,10 @@ class Method:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The batch entries that `sample` reads. A label is made up where none is given; other entries are taken from
-        held-out data."""
+        """Returns the batch entries that `sample` reads.
+
+        A label is made up where none is given; other entries are taken from held-out data.
+        """
         return ()
 
     @property
@@ -164,8 +171,10 @@ class Method:
 
     @property
     def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
-        """The `(shape without the batch axis, dtype)` of batch entries other than `image` and `label` that the networks
-        determine."""
+        """Returns `(shape without the batch axis, dtype)` of the entries that the networks determine.
+
+        `image` and `label` are not among them.
+        """
         return {}
 
     def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
@@ -176,7 +185,7 @@ class Method:
         return {}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
-        """The turns of one step, in the order in which they run."""
+        """Returns the turns of one step, in the order in which they run."""
         raise NotImplementedError
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:

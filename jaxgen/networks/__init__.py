@@ -1,1 +1,1 @@
-"""Networks: pure linen modules, which know shapes and no losses."""
+"""This room holds the networks: pure linen modules, which know shapes and no losses."""

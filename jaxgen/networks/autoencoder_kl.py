@@ -1,4 +1,4 @@
-"""The convolutional autoencoder of latent diffusion (Rombach et al. 2022), of the blocks of VQGAN (Esser et al. 2021).
+"""Holds the convolutional autoencoder of latent diffusion (Rombach et al. 2022), of VQGAN's blocks (Esser et al. 2021).
 
 The encoder maps an image to a grid of Gaussians, one for each 2^(levels - 1) x 2^(levels - 1) pixels. The decoder maps
 samples of them to images. The network computes what diffusers' `AutoencoderKL` computes. Parameter names are
@@ -84,7 +84,7 @@ class Part(nn.Module):
 
 
 class Encoder(Part):
-    """[B, H, W, C] -> [B, H / f, W / f, outputs], f being 2^(levels - 1)."""
+    """Maps [B, H, W, C] to [B, H / f, W / f, outputs], f being 2^(levels - 1)."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -138,7 +138,7 @@ class AutoencoderKL(nn.Module):
 
     @property
     def factor(self) -> int:
-        """The number of pixels along each side that share a latent."""
+        """Returns the number of pixels along each side that share a latent."""
         return 2 ** (len(self.channel_multipliers) - 1)
 
     def setup(self) -> None:

@@ -1,4 +1,4 @@
-"""A small convolutional classifier for small images; metrics read its penultimate layer as features."""
+"""Holds a small convolutional classifier for small images; metrics read its penultimate layer as features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from jaxgen.networks.layers.convolution import Conv
 
 
 class Classifier(nn.Module):
-    """3x3 convolutions, each after the first halving the side, then a dense layer of features, then classes."""
+    """The classifier has 3x3 convolutions, a dense layer of features, and a last layer for the classes.
+
+    Each convolution after the first halves the side.
+    """
 
     num_classes: int = 0  # at least 2
     widths: tuple[int, ...] = (16, 24, 24)  # channels of each convolution
@@ -23,7 +26,7 @@ class Classifier(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W C"], train: bool = False
     ) -> tuple[Float[Array, "B num_classes"], Float[Array, "B features"]]:
-        """`[B, H, W, C]` images in [-1, 1] to `[B, num_classes]` logits and `[B, features]`, float32.
+        """Maps `[B, H, W, C]` images in [-1, 1] to `[B, num_classes]` logits and `[B, features]`, float32.
 
         Raises:
           UserError: for fewer than two classes.

@@ -1,4 +1,4 @@
-"""A decoder from a vector to an image: dense layers, then convolutions that double the sides, or dense layers alone."""
+"""Holds a decoder from a vector to an image: dense layers, with or without convolutions that double the sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The diffusion transformer DiT of Peebles & Xie (2023), with adaLN-Zero blocks and a place for text.
+"""Holds the diffusion transformer DiT of Peebles & Xie (2023), with adaLN-Zero blocks and a place for text.
 
 The image is cut into patches, a transformer runs over them, and each token becomes a patch again. Parameter
 names are `patch_in`, `time_in`, `time_out`, `class`, `block_<i>`, `modulation_out` and `patch_out`; with `scan_blocks`
@@ -28,7 +28,7 @@ def patchify(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B N D"]:
 
 
 def unpatchify(tokens: Float[Array, "B N D"], size: int, height: int, width: int) -> Float[Array, "B H W C"]:
-    """The inverse of `patchify` for images of this height and width in pixels."""
+    """Inverts `patchify` for images of this height and width in pixels."""
     batch, _, features = tokens.shape
     channels = features // size**2
     x = tokens.reshape(batch, height // size, width // size, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
@@ -36,7 +36,7 @@ def unpatchify(tokens: Float[Array, "B N D"], size: int, height: int, width: int
 
 
 class DiTBlock(nn.Module):
-    """Attention and MLP, scaled, shifted and gated by time and class (Peebles & Xie 2023, figure 3: adaLN-Zero).
+    """Time and class scale, shift and gate attention and MLP (Peebles & Xie 2023, figure 3: adaLN-Zero).
 
     tokens [B, N, D], embedding [B, E] (already through its SiLU) -> [B, N, D]. With `context` [B, L, D'] the
     tokens look at it between the two, behind a normalisation that nothing modulates and without a gate, as

@@ -1,4 +1,4 @@
-"""An encoder from an image to a vector: convolutions that halve the sides, then dense layers, or dense layers alone."""
+"""Holds an encoder from an image to a vector: dense layers, with or without convolutions that halve the sides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxgen.networks.layers.convolution import Conv
 
 
 class Encoder(nn.Module):
-    """`[B, H, W, C]` images in [-1, 1] to `[B, outputs]`, float32."""
+    """Maps `[B, H, W, C]` images in [-1, 1] to `[B, outputs]`, float32."""
 
     outputs: int = 0  # set by the method: `z_dim`, or twice as many for means and log variances
     widths: tuple[int, ...] = (32, 64)  # channels of 3x3 convolutions that halve the sides; () for dense layers alone

@@ -1,4 +1,4 @@
-"""A small network on features: logits of the class, and a unit vector for contrastive learning."""
+"""Holds a small network on features: it gives logits of the class, and a unit vector for contrastive learning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxgen.networks.encoder import activation
 
 
 class Head(nn.Module):
-    """`[B, D]` features through dense layers to logits `[B, num_classes]` and a unit vector `[B, embedding]`."""
+    """Maps `[B, D]` features through dense layers to logits `[B, num_classes]` and a unit vector `[B, embedding]`."""
 
     num_classes: int = 0  # at least 2
     hidden: tuple[int, ...] = (128,)  # widths of the dense layers; () makes the logits linear in the features

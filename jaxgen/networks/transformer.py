@@ -25,7 +25,7 @@ def layer_norm(
     scale: Float[Array, "B D"] | None = None,
     shift: Float[Array, "B D"] | None = None,
 ) -> Float[Array, "B N D"]:
-    """Layer normalisation (Ba et al. 2016) without parameters of its own: x [B, N, D] -> the same.
+    """Normalises layers (Ba et al. 2016) without parameters of its own: x [B, N, D] -> the same.
 
     `scale` and `shift` [B, D], where given, modulate it as norm(x) (1 + scale) + shift, one value for all
     tokens of an example (Peebles & Xie 2023, adaptive layer normalisation). Statistics and modulation are
@@ -42,7 +42,7 @@ def layer_norm(
 
 
 class TokenAttention(nn.Module):
-    """Attention of tokens [B, N, D] to each other, or to `context` [B, L, D'], -> [B, N, D]; no residual.
+    """Lets tokens [B, N, D] attend to each other, or to `context` [B, L, D'], -> [B, N, D]; it has no residual.
 
     `mask` [B, L] is nonzero on the tokens that may be looked at; where none may, the result is the bias of
     `out`. Parameters: `query`, `key`, `value`, which have a bias where `qkv_bias`, and `out`. Raises UserError where
@@ -80,7 +80,7 @@ class TokenAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense, GELU in its tanh form, dropout, dense: [..., D] -> [..., D]; parameters `in` and `out`."""
+    """The MLP is dense, GELU in its tanh form, dropout, dense: [..., D] -> [..., D]; parameters are `in` and `out`."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -99,7 +99,7 @@ class MLP(nn.Module):
 
 
 def grid_positions(height: int, width: int, dim: int) -> np.ndarray:
-    """Fixed sine and cosine features of a grid's cells, float32 [height * width, dim], row by row.
+    """Returns fixed sine and cosine features of a grid's cells, float32 [height * width, dim], row by row.
 
     The first half of the features belongs to the column, the second to the row; each is the sines, then the
     cosines, of its integer times 10000^(-4 i / dim) (Vaswani et al. 2017, section 3.5, once for each axis).

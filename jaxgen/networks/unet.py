@@ -1,4 +1,4 @@
-"""The U-Net of diffusion models: Ho et al. (2020), with options of Dhariwal & Nichol (2021) and Rombach et al. (2022).
+"""Holds the U-Net of Ho et al. (2020), with options of Dhariwal & Nichol (2021) and Rombach et al. (2022).
 
 One module serves pixels and latents, with or without classes, conditioning images and text. Parameter names
 are `down_<level>_...`, `middle_...` and `up_<level>_...`, level 0 being the finest. With text it is the network of
@@ -73,7 +73,7 @@ class ResBlock(nn.Module):
 
 
 class Conditions(NamedTuple):
-    """The inputs of every block of a `UNet` other than the image."""
+    """Holds the inputs of every block of a `UNet` other than the image."""
 
     embedding: Array  # of time and class, through its SiLU: [B, 4 channels]
     context: Array | None
@@ -263,7 +263,7 @@ class UNet(nn.Module):
         return layers.random_fourier(time, self.channels, self.fourier_std, self.time_cos_first)
 
     def heads_for(self, level: int, width: int) -> int:
-        """Number of attention heads of a level with this many channels."""
+        """Returns the number of attention heads of a level with this many channels."""
         if not self.head_channels:
             return at_level(self.heads, level)
         if width % self.head_channels:

@@ -1,4 +1,4 @@
-"""A classifier of noisy images: the U-Net's downward half, then attention pooling (Dhariwal & Nichol 2021)."""
+"""Holds a classifier of noisy images: the U-Net's downward half, then attention pooling (Dhariwal & Nichol 2021)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxgen.networks.unet import ResBlock
 
 
 class UNetEncoder(nn.Module):
-    """p(y | x_t): logits from a noisy image and its time (Dhariwal & Nichol 2021, section 4.1 and appendix I).
+    """Gives logits of p(y | x_t) from a noisy image and its time (Dhariwal & Nichol 2021, section 4.1, appendix I).
 
     Options that are not documented here are those of `unet.UNet`, whose downward half has the same parameter names.
     """
@@ -45,7 +45,7 @@ class UNetEncoder(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W C"], time: Float[Array, " B"], train: bool = False
     ) -> tuple[Float[Array, "B num_classes"], Float[Array, "B D"]]:
-        """Noisy images [B, H, W, C] and times [B] (0..999) -> logits [B, num_classes] and features [B, D], float32.
+        """Maps noisy images [B, H, W, C] and times [B] (0..999) to logits [B, num_classes] and features [B, D].
 
         H and W are multiples of 2^(levels - 1). Raises UserError where they are not, and for fewer than two classes.
         """
@@ -88,7 +88,7 @@ class UNetEncoder(nn.Module):
         return nn.Dense(self.num_classes, name="classes")(features), features
 
     def embed(self, time: Array) -> Array:
-        """Time as a float32 vector [B, 4 channels]."""
+        """Returns time as a float32 vector [B, 4 channels]."""
         h = layers.sinusoidal(time, self.channels, cos_first=True)
         for name in ("time_in", "time_out"):
             h = nn.Dense(4 * self.channels, kernel_init=layers.kernel_init, name=name)(h)
@@ -96,7 +96,7 @@ class UNetEncoder(nn.Module):
         return h
 
     def heads_for(self, width: int) -> int:
-        """Number of attention heads at this many channels."""
+        """Returns the number of attention heads at this many channels."""
         if not self.head_channels:
             return self.heads
         if width % self.head_channels:

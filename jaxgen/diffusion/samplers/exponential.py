@@ -80,8 +80,7 @@ def first(h: float) -> np.ndarray:
 
 
 def second(h: float, node: float) -> np.ndarray:
-    """Returns weights of x0 at 0 and at `node`, read half a step along their line (Lu et al. 2022b).
-    """
+    """Returns weights of x0 at 0 and at `node`, read half a step along their line (Lu et al. 2022b)."""
     return -math.expm1(-h) * np.asarray([1 - 0.5 / node, 0.5 / node])
 
 

@@ -1,4 +1,4 @@
-"""The plain autoencoder: it maps an image to a short vector and back, and learns by squared error."""
+"""The plain autoencoder maps an image to a short vector and back, and learns by squared error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from jaxgen.networks.layers.stateless import apply_params, init_params
 
 @dataclasses.dataclass(frozen=True)
 class Autoencoder(Method):
-    """One turn, groups `encoder` and `decoder`; it draws no images. Scores: `squared_error`, the sum over an image.
+    """It has one turn and the groups `encoder` and `decoder`; it draws no images.
+
+    Scores: `squared_error`, the sum over an image.
 
     With `noise` it is a denoising autoencoder (Vincent et al. 2008).
     """

@@ -1,4 +1,4 @@
-"""The first stage of latent diffusion (Rombach et al. 2022, section 3.1): an autoencoder, sharp and slightly regular.
+"""Holds the first stage of latent diffusion (Rombach et al. 2022, section 3.1): a slightly regular autoencoder.
 
 Absolute error, a perceptual distance, a patch discriminator whose weight adapts itself (Esser et al. 2021, "Taming
 Transformers", Eq. 7), and a very small KL.

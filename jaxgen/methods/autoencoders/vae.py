@@ -1,4 +1,4 @@
-"""The variational autoencoder (Kingma & Welling 2014), conditional on labels where its networks take them."""
+"""Holds the variational autoencoder (Kingma & Welling 2014), conditional on labels where its networks take them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ PLANE = 16  # rows and columns of the plane of two latents
 
 @dataclasses.dataclass(frozen=True)
 class VAE(Method):
-    """One turn, groups `encoder` and `decoder`. All bounds are nats per image, summed over pixels and latents.
+    """It has one turn and the groups `encoder` and `decoder`.
+
+    All bounds are nats per image, summed over pixels and latents.
 
     Scores on held-out data:
 

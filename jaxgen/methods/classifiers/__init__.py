@@ -1,1 +1,1 @@
-"""Classifiers of images, of noisy images and of codes: one file a method."""
+"""This room holds classifiers of images, of noisy images and of codes: one file a method."""

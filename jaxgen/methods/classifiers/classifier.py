@@ -1,4 +1,6 @@
-"""A classifier p(y | x): cross-entropy with label smoothing. Small data sets are evaluated by one of these.
+"""Holds a classifier p(y | x), which learns by cross-entropy with label smoothing.
+
+Small data sets are evaluated by one of these.
 
 It predicts one label, or several attributes at once, each by a softmax over its own part of the logits.
 """
@@ -24,7 +26,9 @@ from jaxgen.networks.layers.stateless import apply_params
 
 @dataclasses.dataclass(frozen=True)
 class Classifier(Method):
-    """One turn, one group, `classifier`; no sampler. Scores: `accuracy`, `cross_entropy`.
+    """It has one turn and one group, `classifier`; it has no sampler.
+
+    Scores: `accuracy`, `cross_entropy`.
 
     With attributes, `cross_entropy` is summed over them, `accuracy` is 1 if all of them are right, and
     `accuracy_<name>` is 1 if that one is right. The network's `num_classes` is then the sum of their numbers of

@@ -1,4 +1,4 @@
-"""A classifier p(y | x_t) of noisy images, for classifier guidance (Dhariwal & Nichol 2021, Section 4.1)."""
+"""Holds a classifier p(y | x_t) of noisy images, for classifier guidance (Dhariwal & Nichol 2021, Section 4.1)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the times at which `scores` reports th
 
 @dataclasses.dataclass(frozen=True)
 class NoisyClassifier(Method):
-    """One turn, one group, `classifier`; no sampler. Scores: `accuracy`, `cross_entropy` over uniform times, and
-    `accuracy_by_time@t` at five of them.
+    """It has one turn and one group, `classifier`; it has no sampler.
+
+    Scores: `accuracy`, `cross_entropy` over uniform times, and `accuracy_by_time@t` at five of them.
 
     Guide a DDPM of the same schedule with it: `config.guidance` of the name `classifier` with this network, and
     `config.init_from.classifier` the work folder of this run.
@@ -81,7 +82,7 @@ class NoisyClassifier(Method):
     def logits(
         self, params: Params, x: Float[Array, "B H W C"], t: Float[Array, " B"], **options: Any
     ) -> Float[Array, "B num_classes"]:
-        """`[B, num_classes]` logits of p(y | x_t) at `[B]` times; options go to the network (`train`, `rngs`)."""
+        """Returns `[B, num_classes]` logits of p(y | x_t) at `[B]` times; the network takes the options."""
         scaled = append_dims(self.schedule.input_scale(t), x) * x
         time = self.schedule.conditioning(t)
         return apply_params(self.network, params["classifier"], scaled, time, **options)[0]

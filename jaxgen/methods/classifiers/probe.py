@@ -1,4 +1,4 @@
-"""A classifier on an encoder's latents, which shows what they contain; by cross-entropy, by distances, or by both."""
+"""A classifier on an encoder's latents shows what they contain; it learns by cross-entropy, distances, or both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT = 0.9  # share of a class's prototype that is kept at each step that has ex
 
 @dataclasses.dataclass(frozen=True)
 class Probe(Method):
-    """One turn; group `head`, and `encoder`, frozen or learning; no sampler.
+    """It has one turn and the groups `head` and `encoder`, which is frozen or learns; it has no sampler.
 
     Scores: `accuracy` and `cross_entropy` of the logits, where `cross_entropy` is above 0; `accuracy_nearest`, of the
     class whose prototype is nearest on the sphere, where `contrastive` is. A prototype is the running mean of a class's

@@ -1,1 +1,1 @@
-"""Diffusion models, of pixels and of latents: one file a method."""
+"""This room holds diffusion models, of pixels and of latents: one file a method."""

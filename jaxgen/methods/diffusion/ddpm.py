@@ -1,4 +1,4 @@
-"""Denoising diffusion (Ho et al. 2020, Algorithms 1 and 2): one network, one turn, a scan."""
+"""Holds denoising diffusion (Ho et al. 2020, Algorithms 1 and 2): one network, one turn, a scan."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ class DDPM(Method):
 
     @property
     def labelled(self) -> bool:
-        """Whether the network sees labels."""
+        """Returns whether the network sees labels."""
         return getattr(self.network, "num_classes", 0) > 0
 
     @property
     def conditional(self) -> bool:
-        """Whether the network sees any condition."""
+        """Returns whether the network sees any condition."""
         return self.labelled
 
     @property
@@ -158,7 +158,9 @@ class DDPM(Method):
     def denoiser(
         self, params: Params, group: str = "denoiser", network: nn.Module | None = None, **options: Any
     ) -> Denoiser:
-        """The network, or another, as a denoiser `(x, t, label?) -> Prediction`; options go to it (`train`, `rngs`)."""
+        """Returns the network, or another, as a denoiser `(x, t, label?) -> Prediction`; options go to it (`train`,
+        `rngs`).
+        """
         apply = functools.partial(apply_params, network or self.network, params[group], **options)
         return denoiser(self.schedule, self.prediction_type, apply, self.learned_variance)
 

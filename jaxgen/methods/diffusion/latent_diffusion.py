@@ -1,4 +1,4 @@
-"""Latent diffusion (Rombach et al. 2022): diffusion in the latents of a trained autoencoder.
+"""Latent diffusion (Rombach et al. 2022) is diffusion in the latents of a trained autoencoder.
 
 Only what is diffused and what it is conditioned on differs from `jaxgen.methods.diffusion.ddpm`: schedules, prediction
 types, weightings, solvers and guidance are the same.
@@ -84,7 +84,7 @@ class LatentDiffusion(DDPM):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """`(h, w, D)` of an image's latents."""
+        """Returns `(h, w, D)` of an image's latents."""
         height, width, _ = self.image_shape
         factor = self.autoencoder.factor
         return height // factor, width // factor, self.autoencoder.latent_channels

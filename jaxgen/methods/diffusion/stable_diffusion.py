@@ -1,4 +1,4 @@
-"""Text to image with the networks of Stable Diffusion (Rombach et al. 2022).
+"""Makes images from text with the networks of Stable Diffusion (Rombach et al. 2022).
 
 The networks, their noise and their weights come from a folder that diffusers wrote, `config.init_from.pretrained`, as
 `jaxgen.interop.diffusers_pipeline` reads it.
@@ -88,7 +88,7 @@ class StableDiffusion(Method):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(h, w, D) of the latents of one image."""
+        """Returns (h, w, D) of the latents of one image."""
         factor = self.autoencoder.factor
         height, width = (
             given // factor or usual for given, usual in zip((self.height, self.width), self.latent_size, strict=True)

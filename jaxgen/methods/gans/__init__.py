@@ -1,1 +1,1 @@
-"""Generative adversarial networks: one file a method."""
+"""This room holds generative adversarial networks: one file a method."""

@@ -1,4 +1,4 @@
-"""AC-GAN (Odena et al. 2017): the discriminator also predicts classes; both networks minimise the cross-entropy."""
+"""In AC-GAN (Odena et al. 2017) the discriminator also predicts classes; both networks minimise the cross-entropy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxgen.methods.gans.gan import GAN, GeneratorStep, Outputs
 
 @dataclasses.dataclass(frozen=True)
 class ACGAN(GAN):
-    """The discriminator gets a head `label` on its own features.
+    """The discriminator has a further head, `label`, on its own features.
 
     The discriminator minimises the head's cross-entropy on real and fake images, the generator on fake images. Only the
     generator is given the label.

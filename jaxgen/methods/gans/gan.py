@@ -1,4 +1,4 @@
-"""The generative adversarial network (Goodfellow et al. 2014): two networks, two turns.
+"""The generative adversarial network (Goodfellow et al. 2014) has two networks and two turns.
 
 One method for every loss of `jaxgen.adversarial.losses`, with or without labels, penalties and augmentation: DCGAN,
 LSGAN, hinge and conditional GANs are configs of it. A GAN whose losses have another term is a subclass.

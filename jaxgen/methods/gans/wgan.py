@@ -1,4 +1,4 @@
-"""Wasserstein GANs: with clipped weights (Arjovsky et al. 2017), or, as `wgan_gp`, a gradient penalty."""
+"""Holds Wasserstein GANs: with clipped weights (Arjovsky et al. 2017), or, as `wgan_gp`, with a gradient penalty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WGAN with a gradient penalty (Gulrajani et al. 2017)."""
+"""Holds WGAN with a gradient penalty (Gulrajani et al. 2017)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def width_at(channels: int, level: int) -> int:
 
 
 class DCGANGenerator(GANNetwork):
-    """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh."""
+    """Maps z [B, Z] to images [B, H, W, C] in [-1, 1] by tanh."""
 
     image_shape: tuple[int, int, int]  # (H, W, C)
     z_dim: int = 100  # the width of z that a method draws
@@ -89,7 +89,7 @@ class DCGANGenerator(GANNetwork):
 
 
 class Trunk(nn.Module):
-    """[B, H, W, C] -> [B, h, w, channels' last width] with h, w in 4..7; see `DCGANDiscriminator`."""
+    """Maps [B, H, W, C] to [B, h, w, channels' last width] with h, w in 4..7; see `DCGANDiscriminator`."""
 
     config_name = ""  # a part of other networks; no config names it
 

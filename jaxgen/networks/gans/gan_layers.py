@@ -1,4 +1,4 @@
-"""What the networks of the adversarial family share: their contract, layers, labels and outputs.
+"""Holds what the networks of the adversarial family share: their contract, layers, labels and outputs.
 
 Generators:      `apply(variables, z [B, Z], label=None, train=False)` -> images [B, H, W, C] in [-1, 1].
 Discriminators:  `apply(variables, x [B, H, W, C], label=None, train=False)` -> `{"logits": [B], "features": [B, F]}`
@@ -46,7 +46,7 @@ dcgan_init = nn.initializers.normal(0.02)  # Radford et al. 2016, section 4
 
 
 class GANNetwork(nn.Module):
-    """Base of generators and discriminators.
+    """This is the base class of generators and discriminators.
 
     A subclass that reads other entries of the batch than a label overrides `reads` and takes arguments of those names.
     """
@@ -75,7 +75,7 @@ def told(network: nn.Module, batch: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class Dense(nn.Module):
-    """Linear layer of [B, in]; parameters `kernel` [in, features] and `bias`; `spectral` normalises the kernel."""
+    """This is a linear layer of [B, in]; `spectral` normalises its `kernel` [in, features]."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -92,7 +92,7 @@ class Dense(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution of [B, H, W, in], fast in gradients of any order (`jaxgen.networks.layers.strided`).
+    """Convolves [B, H, W, in]; it is fast in gradients of any order (`jaxgen.networks.layers.strided`).
 
     Parameters `kernel` [size, size, in, features] and `bias`; `spectral` normalises the kernel, seen as a matrix
     [size size in, features].
@@ -165,7 +165,7 @@ def checked(label: Array | None, num_classes: int) -> Array:
 
 
 class Outputs(nn.Module):
-    """A discriminator's outputs from its features [B, F]: `logits`, `features` and the heads.
+    """Computes a discriminator's outputs from its features [B, F]: `logits`, `features` and the heads.
 
     `logit` is a linear layer. With projection (Miyato & Koyama 2018) the inner product of the class's
     embedding with `pooled` [B, P], the features' sum over positions, is added.

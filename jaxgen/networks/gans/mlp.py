@@ -1,4 +1,4 @@
-"""Fully connected networks for points and small images; contract in `jaxgen.networks.gans.gan_layers`."""
+"""Holds fully connected networks for points and small images; `jaxgen.networks.gans.gan_layers` has their contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PatchGAN (Isola et al. 2017, section 3.2.2): a discriminator of overlapping patches, not whole images.
+"""PatchGAN (Isola et al. 2017, section 3.2.2) is a discriminator of overlapping patches, not of whole images.
 
 A fully convolutional network whose every logit sees a square of pixels, `receptive_field` wide: 70 with three layers.
 """
@@ -35,7 +35,7 @@ def receptive_field(layers: int) -> int:
 
 
 class PatchDiscriminator(GANNetwork):
-    """Images [B, H, W, C] -> `{"logits": [B, h, w], "layers"}`, logits high on real.
+    """Maps images [B, H, W, C] to `{"logits": [B, h, w], "layers"}`, with high logits on real images.
 
     4x4 convolutions: `layers` that halve the side, the first without normalisation, one that doubles the width once
     more, and one to the logits, the last two of stride 1, which take a pixel off each side; leaky ReLU between

@@ -1,5 +1,7 @@
-"""Residual networks of SNGAN (Miyato et al. 2018) for 32 to 128 pixels, with labels as in Miyato & Koyama (2018):
-conditional BatchNorm in the generator, projection in the discriminator. Contract in `jaxgen.networks.gans.gan_layers`.
+"""Holds residual networks of SNGAN (Miyato et al. 2018) for 32 to 128 pixels.
+
+Labels enter as in Miyato & Koyama (2018): by conditional BatchNorm in the generator and a projection in the
+discriminator. Contract in `jaxgen.networks.gans.gan_layers`.
 
 The papers' sizes are those for 32 and for 128 pixels; those for 64 are the latter with one level less.
 
@@ -53,7 +55,7 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """[B, H, W, in] -> [B, H, W, features], or half the side."""
+    """Maps [B, H, W, in] to [B, H, W, features], or to half the side."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -79,7 +81,7 @@ class DownBlock(nn.Module):
 
 
 class ResNetGenerator(GANNetwork):
-    """z [B, Z] -> images [B, H, W, C] in [-1, 1] by tanh.
+    """Maps z [B, Z] to images [B, H, W, C] in [-1, 1] by tanh.
 
     Raises:
       UserError: the image's sides cannot be reached by the blocks' doublings.

@@ -1,1 +1,1 @@
-"""Layers and blocks that several networks share, and what they agree on."""
+"""This room holds layers and blocks that several networks share, and what they agree on."""

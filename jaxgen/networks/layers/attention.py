@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: batched matrix products, or cuDNN's fused kernel on a GPU.
+"""Computes scaled dot-product attention, by batched matrix products, or by cuDNN's fused kernel on a GPU.
 
 The fused kernel (Dao et al. 2022, FlashAttention) never holds the weights of all pairs, so that its memory grows with
 the number of tokens and not with its square.
@@ -44,7 +44,7 @@ def attend(
     value: Float[Array, "B M h D"],
     mask: Shaped[Array, "B M"] | None = None,
 ) -> Float[Array, "B N h D"]:
-    """Scaled dot-product attention: query [B, N, h, D], key and value [B, M, h, D] -> [B, N, h, D].
+    """Attends with query [B, N, h, D], key and value [B, M, h, D], and returns [B, N, h, D].
 
     The mask is nonzero at the keys that queries may attend to. A query that may attend to none gives zero.
     The softmax is float32 for inputs of every type. On an NVIDIA GPU cuDNN computes bfloat16 and float16 inputs without

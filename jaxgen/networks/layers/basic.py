@@ -1,4 +1,4 @@
-"""Building blocks of the networks: group normalisation, time features, attention, and convolution.
+"""Holds building blocks of the networks: group normalisation, time features, attention, and convolution.
 
 Parameters are float32; `dtype` is the type of the arithmetic, and sums that decide precision (statistics,
 softmax) are always float32. Forms are chosen to run well on a CPU too: group normalisation is two
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He 2018) of [B, ..., C]; parameters `scale` and `bias` of [C].
+    """Normalises groups (Wu & He 2018) of [B, ..., C]; the parameters are `scale` and `bias` of [C].
 
     Mean and variance are float32 sums of x and x^2 over positions and a group's channels; normalisation and
     affine map are then one multiply and one add per element. `scale` and `shift` [B, C], where given,
@@ -102,7 +102,7 @@ def sinusoidal(
     cos_first: bool = False,
     freq_shift: float = 0.0,
 ) -> Float[Array, "B dim"]:
-    """Sine and cosine features of time [B] -> float32 [B, dim] (Vaswani et al. 2017, section 3.5).
+    """Returns sine and cosine features of time [B], float32 [B, dim] (Vaswani et al. 2017, section 3.5).
 
     Frequencies fall geometrically from 1 to max_period^-1: exp(-ln(max_period) i / (dim/2 - freq_shift)). Ho
     et al. (2020) have the sines first and freq_shift 1, which reaches 1/max_period itself; Dhariwal & Nichol
@@ -121,7 +121,7 @@ def sinusoidal(
 def random_fourier(
     time: Float[Array, " B"], dim: int, std: float = 16.0, cos_first: bool = False, seed: int = 0
 ) -> Float[Array, "B dim"]:
-    """Random Fourier features of time [B] -> float32 [B, dim] (Tancik et al. 2020; Song et al. 2021).
+    """Returns random Fourier features of time [B], float32 [B, dim] (Tancik et al. 2020; Song et al. 2021).
 
     Features are sin and cos of 2 pi f time with fixed f ~ N(0, std^2), so time should span about a unit. The
     frequencies are constants drawn from `seed` by a generator that NumPy promises never to change: not
@@ -136,12 +136,12 @@ def random_fourier(
 
 
 def rows_dot(x: Array, kernel: Array, dimension_numbers: object, **options: object) -> Array:
-    """`dot_general` of a flax Dense layer, x [..., in] and kernel [in, features], as a product of two matrices."""
+    """Computes a flax Dense layer's `dot_general`, x [..., in], kernel [in, features], as a product of two matrices."""
     return pointwise(x, kernel)
 
 
 class Attention(nn.Module):
-    """Residual attention over the pixels of an image: x + out(attend(norm(x))), x [B, H, W, C].
+    """This is residual attention over the pixels of an image: x + out(attend(norm(x))), x [B, H, W, C].
 
     With `context` [B, L, D] the keys and values come from it instead (cross-attention); `mask` [B, L] is
     nonzero on its valid tokens, and where none is valid the block changes x only by the constant bias of

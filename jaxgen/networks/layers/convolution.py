@@ -52,21 +52,21 @@ def gradients_in_loops() -> Iterator[None]:
 def plain_conv(
     x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], stride: int, padding: Padding
 ) -> Float[Array, "B H2 W2 D"]:
-    """Convolution of [B, H, W, in] with [h, w, in, out] by the library's own operator."""
+    """Convolves [B, H, W, in] with [h, w, in, out] by the library's own operator."""
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def conv(
     x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], stride: int = 1, padding: Padding = ((0, 0), (0, 0))
 ) -> Float[Array, "B H2 W2 D"]:
-    """Convolution of x [B, H, W, in] with kernel [h, w, in, out]; `padding` counts zeros before and after."""
+    """Convolves x [B, H, W, in] with kernel [h, w, in, out]; `padding` counts zeros before and after."""
     if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
         return pointwise(x[:, ::stride, ::stride], kernel[0, 0])
     return (loop_conv if _in_loops.get() else plain_conv)(x, kernel, stride, padding)
 
 
 def pointwise(x: Float[Array, "... C"], kernel: Float[Array, "C D"]) -> Float[Array, "... D"]:
-    """x [..., in] times kernel [in, features], as a product of two matrices.
+    """Returns x [..., in] times kernel [in, features], as a product of two matrices.
 
     If x kept its axes, the gradient of the kernel would contract several of them. A CPU would then transpose x first,
     which costs more than the product.
@@ -193,7 +193,7 @@ def phase_upsampled_conv(x: Array, kernel: Array, form: Callable[..., Array] = p
 
 
 def upsampled_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B 2*H 2*W D"]:
-    """A 3x3 convolution of the doubled image, [B, H, W, in] -> [B, 2H, 2W, out], in the platform's form."""
+    """Convolves the doubled image by 3x3, [B, H, W, in] -> [B, 2H, 2W, out], in the platform's form."""
     cpu: Callable[[Array, Array], Array] = phase_upsampled_conv
     default: Callable[[Array, Array], Array] = plain_upsampled_conv
     if _in_loops.get():  # other functions, since JAX remembers how it traced these
@@ -210,7 +210,7 @@ def _loop_plain_upsampled_conv(x: Array, kernel: Array) -> Array:
 
 
 class Conv(nn.Module):
-    """Convolution with bias; parameters `kernel` [size, size, in, features] and `bias` [features].
+    """Convolves and adds a bias; the parameters are `kernel` [size, size, in, features] and `bias` [features].
 
     padding: "same" (as XLA and TensorFlow: the odd zero goes last), "symmetric" (size // 2 zeros on each
         side, as PyTorch's usual `padding=1`) or the zeros themselves. The two agree at stride 1.

@@ -1,4 +1,4 @@
-"""Transformer over an image's pixels, with cross-attention to text (Rombach et al. 2022, section 3.3, appendix E.2.1).
+"""Holds a transformer over an image's pixels that attends to text (Rombach et al. 2022, section 3.3, appendix E.2.1).
 
 It computes what diffusers' `Transformer2DModel` computes inside `UNet2DConditionModel`. Its projections in and out are
 1x1 convolutions or linear layers in weight files; here both are linear, which is the same.
@@ -19,7 +19,7 @@ NORM_EPS = 1e-6  # of the group normalisation before the tokens; the layer norma
 
 
 class GatedMLP(nn.Module):
-    """a GELU(b) with a, b = linear(x), then linear (Shazeer 2020, GEGLU): [..., D] -> [..., D].
+    """Computes a GELU(b) with a, b = linear(x), then a linear layer (Shazeer 2020, GEGLU): [..., D] -> [..., D].
 
     Parameters: `in` with kernel [D, 2 features], a before b, and `out`.
     """
@@ -38,7 +38,7 @@ class GatedMLP(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention, gated MLP, each behind a LayerNorm and added: [B, N, D] -> [B, N, D].
+    """Adds self-attention, cross-attention and gated MLP, each after a LayerNorm: [B, N, D] -> [B, N, D].
 
     Parameters: `norm_1`, `self_attention`, `norm_2`, `cross_attention`, `norm_3`, `feed_forward`. The attentions have
     `query`, `key` and `value` without bias and `out` with one. With `only_cross_attention` the first attention looks
@@ -72,7 +72,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """x + out(blocks(in(norm(x)))) over the pixels of x [B, H, W, C], which look at context [B, L, D].
+    """Computes x + out(blocks(in(norm(x)))) over the pixels of x [B, H, W, C], which attend to context [B, L, D].
 
     `mask` [B, L] is nonzero on the context's valid tokens. `out` starts at zero, so a fresh one is the identity.
     Parameters: `norm`, `in`, `block_<i>`, `out`. Raises UserError where `heads` does not divide C.

@@ -1,4 +1,4 @@
-"""Spectral normalisation of weights (Miyato et al. 2018): a kernel divided by its largest singular value.
+"""Spectral normalisation of weights (Miyato et al. 2018) divides a kernel by its largest singular value.
 
 The singular vector u of each kernel, seen as a matrix [h w in, out], lives in the collection `spectral`; one step of
 power iteration renews it at each call in training (Algorithm 1).

@@ -1,4 +1,4 @@
-"""Networks that carry something beside their parameters: batch statistics, vectors of spectral normalisation.
+"""Calls networks that carry something beside their parameters: batch statistics, vectors of spectral normalisation.
 
 A method keeps what a network carries in its memory under the group's name, `{collection: values}`, empty where there is
 nothing to carry:

@@ -1,4 +1,4 @@
-"""Networks that carry nothing beside their parameters: fresh parameters, and calls with given parameters.
+"""Makes fresh parameters of networks that carry nothing beside them, and calls such networks with given parameters.
 
     params["encoder"] = init_params(encoder, key, image)
     z = apply_params(encoder, params["encoder"], image)

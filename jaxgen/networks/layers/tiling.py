@@ -1,4 +1,4 @@
-"""Decoding in parts: a few examples at a time, or a few places of a large one, so that memory stays bounded."""
+"""Decodes in parts: a few examples at a time, or a few places of a large one, so that memory stays bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLIP (Radford et al. 2021): an image tower and a text tower that map into one space.
+"""CLIP (Radford et al. 2021) is an image tower and a text tower that map into one space.
 
 The text tower alone is the text encoder of Stable Diffusion. Parameters are float32; `dtype` is the type of the
 arithmetic, while statistics, softmax and embeddings' lengths are always float32.
@@ -23,7 +23,7 @@ TEMPERATURE = 0.07  # at the start of training
 
 
 def quick_gelu(x: Array) -> Array:
-    """x sigmoid(1.702 x): the GELU of the published CLIP."""
+    """Returns x sigmoid(1.702 x): the GELU of the published CLIP."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
@@ -36,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"quick_gelu": quick_gelu, "g
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each behind a LayerNorm and added to what came in: [B, N, D] -> [B, N, D].
+    """Adds attention and then an MLP to its input, each after a LayerNorm: [B, N, D] -> [B, N, D].
 
     `mask` is boolean, broadcast to [B, heads, N, N]: true where a query (axis 2) may look at a key (axis 3).
     Parameters: `norm_1`, `query`, `key`, `value`, `out`, `norm_2`, `mlp_in`, `mlp_out`.
@@ -76,7 +76,7 @@ class Block(nn.Module):
 
 
 def layer_norm(eps: float, dtype: str | None, name: str) -> nn.LayerNorm:
-    """LayerNorm with parameters, its variance in two passes."""
+    """Returns a LayerNorm with parameters, which computes its variance in two passes."""
     return nn.LayerNorm(eps, dtype=dtype, use_fast_variance=False, name=name)
 
 
@@ -89,7 +89,7 @@ def check_tower(tower: ImageTower | TextTower) -> None:
 
 
 class TextTower(nn.Module):
-    """Causal transformer over token ids.
+    """The text tower is a causal transformer over token ids.
 
     Parameters: `token`, `position`, `block_<i>`, `norm_out`.
 
@@ -156,7 +156,7 @@ class TextTower(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """Vision transformer (Dosovitskiy et al. 2021) with a class token and a LayerNorm before the first block.
+    """The image tower is a vision transformer (Dosovitskiy et al. 2021) with a class token and a first LayerNorm.
 
     Parameters: `patch`, `class`, `position`, `norm_in`, `block_<i>`, `norm_out`.
 
@@ -178,7 +178,7 @@ class ImageTower(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "B H W C"]) -> tuple[Float[Array, "B N D"], Float[Array, "B D"]]:
-        """Hidden states [B, 1 + patches, D] of the last block, class token first, and the pooled image [B, D].
+        """Returns hidden states [B, 1 + patches, D] of the last block, class token first, and the pooled image [B, D].
 
         The pooled image is the class token behind the last LayerNorm, not projected; hidden states are before it.
 
@@ -213,7 +213,7 @@ class ImageTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Both towers, each with a linear projection into the common space of `projection` features.
+    """CLIP has both towers, each with a linear projection into the common space of `projection` features.
 
     Parameters: `image`, `text`, `image_projection`, `text_projection`, and the scalar `logit_scale`, the logarithm of
     1 / temperature.
@@ -238,13 +238,13 @@ class CLIP(nn.Module):
         return self.image_projection(self.image(images)[1])
 
     def embed_text(self, tokens: Int[Array, "B L"], mask: Shaped[Array, "B L"] | None = None) -> Float[Array, "B D"]:
-        """[B, projection] of token ids [B, L], not of unit length."""
+        """Returns [B, projection] embeddings of token ids [B, L], not of unit length."""
         return self.text_projection(self.text(tokens, mask)[1])
 
     def __call__(
         self, images: Float[Array, "B H W C"], tokens: Int[Array, "K L"], mask: Shaped[Array, "K L"] | None = None
     ) -> tuple[Float[Array, "B D"], Float[Array, "K D"], Float[Array, ""]]:
-        """Unit embeddings of images [B, projection] and texts [B', projection], float32, and 1 / temperature.
+        """Returns unit embeddings of images [B, projection] and texts [B', projection], float32, and 1 / temperature.
 
         The logits of an image for all texts are the scale times its products with their embeddings.
         """
@@ -253,6 +253,6 @@ class CLIP(nn.Module):
 
 
 def unit(x: Array) -> Array:
-    """x / |x| over the last axis, float32."""
+    """Returns x / |x| over the last axis, float32."""
     x = x.astype(jnp.float32)
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)

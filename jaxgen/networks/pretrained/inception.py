@@ -1,4 +1,4 @@
-"""The Inception network of the FID: Szegedy et al. (2016), as Google published it in December 2015, for inference.
+"""Holds the FID's Inception network (Szegedy et al. 2016), as Google published it in December 2015, for inference.
 
 It differs from the usual Inception-v3: average pooling does not count pixels beyond the border, the last block
 pools by the maximum, and there are 1008 classes. Batch normalisation is an affine map at inference and is part of
@@ -47,7 +47,10 @@ Sizes = tuple[int, int]
 
 
 class Unit(nn.Module):
-    """Convolution, bias, ReLU. size: height and width of the kernel. pads: zeros on each side of both axes."""
+    """The unit is a convolution, a bias and a ReLU.
+
+    size: height and width of the kernel. pads: zeros on each side of both axes.
+    """
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -68,12 +71,12 @@ class Unit(nn.Module):
 
 
 def same(features: int, height: int, width: int, name: str) -> Unit:
-    """A unit that keeps the image's size."""
+    """Returns a unit that keeps the image's size."""
     return Unit(features, (height, width), pads=(height // 2, width // 2), name=name)
 
 
 class BlockA(nn.Module):
-    """Mixed_5b to 5d: 1x1, 5x5, two 3x3 and an average, side by side. pooled: channels of the last."""
+    """The blocks Mixed_5b to 5d have 1x1, 5x5, two 3x3 and an average, side by side. pooled: channels of the last."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -93,7 +96,7 @@ class BlockA(nn.Module):
 
 
 class BlockB(nn.Module):
-    """Mixed_6a: 35 to 17 pixels a side."""
+    """The block Mixed_6a goes from 35 to 17 pixels a side."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -109,7 +112,7 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-    """Mixed_6b to 6e: 7x7 convolutions as 1x7 and 7x1. width: channels inside."""
+    """The blocks Mixed_6b to 6e have 7x7 convolutions as 1x7 and 7x1. width: channels inside."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -133,7 +136,7 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-    """Mixed_7a: 17 to 8 pixels a side."""
+    """The block Mixed_7a goes from 17 to 8 pixels a side."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -150,7 +153,7 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-    """Mixed_7b and 7c: 3x3 convolutions as 1x3 beside 3x1. maxima: pool by the maximum, as 7c does."""
+    """The blocks Mixed_7b and 7c have 3x3 convolutions as 1x3 beside 3x1. maxima: pool by the maximum, as 7c does."""
 
     config_name = ""  # a part of other networks; no config names it
 
@@ -176,7 +179,10 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """The network. Parameters have the names of the published PyTorch files: `Mixed_5b/branch1x1/kernel`, `fc/bias`."""
+    """This is the network.
+
+    Parameters have the names of the published PyTorch files: `Mixed_5b/branch1x1/kernel`, `fc/bias`.
+    """
 
     @nn.compact
     def __call__(
@@ -237,7 +243,7 @@ def _stages(x: Array) -> Iterator[tuple[str, Array]]:
 
 
 class _Logits(nn.Module):
-    """A dense layer that returns its bias instead of adding it."""
+    """This is a dense layer that returns its bias instead of adding it."""
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""LPIPS, the perceptual distance of Zhang et al. (2018), "The Unreasonable Effectiveness of Deep Features".
+"""LPIPS is the perceptual distance of Zhang et al. (2018), "The Unreasonable Effectiveness of Deep Features".
 
 Two images pass through the convolutions of a classifier; at five depths each position's features are scaled to
 unit length, their squared difference is weighted per channel, and the results are averaged over positions and
@@ -24,7 +24,7 @@ SCALE = (0.458, 0.448, 0.450)
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A convolution with its ReLU.
+    """Describes a convolution with its ReLU.
 
     Attributes:
       features: its channels.
@@ -104,7 +104,7 @@ def unit_length(x: Array) -> Array:
 
 
 class LPIPS(nn.Module):
-    """LPIPS distance of image pairs: x, y [B, H, W, 3] in [-1, 1] -> float32 [B], at least 0.
+    """Computes the LPIPS distance of image pairs: x, y [B, H, W, 3] in [-1, 1] -> float32 [B], at least 0.
 
     Differentiable in both images, so it serves as a training loss; its parameters are arguments like any
     network's. Parameters: `conv_<i>`, and `head_<i>` [C], which are not negative. Fresh heads weigh all channels
@@ -130,7 +130,7 @@ class LPIPS(nn.Module):
         ]
 
     def features(self, x: Float[Array, "B H W 3"]) -> tuple[Float[Array, "B h w D"], ...]:
-        """Features of unit length at the five taps, float32 [B, H', W', C] each, of images [B, H, W, 3] in [-1, 1].
+        """Returns features of unit length at the five taps, float32 [B, H', W', C] each, of images [B, H, W, 3].
 
         Raises:
           UserError: the images are not RGB, or too small for the trunk.

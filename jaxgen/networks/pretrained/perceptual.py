@@ -1,4 +1,4 @@
-"""Perceptual distances of images: LPIPS, or the same computation in the layers of any classifier."""
+"""Computes perceptual distances of images: LPIPS, or the same computation in the layers of any classifier."""
 
 from __future__ import annotations
 

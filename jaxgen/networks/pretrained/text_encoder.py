@@ -1,4 +1,4 @@
-"""A small transformer over the words of a caption, for models that learn their own text encoder."""
+"""Holds a small transformer over the words of a caption, for models that learn their own text encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxgen.networks.transformer import MLP, TokenAttention
 
 
 class TextEncoder(nn.Module):
-    """Token ids [B, L] -> features [B, L, width], float32; every token sees every other (Vaswani et al. 2017).
+    """Maps token ids [B, L] to features [B, L, width], float32; every token sees every other (Vaswani et al. 2017).
 
     Parameters: `token`, `position`, `block_<i>/{norm_1, attention, norm_2, mlp}`, `norm_out`.
 
@@ -48,7 +48,7 @@ class TextEncoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP four times as wide, each behind a LayerNorm and added: [B, L, D] -> the same."""
+    """Adds attention, then an MLP four times as wide, to its input, each after a LayerNorm: [B, L, D] -> the same."""
 
     config_name = ""  # a part of other networks; no config names it
 
