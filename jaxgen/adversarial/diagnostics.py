@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.adversarial.losses import GANLoss
-from jaxgen.adversarial.penalties import Apply, norms
-from jaxgen.arrays import Array
+from jaxgen.adversarial.losses import GANLoss, mean_of
+from jaxgen.adversarial.penalties import Apply, norms, slopes
+from jaxgen.arrays import Array, Tree
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,15 +57,22 @@ def jensen_shannon_from_logits(real: Float[Array, "*logits"], fake: Float[Array,
     return jnp.log(2.0) + game_value(real, fake) / 2
 
 
-def accuracy(
-    real: Float[Array, "*logits"], fake: Float[Array, "*logits"], boundary: float = 0.0
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def mean_logit(logits: Tree) -> Float[Array, ""]:
+    """Returns the mean logit; of a tree of arrays, the mean of the arrays' means."""
+    return mean_of(logits) / len(jax.tree.leaves(logits))
+
+
+def accuracy(real: Tree, fake: Tree, boundary: float = 0.0) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns the share of real logits above `boundary` and that of fake ones below it; ties count half.
+
+    Logits are arrays or trees of arrays; of a tree, the shares of all arrays are averaged.
 
     `GANLoss.boundary` gives the boundary. A critic that is only defined up to a constant (WGAN) has no boundary, and
     therefore no accuracy.
     """
-    return (1 + jnp.sign(real - boundary)).mean() / 2, (1 - jnp.sign(fake - boundary)).mean() / 2
+    above = jax.tree.map(lambda logits: 1 + jnp.sign(logits - boundary), real)
+    below = jax.tree.map(lambda logits: 1 - jnp.sign(logits - boundary), fake)
+    return mean_logit(above) / 2, mean_logit(below) / 2
 
 
 def generator_gradient_norm(loss: GANLoss, apply: Apply, fake: Float[Array, "B ..."]) -> Float[Array, " B"]:
@@ -73,7 +80,7 @@ def generator_gradient_norm(loss: GANLoss, apply: Apply, fake: Float[Array, "B .
 
     The game saturates where this norm is near 0 although the logits are far from the boundary.
     """
-    return norms(jax.grad(lambda x: loss.generator(apply(x)).sum())(fake))
+    return norms(slopes(lambda x: jax.tree.map(loss.generator, apply(x)), fake))
 
 
 def diversity(images: Float[Array, "B ..."]) -> Float[Array, ""]:

@@ -4,17 +4,22 @@ The discriminator is high on real images: a logit is log(D / (1 - D)), and its s
 p is the density of the data and q that of the generator's images. Each network *minimises* its own loss; the
 discriminator's loss is the mean over real logits plus the mean over fake ones. `config.method.loss` names a class in
 snake case: `NonSaturating` is "non_saturating".
+
+A discriminator may have several maps of logits, such as one for each scale (Wang et al. 2018, "pix2pixHD", Eq. 2): its
+logits are then a tree of arrays, and `game` and `mean_of` add up the means of its leaves.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import functools
+import operator
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arrays import Array
+from jaxgen.arrays import Array, Tree
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +36,8 @@ class GANLoss:
     such as `[B]`, or `[B, h, w]` for a discriminator of patches.
     """
 
+    uses_real: ClassVar[bool] = False  # whether the generator's loss reads the logits of real images
+
     def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:
         """Returns `(losses of real, losses of fake)`, each of the shape of its logits."""
         raise NotImplementedError
@@ -40,7 +47,7 @@ class GANLoss:
 
         Args:
           fake: logits of the generator's images.
-          real: logits of real images, for a relativistic game; None where the method does not give them.
+          real: logits of real images, for a game whose `uses_real` is true; None for all others.
         """
         raise NotImplementedError
 
@@ -51,6 +58,35 @@ class GANLoss:
         The accuracy counts logits on either side of it. It is None for a critic that is only defined up to a constant.
         """
         return 0.0
+
+
+def mean_of(tree: Tree) -> Float[Array, ""]:
+    """Returns the sum, over the arrays of a tree, of their means."""
+    return functools.reduce(operator.add, [leaf.mean() for leaf in jax.tree.leaves(tree)])
+
+
+def game(loss: GANLoss, real: Tree, fake: Tree) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns what the discriminator minimises, in its two parts: of real images and of fake ones.
+
+    Args:
+      loss: the game.
+      real: the logits of real images, an array or a tree of arrays.
+      fake: the logits of fake images, a tree of the same structure.
+    """
+    pairs = jax.tree.map(loss.discriminator, real, fake)
+    reals, fakes = jax.tree.transpose(jax.tree.structure(real), jax.tree.structure((0, 0)), pairs)
+    return mean_of(reals), mean_of(fakes)
+
+
+def generator_loss(loss: GANLoss, fake: Tree, real: Tree | None = None) -> Float[Array, ""]:
+    """Returns what the generator minimises, for logits as `game` takes them.
+
+    Args:
+      real: the logits of real images, which a game reads whose `uses_real` is true.
+    """
+    if not loss.uses_real:
+        return mean_of(jax.tree.map(loss.generator, fake))
+    return mean_of(jax.tree.map(loss.generator, fake, real))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +180,37 @@ class Wasserstein(GANLoss):
 
     def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
         return jnp.negative(fake)
+
+    @property
+    def boundary(self) -> None:
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Relativistic(GANLoss):
+    """The relativistic average GAN (Jolicoeur-Martineau 2019, Section 4.2 and Eq. 8).
+
+    D estimates whether an image is more real than the *average* image of the other kind: with C the logits,
+    D(x_real) = sigmoid(C(x_real) - mean C(x_fake)) and D(x_fake) = sigmoid(C(x_fake) - mean C(x_real)). Both networks
+    minimise cross-entropies of these, D with the true answers and G with the opposite ones, so that the generator's
+    gradient comes from real images too. The means are taken over the whole batch. Logits are only defined up to a
+    constant, so there is no boundary.
+    """
+
+    uses_real: ClassVar[bool] = True
+
+    def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:
+        return jax.nn.softplus(-(real - fake.mean())), jax.nn.softplus(fake - real.mean())
+
+    def generator(self, fake: Logits, real: Logits | None = None) -> Logits:
+        """Returns the losses of fake logits, each plus the mean loss of the real ones.
+
+        Raises:
+          UserError: where the method gives no logits of real images.
+        """
+        if real is None:
+            raise UserError("A relativistic game needs the logits of real images in the generator's loss.")
+        return jax.nn.softplus(-(fake - real.mean())) + jax.nn.softplus(real - fake.mean()).mean()
 
     @property
     def boundary(self) -> None:

@@ -1,32 +1,38 @@
 """Penalties on the discriminator's slope, as functions of an apply function.
 
-`apply` maps images `[B, ...]` to logits, one or more for each image. The logits of an image must depend on that image
-alone: with BatchNorm in training mode there is no slope *at an image*, and the penalties have no meaning. The slope at
-an image is the gradient of the sum of its logits. Every penalty gives one number per image, which the caller weights
-and averages; if a penalty runs every n-th step only (`Turn.every`), its weight must be n times as large. The penalties
-can be differentiated again, with respect to the parameters that `apply` closes over.
+`apply` maps images `[B, ...]` to logits, one or more for each image, or a tree of such arrays. The logits of an image
+must depend on that image alone: with BatchNorm in training mode there is no slope *at an image*, and the penalties have
+no meaning. The slope at an image is the gradient of the sum of its logits. Every penalty gives one number per image,
+which the caller weights and averages; if a penalty runs every n-th step only (`Turn.every`), its weight must be n times
+as large. The penalties can be differentiated again, with respect to the parameters that `apply` closes over.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arrays import Array
+from jaxgen.arrays import Array, Tree
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Key
 
-Apply = Callable[[Array], Array]
+Apply = Callable[[Array], Tree]
 
 
 def slopes(apply: Apply, images: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
-    """Returns the gradient of each image's logit with respect to that image, in the shape of the images."""
-    return jax.grad(lambda x: apply(x).sum())(images)
+    """Returns the gradient of the sum of each image's logits with respect to that image, in the images' shape."""
+
+    def total(x: Array) -> Array:
+        return functools.reduce(operator.add, [leaf.sum() for leaf in jax.tree.leaves(apply(x))])
+
+    return jax.grad(total)(images)
 
 
 def squared_norms(values: Float[Array, "B ..."]) -> Float[Array, " B"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import TYPE_CHECKING
 
 import jax
@@ -140,8 +142,8 @@ def pull_away(codes: Float[Array, "N D"]) -> Float[Array, ""]:
 def mode_seeking(
     images_a: Float[Array, "B ..."],
     images_b: Float[Array, "B ..."],
-    z_a: Float[Array, "B D"],
-    z_b: Float[Array, "B D"],
+    z_a: Tree,
+    z_b: Tree,
     epsilon: float = 1e-5,
 ) -> Float[Array, ""]:
     """Returns 1 / (mean|images_a - images_b| / mean|z_a - z_b| + epsilon), which MSGAN's generator minimises.
@@ -152,9 +154,15 @@ def mode_seeking(
     Args:
       images_a: the generator's images from `z_a`.
       images_b: its images from `z_b`, under the same conditions.
-      z_a: the first batch of noise.
+      z_a: the first batch of noise, an array `[B, D]` or a tree. Of a tree the mean over its arrays of numbers counts;
+        random keys, which have no distance, are left out.
       z_b: the second one.
       epsilon: what keeps the loss finite where all images are equal.
     """
     images = jnp.abs(images_a - images_b).mean()
-    return 1 / (images / jnp.abs(z_a - z_b).mean() + epsilon)
+    noise = [
+        jnp.abs(a - b).mean()
+        for a, b in zip(jax.tree.leaves(z_a), jax.tree.leaves(z_b), strict=True)
+        if jnp.issubdtype(a.dtype, jnp.floating)
+    ]
+    return 1 / (images / (functools.reduce(operator.add, noise) / len(noise)) + epsilon)

@@ -158,3 +158,28 @@ def test_bad_options_are_refused():
         losses.LeastSquares(a=1.0, b=0.0)
     with pytest.raises(UserError, match="margin must be above 0"):
         losses.EnergyMargin(0.0)
+
+
+def test_a_relativistic_game_is_symmetric_and_knows_no_constant():
+    game = losses.Relativistic()
+    real, fake = jax.random.normal(jax.random.key(0), (2, 50))
+    mine = losses.generator_loss(game, fake, real)
+    theirs = sum(losses.game(game, fake, real))  # the discriminator's loss with the two kinds exchanged
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+    np.testing.assert_allclose(losses.generator_loss(game, fake + 7, real + 7), mine, rtol=1e-5)
+    assert float(mine) != pytest.approx(float(losses.generator_loss(game, fake, real + 7)), rel=0.1)
+    np.testing.assert_allclose(sum(losses.game(game, jnp.ones(4), jnp.ones(4))), 2 * np.log(2), rtol=1e-6)
+    with pytest.raises(UserError, match="logits of real images"):
+        losses.generator_loss(game, fake)
+
+
+@pytest.mark.parametrize("name", sorted(GAMES))
+def test_a_game_on_several_maps_is_the_sum_of_the_games(name):
+    game = GAMES[name]
+    maps = [(jax.random.normal(jax.random.key(i), (2, 3, side, side))) for i, side in enumerate((4, 2))]
+    real, fake = ({"fine": maps[0][k], "coarse": maps[1][k]} for k in (0, 1))
+    for k, total in enumerate(losses.game(game, real, fake)):
+        apart = sum(float(losses.game(game, of[0], of[1])[k]) for of in maps)
+        np.testing.assert_allclose(total, apart, rtol=1e-5)
+    of_generator = sum(float(losses.generator_loss(game, of[1])) for of in maps)
+    np.testing.assert_allclose(losses.generator_loss(game, fake), of_generator, rtol=1e-5)

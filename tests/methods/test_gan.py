@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.adversarial import losses
+from jaxgen.adversarial.augment import DiffAugment
 from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
-from jaxgen.methods.gans.gan import slerp
+from jaxgen.methods.gans.gan import FRAMES, GAN, slerp
+from jaxgen.networks.gans.gan_layers import GANNetwork
 from jaxgen.networks.layers.stateful import apply_stateful
 
 BATCH = 8
@@ -197,3 +202,82 @@ def test_slerp_keeps_lengths_and_ends():
     ends = (jnp.linalg.norm(a, axis=1) + jnp.linalg.norm(b, axis=1)) / 2
     np.testing.assert_allclose(middle, ends, rtol=1e-5)
     assert (jnp.linalg.norm((a + b) / 2, axis=1) < 0.9 * ends).all()  # the straight line would leave the shell
+
+
+class Scales(GANNetwork):
+    """A discriminator of two maps, the second of the image at half its side, that also sees a picture."""
+
+    reads = ("outline",)
+
+    @nn.compact
+    def __call__(self, x, outline, train=False):
+        seen = jnp.concatenate([x, outline], axis=-1)
+        half = nn.avg_pool(seen, (2, 2), (2, 2))
+        maps = {"fine": nn.Conv(1, (3, 3))(nn.relu(nn.Conv(4, (3, 3))(seen))), "coarse": nn.Conv(1, (3, 3))(half)}
+        return {"logits": {name: found[..., 0] for name, found in maps.items()}, "features": half}
+
+
+class Rooms(GANNetwork):
+    """A generator that reads a picture, and whose z is a tree: numbers, and a key for the noise of each image."""
+
+    z_dim: int = 4
+    reads = ("outline",)
+
+    @nn.compact
+    def __call__(self, z, outline, train=False):
+        noise = jax.vmap(lambda key: jax.random.normal(key, outline.shape[1:]))(z["key"])
+        told = nn.Dense(4)(z["numbers"])[:, None, None]
+        return nn.tanh(nn.Conv(1, (3, 3))(jnp.concatenate([outline, noise], axis=-1)) + told.mean(-1, keepdims=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class OnTrees(GAN):
+    uses_real = True
+
+    def sample_z(self, keys):
+        numbers, _ = super().sample_z(keys)
+        return {"numbers": numbers, "key": jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)}, None
+
+    def generator_terms(self, step):
+        difference = jnp.abs(step.outputs["features"] - step.real_outputs["features"]).mean()
+        return difference, {"feature_distance": difference}
+
+
+@pytest.fixture(scope="module")
+def on_trees():
+    return OnTrees(Rooms(), Scales(), (8, 8, 1), loss=losses.Relativistic(), gradient_penalty=1.0, r1=1.0)
+
+
+def paired():
+    return {**batch(), "outline": jnp.sign(batch()["image"])}
+
+
+def test_inputs_and_logits_may_be_trees_and_the_generator_may_see_real_images(on_trees):
+    begin = jax.jit(lambda key: on_trees.init(key, paired(), 0, {}, {}, {}))
+    params, memory = begin(jax.random.key(0))
+    state = SimpleNamespace(memory=memory, step=jnp.int32(0), images=jnp.uint32(0))
+    assert on_trees.conditions == ("outline",)
+    for turn in on_trees.turns(0):
+        loss = jax.value_and_grad(
+            lambda mine, turn=turn: turn.loss({**params, **mine}, paired(), jax.random.key(1), state)[0]
+        )
+        found, gradient = jax.jit(loss)({group: params[group] for group in turn.groups})
+        assert np.isfinite(found)
+        assert all(np.abs(g).max() > 0 for path, g in leaves(gradient) if "bias" not in path)
+    draw = jax.jit(on_trees.sample)
+    model, keys = Model(params=params, memory=memory), jax.random.split(jax.random.key(4), BATCH)
+    whole = draw(model, keys, paired())
+    part = draw(model, keys[2:4], {k: v[2:4] for k, v in paired().items()})
+    np.testing.assert_allclose(part, whole[2:4], atol=1e-5)
+    walk = jax.jit(on_trees.panels)(model, keys, paired())["interpolation"]
+    assert walk.shape == (BATCH // 2 * FRAMES, 8, 8, 1) and np.isfinite(walk).all()
+
+
+def leaves(tree):
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
+
+
+def test_an_augmentation_that_moves_the_image_alone_is_refused_beside_a_picture(on_trees):
+    method = dataclasses.replace(on_trees, augment=DiffAugment())
+    with pytest.raises(UserError, match="moves the image but not 'outline'"):
+        jax.eval_shape(lambda key: method.init(key, paired(), 0, {}, {}, {}), jax.random.key(0))

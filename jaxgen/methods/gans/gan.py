@@ -17,7 +17,7 @@ from jaxtyping import Float, Key
 from jaxgen.adversarial import diagnostics, losses, penalties
 from jaxgen.adversarial.augment import Augmentation
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.arrays import Array, Batch, Memory, Metrics, Params
+from jaxgen.arrays import Array, Batch, Memory, Metrics, Params, Tree
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
@@ -37,9 +37,15 @@ class GeneratorStep:
     memory: Memory  # as it is after the fakes were made
     batch: Batch
     key: Array  # for further draws
-    z: Array  # the generator's input
+    z: Tree  # the generator's input
     fake: Array  # its images
     outputs: Outputs  # the discriminator's, of these images
+    real_outputs: Outputs | None = None  # those of the batch's images, where the method's `uses_real` is true
+
+    @property
+    def real_logits(self) -> Tree | None:
+        """The logits of the batch's images, where they are known."""
+        return None if self.real_outputs is None else self.real_outputs["logits"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +60,8 @@ class GAN(Method):
     update, the norm of the gradient into the generator.
     """
 
-    generator: nn.Module  # `(z [B, Z], **told) -> [B, H, W, C]`, with a field `z_dim`
-    discriminator: nn.Module  # `(x, **told) -> {"logits": [B], "features": ...}`, high on real
+    generator: nn.Module  # `(z, **told) -> [B, H, W, C]`; z is [B, z_dim], or what `sample_z` draws
+    discriminator: nn.Module  # `(x, **told) -> {"logits": [B] or a tree of maps, "features": ...}`, high on real
     image_shape: tuple[int, int, int]
     num_classes: int = 0
     loss: GANLoss = losses.NonSaturating()
@@ -89,6 +95,7 @@ class GAN(Method):
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
+        self._check_augmentation(batch)
         of_generator, of_discriminator, of_z = jax.random.split(key, 3)
         z, _ = self.sample_z(jax.random.split(of_z, len(batch["image"])))
         fresh = {
@@ -111,9 +118,25 @@ class GAN(Method):
         """Returns the discriminator with the heads that the method needs."""
         return self.discriminator
 
-    def sample_z(self, keys: Key[Array, " B"]) -> tuple[Float[Array, "B Z"], dict[str, Array] | None]:
-        """Returns the generator's input from one key per image, and its parts that a loss reads, such as codes."""
+    @property
+    def uses_real(self) -> bool:
+        """Whether the generator's loss reads the discriminator's outputs of real images."""
+        return self.loss.uses_real
+
+    def sample_z(self, keys: Key[Array, " B"]) -> tuple[Tree, dict[str, Array] | None]:
+        """Returns the generator's input from one key per image, and its parts that a loss reads, such as codes.
+
+        The input is an array or a tree of arrays with a leading batch axis. Random keys may be among them, one for each
+        image, so that dropout, noise maps and style mixing of an image do not depend on the batch.
+        """
         return jax.vmap(lambda key: jax.random.normal(key, (self.generator.z_dim,)))(keys), None
+
+    def between(self, a: Tree, b: Tree, t: Float[Array, ""]) -> Tree:
+        """Returns inputs between two batches of them, for the panel `interpolation`; t is 0 at a and 1 at b.
+
+        Arrays of numbers move along the sphere (`slerp`), and everything else, such as random keys, stays as in a.
+        """
+        return jax.tree.map(lambda x, y: slerp(x, y, t) if jnp.issubdtype(x.dtype, jnp.floating) else x, a, b)
 
     def discriminator_terms(self, real: Outputs, fake: Outputs, batch: Batch) -> tuple[Array | float, Metrics]:
         """Returns a further term of the discriminator's loss, computed from its outputs, and metrics."""
@@ -133,10 +156,13 @@ class GAN(Method):
         on_real, memory = self.discriminate(params, state.memory, seen[0], batch)
         on_fake, memory = self.discriminate(params, memory, seen[1], batch)
         real, fake_logits = on_real["logits"], on_fake["logits"]
-        of_reals, of_fakes = self.loss.discriminator(real, fake_logits)
+        of_reals, of_fakes = losses.game(self.loss, real, fake_logits)
         extra, metrics = self.discriminator_terms(on_real, on_fake, batch)
-        total = of_reals.mean() + of_fakes.mean() + extra
-        metrics |= {"gap": real.mean() - fake_logits.mean(), "diversity_of_real": diagnostics.diversity(batch["image"])}
+        total = of_reals + of_fakes + extra
+        metrics |= {
+            "gap": diagnostics.mean_logit(real) - diagnostics.mean_logit(fake_logits),
+            "diversity_of_real": diagnostics.diversity(batch["image"]),
+        }
         if self.loss.boundary is not None:  # a Wasserstein critic has none
             right = diagnostics.accuracy(real, fake_logits, self.loss.boundary)
             metrics |= {"accuracy_on_real": right[0], "accuracy_on_fake": right[1]}
@@ -155,11 +181,17 @@ class GAN(Method):
         z, _ = shard_rows(self.sample_z(jax.random.split(of_z, len(batch["image"]))))
         fake, memory = self.generate(params, state.memory, z, batch, train=True)
         outputs, _ = self.discriminate(params, memory, self._augmented(of_fake, fake), batch)
-        extra, metrics = self.generator_terms(GeneratorStep(params, memory, batch, of_terms, z, fake, outputs))
+        real_outputs = None
+        if self.uses_real:
+            seen = self._augmented(jax.random.fold_in(of_fake, 1), batch["image"])
+            real_outputs, _ = self.discriminate(params, memory, seen, batch)
+        step = GeneratorStep(params, memory, batch, of_terms, z, fake, outputs, real_outputs)
+        extra, metrics = self.generator_terms(step)
         metrics |= {"diversity": diagnostics.diversity(fake)}
-        return self.loss.generator(outputs["logits"]).mean() + extra, (metrics, {"generator": memory["generator"]})
+        total = losses.generator_loss(self.loss, outputs["logits"], step.real_logits) + extra
+        return total, (metrics, {"generator": memory["generator"]})
 
-    def generate(self, params: Params, memory: Memory, z: Array, batch: Batch, train: bool) -> tuple[Array, Memory]:
+    def generate(self, params: Params, memory: Memory, z: Tree, batch: Batch, train: bool) -> tuple[Array, Memory]:
         """Returns the images of z, and the memory after the call."""
         options = told(self.generator, batch)
         images, carried = apply_stateful(
@@ -177,18 +209,27 @@ class GAN(Method):
         )
         return outputs, {**memory, "discriminator": carried}
 
-    def _logits(self, params: Params, memory: Memory, batch: Batch) -> Callable[[Array], Array]:
+    def _logits(self, params: Params, memory: Memory, batch: Batch) -> Callable[[Array], Tree]:
         return lambda images: self.discriminate(params, memory, images, batch, train=False)[0]["logits"]
 
     def _augmented(self, key: Array, images: Array) -> Array:
         return images if self.augment is None else self.augment(jax.random.split(key, len(images)), images)
+
+    def _check_augmentation(self, batch: Batch) -> None:
+        """Raises a UserError where augmented images would be compared with pictures that stay as they are."""
+        pictures = [name for name in self.discriminator.reads if batch[name].ndim >= 3]
+        if self.augment is not None and pictures:
+            raise UserError(
+                f"config.method.augment moves the image but not {pictures[0]!r}, which the discriminator compares with "
+                "it; remove config.method.augment."
+            )
 
     # sampling
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         return self.sample_from_z(model, self.sample_z(keys)[0], batch)
 
-    def sample_from_z(self, model: Model, z: Float[Array, "B Z"], batch: Batch) -> Float[Array, "B H W C"]:
+    def sample_from_z(self, model: Model, z: Tree, batch: Batch) -> Float[Array, "B H W C"]:
         """Returns the images of z by the averaged generator, with batch statistics that fit its weights."""
         images, _ = self.generate(model.params, self._with_own_statistics(model), z, batch, train=False)
         return jnp.clip(images, -1, 1)
@@ -199,15 +240,22 @@ class GAN(Method):
         if rows == 0 or self.image_shape[0] == 1:
             return {}
         a, b = (self.sample_z(part)[0] for part in (keys[:rows], keys[rows : 2 * rows]))
-        walk = jax.vmap(lambda t: slerp(a, b, t))(jnp.linspace(0, 1, FRAMES)).swapaxes(0, 1)
+        walk = jax.vmap(lambda t: self.between(a, b, t))(jnp.linspace(0, 1, FRAMES))
+        walk = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows * FRAMES, *x.shape[2:]), walk)
         kept = {name: jnp.repeat(batch[name][:rows], FRAMES, axis=0) for name in self.conditions}
-        return {"interpolation": self.sample_from_z(model, walk.reshape(rows * FRAMES, -1), kept)}
+        return {"interpolation": self.sample_from_z(model, walk, kept)}
 
     def _with_own_statistics(self, model: Model) -> Memory:
         """Returns the memory with batch statistics of the averaged generator, estimated from z that never change."""
+        others = [name for name in self.generator.reads if name != "label"]
+        if others and "batch_stats" in model.memory["generator"]:
+            raise UserError(
+                f"The generator reads {others[0]!r} and has BatchNorm, whose statistics for the averaged weights "
+                "cannot be estimated without batches of it; give config.method.generator another normalisation."
+            )
         shape = (self.statistics_batches, 64)
         keys = jax.random.split(jax.random.key(0), shape)
-        inputs: tuple[Array, ...] = (jax.vmap(lambda k: self.sample_z(k)[0])(keys),)
+        inputs: tuple[Tree, ...] = (jax.vmap(lambda k: self.sample_z(k)[0])(keys),)
         if self.generator.conditional:
             inputs += (jnp.arange(shape[0] * shape[1]).reshape(shape) % self.num_classes,)
         memory = reestimate_statistics(self.generator, model.params["generator"], model.memory["generator"], inputs)

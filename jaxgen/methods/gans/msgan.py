@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 
+from jaxgen.adversarial import losses
 from jaxgen.adversarial.regularisers import mode_seeking
 from jaxgen.arrays import Metrics
 from jaxgen.data_shards import shard_rows
@@ -20,8 +21,9 @@ class MSGAN(GAN):
 
     def generator_terms(self, step: GeneratorStep) -> tuple[jax.Array, Metrics]:
         of_z, of_fake = jax.random.split(step.key)
-        other_z, _ = shard_rows(self.sample_z(jax.random.split(of_z, len(step.z))))
+        other_z, _ = shard_rows(self.sample_z(jax.random.split(of_z, len(step.fake))))
         other, memory = self.generate(step.params, step.memory, other_z, step.batch, train=True)
         on_other, _ = self.discriminate(step.params, memory, self._augmented(of_fake, other), step.batch)
         term = mode_seeking(step.fake, other, step.z, other_z)
-        return self.mode_seeking * term + self.loss.generator(on_other["logits"]).mean(), {"mode_seeking": term}
+        of_other = losses.generator_loss(self.loss, on_other["logits"], step.real_logits)
+        return self.mode_seeking * term + of_other, {"mode_seeking": term}

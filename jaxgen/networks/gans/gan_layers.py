@@ -2,7 +2,8 @@
 
 Generators:      `apply(variables, z [B, Z], label=None, train=False)` -> images [B, H, W, C] in [-1, 1].
 Discriminators:  `apply(variables, x [B, H, W, C], label=None, train=False)` -> `{"logits": [B], "features": [B, F]}`
-                 and `[B, width]` for each of `heads`, `{name: width}`, a linear layer on the features.
+                 and `[B, width]` for each of `heads`, `{name: width}`, a linear layer on the features. Logits may also
+                 be a map `[B, h, w]` of patches, or a tree of maps, such as one for each scale.
 
 Logits are high on real images. Networks of both kinds receive entries of the batch as keyword arguments; `reads` names
 them. Here the only one is `label`, int32 [B], which a network with the `conditioning` "none" ignores. State other than
