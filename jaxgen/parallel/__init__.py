@@ -1,1 +1,1 @@
-"""Many devices and many processes as one: the named mesh, where arrays lie, how processes meet and part."""
+"""This room makes many devices and processes one: the named mesh, where arrays are, how processes meet and end."""

@@ -1,4 +1,6 @@
-"""The named mesh, and how batches come to lie on it. One device, many devices and many hosts are the same code.
+"""Makes the named mesh, and places batches on it.
+
+One device, many devices and many hosts are the same code.
 
 Axes: `data` and `fsdp` split the batch, `fsdp` also splits the state, `tensor` splits layers. Where arrays of the state
 lie is `jaxgen.parallel.sharding`'s.
@@ -24,7 +26,7 @@ BATCH_AXES = ("data", "fsdp")  # what a batch is split over
 def make_mesh(
     data: int, batch_size: int, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """A mesh with the axes `data`, `fsdp` and `tensor`.
+    """Returns a mesh with the axes `data`, `fsdp` and `tensor`.
 
     Args:
       data: devices on that axis; 0 takes as many as the other two leave and as divide the batch.
@@ -70,7 +72,7 @@ def _ordered(devices: list[jax.Device], shape: tuple[int, int, int]) -> np.ndarr
 
 
 def _check_processes(used: np.ndarray, devices: list[jax.Device], sizes: str) -> None:
-    """Each process must hold rows of the batch that no other holds, and all must take part."""
+    """Checks that each process holds rows of the batch that no other holds, and that all take part."""
     everyone = {device.process_index for device in devices}
     owners = [{device.process_index for device in row} for row in used.reshape(-1, used.shape[-1])]
     if any(len(owner) > 1 for owner in owners):
@@ -113,7 +115,7 @@ def place_full_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, j
 
 
 def must_await(mesh: Mesh) -> bool:
-    """Whether each program must end before the next one is dispatched.
+    """Returns whether each program must end before the next one is dispatched.
 
     On a CPU with more than one device, several sharded programs that run at once can deadlock. Waiting costs nothing
     there.

@@ -1,4 +1,4 @@
-"""Where every array of a run lies: regular-expression rules over paths such as `denoiser/block_0/mlp/in/kernel`.
+"""Decides where every array of a run is, by regular expressions over paths such as `denoiser/block_0/mlp/in/kernel`.
 
 A rule `(expression, (axis, ...))` gives, for every parameter whose path the expression is found in, the mesh axis that
 each dimension is split over, or None where it is not split; dimensions behind the rule's last entry are not split. The
@@ -48,7 +48,7 @@ STACKED = re.compile(r"(^|/)blocks/")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The rules of a config over a mesh."""
+    """Holds the rules of a config over a mesh."""
 
     mesh: Mesh  # with the axes of `jaxgen.parallel.mesh`
     rules: tuple[Rule, ...] = ()  # those of the user, which are final; TENSOR follows where the mesh has that axis
@@ -56,7 +56,7 @@ class Layout:
 
     @classmethod
     def of(cls, config: ConfigDict, mesh: Mesh) -> Layout:
-        """The layout that `config.sharding` asks for.
+        """Returns the layout that `config.sharding` asks for.
 
         Raises:
           UserError: for a rule that is not an expression with known axes.
@@ -65,11 +65,11 @@ class Layout:
 
     @property
     def all_replicated(self) -> bool:
-        """Whether every device holds every array completely."""
+        """Returns whether every device holds every array completely."""
         return not self.rules and self.mesh.shape["fsdp"] == 1 and self.mesh.shape["tensor"] == 1
 
     def params(self, params: Mapping[str, Tree]) -> Tree:
-        """The shardings of `{group: parameters}`; shapes are enough.
+        """Returns the shardings of `{group: parameters}`; shapes are enough.
 
         Raises:
           UserError: where an axis does not divide the dimension that a rule splits over it.
@@ -77,7 +77,7 @@ class Layout:
         return jax.tree_util.tree_map_with_path(lambda path, leaf: self._of(_name(path), leaf.shape), params)
 
     def state(self, state: State) -> State:
-        """The shardings of a state; shapes are enough."""
+        """Returns the shardings of a state; shapes are enough."""
         everywhere = replicated(self.mesh)
         rest = jax.tree.map(lambda _: everywhere, state)
         if self.all_replicated:
@@ -90,13 +90,13 @@ class Layout:
         )
 
     def model(self, model: Model) -> Model:
-        """The shardings of what sampling sees."""
+        """Returns the shardings of what sampling sees."""
         everywhere = replicated(self.mesh)
         rest = jax.tree.map(lambda _: everywhere, model)
         return rest if self.all_replicated else rest.replace(params=self.params(model.params))
 
     def placed(self, abstract: State) -> State:
-        """The same shapes with their shardings."""
+        """Returns the same shapes with their shardings."""
         return shapes(abstract, self.state(abstract))
 
     def check(self, *params: Mapping[str, Tree]) -> None:
@@ -160,7 +160,7 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
     def _follow(self, tree: Tree, params: Tree, shardings: Tree) -> Tree:
-        """Shardings of one group's optimiser state: those of the parameter whose path a leaf's path ends with."""
+        """Returns the shardings of one group's optimiser state: a leaf has that of the parameter that ends its path."""
         known = {
             path: (leaf.shape, sharding)
             for (path, leaf), sharding in zip(
@@ -180,7 +180,7 @@ class Layout:
 
 
 def shapes(tree: Tree, shardings: Tree) -> Tree:
-    """The shapes of a tree's arrays, with these shardings."""
+    """Returns the shapes of a tree's arrays, with these shardings."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 
 
@@ -194,7 +194,7 @@ def _reduced(sharding: NamedSharding, shape: tuple[int, ...], kept: tuple[int, .
 
 
 def leaves(tree: Tree) -> Iterator[tuple[str, Any]]:
-    """`(path, array)` of every array of a tree, paths like `denoiser/conv_in/kernel`."""
+    """Yields `(path, array)` of every array of a tree, with paths like `denoiser/conv_in/kernel`."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield _name(path), leaf
 

@@ -1,4 +1,4 @@
-"""Multiplications and additions of a traced function's matrix products and convolutions, before any compiler.
+"""Counts multiplications and additions of a traced function's matrix products and convolutions, before any compiler.
 
 Unlike a compiler's own count, this one knows how often the body of a scan runs, and it does not depend on how the
 program is split over devices: it is the work of the mathematics alone.
@@ -15,7 +15,7 @@ AnyJaxpr = core.ClosedJaxpr | core.Jaxpr
 
 
 def count(jaxpr: AnyJaxpr) -> int:
-    """FLOPs, two for each multiply-add, of a (closed) jaxpr's `dot_general` and `conv_general_dilated`.
+    """Returns the FLOPs, two for each multiply-add, of a (closed) jaxpr's `dot_general` and `conv_general_dilated`.
 
     The body of a scan counts as often as it runs, of a conditional the most expensive branch counts, and the body of a
     `while_loop`, whose length is unknown, counts once.
@@ -37,7 +37,7 @@ def count(jaxpr: AnyJaxpr) -> int:
 
 
 def longest_scan(jaxpr: AnyJaxpr) -> int:
-    """Steps of the longest scan with products or convolutions in it, scans inside a scan multiplied; 1 without one."""
+    """Returns the steps of the longest scan with products or convolutions, nested scans multiplied; 1 without one."""
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
     longest = 1
     for equation in jaxpr.eqns:
@@ -48,7 +48,7 @@ def longest_scan(jaxpr: AnyJaxpr) -> int:
 
 
 def _inner(params: dict[str, Any]) -> list[AnyJaxpr]:
-    """The jaxprs among the parameters of an equation."""
+    """Returns the jaxprs among the parameters of an equation."""
     found = []
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
@@ -68,7 +68,7 @@ def _shape(operand: core.Var | core.Literal) -> tuple[int, ...]:
 
 
 def _convolution(equation: core.JaxprEqn) -> int:
-    """FLOPs of a convolution: padding counts as input, the zeros between the values of a dilated array do not."""
+    """Returns a convolution's FLOPs: padding counts as input, the zeros between a dilated array's values do not."""
     numbers = equation.params["dimension_numbers"]
     kernel = _shape(equation.invars[1])
     out = _shape(equation.outvars[0])

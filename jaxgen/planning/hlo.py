@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its text.
+"""Reads from a compiled program's text what it sends between devices.
 
 XLA prints an optimised module as computations of one instruction a line. A collective may stand in the entry, in a
 fusion, in an asynchronous pair (`all-gather-start`, `all-gather-done`) or in a loop's body, which runs many times.
@@ -25,7 +25,7 @@ _TRIPS = re.compile(r"known_trip_count\W+n\W+(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One collective of a program."""
+    """Describes one collective of a program."""
 
     kind: str  # one of KINDS
     size: float  # bytes of its full array: what is summed or gathered, on one device
@@ -34,7 +34,7 @@ class Collective:
 
     @property
     def moved(self) -> float:
-        """Bytes that each device sends, all runs together, by the ring algorithms (Chan et al. 2007, section 4)."""
+        """Returns the bytes that each device sends in all runs, by ring algorithms (Chan et al. 2007, section 4)."""
         n = self.group
         share = {"all-reduce": 2 * (n - 1) / n, "collective-permute": 1.0, "collective-broadcast": 1.0}
         return self.times * self.size * share.get(self.kind, (n - 1) / n)
@@ -49,14 +49,14 @@ class _Instruction:
 
 
 def instructions(text: str) -> Iterator[tuple[str, str, str]]:
-    """(name, opcode, operands and attributes) of every instruction that `compiled.as_text()` shows."""
+    """Yields (name, opcode, operands and attributes) of every instruction that `compiled.as_text()` shows."""
     for computation in _computations(text)[0].values():
         for each in computation:
             yield each.name, each.opcode, each.rest
 
 
 def collectives(text: str, trips: int = 1) -> list[Collective]:
-    """Every collective among two devices or more that `compiled.as_text()` shows, loops taken into account.
+    """Returns every collective among two devices or more that `compiled.as_text()` shows, with how often its loops run.
 
     Args:
       trips: iterations of a loop whose length the text does not say.
@@ -86,7 +86,7 @@ def collectives(text: str, trips: int = 1) -> list[Collective]:
 
 
 def loops_factor(text: str, trips: int = 1) -> float:
-    """How many times more memory a program touches than a count that takes every loop's body once.
+    """Returns how many times more memory a program touches than a count that takes every loop's body once.
 
     Weighed by the bytes that instructions outside fusions read and write. An array whose first axis is as long as the
     loop around it is a stack, of which an iteration takes, or fills, one layer.
@@ -117,7 +117,7 @@ def loops_factor(text: str, trips: int = 1) -> float:
 
 
 def _touched(shape: str, length: int) -> float:
-    """Bytes of a shape's arrays, a layer of those that are stacks of `length`."""
+    """Returns the bytes of a shape's arrays; of stacks of `length` layers it counts one layer."""
     total = 0.0
     for (_, dimensions), size in zip(_ARRAY.findall(shape), _arrays(shape), strict=True):
         first = re.match(r"\d+", dimensions)
@@ -126,7 +126,7 @@ def _touched(shape: str, length: int) -> float:
 
 
 def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str, int]:
-    """`{name: instructions}`, the entry's name, and the number of devices."""
+    """Returns `{name: instructions}`, the entry's name, and the number of devices."""
     computations: dict[str, list[_Instruction]] = {}
     entry, current = "", None
     for line in text.splitlines():
@@ -145,7 +145,7 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str, int]:
 
 
 def _split_shape(text: str) -> tuple[str, str]:
-    """An instruction's shape, which is a tuple where it begins with a parenthesis, and what follows."""
+    """Returns an instruction's shape, which is a tuple where it begins with a parenthesis, and what follows."""
     if not text.startswith("("):
         shape, _, rest = text.partition(" ")
         return shape, rest
@@ -158,7 +158,7 @@ def _split_shape(text: str) -> tuple[str, str]:
 
 
 def _executions(computations: dict[str, list[_Instruction]], entry: str, unknown: int) -> Iterator[tuple[str, int]]:
-    """Computations that run, with how often; one that is called from two places comes twice."""
+    """Yields the computations that run, with how often; one that is called from two places comes twice."""
     waiting = [(entry, 1)]
     while waiting:
         name, times = waiting.pop()
@@ -174,7 +174,7 @@ def _executions(computations: dict[str, list[_Instruction]], entry: str, unknown
 def _called(
     instruction: _Instruction, computations: dict[str, list[_Instruction]], unknown: int
 ) -> list[tuple[str, int]]:
-    """Computations that an instruction runs, with how often."""
+    """Returns the computations that an instruction runs, with how often."""
     called = _CALLED.findall(instruction.rest)
     for branches in _BRANCHES.findall(instruction.rest):
         called += [branch.strip().lstrip("%") for branch in branches.split(",")]
@@ -183,7 +183,7 @@ def _called(
 
 
 def _trips(loop: _Instruction, computations: dict[str, list[_Instruction]], unknown: int) -> int:
-    """Iterations of a loop: what it says itself, or what its condition counts up to, from 0 as a scan does."""
+    """Returns the iterations of a loop: what it says itself, or what its condition counts up to, from 0."""
     known = _TRIPS.search(loop.rest)
     if known:
         return int(known[1])
@@ -195,7 +195,7 @@ def _trips(loop: _Instruction, computations: dict[str, list[_Instruction]], unkn
 
 
 def _arrays(shape: str) -> list[float]:
-    """Bytes of each array in a shape; what is no array (tokens, contexts) is left out."""
+    """Returns the bytes of each array in a shape; what is no array (tokens, contexts) is left out."""
     sizes = []
     for dtype, dimensions in _ARRAY.findall(shape):
         width = _WIDTHS.get(dtype)
@@ -220,7 +220,7 @@ def _full_size(kind: str, instruction: _Instruction, group: int) -> float:
 
 
 def _group(rest: str, devices: int) -> int:
-    """Devices in one replica group, in any of the three ways they are written; all where none is said."""
+    """Returns the number of devices in one replica group, in any of its three notations; all where none is given."""
     iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=", rest)
     if iota:
         return int(iota[2])

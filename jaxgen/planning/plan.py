@@ -1,4 +1,4 @@
-"""What a run needs of a machine, before there is one: its real update and sampler, compiled ahead of time.
+"""Says what a run needs of a machine, before there is one: compiles its real update and sampler ahead of time.
 
 The shapes of the state come from the config, the devices from a topology (`jaxgen.planning.topology`); nothing is
 computed, no array exists and no data set is opened unless a method wants what its config does not show.
@@ -31,7 +31,7 @@ MOST_PARTS = 8  # micro-batches that a suggestion may ask for: they are unrolled
 
 @dataclasses.dataclass(frozen=True)
 class Suggestion:
-    """A change of the config that was compiled because the config did not fit."""
+    """Describes a change of the config that was compiled because the config did not fit."""
 
     overrides: dict[str, Any]  # {key: value}
     fits: bool  # whether the changed config fits
@@ -40,7 +40,7 @@ class Suggestion:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a config needs of a machine."""
+    """Says what a config needs of a machine."""
 
     topology: str  # the machine's name, such as "v5e:2x4"
     device: str  # the kind of its devices
@@ -56,11 +56,11 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether all programs fit."""
+        """Returns whether all programs fit."""
         return all(program.fits for program in self.programs)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `plan.json` holds."""
+        """Returns what `plan.json` holds."""
         entries = dataclasses.asdict(self)
         for entry, program in zip(entries["programs"], self.programs, strict=True):
             if program.estimate is not None:
@@ -109,7 +109,7 @@ def plan(config: ConfigDict, topology: str, sampler: bool = True, suggest: bool 
 
 
 def _effort() -> list[str]:
-    """What JAX was told of the compiler's effort, where it was told anything."""
+    """Says what JAX was told of the compiler's effort, where it was told anything."""
     effort = {name: getattr(jax.config, f"jax_{name}") for name in EFFORTS}
     words = ", ".join(f"{name}={value:g}" for name, value in effort.items() if value)
     said = f"Compiled with {words}: a run's own compilation may find faster programs, or smaller ones."
@@ -117,7 +117,7 @@ def _effort() -> list[str]:
 
 
 def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[int, dict[int, bool]]:
-    """The largest batch size that fits among the config's own, doubled or halved again and again.
+    """Returns the largest batch size that fits, among the config's own doubled or halved again and again.
 
     Returns:
       That batch size, 0 where none fits, and `{batch size: fits}` of all that were compiled.
@@ -143,7 +143,7 @@ def _suggestions(
     compiled: Callable[[Job], Program],
     refused: Program,
 ) -> tuple[Suggestion, ...]:
-    """Changes that were compiled, in turn, up to the first that fits.
+    """Compiles changes in turn, up to the first that fits, and returns them.
 
     A change that only makes batches smaller is not compiled if, by the last program, it would still need far too much.
     """
@@ -166,13 +166,18 @@ def _suggestions(
 
 
 def _at_once(config: ConfigDict) -> int:
-    """Images in memory at a time, in the update's micro-batch and the sampler's batch: one of them is what changes."""
+    """Returns the images in memory at a time, in the update's micro-batch and in the sampler's batch.
+
+    A change alters one of the two.
+    """
     return config.train.batch_size // config.train.accumulate * config.evaluate.batch_size
 
 
 def _far_over(program: Program, fewer: float) -> bool:
-    """Whether a program with so many times fewer images would need more than `FAR` times what there is, were all but
-    the state in proportion to them."""
+    """Returns whether a program with so many times fewer images would still need over `FAR` times the memory there is.
+
+    All but the state is taken to shrink in proportion.
+    """
     total, limit = program.memory["total"], program.memory["limit"]
     if total is None or limit is None:
         return False
@@ -180,7 +185,7 @@ def _far_over(program: Program, fewer: float) -> bool:
 
 
 def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
-    """Overrides to try in turn: all of fsdp, then remat, then both, then micro-batches, then smaller batches."""
+    """Returns overrides to try in turn: all of fsdp, remat, both, micro-batches, and smaller batches."""
     network, batch = config.method.get("network", {}), config.train.batch_size
     if isinstance(network, str):  # a bare name has no keys to override
         network = {}
@@ -201,12 +206,12 @@ def _candidates(config: ConfigDict, count: int) -> list[dict[str, Any]]:
 
 
 def _smaller(config: ConfigDict) -> list[dict[str, Any]]:
-    """Overrides for a sampler that does not fit."""
+    """Returns overrides for a sampler that does not fit."""
     return [{"evaluate.batch_size": half} for half in _halves(config.evaluate.batch_size)[:10]]
 
 
 def _halves(size: int) -> list[int]:
-    """Half of a number, half of that, as long as they are whole."""
+    """Returns half of a number, half of that, and so on, as long as they are integers."""
     return [size // 2**k for k in range(1, size.bit_length()) if size % 2**k == 0]
 
 

@@ -1,4 +1,4 @@
-"""What a config's update and sampler spend their time on, on the machine that is here.
+"""Shows what a config's update and sampler spend their time on, on the machine that is here.
 
 The real programs run on real data where those open, else on random ones of the same shapes; parameters are fresh, or
 those of `config.init_from`. Nothing is trained: what the update makes is thrown away.
@@ -37,7 +37,7 @@ WARM = 2  # runs before a trace
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A program and what its runs spent their time on."""
+    """Holds a program and what its runs spent their time on."""
 
     name: str  # update or sampler
     images: int  # of one run, over all devices
@@ -49,7 +49,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What a config's programs spend their time on."""
+    """Holds what a config's programs spend their time on."""
 
     device: str  # its kind
     mesh: dict[str, int]  # devices on each axis
@@ -58,7 +58,7 @@ class Profile:
     notes: tuple[str, ...]  # sentences on what differs from a real run
 
     def to_dict(self) -> dict[str, Any]:
-        """What `profile.json` holds."""
+        """Returns what `profile.json` holds."""
         return dataclasses.asdict(self)
 
 
@@ -143,7 +143,7 @@ def _traced(folder: epath.Path, program: Program, compiled: jax.stages.Compiled,
 
 
 def _loaded(job: Job) -> tuple[LoadedGroups, list[str]]:
-    """What `config.init_from` names; fresh weights of the config's own networks where that is not here."""
+    """Returns what `config.init_from` names; fresh weights of the config's own networks where that is not here."""
     if not job.absent:
         return load_groups(job.config, job.mesh, {}), []
     batch = {name: jnp.zeros(x.shape, x.dtype) for name, x in job.example.items()}
@@ -156,7 +156,7 @@ def _loaded(job: Job) -> tuple[LoadedGroups, list[str]]:
 
 
 def _random_batch(job: Job) -> dict[str, np.ndarray]:
-    """Values of the right shapes: images of noise, labels that exist, tokens that begin a vocabulary."""
+    """Returns values of the right shapes: images of noise, labels that exist, tokens that begin a vocabulary."""
     chance = np.random.default_rng(job.config.seed)
     most = {"label": max(job.config.data.num_classes, 1)}
     found = {}

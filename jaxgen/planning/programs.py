@@ -1,4 +1,4 @@
-"""A config's update and sampler as programs for the devices of a machine, from shapes alone.
+"""Makes a config's update and sampler as programs for the devices of a machine, from shapes alone.
 
 No array exists and nothing is computed: the shapes of the state come from the config's networks, those of a batch from
 its data section. What `config.init_from` names and is not here has the shapes of the config's own network.
@@ -45,7 +45,7 @@ Shapes = dict[str, tuple[tuple[int, ...], DTypeLike]]  # {entry of a batch: (sha
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One compiled program. Bytes and FLOPs of the compiler are those of one device."""
+    """Holds one compiled program. Bytes and FLOPs of the compiler are those of one device."""
 
     name: str  # update or sampler
     images: int  # how many one run consumes or makes, over all devices
@@ -63,12 +63,12 @@ class Program:
 
     @property
     def state(self) -> float:
-        """Bytes of what does not depend on the batch size."""
+        """Returns the bytes of what does not depend on the batch size."""
         return sum(self.memory.get(part) or 0 for part in STATE)
 
 
 class Job:
-    """A config's programs on the devices of a machine.
+    """Holds a config's programs on the devices of a machine.
 
     Args:
       shapes: of a batch; by default what the config tells of it.
@@ -95,24 +95,24 @@ class Job:
         self._traced_update: jax.stages.Traced | None = None
 
     def parts(self) -> dict[str, int]:
-        """Bytes of the state on one device."""
+        """Returns the bytes of the state on one device."""
         state = self.state
         rest = (state.memory, state.step, state.images, state.nonfinite_count)
         trees = (state.params, state.opt_state, state.ema, rest, self.frozen)
         return {part: bytes_per_device(tree) for part, tree in zip(STATE, trees, strict=True)}
 
     def update(self) -> Program:
-        """The update of a step on which every turn is due."""
+        """Returns the update of a step on which every turn is due."""
         parts = {**self.parts(), "batch": bytes_per_device(self._batches)}
         return self._program("update", self.trace_update(), self.images, parts)
 
     @property
     def images(self) -> int:
-        """Number of training images that a step consumes."""
+        """Returns the number of training images that a step consumes."""
         return self.config.train.batch_size * len(self._batches)
 
     def trace_update(self) -> jax.stages.Traced:
-        """The update of a step on which every turn is due, traced for its shapes.
+        """Traces the update of a step on which every turn is due, for its shapes.
 
         Raises:
           KeyError: where the method reads a batch entry that is not among the shapes.
@@ -124,7 +124,7 @@ class Job:
         return self._traced_update
 
     def sampler(self) -> Program:
-        """The sampler at `config.evaluate.batch_size`.
+        """Returns the sampler at `config.evaluate.batch_size`.
 
         Raises:
           UserError: where only data that are not here show what it is conditional on, or it leaves TPU chips idle.
@@ -139,7 +139,7 @@ class Job:
         return self._program("sampler", self.trace_sampler(), self.generator.batch_size, parts)
 
     def trace_sampler(self) -> jax.stages.Traced:
-        """The sampler, traced for its shapes."""
+        """Traces the sampler for its shapes."""
         return self.generator.trace("sample", self._model)
 
     @functools.cached_property
@@ -192,7 +192,7 @@ class Job:
 
 
 def job_of(config: ConfigDict, machine: Sequence[jax.Device]) -> Job:
-    """A config's programs; the data are opened only where the method reads what its config does not show.
+    """Returns a config's programs; the data are opened only where the method reads what its config does not show.
 
     Raises:
       UserError: as training would.
@@ -207,8 +207,10 @@ def job_of(config: ConfigDict, machine: Sequence[jax.Device]) -> Job:
 
 
 def batch_shapes(config: ConfigDict, method: Method) -> Shapes:
-    """`{entry: (shape, dtype)}` of a batch of images, labels where there are classes, and what else the method's own
-    networks tell; of every source."""
+    """Returns `{entry: (shape, dtype)}` of a batch of every source.
+
+    It has images, labels where there are classes, and what else the method's own networks tell.
+    """
     size = config.train.batch_size
     found: Shapes = {}
     for name in ("", *config.data.extra):
@@ -222,7 +224,7 @@ def batch_shapes(config: ConfigDict, method: Method) -> Shapes:
 def loaded_shapes(
     config: ConfigDict, method: Method, mesh: Mesh, example: dict[str, jax.ShapeDtypeStruct]
 ) -> tuple[LoadedGroups, list[str]]:
-    """What `config.init_from` would load, as shapes, and a sentence for each group whose weights are not here.
+    """Returns what `config.init_from` would load, as shapes, and a sentence for each group whose weights are not here.
 
     Raises:
       UserError: for weights that are not here, of a group that the method cannot make itself.
@@ -260,7 +262,7 @@ def _by_kind(collectives: Sequence[hlo.Collective]) -> dict[str, dict[str, float
 
 
 def refused(message: str, arguments: float, limit: float) -> dict[str, float | None]:
-    """`total`, `limit` and, where it is said, `temporaries`, in bytes, of a program that the compiler refused.
+    """Returns `total`, `limit` and, where it is known, `temporaries`, in bytes, of a program that the compiler refused.
 
     Args:
       message: the compiler's. arguments: bytes of what the program is given. limit: where the message names none.

@@ -1,4 +1,4 @@
-"""How long a step takes at best: the roofline of Williams et al. (2009), with the network as a third roof.
+"""Estimates how long a step takes at best: the roofline of Williams et al. (2009), with the network as a third roof.
 
 A program needs its arithmetic at the chip's peak, its memory traffic at the memory's bandwidth, and its collectives at
 the links' bandwidth. Where all three overlap perfectly, a step takes the longest of them; where nothing does, their
@@ -18,7 +18,7 @@ from jaxgen.planning.hlo import Collective
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One device's public numbers."""
+    """Holds one device's public numbers."""
 
     name: str  # as its maker calls it
     flops: float  # peak FLOP/s in bfloat16, dense
@@ -46,13 +46,13 @@ CHIPS = {
 
 
 def chip(device: jax.Device) -> Chip | None:
-    """The public numbers of a JAX device; None for one that the table lacks, such as a CPU."""
+    """Returns the public numbers of a JAX device; None for one that the table lacks, such as a CPU."""
     kind = str(device.device_kind)
     return next((c for name, c in CHIPS.items() if kind.startswith(name)), None)
 
 
 def memory_of(device: jax.Device, count: int) -> float:
-    """Bytes that a program may use on a device: a share of the machine's for each of `count` virtual CPU devices.
+    """Returns the bytes that a program may use on a device; `count` virtual CPU devices share the machine's memory.
 
     A TPU's compiler keeps some memory for itself. How much is known only when it refuses a program, by its own count.
     """
@@ -64,7 +64,7 @@ def memory_of(device: jax.Device, count: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Seconds of one run of a program on one device: what its arithmetic, memory traffic and collectives take alone."""
+    """Holds the seconds that arithmetic, memory traffic and collectives each take in one run on one device."""
 
     compute: float
     memory: float
@@ -72,22 +72,22 @@ class Estimate:
 
     @property
     def least(self) -> float:
-        """Seconds where the three overlap perfectly."""
+        """Returns the seconds of a run where the three overlap perfectly."""
         return max(self.compute, self.memory, self.network)
 
     @property
     def most(self) -> float:
-        """Seconds where nothing overlaps."""
+        """Returns the seconds of a run where nothing overlaps."""
         return self.compute + self.memory + self.network
 
     @property
     def bound(self) -> str:
-        """Which of the three takes longest."""
+        """Returns which of the three takes longest."""
         return max(("compute", "memory", "network"), key=lambda name: getattr(self, name))
 
 
 def estimate(flops: float, traffic: float, collectives: Sequence[Collective], known: Chip) -> Estimate:
-    """The roofline of a program that does so many FLOPs and moves so many bytes of memory on each device.
+    """Returns the roofline of a program that does so many FLOPs and moves so many bytes of memory on each device.
 
     A collective is taken to use the links of one dimension of the torus, both ways.
     """
@@ -96,7 +96,7 @@ def estimate(flops: float, traffic: float, collectives: Sequence[Collective], kn
 
 
 def assumptions(known: Chip) -> list[str]:
-    """The sentences that belong beside an estimate."""
+    """Returns the sentences that belong beside an estimate."""
     return [
         f"{known.name}: {known.flops / 1e12:g} TFLOP/s (bfloat16; matrix products of float32 arrays run at it too, by "
         f"JAX's default precision on a TPU), {known.memory / 1e9:.3g} GB at {known.bandwidth / 1e9:g} GB/s, links of "

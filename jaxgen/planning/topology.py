@@ -1,4 +1,4 @@
-"""Machines that need not be here, by name: `v5e:2x4`, `v5p:4x4x4`, `v6e:16x16`, `cpu:8`, `gpu:2`.
+"""Names machines that need not be here: `v5e:2x4`, `v5p:4x4x4`, `v6e:16x16`, `cpu:8`, `gpu:2`.
 
 A TPU's name is its generation and the shape of the slice in chips; `v5e:16x16*2` is two such slices. Its compiler,
 which comes with the extra `tpu`, describes the devices and compiles for them on any Linux machine. `cpu:N` is this
@@ -42,7 +42,7 @@ def use_topology(name: str) -> None:
 
 
 def runs_here(name: str) -> bool:
-    """Whether a program for a topology can be loaded by this machine, and so read back from a cache.
+    """Returns whether a program for a topology can be loaded by this machine, and so read back from a cache.
 
     Raises:
       UserError: where the name means no machine.

@@ -1,4 +1,4 @@
-"""A profiler's trace as time by operation: which of a compiled program's instructions took how long, and of what layer.
+"""Reads a profiler's trace as time by operation: how long each instruction of a program took, and in what layer.
 
 `jax.profiler` writes what ran on each device, or CPU thread, as events that name the program and the instruction. The
 compiled program's text says of each instruction where in the network it comes from: Flax gives every module's work its
@@ -29,7 +29,7 @@ _PLUMBING = re.compile(r"^(while|body|cond|checkpoint|rematted_computation|close
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One instruction of a compiled program and the time that it took."""
+    """Describes one instruction of a compiled program and the time that it took."""
 
     name: str
     kind: str  # its opcode, or what a fusion's root computes
@@ -72,7 +72,7 @@ def operations(folder: epath.PathLike, texts: dict[str, str], runs: dict[str, in
 
 
 def instructions(text: str) -> dict[str, tuple[str, str, bool]]:
-    """`{instruction: (kind, layer, backward)}` of a compiled program's text."""
+    """Returns `{instruction: (kind, layer, backward)}` of a compiled program's text."""
     found = {}
     for name, opcode, rest in hlo.instructions(text):
         named = _OP_NAME.search(rest)
@@ -82,9 +82,11 @@ def instructions(text: str) -> dict[str, tuple[str, str, bool]]:
 
 
 def origin(op_name: str) -> tuple[str, str, bool]:
-    """(layer, primitive, whether backward) of what JAX calls an operation, such as
-    `jit(update)/transpose(jvp(UNet))/down_0_block_0/conv_in/conv_general_dilated`. One that the compiler made of many
-    is of "several layers", where those differ."""
+    """Returns (layer, primitive, whether backward) of the name that JAX gives an operation.
+
+    A name is such as `jit(update)/transpose(jvp(UNet))/down_0_block_0/conv_in/conv_general_dilated`. One that the
+    compiler made of many is of "several layers", where those differ.
+    """
     each = [_origin(name) for name in _each(op_name)]
     layers = {layer for layer, _, _ in each}
     layer = layers.pop() if len(layers) == 1 else "several layers"
@@ -92,7 +94,7 @@ def origin(op_name: str) -> tuple[str, str, bool]:
 
 
 def _each(op_name: str) -> list[str]:
-    """The names that `a;b`, or `path/(a:b/(c:d))`, stands for."""
+    """Returns the names that `a;b`, or `path/(a:b/(c:d))`, stands for."""
     if ";" in op_name:
         return [name for part in op_name.split(";") for name in _each(part)]
     start = op_name.find("/(")
@@ -124,7 +126,7 @@ def _origin(op_name: str) -> tuple[str, str, bool]:
 
 
 def _events(folder: epath.PathLike) -> Iterator[tuple[str, str, Device, float]]:
-    """(module, instruction, device, seconds) of every instruction that ran: on accelerators where there are some."""
+    """Yields (module, instruction, device, seconds) of every instruction that ran, on accelerators if there are any."""
     files = sorted(epath.Path(folder).glob("plugins/profile/*/*.xplane.pb"))
     planes = [plane for file in files[-1:] for plane in ProfileData.from_serialized_xspace(file.read_bytes()).planes]
     accelerators = [plane for plane in planes if plane.name.startswith("/device:")]

@@ -1,4 +1,4 @@
-"""The markup, style and script of the quiz's page, which `quiz.write_quiz` fills in."""
+"""Holds the markup, style and script of the quiz's page, which `quiz.write_quiz` fills in."""
 
 from __future__ import annotations
 

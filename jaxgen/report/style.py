@@ -1,4 +1,4 @@
-"""The style (CSS) and the small script of a report; neither loads anything.
+"""Holds the style (CSS) and the small script of a report; neither loads anything.
 
 Without the script the report is still complete: the samples are a strip, and the curves have their axes.
 """

@@ -1,4 +1,4 @@
-"""The tables that the sections of a plan and of a profile show, and the check of the files that they come from."""
+"""Makes the tables of the sections of a plan and of a profile, and checks the files that they come from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of text.
+    """Holds a table of text.
 
     Attributes:
       title: the text above the table.

@@ -1,1 +1,1 @@
-"""A run: what its config makes, its state, its folder, checkpoints and logs, and weights that come from elsewhere."""
+"""This room holds a run: what its config makes, its state, its folder, checkpoints and logs, and loaded weights."""

@@ -1,4 +1,4 @@
-"""Two runs compared: what their histories and newest checkpoints hold, to the bit or by the largest difference."""
+"""Compares what the histories and newest checkpoints of two runs hold, to the bit or by the largest difference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLOCK = ("seconds", "images_per_second")  # numbers of a history that are times
 
 
 def history(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The finished lines of `metrics.jsonl`, without the numbers that are times."""
+    """Returns the finished lines of `metrics.jsonl`, without the numbers that are times."""
     path = workdir / "metrics.jsonl"
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     rows = [json.loads(line) for line in lines]
@@ -21,19 +21,19 @@ def history(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def finished_steps(workdir: pathlib.Path) -> list[int]:
-    """Steps of the checkpoints that are complete, in order."""
+    """Returns the steps of the checkpoints that are complete, in order."""
     folder = workdir / "checkpoints"
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
 
 
 def partial_saves(workdir: pathlib.Path) -> list[str]:
-    """Names of the checkpoints that are being written, or that a killed process left half written."""
+    """Returns the names of the checkpoints that are being written, or that a killed process left unfinished."""
     folder = workdir / "checkpoints"
     return sorted(p.name for p in folder.iterdir() if "tmp" in p.name) if folder.exists() else []
 
 
 def checkpoint(workdir: pathlib.Path) -> dict[str, Any]:
-    """Everything in the newest checkpoint that does not depend on the clock: `{name: array or plain value}`.
+    """Returns everything in the newest checkpoint that does not depend on the clock: `{name: array or plain value}`.
 
     Arrays are named `<item>/<path>` (`params/denoiser/...`), checksums `sums/<name>`, and the rest `meta/<name>`.
     """
@@ -55,7 +55,7 @@ def checkpoint(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names that only one of two checkpoints has, or whose values differ in any bit."""
+    """Returns the names that only one of two checkpoints has, or whose values differ in any bit."""
 
     def bits(value: object) -> object:
         return (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
@@ -78,7 +78,7 @@ def compare(straight: pathlib.Path, resumed: pathlib.Path) -> list[str]:
 
 
 def difference(one: pathlib.Path, two: pathlib.Path) -> dict[str, Any]:
-    """The largest absolute differences of losses and of arrays, and whether the arrays are equal to the bit.
+    """Returns the largest absolute differences of losses and of arrays, and whether the arrays are equal to the bit.
 
     Both differences are infinite where the runs have other log lines, arrays or last steps.
     """
@@ -94,5 +94,5 @@ def difference(one: pathlib.Path, two: pathlib.Path) -> dict[str, Any]:
 
 
 def _losses(workdir: pathlib.Path) -> dict[int, dict[str, float]]:
-    """`{images: {name: loss}}` of the history."""
+    """Returns `{images: {name: loss}}` of the history."""
     return {row["images"]: {k: v for k, v in row.items() if k.endswith("/loss")} for row in history(workdir)}

@@ -1,4 +1,4 @@
-"""The progress of a run, as a bar or as plain lines. Of several processes only the first one shows it."""
+"""Shows the progress of a run, as a bar or as plain lines. Of several processes only the first one shows it."""
 
 from __future__ import annotations
 

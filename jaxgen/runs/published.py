@@ -1,4 +1,4 @@
-"""Weights that come from no run: `config.init_from.<group>=<kind>:<what>`.
+"""Loads weights that come from no run: `config.init_from.<group>=<kind>:<what>`.
 
 classifier:digits, classifier:fashion   the classifiers that come with the package
 lpips:alex, lpips:vgg         LPIPS as published; lpips:vgg:FOLDER where its files lie in FOLDER

@@ -1,4 +1,4 @@
-"""The record of a run in `run.json` and `config.json`: its command, versions, hardware and events.
+"""Keeps the record of a run in `run.json` and `config.json`: its command, versions, hardware and events.
 
 In a run of several processes only the first one writes.
 """

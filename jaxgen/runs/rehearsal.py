@@ -24,7 +24,7 @@ TIMEOUT = 3600.0  # seconds without an end or progress
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """How one process was killed, and what it left."""
+    """Says how one process was killed, and what it left."""
 
     when: str  # what the kill waited for: "start", "moment" or "save"
     seconds: float  # how long the process ran
@@ -121,7 +121,7 @@ def kill_and_resume(
 
 
 class Processes:
-    """One run as several processes of this machine, whose output goes to `<workdir>.<process>.log`.
+    """Runs one run as several processes of this machine, whose output goes to `<workdir>.<process>.log`.
 
     Args:
       command: the run's command, with its `--workdir`.

@@ -24,7 +24,7 @@ Example = Mapping[str, jax.Array | jax.ShapeDtypeStruct]  # one batch, or the sh
 
 
 class Inputs(NamedTuple):
-    """What a state is computed from: arguments of the compiled programs, so that no weights are constants in them.
+    """Holds the arguments of the compiled programs that make a state, so that no weights are constants in them.
 
     Attributes:
       key: of the initial weights.
@@ -65,25 +65,25 @@ class StateBuilder:
 
     @property
     def first_stage(self) -> int:
-        """The stage that a run begins with."""
+        """Returns the stage that a run begins with."""
         return self.method.stages[0][1]
 
     def begin(self) -> State:
-        """The state at the first stage's start."""
+        """Returns the state at the first stage's start."""
         return self.begin_program(self.inputs)
 
     @functools.cached_property
     def begin_program(self) -> jax.stages.Wrapped:
-        """`begin` as a jitted function of `inputs`."""
+        """Returns `begin` as a jitted function of `inputs`."""
         return jax.jit(self._begin, out_shardings=self._out_shardings(self.first_stage))
 
     def cross(self, state: State, stage: int) -> State:
-        """The state at the start of a later stage."""
+        """Returns the state at the start of a later stage."""
         program = jax.jit(functools.partial(self._cross, stage), out_shardings=self._out_shardings(stage))
         return program(self.inputs, state)
 
     def abstract(self, stage: int) -> State:
-        """Shapes and shardings of the state at a stage, without computing it."""
+        """Returns shapes and shardings of the state at a stage, without computing it."""
         state = jax.eval_shape(self._begin, self.inputs)
         for _, later in self.method.stages:
             if later == self.first_stage:
@@ -94,23 +94,23 @@ class StateBuilder:
         return self.layout.placed(state)
 
     def frozen(self, state: State) -> Params:
-        """The loaded groups that do not learn."""
+        """Returns the loaded groups that do not learn."""
         return states.frozen_groups(self.inputs.params, state)
 
     def shardings(self, state: State) -> tuple[State, Params] | None:
-        """Shardings of the state and of the frozen groups; None where everything is replicated."""
+        """Returns the shardings of the state and of the frozen groups; None where everything is replicated."""
         if self.layout.all_replicated:
             return None
         return jax.tree.map(lambda x: x.sharding, (state, self.frozen(state)))
 
     def _out_shardings(self, stage: int) -> State | NamedSharding:
-        """Shardings of the state at a stage's start, so that nothing has to be whole on one device first."""
+        """Returns the shardings of the state at a stage's start, so that no device holds a complete array first."""
         if self.layout.all_replicated:
             return replicated(self.mesh)
         return jax.tree.map(lambda x: x.sharding, self.abstract(stage))
 
     def _groups(self) -> tuple[str, ...]:
-        """Every group that learns at some stage. Rules of the layout that fit no parameter are found here."""
+        """Returns every group that learns at some stage. Rules of the layout that fit no parameter are found here."""
         found: dict[str, None] = {}
         trees: list[Params] = [self.inputs.params]
         params: Params = {}
@@ -144,7 +144,10 @@ class StateBuilder:
         return self._init(inputs.key, batch, stage=stage, given=inputs.params, params=params, memory=memory)
 
     def _new_state(self, stage: int, params: Params, memory: Memory, before: State | None) -> State:
-        """A state with fresh optimisers. Counters and, where shapes are kept, the EMA go on from the state `before`."""
+        """Returns a state with fresh optimisers.
+
+        Counters and, where shapes are kept, the EMA go on from the state `before`.
+        """
         step, images, ema = (before.step, before.images, before.ema) if before is not None else (0, 0, {})
         method = self.method
         averaged = [g for g in params if method.ema_groups is None or g in method.ema_groups]
@@ -162,7 +165,7 @@ class StateBuilder:
 
 
 def _init_of(method: Method) -> Callable[..., tuple[Params, Memory]]:
-    """A method's `init` as a function that can be hashed, whichever types the method's fields have."""
+    """Returns a method's `init` as a function that can be hashed, whatever types the method's fields have."""
 
     def init(
         key: jax.Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory

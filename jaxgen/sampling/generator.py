@@ -1,4 +1,4 @@
-"""Images from a trained model: image i depends on the seed and on i, not on how many are drawn together."""
+"""Draws images from a trained model: image i depends on the seed and on i, not on how many are drawn together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Conditions = dict[str, np.ndarray]  # {batch entry: [N, ...]}: what the method's
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """What was drawn."""
+    """Holds what was drawn."""
 
     images: np.ndarray  # uint8 [N, H, W, C]
     labels: np.ndarray | None  # int32 [N] where the method is conditional on them, else None
@@ -71,7 +71,7 @@ class Generator:
         self._given = dict(given or {})
 
     def source(self, split: str) -> Source:
-        """One split of the config's data, opened once."""
+        """Returns one split of the config's data, which is opened once."""
         if split not in self._sources:
             self._sources[split] = open_split(self.config, split)
         return self._sources[split]
@@ -156,7 +156,7 @@ class Generator:
         return self.method.summary({k: np.concatenate(v) for k, v in total.items()})
 
     def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions) -> Tree:
-        """One of the method's functions of (model, keys, batch), compiled over the mesh."""
+        """Runs one of the method's functions of (model, keys, batch), compiled over the mesh."""
         placed = place_full_batch({**batch, "index": index.astype(np.uint32)}, self.mesh)
         numbers = placed.pop("index")
         model = jax.device_put(model, self.layout.model(model))
@@ -196,7 +196,7 @@ class Generator:
         return batch
 
     def _panel_inputs(self, index: np.ndarray) -> Conditions:
-        """Held-out examples for the method's panels; none where the data cannot be opened."""
+        """Returns held-out examples for the method's panels; none where the data cannot be opened."""
         wanted = self.method.panel_inputs
         if not wanted:
             return {}
@@ -217,5 +217,5 @@ class Generator:
 
 
 def _numeric(batch: Mapping[str, np.ndarray]) -> Conditions:
-    """The entries that are arrays of numbers: captions, for example, are not."""
+    """Returns the entries that are arrays of numbers: captions, for example, are not."""
     return {k: np.asarray(v) for k, v in batch.items() if np.asarray(v).dtype.kind in "uifb"}

@@ -1,4 +1,4 @@
-"""The files that sampling writes to a folder: the images, a grid of them, and the method's own panels."""
+"""Writes the files of sampling to a folder: the images, a grid of them, and the method's own panels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts for text-to-image models, and files of noise to start from, as the command line gives them."""
+"""Holds texts for text-to-image models, and files of noise to start from, as the command line gives them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
 
 @dataclasses.dataclass(frozen=True)
 class TextRequest:
-    """A request to a text-to-image model: image i has prompt `i % N` of the N prompts, and row i of the noise."""
+    """Holds a request to a text-to-image model: image i has prompt `i % N` of the N prompts, and row i of the noise."""
 
     prompts: Sequence[str]  # at least one
     negative_prompt: str = ""  # the text that classifier-free guidance moves away from

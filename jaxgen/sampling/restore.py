@@ -1,4 +1,4 @@
-"""A trained model from a workdir, or from a folder of diffusers, ready to be sampled from and evaluated."""
+"""Reads a trained model from a workdir, or from a folder of diffusers, ready to be sampled from and evaluated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from jaxgen.sampling.prompts import TextRequest, text_conditions
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A model, and the generator that draws from it."""
+    """Holds a model, and the generator that draws from it."""
 
     generator: Generator  # of the model's method
     model: Model  # EMA parameters
