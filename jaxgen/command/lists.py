@@ -1,4 +1,4 @@
-"""The texts that `--list` prints: all configs, or every class of one kind that a config may name."""
+"""Makes the texts that `--list` prints: all configs, or every class of one kind that a config may name."""
 
 from __future__ import annotations
 

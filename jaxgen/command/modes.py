@@ -1,4 +1,4 @@
-"""The modes; each is a function of (config, flags) that returns an exit status.
+"""Each mode is a function of (config, flags) that returns an exit status.
 
 Each mode imports the rooms that it needs inside its function, so that errors appear before JAX has started.
 """

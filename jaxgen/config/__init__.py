@@ -1,4 +1,4 @@
-"""Configs: their keys and defaults, the check that refuses a wrong config, their files, and the copy that a run keeps.
+"""This room holds the keys and defaults of configs, their checks, their files, and the copy that a run keeps.
 
 Nothing here imports JAX, so that an error in a config is reported at once.
 """

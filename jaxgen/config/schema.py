@@ -1,4 +1,4 @@
-"""The keys that every config has, what each means, and its default.
+"""Lists the keys that every config has, what each means, and its default.
 
 A config is an `ml_collections.ConfigDict`. A file in `configs/` starts from `defaults()` and fills it in. The sections
 `method`, `sampler`, `guidance` and `optimizer` take further keys: they are the arguments of the class that `name` means

@@ -1,4 +1,4 @@
-"""What is read from disks and stores and written there: paths, text, JSON, arrays, pictures, histories."""
+"""This room reads and writes what is on disks and stores: paths, text, JSON, arrays, pictures, histories."""
 
 from jaxgen.files.history import metric_lines, read_metrics
 from jaxgen.files.paths import folder, inside, is_remote, regular_file, user_path

@@ -1,4 +1,4 @@
-"""Paths: those that a user gives, and names that a file gives.
+"""Checks paths: those that a user gives, and names that a file gives.
 
 Every path on the command line and in a config passes through `user_path` once, so that `~`, stores such as `gs://` and
 texts that no file can be called are understood in one way everywhere.

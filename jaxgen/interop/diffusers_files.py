@@ -184,7 +184,7 @@ def read_header(path: pathlib.Path) -> dict[str, Place]:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A tensor to be written.
+    """Holds a tensor that is to be written.
 
     Attributes:
       name: its name in the file.

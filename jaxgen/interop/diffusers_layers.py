@@ -24,7 +24,7 @@ Placer = Callable[[np.ndarray], np.ndarray | Array]  # what each array that is r
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """How a layer's weight is stored.
+    """Says how a layer's weight is stored.
 
     Attributes:
       weight: its name here.
@@ -40,7 +40,7 @@ class Kind:
 
     @property
     def back(self) -> tuple[int, ...]:
-        """The axes of the array here, in the order that they have there."""
+        """Returns the axes of the array here, in the order that they have there."""
         return tuple(self.axes.index(axis) for axis in range(len(self.axes)))
 
 

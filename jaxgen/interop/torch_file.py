@@ -50,7 +50,7 @@ ByteOrder = Literal["<", ">"]
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-    """The place of a tensor's numbers: they are the elements from `start` on of the bytes called `key`."""
+    """Says where a tensor's numbers are: they are the elements from `start` on of the bytes called `key`."""
 
     key: str
     dtype: np.dtype
@@ -59,7 +59,7 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A tensor whose storage has not been read yet; its offset, sizes and strides count elements."""
+    """Holds a tensor whose storage has not been read yet; its offset, sizes and strides count elements."""
 
     storage: _Storage
     offset: int
@@ -83,7 +83,7 @@ class _Tensor:
 
 
 class _Parameter:
-    """A parameter of an old file: a tensor, and flags that are ignored."""
+    """Holds a parameter of an old file: a tensor, and flags that are ignored."""
 
     data: _Tensor
 

@@ -1,4 +1,4 @@
-"""Many processes as one run: how they find each other, who writes, how they stop together.
+"""Makes many processes one run: how they find each other, who writes, how they stop together.
 
 Every process runs the same program on its own share of each batch and holds its own devices' parts of the state. All
 of them must call what has collectives in it (updates, sampling, checkpoints); only the first writes logs, pictures
@@ -87,7 +87,7 @@ def _from_environment(variable: str, key: str) -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes the files of a run."""
+    """Returns whether this is the process that writes the files of a run."""
     return jax.process_index() == 0
 
 
@@ -112,17 +112,17 @@ def added(values: np.ndarray) -> np.ndarray:
 
 
 def all_agree(good: bool) -> bool:
-    """Whether something is true in every process."""
+    """Returns whether something is true in every process."""
     return int(added(np.array([not good], np.int32))[0]) == 0
 
 
 def told_to_stop(step: int) -> bool:
-    """Whether a process of several has been told to end (SIGTERM: preemption); true in all of them at the same step."""
+    """Returns whether a process has been told to end (SIGTERM), with the same answer in all at the same step."""
     return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
 
 
 def lost(error: BaseException | None) -> str | None:
-    """A sentence where an error means that another process of the run is gone, else None."""
+    """Returns a sentence where an error means that another process of the run is gone, else None."""
     if not jax.distributed.is_initialized() or jax.process_count() == 1:
         return None
     while error is not None:

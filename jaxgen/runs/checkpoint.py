@@ -1,4 +1,4 @@
-"""Checkpoints through Orbax: asynchronous, atomic, and read back on any number of devices.
+"""Writes checkpoints through Orbax: asynchronously, atomically, and readable on any number of devices.
 
 A checkpoint at `checkpoints/<step>/` holds each part of the state (`params`, `ema`, ...) as an item, so that another
 run can read one group without the rest. The item `meta` holds the stage, the seed, the state of the data iterator, the
@@ -29,7 +29,7 @@ _ITEMS = ("params", "ema", "memory", "opt_state", "counters")
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a checkpoint records next to its arrays."""
+    """Holds what a checkpoint records next to its arrays."""
 
     step: int  # updates done
     images: int  # training images seen
@@ -43,12 +43,12 @@ class Meta:
     sums: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def text_sum(self) -> dict[str, int]:
-        """The checksum of this record without `sums`."""
+        """Returns the checksum of this record without `sums`."""
         return {"meta": text_checksum({**dataclasses.asdict(self), "sums": None})}
 
 
 class Checkpoints:
-    """The checkpoints of a workdir.
+    """Holds the checkpoints of a workdir.
 
     Args:
       workdir: the folder of the run.
@@ -95,11 +95,11 @@ class Checkpoints:
         )
 
     def steps(self) -> list[int]:
-        """Steps of the finished checkpoints, in order."""
+        """Returns the steps of the finished checkpoints, in order."""
         return sorted(self._manager.all_steps(read=True))
 
     def best_step(self) -> int | None:
-        """The step of the best finished checkpoint by `metric`; None where no checkpoint has that number."""
+        """Returns the step of the best finished checkpoint by `metric`; None where no checkpoint has that number."""
         return self._manager.best_step() if self._metric else None
 
     def origins(self) -> dict[str, dict[str, Any]]:

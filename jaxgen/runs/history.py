@@ -1,4 +1,4 @@
-"""The history of a run: `metrics.jsonl`, one line for each time that it logs, and the same for TensorBoard.
+"""Keeps the history of a run: `metrics.jsonl`, one line for each time that it logs, and the same for TensorBoard.
 
 In a run of several processes only the first one writes: it has a `MetricsLog`, the others a `NoLog`.
 """
@@ -119,7 +119,7 @@ class MetricsLog:
 
 
 class NoLog:
-    """The log of all processes but the first one: it has the methods of `MetricsLog` and writes nothing."""
+    """Stands in for the log in all processes but the first: it has the methods of `MetricsLog` and writes nothing."""
 
     def write(self, step: int, images: int, seconds: float, scalars: Mapping[str, float]) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Checksums of stored arrays, since the storage libraries do not notice a flipped bit in weights.
+"""Computes checksums of stored arrays, since the storage libraries do not notice a flipped bit in weights.
 
 A checksum takes about 0.4 seconds of one core for each gigabyte, at a save and at a restore. It takes a few times as
 long for arrays that are split over several processes, each of which reads only its own parts.
@@ -99,7 +99,7 @@ def _mixed(values: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...])
 
 
 def text_checksum(value: object) -> int:
-    """CRC-32 of a JSON-able value."""
+    """Returns the CRC-32 of a JSON-able value."""
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 

@@ -1,4 +1,4 @@
-"""Parameter groups that a run does not begin afresh: `config.init_from.<group>` names another run, or a file."""
+"""Loads parameter groups that are not initialised: `config.init_from.<group>` names another run, or a file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from jaxgen.runs.published import published
 
 @dataclasses.dataclass(frozen=True)
 class LoadedGroups:
-    """What `config.init_from` loads.
+    """Holds what `config.init_from` loads.
 
     Attributes:
       params: `{group: parameters}`.
@@ -68,7 +68,7 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
 
 
 def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, Tree | None, dict[str, Any]]:
-    """One group's weights from another run: its EMA where there is one, else its parameters.
+    """Returns one group's weights from another run: its EMA where there is one, else its parameters.
 
     Args:
       source: `<workdir>` or `<workdir>#<group there>`, or what `jaxgen.runs.published` knows.
@@ -114,7 +114,7 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, 
 
 
 def read_item(item: epath.Path) -> dict[str, Any]:
-    """A checkpoint item as a dict of numpy arrays; it may have been written on any devices."""
+    """Returns a checkpoint item as a dict of NumPy arrays; it may have been written on any devices."""
     if not item.exists():
         return {}
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
@@ -124,8 +124,10 @@ def read_item(item: epath.Path) -> dict[str, Any]:
 
 
 def digest(tree: Tree) -> str:
-    """SHA-256 of a tree's names, types, shapes and values. Checkpoints record it: its format differs from that of
-    `jaxgen.metrics.features.digest`, which results record."""
+    """Returns the SHA-256 of a tree's names, types, shapes and values.
+
+    Checkpoints record it: its format differs from that of `jaxgen.metrics.features.digest`, which results record.
+    """
     total = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         array = np.ascontiguousarray(leaf)

@@ -1,4 +1,4 @@
-"""Optimisers from the config: optax by name, learning rates as functions of the images seen."""
+"""Makes optimisers from the config: optax by name, learning rates as functions of the images seen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LearningRate = Callable[[jax.Array], jax.Array]
 
 
 class Optimizer:
-    """One group's optax transformation at learning rate 1, and the learning rate as a function of the images seen.
+    """Holds one group's optax transformation at learning rate 1, and its learning rate by the images seen.
 
     The rate depends on `state.images` and not on the optimiser's own count, which grows faster for a discriminator with
     several repeats. optax's updates are proportional to the rate, so the rate can be applied after them.
@@ -36,13 +36,13 @@ class Optimizer:
             raise UserError(f"{path}: clip_norm and clip_weights must not be negative; 0 switches them off.")
 
     def init(self, params: optax.Params) -> optax.OptState:
-        """The state before the first update of one group's parameters."""
+        """Returns the state before the first update of one group's parameters."""
         return self.transform.init(params)
 
     def update(
         self, gradients: optax.Updates, opt_state: optax.OptState, params: optax.Params, images: jax.Array
     ) -> tuple[optax.Params, optax.OptState]:
-        """One group's new parameters and optimiser state.
+        """Returns one group's new parameters and optimiser state.
 
         Args:
           gradients: the gradients of the parameters.
@@ -59,7 +59,7 @@ class Optimizer:
 
 
 def optimizers(config: ConfigDict, groups: tuple[str, ...]) -> dict[str, Optimizer]:
-    """One optimiser per group: `config.optimizer`, overridden by `config.optimizers.<group>`.
+    """Returns one optimiser per group: `config.optimizer`, overridden by `config.optimizers.<group>`.
 
     Raises:
       UserError: for an unknown optimiser, key or group.
@@ -79,7 +79,7 @@ def optimizers(config: ConfigDict, groups: tuple[str, ...]) -> dict[str, Optimiz
 
 
 def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> LearningRate:
-    """Linear warm-up over `warmup_images`, then constant, or cosine or linear down to 0 at `decay_images`."""
+    """Returns a linear warm-up over `warmup_images`, then a constant, cosine or line that ends at `decay_images`."""
     base = float(section["learning_rate"])
     warmup, end = float(section.get("warmup_images", 0)), float(section.get("decay_images", 0) or total_images)
     decay = section.get("decay", "constant")
@@ -101,7 +101,7 @@ def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> L
 
 
 def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransformation:
-    """The section's optax transformation at learning rate 1.
+    """Returns the section's optax transformation at learning rate 1.
 
     Raises:
       UserError: for a name that is no optimiser of optax, and an argument that this one does not have.
@@ -120,19 +120,19 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
 
 
 def _is_optimizer(function: object) -> bool:
-    """Whether this is one of optax's own functions that take a learning rate."""
+    """Returns whether this is one of optax's own functions that take a learning rate."""
     if not inspect.isfunction(function) or function.__module__.partition(".")[0] != "optax":
         return False
     return "learning_rate" in inspect.signature(function).parameters
 
 
 def global_norm(tree: optax.Updates) -> jax.Array:
-    """The Euclidean norm of all leaves taken together."""
+    """Returns the Euclidean norm of all leaves taken together."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def clip_by_global_norm(gradients: optax.Updates, norm: jax.Array, limit: float) -> optax.Updates:
-    """Gradients scaled so that their global norm is at most `limit`; 0 leaves them alone."""
+    """Scales gradients so that their global norm is at most `limit`; 0 leaves them alone."""
     if not limit:
         return gradients
     scale = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))

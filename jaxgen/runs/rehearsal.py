@@ -150,7 +150,7 @@ class Processes:
             self.processes.append(started)
 
     def wait(self) -> list[int]:
-        """The exit statuses of the processes, once all have ended."""
+        """Returns the exit statuses of the processes, once all have ended."""
         try:
             return [process.wait(TIMEOUT) for process in self.processes]
         finally:

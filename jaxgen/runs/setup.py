@@ -18,7 +18,7 @@ from jaxgen.registry import find
 
 
 def make_method(config: ConfigDict) -> Method:
-    """The config's method, with its sampler and the data's shape filled in.
+    """Returns the config's method, with its sampler and the data's shape filled in.
 
     Raises:
       UserError: naming a key that is unknown, missing or of a wrong type.
@@ -49,7 +49,7 @@ def make_method(config: ConfigDict) -> Method:
 
 
 def _guidance(config: ConfigDict) -> dict[str, Any]:
-    """`config.guidance`; `config.sampler.guidance_scale` is short for classifier-free guidance of that scale."""
+    """Returns `config.guidance`; `sampler.guidance_scale` is short for classifier-free guidance of that scale."""
     guidance = dict(config.guidance.items())
     if config.sampler.get("guidance_scale") is None or guidance.get("name", "classifier_free") != "classifier_free":
         return guidance
@@ -57,7 +57,7 @@ def _guidance(config: ConfigDict) -> dict[str, Any]:
 
 
 def training_sources(config: ConfigDict) -> dict[str, Source]:
-    """The named sources that training draws from; the main one's name is empty."""
+    """Returns the named sources that training draws from; the main one's name is empty."""
     data = config.data
     sources = {"": open_split(config, data.split)}
     for name, extra in data.extra.items():
@@ -66,7 +66,7 @@ def training_sources(config: ConfigDict) -> dict[str, Source]:
 
 
 def open_split(config: ConfigDict, split: str, source: str | None = None) -> Source:
-    """One split of the config's data."""
+    """Returns one split of the config's data."""
     height, width, channels = image_shape(config)
     return open_source(
         source or config.data.source,

@@ -1,4 +1,4 @@
-"""Functions of a run's state, which is one pytree, donated to each update and written to checkpoints.
+"""Holds functions of a run's state, which is one pytree, donated to each update and written to checkpoints.
 
 `jaxgen.runs.state_builder` makes states; `jaxgen.methods.base.State` says what is in one.
 """
@@ -21,7 +21,7 @@ def seed_key(seed: int | jax.Array, purpose: str) -> jax.Array:
 
 
 def fold_name(key: jax.Array, name: str) -> jax.Array:
-    """Folds a name into a key, the same in every process and Python."""
+    """Folds a name into a key; the result is the same in every process and Python."""
     value = 0
     for byte in name.encode():
         value = (value * 257 + byte) % (2**31 - 1)
@@ -29,7 +29,7 @@ def fold_name(key: jax.Array, name: str) -> jax.Array:
 
 
 def with_loaded(fresh: Mapping[str, Tree], loaded: Mapping[str, Tree]) -> dict[str, Tree]:
-    """Fresh entries, each replaced by the loaded one of its name where there is one.
+    """Returns fresh entries, each replaced by the loaded one of its name where there is one.
 
     Raises:
       UserError: where a loaded entry has other arrays than the fresh one of its name.
@@ -51,7 +51,7 @@ def carry_over(old: Tree, new: Tree) -> Tree:
 
 
 def frozen_groups(loaded: Params, state: State) -> Params:
-    """The loaded groups that do not learn."""
+    """Returns the loaded groups that do not learn."""
     return {group: params for group, params in loaded.items() if group not in state.params}
 
 

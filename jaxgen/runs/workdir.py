@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and what may change when the same command is given again."""
+"""Opens the folder of a run: says what is in it, and what may change when the same command is given again."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _settle(config: ConfigDict, begun: ConfigDict) -> None:
 
 
 def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> ConfigDict | None:
-    """The config that a run was begun with, to be used; None where there is no `config.json`.
+    """Returns the config that a run was begun with; None where there is no `config.json`.
 
     Args:
       trust: packages beside jaxgen whose classes it may name. The file may be anybody's, and an import runs code.

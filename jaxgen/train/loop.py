@@ -1,4 +1,4 @@
-"""The training loop: the same for every method, from a fresh start or from where a run stopped."""
+"""Holds the training loop: it is the same for every method, from a fresh start or from where a run stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = logging.getLogger("jaxgen")
 
 
 class Trainer:
-    """One run: `Trainer(config, workdir).train()` continues from the newest checkpoint in the workdir.
+    """Trains one run: `Trainer(config, workdir).train()` continues from the newest checkpoint in the workdir.
 
     Args:
       config: a checked config (`jaxgen.config.check`).
@@ -235,7 +235,7 @@ class Trainer:
 
     @property
     def stopped_by(self) -> int | None:
-        """The signal that ended `train` early."""
+        """Returns the signal that ended `train` early."""
         return self._stop
 
     def _crossed(self, every: int, before: int) -> bool:

@@ -1,4 +1,4 @@
-"""Numbers of training steps, read from the device late, so that reading them does not hold it up."""
+"""Reads the numbers of training steps from the device late, so that reading them does not hold it up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxgen.arrays import Metrics
 
 
 class Undone(NamedTuple):
-    """An update that the guard undid: at which step, of which turn, and whose gradient (or loss) was not finite."""
+    """Describes an update that the guard undid: which step and turn, and whose gradient (or loss) was not finite."""
 
     step: int
     turn: str
@@ -19,7 +19,7 @@ class Undone(NamedTuple):
 
 
 class StepMetrics:
-    """The metrics of the steps since the last line in the log: first as arrays on the device, then as floats."""
+    """Holds the metrics of the steps since the last line in the log: first as arrays on the device, then as floats."""
 
     def __init__(self) -> None:
         self._on_device: list[tuple[int, Metrics]] = []
@@ -31,7 +31,7 @@ class StepMetrics:
 
     @property
     def waiting(self) -> int:
-        """Steps whose numbers have not been read."""
+        """Returns the number of steps whose numbers have not been read."""
         return len(self._on_device)
 
     def read(self, leave: int = 0) -> list[Undone]:

@@ -1,4 +1,4 @@
-"""One training step as one jitted function: `update(state, frozen, batches) -> (state, metrics)`.
+"""Makes one training step one jitted function: `update(state, frozen, batches) -> (state, metrics)`.
 
 The methods of `_Step` stand in the order of a step. It prepares the batches; each due turn computes its gradients,
 clips them and updates its groups, unless something is not finite; then the parameters are averaged and the counters go
@@ -38,7 +38,7 @@ def due(turns: Sequence[Turn], step: int) -> tuple[Turn, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class UpdateSettings:
-    """The settings of an update that do not depend on its turns."""
+    """Holds the settings of an update that do not depend on its turns."""
 
     seed: int  # random keys are folded from it, the step, the turn's name and the repeat
     images_per_step: int  # what a step adds to `state.images`
@@ -105,7 +105,7 @@ def make_update(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Step:
-    """One step of due turns, in pure functions that are traced together."""
+    """Makes one step of due turns, in pure functions that are traced together."""
 
     turns: tuple[Turn, ...]
     optimizers: Mapping[str, Optimizer]
@@ -113,7 +113,7 @@ class _Step:
     settings: UpdateSettings
 
     def update(self, state: State, frozen: Params, batches: tuple[Batch, ...]) -> tuple[State, Metrics]:
-        """The whole step."""
+        """Makes the complete step."""
         key = jax.random.fold_in(seed_key(self.settings.seed, "train"), state.step)
         prepared = [self.prepared(batch, key, number) for number, batch in enumerate(batches)]
         metrics: Metrics = {}
