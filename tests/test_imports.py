@@ -24,7 +24,7 @@ ALLOWED = {
     "methods": {"networks", "diffusion", "adversarial", "variational"},
     "interop": {"networks", "diffusion", "data"},
     "metrics": {"networks", "data", "interop"},
-    "report": {"data", "metrics"},
+    "report": {"metrics"},
     "parallel": {"methods"},
     "runs": {"adversarial", "config", "data", "interop", "methods", "metrics", "parallel", "report"},
     "sampling": {"data", "interop", "methods", "parallel", "report", "runs"},

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import struct
-from typing import BinaryIO
-
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from jaxgen.errors import UserError
+from jaxgen.files.pictures import DAMAGED, brief, open_image
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 WORDS = {"1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "a palette image", "RGB": "RGB",
-         "RGBA": "RGB with alpha", "CMYK": "CMYK"}
-# The formats that are opened, by a file's content. The imaging library knows many more, and starts other programs for
-# some of them: Ghostscript for PostScript.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-# How files begin that are often taken for images, to say what they are.
-SIGNS = {b"%!": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML",
-         b"<!DOCTYPE": "HTML", b"<html": "HTML", b"8BPS": "Photoshop's", b"\x00\x00\x01\x00": "an icon's"}  # fmt: skip
-_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError)
+         "RGBA": "RGB with alpha", "CMYK": "CMYK", "transparent": "partly transparent"}
+ORIENTATION = 0x0112  # the EXIF tag
 
 
 def check_channels(channels: int) -> None:
@@ -29,69 +20,77 @@ def check_channels(channels: int) -> None:
         raise UserError(f"Images have 1, 3 or 4 channels, but config.data.channels is {channels!r}.")
 
 
-def check_mode(image: Image.Image, channels: int, where: str) -> None:
-    """Raises UserError unless the image's own mode is the one of `channels`, at eight bits.
+class ManyFrames(UserError):
+    """This is the error for an animation, or a file of several pages, where one picture is needed."""
 
-    Nothing is converted silently: a grey file among colour ones is more often a mistake than meant.
+
+def check_mode(image: Image.Image, channels: int, where: str) -> None:
+    """Raises UserError unless the image is one picture, at eight bits, with the `channels` that are asked for.
+
+    Nothing that loses something is converted: a grey file among colour ones is more often a mistake than meant.
+    Palettes and black-and-white images become what they stand for, which is exact.
+
+    Raises:
+      ManyFrames: for an animation. The photos of cameras that hold a second, smaller copy (MPO) are one picture.
     """
-    # Pillow reads a 16-bit RGB file into mode RGB; only the decoder's raw mode tells.
-    if image.mode.startswith("I") or image.mode == "F" or ";16" in str(getattr(image, "tile", "")):
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ManyFrames(f"{where} has {getattr(image, 'n_frames', 2)} frames; save the one that is meant.")
+    if _is_deep(image):
         raise UserError(f"{where} has more than 8 bits a channel; save it as an 8-bit {MODES[channels]} file.")
-    if image.mode == MODES[channels]:
+    found = _meant_mode(image, channels)
+    if found == MODES[channels]:
         return
-    own = next((count for count, mode in MODES.items() if mode == image.mode), None)
+    own = next((count for count, mode in MODES.items() if mode == found), None)
     suggestion = f"convert it to {WORDS[MODES[channels]]}"
     if own is not None:
         suggestion += f", or set config.data.channels={own} if every image is like it"
+    elif found in ("transparent", "LA"):
+        suggestion = "put it on a background, or convert it to RGBA and set config.data.channels=4 for all"
     raise UserError(
-        f"{where} is {WORDS.get(image.mode, image.mode)} where config.data.channels={channels} wants "
+        f"{where} is {WORDS.get(found, found)} where config.data.channels={channels} wants "
         f"{WORDS[MODES[channels]]}; {suggestion}."
     )
 
 
-def open_image(data: bytes | BinaryIO, where: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """The image in `data`, its header read and its pixels not yet; every image of the project is opened here.
-
-    Args:
-      where: what the image is called in messages.
-      formats: those of `FORMATS` that are meant; the content tells, not the name.
-
-    Raises:
-      UserError: for anything else, for a damaged header, and for more pixels than the imaging library takes for safe.
-    """
-    file = io.BytesIO(data) if isinstance(data, bytes) else data
-    try:
-        return Image.open(file, formats=formats)
-    except UnidentifiedImageError as error:
-        kinds = " or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))
-        raise UserError(
-            f"{where} cannot be read as an image, since {_told(file)}; make it {kinds}, or remove it."
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{where} has too many pixels to be opened ({_brief(error)}); shrink or remove it.") from error
-    except _DAMAGED as error:
-        raise UserError(
-            f"{where} cannot be read as an image ({_brief(error)}); repair or remove it."
-        ) from error
+def _is_deep(image: Image.Image) -> bool:
+    """Returns whether the file has more than eight bits a channel; the imaging library cuts some to eight."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return True
+    tiles = getattr(image, "tile", ())
+    if image.format == "PPM":  # their decoder is told the largest value
+        return any(isinstance(entry, int) and entry > 255 for tile in tiles for entry in tile[3] or ())
+    return image.format != "BMP" and ";16" in str(tiles)  # a BMP of 16 bits has five for each colour
 
 
-def load_image(data: bytes, where: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """Returns an image as `open_image` does, with its pixels; of an animation, it reads the last frame."""
-    image = open_image(data, where, formats)
-    try:
-        image.seek(getattr(image, "n_frames", 1) - 1)
-        image.load()
-    except _DAMAGED as error:
-        raise UserError(f"{where} is damaged ({_brief(error)}); repair or remove it.") from error
-    return image
+def _meant_mode(image: Image.Image, channels: int) -> str:
+    """Returns the mode in which the image's pixels are exactly what they are; "transparent" for a key colour."""
+    clear = "transparency" in image.info
+    if image.mode == "P":
+        if clear:
+            return "RGBA"
+        return "L" if channels == 1 and _is_grey(image) else "RGB"
+    if clear and image.mode in ("L", "RGB"):
+        return "transparent"
+    return "L" if image.mode == "1" else image.mode
 
 
-def _told(file: BinaryIO) -> str:
-    """What a file's first bytes say that it is."""
-    file.seek(0)
-    start = file.read(64).lstrip()
-    found = next((kind for sign, kind in SIGNS.items() if start.lower().startswith(sign.lower())), None)
-    return f"its content is {found}" if found else "its content is of no known kind" if start else "it is empty"
+def _is_grey(image: Image.Image) -> bool:
+    """Returns whether all colours of a palette are grey."""
+    colours = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def own_channels(image: Image.Image) -> int:
+    """Returns how many channels an image's pixels have, alpha aside: 1 or 3."""
+    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+    return 1 if grey or image.mode == "P" and _is_grey(image) else 3
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Returns (height, width) of an image as it is shown, turned by its EXIF note; its pixels are not read."""
+    # the imaging library turns the size of a TIFF when it opens it
+    turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5
+    return image.size if turned else image.size[::-1]
 
 
 def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) -> np.ndarray:
@@ -104,8 +103,10 @@ def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) 
     try:
         image.load()
         image = ImageOps.exif_transpose(image)
-    except _DAMAGED as error:
-        raise UserError(f"{where} is damaged ({_brief(error)}); repair or remove it.") from error
+        if image.mode != MODES[channels]:
+            image = image.convert(MODES[channels])  # a palette or black and white: exact
+    except DAMAGED as error:
+        raise UserError(f"{where} is damaged ({brief(error)}); repair or remove it.") from error
     return fit(image, resolution)
 
 
@@ -136,7 +137,3 @@ def fit(image: Image.Image, resolution: tuple[int, int]) -> np.ndarray:
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     array = np.asarray(image)
     return np.array(array[..., None] if array.ndim == 2 else array)
-
-
-def _brief(error: Exception) -> str:
-    return str(error).split("<")[0].strip().rstrip(".") or type(error).__name__

@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # its import takes long, and only paths need it
 # A set whose decoded examples take no more than this many bytes is kept in memory.
 MEMORY_LIMIT = 512 * 2**20
 
+SHOWN = 12  # names of classes in one line
+
 Example = dict[str, Any]  # one example: arrays, and NumPy's numbers and texts
 Examples = dict[str, np.ndarray]  # several examples, stacked: arrays with a leading axis
 
@@ -77,6 +79,8 @@ class Source:
       num_classes: number of classes that `label` may take, 0 without labels.
       class_names: their names in the order of the labels, or () where they are unknown.
       arrays: `{name: array of [len, ...]}` where everything is in memory, else None.
+      notes: what is to be told at the start of training about how the data were understood, such as "4 files passed
+        over: .tif"; short sentences without a full stop.
     """
 
     # What follows the name and a colon: "" for nothing, "<path>" for an argument that must be there, None where an
@@ -84,6 +88,7 @@ class Source:
     takes: ClassVar[str | None] = None
     class_names: tuple[str, ...] = ()
     arrays: dict[str, np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(self, request: Request):
         """Opens what is asked for; raises UserError for a split that is not there, or data that do not fit."""
@@ -114,6 +119,20 @@ class Source:
             return {key: values[np.asarray(indices)] for key, values in self.arrays.items()}
         examples = [self[int(i)] for i in indices]
         return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+    def summary(self) -> str:
+        """Returns one line that says what the source holds, such as "30 examples in 3 classes: bus, car, train"."""
+        first = self[0]
+        found = f"{self.name}, split {self.split}: {len(self):,} {'example' if len(self) == 1 else 'examples'}"
+        if self.class_names:
+            names, more = ", ".join(self.class_names[:SHOWN]), len(self.class_names) - SHOWN
+            found += f" in {len(self.class_names)} classes: {names}" + (f" and {more} more" if more > 0 else "")
+        elif self.num_classes:
+            found += f" in {self.num_classes} classes"
+        kinds = [f"{key} {np.asarray(value).dtype}{list(np.shape(value))}" for key, value in first.items()
+                 if key not in ("image", "label", "caption")]  # fmt: skip
+        parts = [found, *(["with captions"] if "caption" in first else []), *([", ".join(kinds)] if kinds else [])]
+        return "; ".join([*parts, *self.notes])
 
     def _held(self) -> dict[str, np.ndarray]:
         if self.arrays is None:
@@ -157,11 +176,15 @@ def batches(source: Source, batch_size: int, limit: int | None = None) -> Iterat
 
 
 def locate(argument: str, root: str | None) -> epath.Path:
-    """Returns the path of a file or folder, local or remote; a relative path starts from `root`."""
-    from etils import epath
+    """Returns the path of a file or folder, local or remote; a relative path starts from `root`.
 
-    path = epath.Path(argument).expanduser()
-    return epath.Path(root).expanduser() / path if root and "://" not in argument else path
+    Raises:
+      UserError: for a text that can be no path here.
+    """
+    from jaxgen.files import user_path
+
+    path = user_path(argument, "config.data.source")
+    return user_path(root, "config.data.root") / path if root and "://" not in argument else path
 
 
 def check_split(name: str, split: str, known: Sequence[str]) -> None:
@@ -175,7 +198,8 @@ def check_split(name: str, split: str, known: Sequence[str]) -> None:
 
 def hash_split(key: str) -> str:
     """Returns "train" for about nine keys of ten and "test" for the others, by a hash of the key alone."""
-    return "test" if int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) % 10 == 0 else "train"
+    data = key.encode(errors="surrogateescape")  # a file's name may be no text
+    return "test" if int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) % 10 == 0 else "train"
 
 
 def check_labels(name: str, labels: np.ndarray | None, num_classes: int) -> None:

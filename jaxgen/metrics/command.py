@@ -173,6 +173,8 @@ def _open(request: Request, captioned: bool) -> dict[str, ImageSet]:
             resolution, channels = resolution or beside.shape[:2], channels or beside.channels
         num = request.num if side != "floor" else found["a"].count if "a" in found else request.num
         found[side] = open_set(texts[side], resolution, channels, num, captioned and side == "a")
+        if found[side].notes:
+            print(f"{found[side].name}: {found[side].count:,} images; {'; '.join(found[side].notes)}", file=sys.stderr)
     return {side: found[side] for side in texts}
 
 

@@ -18,12 +18,14 @@ import numpy as np
 from etils import epath
 
 from jaxgen.data import open_source, sources
-from jaxgen.data.images import check_mode, decode, from_array, open_image
-from jaxgen.data.sources import folder
+from jaxgen.data.caption_files import THREADS, Captions, captions_of
+from jaxgen.data.images import check_mode, decode, from_array, own_channels, upright_size
+from jaxgen.data.listing import walk
 from jaxgen.errors import UserError
+from jaxgen.files import user_path
+from jaxgen.files.pictures import SUFFIXES, open_image
 
 KEYS = ("image", "images", "arr_0", "samples")  # of an archive's images; arr_0 as ADM writes it
-ORIENTATION = 0x0112  # the EXIF tag
 X = TypeVar("X")
 Y = TypeVar("Y")
 ImageBatch = np.ndarray | list[np.ndarray]
@@ -37,6 +39,7 @@ class ImageSet:
     batches: of a size, to uint8 `[B, H, W, C]`, or where sizes differ a list of `[H, W, C]`, in order.
     fingerprint: a hash of what the images are made from; takes one pass.
     captions: one per image, or None.
+    notes: what is to be told about how the set was understood.
     """
 
     name: str
@@ -46,6 +49,7 @@ class ImageSet:
     batches: Callable[[int], Iterator[ImageBatch]]
     fingerprint: Callable[[], str]
     captions: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def is_source(text: str) -> bool:
@@ -77,7 +81,7 @@ def open_set(
     try:
         if is_source(text):
             return _of_source(text, resolution, channels, num, captioned)
-        path = epath.Path(text).expanduser()
+        path = user_path(text, "the image set")
         if path.is_dir():
             return _of_folder(text, path, resolution, channels, num, captioned)
         if not path.exists():
@@ -101,7 +105,7 @@ def _parts(indices: np.ndarray, size: int) -> list[np.ndarray]:
 
 def _ahead(function: Callable[[X], Y], parts: Sequence[Sequence[X]]) -> Iterator[list[Y]]:
     """`[function(x) for x in part]` for each part, by threads, the next part while the last one is worked on."""
-    with ThreadPoolExecutor(folder.THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         waiting = iter(parts)
         begun = [[pool.submit(function, x) for x in part] for part in itertools.islice(waiting, 1)]
         while begun:
@@ -115,29 +119,33 @@ def _ahead(function: Callable[[X], Y], parts: Sequence[Sequence[X]]) -> Iterator
 def _of_folder(
     name: str, path: epath.Path, resolution: tuple[int, int] | None, channels: int | None, num: int, captioned: bool
 ) -> ImageSet:
-    files = folder.images_below(path)
+    listing = walk(path)
+    files = list(listing.images)
+    passed = listing.passed_over()
     if not files:
-        raise UserError(f"There are no images ({', '.join(folder.SUFFIXES)}) in the folder {name!r}.")
-    captions = folder.captions_of(path, files) if captioned else None
+        told = f"; {passed}" if passed else ""
+        raise UserError(f"There are no images ({', '.join(SUFFIXES)}) in the folder {name!r}{told}.")
+    found = captions_of(listing, files) if captioned else Captions(None)
+    notes = tuple(filter(None, (*found.notes, listing.passed_over(found.read))))
+    captions = found.texts
     indices = _chosen(name, len(files), num)
     files = [files[i] for i in indices]
     if channels is None:
         with (path / files[0]).open("rb") as opened, open_image(opened, repr(str(path / files[0]))) as first:
-            channels = 1 if first.mode in ("1", "L", "LA") or first.mode.startswith("I") else 3
+            channels = own_channels(first)
 
     def header(file: str) -> tuple[int, int]:
         where = repr(str(path / file))
         with (path / file).open("rb") as opened, open_image(opened, where) as image:
-            if image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+            if image.has_transparency_data:
                 raise UserError(f"{where} has an alpha channel, which no metric sees; put it on a background first.")
             check_mode(image, channels, where)
             try:  # notes may stand behind the pixels
-                turned = image.getexif().get(ORIENTATION, 1) >= 5
+                return upright_size(image)
             except (OSError, SyntaxError, ValueError) as error:
                 raise UserError(f"{where} is damaged ({error}); repair or remove it.") from error
-            return image.size if turned else image.size[::-1]
 
-    with ThreadPoolExecutor(folder.THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         sizes = dict(zip(files, pool.map(header, files), strict=True))
     one = resolution or (sizes[files[0]] if len(set(sizes.values())) == 1 else None)
 
@@ -158,7 +166,7 @@ def _of_folder(
 
     shape = (*one, channels) if one else None
     captions = [captions[i] for i in indices] if captions is not None else None
-    return ImageSet(name, len(files), channels, shape, batches, fingerprint, captions)
+    return ImageSet(name, len(files), channels, shape, batches, fingerprint, captions, notes)
 
 
 # archives

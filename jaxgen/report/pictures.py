@@ -10,9 +10,9 @@ from html import escape
 from etils import epath
 from PIL import Image
 
-from jaxgen.data.images import load_image
 from jaxgen.errors import UserError
 from jaxgen.files import inside, read_json
+from jaxgen.files.pictures import read_picture
 from jaxgen.report.numbers import number, share
 
 FRAMES = 24  # the most pictures in the strip
@@ -146,8 +146,7 @@ def thin(items: list, most: int) -> list:
 
 def still(path: epath.Path) -> tuple[str, bool]:
     """Returns a picture as a data URI, and whether it was reduced to keep the page small."""
-    data = path.read_bytes()
-    picture = load_image(data, str(path), ("PNG",))
+    data, picture = read_picture(path, ("PNG",))
     if len(data) <= LARGEST_PICTURE:
         return _uri("image/png", data), False
     return _jpeg(picture), True
@@ -161,8 +160,7 @@ def _still_tag(path: epath.Path, title: str) -> tuple[str, list[str]]:
 
 def _animation(path: epath.Path, title: str) -> tuple[str, list[str]]:
     """Returns an animation's element and a note; its last frame stands for it on paper and where it is too large."""
-    data = path.read_bytes()
-    picture = load_image(data, str(path), ("GIF",))
+    data, picture = read_picture(path, ("GIF",))
     last = io.BytesIO()
     picture.convert("RGB").save(last, "PNG", optimize=True)
     ending = _uri("image/png", last.getvalue()) if last.tell() <= LARGEST_PICTURE else _jpeg(picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_pipeline import read_pipeline
 from jaxgen.methods.base import Method
 from jaxgen.registry import find
+
+log = logging.getLogger("jaxgen")
 
 
 def make_method(config: ConfigDict) -> Method:
@@ -63,6 +66,12 @@ def training_sources(config: ConfigDict) -> dict[str, Source]:
     for name, extra in data.extra.items():
         sources[name] = open_split(config, extra["split"], source=extra["source"])
     return sources
+
+
+def tell_sources(sources: dict[str, Source]) -> None:
+    """Logs one line for each source that says what it was understood to hold."""
+    for name, source in sources.items():
+        log.info("data%s: %s", f" {name}" if name else "", source.summary())
 
 
 def open_split(config: ConfigDict, split: str, source: str | None = None) -> Source:

@@ -26,7 +26,7 @@ from jaxgen.runs.history import MetricsLog, NoLog
 from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.progress import Progress
 from jaxgen.runs.record import add_event
-from jaxgen.runs.setup import make_loader, make_method, training_sources
+from jaxgen.runs.setup import make_loader, make_method, tell_sources, training_sources
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
 from jaxgen.train.step_metrics import StepMetrics
@@ -59,6 +59,7 @@ class Trainer:
         sizes = config.mesh
         self.mesh = make_mesh(sizes.data, train.batch_size // train.accumulate, sizes.fsdp, sizes.tensor)
         self.sources = training_sources(config)
+        tell_sources(self.sources)
         self.loader = make_loader(config, self.sources)
         start = self.loader.get_state()
         example = place(next(self.loader), self.mesh)

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from jaxgen.data import open_source
-from jaxgen.data.images import FORMATS, decode, load_image, open_image
+from jaxgen.data.images import decode
 from jaxgen.errors import UserError
+from jaxgen.files.pictures import FORMATS, load_image, open_image
 from jaxgen.metrics.sets import open_set
 from jaxgen.report import page
 
@@ -137,11 +138,11 @@ def test_a_truncated_picture_is_one_sentence(format):
 
 
 def test_pictures_are_opened_in_one_place():
-    """`Image.open`, also by another name, stands in `jaxgen/data/images.py` and nowhere else."""
+    """`Image.open`, also by another name, stands in `jaxgen/files/pictures.py` and nowhere else."""
     found = {}
     for folder in ("jaxgen", "studies", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text()
             name = os.fspath(path.relative_to(ROOT))
             found[name] = len(re.findall(r"Image\.open\b|from PIL\.Image import|imread\(|imageio|cv2\.", text))
-    assert {name: count for name, count in found.items() if count} == {"jaxgen/data/images.py": 1}
+    assert {name: count for name, count in found.items() if count} == {"jaxgen/files/pictures.py": 1}

@@ -189,7 +189,7 @@ def test_images_of_several_sizes(tmp_path, capsys):
 
 def test_turned_images_are_turned_and_keep_their_size(tmp_path):
     exif = Image.Exif()
-    exif[sets.ORIENTATION] = 6  # a quarter
+    exif[0x0112] = 6  # a quarter
     array = RNG.integers(0, 256, (8, 12, 3), np.uint8)
     Image.fromarray(array).save(tmp_path / "a.png", exif=exif)
     found = sets.open_set(str(tmp_path))

@@ -1,77 +1,119 @@
 """`folder:<path>` is a folder of images, local or remote (gs://...).
 
-Every .png, .jpg, .jpeg, .webp and .bmp below the folder counts, hidden ones aside. If all of them lie in subfolders,
-those are classes, numbered in the order of their sorted names.
+Every image of the formats in `jaxgen.files.pictures` counts, by its ending. If all of them lie in subfolders, those are
+classes, numbered in the order of their sorted names. What is passed over is counted, and told at the start of training.
 
-Splits: `<path>/<split>` where the folder has such (any of train, test, val, validation marks it so; classes are then
-numbered over all of these together). Otherwise `all`, and `train` and `test`: nine tenths and one tenth by a hash of
-the file's name below the folder, so adding a file moves no other.
+Splits: `<path>/<split>` where all subfolders are splits (any of train, test, val, validation marks it so; classes are
+then numbered over all of these together). Otherwise `all`, and `train` and `test`: nine tenths and one tenth by a hash
+of the file's name below the folder, so adding a file moves no other. A folder that may be meant in two ways is refused;
+`folder:<path>:classes` and `folder:<path>:splits` choose.
 
-Captions: a `captions.jsonl` in the folder, each line {"file": "<name below the folder>", "caption": "..."}, or a
-.txt beside each image. Where there is one caption there must be all.
+Captions: a `captions.jsonl` in the folder or in that of the split, each line {"file": "<name below that
+folder>", "caption": "..."}, or a .txt beside each image. Where there is one caption there must be all.
 
 Images of another size are cropped in the centre to the right aspect and resized (Lanczos, antialiased). The mode of a
 file must be the one that `channels` asks for. What fits in memory is decoded at once, so that a damaged file is found
-before training; of larger sets only every file's header is read at the start.
+before training; of larger sets only every file's header is read at the start. Animations are passed over.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 
-from jaxgen.data.images import check_mode, decode, open_image
-from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels, check_split, hash_split, locate
+from jaxgen.data.caption_files import captions_of, in_threads
+from jaxgen.data.images import ManyFrames, check_mode, decode
+from jaxgen.data.layout import CHOICES, Layout, layout_of
+from jaxgen.data.listing import Listing, walk
+from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels, locate
 from jaxgen.errors import UserError
-
-T = TypeVar("T")
-U = TypeVar("U")
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-SPLIT_FOLDERS = ("train", "test", "val", "validation")
-THREADS = 16
+from jaxgen.files.pictures import SUFFIXES, open_image
 
 
 class Folder(Source):
-    """A folder's images; decoded when they are asked for, where they do not fit in memory.
+    """Gives a folder's images, decoded when they are asked for, where they do not fit in memory.
 
     Examples: `image` uint8 [H, W, C], `label` int32 [] with class folders, `caption` str with captions.
+
+    Attributes:
+      files: the images' names below `base`, sorted.
+      base: the folder, or that of the split.
     """
 
     takes = "<path>"
 
     def __init__(self, request: Request):
         super().__init__(request)
-        top = locate(request.argument, request.root)
-        if not top.is_dir():
-            raise UserError(f"There is no folder {str(top)!r} (config.data.source).")
-        self.base, files, classes = _files_of(self.name, top, self.split)
-        self.files = tuple(files)  # names below `base`, sorted
-        self.num_classes = request.num_classes or len(classes)
-        self.class_names = tuple(classes)
-        self._labels = self._labels_of(files, classes)
-        self._captions = captions_of(self.base, files)
-        if len(files) * request.resolution[0] * request.resolution[1] * request.channels > MEMORY_LIMIT:
-            _in_threads(self.check_header, range(len(files)))
-        elif files:
-            examples = _in_threads(self.__getitem__, range(len(files)))
-            self.arrays = {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+        path, choice = _chosen(request)
+        if not path.is_dir():
+            raise UserError(f"There is no folder {str(path)!r} (config.data.source).")
+        self._top = path
+        listing = walk(path)
+        layout = layout_of(_without(request.source, choice), listing, self.split, choice)
+        self.base = path / layout.prefix.rstrip("/") if layout.prefix else path
+        self._check_some(layout, listing)
+        images, kept = self._looked_at(layout.files)
+        files = [layout.files[i] for i in kept]
+        self.files = tuple(file[len(layout.prefix) :] for file in files)
+        self.num_classes = request.num_classes or len(layout.classes)
+        self.class_names = layout.classes
+        self._labels = self._labels_of(layout, files)
+        captions = captions_of(listing, files, layout.prefix)
+        self._captions = captions.texts
+        part = listing.below(layout.prefix.rstrip("/")) if layout.prefix else listing
+        read = [name[len(layout.prefix) :] for name in captions.read]
+        passed = part.passed_over(read, sorted({*layout.files} - {*files}))
+        self.notes = tuple(filter(None, (*layout.notes, *captions.notes, passed)))
+        if not files:
+            raise UserError(f"Split {self.split!r} of {self.name!r} is empty: {passed}.")
+        if images is not None:
+            self.arrays = {"image": images, **self._others(slice(None))}
 
-    def _labels_of(self, files: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
-        labels = np.array([classes.index(file.split("/")[0]) for file in files], np.int32) if classes else None
-        if self.request.num_classes and len(classes) > self.request.num_classes:
+    def _looked_at(self, files: Sequence[str]) -> tuple[np.ndarray | None, list[int]]:
+        """Returns the images [N, H, W, C], or None where they do not fit in memory, and which files are one picture."""
+        height, width = self.request.resolution
+        if len(files) * height * width * self.request.channels > MEMORY_LIMIT:
+            single = in_threads(self._check_header, files)
+            return None, [i for i, one in enumerate(single) if one]
+        found = [(i, image) for i, image in enumerate(in_threads(self._single, files)) if image is not None]
+        images = [image for _, image in found]
+        return np.stack(images) if images else None, [i for i, _ in found]
+
+    def _check_some(self, layout: Layout, listing: Listing) -> None:
+        if layout.files:
+            return
+        if layout.everything:
+            told = f"all {layout.everything:,} images of the folder belong to other splits"
+        else:
+            told = f"there are no images ({', '.join(SUFFIXES)}) below {str(listing.folder)!r}"
+            told += f"; {listing.passed_over()}" if listing.passed_over() else ""
+        raise UserError(f"Split {self.split!r} of {self.name!r} is empty: {told}.")
+
+    def _labels_of(self, layout: Layout, files: Sequence[str]) -> np.ndarray | None:
+        labels = np.array([layout.label(file) for file in files], np.int32) if layout.classes else None
+        wanted, found = self.request.num_classes, len(layout.classes)
+        if wanted and found > wanted:
             raise UserError(
-                f"{self.name!r} has {len(classes)} class folders, but config.data.num_classes is "
-                f"{self.request.num_classes}; set it to {len(classes)}."
+                f"{self.name!r} has {found} class folders, but config.data.num_classes is {wanted}; set it to {found}."
             )
-        if files:
-            check_labels(self.name, labels, self.request.num_classes)
+        if wanted and labels is None and layout.notes:
+            raise UserError(
+                f"config.data.num_classes is {wanted}, but {self.name!r} has {layout.notes[0]}; move these into "
+                "class folders, or set config.data.num_classes to 0."
+            )
+        check_labels(self.name, labels, wanted)
         return labels
+
+    def _others(self, index: int | slice) -> Example:
+        found: Example = {}
+        if self._labels is not None:
+            found["label"] = self._labels[index]
+        if self._captions is not None:
+            texts = self._captions[index]
+            found["caption"] = np.str_(texts) if isinstance(texts, str) else np.array(texts)
+        return found
 
     def __len__(self) -> int:
         return len(self.files)
@@ -79,95 +121,37 @@ class Folder(Source):
     def __getitem__(self, index: int) -> Example:
         if self.arrays is not None:
             return super().__getitem__(index)
-        path = self.base / self.files[index]
-        example: Example = {"image": self._decode(path)}
-        if self._labels is not None:
-            example["label"] = self._labels[index]
-        if self._captions is not None:
-            example["caption"] = np.str_(self._captions[index])
-        return example
+        return {"image": self._decode(self.base / self.files[index]), **self._others(index)}
 
-    def check_header(self, index: int) -> None:
-        """Raises UserError if file `index` is no image of the right mode; its pixels are not read."""
-        path = self.base / self.files[index]
-        with path.open("rb") as file, open_image(file, repr(str(path))) as image:
-            check_mode(image, self.request.channels, repr(str(path)))
+    def _check_header(self, file: str) -> bool:
+        """Returns whether a file is one picture, by its header. Raises UserError for a wrong mode."""
+        path = self._top / file
+        try:
+            with path.open("rb") as opened, open_image(opened, repr(str(path))) as image:
+                check_mode(image, self.request.channels, repr(str(path)))
+        except ManyFrames:
+            return False
+        return True
+
+    def _single(self, file: str) -> np.ndarray | None:
+        """Returns the image in a file, or None for an animation."""
+        try:
+            return self._decode(self._top / file)
+        except ManyFrames:
+            return None
 
     def _decode(self, path: epath.Path) -> np.ndarray:
         return decode(path.read_bytes(), self.request.resolution, self.request.channels, repr(str(path)))
 
 
-def _files_of(name: str, top: epath.Path, split: str) -> tuple[epath.Path, list[str], list[str]]:
-    """Returns the folder that a split is in, its images' names below that, and its classes (or none)."""
-    marked = [word for word in SPLIT_FOLDERS if (top / word).is_dir()]
-    if not marked and not (top / split).is_dir():
-        check_split(name, split, ("all", "train", "test"))
-        everything = images_below(top)
-        return top, [file for file in everything if split in ("all", hash_split(file))], _classes_of(everything)
-    known = marked if split in marked or not (top / split).is_dir() else [*marked, split]
-    check_split(name, split, known)
-    # A class that one split lacks must not shift the numbers of the others, so all are looked at.
-    images = {word: images_below(top / word) for word in known}
-    labelled = all(_classes_of(files) for files in images.values() if files)
-    classes = sorted({word for files in images.values() for word in _classes_of(files)}) if labelled else []
-    return top / split, images[split], classes
+def _chosen(request: Request) -> tuple[epath.Path, str]:
+    """Returns the folder's path, and "classes" or "splits" where the argument ends with it."""
+    path, _, choice = request.argument.rpartition(":")
+    whole = locate(request.argument, request.root)
+    if path and choice in CHOICES and not whole.is_dir():
+        return locate(path, request.root), choice
+    return whole, ""
 
 
-def images_below(folder: epath.Path) -> list[str]:
-    """Returns the names of all image files below a folder, sorted, without hidden ones."""
-    return sorted(file for file in _walk(folder) if file.lower().endswith(SUFFIXES))
-
-
-def _walk(folder: epath.Path, prefix: str = "") -> Iterator[str]:
-    for entry in folder.iterdir():
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(entry, f"{prefix}{entry.name}/")
-        else:
-            yield prefix + entry.name
-
-
-def _classes_of(files: Sequence[str]) -> list[str]:
-    if any("/" not in file for file in files):
-        return []
-    return sorted({file.split("/")[0] for file in files})
-
-
-def captions_of(base: epath.Path, files: Sequence[str]) -> list[str] | None:
-    """The caption of each file, or None where there are none; raises a UserError where some are missing."""
-    table = base / "captions.jsonl"
-    if table.exists():
-        known = dict(_caption_lines(table))
-        suggestion = f"add it to {str(table)!r}"
-    else:
-        present = set(_walk(base))
-        notes = {file: file.rsplit(".", 1)[0] + ".txt" for file in files}
-        notes = {file: note for file, note in notes.items() if note in present}
-        texts = _in_threads(lambda note: (base / note).read_text().strip(), list(notes.values()))
-        known = dict(zip(notes, texts, strict=True))
-        suggestion = "write a .txt beside it"
-    if not any(file in known for file in files):
-        return None
-    for file in files:
-        if not known.get(file):
-            raise UserError(f"{str(base / file)!r} has no caption while others have; {suggestion}.")
-    return [known[file] for file in files]
-
-
-def _caption_lines(table: epath.Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(table.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            yield str(entry["file"]), str(entry["caption"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f'Line {number} of {str(table)!r} is not {{"file": "...", "caption": "..."}}; correct it.'
-            ) from error
-
-
-def _in_threads(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(function, items))
+def _without(source: str, choice: str) -> str:
+    return source.removesuffix(f":{choice}") if choice else source

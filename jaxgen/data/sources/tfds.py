@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxgen.data.images import from_array, open_image
+from jaxgen.data.images import from_array
 from jaxgen.data.source import MEMORY_LIMIT, Example, Examples, Request, Source, check_labels
 from jaxgen.errors import UserError
 from jaxgen.files import read_json
+from jaxgen.files.pictures import open_image
 
 THREADS = 4  # decoding lets go of the interpreter only for a part of its time
 CHUNK = 256
@@ -170,7 +171,7 @@ def _entries(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _guard(feature: Any, name: str) -> None:
-    """Lets TFDS decode only images of the formats that are meant (`jaxgen.data.images`), nested ones too."""
+    """Lets TFDS decode only images of the formats that are meant (`jaxgen.files.pictures`), nested ones too."""
     from tensorflow_datasets.core import features
 
     if isinstance(feature, features.Image):
