@@ -128,6 +128,23 @@ class Plain(Method):
 
 
 @dataclasses.dataclass(frozen=True)
+class Holed(Plain):
+    """As `Plain`, with samples of one grey each, by their labels: those of `holes` are NaN or infinite in one value."""
+
+    holes: tuple[int, ...] = ()
+    conditions = ("label",)
+
+    def sample(self, model, keys, batch):
+        label = batch["label"]
+        images = jnp.broadcast_to((label / 5 - 1)[:, None, None, None], (len(label), 8, 8, 1))
+        broken = jnp.isin(label, np.array(self.holes or (-1,)))
+        return images.at[:, 2, 3, 0].set(jnp.where(broken, jnp.where(label % 2, jnp.nan, jnp.inf), images[:, 2, 3, 0]))
+
+    def panels(self, model, keys, batch):
+        return {"greys": self.sample(model, keys, batch)}
+
+
+@dataclasses.dataclass(frozen=True)
 class TwoPlayers(Method):
     """A GAN with BatchNorm: discriminator steps, each on a fresh batch, then a generator step.
 

@@ -20,7 +20,8 @@ from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.score import Score
 from jaxgen.registry import classes
 from jaxgen.runs.setup import open_split
-from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.finite import NotFinite
+from jaxgen.sampling.generator import Generator, Samples
 
 log = logging.getLogger("jaxgen")
 
@@ -132,6 +133,8 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
         then are computed. None computes all.
 
     Raises:
+      NotFinite: where no sample is finite. Where some are not, or during training, a warning says so, and the metrics
+        of samples are left out.
       UserError: for data or weights that cannot be had, and what `config.evaluate.metrics` cannot name.
     """
     config = generator.config
@@ -144,7 +147,17 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
     scores = _held_out(generator, model, seed, source, count, name)
     seen = None
     if chosen:
-        seen = _images(generator, model, seed, source, count, name)
+        try:
+            samples = generator.images(model, seed, config.evaluate.num)
+        except NotFinite as error:
+            if images is None:
+                raise
+            log.warning("no metrics of samples at %d images: %s", images, error)
+            return Evaluation(scores)
+        if not samples.finite.all():
+            log.warning("the metrics of samples are left out: they would judge what is not finite as black")
+            return Evaluation(scores)
+        seen = _images(generator, samples, source, count, name)
         for one in chosen:
             if not seen.enough(one.metric.least):
                 log.info("%s is left out: it needs %d images of each set", one.metric.name, one.metric.least)
@@ -175,10 +188,9 @@ def _held_out(
     }
 
 
-def _images(generator: Generator, model: Model, seed: int, source: Source, count: int, name: str) -> EvaluationImages:
-    """Returns fresh samples, training images, and `count` images of the held-out source."""
+def _images(generator: Generator, samples: Samples, source: Source, count: int, name: str) -> EvaluationImages:
+    """Returns the samples, training images, and `count` images of the held-out source."""
     config = generator.config
-    samples = generator.images(model, seed, config.evaluate.num)
     train = evenly_spaced(generator.source(config.data.split), config.evaluate.real)
     held_out = evenly_spaced(source, count)
     return EvaluationImages(

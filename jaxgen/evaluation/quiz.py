@@ -15,12 +15,13 @@ def make_quiz(workdir: epath.PathLike, trained: TrainedModel, seed: int, num: in
     The samples are those of `--mode=sample` with this seed; the held-out images are drawn with it.
 
     Raises:
-      UserError: where the method makes no images, or there are no held-out ones.
+      UserError: where the method makes no images, one is not finite, or there are no held-out ones.
     """
     workdir, config = epath.Path(workdir), trained.generator.config
     held_out = trained.generator.source(config.data.eval_split)
     count = min(num, len(held_out))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(held_out))[:count])
+    samples = trained.generator.images(trained.model, seed, count).need_finite("a quiz shows sound images only")
     details = {
         "run": workdir.name,
         "method": config.method.name,
@@ -30,7 +31,7 @@ def make_quiz(workdir: epath.PathLike, trained: TrainedModel, seed: int, num: in
     }
     return write_quiz(
         workdir / "quiz.html",
-        trained.generator.images(trained.model, seed, count).images,
+        samples.images,
         held_out.take(list(chosen))["image"],
         seed=seed,
         pairs=count,

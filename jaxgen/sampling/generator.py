@@ -22,6 +22,7 @@ from jaxgen.parallel.mesh import await_cpu, data_shards, make_mesh, over_data, p
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.setup import open_split
 from jaxgen.runs.state import seed_key
+from jaxgen.sampling.finite import NotFinite, finite_images, panel_told, told, with_nan
 
 log = logging.getLogger("jaxgen")
 
@@ -30,10 +31,30 @@ Conditions = dict[str, np.ndarray]  # {batch entry: [N, ...]}: what the method's
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Holds what was drawn."""
+    """Holds what was drawn.
 
-    images: np.ndarray  # uint8 [N, H, W, C]
-    labels: np.ndarray | None  # int32 [N] where the method is conditional on them, else None
+    Attributes:
+      images: uint8 `[N, H, W, C]`. Those that are not finite hold no picture: `pictures` is for showing them all.
+      labels: int32 `[N]` where the method is conditional on them, else None.
+      finite: `[N]` which images are finite; not all of them are false.
+      told: a sentence that says how many are not, and why; "" where all are finite.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    finite: np.ndarray
+    told: str = ""
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """`[N, H, W, C]` what `jaxgen.report.images.grid` draws; images that are not finite become magenta."""
+        return with_nan(self.images, self.finite)
+
+    def need_finite(self, use: str) -> Samples:
+        """Returns these samples. Raises NotFinite unless all are finite; `use` says in a clause what cannot be done."""
+        if self.told:
+            raise NotFinite(f"{self.told.rstrip('.')}; {use}.")
+        return self
 
 
 class Generator:
@@ -123,25 +144,39 @@ class Generator:
     def images(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> Samples:
         """Draws `num` images. Image i has label `i % N` of the N given labels, or of all classes.
 
+        Where some are not finite, a warning says how many.
+
         Raises:
+          NotFinite: where no image is finite, or a solver has not finished one of them.
           UserError: where the method makes no images, or a label is not one of its classes.
         """
-        parts = []
+        parts: dict[str, list[np.ndarray]] = {"images": [], "finite": []}
         for start in range(0, num, self.batch_size):
             index = np.arange(start, start + self.batch_size)
-            parts.append(self._run("sample", model, seed, index, self._conditions(index, labels)))
+            found = self._run("sample", model, seed, index, self._conditions(index, labels))
+            for name, values in found.items():
+                parts[name].append(gathered(values))
         chosen = self._labels(np.arange(num), labels) if "label" in self.method.conditions else None
-        return Samples(np.concatenate([gathered(p) for p in parts])[:num], chosen)
+        images, finite = (np.concatenate(parts[name])[:num] for name in ("images", "finite"))
+        sentence = "" if finite.all() else told(finite, self.method, model)
+        if sentence and (not finite.any() or getattr(getattr(self.method, "sampler", None), "unfinished", "")):
+            raise NotFinite(sentence)
+        if sentence:
+            log.warning(sentence)
+        return Samples(images, chosen, finite, sentence)
 
     def panels(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Returns the method's panels, `{name: pictures}`, for the keys of the first `num` images or a few more.
 
-        The number is rounded up to a multiple of the parts that a batch is split into.
+        The number is rounded up to a multiple of the parts that a batch is split into. A warning says how many
+        pictures are not finite.
         """
         index = np.arange(-(-num // data_shards(self.mesh)) * data_shards(self.mesh))
         batch = self._conditions(index, labels) | self._panel_inputs(index)
-        pictures = self._run("panels", model, seed, index, batch)
-        return {k: gathered(v) for k, v in pictures.items()}
+        pictures = {k: gathered(v) for k, v in self._run("panels", model, seed, index, batch).items()}
+        for sentence in panel_told(pictures):
+            log.warning(sentence)
+        return pictures
 
     def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
         """Returns the summary of the method's scores over a source, or over `limit` evenly spaced examples of it."""
@@ -153,7 +188,12 @@ class Generator:
             batch = _numeric(source.take(list(chosen[index % count])))
             for name, values in self._run("scores", model, seed, index, batch).items():
                 total.setdefault(name, []).append(gathered(values)[: count - start])
-        return self.method.summary({k: np.concatenate(v) for k, v in total.items()})
+        found = {name: np.concatenate(parts) for name, parts in total.items()}
+        for name, values in found.items():
+            broken = int((~np.isfinite(values)).sum())
+            if broken:
+                log.warning("%s is not finite for %d of %d examples, so its mean is not", name, broken, count)
+        return self.method.summary(found)
 
     def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions) -> Tree:
         """Runs one of the method's functions of (model, keys, batch), compiled over the mesh."""
@@ -175,7 +215,7 @@ class Generator:
             root = seed_key(seed, "sample")
             keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
             result = function(model, keys, to_float(batch))
-            return to_uint8(result) if what == "sample" else result
+            return {"images": to_uint8(result), "finite": finite_images(result)} if what == "sample" else result
 
         out = everywhere if what == "panels" else split
         of_model = everywhere if self.layout.all_replicated else None  # None: as it was placed

@@ -19,9 +19,12 @@ def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompt
     """Writes `samples.png`, a grid of up to `shown` images, and `samples.npz`.
 
     The archive has all `images` and, where there are any, `labels` and `prompts`; image i has prompt
-    `i % len(prompts)`.
+    `i % len(prompts)`. Where images are not finite, it also has `finite`, bool `[N]`, and the grid shows them in
+    magenta.
     """
     arrays = {"images": samples.images}
+    if not samples.finite.all():
+        arrays["finite"] = samples.finite
     if samples.labels is not None:
         arrays["labels"] = samples.labels
     if prompts:
@@ -29,7 +32,7 @@ def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompt
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
     write_bytes(folder / "samples.npz", buffer.getvalue())
-    save_png(folder / "samples.png", grid(samples.images[:shown]))
+    save_png(folder / "samples.png", grid(samples.pictures[:shown]))
 
 
 def write_panels(
@@ -46,9 +49,12 @@ def write_panels(
 
     Args:
       samples: the number of training images seen; where given, a grid is written as `step_<samples>.png` too.
+
+    Raises:
+      NotFinite: where no image of the grid is finite.
     """
     if samples is not None and generator.method.samples_images:
-        drawn = generator.images(model, seed, 64, labels).images
+        drawn = generator.images(model, seed, 64, labels).pictures
         if is_first():
             save_png(folder / f"step_{samples:010d}.png", grid(drawn))
     for name, value in generator.panels(model, seed, 16, labels).items():

@@ -28,6 +28,7 @@ from jaxgen.runs.progress import Progress
 from jaxgen.runs.record import add_event
 from jaxgen.runs.setup import make_loader, make_method, tell_sources, training_sources
 from jaxgen.runs.state_builder import StateBuilder
+from jaxgen.sampling.finite import NotFinite
 from jaxgen.sampling.generator import Generator
 from jaxgen.train.step_metrics import StepMetrics
 from jaxgen.train.update import draws, due, update_of
@@ -273,7 +274,12 @@ class Trainer:
     def _samples(self, writer: MetricsLog | NoLog) -> None:
         if not self.method.samples_images:
             return
-        picture = grid(self.generator.images(self.model(), self.config.seed, 64).images)
+        try:
+            picture = grid(self.generator.images(self.model(), self.config.seed, 64).pictures)
+        except NotFinite as error:  # the run goes on: later weights may be better
+            log.warning("no picture at %d images: %s", self.images, error)
+            self._event("not finite", str(error))
+            return
         if is_first():
             save_png(self.workdir / "samples" / f"step_{self.images:010d}.png", picture)
         writer.image("samples", self.images, picture)

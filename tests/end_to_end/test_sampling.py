@@ -74,3 +74,11 @@ def test_labels(labelled, sample):
     np.testing.assert_array_equal(chosen["labels"], [0, 7, 0, 7, 0])
     np.testing.assert_array_equal(chosen["images"][0], every["images"][0])  # the same key and the same label
     np.testing.assert_array_equal(sample(labelled, "--num=3", "--labels=3")["labels"], [3, 3, 3])
+
+
+@pytest.mark.slow
+def test_a_solver_that_needs_more_steps_is_one_sentence_on_several_devices(trained, tmp_path):
+    ode = ["--config.sampler.name=ode", "--config.sampler.steps=1"]
+    found = tiny.spawn("--mode=sample", f"--workdir={trained}", "--num=4", f"--out={tmp_path}", *ode, devices=2)
+    assert found.status == 2 and "config.sampler.steps" in found.complaint and "4 of 4 images" in found.complaint
+    assert not list(tmp_path.iterdir())

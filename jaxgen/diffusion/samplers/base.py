@@ -61,6 +61,14 @@ class Sampler(abc.ABC):
         """How often the denoiser is called for one batch."""
         return self.evaluations_per_step * self.steps * self.self_recurrence
 
+    @property
+    def unfinished(self) -> str:
+        """Why an image of this solver may be NaN though its network is sound, and what to do, as the end of a sentence.
+
+        It is "" for a solver whose number of steps is fixed. For others an image that is not finite is an error.
+        """
+        return ""
+
     def output(self, now: Prediction) -> Prediction:
         """Returns the prediction that the solver uses: the network's, clipped where `clip` is set."""
         return now.clip() if self.clip else now

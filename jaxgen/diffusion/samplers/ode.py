@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Key
+from jaxtyping import Bool, Int, Key
 
 from jaxgen.arrays import Array
 from jaxgen.diffusion.prediction import Denoiser
@@ -30,6 +29,22 @@ FIRST = 0.05
 TINY = 1e-30
 
 
+class Solution(NamedTuple):
+    """What `ODE.solve` returns.
+
+    Attributes:
+      images: `[B, ...]` the result; NaN where an image has not `finished`.
+      trajectory: `[frames, B, ...]` states on the way.
+      evaluations: int32, how often the denoiser was called for the image that took the most steps.
+      finished: `[B]` whether an image came to its end within the sampler's `steps`.
+    """
+
+    images: jax.Array
+    trajectory: jax.Array
+    evaluations: Int[Array, ""]
+    finished: Bool[Array, "B"]
+
+
 @dataclasses.dataclass(frozen=True)
 class ODE(Sampler):
     """Solves the probability-flow ODE to a tolerance.
@@ -43,7 +58,8 @@ class ODE(Sampler):
     depend on its batch: the denoiser sees one time per image.
 
     Attributes:
-      steps: the largest number of steps, rejected ones included; a run that needs more stops with an error.
+      steps: the largest number of steps, rejected ones included. An image that needs more is NaN; what samples reads
+        that on the host and stops with an error.
       spacing: not used.
       rtol, atol: tolerances of the error of one step, in units of z, close to those of the images. A tolerance
         below the rounding of the network (1e-5 in float32, 1e-2 in bfloat16) makes the steps tiny.
@@ -69,6 +85,13 @@ class ODE(Sampler):
         """Returns an upper bound: the evaluations of `steps` steps. `solve` returns how many a run has used."""
         return self._used(self.steps) + 1
 
+    @property
+    def unfinished(self) -> str:
+        return (
+            f"the sampler ode needs more steps than config.sampler.steps={self.steps}; raise that, or rtol and atol of "
+            "config.sampler"
+        )
+
     def _used(self, steps: Count) -> Count:
         """Evaluations of so many steps: a pair whose last slope is the next one's first saves one each."""
         tableau = SOLVERS[self.method].tableau
@@ -86,8 +109,8 @@ class ODE(Sampler):
     ) -> tuple[Images, Trajectory]:
         """Follows the ODE; see `Sampler.__call__`. Frames are at equal steps of the angle, and only the first and the
         last of `times` matter."""
-        x, kept, _ = self.solve(denoise, schedule, x, frames, times)
-        return x, kept
+        found = self.solve(denoise, schedule, x, frames, times)
+        return found.images, found.trajectory
 
     def solve(
         self,
@@ -96,24 +119,27 @@ class ODE(Sampler):
         x: Images,
         frames: int = 0,
         times: Times | None = None,
-    ) -> tuple[Images, Trajectory, Int[Array, ""]]:
-        """The result `[B, ...]`, the trajectory `[frames, B, ...]`, and how often the denoiser was called, int32.
+    ) -> Solution:
+        """Follows the ODE. Nothing is raised where `steps` do not suffice: the solution says so as data.
 
         Raises:
-          UserError: there are more frames than steps. A run that reaches `steps` stops with a RuntimeError.
+          UserError: there are more frames than steps.
         """
         if not 0 <= frames <= self.steps:
             raise UserError(f"A trajectory of {self.steps} steps has no {frames} frames; ask for fewer.")
         first, last = (1.0, 0.0) if times is None else (float(times[0]), float(times[-1]))
         stop = max(last, schedule.t_min)
-        kept, evaluations = jnp.zeros((frames, *x.shape), x.dtype), jnp.int32(0)
+        found = Solution(x, jnp.zeros((frames, *x.shape), x.dtype), jnp.int32(0), jnp.ones(len(x), bool))
         if first > stop:
-            x, kept, evaluations = self._follow(denoise, schedule, x, frames, first, stop)
+            found = self._follow(denoise, schedule, x, frames, first, stop)
         if last < stop:
-            x, evaluations = self._last(denoise, schedule, x, min(first, stop), last), evaluations + 1
-        return x, kept.at[-1:].set(x), evaluations
+            x = self._last(denoise, schedule, found.images, min(first, stop), last)
+            found = found._replace(images=x, evaluations=found.evaluations + 1)
+        return found._replace(trajectory=found.trajectory.at[-1:].set(found.images))
 
-    def _follow(self, denoise: Denoiser, schedule: Schedule, x: jax.Array, frames: int, t: float, s: float):
+    def _follow(
+        self, denoise: Denoiser, schedule: Schedule, x: jax.Array, frames: int, t: float, s: float
+    ) -> Solution:
         start, end = (np.arctan2(schedule.sigma(u), schedule.alpha(u)) for u in (t, s))
         angles = np.linspace(start, end, max(frames, 1) + 1)[1:]
 
@@ -132,16 +158,10 @@ class ODE(Sampler):
             )
             return solution.ys, solution.stats["num_steps"], solution.result == diffrax.RESULTS.successful
 
-        z, taken, done = jax.vmap(solve, axis_name="image")(x / _norm(schedule, t))
-        most = eqx.error_if(
-            taken.max(),
-            ~done.all(),
-            f"The sampler ode needs more than {self.steps} steps: raise config.sampler.steps, or rtol and atol.",
-        )
-        z = jnp.where(most >= 0, z, jnp.nan)  # ties the check to the images, which stay where they are
-        states = jnp.swapaxes(z, 0, 1)
+        z, taken, finished = jax.vmap(solve, axis_name="image")(x / _norm(schedule, t))
+        states = jnp.swapaxes(jnp.where(append_dims(finished, z), z, jnp.nan), 0, 1)
         states = states * append_dims(jnp.asarray(_norm(schedule, _time(schedule, angles)), x.dtype), states)
-        return states[-1], states[:frames], self._used(most)
+        return Solution(states[-1], states[:frames], self._used(taken.max()), finished)
 
     def _last(self, denoise: Denoiser, schedule: Schedule, x: jax.Array, t: float, s: float) -> jax.Array:
         """Takes a step of DDIM from t to s."""
