@@ -1,1 +1,1 @@
-"""Speed and memory, beside another implementation or another way, measured in one run: see README.md."""
+"""Measures speed and memory, beside another implementation or another way, in one run: see README.md."""

@@ -1,4 +1,4 @@
-"""The FID's two halves, jaxgen against torch-fidelity on the same CPU cores: Inception features, and the distance.
+"""Times the FID's two halves against torch-fidelity on the same CPU cores: Inception features, and the distance.
 
 Both sides see the same images, resize them to 299 pixels a side and run the same network with the same random
 weights; the distance is taken between the same two sets of 2048-d features.
@@ -27,7 +27,7 @@ BARS = {"features": 1.2, "memory": 1.8, "distance": 0.5}
 
 
 def random_state() -> dict[str, np.ndarray]:
-    """Weights under their published names, the same in every process."""
+    """Returns weights under their published names, the same in every process."""
     from jaxgen.interop.inception import shapes
 
     chance = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def images(num: int, size: int) -> np.ndarray:
 
 
 def features(num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of correlated non-negative features, float32 `[num, 2048]`."""
+    """Returns two sets of correlated non-negative features, float32 `[num, 2048]`."""
     chance = np.random.default_rng(2)
     mix = chance.standard_normal((2048, 2048), np.float32) / 45
     a, b = (np.maximum(chance.standard_normal((num, 2048), np.float32) @ mix + shift, 0) for shift in (0.1, 0.2))
@@ -151,7 +151,7 @@ def import_peer() -> None:
 
 
 def compare(part: str, rounds: int, turn: int) -> tuple[dict[str, Any], float]:
-    """Times one half on both sides in turns; the report, and the ratio of their peak memory."""
+    """Times one half on both sides in turns; returns the report, and the ratio of their peak memory."""
     names = [f"{side}-{part}" for side in ("jaxgen", "torch")]
     command = [sys.executable, "-m", "benchmarks.features_vs_torch_fidelity", *sys.argv[1:]]
     workers = [Worker(name, [*command, "--worker", name], {"JAX_PLATFORMS": "cpu"}) for name in names]
@@ -166,7 +166,7 @@ def compare(part: str, rounds: int, turn: int) -> tuple[dict[str, Any], float]:
 
 
 def work(worker: str, num: int, step: int, size: int, batch: int) -> None:
-    """A worker's side."""
+    """Does a worker's side."""
     if worker.endswith("-features"):
         {"jaxgen-features": jax_features, "torch-features": torch_features}[worker](num, size, step, batch)
     else:

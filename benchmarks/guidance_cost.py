@@ -1,4 +1,4 @@
-"""What guidance by gradients costs inside a sampler's loop, and what a longer grid costs to compile.
+"""Measures what guidance by gradients costs inside a sampler's loop, and what a longer grid costs to compile.
 
     python -m benchmarks.guidance_cost
 
@@ -77,11 +77,11 @@ class Bench:
         return GuidanceInputs(context()(denoise), {}, classifier=context()(logits), label=self.label)
 
     def call(self) -> Callable:
-        """One call of the denoiser."""
+        """Makes one call of the denoiser."""
         return jax.jit(lambda p, x, k: self.means(p, "noisy", plain).denoise(x, jnp.float32(0.5)).x0)
 
     def gradient(self) -> Callable:
-        """One gradient of the noise-aware classifier."""
+        """Takes one gradient of the noise-aware classifier."""
 
         def log_p(x: jax.Array, p: dict) -> jax.Array:
             logits = self.means(p, "noisy", plain).classifier(x, jnp.full(len(x), 0.5))
@@ -90,7 +90,7 @@ class Bench:
         return jax.jit(lambda p, x, k: jax.grad(log_p)(x, p))
 
     def once(self, guide: Guidance, classifier: str) -> Callable:
-        """One guided prediction, outside any loop."""
+        """Makes one guided prediction, outside any loop."""
         return jax.jit(lambda p, x, k: guide(self.means(p, classifier, plain))(x, jnp.float32(0.5)).x0)
 
     def sampler(self, guide: Guidance, classifier: str, context: Callable, steps: int) -> Callable:
@@ -100,7 +100,7 @@ class Bench:
         return jax.jit(run)
 
     def seconds(self, function: Callable, repeats: int = 1) -> np.ndarray:
-        """Wall and processor seconds."""
+        """Returns wall and processor seconds."""
         start = clocks()
         for _ in range(repeats):
             jax.block_until_ready(function(self.params, self.x, self.keys))
@@ -124,7 +124,7 @@ def plain():
 
 
 def functions_of(bench: Bench, steps: int) -> dict[str, tuple[Callable, int]]:
-    """`{name: (function, denoiser calls in it)}`."""
+    """Returns `{name: (function, denoiser calls in it)}`."""
     few = max(2, steps // 10)  # the slow ones
     classifier, universal = ClassifierGuidance(), Universal()
     return {
@@ -139,7 +139,7 @@ def functions_of(bench: Bench, steps: int) -> dict[str, tuple[Callable, int]]:
 
 
 def ratio(rounds: list[dict[str, np.ndarray]], of: str, to: str) -> str:
-    """Of two functions' seconds, in words: the median over rounds, the least and the most."""
+    """Says the ratio of two functions' seconds in words: the median over rounds, the least and the most."""
     ratios = np.asarray([r[of] / r[to] for r in rounds])
     (wall, work), (low, _), (high, _) = np.median(ratios, axis=0), ratios.min(0), ratios.max(0)
     return f"{wall:.2f} (from {low:.2f} to {high:.2f}), of processor time {work:.2f}"

@@ -1,4 +1,4 @@
-"""jaxgen's side of `run.py`: its own update and its own sampler, as a run of `configs/` builds them."""
+"""Does jaxgen's side of `run.py`: its own update and its own sampler, as a run of `configs/` builds them."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _diffusion(row: Row, device: str, small: bool) -> Any:
 
 
 def _batch(row: Row, method: Any, small: bool) -> dict[str, Any]:
-    """Images of bytes, as loaders give them, and conditions."""
+    """Returns images of bytes, as loaders give them, and conditions."""
     import numpy as np
 
     rng = np.random.default_rng(0)

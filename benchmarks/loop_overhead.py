@@ -48,7 +48,7 @@ class Interleaved:
         return metrics
 
     def ratios(self) -> list[float]:
-        """The loop's speed over that of the bare update, by blocks."""
+        """Returns the loop's speed over that of the bare update, by blocks."""
         ends = self.marks[:: self.block]
         blocks = [after - before for before, after in zip(ends[:-1], ends[1:], strict=True)]
         return [bare / (both - bare) for bare, both in zip(self.bare, blocks, strict=False)]

@@ -60,14 +60,16 @@ def _resident() -> float:
 
 
 def _forget_peak() -> None:
-    """Linux counts the peak anew from here on; elsewhere it stays that of the whole life."""
+    """Starts the count of the peak again, on Linux; elsewhere it stays that of the process's whole life."""
     clear = pathlib.Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_text("5")
 
 
 class Worker:
-    """A child process that serves steps. `facts` is what it said when ready; raises RuntimeError if it dies.
+    """Holds a child process that serves steps.
+
+    `facts` is what it said when ready; raises RuntimeError if it dies.
 
     Unless `wait` is set, `ready` is to be called before anything else.
     """
@@ -91,7 +93,7 @@ class Worker:
 
     @property
     def peak_gib(self) -> float:
-        """Memory of the process, or of its accelerator, at its highest."""
+        """Returns the memory of the process, or of its accelerator, at its highest."""
         return self.memory["peak_gib"]
 
     def _answer(self) -> dict[str, Any]:
@@ -128,7 +130,7 @@ class Worker:
 
 
 def alternate(workers: Sequence[Worker], steps: int, turn: int = 5, pause: float = 0.3) -> dict[str, Any]:
-    """Run at least `steps` (>= 2) steps of each worker in turns of `turn`; `pause` lets thread pools fall asleep."""
+    """Runs at least `steps` (>= 2) steps of each worker in turns of `turn`; `pause` lets thread pools fall asleep."""
     for number in range(-(-steps // turn)):
         for worker in workers if number % 2 == 0 else reversed(workers):
             worker.run(turn)
@@ -137,7 +139,7 @@ def alternate(workers: Sequence[Worker], steps: int, turn: int = 5, pause: float
 
 
 def report(results: dict[str, Any], ours: str, peer: str) -> dict[str, Any]:
-    """Print a table and one line of JSON; return the JSON. `ratio` is ours / peer: below 1 we are faster."""
+    """Prints a table and one line of JSON; returns the JSON. `ratio` is ours / peer: below 1 we are faster."""
     print(f"{'':>10} {'median s':>9} {'quartiles s':>17} {'min s':>8} {'cores':>6} {'peak GiB':>9} {'steps':>6}")
     for name, r in results.items():
         low, high = r["quartiles_s"]

@@ -38,7 +38,7 @@ HEADS = (
 
 
 def row(name: str, plan: dict[str, Any]) -> list[str]:
-    """The table's cells of one plan, all per device but the parameters, the batch and the work of an image."""
+    """Returns the table's cells of one plan, all per device but the parameters, the batch and the work of an image."""
     update = plan["programs"][0]
     memory, estimate = update["memory"], update["estimate"]
     cells = [name, f"{plan['parameters']:,}", f"{plan['batch_size']}", size(sum(plan["state"].values()))]

@@ -66,14 +66,14 @@ def environment(side: str, device: str) -> dict[str, str]:
 
 
 def find_device() -> str:
-    """gpu where a driver answers, else cpu."""
+    """Returns gpu where a driver answers, else cpu."""
     if shutil.which("nvidia-smi") and not subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode:
         return "gpu"
     return "cpu"
 
 
 def work(side: str, name: str, settings: Settings) -> None:
-    """The worker's side."""
+    """Does the worker's side."""
     row = {**ROWS["cpu"], **ROWS["gpu"], "matmul": Row("matmul", task="matmul")}[name]
     row = row.smaller() if settings.small else row
     if side == "jaxgen":
@@ -112,7 +112,7 @@ def measure(name: str, row: Row, settings: Settings, sides: tuple[str, ...]) -> 
 
 
 def start(config: str) -> dict[str, Any]:
-    """Seconds from the start of `python main.py` to its first step, with an empty compilation cache and again."""
+    """Returns the seconds from the start of `python main.py` to its first step, with an empty compilation cache and again."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
@@ -136,14 +136,14 @@ def start(config: str) -> dict[str, Any]:
 
 
 def ceiling(settings: Settings) -> float:
-    """FLOP/s of the faster side's product of two large matrices."""
+    """Returns the FLOP/s of the faster side's product of two large matrices."""
     row = Row("matmul", task="matmul", steps=10)
     found = measure("matmul", row, settings, ("jaxgen", "pytorch"))
     return found["jaxgen"]["flops"] / min(found[side]["min_s"] for side in ("jaxgen", "pytorch"))
 
 
 def describe(found: dict[str, Any], peak: float | None) -> list[str]:
-    """Lines of the table for one row."""
+    """Returns the lines of the table for one row."""
     if found["row"] == "start":
         low, middle, high = found["warm_s"]
         return [
@@ -178,7 +178,7 @@ def describe(found: dict[str, Any], peak: float | None) -> list[str]:
 
 
 def one_row(name: str, row: Row, settings: Settings) -> dict[str, Any]:
-    """With torch.compile, or, where that fails, without."""
+    """Measures one row with torch.compile or, where that fails, without it."""
     if settings.compiled:
         try:
             return measure(name, row, settings, SIDES)

@@ -1,4 +1,4 @@
-"""The rows of benchmarks/run.py time the same networks on both sides."""
+"""Tests that the rows of benchmarks/run.py time the same networks on both sides."""
 
 from __future__ import annotations
 

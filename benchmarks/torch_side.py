@@ -87,7 +87,7 @@ def _network(row: Row, small: bool) -> tuple[Any, tuple[int, ...], dict[str, Any
 
 
 def _denoise(row: Row, where: Any, small: bool, compiled: bool, lower: Any) -> tuple[Step, list]:
-    """Times and noise drawn, forward, backward, clipping by the global norm, AdamW and EMA."""
+    """Makes a step: times and noise are drawn; forward, backward, clipping by the global norm, AdamW and EMA follow."""
     import torch
 
     model, shape, conditions = _network(row, small)
@@ -120,7 +120,7 @@ def _denoise(row: Row, where: Any, small: bool, compiled: bool, lower: Any) -> t
 
 
 def _ddim(row: Row, where: Any, small: bool, compiled: bool, lower: Any) -> tuple[Step, list]:
-    """A batch of images by DDIM, as diffusers' pipelines draw them."""
+    """Draws a batch of images by DDIM, as diffusers' pipelines draw them."""
     import diffusers
     import torch
 
@@ -168,8 +168,11 @@ def _channels_last(value: Any) -> Any:
 
 
 def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
-    """DCGAN: both players' turns, BatchNorm with real and fake apart, Adam, and the generator's EMA. WGAN-GP: a step of
-    a critic without BatchNorm, fakes from a generator at rest, with the penalty, Adam."""
+    """Trains DCGAN: both players' turns, BatchNorm with real and fake apart, Adam, and the generator's EMA.
+
+    For WGAN-GP it makes a step of a critic without BatchNorm: fakes of a generator that does not learn, the penalty,
+    Adam.
+    """
     import torch
 
     generator, critic = _gan_networks(row)
@@ -217,7 +220,7 @@ def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
 
 
 def vae_networks() -> tuple[Any, Any]:
-    """Encoder and decoder of Burda et al. 2016 for 28x28 pixels and 50 latents."""
+    """Returns the encoder and decoder of Burda et al. 2016 for 28x28 pixels and 50 latents."""
     from torch import nn
 
     latents, pixels = 50, 28 * 28
@@ -229,7 +232,7 @@ def vae_networks() -> tuple[Any, Any]:
 
 
 def vae_bound(encoder: Any, decoder: Any, white: Any, signed: bool = False) -> tuple[Any, Any]:
-    """The ELBO of images of zeros and ones [B, pixels] with one sample, [B] nats, and the posterior's means.
+    """Returns the ELBO of images of zeros and ones [B, pixels] with one sample, [B] nats, and the posterior's means.
 
     Args:
       signed: the encoder sees -1 and 1.
@@ -244,7 +247,7 @@ def vae_bound(encoder: Any, decoder: Any, white: Any, signed: bool = False) -> t
 
 
 def _vae(row: Row, compiled: bool) -> tuple[Step, list]:
-    """Pixels drawn as black or white, the bound with one sample, Adam and EMA: the networks of Burda et al. 2016."""
+    """Trains the networks of Burda et al. 2016: black and white pixels, one sample of the bound, Adam and EMA."""
     import torch
 
     encoder, decoder = vae_networks()

@@ -1,4 +1,4 @@
-"""Weak scaling on paper: what each device computes, sends and holds when batch and machine grow together.
+"""Computes weak scaling on paper: what each device computes, sends and holds when batch and machine grow together.
 
     python -m benchmarks.weak_scaling --config=configs/dit_digits.py --each=8 --most=64
 
@@ -29,7 +29,7 @@ COLOURS = ("#1f6fb4", "#c8501e", "#2a8a3e", "#8a4fb0", "#777777")
 
 
 def measure(path: Path, count: int, layout: str, each: int) -> dict[str, Any]:
-    """One compilation's numbers, of one device."""
+    """Returns one compilation's numbers, of one device."""
     from jaxgen.planning.programs import job_of
 
     config, _ = load_config(path)
@@ -44,7 +44,7 @@ def measure(path: Path, count: int, layout: str, each: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Returns the rows as Markdown."""
     kinds = sorted({kind for row in rows for kind in row["sent"]})
     heads = ["devices", "layout", "MFLOP", *(f"{kind}, sent" for kind in kinds), "state"]
     lines = []
@@ -55,7 +55,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def chart(rows: list[dict[str, Any]], what: str) -> str:
-    """Three panels as SVG: FLOPs, bytes sent and bytes of state of one device against the number of devices."""
+    """Draws three panels as SVG: FLOPs, bytes sent and bytes of state of one device against the number of devices."""
     kinds = sorted({(LAYOUTS.index(row["layout"]), kind) for row in rows for kind in row["sent"]})
 
     def curve(layout: str, value: Any) -> list[tuple[int, float]]:

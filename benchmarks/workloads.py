@@ -65,7 +65,7 @@ MODELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """Describes one line of the table.
 
     Attributes:
       model: a key of `MODELS`, or dcgan, wgan_gp (its critic's step alone), vae, matmul or start.
@@ -86,7 +86,7 @@ class Row:
     turn: int = 5
 
     def smaller(self) -> Row:
-        """The same with sizes for a trial of every line of code."""
+        """Returns the same with sizes for a trial of every line of code."""
         return dataclasses.replace(self, batch=4, size=16, channels=8, steps=2, turn=1)
 
 
@@ -112,6 +112,6 @@ MATMUL = {"cpu": 2048, "gpu": 8192}  # side of the matrices whose product is the
 
 
 def diffusers_config(model: str, small: bool) -> tuple[str, dict[str, Any]]:
-    """diffusers' class of a model and its config."""
+    """Returns diffusers' class of a model and its config."""
     name, config = MODELS[model]
     return name, {**config, **SMALLER[model]} if small else config

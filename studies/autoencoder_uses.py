@@ -50,13 +50,13 @@ WAYS = {
 
 
 def few_labels(labels: np.ndarray, count: int, draw: int) -> np.ndarray:
-    """Indices of `count` examples of each class."""
+    """Returns the indices of `count` examples of each class."""
     order = np.random.default_rng(draw).permutation(len(labels))
     return np.concatenate([order[labels[order] == label][:count] for label in np.unique(labels)])
 
 
 def train(config: ConfigDict, folder: Path, train_set: dict, test_set: dict) -> Trainer:
-    """A finished run on these images and labels, in a folder of its own."""
+    """Returns a finished run on these images and labels, in a folder of its own."""
     arrays = {"train_images": train_set["image"], "train_labels": train_set["label"]}
     np.savez(folder / "data.npz", **arrays, test_images=test_set["image"], test_labels=test_set["label"])
     config.data.source = f"npz:{folder / 'data.npz'}"
@@ -68,7 +68,7 @@ def train(config: ConfigDict, folder: Path, train_set: dict, test_set: dict) -> 
 
 
 def probe(way: dict, autoencoder: str, folder: Path, train_set: dict, test_set: dict) -> dict[str, float]:
-    """Held-out scores of a classifier."""
+    """Returns held-out scores of a classifier."""
     config, _ = load_config(harness.config_path("autoencoder_probe_digits"))
     begun = harness.run_config(autoencoder).method
     if "encoder" in way:
@@ -84,7 +84,7 @@ def probe(way: dict, autoencoder: str, folder: Path, train_set: dict, test_set: 
 
 
 def anomalies(label: int, of: dict, folder: Path, train_set: dict, test_set: dict) -> dict[str, float]:
-    """AUROC of the autoencoder's and of the subspace's error, with one class left out of training."""
+    """Returns the AUROC of the autoencoder's and of the subspace's error, with one class left out of training."""
     config, _ = load_config(harness.config_path("autoencoder_digits"))
     config.train.total_images = of["images"]
     config.method.update(z_dim=of["width"], noise=of["noise"])
@@ -106,7 +106,7 @@ def _floats(images: np.ndarray) -> jax.Array:
 
 
 def timed(function: Callable[[Path], dict[str, float]]) -> dict[str, float]:
-    """What a function of an empty folder returns, with the CPU seconds that it took."""
+    """Returns what a function of an empty folder returns, with the CPU seconds that it took."""
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         numbers = function(Path(folder))

@@ -59,14 +59,14 @@ def reconstruct(trained: TrainedModel) -> Tell:
 
 
 def save_pictures(stem: Path, drawn: np.ndarray, captions: np.ndarray) -> None:
-    """The first 64 samples and their captions."""
+    """Writes the first 64 samples and their captions."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     save_png(stem.with_name(f"{stem.name}.png"), grid(drawn[:64], columns=8))
     stem.with_name(f"{stem.name}.txt").write_text("\n".join(map(str, captions[:64])) + "\n")
 
 
 def in_parts(program: Callable[[Model, jax.Array], jax.Array], model: Model) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of a model and float images as one of uint8 images, fifty at a time, compiled once."""
+    """Turns a function of a model and float images into one of uint8 images, fifty at a time, compiled once."""
     compiled = jax.jit(lambda model, images: program(model, to_float({"image": images})["image"]))
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def in_parts(program: Callable[[Model, jax.Array], jax.Array], model: Model) -> 
 
 
 def classifier_of(trained: TrainedModel) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 images -> the attributes that a trained classifier tells, `[N, 3]`."""
+    """Returns a function from uint8 images to the attributes that a trained classifier tells, `[N, 3]`."""
     return in_parts(trained.generator.method.tell, trained.model)
 
 

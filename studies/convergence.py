@@ -59,7 +59,7 @@ def times(steps: int) -> np.ndarray:
 
 
 def measure(count: int) -> dict[str, list[tuple[int, float]]]:
-    """`{name: [(evaluations, error), ...]}`."""
+    """Returns `{name: [(evaluations, error), ...]}`."""
     denoise, keys = denoiser(SCHEDULE), jax.random.split(jax.random.key(0), count)
     x = noised(jax.random.key(1), SCHEDULE, FIRST, samples(jax.random.key(2), count).astype(jnp.float64))
     exact = RK4()(denoise, SCHEDULE, x, keys, times=times(4000))
@@ -80,7 +80,7 @@ def measure(count: int) -> dict[str, list[tuple[int, float]]]:
 
 
 def chart(curves: dict[str, list[tuple[int, float]]]) -> str:
-    """A log-log chart as SVG, each curve named at its end."""
+    """Draws a log-log chart as SVG, with each curve named at its end."""
     points = [p for curve in curves.values() for p in curve]
     across = Axis(min(p[0] for p in points), max(p[0] for p in points), LEFT, WIDTH - RIGHT, log=True)
     low, high = (np.log10([p[1] for p in points]).min(), np.log10([p[1] for p in points]).max())
@@ -114,7 +114,9 @@ def chart(curves: dict[str, list[tuple[int, float]]]) -> str:
 
 
 def curves_table(curves: dict[str, list[tuple[int, float]]]) -> str:
-    """Errors: a row a solver, a column a number of evaluations, with the order between the last two."""
+    """Makes a table of errors: a row for each solver, a column for each number of evaluations, and the order at the
+    last two.
+    """
     rows = []
     for name, curve in curves.items():
         (n0, e0), (n1, e1) = curve[-2:]

@@ -1,4 +1,4 @@
-"""The families side by side: VAE, GAN, pixel and latent diffusion at equal training time, on digits and Fashion-MNIST.
+"""Compares the families: VAE, GAN, pixel and latent diffusion at equal training time, on digits and Fashion-MNIST.
 
     python -m studies.families --out=runs/families --seconds=120
 
@@ -47,7 +47,7 @@ COLUMNS = ("images_seen", "train_images_per_second", "frechet", "excess", "preci
 
 
 def train(config: str, overrides: tuple[str, ...], images: int, workdir: Path) -> list[dict[str, float]]:
-    """A run over so many images, its log in twenty lines and one checkpoint, not evaluated; its rows of numbers."""
+    """Trains one run with a log of twenty lines and one checkpoint, without evaluation; returns its rows of numbers."""
     settings = [f"train.total_images={images}", f"train.log_every_images={max(1, images // 20)}"]
     settings += [f"train.checkpoint_every_images={images}", "train.sample_every_images=0", "train.tensorboard=False"]
     settings += ["train.evaluate_every_images=0", "train.keep_best=0", "evaluate.at_end=False"]
@@ -110,7 +110,7 @@ def measure(workdir: Path, num: int, shown: int) -> tuple[dict[str, float], np.n
 
 
 def tables(rows: harness.Rows) -> str:
-    """A table a data set: a row a family."""
+    """Makes a table for each data set, with a row for each family."""
     lines = []
     for data in dict.fromkeys(row["data"] for row in rows):
         of = rows.where(data=data)

@@ -1,4 +1,4 @@
-"""Every two-player method on 8x8 digits beside its control: trained, evaluated, tabulated.
+"""Trains, evaluates and tabulates every two-player method on 8x8 digits beside its control.
 
     python -m studies.gan_table --out=runs/gan_table
 
@@ -87,7 +87,7 @@ COLUMNS = ("excess", "entropy", "precision", "recall", "label", "CAS", "diversit
 
 
 def spread(values: np.ndarray, labels: np.ndarray | None) -> float:
-    """Mean Euclidean distance of two different examples `[N, D]` of a class, or of all."""
+    """Returns the mean Euclidean distance of two different examples `[N, D]` of a class, or of all."""
     from jaxgen.metrics.distributions.diversity import class_diversity, diversity
 
     return diversity(values) if labels is None else float(np.mean(list(class_diversity(values, labels).values())))
@@ -99,7 +99,7 @@ def purity(codes: np.ndarray, classes: np.ndarray) -> float:
 
 
 def measure(workdir: Path, num: int) -> dict[str, float]:
-    """The numbers of one run; see the module."""
+    """Returns the numbers of one run; see the module."""
     import jax
 
     from jaxgen.data.transforms import to_float, to_uint8

@@ -111,7 +111,7 @@ def frame(points: np.ndarray, logits: np.ndarray, boundary: float | None) -> np.
 
 
 def slopes(loss: str, moments: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    """The discriminator alone, on the ring; see the module."""
+    """Trains the discriminator alone, on the ring; see the module."""
     import jax
     import jax.numpy as jnp
 
@@ -150,7 +150,7 @@ def slopes(loss: str, moments: tuple[int, ...]) -> Iterator[dict[str, Any]]:
 
 
 def games_table(games: harness.Rows, steps: int) -> str:
-    """A row a loss, three columns a world."""
+    """Makes a table with a row for each loss and three columns for each world."""
     heads = [head for world in WORLDS for head in (f"{world}: modes", "good samples", "evenness")]
     lines = []
     for loss in LOSSES:
@@ -161,7 +161,7 @@ def games_table(games: harness.Rows, steps: int) -> str:
 
 
 def slopes_table(norms: harness.Rows, moments: tuple[int, ...]) -> str:
-    """A row a loss, a column a number of steps of the discriminator alone."""
+    """Makes a table with a row for each loss and a column for each number of steps of the discriminator alone."""
     lines = []
     for loss in LOSSES:
         cells = []

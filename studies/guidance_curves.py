@@ -1,4 +1,4 @@
-"""Guidance scale against label accuracy, Fréchet distance and diversity, on trained digit models.
+"""Measures guidance scale against label accuracy, Fréchet distance and diversity, on trained digit models.
 
     python -m studies.guidance_curves --classes=runs/ddpm_digits_classes --plain=runs/ddpm_digits \\
         --noisy=runs/noisy_classifier_digits --clean=runs/classifier_digits_1 --num=500 --seeds=3 --out=curves.jsonl
@@ -37,7 +37,7 @@ LABELS = 10
 
 
 def diversity(features: np.ndarray, labels: np.ndarray) -> float:
-    """Mean distance between two different examples of a class, in its classifier's features `[N, D]`."""
+    """Returns the mean distance between two different examples of a class, in its classifier's features `[N, D]`."""
     return float(np.mean(list(class_diversity(features, labels).values())))
 
 
@@ -63,7 +63,7 @@ def ways(classes: str, plain: str, noisy: str, clean: str) -> dict[str, tuple[st
 
 
 def measure(generator: Generator, model: Any, seed: int, num: int, real: np.ndarray) -> dict[str, float]:
-    """One point of a curve."""
+    """Returns one point of a curve."""
     begun = time.perf_counter()
     samples = generator.images(model, 1000 + seed, num, range(LABELS))
     seconds = time.perf_counter() - begun
@@ -77,7 +77,7 @@ def measure(generator: Generator, model: Any, seed: int, num: int, real: np.ndar
 
 
 class Way:
-    """A trained model with one way to guide it, at any scale."""
+    """Holds a trained model with one way to guide it, at any scale."""
 
     def __init__(self, workdir: str, guidance: ConfigDict, classifier: str, recurrence: int, steps: int):
         config = harness.run_config(workdir)
@@ -92,21 +92,21 @@ class Way:
         self.real = Digits()(self.held_out["image"])
 
     def measure(self, scale: float, seed: int, num: int) -> dict[str, float]:
-        """One point of the curve."""
+        """Returns one point of the curve."""
         self.config.guidance.scale = scale
         sources = {self.config.data.eval_split: self.source}
         generator = Generator(make_method(self.config), self.config, sources=sources)
         return measure(generator, self.trained.model, seed, num, self.real.features)
 
     def reference(self) -> dict[str, float]:
-        """The numbers of the real held-out digits."""
+        """Returns the numbers of the real held-out digits."""
         label = self.held_out["label"]
         accuracy = class_accuracy(self.real.probabilities, label).value
         return {"label_accuracy": accuracy, "diversity": diversity(self.real.features, label)}
 
 
 def tables(rows: harness.Rows, scales: tuple[float, ...]) -> Iterator[str]:
-    """A table a number: a row a way, a column a scale."""
+    """Makes a table for each number, with a row for each way and a column for each scale."""
     names = list(dict.fromkeys(row["way"] for row in rows))
     for name in ("label_accuracy", "frechet", "diversity"):
         lines = []

@@ -69,7 +69,7 @@ def run(main: Callable[..., int | None], arguments: Sequence[str] | None = None)
 
 
 def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any) -> None:
-    """One parameter of a function as a flag."""
+    """Adds one parameter of a function as a flag."""
     kind, *words = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
     options: dict[str, Any] = {"help": words[0] if words else None}
     if parameter.default is inspect.Parameter.empty:
@@ -123,7 +123,7 @@ class Rows:
         return iter(self.rows)
 
     def where(self, **key: Any) -> list[dict[str, Any]]:
-        """The rows that agree with all of `key`."""
+        """Returns the rows that agree with all of `key`."""
         return [row for row in self.rows if self._holds(row, key)]
 
     def get(self, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def table_row(cells: Iterable[Any]) -> str:
 
 
 def mean_and_deviation(values: Sequence[float], digits: int = 3, ddof: int = 0, empty: str = "") -> str:
-    """`mean (standard deviation)`, the mean alone of a single value, `empty` of none."""
+    """Returns `mean (standard deviation)`, the mean alone of a single value, and `empty` of none."""
     if not len(values):
         return empty
     deviation = f" ({np.std(values, ddof=ddof):.{digits}f})" if len(values) > 1 else ""
@@ -181,7 +181,7 @@ def mean_and_deviation(values: Sequence[float], digits: int = 3, ddof: int = 0, 
 
 
 def config_path(name: str) -> Path:
-    """Of a shipped config."""
+    """Returns the path of a shipped config."""
     return CONFIGS / f"{name}.py"
 
 
@@ -200,7 +200,7 @@ def train(config: str, workdir: Path, *settings: str) -> float:
 
 
 def run_config(workdir: str | Path, method: str = "") -> ConfigDict:
-    """The config of the run in a folder.
+    """Returns the config of the run in a folder.
 
     Raises:
       UserError: where there is no run, or one of another method than the one asked for.

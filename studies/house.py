@@ -16,14 +16,14 @@ LONG = 60  # lines of code from which on a function is called long
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
-    """Every function and method of a module."""
+    """Returns every function and method of a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
 def code_lines(node: ast.FunctionDef) -> int:
-    """Lines of a function without its docstring."""
+    """Returns the lines of a function without its docstring."""
     length = node.end_lineno - node.lineno + 1
     first = node.body[0]
     value = first.value if isinstance(first, ast.Expr) else None
@@ -41,7 +41,7 @@ def parameters(node: ast.FunctionDef) -> list[ast.arg]:
 
 
 def figures(root: pathlib.Path) -> dict[str, object]:
-    """The figures of the package `jaxgen` in a checkout."""
+    """Returns the figures of the package `jaxgen` in a checkout."""
     files = sorted((root / "jaxgen").rglob("*.py"))
     trees = {path: ast.parse(path.read_text()) for path in files}
     found = [(path, node) for path, tree in trees.items() for node in functions(tree)]

@@ -27,7 +27,7 @@ from studies.harness import command, run, table
 
 
 def kills_table(kills: Sequence[Kill]) -> str:
-    """The kills, one a row."""
+    """Makes a table of the kills, one in each row."""
     heads = ("kill", "when", "lived, s", "images logged", "newest checkpoint", "half written")
     rows = [
         (i, k.when, f"{k.seconds:.1f}", f"{k.images:,}", f"step {k.step}", k.partial) for i, k in enumerate(kills, 1)

@@ -1,4 +1,4 @@
-"""One run as several processes on this machine: held against one process, killed, told to stop, and resumed.
+"""Runs several processes as one run on this machine: compared with one process, killed, told to stop, and resumed.
 
     python -m studies.many_processes --config=configs/ddpm_digits.py --processes=1,2,4 --images=6400
 
@@ -40,7 +40,7 @@ def undisturbed(begin: Begin, counts: tuple[int, ...]) -> bool:
 
 
 def disturbed(begin: Begin, count: int, name: str, number: int) -> bool:
-    """Whether a signal to the last process ends all of them in time, and leaves no trace in the resumed run."""
+    """Returns whether a signal to the last process ends all of them in time, and leaves no trace in the resumed run."""
     started = begin(name, count)
     lived, statuses = started.disturb(count - 1, number)
     survivors = [started.said(i)[:1] for i in range(count - 1)]

@@ -72,19 +72,19 @@ class Data:
 
 
 def blurred(images: np.ndarray, sigma: float) -> np.ndarray:
-    """uint8 images, each smoothed by a Gaussian of so many pixels."""
+    """Returns uint8 images, each smoothed by a Gaussian of so many pixels."""
     smooth = gaussian_filter(images.astype(np.float64), (0, sigma, sigma, 0))
     return np.clip(np.round(smooth), 0, 255).astype(np.uint8)
 
 
 def noisy(images: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
-    """uint8 images with Gaussian noise of so many grey levels."""
+    """Returns uint8 images with Gaussian noise of so many grey levels."""
     noise = np.random.default_rng(seed).normal(0, sigma, images.shape)
     return np.clip(np.round(images + noise), 0, 255).astype(np.uint8)
 
 
 def sets_of(network: PackagedClassifier, data: Data, num: int) -> dict[str, np.ndarray]:
-    """`{row: images}`, as many in each."""
+    """Returns `{row: images}`, equally many in each."""
     classes = network(data.fresh).probabilities.argmax(axis=1)
     half = data.fresh[classes < 5]
     if min(len(half), len(data.fresh)) < num:
@@ -100,7 +100,7 @@ def sets_of(network: PackagedClassifier, data: Data, num: int) -> dict[str, np.n
 
 
 def sets_table(network: PackagedClassifier, data: Data, rows: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """`{row: {metric: value}}`."""
+    """Returns `{row: {metric: value}}`."""
     real = network(data.held_out)
     table = {}
     for row, images in rows.items():
@@ -133,7 +133,7 @@ def check_sets(table: dict[str, dict[str, float]]) -> list[str]:
 def pair_functions(
     network: PackagedClassifier, side: int
 ) -> dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]]:
-    """`{metric: (better, function)}`; SSIM where its window fits."""
+    """Returns `{metric: (better, function)}`; SSIM is among them where its window fits."""
     found = {"psnr": ("higher", psnr), "l1": ("lower", absolute_error), "squared error": ("lower", squared_error)}
     for window, least in WINDOWS.items():
         if side >= least:
@@ -144,7 +144,7 @@ def pair_functions(
 
 
 def pairs_table(network: PackagedClassifier, images: np.ndarray) -> tuple[str, list[str]]:
-    """The table of pairs, and the cells that went another way."""
+    """Returns the table of pairs, and the cells that went another way."""
     steps = {
         "blurred": [blurred(images, sigma) for sigma in (0.3, 0.6, 1.2)],
         "noisy": [noisy(images, sigma) for sigma in (10, 30, 90)],
@@ -163,7 +163,7 @@ def pairs_table(network: PackagedClassifier, images: np.ndarray) -> tuple[str, l
 
 
 def split(images: np.ndarray, held_out: np.ndarray | None = None) -> Data:
-    """Shuffled parts that share no image."""
+    """Returns shuffled parts that share no image."""
     images = images[np.random.default_rng(0).permutation(len(images))]
     if held_out is None:
         held_out, images = images[: len(images) // 3], images[len(images) // 3 :]
@@ -171,7 +171,7 @@ def split(images: np.ndarray, held_out: np.ndarray | None = None) -> Data:
 
 
 def idx_images(path: Path) -> np.ndarray:
-    """uint8 `[N, H, W, 1]` of an idx file, gzipped or not."""
+    """Returns uint8 `[N, H, W, 1]` of an idx file, gzipped or not."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if data[:4] != b"\0\0\x08\x03":
         raise UserError(f"{path} is no idx file of images; give such as t10k-images-idx3-ubyte.gz.")

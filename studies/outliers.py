@@ -1,4 +1,4 @@
-"""Which score tells outliers from digits: the variational bound, the exact likelihood, a classifier's confidence.
+"""Asks which score tells outliers from digits: the variational bound, the exact likelihood, a classifier's confidence.
 
     python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
     python -m studies.outliers --workdir=runs/ddpm_digits --other=fashion=t10k-images-idx3-ubyte.gz
@@ -60,7 +60,9 @@ def image_sets(
 
 
 def class_probabilities(workdir: str) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 images -> probabilities `[N, K]`, by a classifier's run, or by the package's classifier of digits."""
+    """Returns a function from uint8 images to probabilities `[N, K]`, by a classifier's run, or by the package's
+    classifier.
+    """
     if not workdir:
         return lambda images: Digits()(images).probabilities
     trained = harness.trained(workdir)
@@ -74,7 +76,7 @@ def class_probabilities(workdir: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def bits(trained: TrainedModel, levels: int, steps: int, probes: int) -> dict[str, Callable]:
-    """The two functions (params, images, keys) -> bits per dimension `[N]`."""
+    """Returns the two functions (params, images, keys) -> bits per dimension `[N]`."""
     method = trained.generator.method
 
     def bound(params, images, keys):
@@ -88,7 +90,7 @@ def bits(trained: TrainedModel, levels: int, steps: int, probes: int) -> dict[st
 
 
 def bits_of_sets(run: Callable, sets: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """A function (images, keys) -> bits on each set, fifty images at a time."""
+    """Returns a function (images, keys) -> bits on each set, fifty images at a time."""
     found = {}
     for which, (kind, images) in enumerate(sets.items()):
         root = jax.random.fold_in(jax.random.key(seed), which)
@@ -99,7 +101,7 @@ def bits_of_sets(run: Callable, sets: dict[str, np.ndarray], seed: int) -> dict[
 
 
 def all_scores(functions: dict[str, Callable], trained: TrainedModel, sets: dict[str, np.ndarray], seed: int) -> Scores:
-    """Each score, and its distance from the median of training images (typicality)."""
+    """Returns each score, and its distance from the median of training images (typicality)."""
     scores = {}
     for name, function in functions.items():
         start = time.perf_counter()
@@ -165,7 +167,7 @@ def main(
 
 
 def _images(path: Path) -> np.ndarray:
-    """uint8 `[N, H, W]` from an idx file, gzipped or not, or the largest array of an npz."""
+    """Returns uint8 `[N, H, W]` from an idx file, gzipped or not, or the largest array of an npz."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             found = max((file[name] for name in file.files), key=np.size)
@@ -174,14 +176,14 @@ def _images(path: Path) -> np.ndarray:
 
 
 def _idx(path: Path) -> np.ndarray:
-    """The uint8 array of an idx file, gzipped or not."""
+    """Returns the uint8 array of an idx file, gzipped or not."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     axes = data[3]
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(np.frombuffer(data, ">i4", axes, offset=4))
 
 
 def shrunk(images: np.ndarray, side: int) -> np.ndarray:
-    """uint8 `[N, H, W]` images as `[N, side, side, 1]`, by means over equal areas."""
+    """Returns uint8 `[N, H, W]` images as `[N, side, side, 1]`, by means over equal areas."""
 
     def shares(size: int) -> np.ndarray:
         edges, pixel = np.linspace(0, size, side + 1), np.arange(size)

@@ -54,7 +54,7 @@ def every_solver() -> list[str]:
 
 
 def parse_solver(text: str) -> ConfigDict:
-    """`name:field=value:word` as a config section.
+    """Reads `name:field=value:word` as a config section.
 
     Raises:
       UserError: for a word that no field knows.
@@ -79,7 +79,7 @@ def parse_solver(text: str) -> ConfigDict:
 
 
 class Distances:
-    """Real images in a network's features, and samples held against them."""
+    """Compares samples with real images, in a network's features."""
 
     def __init__(self, name: str, train: np.ndarray, held_out: np.ndarray, num: int):
         self.network = open_network(name)
@@ -106,7 +106,7 @@ class Distances:
 
 
 class Table:
-    """The rows of one trained run: measured once, kept in a file of JSON lines."""
+    """Holds the rows of one trained run: they are measured once and kept in a file of JSON lines."""
 
     def __init__(self, workdir: str, out: Path, num: int, seed: int, batch: int, network: str):
         config = harness.run_config(workdir)
@@ -152,7 +152,9 @@ class Table:
         return {"steps": sampler.steps, "evaluations": evaluations, "seconds": seconds, **self.distances(samples)}
 
     def markdown(self, solvers: Sequence[str], budgets: Sequence[int]) -> str:
-        """Two tables, Fréchet and kernel distance: a row a solver, a column a budget, the best of each in bold."""
+        """Makes two tables, Fréchet and kernel distance: a row for each solver, a column for each budget, the best in
+        bold.
+        """
         rows = {(row["solver"], row["budget"]): row for row in self.rows}
         text = []
         for name, (title, scale) in DISTANCES.items():

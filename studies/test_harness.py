@@ -1,4 +1,4 @@
-"""The harness of studies and benchmarks, and that every script of both folders starts."""
+"""Tests the harness of studies and benchmarks, and that every script of both folders starts."""
 
 import os
 import pathlib
@@ -27,7 +27,7 @@ def example(
     other: list[str] = (),
     small: bool = False,
 ) -> int:
-    """What a study's main looks like."""
+    """Shows what a study's main looks like."""
     if num < 0:
         raise UserError("--num is below 0.")
     print(out.name, num, scales, list(other), small, *extra)

@@ -1,4 +1,4 @@
-"""The table of solvers: their names and its cells. That it draws is seen by running it."""
+"""Tests the table of solvers: their names and its cells. That it draws is seen by running it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a VAE knows: its bounds on held-out images, and which images it finds unlikely.
+"""Says what a VAE knows: its bounds on held-out images, and which images it finds unlikely.
 
     python main.py --config=configs/vae_mnist.py --workdir=runs/vae_mnist
     python -m studies.vae_numbers --workdir=runs/vae_mnist --samples=5000 --out=numbers.jsonl \\
@@ -37,7 +37,7 @@ KEPT = ("negative_elbo", "negative_log_likelihood", "kl", "squared_error", "squa
 
 
 class Scorer:
-    """The method's scores of uint8 images, by number: image i's random numbers depend on i alone.
+    """Holds the method's scores of uint8 images, by number: image i's random numbers depend on i alone.
 
     Args:
       samples: k of the importance-weighted bound; 0 for none.
@@ -80,7 +80,7 @@ def bounds(scorer: Scorer, source: Source, num: int, samples: int, rows: harness
 
 
 def bounds_table(scores: dict[str, np.ndarray], latents: int) -> str:
-    """A row a number, with the standard error of its mean."""
+    """Makes a table with a row for each number, with the standard error of its mean."""
     rows = [
         (name, f"{values.mean():.2f}", f"{values.std() / np.sqrt(len(values)):.2f}")
         for name, values in scores.items()
@@ -93,7 +93,7 @@ def bounds_table(scores: dict[str, np.ndarray], latents: int) -> str:
 def outlier_scores(
     scorer: Scorer, held_out: Source, training: Source, other: list[str], num: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """`{set: scores}` of held-out images ("data"), training images, corrupted ones and other sources."""
+    """Returns `{set: scores}` of held-out images ("data"), training images, corrupted ones and other sources."""
     sets = {
         name: source.take(list(range(min(num, len(source)))))
         for name, source in (("data", held_out), ("training", training))

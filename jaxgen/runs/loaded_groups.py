@@ -126,7 +126,7 @@ def read_item(item: epath.Path) -> dict[str, Any]:
 def digest(tree: Tree) -> str:
     """Returns the SHA-256 of a tree's names, types, shapes and values.
 
-    Checkpoints record it: its format differs from that of `jaxgen.metrics.features.digest`, which results record.
+    Checkpoints record it: its format differs from that of `jaxgen.metrics.networks.base.digest`, which results record.
     """
     total = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:

@@ -79,7 +79,11 @@ def optimizers(config: ConfigDict, groups: tuple[str, ...]) -> dict[str, Optimiz
 
 
 def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> LearningRate:
-    """Returns a linear warm-up over `warmup_images`, then a constant, cosine or line that ends at `decay_images`."""
+    """Returns the learning rate as a function of the images seen.
+
+    It rises linearly over `warmup_images`; then it stays constant, or falls as a cosine or a line to 0 at
+    `decay_images`.
+    """
     base = float(section["learning_rate"])
     warmup, end = float(section.get("warmup_images", 0)), float(section.get("decay_images", 0) or total_images)
     decay = section.get("decay", "constant")
