@@ -112,7 +112,7 @@ def measure(name: str, row: Row, settings: Settings, sides: tuple[str, ...]) -> 
 
 
 def start(config: str) -> dict[str, Any]:
-    """Returns the seconds from the start of `python main.py` to its first step, with an empty compilation cache and again."""
+    """Returns the seconds from `python main.py` to its first step, with an empty compilation cache and again."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
