@@ -64,17 +64,15 @@ def train(config: ConfigDict, flags: Flags) -> int:
     _check_names(config)
     workdir = epath.Path(flags.workdir)
     first = is_first()
-    config, changed = open_workdir(workdir, config, training=True, writes=first)
-    barrier("workdir")
-    if not (workdir / "config.json").exists():
-        raise UserError(f"--workdir={workdir} is not the same folder for all processes; give one that all see.")
+    config, changed = open_workdir(workdir, config, training=True, writes=False)
+    _check_workdir(workdir)
     check_before_training(config, make_method(config))
 
     def scores(trainer: Trainer) -> dict[str, float]:
         entries = evaluate(trainer.generator, trainer.model(), images=trainer.images)
         return {name: entry["value"] for name, entry in entries.items()}
 
-    trainer = Trainer(config, workdir, scores)
+    trainer = Trainer(config, workdir, scores)  # finds all that is wrong before the run's first file is written
     if first:
         record(workdir, flags.command, flags.summary, config, trainer.state.params)
     for key, (old, new) in changed.items() if first else ():
@@ -96,6 +94,33 @@ def train(config: ConfigDict, flags: Flags) -> int:
         log.info("report: %s", write_report(workdir))
     barrier("end")
     return 0
+
+
+def _check_workdir(workdir: epath.Path) -> None:
+    """Checks that the first process can write into the workdir, and that all processes see the same folder.
+
+    Raises:
+      UserError: the folder cannot be written, or a process sees another one.
+    """
+    from jax import process_count
+
+    from jaxgen.files import check_writable
+    from jaxgen.parallel.distributed import all_agree, barrier, is_first
+
+    if is_first():
+        check_writable(workdir, "--workdir")
+    if process_count() == 1:
+        return
+    mark = workdir / ".seen_by_all"
+    if is_first():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    barrier("workdir")
+    same = all_agree(mark.exists())
+    if is_first():
+        mark.unlink(missing_ok=True)
+    if not same:
+        raise UserError(f"--workdir={workdir} is not the same folder for all processes; give one that all see.")
 
 
 def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -> None:

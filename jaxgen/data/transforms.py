@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arrays import Batch
+from jaxgen.arrays import Batch, Entries
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,8 +19,11 @@ AnyArray = TypeVar("AnyArray", jax.Array, np.ndarray)
 
 
 def to_float(batch: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-    """Returns the batch with every uint8 array x as float32 in [-1, 1], x / 127.5 - 1; other arrays are unchanged."""
-    return {key: _to_float(value) if value.dtype == jnp.uint8 else value for key, value in batch.items()}
+    """Returns the batch with every uint8 array x as float32 in [-1, 1], x / 127.5 - 1; other arrays are unchanged.
+
+    Where an entry is read that the batch does not have, a UserError says so.
+    """
+    return Entries({key: _to_float(value) if value.dtype == jnp.uint8 else value for key, value in batch.items()})
 
 
 def _to_float(image: AnyArray) -> AnyArray:

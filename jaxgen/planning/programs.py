@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
+from jaxgen.arrays import MissingEntry
 from jaxgen.config import image_shape
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
@@ -115,7 +116,7 @@ class Job:
         """Traces the update of a step on which every turn is due, for its shapes.
 
         Raises:
-          KeyError: where the method reads a batch entry that is not among the shapes.
+          MissingEntry: where the method reads a batch entry that is not among the shapes.
         """
         if self._traced_update is None:
             turns = self.method.turns(self.stage)
@@ -199,8 +200,8 @@ def job_of(config: ConfigDict, machine: Sequence[jax.Device]) -> Job:
     """
     try:
         job = Job(config, machine)
-        job.trace_update()  # a KeyError where the config does not tell an entry that the method reads
-    except KeyError:
+        job.trace_update()  # a MissingEntry where the config does not tell an entry that the method reads
+    except MissingEntry:
         batch = next(make_loader(config, training_sources(config)))
         job = Job(config, machine, {k: (v.shape, v.dtype) for k, v in batch.items()})
     return job

@@ -89,7 +89,7 @@ class Checkpoints:
                 best_fn=(lambda metrics: metrics[metric]) if self._metric else None,
                 best_mode=mode,
                 cleanup_tmp_directories=not read_only,
-                create=not read_only,
+                create=False,  # `save` does, so that a run that is refused leaves nothing
                 read_only=read_only,
             ),
         )
@@ -121,6 +121,7 @@ class Checkpoints:
         """Writes a checkpoint in the background; a second call waits for the first."""
         if meta.step in self._manager.all_steps():
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         items = {k: ocp.args.StandardSave(v) for k, v in _items(state).items() if jax.tree.leaves(v)}
         meta = dataclasses.replace(meta, sums=checksums(_items(state)) | meta.text_sum())
         metrics = None

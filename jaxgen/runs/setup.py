@@ -75,16 +75,26 @@ def tell_sources(sources: dict[str, Source]) -> None:
 
 
 def open_split(config: ConfigDict, split: str, source: str | None = None) -> Source:
-    """Returns one split of the config's data."""
+    """Returns one split of the config's data.
+
+    Raises:
+      UserError: the source is unknown, or the split is missing, empty or does not fit; the message names the key that
+        asks for the split.
+    """
     height, width, channels = image_shape(config)
-    return open_source(
-        source or config.data.source,
-        split,
-        resolution=(height, width),
-        channels=channels,
-        num_classes=0 if source else config.data.num_classes,
-        root=config.data.root or None,
-    )
+    try:
+        return open_source(
+            source or config.data.source,
+            split,
+            resolution=(height, width),
+            channels=channels,
+            num_classes=0 if source else config.data.num_classes,
+            root=config.data.root or None,
+        )
+    except UserError as error:
+        if source or split == config.data.split or split != config.data.eval_split:
+            raise
+        raise UserError(f"config.data.eval_split={split!r}: {error}") from error
 
 
 def make_loader(config: ConfigDict, sources: dict[str, Source]) -> Loader:

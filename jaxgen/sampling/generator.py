@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxgen.arrays import Batch, Tree
+from jaxgen.arrays import Batch, Entries, Tree
+from jaxgen.config import image_shape
 from jaxgen.data import Source
 from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.errors import UserError
@@ -25,6 +27,8 @@ from jaxgen.runs.state import seed_key
 from jaxgen.sampling.finite import NotFinite, finite_images, panel_told, told, with_nan
 
 log = logging.getLogger("jaxgen")
+
+PANEL_IMAGES = 16  # how many images a run's panels are drawn for, or a few more
 
 Conditions = dict[str, np.ndarray]  # {batch entry: [N, ...]}: what the method's functions read, on the host
 
@@ -116,14 +120,23 @@ class Generator:
         self._given["tokens"] = tokenizer(list(prompts))
 
     def check(self, model: Model) -> None:
-        """Traces the sampler, so that its errors are found before training and not after it.
+        """Traces the sampler and, for the last stage, the panels, so that their errors are found before training.
 
         Raises:
-          UserError: as sampling would.
+          UserError: as sampling would; or the sampler gives no images, or a panel has a shape that cannot be drawn.
         """
         if self.method.samples_images:
-            index = np.arange(self.batch_size, dtype=np.uint32)
-            jax.eval_shape(self._program("sample"), model, jnp.uint32(0), index, self._conditions(index, None))
+            jax.eval_shape(self._program("sample"), model, jnp.uint32(0), *self.inputs())
+        if model.stage != self.method.stages[-1][1]:
+            return
+        index, batch = self._panel_arguments(PANEL_IMAGES, None)
+        panels = jax.eval_shape(self._program("panels"), model, jnp.uint32(0), index, batch)
+        for name, value in panels.items():
+            if value.ndim not in (4, 5):
+                raise UserError(
+                    f"The method {self.config.method.name!r} draws the panel {name!r} as an array of shape "
+                    f"{value.shape}, where images [N, H, W, C] or an animation [F, N, H, W, C] are needed."
+                )
 
     def trace(self, what: str, model: Model) -> jax.stages.Traced:
         """Traces a program of this batch size for a model's shapes, ready to be compiled for the mesh.
@@ -171,12 +184,16 @@ class Generator:
         The number is rounded up to a multiple of the parts that a batch is split into. A warning says how many
         pictures are not finite.
         """
-        index = np.arange(-(-num // data_shards(self.mesh)) * data_shards(self.mesh))
-        batch = self._conditions(index, labels) | self._panel_inputs(index)
+        index, batch = self._panel_arguments(num, labels)
         pictures = {k: gathered(v) for k, v in self._run("panels", model, seed, index, batch).items()}
         for sentence in panel_told(pictures):
             log.warning(sentence)
         return pictures
+
+    def _panel_arguments(self, num: int, labels: Sequence[int] | None) -> tuple[np.ndarray, Conditions]:
+        """Returns the images' numbers and the batch that panels are drawn for."""
+        index = np.arange(-(-num // data_shards(self.mesh)) * data_shards(self.mesh), dtype=np.uint32)
+        return index, self._conditions(index, labels) | self._panel_inputs(index)
 
     def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
         """Returns the summary of the method's scores over a source, or over `limit` evenly spaced examples of it."""
@@ -215,11 +232,31 @@ class Generator:
             root = seed_key(seed, "sample")
             keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
             result = function(model, keys, to_float(batch))
-            return {"images": to_uint8(result), "finite": finite_images(result)} if what == "sample" else result
+            if what != "sample":
+                return result
+            images = self._checked(result, len(index))
+            return {"images": to_uint8(images), "finite": finite_images(images)}
 
         out = everywhere if what == "panels" else split
         of_model = everywhere if self.layout.all_replicated else None  # None: as it was placed
         return jax.jit(program, in_shardings=(of_model, everywhere, split, split), out_shardings=out)
+
+    def _checked(self, images: Any, count: int) -> jax.Array:
+        """Returns what the method's `sample` gave; raises a UserError where that is not `count` images."""
+        shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", np.dtype(object))
+        wanted = (count, *getattr(self.method, "image_shape", image_shape(self.config)))
+        # a pretrained pipeline has sizes of its own, and the images of an early stage may be smaller
+        any_size = "pretrained" in self.config.init_from or len(self.method.stages) > 1
+        if shape is None or len(shape) != 4 or (shape[0] != count if any_size else tuple(shape) != wanted):
+            found = f"an array of shape {tuple(shape)}" if shape is not None else f"a {type(images).__name__}"
+        elif not jnp.issubdtype(dtype, jnp.floating):
+            found = f"numbers of type {dtype}"
+        else:
+            return images
+        raise UserError(
+            f"The method {self.config.method.name!r} samples {found}, where {count} images of floats in [-1, 1] and of "
+            f"shape {wanted} are needed: correct its sample, its sampler or its network."
+        )
 
     def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> Conditions:
         """Returns the sampler's conditions for images of these numbers: labels by number, others from held-out data."""
@@ -231,7 +268,7 @@ class Generator:
         others = [name for name in wanted if name not in batch]
         if others:
             held_out = self.source(self.config.data.eval_split)
-            found = held_out.take(list(index % len(held_out)))
+            found = Entries(held_out.take(list(index % len(held_out))))
             batch |= {name: np.asarray(found[name]) for name in others}
         return batch
 
@@ -245,7 +282,7 @@ class Generator:
         except UserError as error:
             log.info("no pictures of held-out data: %s", error)
             return {}
-        found = held_out.take(list(index % len(held_out)))
+        found = Entries(held_out.take(list(index % len(held_out))))
         return {name: np.asarray(found[name]) for name in wanted}
 
     def _labels(self, index: np.ndarray, labels: Sequence[int] | None) -> np.ndarray:

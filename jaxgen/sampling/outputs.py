@@ -12,7 +12,7 @@ from jaxgen.files import write_bytes
 from jaxgen.methods.base import Model
 from jaxgen.parallel.distributed import is_first
 from jaxgen.report.images import animation, grid, save_gif, save_png
-from jaxgen.sampling.generator import Generator, Samples
+from jaxgen.sampling.generator import PANEL_IMAGES, Generator, Samples
 
 
 def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> None:
@@ -57,7 +57,7 @@ def write_panels(
         drawn = generator.images(model, seed, 64, labels).pictures
         if is_first():
             save_png(folder / f"step_{samples:010d}.png", grid(drawn))
-    for name, value in generator.panels(model, seed, 16, labels).items():
+    for name, value in generator.panels(model, seed, PANEL_IMAGES, labels).items():
         if not is_first():
             continue
         if value.ndim == 5:

@@ -196,7 +196,7 @@ def _records(name: str, builder: Any, split: str) -> Any:
         ) from error
     except ValueError as error:
         raise UserError(
-            f"{name!r} has no split {split!r} (config.data.split); it has {', '.join(builder.info.splits)}, and "
+            f"{name!r} has no split {split!r}; it has {', '.join(builder.info.splits)}, and "
             "expressions of these such as 'train[:90%]'."
         ) from error
 
