@@ -1,0 +1,345 @@
+"""What a batch gains from its own images: low resolution, grey, edges, JPEG, holes. Pure JAX, to be called under jit.
+
+A `Corruption` makes a picture, such as a small or a damaged copy, from an image and a random key. The config names it
+under the entry that the picture becomes: `config.data.corruptions.condition = section(name="low_resolution")`.
+Training, sampling and evaluation compute the same function, so that a model is asked for what it has learned from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.arrays import Array
+from jaxgen.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Key
+
+    Image = Float[Array, "H W C"]
+    Mask = Int[Array, "H W"]
+
+# ITU-R BT.601: the luminance of red, green and blue.
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+# ITU-T T.81, Annex K: the quantisation of luminance and of chrominance at quality 50.
+_TABLES = np.array([
+    [[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
+     [14, 17, 22, 29, 51, 87, 80, 62], [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
+     [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99]],
+    [[17, 18, 24, 47, 99, 99, 99, 99], [18, 21, 26, 66, 99, 99, 99, 99], [24, 26, 56, 99, 99, 99, 99, 99],
+     [47, 66, 99, 99, 99, 99, 99, 99], *[[99] * 8] * 4],
+], np.float32)  # fmt: skip
+
+
+class Corrupted(NamedTuple):
+    """What a corruption makes of an image.
+
+    Attributes:
+      picture: float32 `[h, w, c]` in [-1, 1].
+      mask: int32 `[H, W]`, 1 where the image is unknown and to be drawn, 0 where it is kept; None if the whole image is
+        to be drawn.
+    """
+
+    picture: Image
+    mask: Mask | None = None
+
+
+class Corruption:
+    """The contract: a pure function of a random key and one image; derive a frozen dataclass from this class."""
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        """Returns the corrupted copy of an image `[H, W, C]` in [-1, 1]."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class LowResolution(Corruption):
+    """A smaller copy, `[H / factor, W / factor, C]`.
+
+    Raises:
+      UserError: the factor is less than 2, or does not divide the image's sides.
+    """
+
+    factor: int = 4
+    # "area" takes the mean of factor x factor pixels; "bicubic" (Keys 1981, a = -1/2) and "bilinear" are widened by the
+    # factor, against aliasing.
+    filter: Literal["area", "bicubic", "bilinear"] = "area"
+
+    def __post_init__(self) -> None:
+        if self.factor < 2:
+            raise UserError(f"A low resolution has a factor of 2 or more, not {self.factor}.")
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        height, width, channels = image.shape
+        if height % self.factor or width % self.factor:
+            raise UserError(
+                f"Images of {height}x{width} pixels are not divided by low_resolution's factor {self.factor}; "
+                "change the factor or config.data.resolution."
+            )
+        small = height // self.factor, width // self.factor
+        if self.filter == "area":
+            blocks = image.reshape(small[0], self.factor, small[1], self.factor, channels)
+            return Corrupted(blocks.mean((1, 3)))
+        kernel = {"bicubic": "cubic", "bilinear": "linear"}[self.filter]
+        return Corrupted(jnp.clip(jax.image.resize(image, (*small, channels), kernel), -1, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Grey(Corruption):
+    """The luminance of an RGB image (ITU-R BT.601), `[H, W, 1]`.
+
+    Raises:
+      UserError: the images have not three channels.
+    """
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        if image.shape[-1] != 3:
+            raise UserError(f"Images are made grey from 3 channels, not {image.shape[-1]}; set config.data.channels=3.")
+        return Corrupted(luminance(image))
+
+
+@dataclasses.dataclass(frozen=True)
+class Edges(Corruption):
+    """The outlines of an image, `[H, W, 1]`: the length of Sobel's gradient of the luminance.
+
+    The gradient of a step from black to white has length 1. Borders are continued by their outermost pixels.
+
+    Raises:
+      UserError: the threshold is negative.
+    """
+
+    threshold: float = 0.1  # 1 where the gradient is at least this long and -1 elsewhere; 0 gives 2 length - 1, clipped
+
+    def __post_init__(self) -> None:
+        if self.threshold < 0:
+            raise UserError(f"The threshold of edges must not be negative, as {self.threshold} is.")
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        grey = (luminance(image) if image.shape[-1] == 3 else image.mean(-1, keepdims=True))[..., 0]
+        padded = jnp.pad((grey + 1) / 2, 1, mode="edge")
+        rows, columns = (_smoothed_difference(padded, axis) for axis in (0, 1))
+        length = jnp.sqrt(rows**2 + columns**2) / 4
+        picture = jnp.where(length >= self.threshold, 1.0, -1.0) if self.threshold else jnp.clip(2 * length - 1, -1, 1)
+        return Corrupted(picture[..., None])
+
+
+def _smoothed_difference(padded: Array, axis: int) -> Array:
+    """Sobel's filter along an axis of an image padded by one pixel: [-1, 0, 1], and [1, 2, 1] across it."""
+    moved = jnp.moveaxis(padded, axis, 0)
+    difference = moved[2:] - moved[:-2]
+    return jnp.moveaxis(difference[:, :-2] + 2 * difference[:, 1:-1] + difference[:, 2:], 0, axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class JPEG(Corruption):
+    """A copy that was compressed by JPEG (ITU-T T.81) and decoded again, of the image's own shape.
+
+    Colour is stored at half resolution (4:2:0), as most programs do, and brought back by linear interpolation. The
+    quantisation is that of the reference library's `quality`.
+
+    Raises:
+      UserError: a quality outside of 1 to 100, or images of other than 1 or 3 channels.
+    """
+
+    quality: tuple[int, int] = (5, 30)  # each image's quality is drawn uniformly from these and the numbers between
+
+    def __post_init__(self) -> None:
+        low, high = self.quality
+        if not 1 <= low <= high <= 100:
+            raise UserError(f"JPEG's quality lies in 1 to 100, the lower first, and is not {self.quality}.")
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        height, width, channels = image.shape
+        if channels not in (1, 3):
+            raise UserError(f"JPEG has 1 or 3 channels, not {channels}; set config.data.channels.")
+        quality = jax.random.randint(key, (), self.quality[0], self.quality[1] + 1)
+        scale = jnp.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+        tables = jnp.clip((_TABLES * scale + 50) // 100, 1, 255)
+        size = 16 if channels == 3 else 8
+        padded = jnp.pad(image, ((0, -height % size), (0, -width % size), (0, 0)), mode="edge")
+        levels = jnp.round((padded + 1) * 127.5)
+        decoded = _grey_jpeg(levels, tables[0]) if channels == 1 else _colour_jpeg(levels, tables)
+        return Corrupted(jnp.clip(jnp.round(decoded), 0, 255)[:height, :width] / 127.5 - 1)
+
+
+def _grey_jpeg(levels: Image, table: Array) -> Image:
+    return _blocks_through(levels[..., 0], table)[..., None]
+
+
+def _colour_jpeg(levels: Image, tables: Array) -> Image:
+    """RGB levels in 0..255 through YCbCr (JFIF), whose colour planes are halved."""
+    height, width, _ = levels.shape
+    luma = levels @ _LUMINANCE
+    blue, red = (0.5 * (levels[..., c] - luma) / (1 - _LUMINANCE[c]) + 128 for c in (2, 0))
+    halves = [jnp.round(c).reshape(height // 2, 2, width // 2, 2).mean((1, 3)) for c in (blue, red)]
+    luma = _blocks_through(jnp.round(luma), tables[0])
+    blue, red = (
+        jax.image.resize(_blocks_through(jnp.round(half), tables[1]), (height, width), "linear") - 128
+        for half in halves
+    )
+    r, b = (luma + 2 * (1 - _LUMINANCE[c]) * plane for c, plane in ((0, red), (2, blue)))
+    g = (luma - _LUMINANCE[0] * r - _LUMINANCE[2] * b) / _LUMINANCE[1]
+    return jnp.stack([r, g, b], axis=-1)
+
+
+def _blocks_through(plane: Float[Array, "H W"], table: Float[Array, "8 8"]) -> Float[Array, "H W"]:
+    """Returns a plane of levels after the quantisation of its 8x8 blocks' cosine transform."""
+    order, place = np.mgrid[:8, :8]
+    cosines = np.where(order == 0, np.sqrt(1 / 8), np.cos(np.pi * (2 * place + 1) * order / 16) / 2).astype(np.float32)
+    height, width = plane.shape
+    blocks = (plane - 128).reshape(height // 8, 8, width // 8, 8)
+    coefficients = jnp.einsum("ki,aibj,lj->akbl", cosines, blocks, cosines, precision="highest")
+    kept = jnp.round(coefficients / table[:, None]) * table[:, None]
+    decoded = jnp.einsum("ki,akbl,lj->aibj", cosines, kept, cosines, precision="highest")
+    return jnp.clip(jnp.round(decoded.reshape(height, width) + 128), 0, 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hole(Corruption):
+    """An image with an unknown part, which is 0 (mid-grey) in the picture and 1 in the mask.
+
+    Raises:
+      UserError: the share is not in (0, 1).
+    """
+
+    # "centre" is a rectangle in the middle; "half" is one of the four halves, drawn at random; "free_form" is a set of
+    # strokes of a brush, in the manner of Yu et al. (2019), "Free-form image inpainting with gated convolution".
+    form: Literal["centre", "half", "free_form"] = "free_form"
+    share: float = 0.5  # the rectangle's share of each side; the greatest width of a stroke is a quarter of it
+    strokes: int = 4  # of the free form
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1 or self.strokes < 1:
+            raise UserError(f"A hole has a share in (0, 1) and strokes, not {self.share} and {self.strokes}.")
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        unknown = {"centre": self._centre, "half": _half, "free_form": self._free_form}[self.form](key, image)
+        return _without(image, unknown)
+
+    def _centre(self, key: Array, image: Array) -> Array:
+        y, x = _positions(image)
+        return (jnp.abs(y - 0.5) < self.share / 2) & (jnp.abs(x - 0.5) < self.share / 2)
+
+    def _free_form(self, key: Array, image: Array) -> Array:
+        """Returns the pixels near the lines between random points; each stroke has four of them and its own width."""
+        of_points, of_widths = jax.random.split(key)
+        points = jax.random.uniform(of_points, (self.strokes, 4, 2))
+        widths = jax.random.uniform(of_widths, (self.strokes, 1), minval=0.3, maxval=1.0) * self.share / 4
+        start, along = points[:, :-1], jnp.diff(points, axis=1)
+        pixels = jnp.stack(_positions(image), axis=-1)[:, :, None, None]
+        at = ((pixels - start) * along).sum(-1) / jnp.maximum((along**2).sum(-1), 1e-9)
+        nearest = start + jnp.clip(at, 0, 1)[..., None] * along
+        return (jnp.linalg.norm(pixels - nearest, axis=-1) < widths / 2).any((2, 3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Uncrop(Corruption):
+    """An image of which only one half (`sides="one"`), or a rectangle in the middle ("all"), is known.
+
+    It is Palette's outpainting (Saharia et al. 2022, "Palette", Section 3): the picture goes on beyond what is known.
+
+    Raises:
+      UserError: the known share is not in (0, 1).
+    """
+
+    sides: Literal["one", "all"] = "one"
+    known: float = 0.5  # the share of each side that is known where all four sides are to be drawn
+
+    def __post_init__(self) -> None:
+        if not 0 < self.known < 1:
+            raise UserError(f"The known share of an uncropped image lies in (0, 1), as {self.known} does not.")
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        if self.sides == "one":
+            return _without(image, _half(key, image))
+        y, x = _positions(image)
+        return _without(image, (jnp.abs(y - 0.5) > self.known / 2) | (jnp.abs(x - 0.5) > self.known / 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf(Corruption):
+    """One corruption for each image, drawn at random, so that one model learns several tasks.
+
+    Every picture is brought to the image's shape: a small one by linear interpolation, a grey one by repeating its
+    channel. Where a corruption gives no mask, the whole image is unknown.
+
+    Raises:
+      UserError: there are no tasks.
+    """
+
+    tasks: Mapping[str, Corruption]
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise UserError("one_of needs tasks, such as tasks=section(colour=section(name='grey')).")
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        of_task, of_corruption = jax.random.split(key)
+        names = sorted(self.tasks)
+        chosen = jax.random.randint(of_task, (), 0, len(names))
+        functions = [lambda key, image, name=name: self._as_image(self.tasks[name], key, image) for name in names]
+        return Corrupted(*jax.lax.switch(chosen, functions, of_corruption, image))
+
+    @staticmethod
+    def _as_image(task: Corruption, key: Array, image: Array) -> tuple[Array, Array]:
+        picture, mask = task(key, image)
+        picture = jax.image.resize(picture, (*image.shape[:2], picture.shape[-1]), "linear")
+        unknown = jnp.ones(image.shape[:2], jnp.int32) if mask is None else mask
+        return jnp.broadcast_to(picture, image.shape), unknown
+
+
+def luminance(image: Float[Array, "*shape 3"]) -> Float[Array, "*shape 1"]:
+    """Returns the luminance of RGB images (ITU-R BT.601)."""
+    return (image * _LUMINANCE).sum(-1, keepdims=True)
+
+
+def _positions(image: Image) -> tuple[Array, Array]:
+    """Returns the height and the width of each pixel's centre, `[H, W]` each, in (0, 1)."""
+    height, width = image.shape[:2]
+    y, x = (jnp.arange(height) + 0.5) / height, (jnp.arange(width) + 0.5) / width
+    return jnp.broadcast_to(y[:, None], (height, width)), jnp.broadcast_to(x, (height, width))
+
+
+def _half(key: Array, image: Array) -> Array:
+    y, x = _positions(image)
+    return jnp.stack([y < 0.5, y > 0.5, x < 0.5, x > 0.5])[jax.random.randint(key, (), 0, 4)]
+
+
+def _without(image: Image, unknown: Array) -> Corrupted:
+    return Corrupted(jnp.where(unknown[..., None], 0.0, image), unknown.astype(jnp.int32))
+
+
+def corrupt(
+    batch: Mapping[str, Array], keys: Key[Array, " B"], corruptions: Mapping[str, Corruption]
+) -> dict[str, Array]:
+    """Returns the batch with the entries that its images give; entries that are there already stay as they are.
+
+    Args:
+      batch: with `image`, float32 `[B, H, W, C]` in [-1, 1], unless nothing has to be made from it.
+      keys: one random key for each image, so that its entries do not depend on its neighbours.
+      corruptions: `{entry: corruption}`. The corruption's mask becomes the entry `mask`.
+
+    Raises:
+      UserError: two corruptions give a mask, or there is no image to make an entry from.
+    """
+    found = dict(batch)
+    for name in sorted(corruptions):
+        if name in batch:
+            continue
+        if "image" not in batch:
+            raise UserError(f"config.data.corruptions.{name} makes {name!r} from images, of which there are none here.")
+        number = zlib.crc32(name.encode())  # so that another entry does not change this one's keys
+        of_entry = jax.vmap(lambda key, number=number: jax.random.fold_in(key, number))(keys)
+        picture, mask = jax.vmap(corruptions[name])(of_entry, batch["image"])
+        found[name] = picture
+        if mask is not None and "mask" in found.keys() - batch.keys():
+            raise UserError("Two of config.data.corruptions give a mask; keep one, or join them by one_of.")
+        if mask is not None:
+            found.setdefault("mask", mask)
+    return found
