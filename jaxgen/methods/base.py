@@ -177,6 +177,15 @@ class Method:
         """
         return {}
 
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """Returns `{entry: count}` of the whole numbers that networks look up in tables: each is in [0, count).
+
+        By default these are labels, in [0, num_classes), and tokens, in the vocabulary of the method's `text` network.
+        """
+        classes, words = getattr(self, "num_classes", 0), getattr(getattr(self, "text", None), "vocabulary", 0)
+        return ({"label": classes} if classes else {}) | ({"tokens": words, "null_tokens": words} if words else {})
+
     def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
         """Returns fresh weights of the groups in `required_groups`, and the memory that would come with them.
 
@@ -212,6 +221,23 @@ class Method:
     def samples_images(self) -> bool:
         """Whether the method has a sampler."""
         return type(self).sample is not Method.sample
+
+
+def check_limits(method: Method, batch: Mapping[str, np.ndarray]) -> None:
+    """Checks a batch on the host: inside a program a number outside of its table reads another row, or NaN.
+
+    Raises:
+      UserError: an entry of `method.limits` has a number outside of its range.
+    """
+    mend = {"label": "correct the labels, or set config.data.num_classes"}
+    for name, count in method.limits.items():
+        values = np.asarray(batch.get(name, 0))
+        if values.size and (values.min() < 0 or values.max() >= count):
+            wrong = int(values.min()) if values.min() < 0 else int(values.max())
+            raise UserError(
+                f"The data have {name} {wrong}, and {type(method).__name__} knows those in [0, {count}): "
+                f"{mend.get(name, 'use the tokenizer that belongs to the text network, or a larger vocabulary')}."
+            )
 
 
 def check_loaded(group: str, given: Tree, fresh: Tree) -> None:

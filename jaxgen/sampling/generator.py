@@ -18,7 +18,7 @@ from jaxgen.config import image_shape
 from jaxgen.data import Source
 from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Method, Model
+from jaxgen.methods.base import Method, Model, check_limits
 from jaxgen.parallel.distributed import gathered
 from jaxgen.parallel.mesh import await_cpu, data_shards, make_mesh, over_data, place_full_batch, replicated
 from jaxgen.parallel.sharding import Layout
@@ -214,6 +214,7 @@ class Generator:
 
     def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions) -> Tree:
         """Runs one of the method's functions of (model, keys, batch), compiled over the mesh."""
+        check_limits(self.method, batch)
         placed = place_full_batch({**batch, "index": index.astype(np.uint32)}, self.mesh)
         numbers = placed.pop("index")
         model = jax.device_put(model, self.layout.model(model))

@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 
 from jaxgen.arrays import Metrics, Params
 from jaxgen.config import check
+from jaxgen.data.loader import HostBatch
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Model, State, Turn
+from jaxgen.methods.base import Model, State, Turn, check_limits
 from jaxgen.parallel.distributed import is_first, told_to_stop
 from jaxgen.parallel.mesh import await_cpu, make_mesh, place
 from jaxgen.report.images import grid, save_png
@@ -63,7 +64,8 @@ class Trainer:
         tell_sources(self.sources)
         self.loader = make_loader(config, self.sources)
         start = self.loader.get_state()
-        example = place(next(self.loader), self.mesh)
+        check_limits(self.method, self.sources[""].arrays or {})  # all examples, where they are in memory
+        example = place(self._next_batch(), self.mesh)
         self.loader.set_state(start)
         self.checkpoints = Checkpoints(
             workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode
@@ -139,7 +141,7 @@ class Trainer:
             self.stage = stage
         turns = self.method.turns(self.stage)
         count = draws(turns)
-        batches = tuple(place(next(self.loader), self.mesh) for _ in range(count))
+        batches = tuple(place(self._next_batch(), self.mesh) for _ in range(count))
         update = self.update(due(turns, self.step))
         if self._compiling is not None:
             self._compiling.result()
@@ -149,6 +151,11 @@ class Trainer:
         self.step += 1
         self.images += self.config.train.batch_size * count
         return metrics
+
+    def _next_batch(self) -> HostBatch:
+        batch = next(self.loader)
+        check_limits(self.method, batch)
+        return batch
 
     def save(self) -> None:
         """Writes a checkpoint in the background."""
