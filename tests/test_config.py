@@ -213,6 +213,8 @@ def test_differences_name_leaves_and_both_values():
 def test_only_lengths_cadences_and_places_may_change():
     for key in ("train.total_images", "train.keep_last", "mesh.data", "evaluate.num", "evaluate", "data.root"):
         assert may_change(key)
+    for key in ("optimizer.decay_images", "optimizers.generator.decay_images", "optimizers.a.warmup_images"):
+        assert may_change(key)
     for key in (
         "seed",
         "train.batch_size",
@@ -222,6 +224,9 @@ def test_only_lengths_cadences_and_places_may_change():
         "meshes",
         "train.total_images_",
         "optimizer.learning_rate",
+        "optimizer.decay",
+        "optimizers.generator.learning_rate",
+        "optimizers.decay_images",
         "sampler.steps",
         "init_from.table",
     ):

@@ -6,7 +6,7 @@ Nothing here imports JAX, so that an error in a config is reported at once.
 from __future__ import annotations
 
 from jaxgen.config.checks import check
-from jaxgen.config.record import differences, from_json, may_change, to_json
+from jaxgen.config.record import differences, follow_total, from_json, may_change, to_json
 from jaxgen.config.schema import DEFAULTS, SAMPLE_METRICS, defaults, image_shape, section
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "check",
     "defaults",
     "differences",
+    "follow_total",
     "from_json",
     "image_shape",
     "may_change",

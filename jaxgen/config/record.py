@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.config.schema import defaults, section
 
-# Keys that may change when a run is resumed: lengths, cadences, devices, and the places of data.
+# Keys that may change when a run is resumed: lengths, cadences, devices, and the places of data. "*" is any group.
 CHANGEABLE = (
     "train.total_images",
     "train.log_every_images",
@@ -23,6 +23,10 @@ CHANGEABLE = (
     "train.best_mode",
     "train.max_nonfinite_updates",
     "train.tensorboard",
+    "optimizer.warmup_images",
+    "optimizer.decay_images",
+    "optimizers.*.warmup_images",
+    "optimizers.*.decay_images",
     "mesh",
     "sharding",
     "distributed",
@@ -98,4 +102,46 @@ def may_change(key: str, extra: tuple[str, ...] = ()) -> bool:
       key: the key's path without the leading `config.`.
       extra: further keys and sections that may change, in addition to `CHANGEABLE`.
     """
-    return any(key == k or key.startswith(k + ".") for k in CHANGEABLE + extra)
+    words = key.split(".")
+    return any(_begins(words, k.split(".")) for k in CHANGEABLE + extra)
+
+
+def _begins(words: list[str], pattern: list[str]) -> bool:
+    return len(words) >= len(pattern) and all(p in ("*", w) for w, p in zip(words, pattern, strict=False))
+
+
+def follow_total(begun: ConfigDict, config: ConfigDict | None = None) -> list[str]:
+    """Lets the decays of a stored config follow `train.total_images` where an older version stored that number.
+
+    A `decay_images` of 0 means that the rate falls until the end of the run. Older versions of jaxgen stored the length
+    that the run began with in its place, so that a longer run would have ended at a rate of 0.
+
+    Args:
+      begun: the stored config, which is changed.
+      config: the config to go on with. Where it gives a `decay_images` itself, `begun` keeps its own.
+
+    Returns:
+      The keys that are set to 0, or removed where the group then inherits 0.
+    """
+    found = []
+    for path, own in _optimizer_sections(begun).items():
+        whole = {**begun.optimizer, **own}
+        if whole.get("decay", "constant") == "constant" or own.get("decay_images") != begun.train.get("total_images"):
+            continue
+        if config is not None:
+            chosen = {**config.optimizer, **_optimizer_sections(config).get(path, {})}
+            if chosen.get("decay_images", 0):
+                continue
+        if path != "optimizer" and not begun.optimizer.get("decay_images", 0):
+            del own["decay_images"]
+        else:
+            own.decay_images = 0
+        found.append(f"{path}.decay_images")
+    return found
+
+
+def _optimizer_sections(config: ConfigDict) -> dict[str, ConfigDict]:
+    """Returns `{path: section}` of `optimizer` and of each group's own section, the shared one first."""
+    groups = {f"optimizers.{group}": own for group, own in config.get("optimizers", {}).items()}
+    sections = {"optimizer": config.optimizer, **groups}
+    return {path: own for path, own in sections.items() if isinstance(own, ConfigDict)}

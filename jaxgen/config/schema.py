@@ -39,7 +39,7 @@ DEFAULTS: dict[str, Any] = dict(
         learning_rate=1e-4,  # the rate after the warm-up and before the decay
         warmup_images=0,  # the rate rises in a straight line over this many images
         decay="constant",  # how the rate falls to 0 at decay_images: "cosine" or "linear"; "constant" keeps it
-        decay_images=0,  # with 0, train.total_images as it was when the run began
+        decay_images=0,  # with 0 the rate falls until train.total_images, also where that is changed later
         clip_norm=0.0,  # a larger norm of a turn's gradients, over all groups, is scaled to this; 0 does not clip
         clip_weights=0.0,  # each weight is clipped to [-this, this] after its update, as in WGAN; 0 does not clip
     ),

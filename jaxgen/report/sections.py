@@ -21,7 +21,7 @@ KNOWN_CURVES = {
     "loss": "What this turn minimises.",
     "gradient_norm": "Length of the gradient before clipping.",
     "grad_norm": "Length of the gradient before clipping.",
-    "learning_rate": "Step size of the optimiser.",
+    "learning_rate": "The learning rate of this group's newest update.",
     "skipped": "Updates rolled back because a value was not finite.",
     "images_per_second": "Training images a second.",
 }
@@ -166,8 +166,8 @@ def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
             " history. "
         )
     text += (
-        "The number beside a name is the latest value; point at a curve to read another. A group is a turn (one"
-        " kind of update, with its own loss) or the name of the part that logged it."
+        "The number beside a name is the latest value; point at a curve to read another. A heading is a turn (one"
+        " kind of update, with its own loss), a group of parameters, or the name of the part that logged it."
     )
     return (
         f'<section id="curves"><h2>Learning curves</h2><p class="help">{text}</p>{"".join(parts)}</section>'

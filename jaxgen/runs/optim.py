@@ -25,11 +25,17 @@ class Optimizer:
 
     The rate depends on `state.images` and not on the optimiser's own count, which grows faster for a discriminator with
     several repeats. optax's updates are proportional to the rate, so the rate can be applied after them.
+
+    Attributes:
+      ends: the number of images from which on the rate is 0; None where it does not fall.
     """
 
     def __init__(self, section: Mapping[str, Any], total_images: int, path: str):
         self.transform = _transform(section, path)
         self.learning_rate = learning_rate(section, total_images, path)
+        self._rate = jax.jit(self.learning_rate)
+        decays = section.get("decay", "constant") != "constant"
+        self.ends = int(section.get("decay_images", 0) or total_images) if decays else None
         self.clip_norm = float(section.get("clip_norm", 0.0))
         self.clip_weights = float(section.get("clip_weights", 0.0))
         if self.clip_norm < 0 or self.clip_weights < 0:
@@ -38,6 +44,10 @@ class Optimizer:
     def init(self, params: optax.Params) -> optax.OptState:
         """Returns the state before the first update of one group's parameters."""
         return self.transform.init(params)
+
+    def rate_at(self, images: int) -> float:
+        """The learning rate of an update that begins when `images` training images have been seen."""
+        return float(self._rate(jnp.asarray(images, jnp.uint32)))
 
     def update(
         self, gradients: optax.Updates, opt_state: optax.OptState, params: optax.Params, images: jax.Array
@@ -78,11 +88,23 @@ def optimizers(config: ConfigDict, groups: tuple[str, ...]) -> dict[str, Optimiz
     return result
 
 
+def ends_before(optimizers: Mapping[str, Optimizer], total_images: int) -> str:
+    """Says which groups stop learning before the end of the run; "" if none does."""
+    early = {group: made.ends for group, made in optimizers.items() if made.ends is not None}
+    early = {group: end for group, end in early.items() if end < total_images}
+    return "; ".join(
+        f"the learning rate of group {group!r} is 0 from {end} images on (decay_images), and the run ends at "
+        f"{total_images}: decay_images=0 lets it follow the length of the run"
+        for group, end in early.items()
+    )
+
+
 def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> LearningRate:
     """Returns the learning rate as a function of the images seen.
 
     It rises linearly over `warmup_images`; then it stays constant, or falls as a cosine or a line to 0 at
-    `decay_images`.
+    `decay_images`. A `decay_images` of 0 stands for `total_images`, whichever that is when the run is begun, resumed or
+    extended.
     """
     base = float(section["learning_rate"])
     warmup, end = float(section.get("warmup_images", 0)), float(section.get("decay_images", 0) or total_images)

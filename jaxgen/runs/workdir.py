@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.config import defaults, differences, from_json, may_change, to_json
+from jaxgen.config import defaults, differences, follow_total, from_json, may_change, to_json
 from jaxgen.config.trust import check_names
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, write_bytes
+
+log = logging.getLogger("jaxgen")
 
 # These keys, and those of lengths, intervals and the mesh, may differ when a trained model is used.
 _IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
@@ -35,7 +38,6 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
     workdir = epath.Path(workdir)
     saved = (workdir / "checkpoints").exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").iterdir())
     if not saved and training:  # nothing was trained yet, so that another config hurts nobody
-        _settle(config, config)
         if writes:
             check_writable(workdir, "--workdir")
             write_bytes(workdir / "config.json", to_json(config).encode())
@@ -44,7 +46,8 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
     if old is None:
         advice = "restore it, or use another workdir" if saved else "train first, with --mode=train"
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json); {advice}.")
-    _settle(config, old)
+    total = old.train.get("total_images")
+    followed = follow_total(old, config)
     changed = differences(old, config)
     refused = {k: v for k, v in changed.items() if not may_change(k, () if training else _IN_USE)}
     if refused:
@@ -52,18 +55,13 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
         raise UserError(f"{workdir} was begun with another config: {keys}. Use another workdir, or the values there.")
     if training and writes:
         check_writable(workdir, "--workdir")
+    if training and writes and followed and "train.total_images" in changed:
+        keys = ", ".join(f"config.{key}" for key in followed)
+        log.info(
+            "%s was %s, the length of the run; the decay is understood to end with the run, now at %s images",
+            keys, total, config.train.total_images,
+        )  # fmt: skip
     return config, changed
-
-
-def _settle(config: ConfigDict, begun: ConfigDict) -> None:
-    """Sets the end of every decay by the length that the run was begun with, so that a longer one does not move it."""
-    for path in ("optimizer", *(f"optimizers.{g}" for g in config.optimizers)):
-        own, old = config, begun
-        for key in path.split("."):
-            own, old = own[key], old.get(key, {})
-        decays = own.get("decay", config.optimizer.decay) != "constant"
-        if decays and not own.get("decay_images", 0) and (path == "optimizer" or "decay" in own):
-            own.decay_images = old.get("decay_images", 0) or begun.train.total_images
 
 
 def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> ConfigDict | None:
@@ -78,6 +76,7 @@ def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> Confi
     config = _read(workdir)
     if config is not None:
         check_names(config, epath.Path(workdir) / "config.json", trust)
+        follow_total(config)
         config.distributed = defaults().distributed  # whom a process connects to is no file's to say
     return config
 

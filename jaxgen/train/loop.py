@@ -25,6 +25,7 @@ from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
 from jaxgen.runs.history import MetricsLog, NoLog
 from jaxgen.runs.loaded_groups import load_groups
+from jaxgen.runs.optim import ends_before
 from jaxgen.runs.progress import Progress
 from jaxgen.runs.record import add_event
 from jaxgen.runs.setup import make_loader, make_method, tell_sources, training_sources
@@ -191,6 +192,9 @@ class Trainer:
         writer: MetricsLog | NoLog = NoLog()
         if is_first():
             writer = MetricsLog(self.workdir, tensorboard=self.config.train.tensorboard, resume_step=self.step)
+        early = ends_before(self.builder.optimizers, self.config.train.total_images)
+        if early:
+            log.warning("%s", early)
         bar = Progress(self.config.train.total_images, self.images, None if is_first() else False)
         # several processes must agree on the step to stop after: SIGTERM goes to JAX's preemption service
         watched = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
@@ -223,7 +227,8 @@ class Trainer:
             if self._crossed(train.log_every_images, before) or self.images >= train.total_images:
                 self._read(metrics)
                 rate = (self.images - mark[0]) / (self.seconds - mark[1])
-                self._log(writer, bar, {**metrics.take_means(), "images_per_second": rate})
+                rates = self._learning_rates(before)
+                self._log(writer, bar, {**metrics.take_means(), **rates, "images_per_second": rate})
                 mark = (self.images, self.seconds)
             bar.update(self.images)
             if self._crossed(train.sample_every_images, before):
@@ -275,8 +280,13 @@ class Trainer:
 
     def _log(self, writer: MetricsLog | NoLog, bar: Progress, scalars: dict[str, float]) -> None:
         writer.write(self.step, self.images, self.seconds, scalars)
-        bar.update(self.images, {n: v for n, v in scalars.items() if n.endswith("/loss")})
+        bar.update(self.images, {n: v for n, v in scalars.items() if n.endswith(("/loss", "/learning_rate"))})
         self._scores = {**self._scores, **scalars}
+
+    def _learning_rates(self, images: int) -> dict[str, float]:
+        """Returns `{"<group>/learning_rate": rate}` for the update that began at `images`, of the stage's groups."""
+        groups = dict.fromkeys(group for turn in self.method.turns(self.stage) for group in turn.groups)
+        return {f"{group}/learning_rate": self.builder.optimizers[group].rate_at(images) for group in groups}
 
     def _samples(self, writer: MetricsLog | NoLog) -> None:
         if not self.method.samples_images:

@@ -11,7 +11,7 @@ from tiny_methods import tiny_config
 
 from jaxgen.config import from_json
 from jaxgen.errors import UserError, os_refusal
-from jaxgen.runs.workdir import open_workdir
+from jaxgen.runs.workdir import open_workdir, stored_config
 
 
 def enter(workdir, **changes):
@@ -71,23 +71,63 @@ def test_what_may_not_change_is_refused_with_every_key_named(tmp_path):
     assert "total_images" not in str(error.value) and (tmp_path / "config.json").read_text() == text
 
 
-def test_a_decay_ends_where_the_run_was_to_end_when_it_began(tmp_path):
+def test_the_end_of_a_decay_and_a_warm_up_may_be_changed_in_every_group(tmp_path):
     begun(tmp_path, **{"optimizer.decay": "cosine"})
-    config, changed = enter(tmp_path, **{"optimizer.decay": "cosine", "train.total_images": 128})
-    assert config.optimizer.decay_images == 64 and list(changed) == ["train.total_images"]
-    with pytest.raises(UserError, match="decay_images was 64 and is 128"):
-        enter(tmp_path, **{"optimizer.decay": "cosine", "optimizer.decay_images": 128})
+    assert from_json((tmp_path / "config.json").read_text()).optimizer.decay_images == 0  # stored as it was written
+    config = tiny_config("Plain")
+    config.optimizer.update(decay="cosine", decay_images=96, warmup_images=8)
+    config.optimizers = ConfigDict({"net": {"decay_images": 128, "warmup_images": 16}})
+    _, changed = open_workdir(tmp_path, config, training=True)
+    assert changed == {
+        "optimizer.decay_images": (0, 96),
+        "optimizer.warmup_images": (0, 8),
+        "optimizers.net.decay_images": (None, 128),
+        "optimizers.net.warmup_images": (None, 16),
+    }
+    config.optimizers.net.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"config: config\.optimizers\.net\.learning_rate was None and is 0\.5\."):
+        open_workdir(tmp_path, config, training=True)
 
 
-def test_the_decay_of_one_group_is_fixed_too(tmp_path):
-    for images in (64, 128):
-        config = tiny_config("TwoPlayers")
-        config.optimizers = ConfigDict({"discriminator": {"decay": "linear"}, "generator": {"b1": 0.5}})
+def begun_by_an_older_version(tmp_path):
+    """A run of 64 images, in whose config each decay that was to end with the run has this number."""
+    config = tiny_config("TwoPlayers")
+    config.optimizers = ConfigDict({"discriminator": {"decay": "linear"}, "generator": {"b1": 0.5}})
+    open_workdir(tmp_path, config, training=True)
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    stored["optimizers"]["discriminator"]["decay_images"] = 64
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    return config
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_decay_that_an_older_version_ended_with_the_run_follows_its_new_length(tmp_path, from_file, caplog):
+    given = begun_by_an_older_version(tmp_path)
+    for images, lines in ((64, 0), (128, 1)):
+        stored = stored_config(tmp_path, ["tiny_methods"])
+        config = ConfigDict(given.to_dict(), type_safe=False) if from_file else stored
         config.train.total_images = images
-        config, _ = open_workdir(tmp_path, config, training=True)
-        assert config.optimizers.discriminator.decay_images == 64 and "decay_images" not in config.optimizers.generator
-        assert config.optimizer.decay_images == 0
-        (tmp_path / "checkpoints" / "3").mkdir(parents=True, exist_ok=True)
+        caplog.clear()
+        with caplog.at_level("INFO", "jaxgen"):
+            config, changed = open_workdir(tmp_path, config, training=True)
+        assert list(changed) == (["train.total_images"] if images == 128 else [])
+        assert not config.optimizers.discriminator.get("decay_images")
+        assert len(caplog.messages) == lines
+    assert caplog.messages == [
+        "config.optimizers.discriminator.decay_images was 64, the length of the run; the decay is understood to end "
+        "with the run, now at 128 images"
+    ]
+
+
+def test_a_number_that_the_user_gives_is_the_end_of_the_decay(tmp_path, caplog):
+    config = begun_by_an_older_version(tmp_path)
+    config.optimizers.discriminator.decay_images = 64
+    config.train.total_images = 128
+    with caplog.at_level("INFO", "jaxgen"):
+        config, changed = open_workdir(tmp_path, config, training=True)
+    assert config.optimizers.discriminator.decay_images == 64 and list(changed) == ["train.total_images"]
+    assert caplog.messages == []
 
 
 def test_using_a_model_may_change_how_it_is_sampled_and_writes_nothing(tmp_path):

@@ -94,19 +94,6 @@ def test_init_is_traced_once(tmp_path, monkeypatch):
     assert traces == [0]
 
 
-def test_a_higher_total_extends_a_finished_run(tmp_path):
-    """The decay stays what it was when the run began, so that nothing but the length changes."""
-    config = tiny_config("Plain", noise=0.1)
-    config.optimizer.update(decay="cosine")
-    first = run(config, tmp_path, 32)
-    same = run(config, tmp_path, 32)
-    assert differing(first, same) == [] and steps(tmp_path) == [4]
-    longer = run(config, tmp_path, 48)
-    assert longer.images == 48 and [row["images"] for row in history(tmp_path)] == [16, 32, 48]
-    config.optimizer.decay_images = 32
-    assert differing(longer, run(config, tmp_path / "straight", 48)) == []
-
-
 @pytest.mark.slow
 def test_numbers_drawn_after_a_resume_are_those_of_a_run_that_went_on(tmp_path):
     config = tiny_config("TwoPlayers", repeats=2)
