@@ -340,3 +340,39 @@ class TwoDomains(Method):
         y = MLP((8, PIXELS)).apply({"params": params["net"]}, flat(batch["image"]))
         means = remember(state.memory["means"], [batch["image"].mean(), batch["other_image"].mean()])
         return ((y.mean(0) - flat(batch["other_image"]).mean(0)) ** 2).mean(), ({}, {"means": means})
+
+
+@dataclasses.dataclass(frozen=True)
+class Restorer(Method):
+    """Predicts what a hole took from an image, and keeps what is known; it reads a picture and a mask."""
+
+    image_shape: tuple[int, int, int]
+    conditions = ("condition", "mask")
+    panel_inputs = ("image",)
+
+    def init(self, key, batch, stage, given, params, memory):
+        seen = self.seen(batch)
+        return {"network": nn.Conv(self.image_shape[-1], (3, 3)).init(key, seen)["params"]}, {}
+
+    def seen(self, batch):
+        return jnp.concatenate([batch["condition"], batch["mask"][..., None].astype(jnp.float32)], axis=-1)
+
+    def restored(self, params, batch):
+        drawn = nn.Conv(self.image_shape[-1], (3, 3)).apply({"params": params["network"]}, self.seen(batch))
+        return jnp.where(batch["mask"][..., None] == 1, drawn, batch["condition"])
+
+    def turns(self, stage):
+        return (Turn("restore", ("network",), self.loss),)
+
+    def loss(self, params, batch, key, state):
+        return jnp.square(self.restored(params, batch) - batch["image"]).mean(), ({}, {})
+
+    def sample(self, model, keys, batch):
+        assert "image" not in batch, "a sampler does not see the truth"
+        return self.restored(model.params, batch)
+
+    def panels(self, model, keys, batch):
+        return {"restored": jnp.concatenate([batch["image"], batch["condition"], self.restored(model.params, batch)])}
+
+    def scores(self, model, keys, batch):
+        return {"error": jnp.square(self.restored(model.params, batch) - batch["image"]).mean((1, 2, 3))}

@@ -13,7 +13,7 @@ from jaxgen.errors import UserError
 from jaxgen.renamed import unknown_key
 
 # Sections that may have further keys: `jaxgen.build` checks their keys, or their keys are names that users choose.
-OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra")
+OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra", "data.corruptions")
 
 # {key: (its least value, the words for this in a message)}
 AT_LEAST_1, NEVER = (1, "at least 1"), (0, "0 (never) or more")
@@ -145,6 +145,14 @@ def _check_named_sections(config: ConfigDict) -> None:
         for key in own:
             if key in shared:
                 _check_type(own[key], shared[key], f"config.optimizers.{group}.{key}")
+    for name, corruption in config.data.corruptions.items():
+        if not isinstance(corruption, str | Mapping | ConfigDict):
+            raise UserError(f"config.data.corruptions.{name} must be a section with a 'name', not {corruption!r}.")
+        if name in ("image", "label", "tokens", "mask"):
+            raise UserError(
+                f"config.data.corruptions.{name}: the entry {name!r} has a meaning of its own; use another name, such "
+                "as 'condition'."
+            )
     for name, extra in config.data.extra.items():
         if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or "split" not in extra:
             raise UserError(f"config.data.extra.{name} must be a section with 'source' and 'split'.")

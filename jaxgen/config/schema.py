@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = dict(
         crop=0,  # each image is shifted at random by up to this many pixels; its reflection fills the gap
         root="",  # the folder that relative paths and TFDS's data start from; "" is the current one, or TFDS's own
         workers=0,  # extra processes that read ahead, for data that do not fit in memory
+        corruptions=dict(),  # corruptions.<entry> = {name, ...}: a picture that each image gives, see docs/data.md
         extra=dict(),  # further sources: data.extra.<name> = {source, split}, whose entries come as <name>_image, ...
     ),
     optimizer=dict(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arrays import Array
+from jaxgen.arrays import Array, Entries
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ def _without(image: Image, unknown: Array) -> Corrupted:
 
 def corrupt(
     batch: Mapping[str, Array], keys: Key[Array, " B"], corruptions: Mapping[str, Corruption]
-) -> dict[str, Array]:
+) -> Entries:
     """Returns the batch with the entries that its images give; entries that are there already stay as they are.
 
     Args:
@@ -328,7 +328,8 @@ def corrupt(
     Raises:
       UserError: two corruptions give a mask, or there is no image to make an entry from.
     """
-    found = dict(batch)
+    found = Entries(batch)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, zlib.crc32(b"corruptions")))(keys)
     for name in sorted(corruptions):
         if name in batch:
             continue
@@ -343,3 +344,18 @@ def corrupt(
         if mask is not None:
             found.setdefault("mask", mask)
     return found
+
+
+def entries_of(corruptions: Mapping[str, Corruption], image_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Returns the names of the entries that corruptions make of images of this shape, `(H, W, C)`.
+
+    Raises:
+      UserError: as the corruptions do for such images.
+    """
+
+    def made(image: Array, key: Array) -> Entries:
+        return corrupt({"image": image}, jnp.broadcast_to(key, 1), corruptions)
+
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    found = jax.eval_shape(made, image, jax.eval_shape(lambda: jax.random.key(0))) if corruptions else {}
+    return tuple(sorted(set(found) - {"image"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.arrays import Batch, Entries
+from jaxgen.data.corruptions import Corruption, corrupt
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,8 +101,29 @@ def _move(image: jax.Array, mirrored: jax.Array | None, shift: jax.Array, crop: 
     return image
 
 
-def prepare(batch: Batch, key: Key[jax.Array, ""], flip: bool = False, crop: int = 0) -> Batch:
-    """Returns the loader's batch as losses see it: augmented, and with uint8 images as float32 in [-1, 1]."""
+def prepare(
+    batch: Batch,
+    key: Key[jax.Array, ""],
+    flip: bool = False,
+    crop: int = 0,
+    corruptions: Mapping[str, Corruption] = MappingProxyType({}),
+) -> Batch:
+    """Returns the loader's batch as losses see it.
+
+    It is augmented, its uint8 images are float32 in [-1, 1], and it has the entries that its images give.
+
+    Raises:
+      UserError: the data have an entry that a corruption would make.
+    """
+    taken = sorted(corruptions.keys() & batch.keys())
+    if taken:
+        raise UserError(
+            f"config.data.corruptions.{taken[0]}: the data have an entry {taken[0]!r} already; use another name."
+        )
     if flip or crop:
         batch = augment(key, batch, flip, crop)
-    return to_float(batch)
+    batch = to_float(batch)
+    if not corruptions:
+        return batch
+    rows = jnp.arange(len(batch["image"]))
+    return corrupt(batch, jax.vmap(lambda i: jax.random.fold_in(key, i))(rows), corruptions)

@@ -150,6 +150,8 @@ class Job:
         sizes = self.config.mesh
         mesh = make_mesh(0, self.config.evaluate.batch_size, sizes.fsdp, sizes.tensor, self.machine)
         entries = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in self.method.entries.items()}
+        if self.config.data.corruptions:
+            entries["image"] = np.zeros((1, *image_shape(self.config)), np.uint8)
         return Generator(self.method, self.config, mesh=mesh, given=entries)
 
     @functools.cached_property

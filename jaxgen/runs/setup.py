@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from jaxgen.build import build
 from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
+from jaxgen.data.corruptions import Corruption
 from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_pipeline import read_pipeline
 from jaxgen.methods.base import Method
@@ -66,6 +67,16 @@ def training_sources(config: ConfigDict) -> dict[str, Source]:
     for name, extra in data.extra.items():
         sources[name] = open_split(config, extra["split"], source=extra["source"])
     return sources
+
+
+def make_corruptions(config: ConfigDict) -> dict[str, Corruption]:
+    """Returns `{entry: corruption}`: what a batch gains from its images.
+
+    Raises:
+      UserError: naming a key that is unknown, missing or of a wrong type.
+    """
+    sections = {k: {"name": v} if isinstance(v, str) else v for k, v in config.data.corruptions.items()}
+    return {k: build(v, "corruption", f"config.data.corruptions.{k}") for k, v in sections.items()}
 
 
 def tell_sources(sources: dict[str, Source]) -> None:

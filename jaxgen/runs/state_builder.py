@@ -19,6 +19,7 @@ from jaxgen.parallel.sharding import Layout
 from jaxgen.runs import state as states
 from jaxgen.runs.loaded_groups import LoadedGroups
 from jaxgen.runs.optim import Optimizer, optimizers
+from jaxgen.runs.setup import make_corruptions
 
 Example = Mapping[str, jax.Array | jax.ShapeDtypeStruct]  # one batch, or the shapes of one
 
@@ -51,7 +52,7 @@ class StateBuilder:
     """
 
     def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, loaded: LoadedGroups, example: Example):
-        self.method, self.mesh = method, mesh
+        self.method, self.mesh, self.corruptions = method, mesh, make_corruptions(config)
         # threefry takes four times as long to compile for a network's many small draws; nothing but the
         # initial weights depends on these, which checkpoints hold
         key = states.fold_name(jax.random.key(config.seed, impl="rbg"), "init")
@@ -140,7 +141,7 @@ class StateBuilder:
 
     def _call_init(self, stage: int, inputs: Inputs, params: Params, memory: Memory) -> tuple[Params, Memory]:
         example = cast(Batch, inputs.example)  # under a trace the entries are arrays, also where shapes were given
-        batch = prepare(example, inputs.key)
+        batch = prepare(example, inputs.key, corruptions=self.corruptions)
         return self._init(inputs.key, batch, stage=stage, given=inputs.params, params=params, memory=memory)
 
     def _new_state(self, stage: int, params: Params, memory: Memory, before: State | None) -> State:

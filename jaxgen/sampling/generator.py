@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 from jaxgen.arrays import Batch, Entries, Tree
 from jaxgen.config import image_shape
 from jaxgen.data import Source
+from jaxgen.data.corruptions import corrupt, entries_of
 from jaxgen.data.transforms import to_float, to_uint8
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, check_limits
 from jaxgen.parallel.distributed import gathered
 from jaxgen.parallel.mesh import await_cpu, data_shards, make_mesh, over_data, place_full_batch, replicated
 from jaxgen.parallel.sharding import Layout
-from jaxgen.runs.setup import open_split
+from jaxgen.runs.setup import make_corruptions, open_split
 from jaxgen.runs.state import seed_key
 from jaxgen.sampling.finite import NotFinite, finite_images, panel_told, told, with_nan
 
@@ -94,6 +95,8 @@ class Generator:
         self._programs: dict[str, jax.stages.Wrapped] = {}
         self._sources = dict(sources or {})
         self._given = dict(given or {})
+        self.corruptions = make_corruptions(config)
+        self._made = entries_of(self.corruptions, image_shape(config))
 
     def source(self, split: str) -> Source:
         """Returns one split of the config's data, which is opened once."""
@@ -232,7 +235,12 @@ class Generator:
         def program(model: Model, seed: jax.Array, index: jax.Array, batch: Batch) -> Tree:
             root = seed_key(seed, "sample")
             keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
-            result = function(model, keys, to_float(batch))
+            batch = to_float(batch)
+            if "image" in batch:
+                batch = corrupt(batch, keys, self.corruptions)
+            if what == "sample" and self.corruptions:  # a sampler does not see what its conditions are made of
+                batch = Entries({name: batch[name] for name in batch.keys() & {*self.method.conditions}})
+            result = function(model, keys, batch)
             if what != "sample":
                 return result
             images = self._checked(result, len(index))
@@ -266,12 +274,18 @@ class Generator:
         if labels is not None and "label" not in wanted:
             raise UserError("--labels was given, but this model is not conditional on labels; leave it out.")
         batch |= {name: rows[index % len(rows)] for name, rows in self._given.items()}
-        others = [name for name in wanted if name not in batch]
+        derived = self._made if "image" in batch else ()
+        others = [name for name in wanted if name not in batch and name not in derived]
         if others:
             held_out = self.source(self.config.data.eval_split)
             found = Entries(held_out.take(list(index % len(held_out))))
-            batch |= {name: np.asarray(found[name]) for name in others}
+            batch |= self._of_data(found, others)
         return batch
+
+    def _of_data(self, found: Mapping[str, np.ndarray], names: Sequence[str]) -> Conditions:
+        """Returns entries of held-out examples; the images stand for those that a program makes of them."""
+        held = ["image" if name in self._made else name for name in names]
+        return {name: np.asarray(found[name]) for name in dict.fromkeys(held)}
 
     def _panel_inputs(self, index: np.ndarray) -> Conditions:
         """Returns held-out examples for the method's panels; none where the data cannot be opened."""
@@ -284,7 +298,7 @@ class Generator:
             log.info("no pictures of held-out data: %s", error)
             return {}
         found = Entries(held_out.take(list(index % len(held_out))))
-        return {name: np.asarray(found[name]) for name in wanted}
+        return self._of_data(found, wanted)
 
     def _labels(self, index: np.ndarray, labels: Sequence[int] | None) -> np.ndarray:
         classes = self.config.data.num_classes

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxgen.arrays import Batch, Memory, Metrics, Params
+from jaxgen.data.corruptions import Corruption
 from jaxgen.data.transforms import prepare
 from jaxgen.data_shards import rows_sharded_as
 from jaxgen.methods.base import LossResult, State, Turn
@@ -46,6 +47,7 @@ class UpdateSettings:
     accumulate: int = 1  # micro-batches per update; gradients are their mean
     flip: bool = False  # images are flipped left to right, half of them at random
     crop: int = 0  # images are padded by this many pixels and cropped at random
+    corruptions: Mapping[str, Corruption] = dataclasses.field(default_factory=dict)  # {entry: its corruption}
     undo_nonfinite: bool = True  # a turn whose loss or gradient is not finite changes nothing
 
 
@@ -68,6 +70,7 @@ def update_of(
         accumulate=config.train.accumulate,
         flip=config.data.flip,
         crop=config.data.crop,
+        corruptions=builder.corruptions,
     )
     return make_update(turns, builder.optimizers, builder.mesh, settings, builder.shardings(state))
 
@@ -130,7 +133,7 @@ class _Step:
     def prepared(self, batch: Batch, key: jax.Array, number: int) -> Batch:
         """Returns a batch as losses see it: float32 images in [-1, 1], flipped and cropped at random."""
         key = jax.random.fold_in(fold_name(key, "augment"), number)
-        return prepare(batch, key, self.settings.flip, self.settings.crop)
+        return prepare(batch, key, self.settings.flip, self.settings.crop, self.settings.corruptions)
 
     def take(self, turn: Turn, state: State, frozen: Params, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         """Runs one turn: its gradients, clipped by their norm over all its groups, and one update of each group."""
