@@ -77,7 +77,7 @@ def test_panels_and_scores_see_the_same_corruption(trained):
     ("name", "value", "told"),
     [
         ("condition", section(name="blurr"), "config.data.corruptions.condition.name='blurr' is unknown"),
-        ("condition", section(name="hole", shape="centre"), "corruptions.condition.shape does not exist; did you mean 'share'"),
+        ("condition", section(name="hole", shape="centre"), "condition.shape does not exist; did you mean .share."),
         ("condition", 3, "must be a section with a 'name'"),
         ("image", section(name="grey"), "has a meaning of its own"),
         ("condition", section(name="low_resolution", factor=3), "not divided by low_resolution's factor 3"),
