@@ -17,6 +17,7 @@ SCRIPTS = sorted(
     for path in (harness.ROOT / folder).glob("*.py")
     if "__main__" in path.read_text() and path.stem != "harness" and not path.stem.startswith("test_")
 )
+SCRIPTS += sorted(f"studies.{path.parent.name}" for path in (harness.ROOT / "studies").glob("*/__main__.py"))
 
 
 def example(
