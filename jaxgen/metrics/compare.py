@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Int
 
 from jaxgen.metrics.base import SetMetric
 from jaxgen.metrics.images import EvaluationImages
@@ -33,8 +34,8 @@ def compare(
     *,
     network: FeatureNetwork,
     reference_name: str,
-    labels: np.ndarray | None = None,
-    reference_labels: np.ndarray | None = None,
+    labels: Int[np.ndarray, " N"] | None = None,
+    reference_labels: Int[np.ndarray, " M"] | None = None,
 ) -> dict[str, Score]:
     """Returns the chosen numbers of samples beside a reference, in the order asked for.
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from jaxgen.metrics import reference
 from jaxgen.metrics.networks.base import FeatureNetwork, Features
@@ -23,22 +24,22 @@ class EvaluationImages:
     held_out_name: the data set, split and size of `held_out`, to be printed with each number.
     """
 
-    samples: np.ndarray
-    labels: np.ndarray | None
-    train: np.ndarray
-    held_out: np.ndarray
-    held_out_labels: np.ndarray | None
+    samples: UInt8[np.ndarray, "N H W C"]
+    labels: Int[np.ndarray, " N"] | None
+    train: UInt8[np.ndarray, "M H W C"]
+    held_out: UInt8[np.ndarray, "K H W C"]
+    held_out_labels: Int[np.ndarray, " K"] | None
     held_out_name: str
     _seen: dict[tuple[str, ...], Summary] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
-    def floor(self) -> np.ndarray:
+    def floor(self) -> UInt8[np.ndarray, "L H W C"]:
         """Returns as many training images as there are samples, chosen once, to compare real images with real ones."""
         count = min(len(self.samples), len(self.train))
         return self.train[np.random.default_rng(0).permutation(len(self.train))[:count]]
 
     @property
-    def noise(self) -> np.ndarray:
+    def noise(self) -> UInt8[np.ndarray, "N H W C"]:
         """Returns uniform noise of the samples' shape."""
         return np.random.default_rng(0).integers(0, 256, self.samples.shape, dtype=np.uint8)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxgen.errors import UserError
 
@@ -20,11 +21,11 @@ class Moments:
     """
 
     count: int
-    mean: np.ndarray
-    scatter: np.ndarray
+    mean: Float[np.ndarray, " D"]
+    scatter: Float[np.ndarray, "D D"]
 
     @staticmethod
-    def of(features: np.ndarray) -> Moments:
+    def of(features: Float[np.ndarray, "N D"]) -> Moments:
         """Returns the moments of features `[N, D]`, N at least 1.
 
         Raises:
@@ -38,7 +39,7 @@ class Moments:
             moments = moments.merge(_moments(features[start : start + BLOCK]))
         return moments
 
-    def add(self, features: np.ndarray) -> Moments:
+    def add(self, features: Float[np.ndarray, "N D"]) -> Moments:
         """Returns the moments with `[N, D]` more rows.
 
         A large batch costs little more than a small one. Raises as `of` and `merge`.
@@ -59,7 +60,7 @@ class Moments:
         return Moments(count, self.mean + gap * (other.count / count), scatter)
 
     @property
-    def covariance(self) -> np.ndarray:
+    def covariance(self) -> Float[np.ndarray, "D D"]:
         """Returns the covariance `[D, D]`, unbiased (n - 1). Raises a UserError for fewer than two rows."""
         if self.count < 2:
             raise UserError("A covariance needs at least two examples.")

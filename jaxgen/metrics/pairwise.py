@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxgen.errors import UserError
 
@@ -14,7 +15,9 @@ CANCELLED = 1e-6
 CHUNK = 1 << 22  # numbers in a list of differences
 
 
-def tiles(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> Iterator[tuple[slice, slice, np.ndarray]]:
+def tiles(
+    a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "M D"], block: int = BLOCK
+) -> Iterator[tuple[slice, slice, Float[np.ndarray, "n m"]]]:
     """Yields squared distances of `[N, D]` and `[M, D]`, tile by tile: (rows of a, rows of b, `[n, m]`).
 
     Most come from a matrix product of centred rows, with a relative error around 1e-10; those of near copies are
@@ -40,7 +43,9 @@ def tiles(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> Iterator[tuple[sl
             yield rows, columns, squares
 
 
-def exactly(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def exactly(
+    a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "M D"], i: Int[np.ndarray, " P"], j: Int[np.ndarray, " P"]
+) -> Float[np.ndarray, " P"]:
     """Returns `[P]` squared distances of rows i of a and j of b; a pair's bits do not depend on other pairs."""
     found = np.empty(len(i))
     step = max(CHUNK // a.shape[1], 1)
@@ -51,8 +56,8 @@ def exactly(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.nd
 
 
 def nearest(
-    a: np.ndarray, b: np.ndarray, k: int = 1, others: bool = False, block: int = BLOCK
-) -> tuple[np.ndarray, np.ndarray]:
+    a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "M D"], k: int = 1, others: bool = False, block: int = BLOCK
+) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
     """Returns the k nearest rows of b for each row of a, nearest first: indices and squared distances `[N, k]`.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.moments import Moments
@@ -26,28 +27,28 @@ class Summary:
 
     n: int
     moments: Moments
-    features: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-    labels: np.ndarray | None = None
+    features: Float[np.ndarray, "N D"] | None = None
+    probabilities: Float[np.ndarray, "N K"] | None = None
+    labels: Int[np.ndarray, " N"] | None = None
     _shared: dict[tuple[Any, ...], Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, seen: Features, labels: np.ndarray | None = None) -> Summary:
+    def of(cls, seen: Features, labels: Int[np.ndarray, " N"] | None = None) -> Summary:
         """Returns the summary of features that are all in memory."""
         return cls(len(seen.features), Moments.of(seen.features), seen.features, seen.probabilities, labels)
 
     @property
-    def kept_features(self) -> np.ndarray:
+    def kept_features(self) -> Float[np.ndarray, "N D"]:
         """Returns the features `[N, D]`. Raises a UserError where only their moments were kept."""
         return _known(self.features, "features")
 
     @property
-    def known_probabilities(self) -> np.ndarray:
+    def known_probabilities(self) -> Float[np.ndarray, "N K"]:
         """Returns the class probabilities `[N, K]`. Raises a UserError where the network gives none."""
         return _known(self.probabilities, "class probabilities")
 
     @property
-    def known_labels(self) -> np.ndarray:
+    def known_labels(self) -> Int[np.ndarray, " N"]:
         """Returns the labels `[N]`. Raises a UserError where the images have none."""
         return _known(self.labels, "labels")
 
@@ -94,7 +95,7 @@ def summarise(see: Callable[[B], Features], batches: Iterable[B], keep: bool) ->
     )
 
 
-def in_batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
+def in_batches(images: UInt8[np.ndarray, "N H W C"], size: int) -> Iterator[UInt8[np.ndarray, "B H W C"]]:
     """Yields consecutive parts of an array, the last one smaller."""
     for start in range(0, len(images), size):
         yield images[start : start + size]

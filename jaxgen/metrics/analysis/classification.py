@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Int, UInt8
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
@@ -29,16 +30,16 @@ class AccuracyScore(NamedTuple):
 
 
 def classification_accuracy_score(
-    train_images: np.ndarray,
-    train_labels: np.ndarray,
-    test_images: np.ndarray,
-    test_labels: np.ndarray,
+    train_images: UInt8[np.ndarray, "N H W C"],
+    train_labels: Int[np.ndarray, " N"],
+    test_images: UInt8[np.ndarray, "M H W C"],
+    test_labels: Int[np.ndarray, " M"],
     network: nn.Module,
     steps: int = 1000,
     seed: int = 0,
     batch: int = 128,
     learning_rate: float = 2e-3,
-    real: tuple[np.ndarray, np.ndarray] | None = None,
+    real: tuple[UInt8[np.ndarray, "R H W C"], Int[np.ndarray, " R"]] | None = None,
 ) -> AccuracyScore:
     """Returns how well a classifier that learns from samples does on real images (Ravuri & Vinyals 2019).
 

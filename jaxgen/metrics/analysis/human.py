@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from jaxgen.errors import UserError
 
@@ -30,8 +31,8 @@ class Answers:
       name: where the answers came from, for messages.
     """
 
-    fooled: np.ndarray
-    milliseconds: np.ndarray
+    fooled: Bool[np.ndarray, " N"]
+    milliseconds: Float[np.ndarray, " N"]
     quiz: str = ""
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     limit_ms: int = 0

@@ -7,12 +7,13 @@ classifier's confidence.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 from scipy.stats import rankdata
 
 from jaxgen.errors import UserError
 
 
-def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
+def auroc(inside: Float[np.ndarray, " N"], outside: Float[np.ndarray, " M"]) -> float:
     """Returns the share of pairs in which the outlier scores higher; ties count half (Hanley & McNeil 1982).
 
     0.5 is chance; below it, outliers look more reasonable than the data, which is called a reversal.
@@ -30,7 +31,7 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
 
 
-def typicality(scores: np.ndarray, training: np.ndarray) -> np.ndarray:
+def typicality(scores: Float[np.ndarray, " N"], training: Float[np.ndarray, " M"]) -> Float[np.ndarray, " N"]:
     """Returns `[N]` distances of scores `[N]` from the training data's median score (Nalisnick et al. 2019).
 
     The `[M]` scores are those of training data, one image each. A distance is high for images that are less probable
@@ -39,7 +40,9 @@ def typicality(scores: np.ndarray, training: np.ndarray) -> np.ndarray:
     return np.abs(_scores(scores) - np.median(_scores(training)))
 
 
-def accuracy_rejection(scores: np.ndarray, correct: np.ndarray, rejected: np.ndarray) -> np.ndarray:
+def accuracy_rejection(
+    scores: Float[np.ndarray, " N"], correct: Bool[np.ndarray, " N"], rejected: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, " K"]:
     """`[K]` accuracies on what is accepted when these shares of all inputs, highest scores first, are rejected.
 
     Nadeem et al. (2009), accuracy-rejection curves; any label given to an outlier is a wrong one.
@@ -66,7 +69,7 @@ def accuracy_rejection(scores: np.ndarray, correct: np.ndarray, rejected: np.nda
     return right[accepted - 1] / accepted
 
 
-def permuted(images: np.ndarray, seed: int = 0) -> np.ndarray:
+def permuted(images: UInt8[np.ndarray, "N H W C"], seed: int = 0) -> UInt8[np.ndarray, "N H W C"]:
     """Returns uint8 images `[N, H, W, C]` with their pixels in another order, the same for all images.
 
     The histograms stay the same.
@@ -76,7 +79,7 @@ def permuted(images: np.ndarray, seed: int = 0) -> np.ndarray:
     return images.reshape(len(images), height * width, -1)[:, order].reshape(images.shape)
 
 
-def rotated(images: np.ndarray, turns: int = 1) -> np.ndarray:
+def rotated(images: UInt8[np.ndarray, "N H W C"], turns: int = 1) -> UInt8[np.ndarray, "N H W C"]:
     """Returns square uint8 images `[N, H, W, C]` turned by so many quarters to the left."""
     height, width = _shape(images)
     if height != width:
@@ -84,7 +87,7 @@ def rotated(images: np.ndarray, turns: int = 1) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(images, turns, axes=(1, 2)))
 
 
-def cropped(images: np.ndarray, share: float = 0.5) -> np.ndarray:
+def cropped(images: UInt8[np.ndarray, "N H W C"], share: float = 0.5) -> UInt8[np.ndarray, "N H W C"]:
     """Returns the middle of uint8 images `[N, H, W, C]`, this share of each side, enlarged to the old size.
 
     The enlargement is bilinear.
@@ -102,12 +105,12 @@ def cropped(images: np.ndarray, share: float = 0.5) -> np.ndarray:
     return np.clip(np.round(images), 0, 255).astype(np.uint8)
 
 
-def random_noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+def random_noise(shape: tuple[int, ...], seed: int = 0) -> UInt8[np.ndarray, "..."]:
     """Returns uint8 images of this shape in which every value is equally likely."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def corrupted(images: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+def corrupted(images: UInt8[np.ndarray, "N H W C"], seed: int = 0) -> dict[str, UInt8[np.ndarray, "N H W C"]]:
     """Returns `{permuted, rotated, cropped, noise}`: outliers made from uint8 images `[N, H, W, C]`, of their shape."""
     return {
         "permuted": permuted(images, seed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxgen.errors import UserError
 
@@ -19,8 +20,11 @@ class MeanIou(NamedTuple):
 
 
 def confusion_matrix(
-    labels: np.ndarray, predictions: np.ndarray, classes: int, ignore: int | None = None
-) -> np.ndarray:
+    labels: Int[np.ndarray, "*shape"],
+    predictions: Int[np.ndarray, "*shape"],
+    classes: int,
+    ignore: int | None = None,
+) -> Int[np.ndarray, "classes classes"]:
     """int64 `[classes, classes]`: how many pixels of a class (row) were predicted as which (column).
 
     Args:
@@ -45,7 +49,7 @@ def confusion_matrix(
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def class_iou(matrix: np.ndarray) -> np.ndarray:
+def class_iou(matrix: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, " classes"]:
     """Returns `[classes]` intersections over unions (Jaccard); NaN for a class in neither labels nor predictions."""
     matrix = _matrix(matrix)
     shared = np.diagonal(matrix)
@@ -53,7 +57,7 @@ def class_iou(matrix: np.ndarray) -> np.ndarray:
     return np.where(union > 0, shared / np.maximum(union, 1), np.nan)
 
 
-def mean_iou(matrix: np.ndarray) -> MeanIou:
+def mean_iou(matrix: Int[np.ndarray, "classes classes"]) -> MeanIou:
     """The mean of `class_iou` over the classes that are there, and which are not.
 
     A class that is only predicted counts, with 0. Take it of the whole set's matrix: the mean of the batches' values
@@ -64,7 +68,7 @@ def mean_iou(matrix: np.ndarray) -> MeanIou:
     return MeanIou(float(values[~absent].mean()), tuple(int(c) for c in np.flatnonzero(absent)))
 
 
-def pixel_accuracy(matrix: np.ndarray) -> float:
+def pixel_accuracy(matrix: Int[np.ndarray, "classes classes"]) -> float:
     """Share of counted pixels that were predicted right."""
     matrix = _matrix(matrix)
     return float(np.trace(matrix) / matrix.sum())

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from jaxgen.data.sources import caption_shapes, shapes
 from jaxgen.errors import UserError
@@ -30,7 +31,7 @@ class Agreement:
     all: float
 
 
-def read_attributes(images: np.ndarray) -> np.ndarray:
+def read_attributes(images: UInt8[np.ndarray, "N H W 3"]) -> Int[np.ndarray, "N 3"]:
     """Returns int32 `[N, 3]`: shape, colour and position of uint8 images `[N, H, W, 3]`, numbered as in `shapes.NAMES`.
 
     The object is what is not black. Its colour is the one of nearest direction to its mean, its place the cell of its
@@ -46,7 +47,9 @@ def read_attributes(images: np.ndarray) -> np.ndarray:
 
 
 def agreement(
-    images: np.ndarray, wanted: np.ndarray, tell: Callable[[np.ndarray], np.ndarray] = read_attributes
+    images: UInt8[np.ndarray, "N H W 3"],
+    wanted: Int[np.ndarray, "N 3"],
+    tell: Callable[[UInt8[np.ndarray, "N H W 3"]], Int[np.ndarray, "N 3"]] = read_attributes,
 ) -> Agreement:
     """How often uint8 images show the attributes int `[N, 3]` that they should, by what `tell` says of them."""
     right = tell(images) == wanted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from jaxgen.errors import UserError
 
@@ -17,11 +18,11 @@ class Subspace:
       mean: float64 `[P]`. basis: `[width, P]`, orthonormal rows, the largest variance first.
     """
 
-    mean: np.ndarray
-    basis: np.ndarray
+    mean: Float[np.ndarray, " P"]
+    basis: Float[np.ndarray, "width P"]
 
     @classmethod
-    def fit(cls, images: np.ndarray, width: int) -> Subspace:
+    def fit(cls, images: UInt8[np.ndarray, "N H W C"], width: int) -> Subspace:
         """Returns the subspace of uint8 images `[N, H, W, C]`.
 
         Raises:
@@ -34,7 +35,7 @@ class Subspace:
         mean = flat.mean(axis=0)
         return cls(mean, np.linalg.svd(flat - mean, full_matrices=False)[2][:width])
 
-    def error(self, images: np.ndarray) -> np.ndarray:
+    def error(self, images: UInt8[np.ndarray, "N H W C"]) -> Float[np.ndarray, " N"]:
         """Returns `[N]` squared distances of uint8 images from the subspace, summed over values in [-1, 1]."""
         gap = _flat(images) - self.mean
         return np.square(gap - gap @ self.basis.T @ self.basis).sum(axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import SetMetric, Value
@@ -50,7 +51,7 @@ class LabelAccuracy(_Classes):
         return Value(class_accuracy(samples.known_probabilities, samples.known_labels).value)
 
 
-def entropy(probabilities: np.ndarray) -> float:
+def entropy(probabilities: Float[np.ndarray, "N K"]) -> float:
     """Returns the entropy of how often each class is the likeliest one, as a share of its maximum log(classes)."""
     classes = probabilities.shape[1]
     share = np.bincount(probabilities.argmax(axis=1), minlength=classes) / len(probabilities)
@@ -64,10 +65,10 @@ class Accuracy(NamedTuple):
     """
 
     value: float
-    per_class: np.ndarray
+    per_class: Float[np.ndarray, " K"]
 
 
-def class_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Accuracy:
+def class_accuracy(probabilities: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]) -> Accuracy:
     """Returns how often a fixed classifier sees the class that a sample was asked for.
 
     Args:
@@ -87,7 +88,7 @@ def class_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Accuracy:
     return Accuracy(float(right.mean()), np.where(counts > 0, shares, np.nan))
 
 
-def check_labels(labels: np.ndarray, classes: int) -> None:
+def check_labels(labels: Int[np.ndarray, " N"], classes: int) -> None:
     """Raises a UserError unless labels are integers from 0 to `classes - 1`."""
     if not np.issubdtype(labels.dtype, np.integer) or not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(f"Labels are integers from 0 to {classes - 1}, not {labels.dtype} up to {labels.max()}.")

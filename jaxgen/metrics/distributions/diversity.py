@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.pairwise import BLOCK, features_of, tiles
 
 
-def diversity(features: np.ndarray, block: int = BLOCK) -> float:
+def diversity(features: Float[np.ndarray, "N D"], block: int = BLOCK) -> float:
     """Returns the mean Euclidean distance between two different examples of `[N, D]`; it is 0 for copies of one image.
 
     It is not an agreement with data: noise is diverse. Hold it against the same number of real images.
@@ -24,7 +25,9 @@ def diversity(features: np.ndarray, block: int = BLOCK) -> float:
     return float(total / (count * (count - 1)))  # a row is at exactly 0 from itself
 
 
-def class_diversity(features: np.ndarray, labels: np.ndarray, block: int = BLOCK) -> dict[int, float]:
+def class_diversity(
+    features: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"], block: int = BLOCK
+) -> dict[int, float]:
     """`diversity` within each class, by label; its mean over the classes is what few-shot papers call intra-class.
 
     Classes of a single example have none and are left out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import SetMetric, Value
@@ -51,7 +52,7 @@ def only_published(name: str, general: str, network: FeatureNetwork) -> None:
         )
 
 
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+def frechet_distance(a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "M D"]) -> float:
     """Returns |mu_a - mu_b|**2 + Tr(S_a + S_b - 2 (S_a S_b)**(1/2)) (Dowson & Landau 1982; Heusel et al. 2017, Eq. 6).
 
     It is biased upwards, the more the fewer examples there are: compare numbers of equal n only.

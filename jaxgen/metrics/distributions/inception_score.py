@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import rel_entr
 
 from jaxgen.errors import UserError
@@ -34,7 +35,7 @@ class ScoreOfSplits(NamedTuple):
     std: float
 
 
-def inception_score(probabilities: np.ndarray, splits: int = 10, seed: int | None = 0) -> ScoreOfSplits:
+def inception_score(probabilities: Float[np.ndarray, "N K"], splits: int = 10, seed: int | None = 0) -> ScoreOfSplits:
     """Returns exp(E KL(p(y | x) || p(y))) (Salimans et al. 2016, Section 4), the mean over equal parts of the samples.
 
     It knows nothing of real images: one perfect image per class reaches the maximum K. It grows with the number of

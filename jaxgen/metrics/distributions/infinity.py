@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import SetMetric, Value
@@ -43,14 +44,14 @@ class Extrapolated(NamedTuple):
     """
 
     value: float
-    sizes: np.ndarray
-    values: np.ndarray
+    sizes: Int[np.ndarray, " S"]
+    values: Float[np.ndarray, " S"]
 
 
 def extrapolate(
     estimator: Callable[[np.ndarray, np.ndarray], float],
-    samples: np.ndarray,
-    reference: np.ndarray,
+    samples: Float[np.ndarray, "N ..."],
+    reference: Float[np.ndarray, "M ..."],
     sizes: tuple[int, ...] | None = None,
     both: bool = False,
     seed: int = 0,

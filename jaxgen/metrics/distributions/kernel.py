@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import SetMetric, Value
@@ -33,8 +34,8 @@ class KernelDistance(NamedTuple):
 
 
 def kid(
-    a: np.ndarray,
-    b: np.ndarray,
+    a: Float[np.ndarray, "N D"],
+    b: Float[np.ndarray, "M D"],
     subsets: int = SUBSETS,
     subset_size: int | None = None,
     seed: int = 0,
@@ -70,7 +71,7 @@ def kid(
     return KernelDistance(float(np.mean(values)), float(np.std(values)))
 
 
-def mmd2(a: np.ndarray, b: np.ndarray) -> float:
+def mmd2(a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "M D"]) -> float:
     """Returns the unbiased squared maximum mean discrepancy (Gretton et al. 2012, Eq. 3) of `[N, D]` and `[M, D]`.
 
     The kernel is (x y / D + 1)**3 (Binkowski et al. 2018, Eq. 4). Raises as `kid` does.

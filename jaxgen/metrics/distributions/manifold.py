@@ -11,6 +11,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import SetMetric, Value
@@ -116,7 +117,9 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
-def precision_recall(samples: np.ndarray, reference: np.ndarray, k: int = 3, block: int = BLOCK) -> PrecisionRecall:
+def precision_recall(
+    samples: Float[np.ndarray, "N D"], reference: Float[np.ndarray, "M D"], k: int = 3, block: int = BLOCK
+) -> PrecisionRecall:
     """Returns improved precision and recall (Kynkäänniemi et al. 2019, Eqs. 1 and 2) of features `[N, D]` and `[M, D]`.
 
     Both depend on N and M: compare numbers of equal sizes only. One stray reference image with a large ball can raise
@@ -131,7 +134,9 @@ def precision_recall(samples: np.ndarray, reference: np.ndarray, k: int = 3, blo
     return PrecisionRecall(float((in_reference > 0).mean()), float((in_samples > 0).mean()))
 
 
-def density_coverage(samples: np.ndarray, reference: np.ndarray, k: int = 5, block: int = BLOCK) -> DensityCoverage:
+def density_coverage(
+    samples: Float[np.ndarray, "N D"], reference: Float[np.ndarray, "M D"], k: int = 5, block: int = BLOCK
+) -> DensityCoverage:
     """Returns density and coverage (Naeem et al. 2020, Section 3) of features `[N, D]` and `[M, D]`.
 
     Two draws of one law have an expected density of 1 and, with N = M, an expected coverage near 1 - 2**-k.
@@ -144,7 +149,9 @@ def density_coverage(samples: np.ndarray, reference: np.ndarray, k: int = 5, blo
     return DensityCoverage(float(balls.mean() / k), float((holds > 0).mean()))
 
 
-def realism(samples: np.ndarray, reference: np.ndarray, k: int = 3, block: int = BLOCK) -> np.ndarray:
+def realism(
+    samples: Float[np.ndarray, "N D"], reference: Float[np.ndarray, "M D"], k: int = 3, block: int = BLOCK
+) -> Float[np.ndarray, " N"]:
     """Returns `[N]` realism scores (Kynkäänniemi et al. 2019, Eq. 3), by which samples are sorted.
 
     The score is the largest ratio, over the reference's balls, of a ball's radius to the sample's distance from its

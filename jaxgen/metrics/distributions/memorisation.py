@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from jaxgen.metrics.base import RunMetric
 from jaxgen.metrics.images import EvaluationImages
@@ -20,7 +21,9 @@ class Memorisation(RunMetric):
         return memorisation(images)
 
 
-def nearest_distances(a: np.ndarray, b: np.ndarray, block: int = BLOCK) -> np.ndarray:
+def nearest_distances(
+    a: UInt8[np.ndarray, "N *shape"], b: UInt8[np.ndarray, "M *shape"], block: int = BLOCK
+) -> Float[np.ndarray, " N"]:
     """Returns `[N]` Euclidean distances from images of a to the nearest of b, both uint8, scaled to [-1, 1]."""
     _, squares = nearest(a.reshape(len(a), -1), b.reshape(len(b), -1), k=1, block=block)
     return np.sqrt(squares[:, 0]) / 127.5

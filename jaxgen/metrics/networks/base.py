@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import jax
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
@@ -20,8 +21,8 @@ class Features:
     features: floating `[N, D]`. probabilities: `[N, K]` over the network's classes, each row's sum 1, or None.
     """
 
-    features: np.ndarray
-    probabilities: np.ndarray | None = None
+    features: Float[np.ndarray, "N D"]
+    probabilities: Float[np.ndarray, "N K"] | None = None
 
 
 class FeatureNetwork(abc.ABC):
@@ -54,7 +55,7 @@ class FeatureNetwork(abc.ABC):
         """Returns the first 16 hexadecimal digits of a SHA-256 of the weights; see `digest` of this module."""
 
     @abc.abstractmethod
-    def __call__(self, images: np.ndarray, batch: int = 100) -> Features:
+    def __call__(self, images: UInt8[np.ndarray, "N H W C"], batch: int = 100) -> Features:
         """Returns the features of uint8 images `[N, H, W, C]`. An image's row depends on that image alone."""
 
     @property
@@ -69,7 +70,7 @@ class FeatureNetwork(abc.ABC):
         """
         return None
 
-    def see_sizes(self, images: list[np.ndarray], batch: int = 100) -> Features:
+    def see_sizes(self, images: list[UInt8[np.ndarray, "H W C"]], batch: int = 100) -> Features:
         """Returns the features of images `[H, W, C]` whose sizes differ.
 
         Networks that resize override this: each image comes to the network's size alone, and no program is compiled
@@ -80,11 +81,13 @@ class FeatureNetwork(abc.ABC):
         """
         raise UserError(f"The network {self.name!r} sees images of one size only; give --resolution.")
 
-    def see(self, images: np.ndarray | list[np.ndarray], batch: int = 100) -> Features:
+    def see(
+        self, images: UInt8[np.ndarray, "B H W C"] | list[UInt8[np.ndarray, "H W C"]], batch: int = 100
+    ) -> Features:
         """Returns the features of one batch: an array `[B, H, W, C]`, or a list of `[H, W, C]` whose sizes differ."""
         return self.see_sizes(images, batch) if isinstance(images, list) else self(images, batch)
 
-    def maps(self, images: np.ndarray, batch: int = 100) -> np.ndarray:
+    def maps(self, images: UInt8[np.ndarray, "N H W C"], batch: int = 100) -> Float[np.ndarray, "N h w D"]:
         """Returns spatial features `[N, h, w, D]` of uint8 images at their own size, where `gives` names "maps"."""
         raise UserError(f"The network {self.name!r} gives no spatial features.")
 

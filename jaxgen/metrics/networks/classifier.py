@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
@@ -58,7 +59,7 @@ class PackagedClassifier(FeatureNetwork):
         if tuple(shape) != self.shape:
             raise UserError(f"The network {self.name!r} sees images of shape {self.shape}, not {tuple(shape)}.")
 
-    def __call__(self, images: np.ndarray, batch: int = 500) -> Features:
+    def __call__(self, images: UInt8[np.ndarray, "N H W C"], batch: int = 500) -> Features:
         """Returns `[N, D]` features and `[N, classes]` class probabilities, float64, of uint8 images `[N, H, W, C]`.
 
         Raises:

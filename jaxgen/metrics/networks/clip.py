@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from jaxgen.arrays import Tree
@@ -28,7 +29,7 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def crop_square(images: np.ndarray, size: int) -> np.ndarray:
+def crop_square(images: UInt8[np.ndarray, "N H W C"], size: int) -> UInt8[np.ndarray, "N size size 3"]:
     """Returns uint8 `[N, size, size, 3]` of uint8 images `[N, H, W, C]`, by CLIP's own resize.
 
     The shorter side comes to `size` by Pillow's bicubic filter (with antialias, in uint8), then the centre is cut out.
@@ -111,7 +112,7 @@ class Clip(FeatureNetwork):
         """Returns the first 16 hexadecimal digits of the SHA-256 of its weights."""
         return digest(self._params)
 
-    def see_sizes(self, images: list[np.ndarray], batch: int = 64) -> Features:
+    def see_sizes(self, images: list[UInt8[np.ndarray, "H W C"]], batch: int = 64) -> Features:
         """Returns the features of images of any sizes; each image comes to the network's size on its own."""
         return self(np.concatenate([crop_square(image[None], self.network.image.size) for image in images]), batch)
 
@@ -143,7 +144,7 @@ class Clip(FeatureNetwork):
         """Returns the parameters that one tower's embedding takes."""
         return {name: self._params[name] for name in (tower, f"{tower}_projection", "logit_scale")}
 
-    def __call__(self, images: np.ndarray, batch: int = 64) -> Features:
+    def __call__(self, images: UInt8[np.ndarray, "N H W C"], batch: int = 64) -> Features:
         """Returns image embeddings `[N, D]`, projected and not of unit length, of uint8 images `[N, H, W, C]`.
 
         Raises:
@@ -155,7 +156,7 @@ class Clip(FeatureNetwork):
             raise UserError("CLIP was given no images.")
         return Features(np.concatenate(parts))
 
-    def embed_texts(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
+    def embed_texts(self, texts: Sequence[str], batch: int = 64) -> Float[np.ndarray, "N D"]:
         """Returns text embeddings `[N, D]`, projected and not of unit length; texts too long for CLIP are truncated."""
         tokens = self.tokenizer.tokenize(texts, self.network.text.length)
         return self._texts(tokens, batch)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Num
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
@@ -29,7 +30,7 @@ class Extractor:
         self._params = jax.device_put(params, whole)
         self._function = jax.jit(function, in_shardings=(whole, self._split), out_shardings=self._split)
 
-    def __call__(self, images: np.ndarray, batch: int = 100) -> Tree:
+    def __call__(self, images: Num[np.ndarray, "N ..."], batch: int = 100) -> Tree:
         """Returns the function's results for `[N, ...]` images, as NumPy arrays of leading axis N.
 
         Args:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import jax
 import numpy as np
 import scipy.special
+from jaxtyping import Float, UInt8
 
 from jaxgen.arrays import Tree
 from jaxgen.downloads import locate
@@ -73,7 +74,7 @@ class Inception(FeatureNetwork):
         """Returns the first 16 hexadecimal digits of a SHA-256 over the parameters."""
         return digest(self.params)
 
-    def __call__(self, images: np.ndarray, batch: int = 50) -> Features:
+    def __call__(self, images: UInt8[np.ndarray, "N H W C"], batch: int = 50) -> Features:
         """Returns features at the tap and, for the Inception score, class probabilities from the logits without bias.
 
         Args:
@@ -85,7 +86,9 @@ class Inception(FeatureNetwork):
         """
         return _features(self.taps(images, batch, (self.tap, "logits_unbiased")), self.tap)
 
-    def taps(self, images: np.ndarray, batch: int = 50, names: Iterable[str] = ("2048",)) -> dict[str, np.ndarray]:
+    def taps(
+        self, images: UInt8[np.ndarray, "N H W C"], batch: int = 50, names: Iterable[str] = ("2048",)
+    ) -> dict[str, Float[np.ndarray, "N ..."]]:
         """Returns features at several taps, float32, by name; the network runs no further than the last of them.
 
         "map_64" and "map_192" are `[N, h, w, width]`. Arguments and errors otherwise as `__call__`.
@@ -99,7 +102,7 @@ class Inception(FeatureNetwork):
         parts = [extract(resizes.clean(images[i : i + batch]), batch) for i in range(0, len(images), batch)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def maps(self, images: np.ndarray, batch: int = 50) -> np.ndarray:
+    def maps(self, images: UInt8[np.ndarray, "N H W C"], batch: int = 50) -> Float[np.ndarray, "N h w 192"]:
         """Returns `[N, h, w, 192]` features before the second max pooling, of images at their own size, for SinGAN."""
         return self._unresized.taps(images, batch, ("map_192",))["map_192"]
 
@@ -107,7 +110,7 @@ class Inception(FeatureNetwork):
     def _unresized(self) -> Inception:
         return dataclasses.replace(self, resize="none", given=self.params)
 
-    def see_sizes(self, images: list[np.ndarray], batch: int = 50) -> Features:
+    def see_sizes(self, images: list[UInt8[np.ndarray, "H W C"]], batch: int = 50) -> Features:
         """Returns the features of images of any sizes; each is resized alone, so that no program is compiled twice."""
         if self.resize == "none":
             return super().see_sizes(images, batch)
@@ -150,7 +153,7 @@ def _legacy(images: jax.Array) -> jax.Array:
     return resizes.legacy(images)
 
 
-def colour(images: np.ndarray) -> np.ndarray:
+def colour(images: UInt8[np.ndarray, "N H W C"]) -> UInt8[np.ndarray, "N H W 3"]:
     """Returns uint8 `[N, H, W, 3]` from grey or colour images.
 
     Raises:

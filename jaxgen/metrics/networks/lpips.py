@@ -9,6 +9,7 @@ import functools
 
 import jax
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
@@ -63,7 +64,9 @@ class Lpips:
         """Returns the first 16 hexadecimal digits of the SHA-256 of its weights."""
         return digest(self._params)
 
-    def __call__(self, a: np.ndarray, b: np.ndarray, batch: int = 32) -> np.ndarray:
+    def __call__(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 32
+    ) -> Float[np.ndarray, " N"]:
         """Returns distances, float64 `[N]`, of uint8 images `[N, H, W, C]`, C being 3, or 1 for grey.
 
         Raises:
@@ -75,7 +78,9 @@ class Lpips:
         parts = [self._pairs(np.stack([a[i : i + batch], b[i : i + batch]], 1), batch) for i in range(0, len(a), batch)]
         return np.concatenate(parts).astype(np.float64)
 
-    def matrix(self, images: np.ndarray, references: np.ndarray, batch: int = 32) -> np.ndarray:
+    def matrix(
+        self, images: UInt8[np.ndarray, "N H W C"], references: UInt8[np.ndarray, "K H W C"], batch: int = 32
+    ) -> Float[np.ndarray, "N K"]:
         """Returns distances, float64 `[N, K]`, of each of N images to each of K references, of one size.
 
         The references' features, about 2.6 MB each at 256x256 with "alex", stay on every device.

@@ -12,6 +12,7 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 
 from jaxgen.errors import UserError
@@ -19,7 +20,9 @@ from jaxgen.errors import UserError
 SIZE = 299
 
 
-def legacy(images: jax.Array, size: tuple[int, int] = (SIZE, SIZE)) -> jax.Array:
+def legacy(
+    images: Num[jax.Array, "B H W C"], size: tuple[int, int] = (SIZE, SIZE)
+) -> Float[jax.Array, "B H2 W2 C"]:
     """Returns TensorFlow 1's bilinear resize (`align_corners=False`): output pixel i is read at source i * in / out.
 
     No half pixel is added and nothing is averaged: the result leans to the upper left, and shrinking skips pixels.
@@ -52,7 +55,9 @@ def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return low, np.minimum(low + 1, source - 1), place - low.astype(np.float32)
 
 
-def clean(images: np.ndarray, size: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
+def clean(
+    images: UInt8[np.ndarray, "N H W C"], size: tuple[int, int] = (SIZE, SIZE)
+) -> Float[np.ndarray, "N H2 W2 C"]:
     """Returns Pillow's bicubic resize in floating point, clipped to [0, 255]; its window widens where it shrinks.
 
     On the host, a channel at a time, images spread over the cores.
@@ -81,6 +86,6 @@ def clean(images: np.ndarray, size: tuple[int, int] = (SIZE, SIZE)) -> np.ndarra
     return resized
 
 
-def centred(x: jax.Array) -> jax.Array:
+def centred(x: Num[jax.Array, "*shape"]) -> Float[jax.Array, "*shape"]:
     """Maps [0, 255] to [-1, 1) as the first Inception graph does: (x - 128) / 128."""
     return (x.astype(jnp.float32) - 128) / 128

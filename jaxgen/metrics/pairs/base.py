@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import Metric
@@ -22,7 +23,9 @@ class PairMetric(Metric, abc.ABC):
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
 
     @abc.abstractmethod
-    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+    def values(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
+    ) -> Float[np.ndarray, " N"]:
         """Returns `[N]` numbers of uint8 images `[N, H, W, C]` and their partners, with `batch` images in a program."""
 
     def check_size(self, shape: tuple[int, int, int], name: str) -> None:
@@ -39,7 +42,7 @@ class FeaturePairMetric(Metric, abc.ABC):
     needs: ClassVar[frozenset[str]] = frozenset({"pairs", "features"})
 
     @abc.abstractmethod
-    def values(self, a: Summary, b: Summary) -> np.ndarray:
+    def values(self, a: Summary, b: Summary) -> Float[np.ndarray, " N"]:
         """Returns `[N]` numbers of the images of two sets of equal size, in order."""
 
 

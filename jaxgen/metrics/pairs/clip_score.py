@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.networks.clip import Clip
@@ -43,12 +44,17 @@ class CaptionScores:
 
     name: str
     mean: float
-    values: np.ndarray
+    values: Float[np.ndarray, " N"]
     saturated: float
 
 
 def clip_score(
-    clip: Clip, images: np.ndarray, texts: Sequence[str], scale: float = 100.0, prefix: str = "", batch: int = 64
+    clip: Clip,
+    images: UInt8[np.ndarray, "N H W C"],
+    texts: Sequence[str],
+    scale: float = 100.0,
+    prefix: str = "",
+    batch: int = 64,
 ) -> CaptionScores:
     """Returns scale max(cos(image, text), 0) of each of N images with its text (Hessel et al. 2021, Eq. 1).
 
@@ -73,7 +79,7 @@ def clip_score(
     return CaptionScores(f"{scale:g} max(cos, 0), {clip.model}", float(values.mean()), values, saturated)
 
 
-def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosines(a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
     """Returns the cosine, float64 `[N]`, of each row of `[N, D]` with the same row of another array."""
     a, b = (np.asarray(x, np.float64) for x in (a, b))
     return (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))

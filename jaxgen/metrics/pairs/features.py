@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.pairs.base import FeaturePairMetric
@@ -15,11 +16,11 @@ class FeatureL2(FeaturePairMetric):
 
     note = "Mean Euclidean distance of the two images' features."
 
-    def values(self, a: Summary, b: Summary) -> np.ndarray:
+    def values(self, a: Summary, b: Summary) -> Float[np.ndarray, " N"]:
         return l2_distance(a.kept_features, b.kept_features)
 
 
-def l1_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def l1_distance(a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
     """Returns `[N]` sums of absolute differences of paired features `[N, D]`; divide by D for the mean.
 
     Raises:
@@ -28,7 +29,7 @@ def l1_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(_difference(a, b)).sum(axis=1)
 
 
-def l2_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def l2_distance(a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
     """Returns `[N]` Euclidean distances of paired features `[N, D]`, neither squared nor averaged.
 
     Raises as `l1_distance`.

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.networks.lpips import Lpips
 from jaxgen.metrics.pairs.base import PairMetric
 from jaxgen.networks.pretrained.lpips import layers_of
 
-Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]  # uint8 images [N, H, W, C] twice -> [N]
+Distance = Callable[[UInt8[np.ndarray, "N H W C"], UInt8[np.ndarray, "N H W C"]], Float[np.ndarray, " N"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,9 @@ class LPIPS(PairMetric):
     def note(self) -> str:
         return f"Version 0.1, {self.trunk}."
 
-    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+    def values(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
+    ) -> Float[np.ndarray, " N"]:
         return self.network(a, b, batch)
 
     def look(self) -> dict[str, Any]:
@@ -68,7 +71,9 @@ class Diversity:
     seed: int
 
 
-def nearest_reference(lpips: Lpips, images: np.ndarray, references: np.ndarray, batch: int = 32) -> np.ndarray:
+def nearest_reference(
+    lpips: Lpips, images: UInt8[np.ndarray, "N H W C"], references: UInt8[np.ndarray, "K H W C"], batch: int = 32
+) -> Int[np.ndarray, " N"]:
     """Returns the number, int `[N]`, of the reference that each image has the smallest LPIPS distance to.
 
     With the training images as references these are the groups of Ojha et al. (2021), Section 4, for
@@ -78,7 +83,11 @@ def nearest_reference(lpips: Lpips, images: np.ndarray, references: np.ndarray, 
 
 
 def intra_set_diversity(
-    distance: Distance, images: np.ndarray, groups: np.ndarray, pairs: int = 1000, seed: int = 0
+    distance: Distance,
+    images: UInt8[np.ndarray, "N H W C"],
+    groups: Int[np.ndarray, " N"],
+    pairs: int = 1000,
+    seed: int = 0,
 ) -> Diversity:
     """Returns the mean distance between images of one group, averaged over the groups.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from scipy.ndimage import correlate1d
 
 from jaxgen.errors import UserError
@@ -18,7 +19,9 @@ class PSNR(PairMetric):
     better = "higher"
     note = "In dB, of values up to 255; the mean of the pairs' own."
 
-    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+    def values(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
+    ) -> Float[np.ndarray, " N"]:
         return psnr(a, b)
 
 
@@ -28,7 +31,9 @@ class SSIM(PairMetric):
     better = "higher"
     note = "Gaussian window of 11x11, standard deviation 1.5; mean over channels."
 
-    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+    def values(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
+    ) -> Float[np.ndarray, " N"]:
         return ssim(a, b)
 
     def check_size(self, shape: tuple[int, int, int], name: str) -> None:
@@ -41,7 +46,9 @@ class L1(PairMetric):
 
     note = "Mean absolute difference of values up to 255."
 
-    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+    def values(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
+    ) -> Float[np.ndarray, " N"]:
         return absolute_error(a, b)
 
 
@@ -50,21 +57,23 @@ class L2(PairMetric):
 
     note = "Root of the mean squared difference of values up to 255."
 
-    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+    def values(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
+    ) -> Float[np.ndarray, " N"]:
         return np.sqrt(squared_error(a, b))
 
 
-def absolute_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def absolute_error(a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"]) -> Float[np.ndarray, " N"]:
     """Returns `[N]` mean absolute differences of uint8 images `[N, H, W, C]`, in [0, 255]. Raises as `psnr` does."""
     return np.array([np.abs(x - y).mean() for x, y in _pairs(a, b)])
 
 
-def squared_error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def squared_error(a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"]) -> Float[np.ndarray, " N"]:
     """Returns `[N]` mean squared differences of uint8 images `[N, H, W, C]`, in [0, 255**2]. Raises as `psnr` does."""
     return np.array([np.square(x - y).mean() for x, y in _pairs(a, b)])
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def psnr(a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"]) -> Float[np.ndarray, " N"]:
     """Returns `[N]` peak signal-to-noise ratios in dB, 10 log10(255**2 / squared error); infinite for equal images.
 
     Args:
@@ -77,7 +86,9 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return 10 * np.log10(RANGE**2 / squared_error(a, b))
 
 
-def ssim(a: np.ndarray, b: np.ndarray, window: str = "gaussian") -> np.ndarray:
+def ssim(
+    a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], window: str = "gaussian"
+) -> Float[np.ndarray, " N"]:
     """Returns `[N]` structural similarities in [-1, 1], 1 for equal images (Wang et al. 2004, Eq. 13).
 
     The mean over channels and over all positions where the window lies inside the image; constants 0.01 and 0.03.

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.distributions.frechet import frechet_distance
@@ -21,14 +22,18 @@ class SIFID(PairMetric):
     needs: ClassVar[frozenset[str]] = PairMetric.needs | {"maps"}
     note: ClassVar[str] = "Of the positions in each image; fewer positions give a higher number."
 
-    def values(self, a: np.ndarray, b: np.ndarray, batch: int = 100) -> np.ndarray:
+    def values(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
+    ) -> Float[np.ndarray, " N"]:
         return sifid(self.network.maps(a, batch), self.network.maps(b, batch))
 
     def look(self) -> dict[str, Any]:
         return {"network": self.network.name, "digest": self.network.digest, "resize": "none"}
 
 
-def sifid(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def sifid(
+    samples: Float[np.ndarray, "N H W D"], reference: Float[np.ndarray, "M H2 W2 D"]
+) -> Float[np.ndarray, " N"]:
     """Returns `[N]` Fréchet distances between the positions' features of a sample and of its real image.
 
     Rott Shaham et al. (2019), SinGAN; the authors take the mean over images. The paper's features are an
