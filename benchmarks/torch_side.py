@@ -157,8 +157,8 @@ def _gan_networks(row: Row) -> tuple[Any, Any]:
     for width, out in zip(widths, widths[1:], strict=False):
         layers += [nn.Conv2d(width, out, 4, 2, 1, bias=not norm), *([nn.BatchNorm2d(out)] if norm else [])]
         layers.append(nn.LeakyReLU(0.2, True))
-    critic = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 0))
-    return _channels_last(generator), _channels_last(critic)
+    discriminator = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 0))
+    return _channels_last(generator), _channels_last(discriminator)
 
 
 def _channels_last(value: Any) -> Any:
@@ -175,13 +175,13 @@ def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
     """
     import torch
 
-    generator, critic = _gan_networks(row)
+    generator, discriminator = _gan_networks(row)
     image = _channels_last(torch.empty(row.batch, 3, row.size, row.size).uniform_(-1, 1))
     rate, *betas = GAN_RATES[row.model]
-    of_generator, of_critic = (
-        torch.optim.Adam(model.parameters(), rate, tuple(betas), fused=True) for model in (generator, critic)
+    of_generator, of_discriminator = (
+        torch.optim.Adam(model.parameters(), rate, tuple(betas), fused=True) for model in (generator, discriminator)
     )
-    draw, judge = (torch.compile(model) if compiled else model for model in (generator, critic))
+    draw, discriminate = (torch.compile(model) if compiled else model for model in (generator, discriminator))
     ema = [p.detach().clone() for p in generator.parameters()]
     softplus = torch.nn.functional.softplus
 
@@ -196,11 +196,11 @@ def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
     def dcgan() -> None:
         with torch.no_grad():
             fake = draw(noise())
-        value = softplus(-judge(image)).mean() + softplus(judge(fake)).mean()
-        descend(of_critic, value)
-        critic.requires_grad_(False)
-        descend(of_generator, softplus(-judge(draw(noise()))).mean())
-        critic.requires_grad_(True)
+        value = softplus(-discriminate(image)).mean() + softplus(discriminate(fake)).mean()
+        descend(of_discriminator, value)
+        discriminator.requires_grad_(False)
+        descend(of_generator, softplus(-discriminate(draw(noise()))).mean())
+        discriminator.requires_grad_(True)
         with torch.no_grad():
             torch._foreach_lerp_(ema, list(generator.parameters()), 1 - DECAY)
         value.item()
@@ -210,13 +210,13 @@ def _gan(row: Row, compiled: bool) -> tuple[Step, list]:
             fake = draw(noise())
         alpha = torch.rand(row.batch, 1, 1, 1)
         mixed = (alpha * image + (1 - alpha) * fake).requires_grad_()
-        slope = torch.autograd.grad(judge(mixed).sum(), mixed, create_graph=True)[0]
+        slope = torch.autograd.grad(discriminate(mixed).sum(), mixed, create_graph=True)[0]
         penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        value = judge(fake).mean() - judge(image).mean() + PENALTY * penalty
-        descend(of_critic, value)
+        value = discriminate(fake).mean() - discriminate(image).mean() + PENALTY * penalty
+        descend(of_discriminator, value)
         value.item()
 
-    return dcgan if row.model == "dcgan" else wgan_gp, [generator, critic]
+    return dcgan if row.model == "dcgan" else wgan_gp, [generator, discriminator]
 
 
 def vae_networks() -> tuple[Any, Any]:

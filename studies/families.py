@@ -67,7 +67,7 @@ def seconds_per_image(rows: list[dict[str, float]]) -> float:
 
 
 def family(name: str, data: str, stages: Any, seconds: float, probe: int, out: Path) -> dict[str, Any]:
-    """Trains one family; where its last run lies, and what it saw."""
+    """Trains one family; returns where its last run is, and what it saw."""
     found: dict[str, Any] = {"images_seen": 0}
     earlier: tuple[str, ...] = ()
     for number, (config, overrides) in enumerate(stages):

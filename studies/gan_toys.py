@@ -5,8 +5,8 @@
 Three things, each printed as Markdown and kept in OUT; the same command goes on where it stopped.
 
 1. `toys.jsonl`: for each world and loss, of 2,500 samples by the averaged generator, the modes covered (at least 10
-   samples within three standard deviations), the share of such samples (of the data: 0.989), and how evenly they lie:
-   the entropy of the modes' shares over its maximum.
+   samples within three standard deviations), the share of such samples (of the data: 0.989), and how evenly they are
+   spread: the entropy of the modes' shares over its maximum.
 2. `slopes.jsonl`: the discriminator trained alone against a generator that does not move. After 0, 100, ... of its
    steps: the share of its slope that the generator's loss passes on to an image, and the norm of what the generator
    gets, medians over 1,000 fakes; and its accuracy. Minimax loses its gradient as the discriminator gets better.

@@ -2,7 +2,7 @@
 
     python -m studies.house [CHECKOUT ...]
 
-prints one row a checkout, so that two states of the project can be held against each other.
+prints one row a checkout, so that two states of the project can be compared.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from studies import harness
 METRICS = ("frechet", "kid", "frechet_infinity", "inception_score", "precision", "recall", "density", "coverage")
 METRICS += ("class_entropy", "confidence", "label_accuracy")
 COPIED = 10  # training images that the memorising row copies
-# where a row's number must lie from that of real images: + above, - below, 0 near, blank anywhere
+# where a row's number must be, compared with that of real images: + above, - below, 0 near, blank anywhere
 EXPECTED = {
     "frechet": "++++", "kid": "++++", "frechet_infinity": "++++", "inception_score": "--- ", "precision": "--0 ",
     "recall": "- --", "density": "--  ", "coverage": "----", "class_entropy": "  - ", "confidence": "-- 0",

@@ -55,7 +55,8 @@ class GANLoss:
     def boundary(self) -> float | None:
         """The logit at which the best discriminator takes real and fake as equally likely.
 
-        The accuracy counts logits on either side of it. It is None for a critic that is only defined up to a constant.
+        The accuracy counts logits on either side of it. It is None where logits are only defined up to a constant, as
+        those of a Wasserstein critic are.
         """
         return 0.0
 

@@ -49,7 +49,7 @@ class Request:
     """Holds what `config.data` asks of a source.
 
     Attributes:
-      source: the whole text, such as "folder:photos"; it names the source in messages.
+      source: the complete text, such as "folder:photos"; it names the source in messages.
       argument: what follows the source's name and a colon, such as "photos"; "" where nothing does.
       split: the split's name, such as "train"; which there are is the source's to say.
       resolution: (height, width) that every image must have.

@@ -155,7 +155,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
             log.warning("no metrics of samples at %d images: %s", images, error)
             return Evaluation(scores)
         if not samples.finite.all():
-            log.warning("the metrics of samples are left out: they would judge what is not finite as black")
+            log.warning("the metrics of samples are left out: they would take values that are not finite for black")
             return Evaluation(scores)
         seen = _images(generator, samples, source, count, name)
         for one in chosen:

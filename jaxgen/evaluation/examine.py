@@ -81,7 +81,7 @@ def _ranked(images: EvaluationImages, network: FeatureNetwork) -> list[Figure]:
     order = np.argsort(-scores, kind="stable")
     what = (
         f"of {len(scores):,} samples by realism (Kynkäänniemi et al. 2019, Eq. 3) in the features of {network.name}: "
-        "from 1 on they lie where real images do"
+        "from 1 on they are where real images are"
     )
     figures = []
     for name, title, text, chosen in (

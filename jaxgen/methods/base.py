@@ -229,14 +229,14 @@ def check_limits(method: Method, batch: Mapping[str, np.ndarray]) -> None:
     Raises:
       UserError: an entry of `method.limits` has a number outside of its range.
     """
-    mend = {"label": "correct the labels, or set config.data.num_classes"}
+    advice = {"label": "correct the labels, or set config.data.num_classes"}
     for name, count in method.limits.items():
         values = np.asarray(batch.get(name, 0))
         if values.size and (values.min() < 0 or values.max() >= count):
             wrong = int(values.min()) if values.min() < 0 else int(values.max())
             raise UserError(
                 f"The data have {name} {wrong}, and {type(method).__name__} knows those in [0, {count}): "
-                f"{mend.get(name, 'use the tokenizer that belongs to the text network, or a larger vocabulary')}."
+                f"{advice.get(name, 'use the tokenizer that belongs to the text network, or a larger vocabulary')}."
             )
 
 

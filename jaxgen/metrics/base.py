@@ -93,8 +93,9 @@ class SetMetric(RunMetric):
     Attributes:
       against: whether the reference has a part in it.
       of_network: whether its name ends in the network's (`precision_digits`), which the published Inception's does not.
-      floor: the real images that show what a perfect model scores: "floor", further ones held against the reference; or
-        "reference", the reference itself.
+      floor: the real images that show what a perfect model scores: "floor", further ones compared with the reference;
+      or "reference", the
+        reference itself.
       scores_noise: whether its number for noise says how bad it can get.
     """
 

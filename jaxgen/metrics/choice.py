@@ -24,8 +24,8 @@ M_co = TypeVar("M_co", bound=Metric, covariant=True)
 class Chosen(Generic[M_co]):
     """Attributes:
     metric: what was asked for. network: through which it looks, or None where it needs none.
-    every_images: how many training images lie between two of its evaluations during training; 0: no more than between
-      any two.
+    every_images: how many training images are between two of its evaluations during training; 0 computes it at every
+      evaluation.
     """
 
     metric: M_co

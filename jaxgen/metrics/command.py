@@ -40,11 +40,11 @@ WORDS = Words(
     elsewhere={"labels": OF_A_RUN, "training images": OF_A_RUN},
 )
 
-DESCRIPTION = """Numbers about the image set A, held against the reference B.
+DESCRIPTION = """Computes numbers about the image set A, compared with the reference B.
 
 A and B are folders (sub-folders count), .npz files with an array image, images, arr_0 or samples, or data sources with
-their split: digits/test, shapes/test, tfds:cifar10/test. One JSON object on stdout: each number with n, reference,
-network, its weights' digest and the resize."""
+their split: digits/test, shapes/test, tfds:cifar10/test. The command prints one JSON object on stdout: each number
+with n, reference, network, its weights' digest and the resize."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _summary(network: FeatureNetwork, found: ImageSet, side: str, keep: bool, re
 
 @contextlib.contextmanager
 def _counted(found: ImageSet, what: str, size: int) -> Iterator[Iterator[ImageBatch]]:
-    """The batches of a set, counted on stderr; whatever happens, the line there is ended."""
+    """Gives the batches of a set and counts them on stderr; the line there is ended in any case."""
     with tqdm(total=found.count, desc=what, unit="image", file=sys.stderr) as bar:
 
         def count() -> Iterator[ImageBatch]:

@@ -20,7 +20,7 @@ def tiles(
 ) -> Iterator[tuple[slice, slice, Float[np.ndarray, "n m"]]]:
     """Yields squared distances of `[N, D]` and `[M, D]`, tile by tile: (rows of a, rows of b, `[n, m]`).
 
-    Most come from a matrix product of centred rows, with a relative error around 1e-10; those of near copies are
+    Most come from a matrix product of centred rows, with a relative error of about 1e-10; those of near copies are
     sums of squared differences, so that copies are at exactly 0.
     """
     if block < 1:

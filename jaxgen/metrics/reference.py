@@ -70,7 +70,7 @@ def cached(key: dict[str, Any], make: Callable[[], Summary], recompute: bool = F
     Where the folder cannot be written the summary is returned all the same, and a warning says so.
 
     Args:
-      recompute: makes it anew and replaces what is there.
+      recompute: makes it again and replaces the file.
 
     Raises:
       UserError: for a file that is damaged, or another one than its name says.
@@ -126,11 +126,11 @@ def _read(path: pathlib.Path, key: dict[str, Any]) -> Summary:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UserError(
             f"The reference statistics in {path} are damaged ({str(error).rstrip('.')}); remove the file, or make it "
-            "anew with 'python -m jaxgen.metrics --recompute ...'."
+            "again with 'python -m jaxgen.metrics --recompute ...'."
         ) from error
     if known != key:
         raise UserError(
             f"The reference statistics in {path} are of another set than the name of the file says; remove it, or "
-            "make it anew with 'python -m jaxgen.metrics --recompute ...'."
+            "make it again with 'python -m jaxgen.metrics --recompute ...'."
         )
     return Summary(key["count"], moments, arrays.get("features"), arrays.get("probabilities"))

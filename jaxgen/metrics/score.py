@@ -16,7 +16,7 @@ class Score:
     """Holds one number and what it is compared with.
 
     Attributes:
-      value: the number. n: how many samples it is of. reference: data set and split that they were held against.
+      value: the number. n: how many samples it is of. reference: data set and split that they were compared with.
       floor: the same number for real images. noise: for noise. better: "lower", "higher", or None.
       note: a sentence where one is needed. std: where the number is a mean over subsets or splits.
       reference_n, floor_n: how many images those are of.

@@ -7,7 +7,7 @@ first rule that is found wins: those of `config.sharding.rules`, then, where `co
 Where `config.mesh.fsdp` is above 1, every other array of at least `config.sharding.min_size` values is split over
 `fsdp` along its largest dimension that this divides (Rajbhandari et al. 2020, "ZeRO", stage 3, as a layout). The
 leading layer axis of scanned blocks (paths under `blocks/`) is never split. All other arrays are replicated on every
-device. Optimiser state and EMA lie as their parameters do.
+device. Optimiser state and EMA are placed as their parameters are.
 """
 
 from __future__ import annotations

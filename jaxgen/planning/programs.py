@@ -56,7 +56,7 @@ class Program:
     memory: dict[str, float | None]
     work: float  # FLOPs of matrix products and convolutions for one image, counted before compiling
     flops: float | None = None  # of one run, as the compiler counts them; None where it gave up
-    traffic: float | None = None  # bytes of memory traffic of one run, likewise
+    traffic: float | None = None  # bytes of memory traffic of one run, or None as well
     # {kind: {"count", "bytes", "moved"}}: how many run, the size of their arrays, what a device sends
     collectives: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     estimate: roofline.Estimate | None = None  # None for a device whose numbers are not known
@@ -134,7 +134,7 @@ class Job:
         if self.machine[0].platform == "tpu" and used < there:
             raise UserError(
                 f"config.evaluate.batch_size={self.generator.batch_size} fills {used} of {there} chips, and a TPU's "
-                f"compiler knows whole slices only; make it a multiple of {there}."
+                f"compiler knows complete slices only; make it a multiple of {there}."
             )
         parts = {"parameters": bytes_per_device(self._model.params)}
         return self._program("sampler", self.trace_sampler(), self.generator.batch_size, parts)

@@ -2,7 +2,7 @@
 
 A program needs its arithmetic at the chip's peak, its memory traffic at the memory's bandwidth, and its collectives at
 the links' bandwidth. Where all three overlap perfectly, a step takes the longest of them; where nothing does, their
-sum. Real steps lie above the first, and an estimate that begins from public peaks is not a measurement.
+sum. Real steps take longer than the first, and an estimate that begins from public peaks is not a measurement.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def figures_section(folder: epath.Path) -> str:
     """Shows the pictures `<name>.png` that `seen.json` of the `samples` folder lists, with title, sentence and scores.
 
     Raises:
-      UserError: an entry has no title or sentence, or its picture does not exist or lies outside of the folder.
+      UserError: an entry has no title or sentence, or its picture does not exist or is outside of the folder.
     """
     path = folder / "seen.json"
     if not path.exists():

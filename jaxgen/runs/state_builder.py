@@ -48,7 +48,7 @@ class StateBuilder:
 
     Attributes:
       optimizers: `{group: Optimizer}` of every group that learns at some stage.
-      layout: where arrays lie.
+      layout: where arrays are placed.
     """
 
     def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, loaded: LoadedGroups, example: Example):

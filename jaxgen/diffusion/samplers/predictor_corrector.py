@@ -83,7 +83,7 @@ class PredictorCorrector(LinearSampler):
         return "x0" if self.predictor == "ancestral" else "epsilon", rows
 
     def scaled_noise(self, now: Prediction, row: Mapping[str, jax.Array], z: Images) -> Images:
-        """Returns the noise of a predictor's row, or the whole change by a Langevin step, which stays at its time."""
+        """Returns the noise of a predictor's row, or all of the change by a Langevin step, which stays at its time."""
         ratio = _norm(z) / jnp.maximum(_norm(now.epsilon), 1e-12)
         std = row["noise"] * append_dims(ratio, z)  # sqrt(2 size)
         langevin = std * z - 0.5 * std**2 / now.sigma * now.epsilon

@@ -52,8 +52,8 @@ def classification_accuracy_score(
       test_images, test_labels: real images that neither the generator nor this classifier has seen, of equal shape.
       network: `x [B, H, W, C] in [-1, 1] -> (logits [B, K], features)`, such as `Classifier(num_classes=10)`.
       batch: images in a step; all of them where there are fewer.
-      real: images and labels the generator learned from; a second classifier of the same seed learns from these, as
-        what the score stands against.
+      real: images and labels that the generator learned from; a second classifier of the same seed learns from these,
+        and its accuracy is reported beside the score.
 
     Raises:
       UserError: for images that are not uint8, unequal shapes, labels out of range, or no steps.

@@ -69,7 +69,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     if not 0 <= successes <= trials or trials < 1:
         raise UserError(f"A share needs 0 <= successes <= trials and a trial, not {successes} of {trials}.")
     if not 0 < confidence < 1:
-        raise UserError(f"A confidence lies between 0 and 1, not at {confidence}.")
+        raise UserError(f"A confidence is between 0 and 1, but this one is {confidence}.")
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
     share, spread = successes / trials, z * z / trials
     centre = (share + spread / 2) / (1 + spread)

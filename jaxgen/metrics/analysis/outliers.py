@@ -93,7 +93,7 @@ def cropped(images: UInt8[np.ndarray, "N H W C"], share: float = 0.5) -> UInt8[n
     The enlargement is bilinear.
     """
     if not 0 < share <= 1:
-        raise UserError(f"The share of a crop lies in (0, 1], not at {share}.")
+        raise UserError(f"The share of a crop is in (0, 1], but this one is {share}.")
     for axis, size in zip((1, 2), _shape(images), strict=True):
         # centres of the new pixels in the old image's coordinates
         at = (np.arange(size) + 0.5 - size / 2) * share + size / 2 - 0.5

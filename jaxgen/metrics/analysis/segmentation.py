@@ -29,7 +29,7 @@ def confusion_matrix(
 
     Args:
       labels, predictions: integers of any equal shape, such as masks `[N, H, W]`.
-      ignore: pixels that carry this label are left out, whatever was predicted there.
+      ignore: pixels with this label are left out, no matter what was predicted there.
 
     Raises:
       UserError: for unequal shapes, masks that are not integers, or classes out of range.
@@ -60,8 +60,8 @@ def class_iou(matrix: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, "
 def mean_iou(matrix: Int[np.ndarray, "classes classes"]) -> MeanIou:
     """The mean of `class_iou` over the classes that are there, and which are not.
 
-    A class that is only predicted counts, with 0. Take it of the whole set's matrix: the mean of the batches' values
-    is another number.
+    A class that is only predicted counts, with 0. Compute it from the matrix of all batches: the mean of the batches'
+    values is another number.
     """
     values = class_iou(matrix)
     absent = np.isnan(values)

@@ -44,8 +44,9 @@ def inception_score(probabilities: Float[np.ndarray, "N K"], splits: int = 10, s
     Args:
       probabilities: `[N, K]`, each row a law over the classes. For the published number they are those of the
         Inception of the FID, whose logits have no bias.
-      splits: parts, at most N. seed: of the order in which the samples are dealt to the parts; None deals them as
-        they come, which is wrong for samples that are sorted by class.
+      splits: number of parts, at most N.
+      seed: seed of the random order in which samples come to the parts; None keeps their order, which is wrong for
+        samples that are sorted by class.
 
     Raises:
       UserError: for rows that are no laws, or fewer rows than parts.

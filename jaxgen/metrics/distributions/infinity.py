@@ -15,7 +15,7 @@ from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.summary import Summary
 
 POINTS = 15
-SMALLEST = 10  # the smallest subset is this part of the whole
+SMALLEST = 10  # the smallest subset has this part of all samples
 
 
 class FrechetInfinity(SetMetric):
@@ -67,8 +67,9 @@ def extrapolate(
       samples, reference: `[N, ...]`, `[M, ...]`.
       sizes: of the subsets of the samples, at least two different ones; by default 15 from N / 10 to N. The subsets
         are nested: each is the beginning of one random order.
-      both: the reference shrinks by the same share, which takes its own bias out too; else it stays whole, as in the
-        paper, and its bias stays in. Only the first makes real against real 0 on average.
+      both: whether the reference shrinks by the same share, which removes its own bias too; else all of it is used, as
+      in the
+        paper, and its bias stays. Only the first makes real against real 0 on average.
 
     Raises:
       UserError: for sizes that are too few or out of range.

@@ -109,7 +109,7 @@ class PrecisionRecall(NamedTuple):
 
 class DensityCoverage(NamedTuple):
     """Attributes:
-    density: in how many of the reference's balls a sample lies on average, over k; may exceed 1.
+    density: in how many of the reference's balls a sample is on average, divided by k; it may exceed 1.
     coverage: share of the reference's balls that hold a sample.
     """
 

@@ -92,7 +92,7 @@ class Lpips:
             raise UserError(f"LPIPS compares images of one shape, not {images.shape[1:]} and {references.shape[1:]}.")
         images, references = self._rgb(images), self._rgb(references)
         known = Extractor(self._features, self._params)(references, batch)
-        known = tuple(x[:, None] for x in known)  # each to be held against a whole batch
+        known = tuple(x[:, None] for x in known)  # each is compared with a batch
         return Extractor(self._to_references, (self._params, known))(images, batch).astype(np.float64)
 
     def _rgb(self, images: np.ndarray) -> np.ndarray:

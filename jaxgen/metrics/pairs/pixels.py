@@ -38,7 +38,7 @@ class SSIM(PairMetric):
 
     def check_size(self, shape: tuple[int, int, int], name: str) -> None:
         if min(shape[:2]) < WINDOWS["gaussian"]:
-            raise UserError(f"ssim looks through a window of 11x11 pixels; the images of {name!r} are smaller.")
+            raise UserError(f"ssim needs images of at least 11x11 pixels, its window; those of {name!r} are smaller.")
 
 
 class L1(PairMetric):
@@ -91,7 +91,8 @@ def ssim(
 ) -> Float[np.ndarray, " N"]:
     """Returns `[N]` structural similarities in [-1, 1], 1 for equal images (Wang et al. 2004, Eq. 13).
 
-    The mean over channels and over all positions where the window lies inside the image; constants 0.01 and 0.03.
+    It is the mean over channels and over all positions where the window is inside the image, with the constants 0.01
+    and 0.03.
 
     Args:
       a, b: uint8 `[N, H, W, C]`, the pairs in order.
