@@ -108,7 +108,7 @@ class Pipeline:
             "text": self.text,
             "schedule": self.noise.schedule,
             "prediction_type": self.noise.prediction_type,
-            "spacing": self.noise.times,
+            "spacing": self.noise.walk,
             "scaling": self.scaling,
             "latent_size": self.latent_size,
         }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 
 import jax
 from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
-from jaxgen.interop.diffusers_pipeline import read_params
+from jaxgen.interop.diffusers_pipeline import read_params, read_pipeline
 from jaxgen.methods.base import Model, State
 from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
 from jaxgen.parallel.mesh import replicated
@@ -21,6 +22,8 @@ from jaxgen.runs.setup import make_method
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.prompts import TextRequest, text_conditions
+
+log = logging.getLogger("jaxgen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,8 @@ def pretrained(config: ConfigDict, request: TextRequest) -> TrainedModel:
             f"config.init_from.pretrained is for the method stable_diffusion, not for {config.method.name!r}: use "
             "--config=configs/stable_diffusion.py."
         )
+    if method.spacing is not None:
+        log.info(read_pipeline(folder).noise.told)
     given = text_conditions(method, folder, request)
     generator = Generator(method, config, given=given)
     place = functools.partial(jax.device_put, device=replicated(generator.mesh))

@@ -71,7 +71,7 @@ def test_leaves_are_placed_one_by_one(made):
 def test_networks_see_the_scheduler_s_own_numbers_of_levels(folder):
     edit_json(folder / "scheduler" / "scheduler_config.json", trained_betas=None, num_train_timesteps=200)
     pipeline = interop.read_pipeline(folder)
-    times = pipeline.noise.times(10)[:-1]
+    times = pipeline.noise.walk(10)[1][:-1]
     seen = pipeline.unet.time_scale * pipeline.noise.schedule.conditioning(times)
     np.testing.assert_allclose(seen, np.arange(181, 0, -20))
 

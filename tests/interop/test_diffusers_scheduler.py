@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.prediction_types import X0, Epsilon, V, Velocity
 from jaxgen.errors import UserError
-from jaxgen.interop.diffusers_scheduler import Noise, noise_from_diffusers, noise_to_diffusers
+from jaxgen.interop.diffusers_scheduler import Levels, Noise, noise_from_diffusers, noise_to_diffusers
 
 SD1 = {
     "_class_name": "PNDMScheduler",
@@ -22,6 +23,9 @@ SD1 = {
     "trained_betas": None,
     "clip_sample": False,
 }
+LIGHT = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+DDIM = {"_class_name": "DDIMScheduler"}
+EULER = {"_class_name": "EulerDiscreteScheduler"}
 
 
 def test_stable_diffusion_1():
@@ -29,31 +33,58 @@ def test_stable_diffusion_1():
     assert noise.prediction_type == Epsilon()
     np.testing.assert_allclose(np.sqrt(noise.schedule.betas[[0, -1]]), np.sqrt([0.00085, 0.012]), rtol=1e-12)
     assert np.ptp(np.diff(np.sqrt(noise.schedule.betas))) < 1e-12  # equal steps of the root
-    networks_see = noise.schedule.conditioning(noise.times(50)[:-1])
-    np.testing.assert_allclose(networks_see, np.arange(981, 0, -20))  # 981, 961, ..., 1
-    assert noise.times(50)[-1] * 1000 == 1  # the last step ends at the first level
+    schedule, times = noise.walk(50)
+    assert schedule is noise.schedule
+    np.testing.assert_allclose(schedule.conditioning(times[:-1]), np.arange(981, 0, -20))  # 981, 961, ..., 1
+    assert times[-1] * 1000 == 1  # the last step ends at the first level
 
 
 @pytest.mark.parametrize("steps", [1, 4, 7, 30, 50, 999, 1000])
 @pytest.mark.parametrize("spacing", ["trailing", "linspace"])
 def test_grids_that_begin_at_the_end(spacing, steps):
-    times = Noise(schedules.ScaledLinear(), Epsilon(), spacing).times(steps)
-    assert len(times) == steps + 1 and (np.diff(times) < 0).all()
+    _, times = Noise(schedules.ScaledLinear(), Epsilon(), Levels(spacing=spacing, end="lowest level")).walk(steps)
+    assert len(times) == steps + 1 and (np.diff(times[:-1]) < 0).all()
     assert spacing == "linspace" or times[0] == 1
     levels = times[:-1] * 1000
     np.testing.assert_allclose(levels, np.round(levels))
-    assert times[-1] == (0.0 if round(levels[-1]) == 1 else 1 / 1000)
+    assert times[-1] == 1 / 1000
     if steps > 1:
         assert times[0] == 1 and np.ptp(np.diff(levels)) <= 1 + 1e-9
 
 
 def test_classes_differ_in_what_they_leave_unsaid():
-    plain = {"_class_name": "DDIMScheduler"}
-    assert noise_from_diffusers(plain).to_zero and noise_from_diffusers(plain).spacing == "leading"
-    assert not noise_from_diffusers({"_class_name": "PNDMScheduler"}).to_zero
+    def times(name, **entries):
+        return noise_from_diffusers({"_class_name": name, **entries}).walk(10)[1] * 1000
+
+    assert times("DDIMScheduler")[-1] == 0 and times("DDIMScheduler")[0] == 902  # leading
+    assert times("PNDMScheduler")[-1] == 1 and times("PNDMScheduler")[0] == 902
+    assert times("EulerDiscreteScheduler")[-1] == 0 and times("EulerDiscreteScheduler")[0] == 1000
+    assert times("EulerDiscreteScheduler", set_alpha_to_one=False)[-1] == 0  # has no such entry
+    # eleven levels from 999 to 0 without the lowest
+    np.testing.assert_allclose(times("UniPCMultistepScheduler"), [1000, 900, 800, 700, 600, 501, 401, 301, 201, 101, 0])
     euler = noise_from_diffusers({"_class_name": "EulerDiscreteScheduler"})
-    assert euler.spacing == "linspace" and euler.times(10)[-1] == 0
     np.testing.assert_allclose(euler.schedule.betas[[0, -1]], [1e-4, 0.02])
+
+
+def test_karras_sigmas_and_the_rounded_level_that_the_network_is_told():
+    config = {"_class_name": "DPMSolverMultistepScheduler", **LIGHT, "use_karras_sigmas": True}
+    schedule, times = noise_from_diffusers(config).walk(3)
+    table = np.sqrt(1 / np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2) - 1)
+    middle = ((table[0] ** (1 / 7) + table[-1] ** (1 / 7)) / 2) ** 7  # half-way in the seventh root
+    found = schedule.sigma(times[:-1]) / schedule.alpha(times[:-1])
+    np.testing.assert_allclose(found, [table[-1], middle, table[0]], rtol=1e-3)
+    told = schedule.conditioning(times[:-1])
+    np.testing.assert_allclose(told, np.round(told), atol=1e-9)
+    assert table[int(told[1]) - 1] < middle < table[int(told[1]) + 1]
+    np.testing.assert_allclose(jax.jit(schedule.conditioning)(np.float32(times[1])), told[1], atol=1e-3)
+
+
+def test_what_was_understood_is_told():
+    config = {"_class_name": "DEISMultistepScheduler", "solver_order": 3, "set_alpha_to_one": False, "_name": "x"}
+    told = noise_from_diffusers(config, "a.json").told
+    assert told.startswith("a.json: the levels are those of DEISMultistepScheduler (linspace spacing); config.sampler")
+    assert "not read: solver_order=3; DEISMultistepScheduler has no such entries" in told
+    assert told.endswith("not read: set_alpha_to_one=False.")
 
 
 def test_zero_terminal_snr_and_other_forms():
@@ -70,24 +101,33 @@ def test_zero_terminal_snr_and_other_forms():
 
 @pytest.mark.parametrize("prediction", [Epsilon(), V(), X0()])
 def test_noise_travels_both_ways(prediction):
-    noise = Noise(schedules.Cosine(100), prediction, "trailing", True)
+    noise = Noise(schedules.Cosine(100), prediction, Levels(spacing="trailing"))
     back = noise_from_diffusers(noise_to_diffusers(noise))
-    assert (back.prediction_type, back.spacing, back.to_zero) == (prediction, "trailing", True)
+    assert (back.prediction_type, back.levels) == (prediction, noise.levels)
     np.testing.assert_array_equal(back.schedule.betas, noise.schedule.betas)
     with pytest.raises(UserError, match="no prediction type Velocity"):
         noise_to_diffusers(Noise(schedules.Cosine(100), Velocity()))
+    with pytest.raises(UserError, match="cannot visit these levels"):
+        noise_to_diffusers(Noise(schedules.Cosine(100), Epsilon(), Levels("solver", "linspace")))
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({**EULER, "timestep_type": "continuous", "prediction_type": "v_prediction"}, "timestep_type='continuous'"),
+        ({**EULER, "use_karras_sigmas": True, "use_beta_sigmas": True}, "use_karras_sigmas and use_beta_sigmas"),
+        ({**EULER, "final_sigmas_type": "other"}, "final_sigmas_type='other'"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas=True"),
+        ({"_class_name": "UniPCMultistepScheduler", "shift_terminal": 0.1}, "shift_terminal=0.1"),
+        ({"_class_name": "DDPMScheduler", "variance_type": "learned_range"}, "variance_type='learned_range'"),
+        ({**DDIM, "thresholding": True}, "thresholding=True"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "known are DDIMScheduler"),
         ({"_class_name": None}, "known are DDIMScheduler"),
         ({"prediction_type": "flow"}, "prediction_type='flow' .* only 'epsilon' or 'v_prediction'"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule='sigmoid'"),
+        ({"trained_betas": [0.1, 0.2]}, "num_train_timesteps is 1000, but there are 2 trained_betas"),
         ({"timestep_spacing": "odd"}, "timestep_spacing='odd'"),
-        ({"thresholding": True}, "thresholding=True"),
-        ({"trained_betas": [0.1], "rescale_betas_zero_snr": True}, "rescale the betas"),
+        ({**DDIM, "trained_betas": [0.1] * 1000, "rescale_betas_zero_snr": True}, "rescale the betas"),
     ],
 )
 def test_what_has_no_equal_is_named(change, words):
@@ -98,6 +138,12 @@ def test_what_has_no_equal_is_named(change, words):
 def test_too_many_steps():
     noise = noise_from_diffusers(SD1)
     with pytest.raises(UserError, match="1000 levels to visit"):
-        noise.times(1001)
+        noise.walk(1001)
     with pytest.raises(UserError, match="take fewer steps"):
-        noise.times(1000)
+        noise.walk(1000)
+
+
+def test_sigmas_beyond_the_noise_of_the_betas_are_refused():
+    noise = noise_from_diffusers({**SD1, **EULER, "use_karras_sigmas": True, "sigma_max": 20.0})
+    with pytest.raises(UserError, match="asks for a sigma / alpha of 20, where the noise of its betas reaches 14.6"):
+        noise.walk(5)

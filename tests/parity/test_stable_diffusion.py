@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import pathlib
 
 import jax
@@ -106,7 +108,7 @@ def ours(folder: pathlib.Path, noise: np.ndarray, tmp_path: pathlib.Path, **samp
     np.save(tmp_path / "noise.npy", noise)
     config, _ = config_files.load_config(tiny.ROOT / "configs" / "stable_diffusion.py")
     config.init_from.pretrained = str(folder)
-    config.sampler.update(steps=STEPS, guidance_scale=SCALE, **sampler)
+    config.sampler.update(**{"steps": STEPS, "guidance_scale": SCALE, **sampler})
     trained = pretrained(config, TextRequest(PROMPTS, NEGATIVE, tmp_path / "noise.npy", len(noise)))
     index = np.arange(len(noise))
     batch = trained.generator._conditions(index, None)
@@ -121,6 +123,7 @@ def noise() -> np.ndarray:
     return np.random.default_rng(5).standard_normal((2, 4, 8, 8)).astype(np.float32)
 
 
+LIGHT = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULERS = {
     "epsilon, as Stable Diffusion 1 has it": (
         diffusers.PNDMScheduler,
@@ -140,7 +143,7 @@ SCHEDULERS = {
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_the_same_noise_and_words_give_the_same_image_there_and_back(name, tmp_path):
     kind, options = SCHEDULERS[name]
-    scheduler = kind(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", **options)
+    scheduler = kind(**LIGHT, **options)
     write_theirs(tmp_path / "theirs", scheduler, linear=name.startswith("v"))
     wanted = theirs(tmp_path / "theirs", noise())
     found = ours(tmp_path / "theirs", noise(), tmp_path)
@@ -157,6 +160,55 @@ def test_the_same_noise_and_words_give_the_same_image_there_and_back(name, tmp_p
         for key in told:
             np.testing.assert_array_equal(told[key], back[names[key.removeprefix("text_model.")]])
     np.testing.assert_array_equal(theirs(tmp_path / "back", noise()), wanted)
+
+
+# {solver here: (class and entries there that are the same solver)}; all of these folders leave an old entry over
+SOLVERS = [
+    ("ddim", "EulerDiscreteScheduler", {}),
+    ("ddim", "EulerDiscreteScheduler", {"use_karras_sigmas": True, "timestep_spacing": "leading"}),
+    ("ddim", "LMSDiscreteScheduler", {"order": 1}),
+    ("heun", "HeunDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    ("dpmpp_2m", "DPMSolverMultistepScheduler", {}),
+    ("dpmpp_2m", "DPMSolverMultistepScheduler", {"timestep_spacing": "leading"}),
+    ("dpmpp_2m", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    ("dpmpp_2m", "DPMSolverMultistepScheduler", {"use_beta_sigmas": True, "final_sigmas_type": "sigma_min"}),
+    ("unipc", "UniPCMultistepScheduler", {}),
+    ("unipc", "UniPCMultistepScheduler", {"use_exponential_sigmas": True, "final_sigmas_type": "sigma_min"}),
+    ("ddim", "DEISMultistepScheduler", {"solver_order": 1, "use_karras_sigmas": True}),
+    ("ddim", "DDIMScheduler", {"timestep_spacing": "leading"}),
+]
+
+
+@pytest.fixture(scope="module")
+def their_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline") / "theirs"
+    write_theirs(folder, diffusers.PNDMScheduler(**LIGHT, skip_prk_steps=True), linear=False)
+    return folder
+
+
+@pytest.mark.parametrize(("solver", "kind", "entries"), SOLVERS)
+def test_each_class_of_schedulers_draws_its_image(their_folder, tmp_path, solver, kind, entries):
+    told = {**LIGHT, **entries}
+    if kind != "DDIMScheduler":
+        told["set_alpha_to_one"] = kind == "DEISMultistepScheduler"
+    path = their_folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({"_class_name": kind, **told}))
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(their_folder, safety_checker=None)
+    pipe.scheduler = getattr(diffusers, kind).from_config({**told, "steps_offset": 1, "clip_sample": False})
+    pipe.set_progress_bar_config(disable=True)
+    if "order" in entries:
+        pipe.scheduler.step = functools.partial(pipe.scheduler.step, order=entries["order"])
+    wanted = pipe(
+        PROMPTS,
+        negative_prompt=[NEGATIVE] * len(PROMPTS),
+        num_inference_steps=6,
+        guidance_scale=SCALE,
+        latents=torch.from_numpy(noise()),
+        output_type="np",
+    ).images
+    found = ours(their_folder, noise(), tmp_path, name=solver, steps=6)
+    difference = np.abs(np.round(found * 255) - np.round(wanted * 255))
+    assert wanted.std() > 0.05 and difference.max() <= 1 and difference.mean() <= 0.1
 
 
 @pytest.mark.parametrize("prediction", [Epsilon(), V()])

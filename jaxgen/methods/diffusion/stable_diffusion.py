@@ -40,7 +40,8 @@ class StableDiffusion(Method):
       text: `tokens [B, L] -> (hidden [B, L, C], pooled)`; group `text`.
       schedule: of the noise. prediction_type: what the network predicts. sampler: how latents are drawn; it must not
         clip.
-      spacing: a function from the number of steps to the sampler's times; None for the sampler's own spacing.
+      spacing: a function from the number of steps to the schedule to sample with, whose network may be told other
+        levels, and the sampler's times; None for the sampler's own spacing.
       guidance: how sampling is steered; None takes the network as it is.
       scaling: 1 / the standard deviation of latents: what they were multiplied by before diffusion.
       latent_size: height and width of latents, used where `height` or `width` is 0.
@@ -55,7 +56,7 @@ class StableDiffusion(Method):
     schedule: Schedule
     sampler: Sampler
     prediction_type: PredictionType = Epsilon()
-    spacing: Callable[[int], np.ndarray] | None = None
+    spacing: Callable[[int], tuple[Schedule, np.ndarray]] | None = None
     guidance: Guidance | None = None
     scaling: float = 0.18215
     latent_size: tuple[int, int] = (64, 64)
@@ -105,10 +106,14 @@ class StableDiffusion(Method):
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         start = batch["noise"] if "noise" in batch else per_image_noise(keys, 0, self.latent_shape)
-        times = None if self.spacing is None else self.spacing(self.sampler.steps)
-        x = self.schedule.prior_std * start.astype(jnp.float32)
-        latents = self.sampler(self.guided(model, batch), self.schedule, x, keys, times=times)
+        schedule, times = self.walk()
+        x = schedule.prior_std * start.astype(jnp.float32)
+        latents = self.sampler(self.guided(model, batch), schedule, x, keys, times=times)
         return self.decode(model.params, latents)
+
+    def walk(self) -> tuple[Schedule, np.ndarray | None]:
+        """Returns the schedule to sample with, and the sampler's times; None for those of the sampler's own spacing."""
+        return (self.schedule, None) if self.spacing is None else self.spacing(self.sampler.steps)
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
         """Returns the denoiser of samplers: `(x, t) -> Prediction` under the texts of a batch."""
@@ -122,7 +127,7 @@ class StableDiffusion(Method):
     def denoiser(self, params: Params) -> Denoiser:
         """Returns the denoiser `(x, t, context) -> Prediction`."""
         apply = functools.partial(apply_params, self._typed(self.network), params["denoiser"])
-        return denoiser(self.schedule, self.prediction_type, apply)
+        return denoiser(self.walk()[0], self.prediction_type, apply)
 
     def encode_text(self, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B L C"]:
         """Returns the context, float32, of token ids: the last block's output after the last normalisation."""
