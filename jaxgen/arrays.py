@@ -18,12 +18,12 @@ Metrics = dict[str, Array]  # scalars to be logged
 
 
 class MissingEntry(UserError):
-    """The error for an entry that a method reads and a batch does not have."""
+    """This error is raised for an entry that a method reads and a batch does not have."""
 
 
 @jax.tree_util.register_pytree_with_keys_class
 class Entries(dict[str, Any]):
-    """A batch that says in a sentence which entry a method reads and the data do not have."""
+    """This batch says in a sentence which entry a method reads and the data do not have."""
 
     def __missing__(self, name: str) -> Any:
         raise MissingEntry(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Is raised for bad input. Its message is one sentence; a command prints it and exits with status 2."""
+    """This error is raised for bad input. Its message is one sentence; a command prints it and exits with status 2."""
 
 
 def first_line(error: BaseException) -> str:

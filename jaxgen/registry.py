@@ -34,7 +34,7 @@ __all__ = ["KINDS", "Kind", "classes", "config_name", "find", "find_beside", "ki
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A sort of class that a config may name.
+    """Describes a sort of class that a config may name.
 
     Attributes:
       word: its name in sentences and in `--list=<kind>`.

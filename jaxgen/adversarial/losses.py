@@ -53,7 +53,7 @@ class GANLoss:
 
     @property
     def boundary(self) -> float | None:
-        """The logit at which the best discriminator takes real and fake as equally likely.
+        """Returns the logit at which the best discriminator takes real and fake as equally likely.
 
         The accuracy counts logits on either side of it. It is None where logits are only defined up to a constant, as
         those of a Wasserstein critic are.
@@ -220,7 +220,7 @@ class Relativistic(GANLoss):
 
 @dataclasses.dataclass(frozen=True)
 class EnergyMargin(GANLoss):
-    """EBGAN (Zhao et al. 2017, Eq. 1 and 2), for logits that are *minus* an energy E >= 0.
+    """EBGAN (Zhao et al. 2017, Eq. 1 and 2) takes logits that are *minus* an energy E >= 0.
 
     D minimises E(x) + max(0, margin - E(G(z))) and G minimises E(G(z)). The best E is the margin where p < q, and 0
     elsewhere.

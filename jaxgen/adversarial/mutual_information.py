@@ -1,4 +1,4 @@
-"""InfoGAN's codes: their distribution, how they enter a generator, and a bound on what an image tells about them.
+"""Holds InfoGAN's codes: their distribution, how they enter a generator, and a bound on what an image tells of them.
 
 `Codes` is the distribution of c: some categorical codes, each uniform over its classes, and some continuous codes, each
 uniform in [-1, 1]. Q is a head on the discriminator's trunk that gives `head_width` numbers for an image. The turns of

@@ -1,4 +1,4 @@
-"""The data room: sources of examples, and the loader that makes batches of them.
+"""The data room holds sources of examples, and the loader that makes batches of them.
 
     source = open_source("digits", "train", resolution=8, channels=1)
     loader = Loader({"": source}, batch_size=128, seed=0)

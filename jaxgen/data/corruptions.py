@@ -1,4 +1,5 @@
-"""What a batch gains from its own images: low resolution, grey, edges, JPEG, holes. Pure JAX, to be called under jit.
+"""Makes what a batch gains from its own images: low resolution, grey, edges, JPEG, holes. Pure JAX, to be called under
+jit.
 
 A `Corruption` makes a picture, such as a small or a damaged copy, from an image and a random key. The config names it
 under the entry that the picture becomes: `config.data.corruptions.condition = section(name="low_resolution")`.
@@ -51,7 +52,10 @@ class Corrupted(NamedTuple):
 
 
 class Corruption:
-    """The contract: a pure function of a random key and one image; derive a frozen dataclass from this class."""
+    """This is the contract: a corruption is a pure function of a random key and one image.
+
+    Derive a frozen dataclass from this class.
+    """
 
     def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
         """Returns the corrupted copy of an image `[H, W, C]` in [-1, 1]."""
@@ -92,7 +96,7 @@ class LowResolution(Corruption):
 
 @dataclasses.dataclass(frozen=True)
 class Grey(Corruption):
-    """The luminance of an RGB image (ITU-R BT.601), `[H, W, 1]`.
+    """Returns the luminance of an RGB image (ITU-R BT.601), `[H, W, 1]`.
 
     Raises:
       UserError: the images have not three channels.
@@ -106,7 +110,7 @@ class Grey(Corruption):
 
 @dataclasses.dataclass(frozen=True)
 class Edges(Corruption):
-    """The outlines of an image, `[H, W, 1]`: the length of Sobel's gradient of the luminance.
+    """Returns the outlines of an image, `[H, W, 1]`: the length of Sobel's gradient of the luminance.
 
     The gradient of a step from black to white has length 1. Borders are continued by their outermost pixels.
 
@@ -130,7 +134,7 @@ class Edges(Corruption):
 
 
 def _smoothed_difference(padded: Array, axis: int) -> Array:
-    """Sobel's filter along an axis of an image padded by one pixel: [-1, 0, 1], and [1, 2, 1] across it."""
+    """Applies Sobel's filter along an axis of an image padded by one pixel: [-1, 0, 1], and [1, 2, 1] across it."""
     moved = jnp.moveaxis(padded, axis, 0)
     difference = moved[2:] - moved[:-2]
     return jnp.moveaxis(difference[:, :-2] + 2 * difference[:, 1:-1] + difference[:, 2:], 0, axis)
@@ -173,7 +177,7 @@ def _grey_jpeg(levels: Image, table: Array) -> Image:
 
 
 def _colour_jpeg(levels: Image, tables: Array) -> Image:
-    """RGB levels in 0..255 through YCbCr (JFIF), whose colour planes are halved."""
+    """Takes RGB levels in 0..255 through YCbCr (JFIF), whose colour planes are halved."""
     height, width, _ = levels.shape
     luma = levels @ _LUMINANCE
     blue, red = (0.5 * (levels[..., c] - luma) / (1 - _LUMINANCE[c]) + 128 for c in (2, 0))
@@ -202,7 +206,7 @@ def _blocks_through(plane: Float[Array, "H W"], table: Float[Array, "8 8"]) -> F
 
 @dataclasses.dataclass(frozen=True)
 class Hole(Corruption):
-    """An image with an unknown part, which is 0 (mid-grey) in the picture and 1 in the mask.
+    """Makes an image with an unknown part, which is 0 (mid-grey) in the picture and 1 in the mask.
 
     Raises:
       UserError: the share is not in (0, 1).

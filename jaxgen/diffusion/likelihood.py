@@ -180,7 +180,7 @@ def log_likelihood(
 
 
 def _tangents(x0: Float[Array, "B *shape"], keys: Key[Array, "B"] | None, probes: int) -> tuple[jax.Array, float]:
-    """`[N, B or 1, ...]` directions e, and the factor by which the sum of e' J e over them gives the trace of J."""
+    """Returns `[N, B or 1, ...]` directions e, and the factor that turns the sum of e' J e into the trace of J."""
     if not probes:
         return jnp.eye(x0[0].size, dtype=x0.dtype).reshape(x0[0].size, 1, *x0.shape[1:]), 1.0
     draw = jax.vmap(lambda key: jax.random.rademacher(key, (probes, *x0.shape[1:]), x0.dtype), out_axes=1)
@@ -243,7 +243,7 @@ def _angles(
 
 
 def dequantise(images: UInt8[Array, "B *shape"], keys: Key[Array, "B"]) -> Float[Array, "B *shape"]:
-    """uint8 `[B, ...]` to float32: uniform over the bin of each value v, whose middle is v / 127.5 - 1."""
+    """Turns uint8 `[B, ...]` into float32, uniform over the bin of each value v, whose middle is v / 127.5 - 1."""
     offset = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), images.shape[1:]))(keys)
     return (images.astype(jnp.float32) + offset - 0.5) / 127.5 - 1
 

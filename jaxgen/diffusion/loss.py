@@ -49,9 +49,9 @@ def hybrid_loss(
 ) -> Float[Array, "B"]:
     """Returns `[B]` losses for a network that learns the variance: `denoising_loss` + vlb_weight L_vlb.
 
-    Nichol & Dhariwal (2021), Eq. 16. L_vlb estimates the variational bound in bits per dimension from one level: it
-    is `steps` times the level's term, which is unbiased where t is uniform. Its gradient reaches the predicted variance
-    alone; the denoising loss trains the mean.
+    This is Nichol & Dhariwal (2021), Eq. 16. L_vlb estimates the variational bound in bits per dimension from one
+    level: it is `steps` times the level's term, which is unbiased where t is uniform. Its gradient reaches the
+    predicted variance alone; the denoising loss trains the mean.
 
     Args:
       x0: `[B, ...]` images; a uint8 value v is v / 127.5 - 1. The other arguments are those of `denoising_loss`.

@@ -76,7 +76,7 @@ class PredictionType(abc.ABC):
         return (schedule.sigma(t) / (schedule.alpha(t) * b - schedule.sigma(t) * a)) ** 2
 
     def network_input(self, now: Prediction) -> Images:
-        """The noisy images as the network is given them."""
+        """Returns the noisy images as the network is given them."""
         return append_dims(now.schedule.input_scale(now.t), now.x) * now.x
 
     def _pair(self, now: Prediction) -> Pair:

@@ -1,4 +1,4 @@
-"""The forward process: q(x_t | x_0), how noise is added, and q(x_s | x_t, x_0), the state at a time s before t."""
+"""Holds the forward process: q(x_t | x_0) adds noise, and q(x_s | x_t, x_0) is the state at a time s before t."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def posterior(
 ) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
     """Returns q(x_s | x_t, x_0) for s < t: the factors of `mean = of_x x_t + of_x0 x_0`, and its variance.
 
-    Ho et al. (2020), Eqs. 6-7, for any pair of times (Kingma et al. 2021, Appendix A). Returns the three arrays of_x,
-    of_x0 and variance, which broadcast against `x`. At s = 0 without noise the mean is x_0 and the variance 0.
+    These are Ho et al. (2020), Eqs. 6-7, for any pair of times (Kingma et al. 2021, Appendix A). Returns the three
+    arrays of_x, of_x0 and variance, which broadcast against `x`. At s = 0 without noise the mean is x_0 and the
+    variance 0.
     """
     t, s = jnp.asarray(t), jnp.asarray(s)
     alpha_t, alpha_s = append_dims(schedule.alpha(t), x), append_dims(schedule.alpha(s), x)

@@ -13,7 +13,7 @@ from jaxgen.errors import UserError
 
 
 def dynamic_threshold(now: Prediction, quantile: float = 0.995) -> Prediction:
-    """The prediction whose x0 is clipped to [-s, s] and divided by s, so that it is in [-1, 1].
+    """Returns the prediction whose x0 is clipped to [-s, s] and divided by s, so that it is in [-1, 1].
 
     s is the quantile of |x0| over each image's own values, and at least 1, so that an image whose values are in [-1, 1]
     stays as it is (Saharia et al. 2022, Section 2.3 and Appendix A.2). It is for pixels, not for latents.

@@ -1,4 +1,4 @@
-"""At which times t a network is trained, and by what the loss at each is multiplied.
+"""Says at which times t a network is trained, and by what the loss at each is multiplied.
 
 A timestep sampler gives `(t [B], weights [B])`, both float32, t in [first level or t_min, 1]. The weights are 1
 except for `LossAware`, which draws unevenly only to reduce the variance: the weighted losses have the mean that uniform
@@ -69,7 +69,8 @@ class Uniform(TimestepSampler):
 
 @dataclasses.dataclass(frozen=True)
 class Stratified(TimestepSampler):
-    """Equally spaced times with one random shift, so that each of them is uniform (Kingma et al. 2021, Appendix I.1).
+    """Draws equally spaced times with one random shift, so that each of them is uniform (Kingma et al. 2021, Appendix
+    I.1).
     The mean loss of a batch varies less than with independent times."""
 
     def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
@@ -223,7 +224,7 @@ def _from_share(share: jax.Array, schedule: Schedule) -> jax.Array:
 
 
 def nearest_trainable(t: Float[Array, "*shape"], schedule: Schedule) -> Float[Array, "*shape"]:
-    """The nearest times at which a network can be trained under the schedule: its levels, or [t_min, 1]."""
+    """Returns the nearest times at which a network can be trained under the schedule: its levels, or [t_min, 1]."""
     if schedule.steps:
         return jnp.clip(jnp.round(t * schedule.steps), 1, schedule.steps) / schedule.steps
     # a schedule that has noise at 0 may be trained there

@@ -1,4 +1,4 @@
-"""Weights of the squared error at each noise level.
+"""Computes weights of the squared error at each noise level.
 
 All but `Simple` weight the error of the image, for every type that the network predicts: at a fixed x_t the types are
 linear in each other, so that the weight of |error of x0|**2, times the factor `PredictionType.x0_error`, is the weight
@@ -54,7 +54,7 @@ class WeightingOfX0(Weighting):
 
 @dataclasses.dataclass(frozen=True)
 class SNR(WeightingOfX0):
-    """SNR for x0, which is 1 for epsilon."""
+    """The weight is the SNR for x0, which is 1 for epsilon."""
 
     def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.exp(log_snr)
@@ -96,7 +96,7 @@ class P2(WeightingOfX0):
 
 @dataclasses.dataclass(frozen=True)
 class EDM(WeightingOfX0):
-    """SNR + 1 / sigma_data**2 for x0, which is 1 for the prediction type edm (Karras et al. 2022, Table 1: lambda)."""
+    """The weight is SNR + 1 / sigma_data**2 for x0, which is 1 for the type edm (Karras et al. 2022, Table 1)."""
 
     def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:
         return jnp.exp(log_snr) + schedule.sigma_data**-2

@@ -1,4 +1,4 @@
-"""Between images: spherical interpolation of their latents, and what a sampler makes of it.
+"""Interpolates between images: spherically between their latents, from which a sampler makes images.
 
 Interpolation at a noise level below the highest (Ho et al. 2020, Section 4.3) is SDEdit of two images' mixture.
 """

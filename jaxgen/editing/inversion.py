@@ -168,5 +168,5 @@ def reconstruction_error(
 
 
 def _no_keys(images: Images) -> Key[Array, "B"]:
-    """Keys for solvers that draw nothing."""
+    """Returns keys for solvers that draw nothing."""
     return jax.random.split(jax.random.key(0), len(images))

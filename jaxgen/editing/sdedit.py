@@ -74,7 +74,7 @@ def times_from(model: DiffusionModel, t0: float) -> Float[np.ndarray, "N"]:
 def hold(
     model: DiffusionModel, images: Float[Array, "B *shape"], mask: Float[Array, "..."], keys: Key[Array, "B"]
 ) -> DiffusionModel:
-    """The model whose denoiser sees the known part of images in place of its own where `mask` is 0.
+    """Returns the model whose denoiser sees the known part of images in place of its own where `mask` is 0.
 
     The known part is noised to time t at each evaluation at time t, the level of the rest. What a solver
     does to its own known part does not matter: the network never sees it, and the caller pastes the image at the end.

@@ -32,7 +32,7 @@ ON_SETS = "a run has none: sample from it, and use python -m jaxgen.metrics A B 
 
 
 class Evaluation(dict[str, dict[str, Any]]):
-    """All numbers of a model, `{name: entry}` as in `metrics.json`, and what they were seen on.
+    """Holds all numbers of a model, `{name: entry}` as in `metrics.json`, and what they were seen on.
 
     Attributes:
       images: of the model and of the data, or None where no metric looked at images.
@@ -47,7 +47,8 @@ class Evaluation(dict[str, dict[str, Any]]):
 
 
 def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen[RunMetric], ...]:
-    """The metrics that `config.evaluate` names, each checked against what the method's runs can give. Reads no weights.
+    """Returns the metrics that `config.evaluate` names, each checked against what the method's runs can give. Reads no
+    weights.
 
     Raises:
       UserError: for a name that is unknown, or a number that this run cannot give; the sentence says what to do.

@@ -11,8 +11,10 @@ from jaxgen.report.images import save_png
 
 
 def write_scores(workdir: epath.Path, entries: Evaluation, step: int, images: int) -> None:
-    """`metrics.json`: the entries, of which step they are, and which one to show first; and what they saw:
-    `samples/<figure>.png` with `samples/seen.json`, a title, a sentence and scores for each."""
+    """Writes `metrics.json` and the pictures of what the numbers saw.
+
+    `metrics.json` has the entries, their step, and which one to show first. The pictures are `samples/<figure>.png`,
+    and `samples/seen.json` has a title, a sentence and scores for each."""
     if entries.images is not None:
         figures = examine(entries.images, entries.network)
         for figure in figures:

@@ -21,7 +21,7 @@ from jaxgen.errors import UserError
 
 
 class LossState(Protocol):
-    """The part of the state, other than the parameters, that a loss may read."""
+    """Holds the part of the state, other than the parameters, that a loss may read."""
 
     @property
     def step(self) -> Array:
@@ -104,7 +104,7 @@ class State:
 
 
 class Method:
-    """Base of all methods: a frozen dataclass whose fields are its modules and hyper-parameters.
+    """This is the base of all methods: a frozen dataclass whose fields are its modules and hyper-parameters.
 
     Fields named `image_shape`, `num_classes` and `sampler` are filled in from the config's data and sampler.
 
@@ -122,7 +122,7 @@ class Method:
 
     @property
     def required_groups(self) -> tuple[str, ...]:
-        """The groups that must be given through `config.init_from`."""
+        """Returns the groups that must be given through `config.init_from`."""
         return ()
 
     @property
@@ -146,7 +146,10 @@ class Method:
 
     @property
     def columns(self) -> Mapping[str, int]:
-        """The number of images in a row, `{panel: columns}`, of each panel that is a table. Others fill a square."""
+        """Returns the number of images in a row, `{panel: columns}`, of each panel that is a table.
+
+        Others fill a square.
+        """
         return {}
 
     def init(

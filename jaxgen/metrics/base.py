@@ -1,4 +1,4 @@
-"""The contract of a metric: what it needs, which way is better, and how its number is made and recorded.
+"""The contract of a metric says what it needs, which way is better, and how its number is made and recorded.
 
 A metric is a class. Its name in `config.evaluate.metrics`, and in `--metrics` of `python -m jaxgen.metrics`, is the
 class's in snake case; its fields are its options. Most derive from `SetMetric`, which has one function to fill in.

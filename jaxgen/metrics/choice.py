@@ -87,7 +87,7 @@ def _opened(found: type[FeatureNetwork], section: tuple[tuple[str, Any], ...], p
 def choose(
     entries: Iterable[str | Mapping[str, Any]], network: FeatureNetwork | None, words: Words, **given: Any
 ) -> tuple[Chosen[Metric], ...]:
-    """The metrics that are asked for, each checked against what there is.
+    """Returns the metrics that are asked for, after checking each against what there is.
 
     Args:
       entries: names, or sections with a `name`, and where wanted a `network` and `every_images` of the metric's own,

@@ -146,7 +146,7 @@ def _captions(found: ImageSet) -> Sequence[str]:
 def _of_features(
     metrics: Sequence[Metric], network: FeatureNetwork, sets: Mapping[str, ImageSet], request: Request
 ) -> dict[str, Score]:
-    """The numbers that are made from a network's features, in the order asked for."""
+    """Returns the numbers that are made from a network's features, in the order asked for."""
     whole = [metric for metric in metrics if isinstance(metric, SetMetric)]
     paired = [metric for metric in metrics if isinstance(metric, FeaturePairMetric)]
     if not whole and not paired:

@@ -104,7 +104,7 @@ def _parts(indices: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _ahead(function: Callable[[X], Y], parts: Sequence[Sequence[X]]) -> Iterator[list[Y]]:
-    """`[function(x) for x in part]` for each part, by threads, the next part while the last one is worked on."""
+    """Yields `[function(x) for x in part]` for each part; threads make the next part while the last one is used."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = iter(parts)
         begun = [[pool.submit(function, x) for x in part] for part in itertools.islice(waiting, 1)]

@@ -21,8 +21,8 @@ from jaxgen.networks.layers.basic import Attention, Conv, GroupNorm
 class Residual(nn.Module):
     """norm, SiLU, conv, norm, SiLU, zero conv; then the input is added: [B, H, W, C] -> [B, H, W, features].
 
-    Parameters: `norm_in`, `conv_in`, `norm_out`, `conv_out`, and `shortcut`, a 1x1 convolution of the input, where the
-    width changes.
+    Its parameters are `norm_in`, `conv_in`, `norm_out`, `conv_out`, and `shortcut`, a 1x1 convolution of the input,
+    where the width changes.
     """
 
     config_name = ""  # a part of other networks; no config names it
@@ -45,7 +45,7 @@ class Residual(nn.Module):
 
 
 class Part(nn.Module):
-    """The base of encoder and decoder: their options and the layers that both have.
+    """This is the base of encoder and decoder: it has their options and the layers that both have.
 
     Other options are those of `AutoencoderKL`.
 

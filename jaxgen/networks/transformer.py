@@ -45,8 +45,8 @@ class TokenAttention(nn.Module):
     """Lets tokens [B, N, D] attend to each other, or to `context` [B, L, D'], -> [B, N, D]; it has no residual.
 
     `mask` [B, L] is nonzero on the tokens that may be looked at; where none may, the result is the bias of
-    `out`. Parameters: `query`, `key`, `value`, which have a bias where `qkv_bias`, and `out`. Raises UserError where
-    `heads` does not divide D.
+    `out`. Its parameters are `query`, `key`, `value`, which have a bias where `qkv_bias`, and `out`. Raises UserError
+    where `heads` does not divide D.
     """
 
     config_name = ""  # a part of other networks; no config names it

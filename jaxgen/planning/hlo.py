@@ -88,8 +88,8 @@ def collectives(text: str, trips: int = 1) -> list[Collective]:
 def loops_factor(text: str, trips: int = 1) -> float:
     """Returns how many times more memory a program touches than a count that takes every loop's body once.
 
-    Weighed by the bytes that instructions outside fusions read and write. An array whose first axis is as long as the
-    loop that contains it is a stack, of which an iteration takes, or fills, one layer.
+    It is weighed by the bytes that instructions outside fusions read and write. An array whose first axis is as long as
+    the loop that contains it is a stack, of which an iteration takes, or fills, one layer.
 
     Args:
       trips: iterations of a loop whose length the text does not say.

@@ -84,8 +84,8 @@ def instructions(text: str) -> dict[str, tuple[str, str, bool]]:
 def origin(op_name: str) -> tuple[str, str, bool]:
     """Returns (layer, primitive, whether backward) of the name that JAX gives an operation.
 
-    A name is such as `jit(update)/transpose(jvp(UNet))/down_0_block_0/conv_in/conv_general_dilated`. One that the
-    compiler made of many is of "several layers", where those differ.
+    A name is such as `jit(update)/transpose(jvp(UNet))/down_0_block_0/conv_in/conv_general_dilated`. Where the compiler
+    made one operation of many with different layers, the layer is "several layers".
     """
     each = [_origin(name) for name in _each(op_name)]
     layers = {layer for layer, _, _ in each}

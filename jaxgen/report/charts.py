@@ -102,7 +102,7 @@ def line_chart(
     if log:
         remarks.append("Logarithmic scale.")
     if clipped:
-        remarks.append(f"{clipped} extreme value{'s' * (clipped > 1)} are outside the chart.")
+        remarks.append(f"{clipped} extreme value{'s are' if clipped > 1 else ' is'} outside the chart.")
     if len(lost):
         remarks.append(f"Red mark: {len(lost)} logged value{'s' * (len(lost) > 1)} not finite.")
     hover = [

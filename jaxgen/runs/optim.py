@@ -46,7 +46,7 @@ class Optimizer:
         return self.transform.init(params)
 
     def rate_at(self, images: int) -> float:
-        """The learning rate of an update that begins when `images` training images have been seen."""
+        """Returns the learning rate of an update that begins when `images` training images have been seen."""
         return float(self._rate(jnp.asarray(images, jnp.uint32)))
 
     def update(

@@ -19,7 +19,10 @@ from jaxgen.methods.base import Method, Model
 
 
 class NotFinite(UserError):
-    """Images that a model drew are not finite. Training goes on without the picture; every other command stops."""
+    """This error is raised where images that a model drew are not finite.
+
+    Training goes on without the picture; every other command stops.
+    """
 
 
 def finite_images(images: Float[Array, "B H W C"]) -> Bool[Array, "B"]:

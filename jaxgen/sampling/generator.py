@@ -52,7 +52,9 @@ class Samples:
 
     @property
     def pictures(self) -> np.ndarray:
-        """`[N, H, W, C]` what `jaxgen.report.images.grid` draws; images that are not finite become magenta."""
+        """Returns `[N, H, W, C]` images as `jaxgen.report.images.grid` draws them; images that are not finite become
+        magenta.
+        """
         return with_nan(self.images, self.finite)
 
     def need_finite(self, use: str) -> Samples:

@@ -1,4 +1,4 @@
-"""Diagonal Gaussians over latents: their density, their divergence, and samples that can be differentiated."""
+"""Holds diagonal Gaussians over latents: their density, their divergence, and samples that can be differentiated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths through latent space, whose images show what a model has learned, and the number of latents that it uses."""
+"""Makes paths through latent space, whose images show what a model has learned, and counts the latents that it uses."""
 
 from __future__ import annotations
 

@@ -95,7 +95,8 @@ class Gaussian(Likelihood):
 
 @dataclasses.dataclass(frozen=True)
 class OptimalGaussian(Likelihood):
-    """A Gaussian whose standard deviation is the root mean squared error of the batch: sigma-VAE (Rybkin et al. 2021).
+    """This is a Gaussian whose standard deviation is the root mean squared error of the batch: sigma-VAE (Rybkin et al.
+    2021).
 
     This is the best sigma for the batch, in closed form (ibid., Section 4.2). The result for an image depends on its
     batch, so use this class for training and `gaussian` for evaluation.

@@ -1,4 +1,4 @@
-"""The sources that jaxgen has, one class each, and the one function that opens any."""
+"""Holds the sources that jaxgen has, one class each, and the one function that opens any."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Captions(Source):
 
 
 def _tokenizer(request: Request) -> WordTokenizer | ClipTokenizer:
-    """The one beside the data: CLIP's where its files are, else the one of the data's own vocabulary."""
+    """Returns the tokenizer beside the data: CLIP's where its files are, else that of the data's own vocabulary."""
     path = vocabulary_of(request.argument, request.root)
     published = path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
     if published.is_dir():

@@ -20,7 +20,7 @@ FILE = "datasets/data/digits.csv.gz"  # in scikit-learn, which takes half a seco
 
 
 class Digits(Source):
-    """Gives scikit-learn's handwritten digits, 8x8. Examples: `image` uint8 [H, W, 1], `label` int32 []."""
+    """Gives scikit-learn's handwritten digits, 8x8. An example has `image` uint8 [H, W, 1] and `label` int32 []."""
 
     takes = ""
     class_names = tuple(str(digit) for digit in range(10))
@@ -39,7 +39,7 @@ class Digits(Source):
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Values `[1797, 64]` and labels `[1797]`, as `sklearn.datasets.load_digits` gives them."""
+    """Returns values `[1797, 64]` and labels `[1797]`, as `sklearn.datasets.load_digits` gives them."""
     found = importlib.util.find_spec("sklearn")
     folders = found.submodule_search_locations if found else None
     path = pathlib.Path(folders[0], FILE) if folders else None

@@ -35,7 +35,7 @@ from jaxgen.files.pictures import SUFFIXES, open_image
 class Folder(Source):
     """Gives a folder's images, decoded when they are asked for, where they do not fit in memory.
 
-    Examples: `image` uint8 [H, W, C], `label` int32 [] with class folders, `caption` str with captions.
+    An example has `image` uint8 [H, W, C], `label` int32 [] with class folders, and `caption` str with captions.
 
     Attributes:
       files: the images' names below `base`, sorted.

@@ -30,7 +30,10 @@ SYNONYMS = {"images": "image", "labels": "label", "masks": "mask", "captions": "
 
 
 class NPZ(Source):
-    """Gives the images in an archive. Examples: `image` uint8 [H, W, C], `label` int32 [], others as they are."""
+    """Gives the images in an archive.
+
+    An example has `image` uint8 [H, W, C], `label` int32 [], and other arrays as they are.
+    """
 
     takes = "<path>"
 
@@ -57,7 +60,7 @@ class NPZ(Source):
 
 
 def _fitted(request: Request, images: np.ndarray, others: Mapping[str, np.ndarray]) -> np.ndarray:
-    """uint8 [N, H, W, C] at the resolution that is asked for."""
+    """Returns uint8 [N, H, W, C] at the resolution that is asked for."""
     resolution, channels = request.resolution, request.channels
     same_size = [key for key, values in others.items() if values.shape[1:3] == images.shape[1:3]]
     if images.shape[1:3] != resolution and same_size:

@@ -1,8 +1,8 @@
 """`shapes` draws coloured shapes of which everything is known, at any resolution.
 
-One object on a plain ground. Each scene is a pure function of its split and index: what it shows, and the
-small changes of place, turn and shade, come from a hash of the scene's number, and the resolution only
-says how finely it is sampled. Splits, with scene numbers that never overlap:
+Each scene shows one object on a plain ground. Each scene is a pure function of its split and index: what it shows, and
+the small changes of place, turn and shade, come from a hash of the scene's number, and the resolution only says how
+finely it is sampled. Splits, with scene numbers that never overlap:
 
     train 60,000   test 10,000   val 5,000    every combination of attributes
     seen 60,000                               never `colour = (shape + 3) % 8`

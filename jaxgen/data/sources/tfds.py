@@ -162,7 +162,9 @@ def _of_tfds(name: str) -> bool:
 
 
 def _entries(value: Any) -> Iterator[tuple[str, str]]:
-    """Every `(key, text)` of a JSON value, but for those of statistics, where names may be paths within an example."""
+    """Yields every `(key, text)` of a JSON value, but for those of statistics, where names may be paths within an
+    example.
+    """
     for key, inner in value.items() if isinstance(value, dict) else ((None, v) for v in value):
         if isinstance(inner, str) and key is not None:
             yield key, inner

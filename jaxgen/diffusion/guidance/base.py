@@ -1,4 +1,4 @@
-"""The contract of a guidance, what it may use, and the two that add nothing of their own: `Unguided` and `Compose`."""
+"""Holds the contract of a guidance, what it may use, and the two simplest: `Unguided` and `Compose`."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ class Guidance(abc.ABC):
 
     @property
     def required_groups(self) -> tuple[str, ...]:
-        """Parameter groups other than the model's, which `config.init_from` gives: `classifier`, `weak`."""
+        """Returns the parameter groups other than the model's, which `config.init_from` gives: `classifier`, `weak`."""
         return ()
 
     @property
     def classifier(self) -> nn.Module | None:
-        """The network of the classifier, where the guidance has one."""
+        """Returns the network of the classifier, where the guidance has one."""
         return None
 
     @property
     def weak(self) -> nn.Module | None:
-        """The network of the weaker model; None where it is the same as the model's."""
+        """Returns the network of the weaker model; None where it is the same as the model's."""
         return None
 
     @abc.abstractmethod
@@ -126,7 +126,7 @@ class Timed(Guidance):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compose(Guidance):
-    """One guidance on top of another: `then` guides the denoiser that `first` has made.
+    """Puts one guidance on top of another: `then` guides the denoiser that `first` has made.
 
     Nest it for more than two. Classifier-free guidance comes first, since the denoiser that it makes has its condition
     built in.

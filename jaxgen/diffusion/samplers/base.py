@@ -210,7 +210,7 @@ class LinearSampler(Sampler):
 
 
 def _frames(ends: np.ndarray, frames: int) -> np.ndarray:
-    """`[N]` the frame that each row's state is written into.
+    """Returns `[N]` numbers of the frame that each row's state is written into.
 
     The last step that is written into a frame stays there. Rows inside a step write to the index `frames`, which does
     not exist and is dropped.

@@ -1,4 +1,4 @@
-"""The coefficients of a linear solver: what it does after each evaluation of the network, as a table of numbers."""
+"""The coefficients of a linear solver say what it does after each evaluation of the network, as a table of numbers."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class EDM(LinearSampler):
         return SolverCoefficients.from_rows("epsilon", rows, before=float(added[0]))
 
     def _churned(self, schedule: Schedule, t: float, steps: int) -> float:
-        """Line 5: the time at which the noise is 1 + gamma times that of t."""
+        """Returns (line 5) the time at which the noise is 1 + gamma times that of t."""
         log_snr = schedule.log_snr(t)
         gamma = min(self.s_churn / steps, math.sqrt(2) - 1) if self.s_min <= np.exp(-0.5 * log_snr) <= self.s_max else 0
         if not gamma:

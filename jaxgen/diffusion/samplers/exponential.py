@@ -67,8 +67,10 @@ def moments(h: float, count: int) -> np.ndarray:
 
 
 def adams(h: float, nodes: np.ndarray) -> np.ndarray:
-    """Weights of x0 at the nodes (in units of h from the step's start), exact for polynomials through them: the
-    exponential Adams method (Hochbruck & Ostermann 2010, Section 2.7), explicit or, with a node at 1, implicit."""
+    """Returns weights of x0 at the nodes (in units of h from the step's start), exact for polynomials through them.
+
+    This is the exponential Adams method (Hochbruck & Ostermann 2010, Section 2.7), explicit or, with a node at 1,
+    implicit."""
     if len(nodes) == 1 and nodes[0] == 0:
         return first(h)
     return np.linalg.solve(np.vander(nodes, increasing=True).T, moments(h, len(nodes)))

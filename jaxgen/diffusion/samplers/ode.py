@@ -198,7 +198,7 @@ def _(size: int, batched: list[bool], values: jax.Array, images: jax.Array) -> t
 
 
 def _time(schedule: Schedule, phi: AnyArray) -> AnyArray:
-    """The time of an angle, which rounding may have put beyond the schedule's ends."""
+    """Returns the time of an angle, which rounding may have put beyond the schedule's ends."""
     np_ = array_module(phi)
     log_snr = 2 * np_.log(np_.maximum(np_.cos(phi), TINY)) - 2 * np_.log(np_.maximum(np_.sin(phi), TINY))
     return np_.clip(schedule.t_from_log_snr(log_snr), 0.0, 1.0)

@@ -127,7 +127,7 @@ class Euler(RungeKutta):
 @dataclasses.dataclass(frozen=True)
 class Heun(RungeKutta):
     """Heun's method, of second order (Karras et al. 2022, Algorithm 1): Euler's step, corrected by the mean of the
-    slopes at its two ends. Two evaluations a step, one in the last: 2 steps - 1.
+    slopes at its two ends. It makes two evaluations a step and one in the last: 2 steps - 1.
 
     Attributes:
       variable: sigma, as in the paper, or time, for continuous schedules without signal at t = 1.

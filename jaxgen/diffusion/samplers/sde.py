@@ -1,4 +1,4 @@
-"""Steps along the reverse-time SDE of a schedule: Euler-Maruyama, and Euler with fresh noise."""
+"""Walks along the reverse-time SDE of a schedule: Euler-Maruyama, and Euler steps with fresh noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class EulerMaruyama(LinearSampler):
-    """Steps the SDE `dx = (f x - g**2 score) dt + g dw` backwards in time (Song et al. 2021, Eq. 6).
+    """Follows the SDE `dx = (f x - g**2 score) dt + g dw` backwards in time (Song et al. 2021, Eq. 6).
 
     The drift and the noise of each step are frozen at its start. The method is of weak order 1 and needs hundreds of
     steps for good samples.
@@ -90,7 +90,8 @@ class EulerAncestral(LinearSampler):
 
 
 def drift_and_diffusion(schedule: Schedule, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """f and g**2, float64, at `times`, of the forward SDE `dx = f x dt + g dw` whose marginals the schedule gives.
+    """Returns f and g**2, float64, at `times`, of the forward SDE `dx = f x dt + g dw` whose marginals the schedule
+    gives.
 
     f = alpha' / alpha and g**2 = -sigma**2 d log_snr / dt (Song et al. 2021, Eqs. 5, 29; Kingma et al. 2021,
     Appendix B), by differentiating the schedule itself. A discrete schedule's noise rate is constant between two

@@ -77,7 +77,7 @@ class VP(Schedule):
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
 
     def inverse_integral(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The time at which `integral` has this value."""
+        """Returns the time at which `integral` has this value."""
         slope = self.beta_max - self.beta_min
         root = array_module(value).sqrt(self.beta_min**2 + 2 * slope * value)
         return 2 * value / (self.beta_min + root)

@@ -1,7 +1,7 @@
 """Holds the first stage of latent diffusion (Rombach et al. 2022, section 3.1): a slightly regular autoencoder.
 
-Absolute error, a perceptual distance, a patch discriminator whose weight adapts itself (Esser et al. 2021, "Taming
-Transformers", Eq. 7), and a very small KL.
+The loss has an absolute error, a perceptual distance, a patch discriminator whose weight adapts itself (Esser et al.
+2021, "Taming Transformers", Eq. 7), and a very small KL.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class KLAutoencoder(Method):
 
     @property
     def _opponent(self) -> nn.Module:
-        """The discriminator, which is there in stage 1."""
+        """Returns the discriminator, which is there in stage 1."""
         if self.discriminator is None:
             raise UserError("The game needs a discriminator: set config.method.discriminator.")
         return self.discriminator

@@ -28,7 +28,7 @@ from jaxgen.networks.layers.stateless import apply_params
 class Classifier(Method):
     """It has one turn and one group, `classifier`; it has no sampler.
 
-    Scores: `accuracy`, `cross_entropy`.
+    Its scores are `accuracy` and `cross_entropy`.
 
     With attributes, `cross_entropy` is summed over them, `accuracy` is 1 if all of them are right, and
     `accuracy_<name>` is 1 if that one is right. The network's `num_classes` is then the sum of their numbers of

@@ -27,7 +27,7 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the times at which `scores` reports th
 class NoisyClassifier(Method):
     """It has one turn and one group, `classifier`; it has no sampler.
 
-    Scores: `accuracy`, `cross_entropy` over uniform times, and `accuracy_by_time@t` at five of them.
+    Its scores are `accuracy` and `cross_entropy` over uniform times, and `accuracy_by_time@t` at five of them.
 
     Guide a DDPM of the same schedule with it: `config.guidance` of the name `classifier` with this network, and
     `config.init_from.classifier` the work folder of this run.

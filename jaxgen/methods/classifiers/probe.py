@@ -23,9 +23,9 @@ KEPT = 0.9  # share of a class's prototype that is kept at each step that has ex
 class Probe(Method):
     """It has one turn and the groups `head` and `encoder`, which is frozen or learns; it has no sampler.
 
-    Scores: `accuracy` and `cross_entropy` of the logits, where `cross_entropy` is above 0; `accuracy_nearest`, of the
-    class whose prototype is nearest on the sphere, where `contrastive` is. A prototype is the running mean of a class's
-    training points, in memory.
+    Its scores are `accuracy` and `cross_entropy` of the logits, where `cross_entropy` is above 0, and
+    `accuracy_nearest`, of the class whose prototype is nearest on the sphere, where `contrastive` is. A prototype is
+    the running mean of a class's training points, in memory.
 
     With `tune` the encoder learns too, from the weights that `config.init_from.encoder` gives; from fresh ones where it
     gives none, which is plain supervised learning, the control. Without `tune` weights must be given.

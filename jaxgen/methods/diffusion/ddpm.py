@@ -81,7 +81,7 @@ class DDPM(Method):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """`(H, W, C)` of what is diffused: images here."""
+        """Returns `(H, W, C)` of what is diffused: images here."""
         return self.image_shape
 
     @property

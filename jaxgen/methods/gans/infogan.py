@@ -1,4 +1,4 @@
-"""InfoGAN (Chen et al. 2016): codes that can be recognised in the images, learned without labels."""
+"""InfoGAN (Chen et al. 2016) learns, without labels, codes that can be recognised in the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling unreasonable inputs from reasonable ones by a score, and what rejecting them does to accuracy.
+"""Tells outliers from data by a score, and says what rejecting them does to accuracy.
 
 Scores are high for what should be rejected: bits per dimension, the negative log-likelihood, one minus a
 classifier's confidence.

@@ -25,7 +25,7 @@ def confusion_matrix(
     classes: int,
     ignore: int | None = None,
 ) -> Int[np.ndarray, "classes classes"]:
-    """int64 `[classes, classes]`: how many pixels of a class (row) were predicted as which (column).
+    """Returns int64 `[classes, classes]`: how many pixels of a class (row) were predicted as which (column).
 
     Args:
       labels, predictions: integers of any equal shape, such as masks `[N, H, W]`.

@@ -48,7 +48,7 @@ def legacy(
 def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns for each target pixel the two source pixels that it is between, and how far it is from the first.
 
-    float32, as TensorFlow computes them.
+    They are float32, as TensorFlow computes them.
     """
     place = np.arange(target, dtype=np.float32) * np.float32(source / target)
     low = place.astype(np.int32)
@@ -60,7 +60,7 @@ def clean(
 ) -> Float[np.ndarray, "N H2 W2 C"]:
     """Returns Pillow's bicubic resize in floating point, clipped to [0, 255]; its window widens where it shrinks.
 
-    On the host, a channel at a time, images spread over the cores.
+    It runs on the host, one channel at a time, with the images split over the cores.
 
     Args:
       images: uint8 `[N, H, W, C]`. size: height and width of the result.

@@ -98,7 +98,7 @@ def intra_set_diversity(
       distance: such as an `Lpips`.
       images: uint8 `[N, H, W, C]`.
       groups: int `[N]`, each image's group or class.
-      pairs: at most as many different pairs in each group, drawn at random; all of them where there are no more.
+      pairs: at most as many different pairs in each group, drawn at random; all of them where there are fewer.
 
     Raises:
       UserError: where no group has two images, or for unequal numbers.

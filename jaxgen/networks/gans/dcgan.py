@@ -1,4 +1,4 @@
-"""DCGAN's networks (Radford et al. 2016) for images of 8 to 128 pixels; contract in `jaxgen.networks.gans.gan_layers`.
+"""Holds DCGAN's networks (Radford et al. 2016) for images of 8 to 128 pixels; their contract is in `gan_layers`.
 
 From 4x4 (28 pixels from 7x7) each level doubles the side by a 4x4 transposed convolution of stride 2, or by bilinear
 upsampling and a 3x3 convolution; the discriminator halves it by 4x4 convolutions of stride 2. Weights begin as
@@ -149,7 +149,7 @@ class DCGANDiscriminator(GANNetwork):
 
 
 class EnergyAutoencoder(GANNetwork):
-    """EBGAN's discriminator (Zhao et al. 2017): images -> an energy, low on real, by reconstruction from codes.
+    """EBGAN's discriminator (Zhao et al. 2017) gives images an energy, low on real ones, by reconstruction from codes.
 
     -> `{"logits": -energy, "features": codes, "energy", "codes", "reconstruction"}`: energy [B] is the mean
     over an image's values of the squared error, codes are [B, codes], reconstructions images in [-1, 1].

@@ -1,6 +1,6 @@
 """PatchGAN (Isola et al. 2017, section 3.2.2) is a discriminator of overlapping patches, not of whole images.
 
-A fully convolutional network whose every logit sees a square of pixels, `receptive_field` wide: 70 with three layers.
+The network is fully convolutional. Each logit sees a square of pixels, `receptive_field` wide: 70 with three layers.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def receptive_field(layers: int) -> int:
 class PatchDiscriminator(GANNetwork):
     """Maps images [B, H, W, C] to `{"logits": [B, h, w], "layers"}`, with high logits on real images.
 
-    4x4 convolutions: `layers` that halve the side, the first without normalisation, one that doubles the width once
-    more, and one to the logits, the last two of stride 1, which take a pixel off each side; leaky ReLU between
-    them. "layers" is a tuple of every activation [B, ., ., .] but the logits, for feature matching.
+    All convolutions are 4x4 with leaky ReLU between them: `layers` that halve the side, the first without
+    normalisation, then one that doubles the width once more and one to the logits. The last two have stride 1 and take
+    a pixel off each side. "layers" is a tuple of every activation [B, ., ., .] but the logits, for feature matching.
     """
 
     width: int = 64  # channels of the first convolution; doubled at each, up to eight times

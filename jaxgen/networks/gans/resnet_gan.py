@@ -1,7 +1,7 @@
 """Holds residual networks of SNGAN (Miyato et al. 2018) for 32 to 128 pixels.
 
 Labels enter as in Miyato & Koyama (2018): by conditional BatchNorm in the generator and a projection in the
-discriminator. Contract in `jaxgen.networks.gans.gan_layers`.
+discriminator. Their contract is in `jaxgen.networks.gans.gan_layers`.
 
 The papers' sizes are those for 32 and for 128 pixels; those for 64 are the latter with one level less.
 

@@ -145,8 +145,8 @@ class Attention(nn.Module):
 
     With `context` [B, L, D] the keys and values come from it instead (cross-attention); `mask` [B, L] is
     nonzero on its valid tokens, and where none is valid the block changes x only by the constant bias of
-    `out`. `out` starts at zero, so a fresh block is the identity. Parameters: `norm`, `query`, `key`,
-    `value`, `out`. Raises UserError where `heads` does not divide the channels.
+    `out`. `out` starts at zero, so a fresh block is the identity. Its parameters are `norm`, `query`, `key`, `value`
+    and `out`. Raises UserError where `heads` does not divide the channels.
     """
 
     config_name = ""  # a part of other networks; no config names it

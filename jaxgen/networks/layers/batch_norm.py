@@ -1,4 +1,4 @@
-"""Batch normalisation (Ioffe & Szegedy 2015) whose statistics are those of the whole batch, over all devices.
+"""Holds batch normalisation (Ioffe & Szegedy 2015) with the statistics of the complete batch, over all devices.
 
 Running statistics live in the collection `batch_stats`, which a method keeps in its memory. Under jit a
 mean over a sharded batch is a mean over all of it, so nothing else is needed for devices to agree. Each call normalises

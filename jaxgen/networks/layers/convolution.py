@@ -1,4 +1,4 @@
-"""Convolutions of images [B, H, W, C], each in the form that is fast on its platform.
+"""Convolves images [B, H, W, C], each time in the form that is fast on its platform.
 
 A 1x1 convolution is a matrix product, and on a CPU a convolution of a doubled image runs at the size of the
 original. Kernels keep their standard shape [h, w, in, out] and are re-indexed at use, so weights do not

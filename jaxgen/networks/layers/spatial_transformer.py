@@ -21,7 +21,7 @@ NORM_EPS = 1e-6  # of the group normalisation before the tokens; the layer norma
 class GatedMLP(nn.Module):
     """Computes a GELU(b) with a, b = linear(x), then a linear layer (Shazeer 2020, GEGLU): [..., D] -> [..., D].
 
-    Parameters: `in` with kernel [D, 2 features], a before b, and `out`.
+    Its parameters are `in` with kernel [D, 2 features], a before b, and `out`.
     """
 
     config_name = ""  # a part of other networks; no config names it
@@ -40,9 +40,9 @@ class GatedMLP(nn.Module):
 class TransformerBlock(nn.Module):
     """Adds self-attention, cross-attention and gated MLP, each after a LayerNorm: [B, N, D] -> [B, N, D].
 
-    Parameters: `norm_1`, `self_attention`, `norm_2`, `cross_attention`, `norm_3`, `feed_forward`. The attentions have
-    `query`, `key` and `value` without bias and `out` with one. With `only_cross_attention` the first attention looks
-    at the context too and is named `first_cross_attention`.
+    Its parameters are `norm_1`, `self_attention`, `norm_2`, `cross_attention`, `norm_3` and `feed_forward`. The
+    attentions have `query`, `key` and `value` without bias and `out` with one. With `only_cross_attention` the first
+    attention looks at the context too and is named `first_cross_attention`.
     """
 
     config_name = ""  # a part of other networks; no config names it
@@ -75,7 +75,7 @@ class SpatialTransformer(nn.Module):
     """Computes x + out(blocks(in(norm(x)))) over the pixels of x [B, H, W, C], which attend to context [B, L, D].
 
     `mask` [B, L] is nonzero on the context's valid tokens. `out` starts at zero, so a fresh one is the identity.
-    Parameters: `norm`, `in`, `block_<i>`, `out`. Raises UserError where `heads` does not divide C.
+    Its parameters are `norm`, `in`, `block_<i>` and `out`. Raises UserError where `heads` does not divide C.
 
     Attributes:
       heads: of every attention. depth: number of blocks. norm_groups: of the group normalisation.

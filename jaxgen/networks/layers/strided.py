@@ -1,4 +1,4 @@
-"""Strided, transposed and resampling convolutions of [B, H, W, C] for networks that are differentiated twice.
+"""Holds strided, transposed and resampling convolutions of [B, H, W, C] for networks that are differentiated twice.
 
 A convolution, its gradient in the image and its gradient in the kernel belong to one trilinear form: the gradients of
 each are the two others. Derivatives of every order therefore need only these three operators, for which every platform
@@ -216,7 +216,7 @@ def pooled_pointwise(x: Float[Array, "B H W C"], kernel: Float[Array, "1 1 C D"]
 def bilinear_upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     """Doubles the height and width by bilinear interpolation between pixel centres; borders are repeated.
 
-    Equal to `jax.image.resize(..., "bilinear")` and to PyTorch's interpolate with align_corners=False.
+    It is equal to `jax.image.resize(..., "bilinear")` and to PyTorch's interpolate with align_corners=False.
     """
     for axis in (1, 2):
         length = x.shape[axis]

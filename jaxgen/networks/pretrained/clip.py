@@ -28,7 +28,7 @@ def quick_gelu(x: Array) -> Array:
 
 
 def gelu(x: Array) -> Array:
-    """The exact GELU, as OpenCLIP's later models have it."""
+    """Returns the exact GELU, as OpenCLIP's later models have it."""
     return nn.gelu(x, approximate=False)
 
 
@@ -39,7 +39,7 @@ class Block(nn.Module):
     """Adds attention and then an MLP to its input, each after a LayerNorm: [B, N, D] -> [B, N, D].
 
     `mask` is boolean, broadcast to [B, heads, N, N]: true where a query (axis 2) may look at a key (axis 3).
-    Parameters: `norm_1`, `query`, `key`, `value`, `out`, `norm_2`, `mlp_in`, `mlp_out`.
+    Its parameters are `norm_1`, `query`, `key`, `value`, `out`, `norm_2`, `mlp_in` and `mlp_out`.
 
     Attributes:
       depth: blocks in the tower, on which the initialisation depends.
@@ -91,7 +91,7 @@ def check_tower(tower: ImageTower | TextTower) -> None:
 class TextTower(nn.Module):
     """The text tower is a causal transformer over token ids.
 
-    Parameters: `token`, `position`, `block_<i>`, `norm_out`.
+    Its parameters are `token`, `position`, `block_<i>` and `norm_out`.
 
     Attributes:
       vocabulary: number of token ids.
@@ -116,7 +116,7 @@ class TextTower(nn.Module):
     def __call__(
         self, tokens: Int[Array, "B L"], mask: Shaped[Array, "B L"] | None = None, layer: int = -1, norm: bool = True
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B D"]]:
-        """Hidden states [B, L, D] and the pooled text [B, D], which is not projected, of int token ids [B, L].
+        """Returns hidden states [B, L, D] and the pooled text [B, D], which is not projected, of int token ids [B, L].
 
         Args:
           mask: [B, L], nonzero on tokens that may be looked at. CLIP and Stable Diffusion use none: padding comes
@@ -158,7 +158,7 @@ class TextTower(nn.Module):
 class ImageTower(nn.Module):
     """The image tower is a vision transformer (Dosovitskiy et al. 2021) with a class token and a first LayerNorm.
 
-    Parameters: `patch`, `class`, `position`, `norm_in`, `block_<i>`, `norm_out`.
+    Its parameters are `patch`, `class`, `position`, `norm_in`, `block_<i>` and `norm_out`.
 
     Attributes:
       size: height and width of the images.
@@ -215,8 +215,8 @@ class ImageTower(nn.Module):
 class CLIP(nn.Module):
     """CLIP has both towers, each with a linear projection into the common space of `projection` features.
 
-    Parameters: `image`, `text`, `image_projection`, `text_projection`, and the scalar `logit_scale`, the logarithm of
-    1 / temperature.
+    Its parameters are `image`, `text`, `image_projection`, `text_projection`, and the scalar `logit_scale`, the
+    logarithm of 1 / temperature.
     """
 
     image: ImageTower

@@ -107,7 +107,7 @@ class LPIPS(nn.Module):
     """Computes the LPIPS distance of image pairs: x, y [B, H, W, 3] in [-1, 1] -> float32 [B], at least 0.
 
     Differentiable in both images, so it serves as a training loss; its parameters are arguments like any
-    network's. Parameters: `conv_<i>`, and `head_<i>` [C], which are not negative. Fresh heads weigh all channels
+    network's. Its parameters are `conv_<i>`, and `head_<i>` [C], which are not negative. Fresh heads weigh all channels
     alike.
 
     Attributes:

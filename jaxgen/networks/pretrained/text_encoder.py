@@ -14,7 +14,7 @@ from jaxgen.networks.transformer import MLP, TokenAttention
 class TextEncoder(nn.Module):
     """Maps token ids [B, L] to features [B, L, width], float32; every token sees every other (Vaswani et al. 2017).
 
-    Parameters: `token`, `position`, `block_<i>/{norm_1, attention, norm_2, mlp}`, `norm_out`.
+    Its parameters are `token`, `position`, `block_<i>/{norm_1, attention, norm_2, mlp}` and `norm_out`.
 
     Attributes:
       vocabulary: number of token ids.
