@@ -50,7 +50,7 @@ STEMS = {"unet": MODEL, "vae": MODEL, "text_encoder": TEXT_MODEL}
 
 
 class Drawn:
-    """Random numbers of a shape that are drawn when they are written."""
+    """Holds random numbers of a shape that are drawn when they are written."""
 
     dtype = np.dtype(np.float32)
 

@@ -5,7 +5,7 @@ weights; the distance is taken between the same two sets of 2048-d features.
 
     python -m benchmarks.features_vs_torch_fidelity --num 5000
 
-The bars: features in at most 1.2 times torch-fidelity's time with at most 1.8 times its peak memory, the distance in
+The bars are features in at most 1.2 times torch-fidelity's time with at most 1.8 times its peak memory, the distance in
 at most half of its time. Each side is a process of its own; they take turns. Needs the extra 'parity', and
 torchvision or the stand-in of `tests/parity/conftest.py`. The machine should be otherwise idle.
 """

@@ -42,7 +42,7 @@ from studies import harness
 
 
 class Bench:
-    """Networks with random weights, and the functions that are timed."""
+    """Returns networks with random weights, and the functions that are timed."""
 
     def __init__(self, size: int, channels: int, batch: int) -> None:
         shape = {"channels": channels, "channel_multipliers": (1, 2, 4), "blocks": 1, "norm_groups": 8}
@@ -119,7 +119,7 @@ def clocks() -> np.ndarray:
 
 @contextlib.contextmanager
 def plain():
-    """The form that networks have outside loops."""
+    """Uses the form that networks have outside loops."""
     yield
 
 

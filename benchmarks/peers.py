@@ -52,7 +52,7 @@ def serve(step: Callable[[], None], peak: Callable[[], float | None] = lambda: N
 
 
 def _resident() -> float:
-    """GiB of memory that this process has had at most since `_forget_peak`."""
+    """Returns the most GiB of memory that this process has had since `_forget_peak`."""
     status = pathlib.Path("/proc/self/status")
     if status.exists():
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / GIB

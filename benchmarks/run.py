@@ -1,4 +1,4 @@
-"""The table of jaxgen against PyTorch, with diffusers where it has the model: speed, memory, utilisation.
+"""Makes the table of jaxgen against PyTorch, with diffusers where it has the model: speed, memory, utilisation.
 
     python -m benchmarks.run --out=speed.json                  # every row for the device that is here
     python -m benchmarks.run --rows=unet16,ddim --steps=40
@@ -87,7 +87,7 @@ def work(side: str, name: str, settings: Settings) -> None:
 
 
 def measure(name: str, row: Row, settings: Settings, sides: tuple[str, ...]) -> dict[str, Any]:
-    """One row, by all sides that can."""
+    """Returns one row, by all sides that can."""
     own = ["--device", settings.device, *(["--small"] if settings.small else [])]
     row = row.smaller() if settings.small else row
     workers = []

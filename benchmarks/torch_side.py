@@ -1,4 +1,5 @@
-"""PyTorch's side of `run.py`: the same models by diffusers, or written out here, as its users train and sample them.
+"""Does PyTorch's side of `run.py`: the same models by diffusers, or written out here, as its users train and sample
+them.
 
 On a CPU in float32 with channels-last images and a thread per core; on a GPU under bfloat16 autocast. `compiled` is
 the same with `torch.compile`.
@@ -71,7 +72,7 @@ def _matmul(side: int, device: str, where: Any) -> tuple[Step, list]:
 
 
 def _network(row: Row, small: bool) -> tuple[Any, tuple[int, ...], dict[str, Any]]:
-    """diffusers' model, the shape of a batch for it, and what else it is called with."""
+    """Returns diffusers' model, the shape of a batch for it, and what else it is called with."""
     import diffusers
     import torch
 

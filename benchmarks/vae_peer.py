@@ -1,4 +1,5 @@
-"""The VAE of `configs/vae_mnist.py` trained by PyTorch: whether the numbers of a short run are those of the method.
+"""Trains the VAE of `configs/vae_mnist.py` by PyTorch: it shows whether the numbers of a short run are those of the
+method.
 
     python -m benchmarks.vae_peer --images=600_000
     python -m benchmarks.vae_peer --images=600_000 --signed --zero_bias
@@ -30,7 +31,7 @@ NARROWER = 0.87962566103423978  # standard deviation of a standard normal cut of
 
 
 def begin_as_flax(network: nn.Sequential) -> None:
-    """Flax's initial weights: truncated normals of variance 1 / inputs, and no bias."""
+    """Draws Flax's initial weights: truncated normals of variance 1 / inputs, and no bias."""
     for layer in network:
         if isinstance(layer, nn.Linear):
             std = layer.in_features**-0.5 / NARROWER

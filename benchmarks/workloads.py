@@ -1,4 +1,4 @@
-"""What `run.py` times: each row a model and what is done with it, the same on both sides."""
+"""Lists what `run.py` times: each row is a model and what is done with it, the same on both sides."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def labels_table(rows: harness.Rows, labels: int) -> str:
 
 
 def anomalies_table(rows: list[dict]) -> str:
-    """AUROCs of classes that were left out: a row a way to reconstruct, a column a class."""
+    """Makes a table of AUROCs of classes that were left out: a row for each reconstruction, a column for each class."""
     lines = []
     for name in ("autoencoder", "subspace"):
         values = [row[name] for row in rows]

@@ -49,7 +49,7 @@ def print_row(facts: dict[str, object], images: np.ndarray, wanted: np.ndarray, 
 
 
 def reconstruct(trained: TrainedModel) -> Tell:
-    """uint8 images -> what the autoencoder makes of them."""
+    """Turns uint8 images into what the autoencoder makes of them."""
     method = trained.generator.method
 
     def again(model: Model, image: jax.Array) -> jax.Array:

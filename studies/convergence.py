@@ -1,4 +1,4 @@
-"""Error against evaluations of every deterministic solver, on data whose flow is known, as a chart.
+"""Draws error against evaluations of every deterministic solver, on data whose flow is known, as a chart.
 
     python -m studies.convergence --output=docs/gallery/convergence.svg
 

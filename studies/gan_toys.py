@@ -1,4 +1,4 @@
-"""The two-player game where the truth is known: eight Gaussians on a ring, twenty-five on a grid, and each loss.
+"""Plays the two-player game where the truth is known: eight Gaussians on a ring, twenty-five on a grid, and each loss.
 
     python -m studies.gan_toys --out=runs/gan_toys
 
@@ -98,7 +98,9 @@ def play(world: str, loss: str, steps: int, out: Path) -> dict[str, Any]:
 
 
 def frame(points: np.ndarray, logits: np.ndarray, boundary: float | None) -> np.ndarray:
-    """uint8 `[SIDE, SIDE, 3]`: the discriminator in grey (its ranks where it has no boundary), samples in orange."""
+    """Returns uint8 `[SIDE, SIDE, 3]`: the discriminator in grey (its ranks where it has no boundary), samples in
+    orange.
+    """
     if boundary is None:
         grey = logits.argsort().argsort() / len(logits)
     else:

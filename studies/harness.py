@@ -102,7 +102,7 @@ def prepare() -> None:
 
 
 class Rows:
-    """Rows of numbers, appended to a file of JSON lines as soon as they are known, so that a command can go on.
+    """Appends rows of numbers to a file of JSON lines as soon as they are known, so that a command can go on.
 
     Args:
       path: of the file, made with its folder at the first row; None keeps nothing.
@@ -127,7 +127,8 @@ class Rows:
         return [row for row in self.rows if self._holds(row, key)]
 
     def get(self, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The first row of this key; where there is none, what `make()` returns, kept and printed."""
+        """Returns the first row of this key; where there is none, it keeps, prints and returns what `make()` returns.
+        """
         found = self.where(**key)
         return found[0] if found else self.add({**key, **make()})
 
@@ -145,7 +146,7 @@ class Rows:
 
 
 def _finished(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file; a last line that a kill cut short is removed from it."""
+    """Returns the rows of a file; a last line that a kill cut short is removed from it."""
     if not path.exists():
         return []
     lines = path.read_text().splitlines(keepends=True)
@@ -165,7 +166,7 @@ def table(heads: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def table_row(cells: Iterable[Any]) -> str:
-    """A row of a table alone, for tables that are printed as they grow."""
+    """Returns a row of a table alone, for tables that are printed as they grow."""
     return "| " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |"
 
 

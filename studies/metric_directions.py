@@ -1,13 +1,14 @@
-"""Does each number move the way it should? Real images against real ones: whole, blurred, noisy, halved, copied.
+"""Does each number move the way it should? The study compares real images with real ones: unchanged, blurred, noisy,
+halved and copied.
 
     python -m studies.metric_directions
     python -m studies.metric_directions --fashion=t10k-images-idx3-ubyte.gz
 
 Held-out images are the reference. The sets are other real images, the same blurred, the same with noise, real images
-of half the classes; copies of a few training images. Every number is in the features of the data's classifier. Below:
-numbers of pairs, of images blurred and made noisy more and more. Each number has a direction to go from that of real
-images; the script names every cell that goes another way, and then ends with status 1. Rows that need published weights
-say how to fill them.
+of half the classes; copies of a few training images. Every number is in the features of the data's classifier. A second
+table has numbers of pairs, of images that are blurred and made noisy more and more. Each number has a direction to go
+from that of real images; the script names every cell that goes another way, and then ends with status 1. Rows that need
+published weights say how to fill them.
 
 Recall under noise has no direction: noise sets samples apart, so that their balls grow and still reach the real images
 (Naeem et al. 2020 say so of outliers). Coverage, whose balls are the real images', does fall.
@@ -117,7 +118,7 @@ def sets_table(network: PackagedClassifier, data: Data, rows: dict[str, np.ndarr
 
 
 def check_sets(table: dict[str, dict[str, float]]) -> list[str]:
-    """The cells that went another way than they should."""
+    """Returns the cells that went another way than they should."""
     wrong = []
     for metric, signs in EXPECTED.items():
         for row, sign in zip(ROWS[1:], signs, strict=True):

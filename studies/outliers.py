@@ -3,11 +3,12 @@
     python main.py --config=configs/ddpm_digits.py --workdir=runs/ddpm_digits
     python -m studies.outliers --workdir=runs/ddpm_digits --other=fashion=t10k-images-idx3-ubyte.gz
 
-Held-out images of the model's own data against permuted, rotated and cropped ones, noise, and other data, shrunk to
-the model's size. Prints the AUROC of each score, high for outliers: below 0.5 it is a reversal, marked with <. A second
-table gives the classifier's accuracy on what each score accepts of data and outliers mixed in equal parts: a label
-given to an outlier is wrong. Bits per dimension are tested in both directions: |bits - median on training images| asks
-whether an image is as probable as the data are, not whether it is improbable (typicality; Nalisnick et al. 2019).
+It compares held-out images of the model's own data with permuted, rotated and cropped ones, noise, and other data,
+shrunk to the model's size. Prints the AUROC of each score, high for outliers: below 0.5 it is a reversal, marked with
+<. A second table gives the classifier's accuracy on what each score accepts of data and outliers mixed in equal parts:
+a label given to an outlier is wrong. Bits per dimension are tested in both directions: |bits - median on training
+images| asks whether an image is as probable as the data are, not whether it is improbable (typicality; Nalisnick et al.
+2019).
 
 The other direction, where reversals are famous: clothes at 8x8 as an npz file (`--shrink=IN.gz,LABELS.gz,OUT.npz` makes
 one), configs/ddpm_digits.py and configs/classifier_digits.py trained on it (`--config.data.source=npz:OUT.npz`), then
@@ -45,7 +46,9 @@ Scores = dict[str, dict[str, np.ndarray]]  # {score: {set of images: values [N]}
 def image_sets(
     trained: TrainedModel, other: list[str], num: int, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """`{set: images}`, "data" the held-out ones and "training" those that say what is typical; and "data"'s labels."""
+    """Returns `{set: images}`, "data" the held-out ones and "training" those that say what is typical, and "data"'s
+    labels.
+    """
     side = trained.generator.method.image_shape[0]
     held_out, training = (trained.generator.source(split) for split in ("test", "train"))
     chosen = held_out.take(list(range(min(num, len(held_out)))))

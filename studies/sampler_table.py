@@ -48,7 +48,8 @@ log = logging.getLogger("jaxgen")
 
 
 def every_solver() -> list[str]:
-    """The solvers of the room, each with its defaults, and the variants that the paper's table has; not the adaptive
+    """Returns the solvers of the room, each with its defaults, and the variants that the paper's table has; not the
+    adaptive
     one, which cannot be told how many evaluations to take."""
     return sorted([*(name for name in registry.classes("sampler") if name not in ADAPTIVE), *EXTRA])
 
@@ -167,7 +168,7 @@ class Table:
 
 
 def cell(row: dict[str, Any] | None, name: str, scale: float, best: float) -> str:
-    """A number, with the evaluations it took where they are fewer than the column's."""
+    """Writes a number, with the evaluations it took where they are fewer than the column's."""
     if row is None:
         return "-"
     value = row[name] * scale

@@ -62,7 +62,7 @@ class Scorer:
 
 
 def bounds(scorer: Scorer, source: Source, num: int, samples: int, rows: harness.Rows) -> dict[str, np.ndarray]:
-    """All scores of the first `num` held-out images, a part at a time, from the rows where they are there."""
+    """Returns all scores of the first `num` held-out images, a part at a time, from the rows where they are kept."""
     name = f"negative_iwae_{samples}"
     count = min(num, len(source))
 
@@ -112,7 +112,7 @@ def outlier_scores(
 
 
 def outlier_table(found: dict[str, dict[str, np.ndarray]]) -> str:
-    """AUROCs: a row a kind of outlier, a column a way to tell it."""
+    """Makes a table of AUROCs: a row for each kind of outlier, a column for each way to tell it."""
     ways = {
         "ELBO": lambda s: s["negative_elbo"],
         "typicality of the ELBO": lambda s: typicality(s["negative_elbo"], found["training"]["negative_elbo"]),
