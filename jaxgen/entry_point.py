@@ -41,6 +41,31 @@ class Parser(argparse.ArgumentParser):
             raise UserError(f"the flag {flag} does not exist; {nearest(flag, self._option_string_actions)}")
         raise UserError(f"{message}; see {self.prog} --help.")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses as argparse does; `parse_args` calls it. Arguments that are not text are refused first."""
+        check_text(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+
+def check_text(arguments: Sequence[str]) -> None:
+    """Raises a UserError for an argument whose bytes are not UTF-8, which Python passes on as lone surrogates."""
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"the argument {word!r} is not text in UTF-8; rename the file, or write it so.") from error
+
+
+def a_path(named_by: str) -> Callable[[str], str]:
+    """Returns the `type` for argparse of an argument that is a path (`jaxgen.files.user_path`)."""
+
+    def parse(text: str) -> str:
+        from jaxgen.files import user_path
+
+        return os.fspath(user_path(text, named_by))
+
+    return parse
+
 
 def seed(text: str) -> int:
     """Reads the value of a `--seed` argument.

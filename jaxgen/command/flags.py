@@ -7,8 +7,9 @@ mode that does not use it, and the object that the modes receive.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from absl import flags as absl_flags
 
@@ -33,6 +34,7 @@ def _flag(
     such_as: str = "",
     alone: str = "",
     read: Callable[[str], object] | None = None,
+    path: bool = False,
 ) -> T:
     """Declares a flag as a field of `Flags`.
 
@@ -44,8 +46,9 @@ def _flag(
       such_as: an example for the error message that asks for the flag.
       alone: the meaning of the flag without a value; with "", a flag that is not a bool must have a value.
       read: makes the value from the flag's text, for types that absl does not read.
+      path: whether the value is a path.
     """
-    use = Use(help, modes or MODES, needed, such_as, alone, read)
+    use = Use(help, modes or MODES, needed, such_as, alone, read, path)
     return dataclasses.field(default=default, metadata={"flag": use})
 
 
@@ -59,6 +62,17 @@ class Use:
     such_as: str
     alone: str
     read: Callable[[str], object] | None
+    path: bool
+
+    def value(self, name: str, found: Any, given: bool) -> Any:
+        """Returns a flag's value from what absl found."""
+        if isinstance(found, list):
+            return tuple(found)
+        if self.path and given:
+            from jaxgen.files import user_path
+
+            return os.fspath(user_path(found, f"--{name}"))
+        return self.read(found) if self.read and found is not None else found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +81,7 @@ class Flags:
 
     workdir: str = _flag(
         "", "The run's folder; it is created, or its run is resumed. gs:// works.",
-        needed=("train", "evaluate"), such_as="<the folder of the run>, such as --workdir=runs/ddpm_digits",
+        needed=("train", "evaluate"), such_as="<the folder of the run>, such as --workdir=runs/ddpm_digits", path=True,
     )  # fmt: skip
     mode: str = _flag("train", f"{', '.join(MODES[:-1])} or {MODES[-1]}.")
     num: int = _flag(
@@ -77,7 +91,7 @@ class Flags:
     seed: int = _flag(0, "The random seed; image i depends only on the seed and i.", "sample", "evaluate")
     out: str = _flag(
         "", "The folder that the results are written to.", "sample", "plan", "profile",
-        needed=("sample",), such_as="<the folder for the images>",
+        needed=("sample",), such_as="<the folder for the images>", path=True,
     )  # fmt: skip
     labels: tuple[int, ...] | None = _flag(
         None, "The classes to draw, such as 3 or 0,1,2; by default all classes.", "sample", read=_labels
@@ -87,9 +101,9 @@ class Flags:
     )
     quiz: bool = _flag(False, "Also writes quiz.html, which asks people which images are real.", "evaluate")
     prompt: tuple[str, ...] = _flag((), "What a text-to-image model draws; may be given several times.", "sample")
-    prompts: str = _flag("", "A file with prompts, one per line.", "sample")
+    prompts: str = _flag("", "A file with prompts, one per line.", "sample", path=True)
     negative_prompt: str = _flag("", "A text that describes what guidance avoids.", "sample")
-    noise: str = _flag("", "An npy file of noise to start from, [N, h, w, c] or [N, c, h, w].", "sample")
+    noise: str = _flag("", "An npy file of noise to start from, [N, h, w, c] or [N, c, h, w].", "sample", path=True)
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",
         "sample", "evaluate", "plan", "profile",

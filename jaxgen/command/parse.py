@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import pathlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from jaxgen.config import section
 from jaxgen.config.files import load_config
 from jaxgen.config.trust import foreign, texts
 from jaxgen.errors import UserError, nearest
+from jaxgen.files import folder, is_remote, read_text, text_lines
 from jaxgen.runs.workdir import stored_config
 
 # Sections in which the command line may create sections.
@@ -47,10 +47,15 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
     if file:
         if flags.trust:
             raise UserError("--trust has no use beside --config: what the file of --config names is trusted.")
-        path, colon, argument = file.partition(":")
+        path, colon, argument = (file, "", "") if is_remote(file) else file.partition(":")
         config, summary = load_config(path, *([argument] if colon else []))
     elif flags.workdir and flags.mode != "train":
-        config = stored_config(flags.workdir, (*flags.trust, *_modules_named(rest)))
+        config = stored_config(folder(flags.workdir, "--workdir"), (*flags.trust, *_modules_named(rest)))
+        if config is None:
+            raise UserError(
+                f"--workdir={flags.workdir} holds no run (it has no config.json), and there is no --config; give the "
+                "folder of a run."
+            )
     else:
         config = None
     if config is not None:
@@ -83,12 +88,7 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
         raise UserError(f"{_last_line(error).rstrip('.')}; see --help.") from error
     found: dict[str, Any] = {}
     for name, _, use in table():
-        value = values[name].value
-        if isinstance(value, list):
-            value = tuple(value)
-        elif use.read and value is not None:
-            value = use.read(value)
-        found[name] = value
+        found[name] = use.value(name, values[name].value, bool(values[name].present))
     flags = Flags(**found, command=command)
     if flags.mode not in MODES:
         raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, MODES)}")
@@ -106,10 +106,7 @@ def _lines(file: str) -> tuple[str, ...]:
     """
     if not file:
         return ()
-    try:
-        lines = [line.strip() for line in pathlib.Path(file).read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--prompts={file} cannot be read as text ({_last_line(error)}).") from error
+    lines = [line.strip() for line in text_lines(read_text(file, "--prompts"))]
     if not any(lines):
         raise UserError(f"--prompts={file} has no text in it; write one per line.")
     return tuple(line for line in lines if line)

@@ -13,7 +13,7 @@ from jaxgen.command.flags import Flags, check_needed, help_text, table
 from jaxgen.command.lists import listed
 from jaxgen.command.parse import parse
 from jaxgen.config import check, defaults
-from jaxgen.entry_point import status_of
+from jaxgen.entry_point import check_text, status_of
 from jaxgen.errors import UserError
 
 DESCRIPTION = """jaxgen's command line.
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> int
 
 
 def _run(arguments: Sequence[str], program: Sequence[str]) -> int:
+    check_text(arguments)
     if {"--help", "-help", "-h"} & set(arguments):
         print(DESCRIPTION.format(program=" ".join(["python", *program])) + help_text())
         return 0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError, nearest
+from jaxgen.files import user_path
 
 
 def load_config(path: str | os.PathLike[str], *arguments: object) -> tuple[ConfigDict, str]:
@@ -26,7 +27,7 @@ def load_config(path: str | os.PathLike[str], *arguments: object) -> tuple[Confi
     Raises:
       UserError: the file does not exist, or running it raises an error.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(user_path(path, "--config"))
     if path.suffix != ".py" or not path.is_file():
         folders = {path.parent, pathlib.Path("configs")} - {pathlib.Path()}
         near = nearest(str(path), [str(file) for folder in folders for file in folder.glob("[!_]*.py")])

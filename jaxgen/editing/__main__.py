@@ -25,7 +25,7 @@ from jaxgen.diffusion.schedules import Schedule
 from jaxgen.editing.inversion import reconstruction_error
 from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.panels import CAPTIONS, draw_branches, editing_panels
-from jaxgen.entry_point import Parser, add_trust, count, entry_point, seed
+from jaxgen.entry_point import Parser, a_path, add_trust, count, entry_point, seed
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, read_json, write_json
 from jaxgen.host import use_compilation_cache
@@ -155,8 +155,8 @@ def _write_pictures(out: epath.Path, pictures: Mapping[str, np.ndarray]) -> None
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws the pictures, and prints the numbers and the folder."""
     parser = Parser(prog="python -m jaxgen.editing", description=__doc__.split("\n\n")[1])
-    parser.add_argument("--workdir", required=True, help="the folder of a run")
-    parser.add_argument("--out", required=True, help="the folder for the pictures")
+    parser.add_argument("--workdir", required=True, type=a_path("--workdir"), help="the folder of a run")
+    parser.add_argument("--out", required=True, type=a_path("--out"), help="the folder for the pictures")
     parser.add_argument("--num", type=count("num"), default=8, help="held-out images to work on")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--steps", type=count("steps"), default=50, help="the number of steps of all samplers")

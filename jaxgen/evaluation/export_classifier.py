@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxgen.entry_point import Parser, entry_point
+from jaxgen.entry_point import Parser, a_path, entry_point
 from jaxgen.errors import UserError
 from jaxgen.methods.base import check_loaded
 from jaxgen.metrics import networks
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m jaxgen.evaluation.export_classifier",
         description="Writes a trained classifier into the package.",
     )
-    parser.add_argument("workdir", metavar="RUN", help="the folder of the classifier's run")
+    parser.add_argument("workdir", metavar="RUN", type=a_path("RUN"), help="the folder of the classifier's run")
     parser.add_argument("name", metavar="NAME", nargs="?", default="digits", help="digits or fashion")
     given = parser.parse_args(arguments)
     print(export(given.workdir, given.name))

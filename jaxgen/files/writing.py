@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.errors import UserError, os_refusal
-from jaxgen.files.paths import is_remote
+from jaxgen.files.paths import is_remote, regular_file
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
@@ -64,11 +64,11 @@ def check_writable_file(path: epath.PathLike, flag: str) -> None:
     """Tests whether one file can be written, as `check_writable` does for a folder.
 
     Raises:
-      UserError: the file cannot be written, or is a folder.
+      UserError: the file cannot be written, or is a folder, a pipe or a device.
     """
     path = epath.Path(path)
-    if path.is_dir():
-        raise UserError(f"{flag}={path} is a folder; name a file.")
+    if path.exists():
+        regular_file(path, flag)
     check_writable(path.parent, flag)
 
 

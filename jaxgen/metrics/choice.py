@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from jaxgen.build import build
 from jaxgen.errors import UserError
+from jaxgen.files import user_path
 from jaxgen.metrics.base import NEEDS, OF_NETWORK, Metric
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.registry import find
@@ -72,14 +74,23 @@ def open_network(name: str | Mapping[str, Any], path: str = "network", **options
             continue
         if option not in inspect.signature(found).parameters:
             raise UserError(f"The network {found.name!r} takes no {option}; leave out {option}={str(value)!r}.")
+        if option == "weights":
+            value = os.fspath(user_path(value, path.replace("network", "weights")))
         section.setdefault(option, value)
-    return _opened(found, tuple(sorted(section.items())), path)
+    return _opened(found, _Section(section), path)
+
+
+class _Section(dict[str, Any]):
+    """A config section that can be looked up in a cache, whatever values it has."""
+
+    def __hash__(self) -> int:  # type: ignore[override]  # it is not changed after it is made
+        return hash(repr(sorted(self.items())))
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(found: type[FeatureNetwork], section: tuple[tuple[str, Any], ...], path: str) -> FeatureNetwork:
+def _opened(found: type[FeatureNetwork], section: _Section, path: str) -> FeatureNetwork:
     try:
-        return build(dict(section), "feature_network", path)
+        return build(section, "feature_network", path)
     except UserError as error:
         raise UserError(f"{path}={found.name!r}: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxgen.entry_point import Parser, count, entry_point
+from jaxgen.entry_point import Parser, a_path, count, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable_file, strict_json, write_bytes
 from jaxgen.metrics import reference
@@ -81,7 +81,9 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     parser.add_argument(
         "--network", default="inception", help="whose features are compared: inception, clip, digits, fashion, or yours"
     )
-    parser.add_argument("--weights", default="", help="a file or folder of published weights; else found or fetched")
+    parser.add_argument(
+        "--weights", type=a_path("--weights"), help="a file or folder of published weights; else found or fetched"
+    )
     parser.add_argument("--resize", default="", help="to Inception's size: legacy, by default, or clean")
     parser.add_argument("--num", type=count("num", 0), default=0, help="images of each set, evenly spread; 0: all")
     parser.add_argument("--batch", type=count("batch"), default=100, help="images per program")
@@ -91,11 +93,12 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     parser.add_argument("--trunk", choices=("alex", "vgg"), default="alex", help="of LPIPS")
     parser.add_argument("--scale", type=float, choices=(100.0, 2.5), default=100.0, help="of the CLIP score")
     parser.add_argument("--recompute", action="store_true", help="look at B again, and replace what is cached of it")
-    parser.add_argument("--json", default="", metavar="FILE", help="write the object into a file as well")
+    parser.add_argument("--json", type=a_path("--json"), metavar="FILE", help="write the object into a file as well")
     given = vars(parser.parse_args(arguments))
     metrics = tuple(dict.fromkeys(word for word in given["metrics"].split(",") if word))
     if not metrics:
         raise UserError("--metrics is empty; name some numbers, such as frechet,kid.")
+    given |= {name: given[name] or "" for name in ("weights", "json")}
     given |= {"metrics": metrics, "resolution": _size(given["resolution"])}
     return Request(**given)
 

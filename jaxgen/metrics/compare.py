@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+from ml_collections import ConfigDict
 
+from jaxgen.build import build
+from jaxgen.errors import UserError
 from jaxgen.metrics.base import SetMetric
 from jaxgen.metrics.images import EvaluationImages
 from jaxgen.metrics.networks.base import FeatureNetwork, Features
@@ -18,11 +22,28 @@ from jaxgen.metrics.score import Score
 from jaxgen.metrics.summary import Summary
 from jaxgen.registry import find
 
+# Metrics of image sets, or their names, or sections with a name and options; one of them, or several.
+MetricNames = str | SetMetric | Mapping[str, Any] | Iterable[str | SetMetric | Mapping[str, Any]]
 
-def set_metrics(metrics: Iterable[SetMetric | str]) -> tuple[SetMetric, ...]:
-    """Returns the metrics by their names, each once. Raises a UserError for a name that no metric of image sets has."""
-    found = (m if isinstance(m, SetMetric) else find("metric", m, "metrics", among=(SetMetric,))() for m in metrics)
-    return tuple({metric.name: metric for metric in found}.values())
+
+def set_metrics(metrics: MetricNames) -> tuple[SetMetric, ...]:
+    """Returns the metrics by their names or sections, each once; one name need not be in a tuple.
+
+    Raises:
+      UserError: an entry is none of these, or no metric of image sets has the name.
+    """
+    entries = (metrics,) if isinstance(metrics, str | SetMetric) or hasattr(metrics, "items") else tuple(metrics)
+    return tuple({metric.name: metric for metric in map(_set_metric, entries)}.values())
+
+
+def _set_metric(entry: object) -> SetMetric:
+    if isinstance(entry, SetMetric):
+        return entry
+    section = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(section, Mapping | ConfigDict):
+        raise UserError(f"metrics holds {entry!r}; it takes names, sections with a name, and metrics of image sets.")
+    find("metric", str(section.get("name", "")), "metrics", among=(SetMetric,))
+    return build(section, "metric", "metrics")
 
 
 def compare(
@@ -30,7 +51,7 @@ def compare(
     reference: Features | Summary,
     floor: Features | Summary | None = None,
     noise: Features | Summary | None = None,
-    metrics: Iterable[SetMetric | str] = ("frechet", "kid"),
+    metrics: MetricNames = ("frechet", "kid"),
     *,
     network: FeatureNetwork,
     reference_name: str,
@@ -66,7 +87,7 @@ def compare(
 
 
 def compare_samples(
-    images: EvaluationImages, metrics: Iterable[SetMetric | str], network: FeatureNetwork
+    images: EvaluationImages, metrics: MetricNames, network: FeatureNetwork
 ) -> dict[str, Score]:
     """What a network says of a model's samples, beside as many real images (floor) and noise.
 

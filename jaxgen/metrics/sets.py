@@ -22,7 +22,7 @@ from jaxgen.data.caption_files import THREADS, Captions, captions_of
 from jaxgen.data.images import check_mode, decode, from_array, own_channels, upright_size
 from jaxgen.data.listing import walk
 from jaxgen.errors import UserError
-from jaxgen.files import user_path
+from jaxgen.files import regular_file, user_path
 from jaxgen.files.pictures import SUFFIXES, open_image
 
 KEYS = ("image", "images", "arr_0", "samples")  # of an archive's images; arr_0 as ADM writes it
@@ -88,7 +88,7 @@ def open_set(
             raise UserError(f"There is no folder or file {text!r}, and it names no data source such as 'digits/test'.")
         if path.suffix != ".npz":
             raise UserError(f"{text!r} is neither a folder nor an .npz file of images.")
-        return _of_archive(text, path, resolution, channels, num)
+        return _of_archive(text, regular_file(path, "the image set"), resolution, channels, num)
     except UserError as error:  # the data room speaks of a config, which there is none of here
         raise UserError(str(error).replace("config.data.", "--")) from error
 

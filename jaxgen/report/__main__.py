@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jaxgen.entry_point import Parser, entry_point
+from jaxgen.entry_point import Parser, a_path, entry_point
 from jaxgen.report.page import write_report
 
 
@@ -13,7 +13,7 @@ from jaxgen.report.page import write_report
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the report and prints its path."""
     parser = Parser(prog="python -m jaxgen.report", description="Makes WORKDIR/report.html again.")
-    parser.add_argument("workdir", metavar="WORKDIR", help="the folder of a run; gs:// works")
+    parser.add_argument("workdir", metavar="WORKDIR", type=a_path("WORKDIR"), help="the folder of a run; gs:// works")
     print(write_report(parser.parse_args(arguments).workdir))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from jaxgen.entry_point import Parser, entry_point
+from jaxgen.entry_point import Parser, a_path, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import strict_json, write_bytes
 from jaxgen.metrics.analysis.human import FoolRate, fool_rate
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(
         prog="python -m jaxgen.report.quiz", description="The fool rate of the answers that quiz pages saved, pooled."
     )
-    parser.add_argument("answers", metavar="ANSWERS", nargs="+", help="files that people saved at the end of a quiz")
+    parser.add_argument("answers", metavar="ANSWERS", nargs="+", type=a_path("ANSWERS"), help="files that pages saved")
     paths = parser.parse_args(arguments).answers
     found = [read_answers(path) for path in paths]
     pooled = fool_rate(found)

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.arrays import Memory, Params, Tree
 from jaxgen.errors import UserError, first_line, nearest
+from jaxgen.files import user_path
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.integrity import checksums, verify
@@ -87,7 +88,7 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, 
         return *found, {"source": str(source), "step": 0, "sha256": digest(found[0])}
     folder, _, there = str(source).partition("#")
     there = there or group
-    workdir = epath.Path(folder).absolute()
+    workdir = user_path(folder, f"config.init_from.{group}").absolute()
     if not (workdir / "config.json").exists():
         raise UserError(f"config.init_from.{group}={source!r} is not the workdir of a run (it has no config.json).")
     root = workdir / "checkpoints"

@@ -9,12 +9,14 @@ clip_text:FOLDER              transformers' CLIPTextModel, such as the `text_enc
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import numpy as np
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
+from jaxgen.files import user_path
 
 
 def published(source: str) -> tuple[Tree, Tree | None] | None:
@@ -34,14 +36,18 @@ def published(source: str) -> tuple[Tree, Tree | None] | None:
     if kind == "lpips" and colon:
         from jaxgen.interop.lpips import load_lpips
 
-        return load_lpips(name, folder), None
+        return load_lpips(name, _path(folder) if folder else ""), None
     if kind == "autoencoder_kl" and colon:
-        return _autoencoder(rest)
+        return _autoencoder(_path(rest))
     if kind == "clip_text" and colon:
         from jaxgen.interop.clip import load_text
 
-        return load_text(rest)[1], None
+        return load_text(_path(rest))[1], None
     return None
+
+
+def _path(text: str) -> str:
+    return os.fspath(user_path(text, "the folder in config.init_from"))
 
 
 def _autoencoder(folder: str) -> tuple[Tree, Tree]:

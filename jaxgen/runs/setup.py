@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
 from jaxgen.data.corruptions import Corruption
 from jaxgen.errors import UserError
+from jaxgen.files import user_path
 from jaxgen.interop.diffusers_pipeline import read_pipeline
 from jaxgen.methods.base import Method
 from jaxgen.registry import find
@@ -46,10 +48,15 @@ def make_method(config: ConfigDict) -> Method:
     elif guidance:
         raise UserError(f"config.guidance is set, but the method {config.method.name!r} takes none; remove it.")
     if config.init_from.get("pretrained"):
-        given |= read_pipeline(config.init_from.pretrained).method_fields()
+        given |= read_pipeline(pretrained_folder(config)).method_fields()
         if "spacing" in config.sampler:
             del given["spacing"]
     return build(config.method, "method", "config.method", **given)
+
+
+def pretrained_folder(config: ConfigDict) -> str:
+    """Returns the path of the pipeline that `config.init_from.pretrained` names."""
+    return os.fspath(user_path(config.init_from.pretrained, "config.init_from.pretrained"))
 
 
 def _guidance(config: ConfigDict) -> dict[str, Any]:

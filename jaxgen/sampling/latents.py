@@ -23,7 +23,7 @@ from jaxgen.arrays import Tree
 from jaxgen.data import Source, batches
 from jaxgen.data.sources.npz import SYNONYMS
 from jaxgen.data.transforms import to_float
-from jaxgen.entry_point import Parser, add_trust, entry_point
+from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
@@ -109,8 +109,8 @@ def write(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the file and prints its path."""
     parser = Parser(prog="python -m jaxgen.sampling.latents", description="Encodes data once.")
-    parser.add_argument("workdir", metavar="RUN", help="the folder of the first stage's run")
-    parser.add_argument("out", metavar="OUT.npz")
+    parser.add_argument("workdir", metavar="RUN", type=a_path("RUN"), help="the folder of the first stage's run")
+    parser.add_argument("out", metavar="OUT.npz", type=a_path("OUT.npz"))
     parser.add_argument("--splits", default="train,test", help="of the run's data, with commas")
     parser.add_argument("--flip", action="store_true", help="the training split twice, plain and mirrored")
     add_trust(parser)

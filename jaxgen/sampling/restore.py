@@ -18,7 +18,7 @@ from jaxgen.parallel.mesh import replicated
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
 from jaxgen.runs.loaded_groups import load_groups
-from jaxgen.runs.setup import make_method
+from jaxgen.runs.setup import make_method, pretrained_folder
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.prompts import TextRequest, text_conditions
@@ -77,7 +77,7 @@ def pretrained(config: ConfigDict, request: TextRequest) -> TrainedModel:
     Raises:
       UserError: for a folder, texts or noise that cannot be used.
     """
-    folder = config.init_from.pretrained
+    folder = pretrained_folder(config)
     method = make_method(config)
     if not isinstance(method, StableDiffusion):
         raise UserError(

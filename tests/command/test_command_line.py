@@ -252,7 +252,7 @@ def test_flags_that_do_not_go_with_the_mode(arguments, words, tmp_path, capsys):
 def test_overrides_without_a_config_say_what_is_missing(tmp_path, capsys):
     for words in (["--mode=sample", "--out=x"], []):
         assert tiny.call(f"--workdir={tmp_path}", "--config.sampler.steps=10", *words) == 2
-        assert "--config is needed" in tiny.Result(2, *capsys.readouterr()).complaint
+        assert "--config" in tiny.Result(2, *capsys.readouterr()).complaint
 
 
 @pytest.mark.parametrize(
