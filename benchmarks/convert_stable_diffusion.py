@@ -135,7 +135,7 @@ def peak() -> int:
 
 
 def main(
-    dtype: Annotated[str, "of the files: float32, float16 or bfloat16"] = "float32",
+    dtype: Annotated[str, "type of the files: float32, float16 or bfloat16"] = "float32",
     folder: Annotated[str, "measure this one, and make none"] = "",
     kept: Annotated[str, "with --folder: the type that weights are kept in"] = "float32",
     back: Annotated[str, "with --folder: write it here too"] = "",

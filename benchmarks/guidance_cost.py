@@ -42,7 +42,7 @@ from studies import harness
 
 
 class Bench:
-    """Returns networks with random weights, and the functions that are timed."""
+    """Holds networks with random weights, and the functions that are timed."""
 
     def __init__(self, size: int, channels: int, batch: int) -> None:
         shape = {"channels": channels, "channel_multipliers": (1, 2, 4), "blocks": 1, "norm_groups": 8}
@@ -163,7 +163,7 @@ def main(
     batch: int = 16,
     steps: int = 20,
     rounds: int = 7,
-    compilations: Annotated[int, "of each length; 0 for none"] = 6,
+    compilations: Annotated[int, "compilations of each length; 0 for none"] = 6,
 ) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)

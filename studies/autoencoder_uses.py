@@ -138,11 +138,11 @@ def anomalies_table(rows: list[dict]) -> str:
 def main(
     autoencoder: Annotated[str, "a run of configs/autoencoder_digits.py"],
     out: Path,
-    labels: Annotated[int, "of each class"] = 10,
-    draws: Annotated[int, "of labels"] = 10,
+    labels: Annotated[int, "labels of each class"] = 10,
+    draws: Annotated[int, "how often labels are drawn"] = 10,
     width: Annotated[int, "latents where a class is left out, and components"] = 8,
-    noise: Annotated[float, "on the images of that training"] = 0.3,
-    images: Annotated[int, "that it sees"] = 50_000,
+    noise: Annotated[float, "noise on the images of that training"] = 0.3,
+    images: Annotated[int, "images that it sees"] = 50_000,
 ) -> None:
     harness.prepare()
     rows = harness.Rows(out)

@@ -84,7 +84,7 @@ def classifier_of(trained: TrainedModel) -> Callable[[np.ndarray], np.ndarray]:
 def main(
     workdir: Annotated[str, "a run of latent_diffusion on caption_shapes"],
     num: Annotated[int, "captions of each split"] = 200,
-    scales: Annotated[tuple[float, ...], "of classifier-free guidance, with commas; the run's own by default"] = (),
+    scales: Annotated[tuple[float, ...], "guidance scales, with commas; the run's own by default"] = (),
     seed: int = 0,
     classifier: Annotated[str, "a run of configs/classifier_shapes.py"] = "",
     out: Annotated[str, "folder of the pictures, <split>_<scale>.png"] = "",

@@ -129,7 +129,7 @@ def _cell(value: float | None) -> str:
 def main(
     out: Path,
     data: Annotated[tuple[str, ...], "data sets, separated by commas"] = tuple(FAMILIES),
-    seconds: Annotated[float, "of training, for each family"] = 120.0,
+    seconds: Annotated[float, "seconds of training, for each family"] = 120.0,
     probe: Annotated[int, "images of the run that measures the pace"] = 12_800,
     num: int = 1000,
     shown: Annotated[int, "samples in a row of the picture"] = 16,

@@ -177,7 +177,7 @@ def slopes_table(norms: harness.Rows, moments: tuple[int, ...]) -> str:
 
 def main(
     out: Path,
-    steps: Annotated[int, "of the generator"] = 5_000,
+    steps: Annotated[int, "steps of the generator"] = 5_000,
     moments: Annotated[tuple[int, ...], "steps of the discriminator alone at which it is looked at"] = MOMENTS,
 ) -> None:
     harness.prepare()

@@ -126,7 +126,7 @@ def main(
     scales: tuple[float, ...] = SCALES,
     num: int = 500,
     seeds: int = 3,
-    steps: Annotated[int, "of DDIM"] = 50,
+    steps: Annotated[int, "steps of DDIM"] = 50,
 ) -> None:
     harness.prepare()
     rows = harness.Rows(out, num=num)

@@ -41,7 +41,7 @@ def main(
     total_images: int,
     kills: int = 10,
     every_images: Annotated[int, "between two checkpoints; 0: a fiftieth of all"] = 0,
-    seed: Annotated[int, "of the moments"] = 0,
+    seed: Annotated[int, "seed of the moments at which it kills"] = 0,
     workdir: Annotated[str, "a folder for both runs; a temporary one without it"] = "",
 ) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)

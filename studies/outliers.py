@@ -144,7 +144,7 @@ def main(
     shrink: Annotated[str, "IMAGES,LABELS,OUT: write an 8x8 npz file and stop"] = "",
     levels: Annotated[int, "evaluations of the bound; 0 for all levels"] = 100,
     steps: Annotated[int, "Runge-Kutta steps of the flow"] = 16,
-    probes: Annotated[int, "of Hutchinson's estimate; 0 for the exact trace"] = 4,
+    probes: Annotated[int, "probes of Hutchinson's estimate; 0 for the exact trace"] = 4,
     seed: int = 0,
 ) -> None:
     if shrink:

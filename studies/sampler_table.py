@@ -184,7 +184,7 @@ def main(
     num: Annotated[int, "images a row"] = 2000,
     out: Annotated[str, "the file of JSON lines; by default WORKDIR/sampler_table.jsonl"] = "",
     seed: int = 1_000_003,
-    batch_size: Annotated[int, "by default config.evaluate.batch_size"] = 0,
+    batch_size: Annotated[int, "images a program; by default config.evaluate.batch_size"] = 0,
     network: Annotated[str, "digits or fashion; by default that of the data"] = "",
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

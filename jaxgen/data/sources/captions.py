@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--length", type=count("length", 2), default=16, help="tokens of a caption, its end among them")
     parser.add_argument("--least", type=count("least"), default=1, help="how often a known word occurs, at least")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--channels", type=int, default=3, help="of the images")
+    parser.add_argument("--channels", type=int, default=3, help="channels of the images: 1 or 3")
     given = parser.parse_args(arguments)
     options: dict[str, Any] = {"resolution": 8, "channels": given.channels}
     vocabulary_of(given.source)
