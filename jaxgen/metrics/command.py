@@ -84,14 +84,14 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     parser.add_argument(
         "--weights", type=a_path("--weights"), help="a file or folder of published weights; else found or fetched"
     )
-    parser.add_argument("--resize", default="", help="to Inception's size: legacy, by default, or clean")
+    parser.add_argument("--resize", default="", help="how Inception's size is reached: legacy, by default, or clean")
     parser.add_argument("--num", type=count("num", 0), default=0, help="images of each set, evenly spread; 0: all")
     parser.add_argument("--batch", type=count("batch"), default=100, help="images per program")
     parser.add_argument("--resolution", default="", help="crop and resize all images to SIDE or HEIGHTxWIDTH first")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="1 grey, 3 RGB; files of another kind are refused")
     parser.add_argument("--floor", default="", metavar="C", help="further real images: the numbers of C against B")
-    parser.add_argument("--trunk", choices=("alex", "vgg"), default="alex", help="of LPIPS")
-    parser.add_argument("--scale", type=float, choices=(100.0, 2.5), default=100.0, help="of the CLIP score")
+    parser.add_argument("--trunk", choices=("alex", "vgg"), default="alex", help="the network of LPIPS")
+    parser.add_argument("--scale", type=float, choices=(100.0, 2.5), default=100.0, help="the factor of the CLIP score")
     parser.add_argument("--recompute", action="store_true", help="look at B again, and replace what is cached of it")
     parser.add_argument("--json", type=a_path("--json"), metavar="FILE", help="write the object into a file as well")
     given = vars(parser.parse_args(arguments))

@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(prog="python -m jaxgen.sampling.latents", description="Encodes data once.")
     parser.add_argument("workdir", metavar="RUN", type=a_path("RUN"), help="the folder of the first stage's run")
     parser.add_argument("out", metavar="OUT.npz", type=a_path("OUT.npz"))
-    parser.add_argument("--splits", default="train,test", help="of the run's data, with commas")
+    parser.add_argument("--splits", default="train,test", help="splits of the run's data, with commas")
     parser.add_argument("--flip", action="store_true", help="the training split twice, plain and mirrored")
     add_trust(parser)
     given = parser.parse_args(arguments)
