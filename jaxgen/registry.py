@@ -64,6 +64,7 @@ _ALL = (
     Kind("gan_loss", "jaxgen.adversarial.losses:GANLoss", ("jaxgen.adversarial",)),
     Kind("source", "jaxgen.data.source:Source", ("jaxgen.data.sources",)),
     Kind("corruption", "jaxgen.data.corruptions:Corruption", ("jaxgen.data.corruptions",)),
+    Kind("graft", "jaxgen.methods.grafts.base:Graft", ("jaxgen.methods.grafts",)),
     Kind("likelihood", "jaxgen.variational.likelihood:Likelihood", ("jaxgen.variational",)),
     Kind("augmentation", "jaxgen.adversarial.augment:Augmentation", ("jaxgen.adversarial",)),
     Kind("metric", "jaxgen.metrics.base:Metric", ("jaxgen.metrics",)),

@@ -1,0 +1,1 @@
+"""This room holds grafts: small parts that learn on a frozen trained method, such as low-rank updates and new words."""

@@ -1,0 +1,115 @@
+"""The contract of a graft, and what grafts share: the order in which they are put on, and hooks on a network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import flax.linen as nn
+
+from jaxgen.arrays import Array, Batch, Params, Tree
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Method
+from jaxgen.networks.hooks import Hook, after
+
+Order = Literal["leaves", "hooks", "around"]
+ORDER: tuple[Order, ...] = ("leaves", "hooks", "around")
+
+
+class Graft:
+    """A part that learns while the method it is put on stays as it is; derive a frozen dataclass from this class.
+
+    The graft's name in the config is the name of its parameter group. Grafts are put on in the order of `ORDER` and
+    within it by name, never in the config's order: first those that change leaves of the parameters, then hooks on
+    modules, then what goes around a network.
+
+    Attributes:
+      order: where in that order the graft stands.
+      group: the group of the trained method that it changes.
+      learns: whether the part is trained; if not, its weights are `config.init_from.<name>`.
+    """
+
+    order: ClassVar[Order]
+    group: str
+    learns: bool = True
+
+    def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
+        """Returns the part's first parameters; with them the method computes what it did before.
+
+        Args:
+          name: the graft's name, for messages.
+          key: a random key.
+          trained: the method, with the grafts before this one.
+          params: its parameters.
+          batch: one prepared batch.
+
+        Raises:
+          UserError: the graft does not fit the method.
+        """
+        raise NotImplementedError
+
+    def onto(self, trained: Method) -> Method:
+        """Returns the method that takes the parameters that `grafted` gives."""
+        return trained
+
+    def grafted(self, params: Params, part: Tree) -> Params:
+        """Returns the method's parameters with the part on them. It is a pure function, and computed at each use."""
+        raise NotImplementedError
+
+
+def in_order(grafts: Mapping[str, Graft]) -> list[tuple[str, Graft]]:
+    """Returns `(name, graft)` in the order in which they are put on."""
+    return sorted(grafts.items(), key=lambda item: (ORDER.index(item[1].order), item[0]))
+
+
+def network_field(method: Method, group: str) -> str:
+    """Returns the name of the method's field that holds a group's network.
+
+    It is the group's own name, and `network` for the group `denoiser`.
+
+    Raises:
+      UserError: the method has no such network.
+    """
+    fields = {field.name for field in dataclasses.fields(method)}  # type: ignore[arg-type]
+    name = "network" if group == "denoiser" and group not in fields else group
+    if name in fields and isinstance(getattr(method, name), nn.Module | Hooked):
+        return name
+    raise UserError(f"The method {type(method).__name__} has no network of a group {group!r} to put a graft on.")
+
+
+def with_network(method: Method, group: str, change: Callable[[Any], Any]) -> Method:
+    """Returns the method with another network in place of a group's."""
+    name = network_field(method, group)
+    return dataclasses.replace(method, **{name: change(getattr(method, name))})  # type: ignore[type-var]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooked:
+    """Stands for a network of which some modules' outputs pass through hooks that read parameters of their own.
+
+    Its parameters are `{"network": those of the network, "part": those of the hooks}`. It is no module, so the
+    network's own paths stay as they are; what it does not have itself is the network's.
+
+    Attributes:
+      network: the network, or another `Hooked`.
+      hooks: `part -> {path of a module: hook}`.
+    """
+
+    network: Any
+    hooks: Callable[[Tree], Mapping[str, Hook]]
+
+    def apply(self, variables: Mapping[str, Tree], *inputs: Any, **options: Any) -> Any:
+        """Calls the network as `flax.linen.Module.apply` does."""
+        params = variables["params"]
+        with after(self.hooks(params["part"])):
+            return self.network.apply({**variables, "params": params["network"]}, *inputs, **options)
+
+    def clone(self, **fields: Any) -> Hooked:
+        """Returns the same hooks on a copy of the network with other fields."""
+        return dataclasses.replace(self, network=self.network.clone(**fields))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.network, name)

@@ -1,0 +1,142 @@
+"""Tunes a trained method by grafts: small parts that learn while everything else is frozen.
+
+Textual inversion, LoRA, ControlNet and their combinations are this method with other grafts (`jaxgen.methods.grafts`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Float, Key
+
+from jaxgen.arrays import Array, Batch, Memory, Params
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Loss, LossResult, LossState, Method, Model, Turn
+from jaxgen.methods.grafts.base import Graft, in_order
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned(Method):
+    """Each of the trained method's turns, in which the grafts learn in place of its groups.
+
+    A graft's name is its group. Everything but the grafts is frozen, and a checkpoint holds the grafts alone. Losses,
+    samples, panels and scores are those of the trained method, on parameters with the grafts put on.
+
+    Raises:
+      UserError: there are no grafts, or one has the name of a group of the trained method.
+    """
+
+    trained: Method  # from `config.init_from.pretrained`
+    grafts: Mapping[str, Graft]
+
+    def __post_init__(self) -> None:
+        if not self.grafts:
+            raise UserError("config.method.grafts is empty; name a graft, such as grafts.lora.name='low_rank'.")
+        groups = {graft.group for graft in self.grafts.values()} | {*self.trained.required_groups}
+        taken = sorted(self.grafts.keys() & groups)
+        if taken:
+            raise UserError(f"config.method.grafts.{taken[0]}: the trained method has a group of this name.")
+
+    @property
+    def method(self) -> Method:
+        """The trained method as it takes parameters with all grafts on them."""
+        method = self.trained
+        for _, graft in in_order(self.grafts):
+            method = graft.onto(method)
+        return method
+
+    def on(self, params: Params) -> Params:
+        """Returns the trained method's parameters with all grafts put on, from those of every group."""
+        found = {group: value for group, value in params.items() if group not in self.grafts}
+        for name, graft in in_order(self.grafts):
+            found = graft.grafted(found, params[name])
+        return found
+
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        return ((0, self.trained.stages[-1][1]),)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The names of the grafts that learn."""
+        return tuple(name for name, graft in in_order(self.grafts) if graft.learns)
+
+    @property
+    def required_groups(self) -> tuple[str, ...]:
+        frozen = tuple(name for name, graft in in_order(self.grafts) if not graft.learns)
+        return tuple(dict.fromkeys((*self.trained.required_groups, *frozen)))
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return self.method.conditions
+
+    @property
+    def panel_inputs(self) -> tuple[str, ...]:
+        return self.method.panel_inputs
+
+    @property
+    def columns(self) -> Mapping[str, int]:
+        return self.method.columns
+
+    @property
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
+        return self.method.entries
+
+    def init(
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
+        method, on = self.trained, {group: value for group, value in given.items() if group not in self.grafts}
+        learned: Params = {}
+        for number, (name, graft) in enumerate(in_order(self.grafts)):
+            part = given.get(name)
+            if part is None or graft.learns:
+                part = graft.start(name, jax.random.fold_in(key, number), method, on, batch)
+            if graft.learns:
+                learned[name] = part
+            method, on = graft.onto(method), graft.grafted(on, part)
+        return learned, dict(memory)
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        """Returns the trained method's turns in which a graft learns.
+
+        Where there are several, as in a GAN, a graft learns in those that train its group.
+        """
+        turns = self.method.turns(stage)
+        found = []
+        for turn in turns:
+            groups = tuple(g for g in self.learned if len(turns) == 1 or self.grafts[g].group in turn.groups)
+            if groups:
+                found.append(dataclasses.replace(turn, groups=groups, loss=self._loss(turn)))
+        return tuple(found)
+
+    def _loss(self, turn: Turn) -> Loss:
+        def loss(params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
+            return turn.loss(self.on(params), batch, key, state)
+
+        return loss
+
+    def _model(self, model: Model) -> Model:
+        return dataclasses.replace(model, params=self.on(model.params))
+
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
+        return self.method.sample(self._model(model), keys, batch)
+
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
+        return self.method.panels(self._model(model), keys, batch)
+
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
+        return self.method.scores(self._model(model), keys, batch)
+
+    def summary(self, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return self.method.summary(scores)
+
+    def better(self, score: str) -> str | None:
+        return self.method.better(score)
+
+    @property
+    def samples_images(self) -> bool:
+        return self.method.samples_images

@@ -1,0 +1,205 @@
+"""Grafts on a trained method: nothing changes at the start, the part alone learns, and their order is their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.diffusion import schedules
+from jaxgen.diffusion.prediction_types import V
+from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Method, Model, Turn
+from jaxgen.methods.diffusion.ddpm import DDPM
+from jaxgen.methods.grafts.low_rank import LowRank
+from jaxgen.methods.grafts.token_rows import TokenRows
+from jaxgen.methods.tuned import Tuned
+from jaxgen.networks.dit import DiT
+from jaxgen.networks.hooks import after
+from jaxgen.networks.layers.stateless import apply_params, init_params
+from jaxgen.networks.pretrained.clip import TextTower
+
+SHAPE = (8, 8, 1)
+KEYS = jax.random.split(jax.random.key(3), 4)
+IMAGE = jnp.tanh(jax.random.normal(jax.random.key(5), (4, *SHAPE)))
+STATE = SimpleNamespace(memory={}, step=jnp.int32(0), images=jnp.uint32(0), ema={})
+
+
+def diffusion(**options):
+    network = DiT(out_channels=1, patch_size=2, width=16, depth=2, heads=2, **options)
+    return DDPM(network, schedules.Cosine(100), DDIM(steps=2), SHAPE, prediction_type=V())
+
+
+@pytest.fixture(scope="module")
+def base():
+    """A diffusion transformer whose weights are all drawn, also those that begin at zero."""
+    method = diffusion()
+    params, _ = method.init(jax.random.key(0), {"image": IMAGE}, 0, {}, {}, {})
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    drawn = [0.3 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return method, jax.tree.unflatten(structure, drawn)
+
+
+def begun(method, params, batch=None):
+    learned, _ = method.init(jax.random.key(2), batch or {"image": IMAGE}, 0, params, {}, {})
+    return learned
+
+
+def drawn(part, seed=7):
+    leaves, structure = jax.tree.flatten(part)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    fresh = [0.3 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, fresh)
+
+
+def test_a_low_rank_graft_begins_as_the_method_and_learns_alone(base):
+    trained, params = base
+    method = Tuned(trained, {"lora": LowRank(rank=2)})
+    learned = begun(method, params)
+    assert learned.keys() == {"lora"} and len(learned["lora"]) == 2 * 4  # two blocks of four projections
+    assert {part["a"].shape for part in learned["lora"].values()} == {(16, 2)}
+    (turn,) = method.turns(0)
+    assert turn.groups == ("lora",)
+
+    def asked(part, params):
+        return turn.loss({**params, "lora": part}, {"image": IMAGE}, KEYS[0], STATE)[0]
+
+    loss, gradient = jax.jit(jax.value_and_grad(asked))(learned["lora"], params)
+    (own,) = trained.turns(0)
+    own_loss = jax.jit(lambda params: own.loss(params, {"image": IMAGE}, KEYS[0], STATE)[0])
+    np.testing.assert_allclose(loss, own_loss(params), rtol=1e-6)
+    assert all(np.abs(each["b"]).max() > 0 and np.abs(each["a"]).max() == 0 for each in gradient.values())
+    before = jax.jit(trained.sample)(Model(params=params, memory={}), KEYS, {})
+    after = jax.jit(method.sample)(Model(params={**params, **learned}, memory={}), KEYS, {})
+    np.testing.assert_array_equal(before, after)
+
+
+def test_merged_weights_compute_what_the_hooks_do(base):
+    trained, params = base
+    graft = LowRank(rank=2, alpha=3.0)
+    method = Tuned(trained, {"lora": graft})
+    part = drawn(begun(method, params)["lora"])
+    hooked = jax.jit(method.sample)(Model(params={**params, "lora": part}, memory={}), KEYS, {})
+    merged = jax.jit(trained.sample)(Model(params=graft.merged(params, part), memory={}), KEYS, {})
+    plain = jax.jit(trained.sample)(Model(params=params, memory={}), KEYS, {})
+    np.testing.assert_allclose(hooked, merged, atol=1e-4)
+    assert np.abs(hooked - plain).max() > 0.01
+
+
+def test_an_update_is_the_product_of_its_matrices(base):
+    """On one layer, beside a matrix product in float64."""
+    trained, params = base
+    graft = LowRank(where="block_0/attention/query$", rank=2, alpha=6.0)
+    part = drawn(graft.start("lora", KEYS[0], trained, params, {}))
+    path = "block_0/attention/query"
+    assert [*part] == [path.replace("/", "|")]
+    seen = {}
+
+    def watch(name):
+        def hook(y, x, **_):
+            seen[name] = np.asarray(x, np.float64), np.asarray(y, np.float64)
+            return y
+
+        return {path: hook}
+
+    call = (IMAGE, jnp.full(4, 0.5))
+    with after(watch("plain")):
+        trained.network.apply({"params": params["denoiser"]}, *call)
+    hooked = graft.onto(trained).network
+    with after(watch("inside")):
+        hooked.apply({"params": graft.grafted(params, part)["denoiser"]}, *call)
+    x, plain = seen["plain"]
+    a, b = (np.asarray(part["block_0|attention|query"][name], np.float64) for name in "ab")
+    np.testing.assert_allclose(seen["inside"][1], plain + 3 * x @ a @ b, atol=1e-4)
+
+
+def test_the_order_of_grafts_is_not_the_configs(base):
+    trained, params = base
+    grafts = {"b": LowRank(rank=2), "a": LowRank(where="mlp", rank=1)}
+    one, other = Tuned(trained, grafts), Tuned(trained, dict(reversed(grafts.items())))
+    parts = {name: drawn(part) for name, part in begun(one, params).items()}
+    again = begun(other, params)
+    assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), begun(one, params), again))
+    model = Model(params={**params, **parts}, memory={})
+    np.testing.assert_array_equal(jax.jit(one.sample)(model, KEYS, {}), jax.jit(other.sample)(model, KEYS, {}))
+
+
+@pytest.mark.parametrize(
+    ("grafts", "told"),
+    [
+        ({}, "is empty"),
+        ({"denoiser": LowRank()}, "has a group of this name"),
+        ({"lora": LowRank(where="no_such_layer")}, "no layer's path in the group 'denoiser' contains 'no_such_layer'"),
+        ({"row": TokenRows((1,))}, "no network of a group 'text'"),
+    ],
+)
+def test_grafts_that_do_not_fit_are_one_sentence(base, grafts, told):
+    trained, params = base
+    with pytest.raises(UserError, match=told):
+        if "row" in grafts:
+            grafts["row"].onto(trained)
+        begun(Tuned(trained, grafts), params)
+
+
+def test_scanned_layers_are_refused_by_name():
+    trained = diffusion(scan_blocks=True)
+    params, _ = trained.init(jax.random.key(0), {"image": IMAGE}, 0, {}, {}, {})
+    with pytest.raises(UserError, match=r"config\.method\.grafts\.lora: .*attention/.* not scanned"):
+        begun(Tuned(trained, {"lora": LowRank()}), params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned(Method):
+    """An image of one colour for a text: the pooled text through one linear layer."""
+
+    text: nn.Module
+    head: nn.Module
+    image_shape: tuple[int, int, int] = SHAPE
+    conditions = ("tokens",)
+    required_groups = ("text", "head")
+
+    def turns(self, stage):
+        return (Turn("fit", ("head",), self.loss),)
+
+    def images(self, params, batch):
+        pooled = apply_params(self.text, params["text"], batch["tokens"])[1]
+        colour = apply_params(self.head, params["head"], pooled)
+        return jnp.broadcast_to(colour[:, None, None], (len(colour), *self.image_shape))
+
+    def loss(self, params, batch, key, state):
+        return jnp.square(self.images(params, batch) - batch["image"]).mean(), ({}, {})
+
+    def sample(self, model, keys, batch):
+        return self.images(model.params, batch)
+
+
+def test_a_new_word_is_a_row_of_its_own_and_the_end_stays_the_end():
+    text = TextTower(vocabulary=12, length=6, width=8, depth=1, heads=2, mlp_features=16)  # the end is the largest id
+    tokens = jnp.array([[1, 4, 11, 0, 0, 0], [1, 5, 6, 11, 0, 0]])
+    params = {"text": init_params(text, jax.random.key(0), tokens)}
+    params["head"] = init_params(nn.Dense(1), jax.random.key(1), jnp.zeros((1, 8)))
+    trained = Captioned(text, nn.Dense(1))
+    method = Tuned(trained, {"cat": TokenRows((4, 5), count=2)})
+    batch = {"image": IMAGE[:2], "tokens": tokens}
+    learned = begun(method, params, batch)
+    np.testing.assert_array_equal(learned["cat"]["rows"], params["text"]["token"]["embedding"][jnp.array([4, 5])])
+    everything = {**params, **learned}
+    old = trained.images(params, batch)
+    model = Model(params=everything, memory={})
+    np.testing.assert_array_equal(method.sample(model, KEYS[:2], batch), old)  # old words, old images
+    new = {**batch, "tokens": jnp.array([[1, 12, 11, 0, 0, 0], [1, 13, 6, 11, 0, 0]])}  # the new ids 12 and 13
+    np.testing.assert_allclose(method.sample(model, KEYS[:2], new), old, atol=1e-6)
+    (turn,) = method.turns(0)
+    gradient = jax.grad(lambda part: turn.loss({**params, "cat": part}, new, KEYS[0], STATE)[0])(learned["cat"])
+    assert (np.abs(gradient["rows"]).max(axis=1) > 0).all()
+    unused = jax.grad(lambda part: turn.loss({**params, "cat": part}, batch, KEYS[0], STATE)[0])(learned["cat"])
+    assert (np.asarray(unused["rows"]) == 0).all()
+    with pytest.raises(UserError, match="has 12 tokens, and initial_ids names 40"):
+        begun(Tuned(trained, {"cat": TokenRows((40,))}), params, batch)
