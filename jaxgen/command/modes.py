@@ -20,6 +20,7 @@ from jaxgen.command.flags import Flags
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
+    from jaxgen.files import FolderLock
     from jaxgen.sampling.restore import TrainedModel
     from jaxgen.train.loop import Trainer
 
@@ -52,6 +53,14 @@ def _leaving_on_sigterm() -> Iterator[None]:
 @_leaving_on_sigterm()
 def train(config: ConfigDict, flags: Flags) -> int:
     """Trains or resumes a run; at the end evaluates it and writes the report."""
+    from jaxgen.runs.workdir import alone_in
+
+    _check_names(config)
+    with alone_in(flags.workdir) as lock:
+        return _train(config, flags, epath.Path(flags.workdir), lock)
+
+
+def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLock) -> int:
     from jaxgen.evaluation.evaluate import check_before_training, evaluate
     from jaxgen.files import read_json
     from jaxgen.parallel.distributed import barrier, is_first
@@ -61,8 +70,6 @@ def train(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.runs.workdir import open_workdir
     from jaxgen.train.loop import Trainer
 
-    _check_names(config)
-    workdir = epath.Path(flags.workdir)
     first = is_first()
     config, changed = open_workdir(workdir, config, training=True, writes=False)
     _check_workdir(workdir)
@@ -72,7 +79,8 @@ def train(config: ConfigDict, flags: Flags) -> int:
         entries = evaluate(trainer.generator, trainer.model(), images=trainer.images)
         return {name: entry["value"] for name, entry in entries.items()}
 
-    trainer = Trainer(config, workdir, scores)  # finds all that is wrong before the run's first file is written
+    # finds all that is wrong before the run's first file is written
+    trainer = Trainer(config, workdir, scores, may_write=lock.check)
     if first:
         record(workdir, flags.command, flags.summary, config, trainer.state.params)
     for key, (old, new) in changed.items() if first else ():

@@ -57,7 +57,7 @@ def check_writable(folder: epath.PathLike, flag: str) -> None:
             probe.unlink(missing_ok=True)
         for made in missing:  # the innermost first
             with contextlib.suppress(OSError):
-                made.rmdir()
+                os.rmdir(made)
 
 
 def check_writable_file(path: epath.PathLike, flag: str) -> None:

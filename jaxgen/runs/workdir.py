@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from etils import epath
@@ -12,12 +13,38 @@ from ml_collections import ConfigDict
 from jaxgen.config import defaults, differences, follow_total, from_json, may_change, to_json
 from jaxgen.config.trust import check_names
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable, write_bytes
+from jaxgen.files import FolderLock, check_writable, write_bytes
 
 log = logging.getLogger("jaxgen")
 
 # These keys, and those of lengths, intervals and the mesh, may differ when a trained model is used.
 _IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
+
+
+@contextlib.contextmanager
+def alone_in(workdir: epath.PathLike) -> Iterator[FolderLock]:
+    """Holds the lock of a workdir, so that no other training writes there; `jaxgen.files.lock` states the law.
+
+    The first of several processes takes it for all of them. Other commands do not need it: while a run is trained, they
+    read finished checkpoints and write complete files only, none of which the training reads.
+
+    Raises:
+      UserError: in every process, if another training holds the workdir, or it cannot be written.
+    """
+    from jaxgen.parallel.distributed import all_agree, is_first  # here, since it imports JAX
+
+    lock, refusal = FolderLock(workdir, "--workdir"), None
+    try:
+        if is_first():
+            try:
+                lock.take()
+            except UserError as error:
+                refusal = error
+        if not all_agree(refusal is None):
+            raise refusal or UserError(f"process 0 of this run was refused --workdir={workdir}; see what it says.")
+        yield lock
+    finally:
+        lock.release()
 
 
 def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool, writes: bool = True

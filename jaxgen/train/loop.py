@@ -46,6 +46,9 @@ class Trainer:
       workdir: the run's folder.
       evaluate: a function that is called every `train.evaluate_every_images`; it returns numbers that
         `train.best_metric` may name.
+      may_write: a function that is called before each step and checkpoint, and raises an error if the workdir is no
+        longer this process's. The command line takes the workdir's lock (`jaxgen.runs.workdir.alone_in`); a program
+        that may run twice at once does well to do so too.
     """
 
     def __init__(
@@ -53,10 +56,11 @@ class Trainer:
         config: ConfigDict,
         workdir: epath.PathLike,
         evaluate: Callable[[Trainer], dict[str, float]] | None = None,
+        may_write: Callable[[], None] = lambda: None,
     ):
         check(config)
         self.config, self.workdir = config, epath.Path(workdir)
-        self.evaluate = evaluate
+        self.evaluate, self._may_write = evaluate, may_write
         train = config.train
         self.method = make_method(config)
         sizes = config.mesh
@@ -160,6 +164,7 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a checkpoint in the background."""
+        self._may_write()
         meta = Meta(
             step=self.step,
             images=self.images,
@@ -218,6 +223,7 @@ class Trainer:
             if told_to_stop(self.step):
                 self._stop = signal.SIGTERM
                 break
+            self._may_write()
             step, before = self.step, self.images
             metrics.add(step, self.take_step())
             self.seconds = time.monotonic() - clock

@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from jaxgen.runs import comparison, rehearsal
+from jaxgen.runs.workdir import alone_in
 
 # Saves follow each other without a break, so that kills fall into them.
 LENGTHS = [
@@ -91,6 +92,22 @@ def test_sigterm_saves_and_exits_with_zero(config, straight, tmp_path):
     assert steps[0] == steps[1]
 
 
+def test_the_second_writes_nothing_while_the_first_trains(run, config, capsys):
+    """Neither with the same command nor with another config; the modes that only use the run go on."""
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with alone_in(run):
+        for more in ([], ["--config.train.total_images=512"], ["--config.seed=7"]):
+            assert tiny.call(f"--config={config}", f"--workdir={run}", *more) == 2
+            assert "is in use by process" in capsys.readouterr().err
+        now = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.suffix != ".lock"}
+        assert now == before
+        out = run.parent / "out"
+        assert tiny.call(f"--workdir={run}", "--mode=sample", "--num=2", f"--out={out}") == 0
+        assert tiny.call(f"--workdir={run}", "--mode=evaluate") == 0
+        assert sum(path.suffix == ".lock" for path in run.iterdir()) == 2
+    assert not list(run.glob("*.lock"))
+
+
 def test_sigterm_outside_the_loop(config, tmp_path):
     """Before there is anything to save, it is an orderly end too."""
     workdir = tmp_path / "run"
@@ -105,7 +122,7 @@ def test_sigterm_outside_the_loop(config, tmp_path):
 PROBE = """
 import os, runpy, signal, sys
 import jaxgen.train.loop as loop
-loop.Trainer = lambda *args: os.kill(os.getpid(), signal.SIGTERM)
+loop.Trainer = lambda *args, **options: os.kill(os.getpid(), signal.SIGTERM)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
