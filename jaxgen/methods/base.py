@@ -36,7 +36,8 @@ class LossState(Protocol):
 
     @property
     def ema(self) -> Params:
-        """Returns `{group: averaged parameters}`: for distillation."""
+        """Returns `{group: averaged parameters}`: for distillation. Without averaging, they are the parameters that the
+        step began with."""
 
 
 LossResult = tuple[Array, tuple[Metrics, Memory]]  # (scalar, (metrics, the memory entries that change))
@@ -166,7 +167,8 @@ class Method:
         Args:
           batch: one prepared batch (`image` float32 in [-1, 1]), for shapes.
           given: groups loaded through `config.init_from`. One that is returned learns, from the loaded
-            weights on; one that is not returned stays frozen.
+            weights on; one that is not returned stays frozen. At later stages those that learn already are
+            left out: `params` has them.
           params, memory: what has been learned and carried so far. They are empty at the first stage, except for the
             memory that came with given groups.
         """

@@ -82,6 +82,8 @@ def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
     state = builder.begin()
     for _, stage in job.method.stages[1:]:
         state = builder.cross(state, stage)
+    builder.release(state)
+    del loaded  # it would keep what has just been released
     frozen = builder.frozen(state)
 
     traced = job.trace_update()

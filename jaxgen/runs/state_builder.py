@@ -40,7 +40,7 @@ class Inputs(NamedTuple):
 
 
 class StateBuilder:
-    """Builds the states of one run: `begin()`, `cross(state, stage)`, and their shapes with `abstract(stage)`.
+    """Builds the states of one run: `begin()` once, `cross(state, stage)`, and their shapes with `abstract(stage)`.
 
     Args:
       example: one placed batch, for shapes and for initialisations that look at data. Shapes are enough where only
@@ -53,6 +53,7 @@ class StateBuilder:
 
     def __init__(self, config: ConfigDict, method: Method, mesh: Mesh, loaded: LoadedGroups, example: Example):
         self.method, self.mesh, self.corruptions = method, mesh, make_corruptions(config)
+        self._averages = config.train.ema_decay > 0
         # threefry takes four times as long to compile for a network's many small draws; nothing but the
         # initial weights depends on these, which checkpoints hold
         key = states.fold_name(jax.random.key(config.seed, impl="rbg"), "init")
@@ -81,7 +82,16 @@ class StateBuilder:
     def cross(self, state: State, stage: int) -> State:
         """Returns the state at the start of a later stage."""
         program = jax.jit(functools.partial(self._cross, stage), out_shardings=self._out_shardings(stage))
-        return program(self.inputs, state)
+        return program(self.inputs._replace(params=self.frozen(state), memory={}), state)
+
+    def release(self, state: State) -> None:
+        """Frees the loaded copies of what is now in the state: of the groups that learn, and of the memory.
+
+        Their shapes stay, and so do the groups that do not learn, or do not learn yet.
+        """
+        learned = {group: params for group, params in self.inputs.params.items() if group in state.params}
+        shapes = jax.tree.map(_shape, (learned, self.inputs.memory))
+        self.inputs = self.inputs._replace(params={**self.inputs.params, **shapes[0]}, memory=shapes[1])
 
     def abstract(self, stage: int) -> State:
         """Returns shapes and shardings of the state at a stage, without computing it."""
@@ -135,7 +145,9 @@ class StateBuilder:
         return self._new_state(self.first_stage, params, memory, None)
 
     def _cross(self, stage: int, inputs: Inputs, state: State) -> State:
-        inputs = inputs._replace(key=jax.random.fold_in(inputs.key, stage))
+        # what learns already goes on from the state, so that its loaded copy need not be kept
+        given = states.frozen_groups(inputs.params, state)
+        inputs = inputs._replace(key=jax.random.fold_in(inputs.key, stage), params=given)
         params, memory = self._call_init(stage, inputs, state.params, state.memory)
         return self._new_state(stage, params, memory, state)
 
@@ -151,7 +163,7 @@ class StateBuilder:
         """
         step, images, ema = (before.step, before.images, before.ema) if before is not None else (0, 0, {})
         method = self.method
-        averaged = [g for g in params if method.ema_groups is None or g in method.ema_groups]
+        averaged = [g for g in params if self._averages and (method.ema_groups is None or g in method.ema_groups)]
         # an entry that init passes through as it is could share its buffer with what it came from
         params, memory = jax.tree.map(jnp.copy, (params, memory))
         return State(
@@ -163,6 +175,10 @@ class StateBuilder:
             ema={g: states.carry_over(ema.get(g, {}), params[g]) for g in averaged},
             nonfinite_count={turn.name: jnp.zeros((), jnp.int32) for turn in method.turns(stage)},
         )
+
+
+def _shape(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
 def _init_of(method: Method) -> Callable[..., tuple[Params, Memory]]:

@@ -75,8 +75,9 @@ class Trainer:
         self.checkpoints = Checkpoints(
             workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode
         )
-        self.loaded = load_groups(config, self.mesh, self.checkpoints.origins())
-        self.builder = StateBuilder(config, self.method, self.mesh, self.loaded, example)
+        loaded = load_groups(config, self.mesh, self.checkpoints.origins())
+        self.origins = loaded.origins
+        self.builder = StateBuilder(config, self.method, self.mesh, loaded, example)
         self.stage = self.builder.first_stage
         self.step = self.images = 0
         self.seconds = 0.0
@@ -86,6 +87,7 @@ class Trainer:
         self.generator = Generator(self.method, config, sources={config.data.split: self.sources[""]})
         self._compiling: Future | None = None
         self._restore()
+        self.builder.release(self.state)
 
     def _restore(self) -> None:
         found = self.checkpoints.restore(lambda meta: self._expect(meta.stage, meta.step, meta.images))
@@ -173,7 +175,7 @@ class Trainer:
             seconds=self.seconds,
             data=self.loader.get_state(),
             example={k: [list(v.shape), str(v.dtype)] for k, v in self.builder.inputs.example.items()},
-            origins=self.loaded.origins,
+            origins=self.origins,
         )
         self.checkpoints.save(self.state, meta, self._scores)
         self._scores = {}  # numbers belong to the first checkpoint that is saved after them, and to no later one

@@ -43,7 +43,7 @@ class UpdateSettings:
 
     seed: int  # random keys are folded from it, the step, the turn's name and the repeat
     images_per_step: int  # what a step adds to `state.images`
-    ema_decay: float = 0.0  # per step, with a warm-up; at 0 the EMA is the parameters
+    ema_decay: float = 0.0  # per step, with a warm-up; a state without averaged groups ignores it
     accumulate: int = 1  # micro-batches per update; gradients are their mean
     flip: bool = False  # images are flipped left to right, half of them at random
     crop: int = 0  # images are padded by this many pixels and cropped at random
@@ -117,6 +117,9 @@ class _Step:
 
     def update(self, state: State, frozen: Params, batches: tuple[Batch, ...]) -> tuple[State, Metrics]:
         """Makes the complete step."""
+        averaged = bool(state.ema)
+        if not averaged:
+            state = dataclasses.replace(state, ema=state.params)  # for losses that read it; it is not kept
         key = jax.random.fold_in(seed_key(self.settings.seed, "train"), state.step)
         prepared = [self.prepared(batch, key, number) for number, batch in enumerate(batches)]
         metrics: Metrics = {}
@@ -128,7 +131,7 @@ class _Step:
                     # the numbers are those of the last repeat, but "finite" is 1 only if all repeats were finite
                     all_finite = name.startswith("finite/") and name in metrics
                     metrics[name] = jnp.minimum(metrics[name], value) if all_finite else value
-        return self.counted(state), metrics
+        return self.counted(state if averaged else dataclasses.replace(state, ema={})), metrics
 
     def prepared(self, batch: Batch, key: jax.Array, number: int) -> Batch:
         """Returns a batch as losses see it: float32 images in [-1, 1], flipped and cropped at random."""

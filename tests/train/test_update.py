@@ -27,7 +27,7 @@ def train_steps(config, workdir, steps):
 # ------------------------------------------------------------------ EMA
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.25, 0.999])
+@pytest.mark.parametrize("decay", [0.25, 0.999])  # without averaging there is none: test_live_memory
 def test_ema_is_the_recursion_of_its_definition(tmp_path, decay):
     config = tiny_config("Plain")
     config.train.ema_decay = decay
