@@ -189,7 +189,7 @@ class Wasserstein(GANLoss):
 
 @dataclasses.dataclass(frozen=True)
 class Relativistic(GANLoss):
-    """The relativistic average GAN (Jolicoeur-Martineau 2019, Section 4.2 and Eq. 8).
+    """This is the relativistic average GAN (Jolicoeur-Martineau 2019, Section 4.2 and Eq. 8).
 
     D estimates whether an image is more real than the *average* image of the other kind: with C the logits,
     D(x_real) = sigmoid(C(x_real) - mean C(x_fake)) and D(x_fake) = sigmoid(C(x_fake) - mean C(x_real)). Both networks

@@ -1,6 +1,6 @@
 """Reads the captions of a folder's images from a table `captions.jsonl`, or from a .txt beside each image.
 
-Each line of the table is {"file": "<name below the table's folder>", "caption": "..."}. The table lies in the folder of
+Each line of the table is {"file": "<name below the table's folder>", "caption": "..."}. The table is in the folder of
 the data, or in the folder of a split.
 """
 

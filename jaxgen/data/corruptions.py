@@ -64,7 +64,7 @@ class Corruption:
 
 @dataclasses.dataclass(frozen=True)
 class LowResolution(Corruption):
-    """A smaller copy, `[H / factor, W / factor, C]`.
+    """Makes a smaller copy, `[H / factor, W / factor, C]`.
 
     Raises:
       UserError: the factor is less than 2, or does not divide the image's sides.
@@ -268,7 +268,7 @@ class Uncrop(Corruption):
 
 @dataclasses.dataclass(frozen=True)
 class OneOf(Corruption):
-    """One corruption for each image, drawn at random, so that one model learns several tasks.
+    """Applies one corruption to each image, drawn at random, so that one model learns several tasks.
 
     Every picture is brought to the image's shape: a small one by linear interpolation, a grey one by repeating its
     channel. Where a corruption gives no mask, the whole image is unknown.

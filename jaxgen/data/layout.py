@@ -82,12 +82,12 @@ def _one_set(name: str, listing: Listing, split: str, folders: Sequence[str], ch
     if nested and not choice:
         raise UserError(
             f"{name!r} has folders named like splits within its folders ({some(nested, 1)}), so that it is not clear "
-            f"what is a class: name the folder that the splits lie in, or write '{name}:classes' if "
-            f"{some(folders)} are classes with all that lies below them (config.data.source)."
+            f"what is a class: name the folder that the splits are in, or write '{name}:classes' if "
+            f"{some(folders)} are classes with all that is below them (config.data.source)."
         )
     if above and choice:
         raise UserError(
-            f"{name!r} has images that lie in no class folder, {some(above)}; move them into class folders."
+            f"{name!r} has images that are in no class folder, {some(above)}; move them into class folders."
         )
     files = tuple(file for file in listing.images if split in ("all", hash_split(file)))
     return Layout("", files, () if above else tuple(folders), len(listing.images), _unlabelled(above, folders))
@@ -110,5 +110,5 @@ def _unlabelled(above: Sequence[str], folders: Sequence[str]) -> tuple[str, ...]
     """Returns a note where sub-folders would be classes, if no image lay above them."""
     if not above or not folders:
         return ()
-    verb = "lies" if len(above) == 1 else "lie"
+    verb = "is" if len(above) == 1 else "are"
     return (f"no classes, since {some(above)} {verb} above the folders {some(folders)}",)

@@ -1,4 +1,4 @@
-"""Finds what lies in a folder of images by one walk, and says what of it is not read.
+"""Finds what is in a folder of images by one walk, and says what of it is not read.
 
 Every folder is walked once, whatever links lead to it: links are followed after all real folders, and one that leads to
 a folder which has been walked is left out. Hidden entries are left out, and so are links that lead nowhere and what is

@@ -21,7 +21,7 @@ from jaxgen.methods.grafts.base import Graft, in_order
 
 @dataclasses.dataclass(frozen=True)
 class Tuned(Method):
-    """Each of the trained method's turns, in which the grafts learn in place of its groups.
+    """Runs each of the trained method's turns, but the grafts learn in place of its groups.
 
     A graft's name is its group. Everything but the grafts is frozen, and a checkpoint holds the grafts alone. Losses,
     samples, panels and scores are those of the trained method, on parameters with the grafts put on.
@@ -62,7 +62,7 @@ class Tuned(Method):
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The names of the grafts that learn."""
+        """Returns the names of the grafts that learn."""
         return tuple(name for name, graft in in_order(self.grafts) if graft.learns)
 
     @property

@@ -3,7 +3,7 @@
 One device, many devices and many hosts are the same code.
 
 Axes: `data` and `fsdp` split the batch, `fsdp` also splits the state, `tensor` splits layers. Where arrays of the state
-lie is `jaxgen.parallel.sharding`'s.
+are placed is the matter of `jaxgen.parallel.sharding`.
 """
 
 from __future__ import annotations

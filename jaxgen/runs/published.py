@@ -1,7 +1,7 @@
 """Loads weights that come from no run: `config.init_from.<group>=<kind>:<what>`.
 
 classifier:digits, classifier:fashion   the classifiers that come with the package
-lpips:alex, lpips:vgg         LPIPS as published; lpips:vgg:FOLDER where its files lie in FOLDER
+lpips:alex, lpips:vgg         LPIPS as published; lpips:vgg:FOLDER where its files are in FOLDER
 autoencoder_kl:FOLDER         diffusers' AutoencoderKL, a folder of config.json and safetensors, with the scale of
                               its latents
 clip_text:FOLDER              transformers' CLIPTextModel, such as the `text_encoder` of Stable Diffusion

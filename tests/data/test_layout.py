@@ -80,8 +80,8 @@ def test_images_above_class_folders_are_told_and_refused_where_labels_are_asked_
     put(tmp_path, "a.png", "cat/1.png", "dog/2.png")
     source = opened(tmp_path)
     assert len(source) == 3 and "label" not in source[0]
-    assert "no classes, since a.png lies above the folders cat, dog" in source.summary()
-    with pytest.raises(UserError, match="num_classes is 2, but .* since a.png lies above the folders cat, dog; move"):
+    assert "no classes, since a.png is above the folders cat, dog" in source.summary()
+    with pytest.raises(UserError, match="num_classes is 2, but .* since a.png is above the folders cat, dog; move"):
         opened(tmp_path, num_classes=2)
     with pytest.raises(UserError, match="in no class folder, a.png"):
         opened(tmp_path, choice=":classes")
@@ -90,7 +90,7 @@ def test_images_above_class_folders_are_told_and_refused_where_labels_are_asked_
 def test_images_above_one_splits_classes_are_told(tmp_path):
     put(tmp_path, "train/cat/1.png", "train/dog/2.png", "val/3.png", "stray.png")
     source = opened(tmp_path, "train")
-    assert "no classes, since val/3.png lies above the folders cat, dog" in source.summary()
+    assert "no classes, since val/3.png is above the folders cat, dog" in source.summary()
     assert "1 above the folders of the splits passed over: stray.png" in source.summary()
 
 

@@ -5,7 +5,7 @@ Examples gain `tokens` int32 [L] (`jaxgen.data.word_tokenizer`). The vocabulary 
 
     python -m jaxgen.data.sources.captions folder:photos --length=16
 
-and says how many ids there are, for the text encoder's `vocabulary`. Where a folder `<path>.tokenizer` lies beside the
+and says how many ids there are, for the text encoder's `vocabulary`. Where a folder `<path>.tokenizer` is beside the
 data, with the files of a CLIP tokenizer, that is taken: tokens are then [77].
 """
 

@@ -1,6 +1,6 @@
 """`folder:<path>` is a folder of images, local or remote (gs://...).
 
-Every image of the formats in `jaxgen.files.pictures` counts, by its ending. If all of them lie in subfolders, those are
+Every image of the formats in `jaxgen.files.pictures` counts, by its ending. If all of them are in subfolders, those are
 classes, numbered in the order of their sorted names. What is passed over is counted, and told at the start of training.
 
 Splits: `<path>/<split>` where all subfolders are splits (any of train, test, val, validation marks it so; classes are

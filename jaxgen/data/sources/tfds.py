@@ -117,7 +117,7 @@ def _builder(name: str, argument: str, root: str | None) -> Any:
             f"Reading {name!r} needs TensorFlow Datasets; run 'pip install tensorflow-datasets importlib_resources'."
         ) from error
     try:
-        # Only what lies prepared on the disk: `tfds.data_source` would start a download. This is `builder_from_files`
+        # Only what is prepared on the disk: `tfds.data_source` would start a download. This is `builder_from_files`
         # in two parts, since the folder is looked into before the builder is made.
         with error_utils.reraise_with_context(registered.DatasetNotFoundError):
             folder = read_only_builder._find_builder_dir(argument, data_dir=root or None)

@@ -30,7 +30,7 @@ TINY = 1e-30
 
 
 class Solution(NamedTuple):
-    """What `ODE.solve` returns.
+    """Holds what `ODE.solve` returns.
 
     Attributes:
       images: `[B, ...]` the result; NaN where an image has not `finished`.

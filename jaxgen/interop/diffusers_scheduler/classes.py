@@ -1,4 +1,4 @@
-"""The scheduler classes of Stable Diffusion 1 and 2, and what becomes of each entry of their files.
+"""Lists the scheduler classes of Stable Diffusion 1 and 2, and what becomes of each entry of their files.
 
 The table follows diffusers 0.42. An entry is followed, replaced as `StableDiffusionPipeline` replaces it, left to
 `config.sampler` because it describes the solver, or allowed only at the values that change nothing here.
@@ -52,7 +52,7 @@ KNOWN: dict[str, tuple[Any, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Class:
-    """One class of schedulers.
+    """Describes one class of schedulers.
 
     Attributes:
       family: how its levels are spaced, see `levels.Levels`.

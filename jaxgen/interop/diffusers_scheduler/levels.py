@@ -65,7 +65,7 @@ class Walk(Discrete):
 
 @dataclasses.dataclass(frozen=True)
 class Levels:
-    """The levels that a scheduler visits.
+    """Holds the levels that a scheduler visits.
 
     Attributes:
       family: how a spacing is computed. "step" and "sigma" take as many levels as there are steps, from level 0 or the

@@ -25,7 +25,7 @@ CLAMP = 2.0**-24  # what some classes make of a last alpha_bar of 0, so that sig
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """The noise of a model that diffusers describes.
+    """Holds the noise of a model that diffusers describes.
 
     Attributes:
       schedule: the noise schedule.

@@ -120,7 +120,7 @@ class GAN(Method):
 
     @property
     def uses_real(self) -> bool:
-        """Whether the generator's loss reads the discriminator's outputs of real images."""
+        """Returns whether the generator's loss reads the discriminator's outputs of real images."""
         return self.loss.uses_real
 
     def sample_z(self, keys: Key[Array, " B"]) -> tuple[Tree, dict[str, Array] | None]:

@@ -1,4 +1,4 @@
-"""Low-rank updates of linear layers (Hu et al. 2022, LoRA)."""
+"""Adds low-rank updates to linear layers (Hu et al. 2022, LoRA)."""
 
 from __future__ import annotations
 

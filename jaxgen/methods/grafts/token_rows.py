@@ -1,4 +1,4 @@
-"""New words of a text encoder: rows of its table of tokens that learn (Gal et al. 2022, textual inversion)."""
+"""Teaches a text encoder new words: rows of its table of tokens learn (Gal et al. 2022, textual inversion)."""
 
 from __future__ import annotations
 

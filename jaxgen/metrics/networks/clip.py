@@ -24,7 +24,7 @@ from jaxgen.networks.layers.stateless import apply_params
 from jaxgen.networks.pretrained.clip import CLIP
 
 MODEL = "clip-vit-base-patch32"  # that of Hessel et al. (2021)
-# of the images in [0, 1] that CLIP was trained on
+# The mean and standard deviation of the images in [0, 1] that CLIP was trained on.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
