@@ -12,14 +12,14 @@ import logging
 import os
 import pathlib
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.files import parse_json
+from jaxgen.files.arrays import read_npz
 from jaxgen.metrics.moments import Moments
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.summary import Summary, in_batches, summarise
@@ -119,11 +119,10 @@ def _write(path: pathlib.Path, key: dict[str, Any], summary: Summary) -> None:
 
 def _read(path: pathlib.Path, key: dict[str, Any]) -> Summary:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        known = json.loads(arrays["key"].tobytes())
+        arrays = read_npz(path)
+        known = parse_json(np.asarray(arrays["key"], np.uint8).tobytes(), f"{path}, 'key'")
         moments = Moments(key["count"], arrays["mean"], arrays["scatter"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (UserError, KeyError, ValueError) as error:
         raise UserError(
             f"The reference statistics in {path} are damaged ({str(error).rstrip('.')}); remove the file, or make it "
             "again with 'python -m jaxgen.metrics --recompute ...'."

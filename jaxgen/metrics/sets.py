@@ -8,21 +8,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from etils import epath
 
 from jaxgen.data import open_source, sources
 from jaxgen.data.caption_files import THREADS, Captions, captions_of
+from jaxgen.data.image_arrays import check_layout
 from jaxgen.data.images import check_mode, decode, from_array, own_channels, upright_size
 from jaxgen.data.listing import walk
 from jaxgen.errors import UserError
-from jaxgen.files import regular_file, user_path
+from jaxgen.files import user_path
+from jaxgen.files.arrays import Archive
 from jaxgen.files.pictures import SUFFIXES, open_image
 
 KEYS = ("image", "images", "arr_0", "samples")  # of an archive's images; arr_0 as ADM writes it
@@ -88,7 +88,7 @@ def open_set(
             raise UserError(f"There is no folder or file {text!r}, and it names no data source such as 'digits/test'.")
         if path.suffix != ".npz":
             raise UserError(f"{text!r} is neither a folder nor an .npz file of images.")
-        return _of_archive(text, regular_file(path, "the image set"), resolution, channels, num)
+        return _of_archive(text, path, resolution, channels, num)
     except UserError as error:  # the data room speaks of a config, which there is none of here
         raise UserError(str(error).replace("config.data.", "--")) from error
 
@@ -175,18 +175,29 @@ def _of_folder(
 def _of_archive(
     name: str, path: epath.Path, resolution: tuple[int, int] | None, channels: int | None, num: int
 ) -> ImageSet:
-    key, shape = _header(name, path)
+    with Archive(path, "the image set") as archive:
+        key = next((k for k in KEYS if k in archive.names), None)
+        if key is None:
+            raise UserError(f"{name!r} has no array {', '.join(KEYS)}; it has {', '.join(archive.names) or 'none'}.")
+        header = archive.header(key)
+    shape = header.shape
+    if header.dtype != np.uint8 or len(shape) not in (3, 4) or not all(shape):
+        raise UserError(
+            f"{key!r} of {name!r} is {header.dtype} of shape {shape}; uint8 [N, H, W] or [N, H, W, C] is needed."
+        )
+    check_layout(name, shape)
     own = shape[3] if len(shape) == 4 else 1
-    if own not in (1, 3):
-        raise UserError(f"The images of {name!r} have {own} channels; metrics see grey (1) or RGB (3) ones.")
     if channels not in (None, own):
         raise UserError(f"The images of {name!r} have {own} channel(s), not --channels={channels}.")
     indices = _chosen(name, shape[0], num)
     height, width = resolution or shape[1:3]
 
+    def rows(size: int) -> Iterator[np.ndarray]:
+        with Archive(path, "the image set") as archive:
+            yield from archive.rows(key, _parts(indices, size))
+
     def batches(size: int) -> Iterator[np.ndarray]:
-        parts = iter(_parts(indices, size))
-        for images in _rows(name, path, key, shape, parts):
+        for images in rows(size):
             images = images.reshape(*images.shape[:3], own)
             if resolution and resolution != shape[1:3]:
                 images = np.stack([from_array(x, resolution, own, f"An image of {name!r}") for x in images])
@@ -194,69 +205,11 @@ def _of_archive(
 
     def fingerprint() -> str:
         found = hashlib.sha256()
-        for images in _rows(name, path, key, shape, iter(_parts(indices, 1000))):
+        for images in rows(1000):
             found.update(np.ascontiguousarray(images).data)
         return found.hexdigest()
 
     return ImageSet(name, len(indices), own, (height, width, own), batches, fingerprint)
-
-
-def _broken(name: str, error: Exception) -> UserError:
-    return UserError(
-        f"{name!r} cannot be read as an .npz archive of images ({str(error).rstrip('.')}); save it again with "
-        "numpy.savez(images=...)."
-    )
-
-
-_DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-
-
-def _header(name: str, path: epath.Path) -> tuple[str, tuple[int, ...]]:
-    """The key of the images and their shape; their bytes are not read."""
-    try:
-        with path.open("rb") as opened, zipfile.ZipFile(opened) as archive:
-            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
-            key = next((k for k in KEYS if k in names), None)
-            if key is None:
-                raise UserError(f"{name!r} has no array {', '.join(KEYS)}; it has {', '.join(names) or 'none'}.")
-            with archive.open(f"{key}.npy") as member:
-                shape, fortran, dtype = _array_header(member)
-    except _DAMAGED as error:
-        raise _broken(name, error) from error
-    if dtype != np.uint8 or len(shape) not in (3, 4) or not all(shape):
-        raise UserError(f"{key!r} of {name!r} is {dtype} of shape {shape}; uint8 [N, H, W] or [N, H, W, C] is needed.")
-    if fortran:
-        raise UserError(f"{key!r} of {name!r} is in Fortran order; save it as numpy.ascontiguousarray(...).")
-    return key, shape
-
-
-def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(member)
-
-
-def _rows(
-    name: str, path: epath.Path, key: str, shape: tuple[int, ...], parts: Iterator[np.ndarray]
-) -> Iterator[np.ndarray]:
-    """Yields the rows of rising numbers, part by part, in one pass over the archive."""
-    row = int(np.prod(shape[1:]))
-    try:
-        with path.open("rb") as opened, zipfile.ZipFile(opened) as archive, archive.open(f"{key}.npy") as member:
-            _array_header(member)
-            at = 0
-            for part in parts:
-                images = np.empty((len(part), row), np.uint8)
-                for i, wanted in enumerate(part):
-                    while at <= wanted:  # compressed members cannot be jumped in
-                        data = member.read(row)
-                        at += 1
-                    if len(data) != row:
-                        raise EOFError(f"it ends after {at - 1} of {shape[0]} images")
-                    images[i] = np.frombuffer(data, np.uint8)
-                yield images.reshape(len(part), *shape[1:])
-    except _DAMAGED as error:
-        raise _broken(name, error) from error
 
 
 # data sources

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.files import user_path
+from jaxgen.files.arrays import read_npy
 from jaxgen.interop.diffusers_pipeline import read_pipeline, read_tokenizer
 from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
 
@@ -63,24 +64,22 @@ def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: i
       UserError: for a file that is missing, damaged, of another shape than `shape` = (h, w, D), or of fewer than
         `num` rows.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {path} with noise.")
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is no npy file of numbers ({error}).") from error
+    path = user_path(path, "the file of noise")
+    found = read_npy(path, "the file of noise")
     height, width, channels = shape
-    if isinstance(found, np.ndarray) and found.shape[1:] == (channels, height, width) and found.shape[1:] != shape:
+    if found.shape[1:] == (channels, height, width) and found.shape[1:] != shape:
         found = found.transpose(0, 2, 3, 1)
-    if not isinstance(found, np.ndarray) or found.shape[1:] != shape or found.dtype.kind != "f":
-        told = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "several arrays"
+    if found.shape[1:] != shape or found.dtype.kind != "f":
         raise UserError(
-            f"{path} holds {told}, but noise for these images is floats [N, {height}, {width}, {channels}] or "
-            f"[N, {channels}, {height}, {width}]; config.method.height and width set the images' size."
+            f"{path} holds {found.dtype} {found.shape}, but noise for these images is floats "
+            f"[N, {height}, {width}, {channels}] or [N, {channels}, {height}, {width}]; "
+            f"config.method.height and width set the images' size."
         )
     if len(found) < num:
         raise UserError(
             f"{path} holds noise for {len(found)} images, but {num} are asked for: give --num={len(found)}."
         )
+    if not np.isfinite(found[:num]).all():
+        broken = int((~np.isfinite(found)).sum())
+        raise UserError(f"{path} holds {broken} values that are NaN or infinite; make it anew.")
     return found.astype(np.float32)

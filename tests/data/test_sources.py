@@ -170,6 +170,7 @@ def test_paths_are_relative_to_the_root_unless_they_are_whole(monkeypatch):
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
 LABELS = np.arange(40) % 4
+WITH_NAN = np.where(np.arange(40)[:, None, None, None] == 17, np.nan, IMAGES / 255)
 
 
 @pytest.fixture
@@ -232,6 +233,44 @@ def test_npz_floats_of_either_range_give_the_levels_back(saved, low):
     assert (source.arrays["image"] == levels).all()
 
 
+@pytest.mark.parametrize("error", [0, -1e-8, 1e-8, -5e-4, 5e-4])
+@pytest.mark.parametrize(
+    "scale, low, told", [(255, 0, "[0, 1]"), (127.5, -1, "[-1, 1]"), (1, 0, "0..255")], ids=["unit", "signed", "levels"]
+)
+def test_npz_ranges_have_a_tolerance_and_are_told(saved, scale, low, told, error):
+    ramp = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
+    source = open_source(saved(images=ramp / scale + low + error), "all", 8, 1)
+    assert (source.arrays["image"] == ramp).all()
+    assert source.notes[0].startswith("float64 images from ") and source.notes[0].endswith(f"taken for {told}")
+
+
+def test_npz_dark_images_and_arrays_of_no_example_are_told(saved):
+    source = open_source(saved(images=IMAGES // 255, mean=np.zeros(3), train=np.float32(1)), "all", 6, 3)
+    assert source.notes == (
+        "uint8 images, whose highest value is 1 of 255", "2 arrays passed over: mean [3], train []",
+    )  # fmt: skip
+    assert "highest value is 1 of 255" in source.summary()
+
+
+def test_npz_of_other_orders_holds_the_same(saved):
+    weight = np.arange(40, dtype=">f8")
+    name = saved(images=np.asfortranarray(IMAGES), labels=LABELS.astype(">i8"), weight=weight)
+    source = open_source(name, "all", 6, 3)
+    assert (source.arrays["image"] == IMAGES).all() and (source.arrays["label"] == LABELS).all()
+    assert source.arrays["weight"].tolist() == list(range(40))
+
+
+def test_npz_bytes_are_texts(saved):
+    words = np.array(["é", "b"] * 20)
+    source = open_source(saved(images=IMAGES, captions=np.char.encode(words, "utf-8")), "all", 6, 3)
+    assert (source.arrays["caption"] == words).all()
+
+
+def test_npz_negative_labels_are_refused_without_classes(saved):
+    with pytest.raises(UserError, match="Example 0 of .* has label -1; labels count from 0"):
+        open_source(saved(images=IMAGES, labels=LABELS - 1), "all", 6, 3)
+
+
 def test_npz_of_splits_on_one_signed_scale(saved):
     name = saved(train_images=np.full((3, 2, 2), -1.0), test_images=np.zeros((3, 2, 2)))
     assert abs(open_source(name, "test", 2, 1).arrays["image"].mean() - 127.5) <= 0.5
@@ -249,9 +288,29 @@ def test_npz_resizes_like_a_folder(saved):
     [
         ({"pictures": IMAGES}, "no array 'images'"),
         ({"images": IMAGES.astype(np.int64)}, "int64"),
-        ({"images": IMAGES.astype(np.float32)}, r"Image \d+ .* outside \[0, 1\]"),
+        ({"images": IMAGES / 25.5}, r"floats from 0 to 10, which is none of \[0, 1\], \[-1, 1\] and 0..255; scale"),
+        ({"images": IMAGES / 127.5 - 0.7}, r"floats from -0.7 to 1.3, which is none of"),
+        ({"images": IMAGES / 255 - 0.5}, r"floats from -0.5 to 0.5, which is none of"),
+        ({"images": (IMAGES / 127.5 - 1) * 2}, r"floats from -2 to 2, which is none of"),
+        ({"images": IMAGES > 100}, "are bool"),
+        ({"images": IMAGES.transpose(0, 3, 1, 2)}, r"\[40, 3, 6, 6\], which is \[N, C, H, W\]; save images.transpose"),
+        ({"images": IMAGES.transpose(1, 2, 3, 0)}, r"which is \[H, W, C, N\]; save images.transpose\(3, 0, 1, 2\)"),
+        ({"images": IMAGES[0]}, r"\[6, 6, 3\], which is one image \[H, W, C\]; save images\[None\]"),
+        ({"images": IMAGES[..., [0, 0, 0, 0, 0]]}, r"5 channel.*grey \(1\), RGB \(3\) or RGBA"),
+        ({"images": IMAGES[..., :0]}, "without a pixel"),
+        ({"images": np.float64(3)}, "shape"),
+        ({"images": IMAGES, "labels": np.arange(40) + 2**32}, "reaches from 4294967296 .* more than int32 holds"),
+        ({"images": IMAGES, "labels": np.int64(3)}, "40 images but a single label"),
+        ({"images": IMAGES, "labels": LABELS[:, None]}, r"\(40, 1\); whole numbers"),
+        ({"images": IMAGES, "labels": LABELS, "captions": np.array(["x"] * 39)}, "40 images but 39 captions"),
+        ({"images": IMAGES, "labels": LABELS, "weight": np.full(40, 1e300)}, "float32 cannot hold"),
+        ({"images": IMAGES, "labels": LABELS, "wave": np.ones(40, complex)}, "complex128, which no example holds"),
+        ({"images": IMAGES, "labels": LABELS, "class_names": np.array(["a", "b"])}, "2 class_names for 4 classes"),
+        ({"images": IMAGES, "image": IMAGES}, "has both 'image' and 'images'"),
+        ({"images": IMAGES, "train_images": IMAGES}, "'images' beside 'train_images'"),
+        ({"images": IMAGES, "labels": LABELS, "title": np.array([b"\xe9"] * 40)}, "entry 0 is not text in UTF-8"),
         ({"images": IMAGES[0, 0]}, "shape"),
-        ({"images": np.where(np.arange(40)[:, None, None, None] == 17, np.nan, IMAGES / 255)}, "Image 17 .*finite"),
+        ({"images": WITH_NAN}, "1 of 40 .*not finite .108 .*image 17"),
         ({"images": IMAGES[..., :1]}, "config.data.channels=1"),
         ({"images": IMAGES, "labels": LABELS + 1}, r"label 4, outside \[0, 4\)"),
         ({"images": IMAGES, "labels": LABELS - 1}, "label -1"),
@@ -268,7 +327,7 @@ def test_npz_refusals(saved, arrays, message):
 
 
 def test_npz_files_that_are_none(tmp_path):
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match="config.data.source=.*none.npz: there is no such file"):
         open_source(f"npz:{tmp_path}/none.npz", "all", 6, 3)
     np.savez(tmp_path / "whole.npz", images=IMAGES)
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:800])

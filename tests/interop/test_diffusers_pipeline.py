@@ -234,10 +234,10 @@ def test_noise_comes_in_either_layout(tmp_path):
         read_noise(tmp_path / "ours.npy", (8, 8, 4), 1)
     with pytest.raises(UserError, match="noise for 3 images, but 4 are asked for"):
         read_noise(tmp_path / "ours.npy", (8, 6, 4), 4)
-    with pytest.raises(UserError, match="There is no file"):
+    with pytest.raises(UserError, match="the file of noise=.*there is no such file"):
         read_noise(tmp_path / "gone.npy", (8, 6, 4), 1)
     (tmp_path / "text.npy").write_text("no numbers")
-    with pytest.raises(UserError, match="no npy file of numbers"):
+    with pytest.raises(UserError, match="cannot be read as an .npy file of numbers"):
         read_noise(tmp_path / "text.npy", (8, 6, 4), 1)
 
 

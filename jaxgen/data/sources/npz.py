@@ -1,32 +1,34 @@
-"""`npz:<path>` holds images, and what belongs to them, in one NumPy archive, which is kept in memory.
+"""`npz:<path>` has images and what belongs to them in one numpy archive, held in memory.
 
 Keys: `images` (or `image`), [N, H, W] or [N, H, W, C], and optionally `labels` (or `label`), [N] or a map of
 [N, H, W], which becomes `mask`; every other array of N rows passes through under its own name (`masks` and
 `captions` without their s). With splits in the file each key is prefixed,
 `train_images`, `train_labels`, `test_images`, ... Without, the splits are `all`, and `train` and `test`: nine
-tenths and one tenth by a hash of the index. Arrays of another length belong to no example and are left out, but
-`class_names` (strings) gives the classes their names.
+tenths and one tenth by a hash of the index. Arrays of another length belong to no example and are left out, which is
+told; `class_names` (texts) gives the classes their names.
 
-Images are uint8, or floats in [0, 1] or, where any is negative, in [-1, 1]; anything else is refused, as is a NaN.
-As uint8 means an image in jaxgen, other integers than uint8 [N, H, W, C] become int32, and floats float32.
+Images are uint8, or floats in [0, 1], [-1, 1] or 0..255 (`jaxgen.data.image_arrays`); anything else is refused.
+As uint8 means an image in jaxgen, other integers than uint8 [N, H, W, C] become int32, and floats float32; values that
+these do not hold are refused. Bytes are texts in UTF-8.
 Images of another size are cropped and resized as in folders, unless the file has other arrays of the same
 height and width (masks): those it refuses, since no one resize is right for both.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
-from etils import epath
 
+from jaxgen.data.image_arrays import Range, check_layout, range_of
 from jaxgen.data.images import from_array
+from jaxgen.data.layout import SPLIT_LIKE
 from jaxgen.data.source import Request, Source, check_labels, check_split, hash_split, locate
 from jaxgen.errors import UserError
+from jaxgen.files.arrays import Archive, texts
 
 SYNONYMS = {"images": "image", "labels": "label", "masks": "mask", "captions": "caption"}
+PER_IMAGE = ("label", "mask", "caption")  # arrays that are not left out where their length is another
 
 
 class NPZ(Source):
@@ -40,23 +42,85 @@ class NPZ(Source):
     def __init__(self, request: Request):
         super().__init__(request)
         name, split = self.name, self.split
-        content = _read(locate(request.argument, request.root))
-        arrays, signed = _arrays_of(name, content, split)
+        with Archive(locate(request.argument, request.root), "config.data.source") as archive:
+            content, strange = archive.read_all(), archive.others
+        prefix, prefixes = _prefix(name, content, split)
+        found, arrays, told = _images_of(name, content, prefix, prefixes, request.channels)
         count = len(arrays["image"])
-        arrays = {key: values for key, values in arrays.items() if values.ndim and len(values) == count}
-        if not any(key.endswith(("_image", "_images")) for key in content):
+        arrays, left = _of_images(name, arrays, count)
+        if not prefixes:
             kept = np.array([hash_split(str(i)) == split or split == "all" for i in range(count)], bool)
             arrays = {key: values[kept] for key, values in arrays.items()}
-        images = _fitted(request, _images(name, arrays.pop("image"), signed), arrays)
-        arrays = {key: _plain(values) for key, values in arrays.items()}
+        images = _fitted(request, found.levels(arrays.pop("image")), arrays)
+        arrays = {key: _plain(name, key, values) for key, values in arrays.items()}
         labels = arrays.get("label")
         if labels is not None and labels.ndim == 3:
             arrays["mask"] = arrays.pop("label")
         labels = _checked_labels(request, labels)
-        found = int(labels.max()) + 1 if labels is not None and labels.size else 0
-        self.num_classes = request.num_classes or found
-        self.class_names = tuple(str(word) for word in content.get("class_names", np.array([], str)).tolist())
+        highest = int(labels.max()) + 1 if labels is not None and labels.size else 0
+        self.num_classes = request.num_classes or highest
+        self.class_names = _class_names(name, content, self.num_classes)
         self.arrays = {"image": images, **arrays}
+        left = [*left, *told, *strange]
+        passed = f"{len(left)} arrays passed over: {', '.join(left)}" if left else ""
+        self.notes = tuple(filter(None, (found.told, passed)))
+
+
+def _prefix(name: str, content: Mapping[str, np.ndarray], split: str) -> tuple[str, list[str]]:
+    """Returns what the keys of the split begin with, and the names of the splits, [] where the file has none."""
+    stems = {key.removesuffix("s") for key in content}
+    prefixes = sorted(stem.removesuffix("_image") for stem in stems if stem.endswith("_image"))
+    if "image" in stems and set(prefixes) & SPLIT_LIKE:
+        raise UserError(f"{name!r} has 'images' beside '{prefixes[0]}_images'; name a split in each key, or in none.")
+    if prefixes and "image" not in stems:  # beside the images, a mean_image is any other array
+        check_split(name, split, prefixes)
+        return f"{split}_", prefixes
+    if "image" not in stems:
+        raise UserError(f"{name!r} has no array 'images' or '<split>_images'; it has {', '.join(content) or 'none'}.")
+    check_split(name, split, ("all", "train", "test"))
+    return "", []
+
+
+def _images_of(
+    name: str, content: Mapping[str, np.ndarray], prefix: str, prefixes: list[str], channels: int
+) -> tuple[Range, dict[str, np.ndarray], list[str]]:
+    """Returns the range of the images, the split's arrays by the names that examples use, and the keys of no split."""
+    own: dict[str, np.ndarray] = {}
+    for key in content:
+        if key.startswith(prefix) and key != "class_names":
+            short = SYNONYMS.get(key[len(prefix) :], key[len(prefix) :])
+            if short in own:
+                raise UserError(f"{name!r} has both {prefix}{short!r} and {prefix + short + 's'!r}; keep one of them.")
+            own[short] = content[key]
+    check_layout(name, own["image"].shape, channels)
+    # One range for the whole file: a split without a negative value is still of [-1, 1] if another has one.
+    keys = [f"{p}_{word}" for p in prefixes for word in ("image", "images")] if prefixes else ["image", "images"]
+    images = [content[key] for key in keys if key in content]
+    starts = tuple(f"{p}_" for p in prefixes)
+    told = [key for key in content if starts and not key.startswith(starts) and key != "class_names"]
+    found = range_of(name, images)
+    own["image"] = own["image"][..., None] if own["image"].ndim == 3 else own["image"]
+    return found, own, told
+
+
+def _of_images(name: str, arrays: Mapping[str, np.ndarray], count: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the arrays that have a row for each image, and the names of the others."""
+    fit = {key: values for key, values in arrays.items() if values.ndim and len(values) == count}
+    for key in PER_IMAGE:
+        if key in arrays and key not in fit:
+            found = f"{len(arrays[key])} {key}s" if arrays[key].ndim else f"a single {key}"
+            raise UserError(f"{name!r} has {count} images but {found}; there must be as many.")
+    return fit, [f"{key} {list(values.shape)}" for key, values in arrays.items() if key not in fit]
+
+
+def _class_names(name: str, content: Mapping[str, np.ndarray], classes: int) -> tuple[str, ...]:
+    """Returns the names of the classes, () where the file has none. Raises a UserError for fewer than classes."""
+    if "class_names" not in content:
+        return ()
+    found = tuple(str(word) for word in texts(np.ravel(content["class_names"]), f"'class_names' of {name!r}"))
+    if classes and len(found) < classes:
+        raise UserError(f"{name!r} has {len(found)} class_names for {classes} classes; there must be as many.")
+    return found
 
 
 def _fitted(request: Request, images: np.ndarray, others: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -68,11 +132,6 @@ def _fitted(request: Request, images: np.ndarray, others: Mapping[str, np.ndarra
             f"{request.source!r} holds {images.shape[1]}x{images.shape[2]} images and {same_size[0]!r} of the same "
             f"size, which cannot be resized alike; set config.data.resolution to {images.shape[1:3]} or resize the "
             "file."
-        )
-    if images.shape[-1] != channels:
-        raise UserError(
-            f"The images of {request.source!r} have {images.shape[-1]} channel(s), but config.data.channels is "
-            f"{channels}; set config.data.channels={images.shape[-1]}."
         )
     if images.shape[1:3] == resolution:
         return images
@@ -88,6 +147,11 @@ def _checked_labels(request: Request, labels: np.ndarray | None) -> np.ndarray |
             f"The labels of {request.source!r} are {labels.dtype} of shape {labels.shape}; whole numbers [N] or "
             "[N, H, W] are needed."
         )
+    if labels is not None and labels.ndim == 1 and labels.size and labels.min() < 0:
+        raise UserError(
+            f"Example {int(labels.argmin())} of {request.source!r} has label {int(labels.min())}; labels count from 0, "
+            "correct them."
+        )
     if labels is not None and labels.ndim == 3 and labels.size:
         lowest, highest = labels.min((1, 2)), labels.max((1, 2))
         labels = np.where(lowest < 0, lowest, highest)
@@ -95,71 +159,29 @@ def _checked_labels(request: Request, labels: np.ndarray | None) -> np.ndarray |
     return labels
 
 
-def _read(path: epath.Path) -> dict[str, np.ndarray]:
-    if not path.exists():
-        raise UserError(f"There is no file {str(path)!r} (config.data.source).")
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, Mapping):
-                return dict(archive.items())
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"{str(path)!r} cannot be read as an .npz archive of plain arrays ({str(error).rstrip('.')}); save it "
-            "again with numpy.savez and no objects in it."
-        ) from error
-    raise UserError(f"{str(path)!r} is a single array; save it with numpy.savez(images=...).")
+def _plain(name: str, key: str, values: np.ndarray) -> np.ndarray:
+    """Returns an array of the types that examples have: uint8 images, int32, float32 and texts.
 
-
-def _arrays_of(name: str, content: dict[str, np.ndarray], split: str) -> tuple[dict[str, np.ndarray], bool]:
-    """The arrays of `split` under the names that examples use, and whether the file's images are signed."""
-    stems = {key.removesuffix("s") for key in content}
-    prefixes = sorted(stem.removesuffix("_image") for stem in stems if stem.endswith("_image"))
-    image_keys = [key for key in content if key.removesuffix("s").endswith("image")]
-    if prefixes:
-        check_split(name, split, prefixes)
-        prefix = split + "_"
-    elif "image" in stems:
-        check_split(name, split, ("all", "train", "test"))
-        prefix = ""
-    else:
-        raise UserError(f"{name!r} has no array 'images' or '<split>_images'; it has {', '.join(content) or 'none'}.")
-    # One scale for the whole file: a split without a negative value is still on [-1, 1] if another has one.
-    signed = any(content[key].dtype.kind == "f" and content[key].size and np.nanmin(content[key]) < 0
-                 for key in image_keys)
-    own = {key[len(prefix):]: values for key, values in content.items() if key.startswith(prefix)}
-    arrays = {SYNONYMS.get(key, key): values for key, values in own.items() if key != "class_names"}
-    if "label" in arrays and len(arrays["label"]) != len(arrays["image"]):
-        raise UserError(
-            f"{name!r} has {len(arrays['image'])} images but {len(arrays['label'])} labels; there must be as many."
-        )
-    return arrays, signed
-
-
-def _images(name: str, images: np.ndarray, signed: bool) -> np.ndarray:
-    """Turns [N, H, W] or [N, H, W, C] in any accepted range into uint8 [N, H, W, C]."""
-    images = images[..., None] if images.ndim == 3 else images
-    if images.ndim != 4:
-        raise UserError(f"The images of {name!r} have shape {images.shape}; [N, H, W] or [N, H, W, C] is needed.")
-    if images.dtype == np.uint8:
-        return images
-    if images.dtype.kind != "f":
-        raise UserError(f"The images of {name!r} are {images.dtype}; save them as uint8, or as floats in [0, 1].")
-    broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-    if broken.size:
-        raise UserError(f"Image {broken[0]} of {name!r} is not finite (NaN or infinity); repair or remove it.")
-    low, high = (-1, 1) if signed else (0, 1)
-    outside = np.flatnonzero(((images < low) | (images > high)).any(axis=(1, 2, 3)))
-    if outside.size:
-        raise UserError(
-            f"Image {outside[0]} of {name!r} has values outside [{low}, {high}]; save the images as uint8, or as "
-            "floats in [0, 1] or [-1, 1]."
-        )
-    scaled = (images.astype(np.float32) - low) * (255 / (high - low))
-    return np.round(scaled).astype(np.uint8)
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "biu" and not (values.dtype == np.uint8 and values.ndim == 4):
+    Raises:
+      UserError: for values that int32 or float32 cannot hold, and other types.
+    """
+    kind = values.dtype.kind
+    if kind in "SU":
+        return texts(values, f"{key!r} of {name!r}")
+    if kind in "biu":
+        if values.dtype == np.uint8 and values.ndim == 4:
+            return values
+        limits = np.iinfo(np.int32)
+        if values.size and (int(values.min()) < limits.min or int(values.max()) > limits.max):
+            raise UserError(
+                f"{key!r} of {name!r} reaches from {values.min()} to {values.max()}, more than int32 holds; number "
+                "them anew."
+            )
         return values.astype(np.int32)
-    return values.astype(np.float32) if values.dtype.kind == "f" else values
+    if kind != "f":
+        raise UserError(f"{key!r} of {name!r} is {values.dtype}, which no example holds; remove or convert it.")
+    with np.errstate(over="ignore"):
+        found = values.astype(np.float32)
+    if (np.isinf(found) & np.isfinite(values)).any():
+        raise UserError(f"{key!r} of {name!r} has values that float32 cannot hold; scale them.")
+    return found

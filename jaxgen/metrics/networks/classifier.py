@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
+from jaxgen.files.arrays import read_npz
 from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
 from jaxgen.metrics.networks.extractor import Extractor
 from jaxgen.networks.classifier import Classifier
@@ -83,12 +84,12 @@ def packaged(name: str, path: str) -> PackagedClassifier:
 
 @functools.cache
 def _weights(file: str) -> Tree:
-    with resources.files("jaxgen.metrics.networks").joinpath(file).open("rb") as opened:
-        flat = np.load(opened, allow_pickle=False)
-        params: Tree = {}
-        for name in flat.files:
-            layer, leaf = name.split("/")
-            params.setdefault(layer, {})[leaf] = flat[name].astype(np.float32)
+    with resources.as_file(resources.files("jaxgen.metrics.networks") / file) as path:
+        flat = read_npz(path)
+    params: Tree = {}
+    for name, values in flat.items():
+        layer, leaf = name.split("/")
+        params.setdefault(layer, {})[leaf] = values.astype(np.float32)
     return params
 
 
