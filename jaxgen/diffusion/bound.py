@@ -65,7 +65,8 @@ def level_term(
     """Returns `[B]` bits per dimension of the step from `now.t` to s: a KL divergence, or L_0 where s = 0.
 
     Args:
-      now: the prediction at x_t, a draw of q(x_t | x0). x0: `[B, ...]` uint8 values as v / 127.5 - 1.
+      now: the prediction at x_t, a draw of q(x_t | x0).
+      x0: `[B, ...]` uint8 values as v / 127.5 - 1.
       s: `[B]` or scalar times below `now.t`.
       variance: which variance p(x_s | x_t) has, see `jaxgen.diffusion.samplers.ddpm.DDPM`. The posterior of the last
         step has the variance 0; a fixed variance then takes the posterior's of the step one level above.

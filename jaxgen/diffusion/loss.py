@@ -31,7 +31,9 @@ def denoising_loss(
     """Returns `[B]` losses: the weighted mean, over an example's values, of the prediction's squared error.
 
     Args:
-      x0: `[B, ...]` clean images in [-1, 1]. t: `[B]` in (0, 1]. noise: standard normal, of x0's shape.
+      x0: `[B, ...]` clean images in [-1, 1].
+      t: `[B]` in (0, 1].
+      noise: standard normal, of x0's shape.
     """
     now = denoise(diffuse(schedule, x0, t, noise), t, **condition)
     return _weighted_error(now, x0, noise, weighting)

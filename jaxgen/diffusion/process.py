@@ -23,7 +23,10 @@ def diffuse(
     """Returns a draw of q(x_t | x_0) = N(alpha x_0, sigma**2 I) (Ho et al. 2020, Eq. 4).
 
     Args:
-      x0: `[B, ...]`. t: `[B]` or scalar. noise: standard normal, of x0's shape.
+      x0: `[B, ...]` clean images.
+
+      t: `[B]` times, or a scalar.
+      noise: standard normal, of x0's shape.
     """
     return append_dims(schedule.alpha(t), x0) * x0 + append_dims(schedule.sigma(t), x0) * noise
 

@@ -83,7 +83,8 @@ class LogitNormal(TimestepSampler):
     """logit(t) ~ N(mean, std**2) (Esser et al. 2024, Section 3.1): for flows; the middle times are the likelier ones.
 
     Attributes:
-      mean: above 0 favours noise. std: above 0.
+      mean: mean of logit(t); above 0 it favours noise.
+      std: standard deviation of logit(t), above 0.
     """
 
     mean: float = 0.0
@@ -124,7 +125,8 @@ class LossAware(TimestepSampler):
     Until every bin has seen `history` losses, draws are uniform.
 
     Attributes:
-      bins: at most the schedule's levels. history: losses remembered for each bin.
+      bins: at most the schedule's levels.
+      history: losses remembered for each bin.
       uniform: share of uniform draws mixed in, so that no bin is forgotten.
     """
 

@@ -103,8 +103,9 @@ def given_label(
     """Returns the denoiser of p(x | y), proportional to p(x) p(y | x)**scale (Dhariwal & Nichol 2021, Section 4).
 
     Args:
-      denoise: `(x, t) -> Prediction`, of p(x). classifier: `(x [B, ...], t) -> [B, classes]` logits of
-        p(y | x_t), of noisy images. label: int32 `[B]`, y.
+      denoise: `(x, t) -> Prediction`, of p(x).
+      classifier: `(x [B, ...], t) -> [B, classes]` logits of p(y | x_t), of noisy images.
+      label: int32 `[B]`, y.
     """
     return Classifier(scale=scale)(GuidanceInputs(denoise, {}, classifier=classifier, label=label))
 

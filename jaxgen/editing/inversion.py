@@ -98,7 +98,8 @@ def invert(
     """Returns `[B, ...]` latents at the last time, t = 1, of `[B, ...]` images; it is deterministic.
 
     Args:
-      steps, spacing: as for a sampler, walked backwards. refinements: see `Inversion`.
+      steps, spacing: those of a sampler, whose times are passed backwards.
+      refinements: see `Inversion`.
       frames: also return so many states on the way, `[frames, B, ...]`.
       times: increasing times of one's own, in place of `steps` and `spacing`; from 0 to 0.5 inverts half of the way.
 

@@ -115,8 +115,8 @@ def due(chosen: Sequence[Chosen[RunMetric]], every: int, images: int) -> tuple[C
     """Returns the metrics that an evaluation during training computes.
 
     Args:
-      every: training images between two evaluations. images: seen so far, which number the evaluation: it is the last
-        one whose multiple of `every` is reached.
+      every: training images between two evaluations.
+      images: seen so far, which number the evaluation: it is the last one whose multiple of `every` is reached.
 
     A metric with a cadence of its own is due when a multiple of that was passed since the evaluation before.
     """

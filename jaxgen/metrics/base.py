@@ -35,7 +35,8 @@ OF_NETWORK = ("moments", "features", "probabilities", "maps")
 
 class Value(NamedTuple):
     """Attributes:
-    value: the number. std: its standard deviation over subsets or splits, or None.
+    value: the number.
+    std: its standard deviation over subsets or splits, or None.
     """
 
     value: float
@@ -128,7 +129,8 @@ class SetMetric(RunMetric):
 
         Args:
           sides: "samples" and "reference"; also "floor", further real images, and "noise", where there are any.
-          network: whose features they are. reference_name: data set, split and size of the reference.
+          network: the network that gave the features.
+          reference_name: data set, split and size of the reference.
 
         Raises:
           UserError: for too few images, and probabilities, features or labels that are not there.

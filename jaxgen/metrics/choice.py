@@ -25,7 +25,8 @@ M_co = TypeVar("M_co", bound=Metric, covariant=True)
 @dataclasses.dataclass(frozen=True)
 class Chosen(Generic[M_co]):
     """Attributes:
-    metric: what was asked for. network: through which it looks, or None where it needs none.
+    metric: the metric that was asked for.
+    network: the network that gives its features, or None where it needs none.
     every_images: how many training images are between two of its evaluations during training; 0 computes it at every
       evaluation.
     """

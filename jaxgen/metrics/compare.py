@@ -63,12 +63,14 @@ def compare(
     The keys are the names in `metrics.json`.
 
     Args:
-      samples, reference: what the network sees of them. floor: of as many further real images, or None.
-      noise: of as many images of noise, or None.
-      metrics: metrics of image sets, or their names. network: whose features they are.
-      reference_name: data set and split.
+      samples, reference: what the network sees of the two sets.
+      floor: what it sees of as many further real images, or None.
+      noise: what it sees of as many images of noise, or None.
+      metrics: metrics of image sets, or their names.
+      network: the network that gave the features.
+      reference_name: data set and split of the reference.
       labels: int32 `[N]` that the samples were asked for, where `samples` are features; `label_accuracy` needs them.
-      reference_labels: the true ones, or None.
+      reference_labels: the true labels of the reference, or None.
 
     Raises:
       UserError: for an unknown metric, too few images, or probabilities or labels that are not there.

@@ -17,7 +17,9 @@ class Moments:
     """Holds count, mean and scatter of features, in float64; sets may come in batches and be merged in any order.
 
     Attributes:
-      count: how many rows. mean: `[D]`. scatter: `[D, D]`, the sum of outer products of the centred rows.
+      count: how many rows.
+      mean: `[D]`.
+      scatter: `[D, D]`, the sum of outer products of the centred rows.
     """
 
     count: int

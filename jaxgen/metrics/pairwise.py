@@ -61,7 +61,8 @@ def nearest(
     """Returns the k nearest rows of b for each row of a, nearest first: indices and squared distances `[N, k]`.
 
     Args:
-      a, b: features `[N, D]`, `[M, D]`. others: a and b are the same set, and a row is not its own neighbour.
+      a, b: features `[N, D]`, `[M, D]`.
+      others: whether a and b are the same set, in which a row is not its own neighbour.
 
     Raises:
       UserError: for fewer than k candidates.

@@ -41,8 +41,10 @@ def key_of(
     """Returns what a summary depends on.
 
     Args:
-      name: data set and split. shape: `(H, W, C)` as the network is given the images, or what says their sizes.
-      content: a hash of the images. keep: whether the features are kept.
+      name: data set and split.
+      shape: `(H, W, C)` as the network is given the images, or what says their sizes.
+      content: a hash of the images.
+      keep: whether the features are kept.
     """
     return {
         "format": FORMAT,

@@ -16,9 +16,14 @@ class Score:
     """Holds one number and what it is compared with.
 
     Attributes:
-      value: the number. n: how many samples it is of. reference: data set and split that they were compared with.
-      floor: the same number for real images. noise: for noise. better: "lower", "higher", or None.
-      note: a sentence where one is needed. std: where the number is a mean over subsets or splits.
+      value: the number.
+      n: how many samples it is of.
+      reference: data set and split that they were compared with.
+      floor: the same number for real images.
+      noise: the same number for noise.
+      better: "lower", "higher", or None.
+      note: a sentence where one is needed.
+      std: the standard deviation, where the number is a mean over subsets or splits.
       reference_n, floor_n: how many images those are of.
       network: whose features they are, digest: of its weights, resize: how images came to its size; "" without one.
       published: whether these are the weights that others publish numbers with.

@@ -34,9 +34,12 @@ ImageBatch = np.ndarray | list[np.ndarray]
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
     """Attributes:
-    name: as it was given, for records. count: images. channels: 1 or 3.
+    name: the name as it was given, for records.
+    count: the number of images.
+    channels: 1 or 3.
     shape: `(H, W, C)` of all images, or None where their sizes differ.
-    batches: of a size, to uint8 `[B, H, W, C]`, or where sizes differ a list of `[H, W, C]`, in order.
+    batches: a function from the size of a batch to the batches in order: uint8 `[B, H, W, C]`, or a list of
+      `[H, W, C]` where sizes differ.
     fingerprint: a hash of what the images are made from; takes one pass.
     captions: one per image, or None.
     notes: what is to be told about how the set was understood.
@@ -72,7 +75,8 @@ def open_set(
       resolution: (height, width) that images are cropped and resized to; None leaves them as they are. Sources that
         have no size of their own need it.
       channels: 1 or 3; None takes what the images have.
-      num: images taken, evenly spread; 0 takes all. captioned: whether captions are read.
+      num: images taken, evenly spread; 0 takes all.
+      captioned: whether captions are read.
 
     Raises:
       UserError: naming the file, for anything that is not there, damaged, of another kind than its neighbours, or too

@@ -20,8 +20,10 @@ B = TypeVar("B", bound=Sized)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
     """Attributes:
-    n: images. moments: of their features, float64.
-    features: `[N, D]`, or None where only the moments were kept. probabilities: `[N, K]`, or None.
+    n: the number of images.
+    moments: the moments of their features, float64.
+    features: `[N, D]`, or None where only the moments were kept.
+    probabilities: `[N, K]`, or None.
     labels: int `[N]`, the classes that samples were asked for, or that real images have; or None.
     """
 
@@ -71,7 +73,8 @@ def summarise(see: Callable[[B], Features], batches: Iterable[B], keep: bool) ->
 
     Args:
       batches: uint8 `[B, H, W, C]`, or lists of images `[H, W, C]` where `see` takes those.
-      see: a network, or its `see`. keep: whether the features are kept, and not their moments alone.
+      see: a network, or its `see`.
+      keep: whether the features are kept, and not their moments alone.
 
     Raises:
       UserError: where there is no image.

@@ -268,7 +268,9 @@ def refused(message: str, arguments: float, limit: float) -> dict[str, float | N
     """Returns `total`, `limit` and, where it is known, `temporaries`, in bytes, of a program that the compiler refused.
 
     Args:
-      message: the compiler's. arguments: bytes of what the program is given. limit: where the message names none.
+      message: the compiler's message.
+      arguments: bytes of the program's arguments.
+      limit: the limit that is used where the message names none.
     """
     used, temporaries = _USED.search(message), _TEMPORARIES.search(message)
     if used:

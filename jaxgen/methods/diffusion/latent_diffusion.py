@@ -47,11 +47,12 @@ class LatentDiffusion(DDPM):
       text: tokens `[B, L]` and a mask -> features `[B, L, context_dim]`, the first of several outputs; or None.
       text_learns: whether the text encoder is trained; if not, its weights are `config.init_from.text`.
       empty: ids of the empty caption, which replaces a dropped one; it is filled up with `pad` to the captions' length.
-      pad: the id behind a caption's end. mask_padding: whether attention leaves these positions out.
+      pad: the id of the tokens after a caption's end.
+      mask_padding: whether attention leaves these positions out.
       cached: whether every batch must have `moments`, so that a plan, which sees no data, knows of them.
       decode_batch: number of images that are decoded at a time; 0 for the whole batch.
-      decode_tile: side of a tile in latents, 0 for whole images. decode_overlap: latents that neighbouring tiles share;
-        see `jaxgen.networks.layers.tiling.decode_tiled`.
+      decode_tile: side of a tile in latents; 0 decodes complete images.
+      decode_overlap: latents that neighbouring tiles share; see `jaxgen.networks.layers.tiling.decode_tiled`.
     """
 
     autoencoder: nn.Module = dataclasses.field(kw_only=True)

@@ -38,8 +38,9 @@ class StableDiffusion(Method):
       network: `(x [B, h, w, D], time [B], context=[B, L, C]) -> [B, h, w, D]`; its group is `denoiser`.
       autoencoder: has `decode(z [B, h, w, D]) -> [B, H, W, 3]` and `factor`; group `autoencoder`.
       text: `tokens [B, L] -> (hidden [B, L, C], pooled)`; group `text`.
-      schedule: of the noise. prediction_type: what the network predicts. sampler: how latents are drawn; it must not
-        clip.
+      schedule: the noise schedule.
+      prediction_type: what the network predicts.
+      sampler: how latents are drawn; it must not clip.
       spacing: a function from the number of steps to the schedule to sample with, whose network may be told other
         levels, and the sampler's times; None for the sampler's own spacing.
       guidance: how sampling is steered; None takes the network as it is.

@@ -27,7 +27,8 @@ class Answers:
       fooled: bool `[N]`, a pair each: whether the generated image was taken for the real one.
       milliseconds: float64 `[N]`, from the pair's appearance to the choice.
       quiz: a digest of the quiz's images and their order.
-      details: what the quiz says about the run. limit_ms: how long a pair was shown; 0 for as long as one likes.
+      details: what the quiz says about the run.
+      limit_ms: how long a pair was shown, in milliseconds; 0 is without limit.
       name: where the answers came from, for messages.
     """
 
@@ -42,8 +43,10 @@ class Answers:
 @dataclasses.dataclass(frozen=True)
 class FoolRate:
     """Attributes:
-    value: the share of pairs in which the generated image was taken for real. low, high: its Wilson interval.
-    fooled, pairs: the counts behind it. median_ms: of the time for a choice.
+    value: the share of pairs in which the generated image was taken for real.
+    low, high: its Wilson interval.
+    fooled, pairs: the counts behind it.
+    median_ms: the median time for a choice, in milliseconds.
     """
 
     value: float

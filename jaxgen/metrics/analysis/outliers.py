@@ -48,9 +48,10 @@ def accuracy_rejection(
     Nadeem et al. (2009), accuracy-rejection curves; any label given to an outlier is a wrong one.
 
     Args:
-      scores: `[N]` of all inputs, data and outliers together. correct: `[N]` bool, whether each got its right label.
-      rejected: `[K]` shares in [0, 1); at least one input is accepted. Equal scores are rejected in part: the
-        accuracy is then the mean over which.
+      scores: `[N]` of all inputs, data and outliers together.
+      correct: `[N]` bool, whether each got its right label.
+      rejected: `[K]` shares in [0, 1); at least one input is accepted. Of equal scores a part may be rejected;
+        the accuracy is then the mean over all choices of that part.
 
     Raises:
       UserError: for lengths that differ, or shares outside [0, 1).

@@ -12,7 +12,8 @@ from jaxgen.errors import UserError
 
 class MeanIou(NamedTuple):
     """Attributes:
-    value: in [0, 1], over the classes that are there. absent: classes in neither the labels nor the predictions.
+    value: the mean in [0, 1], over the classes that occur.
+    absent: classes in neither the labels nor the predictions.
     """
 
     value: float

@@ -22,7 +22,8 @@ class Agreement:
     """Shares of images whose attribute is the wanted one, in [0, 1].
 
     Attributes:
-      shape, colour, position: each alone. all: the three together.
+      shape, colour, position: the share for each attribute alone.
+      all: the share of images in which all three are right.
     """
 
     shape: float

@@ -15,7 +15,8 @@ class Subspace:
     """This is the linear autoencoder of least squared error, the principal components (Baldi & Hornik 1989).
 
     Attributes:
-      mean: float64 `[P]`. basis: `[width, P]`, orthonormal rows, the largest variance first.
+      mean: the mean image, float64 `[P]`.
+      basis: the principal components `[width, P]`, orthonormal rows, the largest variance first.
     """
 
     mean: Float[np.ndarray, " P"]

@@ -72,7 +72,8 @@ def class_accuracy(probabilities: Float[np.ndarray, "N K"], labels: Int[np.ndarr
     """Returns how often a fixed classifier sees the class that a sample was asked for.
 
     Args:
-      probabilities: `[N, K]`; logits do as well. labels: int `[N]` in [0, K).
+      probabilities: `[N, K]`; logits do as well.
+      labels: int `[N]` in [0, K), the classes that were asked for.
 
     Raises:
       UserError: for unequal lengths or labels out of range.

@@ -33,7 +33,8 @@ def class_diversity(
     Classes of a single example have none and are left out.
 
     Args:
-      features: `[N, D]`. labels: int `[N]`.
+      features: `[N, D]`.
+      labels: int `[N]`.
 
     Raises:
       UserError: for unequal lengths, no class of two, or values that are not finite.

@@ -28,7 +28,8 @@ class InceptionScore(SetMetric):
 
 class ScoreOfSplits(NamedTuple):
     """Attributes:
-    mean: over the splits, in [1, K]. std: between the splits.
+    mean: the mean over the splits, in [1, K].
+    std: the standard deviation between the splits.
     """
 
     mean: float

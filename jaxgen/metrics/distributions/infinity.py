@@ -40,12 +40,14 @@ class FIDInfinity(FrechetInfinity):
 
 class Extrapolated(NamedTuple):
     """Attributes:
-    value: at infinitely many samples. sizes: `[P]` of the subsets, the last is all. values: `[P]` estimates of them.
+    value: the estimate at infinitely many samples.
+    sizes: `[P]` sizes of the subsets, of which the last has all samples.
+    values: `[P]` estimates from the subsets.
     """
 
     value: float
-    sizes: Int[np.ndarray, " S"]
-    values: Float[np.ndarray, " S"]
+    sizes: Int[np.ndarray, " P"]
+    values: Float[np.ndarray, " P"]
 
 
 def extrapolate(

@@ -26,7 +26,8 @@ class KID(SetMetric):
 
 class KernelDistance(NamedTuple):
     """Attributes:
-    mean: over the subsets; near 0, and of either sign, for equal laws. std: of one subset's estimate.
+    mean: the mean over the subsets; it is near 0, and of either sign, for equal distributions.
+    std: the standard deviation of one subset's estimate.
     """
 
     mean: float

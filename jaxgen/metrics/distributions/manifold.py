@@ -100,7 +100,8 @@ class Coverage(_Near):
 
 class PrecisionRecall(NamedTuple):
     """Attributes:
-    precision: share of samples in the reference's manifold. recall: share of the reference in the samples' manifold.
+    precision: share of samples in the reference's manifold.
+    recall: share of the reference in the samples' manifold.
     """
 
     precision: float

@@ -28,7 +28,8 @@ def legacy(
     No half pixel is added and nothing is averaged: the result leans to the upper left, and shrinking skips pixels.
 
     Args:
-      images: `[B, H, W, C]`, uint8 or floating. size: height and width of the result.
+      images: `[B, H, W, C]`, uint8 or floating.
+      size: height and width of the result.
 
     Returns:
       float32 `[B, *size, C]` in the range of the images.
@@ -63,7 +64,8 @@ def clean(
     It runs on the host, one channel at a time, with the images split over the cores.
 
     Args:
-      images: uint8 `[N, H, W, C]`. size: height and width of the result.
+      images: uint8 `[N, H, W, C]`.
+      size: height and width of the result.
 
     Returns:
       float32 `[N, *size, C]`, not rounded.

@@ -79,7 +79,9 @@ def compare_pixels(
     """Returns means over the pairs of two sets that `check_pairs` has passed, in one pass over both.
 
     Args:
-      reference: the second set. pairs: batches of the two sets, side by side. batch: images a program.
+      reference: the second set.
+      pairs: batches of the two sets, side by side.
+      batch: number of images in a program.
 
     Raises:
       UserError: for weights that cannot be had, and images that a metric refuses.

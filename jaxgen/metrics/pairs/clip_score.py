@@ -38,8 +38,10 @@ class ClipScore(CaptionMetric):
 @dataclasses.dataclass(frozen=True)
 class CaptionScores:
     """Attributes:
-    name: which score. mean: over the pairs. values: float64 `[N]`, each pair's. saturated: the share of pairs whose
-      cosine was negative, so that they count as 0.
+    name: the name of the score, with its scale.
+    mean: the mean over the pairs.
+    values: float64 `[N]`, the score of each pair.
+    saturated: the share of pairs whose cosine was negative, so that they count as 0.
     """
 
     name: str
@@ -59,9 +61,10 @@ def clip_score(
     """Returns scale max(cos(image, text), 0) of each of N images with its text (Hessel et al. 2021, Eq. 1).
 
     Args:
-      images: uint8 `[N, H, W, C]`. texts: as many.
+      images: uint8 `[N, H, W, C]`.
+      texts: one text for each image.
       scale: 100, as text-to-image papers report, or 2.5, as Hessel et al. have it.
-      prefix: before each text; Hessel et al. have "A photo depicts ".
+      prefix: text that is put before each text; Hessel et al. have "A photo depicts ".
 
     Raises:
       UserError: for unequal numbers, or another scale.

@@ -41,7 +41,8 @@ def sifid(
     other numbers. Positions are neighbours and the fewer the more biased the number is: compare images of equal size.
 
     Args:
-      samples: `[N, H, W, D]`. reference: `[N, H', W', D]`, or `[1, H', W', D]`, one real image for all samples.
+      samples: `[N, H, W, D]`.
+      reference: `[N, H', W', D]`, or `[1, H', W', D]`, one real image for all samples.
 
     Raises:
       UserError: for unequal numbers of images or features, fewer than two positions, or values that are not finite.

@@ -78,7 +78,9 @@ class SpatialTransformer(nn.Module):
     Its parameters are `norm`, `in`, `block_<i>` and `out`. Raises UserError where `heads` does not divide C.
 
     Attributes:
-      heads: of every attention. depth: number of blocks. norm_groups: of the group normalisation.
+      heads: number of heads of every attention.
+      depth: number of blocks.
+      norm_groups: number of groups of the group normalisation.
       only_cross_attention: see `TransformerBlock`.
     """
 

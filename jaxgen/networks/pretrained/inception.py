@@ -25,7 +25,8 @@ CLASSES = 1008
 
 class Tap(NamedTuple):
     """Attributes:
-    width: of the features. smallest: pixels a side that the image must have at least.
+    width: the width of the features.
+    smallest: the least number of pixels that a side of the image must have.
     """
 
     width: int
