@@ -6,92 +6,116 @@ piece's bytes are joined into entries of a vocabulary; `</w>` marks a piece's en
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 import tokenizers
-from tokenizers import Regex, models, normalizers, pre_tokenizers
 
+from jaxgen.data.lost_text import Lost
+from jaxgen.data.tokenizer_files import END, START, Read, read_tokenizer_files
 from jaxgen.errors import UserError
 
-START, END = "<|startoftext|>", "<|endoftext|>"
-WHOLE, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
-SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")  # the first that names a padding token counts
-# English contractions, words, single numerals, runs of anything else but spaces
-PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+__all__ = ["END", "START", "ClipTokenizer"]
 
 
 class ClipTokenizer:
-    """Texts as token ids.
+    """Turns texts into token ids.
 
     Attributes:
       vocabulary: how many ids there are. start, end, pad: the special ids.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, pad: str = END):
+    def __init__(self, read: Read, name: str = "the vocabulary"):
         """Args:
-          tokenizer: the byte-pair encoding, without start and end.
-          pad: the token that follows the end: CLIP and Stable Diffusion 1 repeat the end token, Stable Diffusion 2
-            has "!", whose id is 0. In a text "!" keeps its own meaning, as for OpenCLIP, which those weights were
-            trained with; transformers takes it for padding there too.
+          read: the byte-pair encoding and its special tokens. CLIP and Stable Diffusion 1 pad with the end token,
+            Stable Diffusion 2 with "!", whose id is 0; as a special token it stands for itself within a text, too.
+          name: the files, for messages.
 
         Raises:
           UserError: where the vocabulary lacks start, end or pad.
         """
-        self._tokenizer = tokenizer
+        self._tokenizer, self._name = read.tokenizer, name
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.vocabulary = tokenizer.get_vocab_size()
-        self.start, self.end, self.pad = (self._id(token) for token in (START, END, pad))
+        self.vocabulary = 1 + max(self._tokenizer.get_vocab().values())
+        self.start, self.end, self.pad = (self._id(token) for token in (read.start, read.end, read.pad))
+        self._unknown = read.unknown
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], pad: str = "") -> ClipTokenizer:
-        """Returns the tokenizer of a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
+        """From a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`, and the settings beside them.
 
         Args:
-          pad: as above; by default what the folder's settings say, or the end token.
+          pad: the padding token; by default what the folder's settings say, or the end token.
 
         Raises:
           UserError: for a file that is missing or damaged.
         """
-        folder = pathlib.Path(folder)
-        if (folder / WHOLE).is_file():
-            return cls(_read(folder / WHOLE), pad or _pad_of(folder))
-        for file in (VOCABULARY, MERGES):
-            if not (folder / file).is_file():
-                raise UserError(f"{folder} holds no CLIP tokenizer: neither {WHOLE} nor {file} is there.")
-        return cls(_build(folder / VOCABULARY, folder / MERGES), pad or _pad_of(folder))
+        return cls(read_tokenizer_files(pathlib.Path(folder), pad=pad), f"the tokenizer in {folder}")
 
     @classmethod
-    def from_file(cls, file: str | os.PathLike[str], pad: str = END) -> ClipTokenizer:
-        """Returns the tokenizer of a `tokenizer.json` of any name.
+    def from_file(cls, file: str | os.PathLike[str], pad: str = "") -> ClipTokenizer:
+        """From a `tokenizer.json` of any name, and the settings beside it, if there are any.
 
-        Raises UserError for a file that is missing or damaged.
+        Raises:
+          UserError: for a file that is missing or damaged.
         """
-        return cls(_read(pathlib.Path(file)), pad)
+        path = pathlib.Path(file)
+        if not path.is_file():
+            raise UserError(f"There is no file {path} with a tokenizer.")
+        return cls(read_tokenizer_files(path.parent, path, pad), str(path))
 
     def tokenize(self, texts: str | Sequence[str], length: int = 77) -> np.ndarray:
         """Returns int32 `[N, length]`: the start token, the text's tokens, the end token, then padding.
 
-        A text that is too long loses its last tokens, but never its end token.
+        A text that is too long loses its last tokens, but never its end token; `lost` says which.
 
         Raises:
           UserError: for a length below 2, or anything but text.
         """
+        texts, found = self._encode(texts, length)
+        ids = np.full((len(texts), length), self.pad, np.int32)
+        for row, encoding in zip(ids, found, strict=True):
+            kept = [self.start, *encoding.ids[: length - 2], self.end]
+            row[: len(kept)] = kept
+        return ids
+
+    def lost(self, texts: str | Sequence[str], length: int = 77) -> list[Lost]:
+        """Returns what `tokenize` does not keep of each text.
+
+        Raises:
+          UserError: as `tokenize`.
+        """
+        texts, found = self._encode(texts, length)
+        told = []
+        for text, encoding in zip(texts, found, strict=True):
+            places = list(zip(encoding.tokens, encoding.offsets, strict=True))
+            words = [text[first:last] for token, (first, last) in places if token == self._unknown]
+            unknown = tuple(word for word in words if word != self._unknown)
+            rest = encoding.offsets[length - 2 :]
+            told.append(
+                Lost(
+                    length - 2,
+                    len(rest),
+                    text[rest[0][0] :] if rest else "",
+                    unknown,
+                    bool(unknown) and len(unknown) == len(places),
+                )
+            )
+        return told
+
+    def _encode(self, texts: str | Sequence[str], length: int) -> tuple[list[str], list[tokenizers.Encoding]]:
         texts = [texts] if isinstance(texts, str) else list(texts)
         if length < 2:
             raise UserError(f"a text's length is {length}, but its start and end alone take 2 tokens.")
         for text in texts:
             if not isinstance(text, str):
                 raise UserError(f"CLIP's tokenizer reads texts, not {type(text).__name__}.")
-        ids = np.full((len(texts), length), self.pad, np.int32)
-        for row, found in zip(ids, self._tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
-            kept = [self.start, *found.ids[: length - 2], self.end]
-            row[: len(kept)] = kept
-        return ids
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise UserError(f"the text {text!r} holds half a character, which UTF-8 does not have; correct it.")
+        return texts, self._tokenizer.encode_batch(texts, add_special_tokens=False)
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
         """Returns int32 `[N, 77]`, as the other tokenizers give their ids."""
@@ -100,48 +124,5 @@ class ClipTokenizer:
     def _id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)
         if found is None:
-            raise UserError(f"the vocabulary has no {token!r}, so it is not one of CLIP.")
+            raise UserError(f"{self._name} has no {token!r}, so it is not one of CLIP.")
         return found
-
-
-def _read(path: pathlib.Path) -> tokenizers.Tokenizer:
-    if not path.is_file():
-        raise UserError(f"There is no file {path} with a tokenizer.")
-    try:
-        return tokenizers.Tokenizer.from_file(os.fspath(path))
-    except Exception as error:  # the package raises nothing narrower
-        raise UserError(f"{path} is damaged, or no tokenizer ({error}); fetch it again.") from error
-
-
-def _build(vocabulary: pathlib.Path, merges: pathlib.Path) -> tokenizers.Tokenizer:
-    try:
-        encoding = models.BPE.from_file(
-            os.fspath(vocabulary), os.fspath(merges), unk_token=END, end_of_word_suffix="</w>", fuse_unk=False
-        )
-    except Exception as error:  # the package raises nothing narrower
-        raise UserError(f"{vocabulary} and {merges.name} make no tokenizer ({error}); fetch them again.") from error
-    tokenizer = tokenizers.Tokenizer(encoding)
-    spaces = normalizers.Replace(Regex(r"\s+"), " ")
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), "removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.add_special_tokens([START, END])
-    return tokenizer
-
-
-def _pad_of(folder: pathlib.Path) -> str:
-    """The padding token of a folder, END where it says nothing."""
-    for path in (folder / file for file in SETTINGS):
-        if not path.is_file():
-            continue
-        try:
-            found = json.loads(path.read_text(encoding="utf-8")).get("pad_token")
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{path} holds no settings of a tokenizer ({error}); fetch it again.") from error
-        if found:
-            return found["content"] if isinstance(found, dict) else found
-    return END

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from jaxgen.data.lost_text import Lost
 from jaxgen.errors import UserError, nearest
 
 PAD, END, UNKNOWN, FIRST = 0, 1, 2, 3
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 class WordTokenizer:
@@ -60,6 +62,18 @@ class WordTokenizer:
             row[: len(found) + 1] = [*found, END]
         return ids
 
+    def lost(self, captions: Sequence[str]) -> list[Lost]:
+        """Returns what the ids do not keep of each caption: words that are unknown, and those that are cut off."""
+        room, found = self.length - 1, []
+        for caption in captions:
+            places = list(WORD.finditer(str(caption).lower()))
+            words = [place.group() for place in places]
+            unknown = tuple(word for word in words if word not in self._ids)
+            rest = places[room:]
+            text = str(caption).lower()[rest[0].start() :] if rest else ""
+            found.append(Lost(room, len(rest), text, unknown, bool(words) and len(unknown) == len(words)))
+        return found
+
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the words of one caption up to its end, with "?" for unknown ones."""
         words = []
@@ -91,4 +105,4 @@ class WordTokenizer:
 
 def split(caption: str) -> list[str]:
     """Returns a caption's words: runs of letters, digits and apostrophes, in small letters."""
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", caption.lower())
+    return WORD.findall(caption.lower())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import msgspec
@@ -109,15 +110,8 @@ def as_type_of(value: Any, where: str, as_type: Any) -> Any:
 
 def _refuse(value: Any, where: str, message: str, error: Exception) -> NoReturn:
     reason, _, place = message.partition(" - at `")
-    got = re.search(r", got `(\w+)`", reason)
-    name = ""
-    for key, index in re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", place):
-        if index == "...":  # an entry of an object with any keys, whose key msgspec does not tell
-            key = next((key for key, entry in value.items() if got and _type_of(entry) == got[1]), "")
-        if index.isdigit():
-            name, value = f"{name}[{index}]", value[int(index)]
-        elif key:
-            name, value = f"{name}.{key}".removeprefix("."), value[key]
+    parts = re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", place)
+    name, value = next(_places(value, [key or index for key, index in parts], reason), ("", value))
     subject = f"{name!r} is" if name else "it holds"
     found = json.dumps(value, default=str)
     found = found if len(found) <= 60 else f"{found[:57]}..."
@@ -128,6 +122,38 @@ def _refuse(value: Any, where: str, message: str, error: Exception) -> NoReturn:
     wanted = re.sub(r", got `.*`$", "", reason.removeprefix("Expected "))
     wanted = re.sub(r"`([^`]+)`", lambda word: " or ".join(_WANTED.get(w, w) for w in word[1].split(" | ")), wanted)
     raise UserError(f"{where}: {subject} {found}, where {wanted} is needed; correct it.") from error
+
+
+def _places(value: Any, parts: list[str], reason: str, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the name and the value of each place that msgspec may mean: it does not tell the key of an object that may
+    have any keys, but writes "...", so that the first entry counts to which its reason applies."""
+    if not parts:
+        if _applies(reason, value):
+            yield name, value
+        return
+    part, rest = parts[0], parts[1:]
+    if isinstance(value, list):
+        for index in range(len(value)) if part == "..." else [int(part)]:
+            yield from _places(value[index], rest, reason, f"{name}[{index}]")
+    elif isinstance(value, dict):
+        for key in value if part == "..." else [part]:
+            if key in value:
+                yield from _places(value[key], rest, reason, f"{name}.{key}".removeprefix("."))
+
+
+def _applies(reason: str, value: Any) -> bool:
+    """Returns whether a reason of msgspec's may be about a value."""
+    got = re.search(r", got `(\w+)`", reason)
+    if got:
+        return _type_of(value) == got[1]
+    limit = re.search(r"(>=|<=|>|<) (-?[\d.]+(?:e[+-]?\d+)?)$", reason)
+    if not limit:
+        return True
+    size = len(value) if "length" in reason and isinstance(value, str | list | dict) else value
+    if not isinstance(size, int | float):
+        return False
+    bound = float(limit[2])
+    return not {">=": size >= bound, "<=": size <= bound, ">": size > bound, "<": size < bound}[limit[1]]
 
 
 def _type_of(value: Any) -> str:

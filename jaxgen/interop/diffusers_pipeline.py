@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.data import clip_tokenizer
+from jaxgen.data import tokenizer_files
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.errors import UserError
 from jaxgen.interop import clip
@@ -58,13 +58,6 @@ from jaxgen.networks.unet import UNet
 INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
 PIPELINES = ("StableDiffusionPipeline",)
 FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text": "text_encoder"}  # {parameter group: folder}
-TOKENIZER_FILES = (
-    clip_tokenizer.WHOLE,
-    clip_tokenizer.VOCABULARY,
-    clip_tokenizer.MERGES,
-    *clip_tokenizer.SETTINGS,
-    "added_tokens.json",
-)
 PARTS = {
     "scheduler": ("diffusers", ""),
     "text_encoder": ("transformers", "CLIPTextModel"),
@@ -138,7 +131,7 @@ def read_pipeline(folder: str | os.PathLike[str]) -> Pipeline:
     _check_fit(folder, unet, autoencoder, text, int(unet_config.get("in_channels", 4)))
     side = unet_config.get("sample_size") or 64
     height, width = (side, side) if isinstance(side, int) else side
-    files = {name: (folder / "tokenizer" / name) for name in TOKENIZER_FILES}
+    files = {name: (folder / "tokenizer" / name) for name in tokenizer_files.FILES}
     return Pipeline(
         unet=unet,
         autoencoder=autoencoder,
@@ -179,9 +172,8 @@ def _check_fit(folder: pathlib.Path, unet: UNet, autoencoder: AutoencoderKL, tex
 
 def _length(folder: pathlib.Path, most: int) -> int:
     """Returns the number of tokens of a text: the tokenizer's, but at most what the text tower reads."""
-    settings = folder / "tokenizer_config.json"
-    said = read_json(settings, "sets up the tokenizer").get("model_max_length") if settings.is_file() else None
-    return min(most, int(said)) if isinstance(said, int | float) and said > 1 else most
+    said = tokenizer_files.max_length(folder)
+    return most if said is None else min(most, int(min(said, most)))
 
 
 def read_tokenizer(folder: str | os.PathLike[str]) -> ClipTokenizer:
@@ -247,9 +239,9 @@ def new_pipeline(
       UserError: diffusers has no equivalent for one of them.
     """
     folder = pathlib.Path(tokenizer)
-    files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
+    files = {name: (folder / name).read_bytes() for name in tokenizer_files.FILES if (folder / name).is_file()}
     if not files:
-        raise UserError(f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES[:3])} is there.")
+        raise UserError(f"{folder} holds no tokenizer: none of {', '.join(tokenizer_files.FILES[:3])} is there.")
     configs = {
         "unet": condition_unet_config(unet, autoencoder.latent_channels, max(latent_size)),
         "vae": autoencoder_config(

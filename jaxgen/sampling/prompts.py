@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from jaxgen.data.clip_tokenizer import ClipTokenizer
+from jaxgen.data.lost_text import shown, summary
 from jaxgen.errors import UserError
 from jaxgen.files import user_path
 from jaxgen.files.arrays import read_npy
 from jaxgen.interop.diffusers_pipeline import read_pipeline, read_tokenizer
 from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
+
+log = logging.getLogger("jaxgen")
+MOST_LINES = 20  # after so many texts that lost something, one line sums up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +55,33 @@ def text_conditions(
             f"the tokenizer in {folder} has {tokenizer.vocabulary} ids, but the text_encoder knows "
             f"{method.text.vocabulary}: they do not belong together."
         )
+    tell_lost(tokenizer, request, length)
     tokens = tokenizer.tokenize(list(request.prompts), length)
     null = np.repeat(tokenizer.tokenize(request.negative_prompt, length), len(request.prompts), axis=0)
     found = {"tokens": tokens, "null_tokens": null}
     if request.noise:
         found["noise"] = read_noise(request.noise, method.latent_shape, request.num)
     return found
+
+
+def tell_lost(tokenizer: ClipTokenizer, request: TextRequest, length: int) -> None:
+    """Says in one line for each text what of it the tokens do not keep: what is cut off, and which words are unknown.
+
+    Raises:
+      UserError: no word of a text is known.
+    """
+    several = len(request.prompts) > 1
+    names = [f"prompt {i}" if several else "the prompt" for i in range(1, len(request.prompts) + 1)]
+    texts = [*request.prompts, request.negative_prompt]
+    lost = tokenizer.lost(texts, length)
+    for name, text, found in zip([*names, "the negative prompt"], texts, lost, strict=True):
+        if found.all_unknown:
+            raise UserError(f"{name} is {shown(text)}, of which the model knows no word; use other words.")
+    told = [found.told(name) for name, found in zip([*names, "the negative prompt"], lost, strict=True) if found]
+    for sentence in told[:MOST_LINES]:
+        log.warning(sentence)
+    if len(told) > MOST_LINES:
+        log.warning(f"all prompts: {summary(lost, 'texts')}")
 
 
 def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: int) -> np.ndarray:

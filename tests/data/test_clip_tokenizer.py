@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tokenizers
 
 from jaxgen.data.clip_tokenizer import END, START, ClipTokenizer
+from jaxgen.data.tokenizer_files import Read
 from jaxgen.errors import UserError
 
 # each joins two pieces, in the order in which they are tried
@@ -76,11 +78,11 @@ def test_padding_is_the_end_or_what_the_folder_says(folder, ids, tmp_path):
     assert ClipTokenizer.from_folder(folder, pad="!").tokenize("cat", 5)[0, 3:].tolist() == [0, 0]
     for file in ("vocab.json", "merges.txt"):
         (tmp_path / file).write_bytes((folder / file).read_bytes())
-    # Stable Diffusion 2's files disagree, and the second wins
+    # the second of these files wins, and padding stands for itself within a text, too
     for file, told in (("tokenizer_config.json", END), ("special_tokens_map.json", {"content": "!"})):
         (tmp_path / file).write_text(json.dumps({"pad_token": told}))
     found = ClipTokenizer.from_folder(tmp_path).tokenize("cat !", 6)[0]
-    assert found[2:].tolist() == [ids["!</w>"], ids[END], 0, 0]
+    assert found[2:].tolist() == [0, ids[END], 0, 0]
 
 
 def test_rows_do_not_depend_on_each_other(folder):
@@ -102,7 +104,7 @@ def test_a_file_is_the_same_tokenizer(folder, tmp_path):
 @pytest.mark.parametrize("pad", [END, "!"])
 def test_ids_are_those_of_transformers(folder, tmp_path, length, pad):
     transformers = pytest.importorskip("transformers")
-    texts = [text.replace(pad, "?") for text in TEXTS] if pad == "!" else TEXTS  # there "!" is padding everywhere
+    texts = TEXTS
     peer = transformers.CLIPTokenizer.from_pretrained(folder, pad_token=pad)
     told = peer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="np")["input_ids"]
     np.testing.assert_array_equal(ClipTokenizer.from_folder(folder, pad).tokenize(texts, length), told)
@@ -117,10 +119,13 @@ def test_damaged_folders_are_one_sentence(folder, tmp_path):
     with pytest.raises(UserError, match="nor merges.txt"):
         ClipTokenizer.from_folder(tmp_path)
     (tmp_path / "merges.txt").write_bytes((folder / "merges.txt").read_bytes())
-    with pytest.raises(UserError, match="make no tokenizer"):
+    with pytest.raises(UserError, match="vocab.json is not valid JSON"):
+        ClipTokenizer.from_folder(tmp_path)
+    (tmp_path / "vocab.json").write_text('{"t": 0, "h": 1}')
+    with pytest.raises(UserError, match="'t h' needs 'th', which the vocabulary lacks: they make no tokenizer"):
         ClipTokenizer.from_folder(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match="tokenizer.json is damaged"):
+    with pytest.raises(UserError, match="tokenizer.json: the entry 'model' is missing"):
         ClipTokenizer.from_folder(tmp_path)
     with pytest.raises(UserError, match="There is no file"):
         ClipTokenizer.from_file(tmp_path / "other.json")
@@ -128,18 +133,79 @@ def test_damaged_folders_are_one_sentence(folder, tmp_path):
         (tmp_path / file).write_bytes((folder / file).read_bytes())
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "tokenizer_config.json").write_text("[")
-    with pytest.raises(UserError, match="no settings of a tokenizer"):
+    with pytest.raises(UserError, match="tokenizer_config.json is not valid JSON"):
         ClipTokenizer.from_folder(tmp_path)
 
 
 def test_a_foreign_vocabulary_and_other_texts_are_refused(folder):
     other = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
     with pytest.raises(UserError, match="no '<|startoftext|>'"):
-        ClipTokenizer(other)
+        ClipTokenizer(Read(other, START, END, END, END))
+    with pytest.raises(UserError, match="half a character"):
+        ClipTokenizer.from_folder(folder).tokenize("a \ud83d b")
     tokenizer = ClipTokenizer.from_folder(folder)
     with pytest.raises(UserError, match="reads texts, not int"):
         tokenizer.tokenize(["cat", 3])
     with pytest.raises(UserError, match="length is 1"):
         tokenizer.tokenize("cat", length=1)
-    with pytest.raises(UserError, match="no 'nothing'"):
+    with pytest.raises(UserError, match="no token 'nothing' to pad with"):
         ClipTokenizer.from_folder(folder, pad="nothing")
+
+
+def copy_of(folder, place, **files):
+    """A copy of a folder with more JSON files, whose names lack ".json"."""
+    shutil.copytree(folder, place, dirs_exist_ok=True)
+    for name, content in files.items():
+        (place / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return place
+
+
+def test_added_tokens_stay_whole(folder, ids, tmp_path):
+    new = len(ids)
+    place = copy_of(folder, tmp_path, added_tokens={"<cat-toy>": new, "<Dog>": new + 1})
+    tokenizer = ClipTokenizer.from_folder(place)
+    assert tokenizer.vocabulary == new + 2
+    found = tokenizer.tokenize("the<cat-toy>cat <dog>", 8)[0].tolist()
+    assert found[:6] == [ids[START], ids["the</w>"], new, ids["cat</w>"], new + 1, ids[END]]
+
+
+def test_the_padding_token_is_special_within_a_text(folder, ids, tmp_path):
+    for name in ("special_tokens_map", "tokenizer_config"):
+        place = copy_of(folder, tmp_path / name, **{name: {"pad_token": "!"}})
+        found = ClipTokenizer.from_folder(place).tokenize("cat!!", 6)[0].tolist()
+        assert found == [ids[START], ids["cat</w>"], ids["!"], ids["!"], ids[END], ids["!"]]
+
+
+def test_what_is_cut_and_unknown_is_told(folder, tmp_path):
+    tokenizer = ClipTokenizer.from_folder(folder)
+    whole, cut = tokenizer.lost(["the cat", "the cat the  Dog's dog"], 5)
+    assert not whole and whole.told("prompt 1") == ""
+    assert cut.told("prompt 2") == "prompt 2: 3 tokens past 3 are cut: \"Dog's dog\"."
+    short = {entry: number for number, entry in enumerate(["c", "a", "ca", "cat</w>", "t</w>", START, END])}
+    place = copy_of(folder, tmp_path, vocab=short)
+    (place / "merges.txt").write_text("c a\nca t</w>\n")
+    some, none = ClipTokenizer.from_folder(place).lost(["cat é", "é"])
+    assert not some.all_unknown and none.all_unknown
+    assert set("".join(some.unknown)) == {"é"}
+
+
+WRONG = [
+    ({"added_tokens": {"<x>": 7000}}, "'<x>' is told to have the id 7000, but after the vocabulary its id is"),
+    ({"added_tokens": {"<x>": "7"}}, "'<x>' is \"7\", where a whole number is needed"),
+    ({"tokenizer_config": {"pad_token": 3}}, "tokenizer_config.json: 'pad_token' is 3, where a text"),
+    ({"tokenizer_config": {"padding_side": "left"}}, "padding_side='left' has no equivalent here"),
+    ({"tokenizer_config": {"model_max_length": "77"}}, "'model_max_length' is \"77\", where a number or null"),
+    ({"tokenizer_config": {"added_tokens_decoder": {"a": {"content": "x"}}}}, "the key 'a' .* is no id"),
+    (
+        {"tokenizer_config": {"added_tokens_decoder": {"9": {"content": 3}}}},
+        "'added_tokens_decoder.9.content' is 3, where a text",
+    ),
+    ({"vocab": {"a": -1}}, "vocab.json: 'a' is -1, where"),
+    ({"vocab": ["a"]}, "vocab.json: it holds"),
+]
+
+
+@pytest.mark.parametrize(("files", "words"), WRONG)
+def test_entries_of_other_types_are_named(folder, tmp_path, files, words):
+    with pytest.raises(UserError, match=words):
+        ClipTokenizer.from_folder(copy_of(folder, tmp_path, **files))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jaxgen.data.lost_text import summary
 from jaxgen.data.word_tokenizer import END, FIRST, PAD, UNKNOWN, WordTokenizer
 from jaxgen.errors import UserError
 
@@ -46,3 +47,14 @@ def test_a_vocabulary_survives_json():
 def test_a_vocabulary_has_each_word_once():
     with pytest.raises(UserError, match="each word once"):
         WordTokenizer(["a", "a"], 4)
+
+
+def test_what_is_cut_and_unknown_is_told():
+    words = WordTokenizer(["a", "red", "ball"], length=4)
+    kept, cut, strange = words.lost(["a red ball", "a red, red BALL!", "zebra gnu"])
+    assert not kept and not kept.told("caption 1")
+    assert cut.told("caption 2") == "caption 2: 1 token past 3 are cut: 'ball!'."
+    assert strange.all_unknown and strange.told("caption 3") == "caption 3: not in the vocabulary: 'zebra', 'gnu'."
+    told = summary([kept, cut, strange, strange])
+    assert told == "1 of 4 captions are cut; 2 words are not in the vocabulary: 'gnu', 'zebra'."
+    assert summary([kept]) == "" and not words.lost([""])[0].all_unknown

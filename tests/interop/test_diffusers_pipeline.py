@@ -224,6 +224,19 @@ def test_texts_become_tokens(made):
         text_conditions(method(pipeline, text=small), folder, TextRequest(["a"]))
 
 
+def test_what_is_cut_of_a_text_and_what_is_unknown_is_told(made, caplog):
+    folder, pipeline, _ = made
+    caplog.set_level("INFO", "jaxgen")
+    text_conditions(method(pipeline), folder, TextRequest(["a cat", "red cat " * 6 + "dog"], "a caf\u00e9"))
+    assert caplog.messages == [
+        "prompt 2: 3 tokens past 10 are cut: 'red cat dog'.",
+        "the negative prompt: not in the vocabulary: '\u00e9'.",
+    ]
+    for request in (TextRequest(["\u65e5\u672c"]), TextRequest(["a"], "\u65e5\u672c")):
+        with pytest.raises(UserError, match="prompt is '\u65e5\u672c', of which the model knows no word"):
+            text_conditions(method(pipeline), folder, request)
+
+
 def test_noise_comes_in_either_layout(tmp_path):
     rows = np.random.default_rng(0).standard_normal((3, 8, 6, 4)).astype(np.float32)
     np.save(tmp_path / "ours.npy", rows)
