@@ -67,7 +67,7 @@ def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLo
     from jaxgen.report.page import write_report
     from jaxgen.runs.record import add_event, record
     from jaxgen.runs.setup import make_method
-    from jaxgen.runs.workdir import open_workdir
+    from jaxgen.runs.workdir import keep_history, open_workdir
     from jaxgen.train.loop import Trainer
 
     first = is_first()
@@ -82,6 +82,8 @@ def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLo
     # finds all that is wrong before the run's first file is written
     trainer = Trainer(config, workdir, scores, may_write=lock.check)
     if first:
+        if trainer.step == 0:
+            keep_history(workdir)
         record(workdir, flags.command, flags.summary, config, trainer.state.params)
     for key, (old, new) in changed.items() if first else ():
         log.info("config.%s changes from %r to %r", key, old, new)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -13,9 +15,12 @@ from ml_collections import ConfigDict
 from jaxgen.config import defaults, differences, follow_total, from_json, may_change, to_json
 from jaxgen.config.trust import check_names
 from jaxgen.errors import UserError
-from jaxgen.files import FolderLock, check_writable, write_bytes
+from jaxgen.files import FolderLock, check_writable, is_remote, metric_lines, write_bytes
 
 log = logging.getLogger("jaxgen")
+
+_FOLDERS = ("checkpoints", "samples", "tensorboard", "damaged")
+_FILES = ("config.json", "run.json", "metrics.jsonl", "metrics.json", "metrics_best.json", "report.html")
 
 # These keys, and those of lengths, intervals and the mesh, may differ when a trained model is used.
 _IN_USE = ("sampler", "guidance", "init_from", "train.total_images")
@@ -60,11 +65,14 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
       The config to use and what changed, `{key: (old, new)}`.
 
     Raises:
-      UserError: where the folder cannot be written, or a key differs that may not; all such keys are named.
+      UserError: where the folder cannot be written, or a part of it is a link that leads nowhere; where its checkpoints
+        are gone; or where a key differs that may not; all such keys are named.
     """
     workdir = epath.Path(workdir)
+    _check_places(workdir)
     saved = (workdir / "checkpoints").exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").iterdir())
     if not saved and training:  # nothing was trained yet, so that another config hurts nobody
+        _check_history(workdir)
         if writes:
             check_writable(workdir, "--workdir")
             write_bytes(workdir / "config.json", to_json(config).encode())
@@ -89,6 +97,57 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
             keys, total, config.train.total_images,
         )  # fmt: skip
     return config, changed
+
+
+def _check_places(workdir: epath.Path) -> None:
+    """Checks that what a run writes is not in the way of itself: links that lead nowhere, files in place of folders.
+
+    Raises:
+      UserError: naming the first such place. Nothing is written.
+    """
+    if is_remote(workdir):
+        return
+    for name in (*_FOLDERS, *_FILES):
+        path, folder = Path(os.fspath(workdir)) / name, name in _FOLDERS
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{path} is a link to {os.readlink(path)}, where there is nothing; restore that, or remove the link."
+            )
+        if path.exists() and path.is_dir() != folder:
+            kinds = ("a file", "a folder") if folder else ("a folder", "a file")
+            raise UserError(f"{path} is {kinds[0]}, and a run keeps {kinds[1]} there; move it, or use another workdir.")
+
+
+def _check_history(workdir: epath.Path) -> None:
+    """Checks that a run without checkpoints is one that never had any, so that it may begin anew.
+
+    The second checkpoint is written only once the first is complete, so the history of a run that was killed before its
+    first one is not longer than two intervals.
+
+    Raises:
+      UserError: the run had checkpoints, and they are gone.
+    """
+    path, old = workdir / "metrics.jsonl", _read(workdir)
+    rows = metric_lines(path) if path.exists() else []
+    if not rows:
+        return
+    images, every = rows[-1][1]["images"], old.train.get("checkpoint_every_images") if old else 0
+    if not (workdir / "checkpoints").exists() or (every and images > 2 * every):
+        raise UserError(
+            f"{workdir} holds the history of a run up to {images} images, and no checkpoint of it; restore "
+            f"{workdir / 'checkpoints'}, use another workdir, or move {path} away to begin again."
+        )
+
+
+def keep_history(workdir: epath.Path) -> None:
+    """Renames the history of a run that begins anew, since it was killed before its first checkpoint."""
+    path, number = workdir / "metrics.jsonl", 1
+    if not path.exists() or not metric_lines(path):
+        return
+    while (kept := workdir / f"metrics.{number}.jsonl").exists():
+        number += 1
+    path.rename(kept)
+    log.info("the run begins anew; the history of the one that was killed before its first checkpoint is in %s", kept)
 
 
 def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> ConfigDict | None:

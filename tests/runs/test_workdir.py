@@ -6,12 +6,13 @@ import json
 import os
 
 import pytest
+from etils import epath
 from ml_collections import ConfigDict
 from tiny_methods import tiny_config
 
 from jaxgen.config import from_json
 from jaxgen.errors import UserError, os_refusal
-from jaxgen.runs.workdir import open_workdir, stored_config
+from jaxgen.runs.workdir import keep_history, open_workdir, stored_config
 
 
 def enter(workdir, **changes):
@@ -157,6 +158,71 @@ def test_a_broken_config_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json is not"):
         enter(tmp_path)
+
+
+def contents(folder) -> dict:
+    """Everything below a folder: what links lead to, and the bytes of files."""
+    return {
+        path: os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "samples", "tensorboard", "config.json", "metrics.jsonl", "run.json"])
+@pytest.mark.parametrize("kind", ["link", "wrong kind"])
+def test_a_place_of_the_run_that_cannot_be_used_is_refused_and_nothing_is_written(tmp_path, name, kind):
+    enter(tmp_path)
+    place = tmp_path / name
+    place.unlink(missing_ok=True)
+    if kind == "link":
+        place.symlink_to(tmp_path / "gone")
+    elif "." in name:
+        place.mkdir()
+    else:
+        place.write_text("")
+    before = contents(tmp_path)
+    words = "is a link to .*gone, where there is nothing" if kind == "link" else "and a run keeps (a file|a folder)"
+    for changes in ({}, {"seed": 3}):
+        with pytest.raises(UserError, match=f"{name} .*{words}"):
+            enter(tmp_path, **changes)
+        assert contents(tmp_path) == before
+
+
+def test_a_folder_of_the_run_may_be_a_link(tmp_path):
+    (tmp_path / "large disk").mkdir()
+    for name in ("checkpoints", "samples"):
+        (tmp_path / name).symlink_to(tmp_path / "large disk")
+    enter(tmp_path)
+    assert (tmp_path / "config.json").exists()
+
+
+def history(workdir, images: int) -> None:
+    (workdir / "metrics.jsonl").write_text(json.dumps({"step": images // 8, "images": images, "seconds": 1.0}) + "\n")
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path, emptied):
+    enter(tmp_path, **{"train.checkpoint_every_images": 16})
+    history(tmp_path, 40)
+    if emptied:
+        (tmp_path / "checkpoints").mkdir()
+    before = contents(tmp_path)
+    for changes in ({}, {"seed": 3}):
+        with pytest.raises(UserError, match="history of a run up to 40 images, and no checkpoint of it; restore"):
+            enter(tmp_path, **changes)
+        assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(("every", "images"), [(16, 24), (0, 40)])
+def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_its_history(tmp_path, every, images):
+    enter(tmp_path, **{"train.checkpoint_every_images": every})
+    (tmp_path / "checkpoints").mkdir()
+    for number in (1, 2):
+        history(tmp_path, images + number)
+        enter(tmp_path, **{"train.checkpoint_every_images": every})
+        keep_history(epath.Path(tmp_path))
+        assert f'"images": {images + number}' in (tmp_path / f"metrics.{number}.jsonl").read_text()
+        assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
