@@ -30,9 +30,9 @@ class Loader(Iterator[HostBatch]):
     """The loader is an endless iterator of this process's share of each global batch.
 
     Args:
-      sources: by name; entries of the source named "" keep their names, others are prefixed `<name>_`.
+      sources: the sources by name; entries of the source named "" keep their names, others are prefixed `<name>_`.
       batch_size: examples of each source in a *global* batch.
-      seed: of the shuffling, 0 or more.
+      seed: seed of the shuffling, 0 or more.
       process_index, process_count: which share of each global batch this is; shares are consecutive, so all
         processes' batches concatenated are the batch of a single process.
       workers: extra processes that read ahead; useful for streamed sources whose decoding needs the interpreter.

@@ -53,7 +53,7 @@ class Request:
       argument: what follows the source's name and a colon, such as "photos"; "" where nothing does.
       split: the split's name, such as "train"; which there are is the source's to say.
       resolution: (height, width) that every image must have.
-      channels: that every image must have: 1 grey, 3 RGB, 4 RGBA.
+      channels: number of channels that every image must have: 1 for grey, 3 for RGB, 4 for RGBA.
       num_classes: every `label` must lie in [0, num_classes); 0 asks for no labels.
       root: the folder that a relative path starts from, or None for the current one.
     """

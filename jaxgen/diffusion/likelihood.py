@@ -267,7 +267,7 @@ def image_bits(
     (Theis et al. 2016, Section 3.1).
 
     Args:
-      options: of `log_likelihood`.
+      options: options of `log_likelihood`.
     """
     if images.dtype != jnp.uint8:
         raise UserError(f"Bits per dimension are those of uint8 images, not of {images.dtype}.")

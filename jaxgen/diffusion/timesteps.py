@@ -80,7 +80,7 @@ class Stratified(TimestepSampler):
 
 @dataclasses.dataclass(frozen=True)
 class LogitNormal(TimestepSampler):
-    """logit(t) ~ N(mean, std**2) (Esser et al. 2024, Section 3.1): for flows; the middle times are the likelier ones.
+    """logit(t) follows N(mean, std**2), so that middle times are likelier (Esser et al. 2024, Section 3.1).
 
     Attributes:
       mean: mean of logit(t); above 0 it favours noise.

@@ -35,7 +35,7 @@ class Evaluation(dict[str, dict[str, Any]]):
     """Holds all numbers of a model, `{name: entry}` as in `metrics.json`, and what they were seen on.
 
     Attributes:
-      images: of the model and of the data, or None where no metric looked at images.
+      images: images of the model and of the data, or None where no metric saw images.
       network: the first feature network that a metric looked through, or None.
     """
 
@@ -116,7 +116,8 @@ def due(chosen: Sequence[Chosen[RunMetric]], every: int, images: int) -> tuple[C
 
     Args:
       every: training images between two evaluations.
-      images: seen so far, which number the evaluation: it is the last one whose multiple of `every` is reached.
+      images: the number of training images seen. The evaluation is the one of the last multiple of `every` that
+        was reached.
 
     A metric with a cadence of its own is due when a multiple of that was passed since the evaluation before.
     """

@@ -24,7 +24,7 @@ def export(workdir: epath.PathLike, name: str = "digits", folder: epath.PathLike
     """Writes a run's classifier as the float16 weights of the feature network `name`; returns the file.
 
     Args:
-      folder: where to; by default where the package looks for them.
+      folder: the folder to write to; by default the one where the package looks for them.
 
     Raises:
       UserError: for an unknown name, or where the run's network is another one.

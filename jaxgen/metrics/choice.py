@@ -44,7 +44,7 @@ class Words:
       metrics, network: the keys or flags.
       role: the class that the metrics of this place derive from; only those are proposed for an unknown name.
       offers: the `NEEDS` that this place can meet, those of networks left out.
-      elsewhere: for others, what meets them; `{name}` stands for the metric's.
+      elsewhere: for each other need, what meets it; `{name}` stands for the metric's name.
     """
 
     metrics: str
@@ -60,7 +60,7 @@ def open_network(name: str | Mapping[str, Any], path: str = "network", **options
     Args:
       name: such as "inception", "clip", "digits" or "my_package.networks:Mine"; or a section, with a `name` and the
         network's own options.
-      path: where the name stands, for messages.
+      path: the place of the name in a config, for messages.
       **options: `weights` and `resize`, as `config.evaluate` has them; those that are "" are left out.
 
     Raises:
@@ -104,7 +104,7 @@ def choose(
     Args:
       entries: names, or sections with a `name`, and where wanted a `network` and `every_images` of the metric's own,
         and its options.
-      network: of the entries that name none of their own.
+      network: the network of the entries that name none of their own.
       words: how the place speaks, and what it offers.
       **given: options for metrics that take them and whose entries are silent.
 

@@ -61,7 +61,7 @@ def display_name(name: str, n: int | None, published: bool | None) -> str:
     features, and no other number is.
 
     Args:
-      name, n, published: of an entry of `metrics.json`.
+      name, n, published: those of an entry of `metrics.json`.
     """
     if name == "fid":
         return "FID-50k" if published is True and isinstance(n, int) and n >= FID_50K else "FID"

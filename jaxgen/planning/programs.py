@@ -72,7 +72,7 @@ class Job:
     """Holds a config's programs on the devices of a machine.
 
     Args:
-      shapes: of a batch; by default what the config tells of it.
+      shapes: shapes of a batch; by default what the config tells of it.
 
     Attributes:
       absent: a sentence for each group whose weights are not here.

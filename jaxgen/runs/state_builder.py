@@ -28,7 +28,7 @@ class Inputs(NamedTuple):
     """Holds the arguments of the compiled programs that make a state, so that no weights are constants in them.
 
     Attributes:
-      key: of the initial weights.
+      key: the random key of the initial weights.
       example: one batch as it comes from the loader.
       params, memory: those that `config.init_from` loaded.
     """

@@ -94,7 +94,7 @@ def make_update(
       optimizers: `{group: optimizer}`.
       mesh: the devices.
       settings: the settings of the update.
-      shardings: those of `state` and of `frozen`; None where both are replicated on every device.
+      shardings: the shardings of `state` and of `frozen`; None where both are replicated on every device.
     """
     everywhere = replicated(mesh)
     of_state, of_frozen = shardings or (everywhere, everywhere)

@@ -50,7 +50,7 @@ class RungeKutta(LinearSampler):
     @property
     @abc.abstractmethod
     def b(self) -> Sequence[float]:
-        """Butcher's tableau: the weights of the slopes that lead to the step's end."""
+        """Returns b of Butcher's tableau: the weights of the slopes that lead to the step's end."""
 
     @property
     def evaluations_per_step(self) -> int:

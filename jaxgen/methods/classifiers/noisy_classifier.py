@@ -34,8 +34,8 @@ class NoisyClassifier(Method):
 
     Attributes:
       network: `(x_t [B, H, W, C], time [B]) -> (logits [B, num_classes], features [B, D])`.
-      schedule: that of the model to be guided.
-      num_classes: from the config's data.
+      schedule: the schedule of the model that is guided.
+      num_classes: the number of classes in the config's data.
       label_smoothing: share of the target that all classes get in equal parts.
     """
 

@@ -46,7 +46,7 @@ class DDPM(Method):
       schedule: how much noise at which time.
       sampler: how images are drawn; `config.sampler`.
       image_shape: `(H, W, C)`; from the config's data.
-      num_classes: of the data; 0 where they have none.
+      num_classes: the number of classes of the data; 0 where they have none.
       prediction_type: what the network predicts.
       weighting: what an error costs at each noise level, see `jaxgen.diffusion.weighting`.
       timesteps: how the times t in [0, 1] at which the network is trained are drawn, see `jaxgen.diffusion.timesteps`.

@@ -46,7 +46,7 @@ class StableDiffusion(Method):
       guidance: how sampling is steered; None takes the network as it is.
       scaling: 1 / the standard deviation of latents: what they were multiplied by before diffusion.
       latent_size: height and width of latents, used where `height` or `width` is 0.
-      height, width: of the images, in pixels; 0 for what `latent_size` gives.
+      height, width: size of the images, in pixels; 0 takes what `latent_size` gives.
       dtype: type that the networks compute in, such as "bfloat16"; that of the weights may be another.
       param_dtype: type that weights are read as; "" for that of the files.
     """

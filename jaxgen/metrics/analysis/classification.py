@@ -21,8 +21,8 @@ from jaxgen.metrics.networks.extractor import Extractor
 
 class AccuracyScore(NamedTuple):
     """Attributes:
-    samples: on real test images, of the classifier that learned from samples.
-    real: of the classifier that learned from real images in the same way, or None if there were none.
+    samples: the accuracy on real test images of the classifier that learned from samples.
+    real: that of the classifier that learned from real images in the same way, or None if there were none.
     """
 
     samples: Accuracy

@@ -64,7 +64,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     correction, does not reject p.
 
     Args:
-      confidence: in (0, 1); two-sided.
+      confidence: the two-sided confidence, in (0, 1).
 
     Raises:
       UserError: no trials, more successes than trials, or a confidence outside (0, 1).

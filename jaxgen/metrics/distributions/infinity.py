@@ -67,7 +67,8 @@ def extrapolate(
     Args:
       estimator: `(features [n, D], features [m, D]) -> float`, such as `frechet_distance`.
       samples, reference: `[N, ...]`, `[M, ...]`.
-      sizes: of the subsets of the samples, at least two different ones; by default 15 from N / 10 to N. The subsets
+      sizes: sizes of the subsets of the samples, at least two different ones; by default 15 from N / 10 to N. The
+      subsets
         are nested: each is the beginning of one random order.
       both: whether the reference shrinks by the same share, which removes its own bias too; else all of it is used, as
       in the

@@ -75,7 +75,7 @@ class Clip(FeatureNetwork):
         """Args:
         weights: a folder as `CLIPModel.save_pretrained` and its tokenizer write; by default the published files
           of `model`, found or fetched as `jaxgen.downloads.locate` says.
-        model: of `jaxgen.interop.clip.PUBLISHED`.
+        model: a name in `jaxgen.interop.clip.PUBLISHED`.
         made: network, parameters and tokenizer, instead of files.
 
         Raises:

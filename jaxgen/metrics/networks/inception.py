@@ -37,7 +37,7 @@ class Inception(FeatureNetwork):
       weights: pytorch-fid's or torch-fidelity's file, or a folder that holds one of them; "" looks for them (`locate`).
       resize: "legacy" as the first FID, "clean" as clean-FID, both to 299 pixels a side; "none" leaves images as large
         as they are, which is for maps (SIFID).
-      tap: where the features are taken, a name in `jaxgen.networks.pretrained.inception.TAPS` that is no map.
+      tap: the layer whose output is the features, a name in `jaxgen.networks.pretrained.inception.TAPS` that is no map.
       given: parameters of the network instead of published ones, for tests.
 
     Raises:

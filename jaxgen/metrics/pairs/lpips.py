@@ -99,7 +99,7 @@ def intra_set_diversity(
     2021, Section 4, intra-cluster LPIPS); with labels as groups it is the diversity within classes.
 
     Args:
-      distance: such as an `Lpips`.
+      distance: a function of two sets of images, such as an `Lpips`.
       images: uint8 `[N, H, W, C]`.
       groups: int `[N]`, each image's group or class.
       pairs: at most as many different pairs in each group, drawn at random; all of them where there are fewer.

@@ -121,7 +121,7 @@ class TextTower(nn.Module):
         Args:
           mask: [B, L], nonzero on tokens that may be looked at. CLIP and Stable Diffusion use none: padding comes
             after the end token, which cannot see it.
-          layer: which block's hidden states: -1 for the last one's, -2 for the penultimate one's.
+          layer: the block whose hidden states are returned: -1 is the last one, -2 the penultimate one.
           norm: whether the last LayerNorm is applied to them. The pooled text is the last block's, with it.
 
         Raises:

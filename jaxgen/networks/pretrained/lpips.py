@@ -29,7 +29,7 @@ class Layer:
     Attributes:
       features: its channels.
       size: side of its square kernel.
-      stride: of the convolution.
+      stride: stride of the convolution.
       padding: zeros on each side.
       pool: side of the max pooling of stride 2 before it; 0 for none.
       tap: whether the distance uses its result.
@@ -112,7 +112,7 @@ class LPIPS(nn.Module):
 
     Attributes:
       trunk: "alex", the distance usually reported, or "vgg", the usual loss.
-      dtype: of the trunk's arithmetic; lengths, differences and sums are float32.
+      dtype: type of the trunk's arithmetic; lengths, differences and sums are float32.
     """
 
     trunk: str = "alex"
