@@ -53,7 +53,7 @@ def reconstruct(trained: TrainedModel) -> Tell:
     method = trained.generator.method
 
     def again(model: Model, image: jax.Array) -> jax.Array:
-        return to_uint8(method.decode(model, method.mean(model, {"image": image})))
+        return to_uint8(method.decode(model, method.diffused(model, {"image": image})))
 
     return in_parts(again, trained.model)
 

@@ -2,21 +2,24 @@
 
 Inversion and interpolation become animations, `<name>.gif`, with their frames as rows of `<name>.png`; branching,
 SDEdit and a masked edit become `panel_<name>.png`. `captions.json` has their captions and `editing.json` the numbers.
-With the run's own `samples` folder as --out, `python -m jaxgen.report RUN` shows each of them once.
+With the run's own `samples` folder as --out, `python -m jaxgen.report RUN` shows each of them once. A model of latents
+is edited in latents: images are encoded, and all that is drawn is decoded.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from etils import epath
+from jaxtyping import Key
 
-from jaxgen.arrays import Params
+from jaxgen.arrays import Array, Batch, Params
 from jaxgen.data.transforms import to_float
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers.base import Sampler
@@ -24,15 +27,19 @@ from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.editing.inversion import reconstruction_error
 from jaxgen.editing.model import DiffusionModel
-from jaxgen.editing.panels import CAPTIONS, draw_branches, editing_panels
+from jaxgen.editing.panels import CAPTIONS, coarse, draw_branches, editing_panels
 from jaxgen.entry_point import Parser, a_path, add_trust, count, entry_point, seed
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, read_json, write_json
 from jaxgen.host import use_compilation_cache
+from jaxgen.methods.base import Model, check_limits
 from jaxgen.report.images import animation, grid, save_gif, save_png
 from jaxgen.runs.state import seed_key
 from jaxgen.runs.workdir import stored_config
+from jaxgen.sampling.finite import NotFinite, panel_told, told
 from jaxgen.sampling.restore import TrainedModel, restore
+
+log = logging.getLogger("jaxgen")
 
 MOVING = ("inversion", "interpolation")
 
@@ -52,6 +59,12 @@ class DiffusionMethod(Protocol):
 
     def denoiser(self, params: Params) -> Denoiser: ...
 
+    def condition(self, params: Params, batch: Batch) -> Batch: ...
+
+    def diffused(self, model: Model, batch: Batch) -> jax.Array: ...
+
+    def decode(self, model: Model, z: jax.Array) -> jax.Array: ...
+
 
 def edit(
     workdir: epath.PathLike,
@@ -63,6 +76,7 @@ def edit(
     inversion_steps: Sequence[int] = (10, 20, 50, 100),
     branch_times: tuple[float, ...] = (1.0, 0.8, 0.6, 0.4, 0.2),
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
+    prompts: Sequence[str] = (),
     trust: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """Draws the pictures, measures, and returns the numbers of `editing.json`.
@@ -77,51 +91,98 @@ def edit(
       inversion_steps: numbers of steps at which the error of inversion is measured, plain and with three refinements.
       branch_times: the times at which trajectories part.
       strengths: the strengths of SDEdit.
+      prompts: texts that a model of captions follows, image i the text i % N; by default the images' own captions.
       trust: packages other than jaxgen whose classes the run's config may name.
 
     Raises:
-      UserError: there is no such run, its method has no denoiser, or `out` cannot be written.
+      NotFinite: nothing that the model draws is finite.
+      UserError: there is no such run, its method has no denoiser, it reads no text, or `out` cannot be written.
     """
+    if not 0 <= eta <= 1:
+        raise UserError(f"--eta={eta}: DDIM's eta lies in [0, 1].")
     check_writable(out, "--out")
     trained, method = _diffusion_model(workdir, trust)
-    condition, images, keys = _held_out(trained, method.conditions, num, seed)
-    params = jax.device_put(trained.model.params, jax.devices()[0])
-    sampler = DDIM(steps, clip=method.sampler.clip, eta=eta)
-
-    # a program of its own: traced once for the many samplers below
-    network = jax.jit(lambda params, condition, x, t: method.denoiser(params)(x, t, **condition))
-
-    @jax.jit
-    def draw(params, condition, keys, images):
-        model = DiffusionModel(functools.partial(network, params, condition), method.schedule, sampler)
-        parted = draw_branches(model, keys, images.shape[1:], branch_times)
-        pictures = editing_panels(model, keys, images, steps, strengths=strengths, parted=parted)
-        plain, refined = (reconstruction_error(model, images, inversion_steps, refinements=count) for count in (0, 3))
-        return pictures, (plain.mean(axis=1), refined.mean(axis=1), parted.diversity.mean(axis=1))
-
-    pictures, found = jax.device_get(draw(params, condition, keys, images))
+    if prompts:
+        trained.generator.use_prompts(prompts)
+    batch, keys = _held_out(trained, num, seed)
+    levels = method.schedule.steps
+    inversion_steps = [count for count in inversion_steps if not levels or count <= levels] or [levels]
+    settings = Settings(steps, eta, tuple(inversion_steps), branch_times, strengths)
+    pictures, found = _drawn(method, trained.model, batch, keys, settings)
+    plain, refined, diversities = (np.asarray(v, np.float64) for v in found)
+    if not np.isfinite(np.concatenate(found)).any():
+        raise NotFinite(told(np.zeros(len(keys), bool), trained.generator.method, trained.model))
+    for sentence in panel_told(pictures):
+        log.warning(sentence)
     _write_pictures(epath.Path(out), pictures)
-    plain, refined, diversities = (np.asarray(v, np.float64).tolist() for v in found)
+    about = {"step": trained.step, "images": trained.images, "num": len(keys), "seed": seed, "eta": eta}
     numbers = {
-        "_meta": {"step": trained.step, "images": trained.images, "num": len(images), "seed": seed, "eta": eta},
-        "inversion_error": dict(zip(map(str, inversion_steps), plain, strict=True)),
-        "inversion_error_refined": dict(zip(map(str, inversion_steps), refined, strict=True)),
-        "branching_diversity": dict(zip(map(str, branch_times), diversities, strict=True)),
+        "_meta": about,
+        "inversion_error": dict(zip(map(str, inversion_steps), plain.tolist(), strict=True)),
+        "inversion_error_refined": dict(zip(map(str, inversion_steps), refined.tolist(), strict=True)),
+        "branching_diversity": dict(zip(map(str, branch_times), diversities.tolist(), strict=True)),
     }
     write_json(epath.Path(out) / "editing.json", numbers)
     return numbers
 
 
-def _held_out(
-    trained: TrainedModel, conditions: Sequence[str], num: int, seed: int
-) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
-    """Returns the conditions, images `[B, H, W, C]` in [-1, 1] and keys `[B]` of at most `num` held-out examples."""
-    source = trained.generator.source(trained.generator.config.data.eval_split)
-    batch = to_float(source.take(list(range(min(num, len(source))))))
-    images = jax.numpy.asarray(batch["image"])
+class Settings(NamedTuple):
+    """Numbers of `edit`, which explains them."""
+
+    steps: int
+    eta: float
+    inversion_steps: tuple[int, ...]
+    branch_times: tuple[float, ...]
+    strengths: tuple[float, ...]
+
+
+def _drawn(
+    method: DiffusionMethod, model: Model, batch: Batch, keys: Key[Array, "B"], settings: Settings
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+    """Returns the pictures `{name: [frames, N, H, W, C]}`, and the numbers of inversion, plain and refined, and of
+    branching; the numbers are those of what is diffused, for latents too."""
+    model = jax.device_put(model, jax.devices()[0])
+    sampler = DDIM(settings.steps, clip=method.sampler.clip, eta=settings.eta)
+
+    # a program of its own: traced once for the many samplers below
+    network = jax.jit(lambda params, condition, x, t: method.denoiser(params)(x, t, **condition))
+
+    @jax.jit
+    def draw(model: Model, batch: Batch, keys: jax.Array):
+        condition = method.condition(model.params, batch)
+        images, guide = method.diffused(model, batch), method.diffused(model, {"image": coarse(batch["image"])})
+        edited = DiffusionModel(functools.partial(network, model.params, condition), method.schedule, sampler)
+        parted = draw_branches(edited, keys, images.shape[1:], settings.branch_times)
+        pictures = editing_panels(
+            edited, keys, images, settings.steps, strengths=settings.strengths, parted=parted, guide=guide
+        )
+        pictures = {k: jax.lax.map(functools.partial(method.decode, model), frames) for k, frames in pictures.items()}
+        errors = [reconstruction_error(edited, images, settings.inversion_steps, refinements=n) for n in (0, 3)]
+        return pictures, tuple(values.mean(axis=1) for values in (*errors, parted.diversity))
+
+    return jax.device_get(draw(model, batch, keys))
+
+
+def _held_out(trained: TrainedModel, num: int, seed: int) -> tuple[dict[str, jax.Array], Key[Array, "B"]]:
+    """Returns a batch of at most `num` held-out examples, as methods see it, and a key for each.
+
+    Raises:
+      UserError: the examples lack what the method reads.
+    """
+    generator = trained.generator
+    source = generator.source(generator.config.data.eval_split)
+    found = to_float(source.take(list(range(min(num, len(source))))))
+    count = len(found["image"])
+    found |= {name: rows[np.arange(count) % len(rows)] for name, rows in generator.given.items()}
+    for name in generator.method.conditions:
+        if name not in found:
+            raise UserError(f"The model reads {name}, which the held-out data {source.name!r} do not have.")
+    wanted = ("image", "moments", *generator.method.conditions)
+    batch = {name: np.asarray(found[name]) for name in wanted if name in found}
+    check_limits(generator.method, batch)
     root = seed_key(jax.numpy.uint32(seed), "editing")
-    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(len(images)))
-    return {name: jax.numpy.asarray(batch[name]) for name in conditions}, images, keys
+    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(count))
+    return jax.tree.map(jax.numpy.asarray, batch), keys
 
 
 def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> tuple[TrainedModel, DiffusionMethod]:
@@ -163,10 +224,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--eta", type=float, default=1.0, help="eta of the DDIM that branches and edits; 1 is ancestral"
     )
+    parser.add_argument(
+        "--prompt", action="append", default=[], help="a text for a model of captions; may be given several times"
+    )
     add_trust(parser)
     given = parser.parse_args(arguments)
     use_compilation_cache()
-    numbers = edit(given.workdir, given.out, given.num, given.seed, given.steps, given.eta, trust=given.trust)
+    numbers = edit(
+        given.workdir,
+        given.out,
+        given.num,
+        given.seed,
+        given.steps,
+        given.eta,
+        prompts=given.prompt,
+        trust=given.trust,
+    )
     for name, values in numbers.items():
         if name != "_meta":
             print(f"{name}:", "  ".join(f"{at}: {value:.4g}" for at, value in values.items()))

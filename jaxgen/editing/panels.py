@@ -32,18 +32,20 @@ def editing_panels(
     branch_times: tuple[float, ...] = (1.0, 0.7, 0.4, 0.1),
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
     parted: Branching | None = None,
+    guide: Float[Array, "B H W C"] | None = None,
 ) -> dict[str, Float[Array, "frames N H W C"]]:
     """Returns `{name: [frames, B, H, W, C]}` for a report.
 
     Args:
       model: its sampler draws the branches and edits; a deterministic one shows no branching.
       keys: `[B]` random keys, one for each image.
-      images: `[B, H, W, C]` real images in [-1, 1].
+      images: `[B, H, W, C]` real images in [-1, 1], or what the model diffuses in their place.
       steps: the number of DDIM's steps in inversion and interpolation.
       frames: the number of frames of interpolation, and of each half of inversion.
       branch_times: the times at which trajectories part; not used where `parted` is given.
       strengths: the strengths of SDEdit.
       parted: branches that `draw_branches` has already drawn.
+      guide: `[B, H, W, C]` what SDEdit begins with; by default `coarse` images.
     """
     if parted is None:
         parted = draw_branches(model, keys, images.shape[1:], branch_times)
@@ -51,7 +53,7 @@ def editing_panels(
         "inversion": _inversion(model, images, steps, frames),
         "interpolation": _interpolation(model, keys, images.shape[1:], steps, frames),
         "branching": _first_two(parted.images),
-        "sdedit": _sdedit(model, keys, images, strengths),
+        "sdedit": _sdedit(model, keys, coarse(images) if guide is None else guide, strengths),
         "masked_edit": _masked_edit(model, keys, images),
     }
 
@@ -97,8 +99,7 @@ def _first_two(drawn: jax.Array) -> jax.Array:
     return shown.reshape(len(shown), -1, *shown.shape[3:])
 
 
-def _sdedit(model: DiffusionModel, keys: Key[Array, "B"], images: jax.Array, strengths: tuple[float, ...]) -> jax.Array:
-    guide = coarse(images)
+def _sdedit(model: DiffusionModel, keys: Key[Array, "B"], guide: jax.Array, strengths: tuple[float, ...]) -> jax.Array:
     return jnp.stack([guide, *(sdedit(model, guide, keys, s) for s in strengths)])
 
 

@@ -106,6 +106,11 @@ class Generator:
             self._sources[split] = open_split(self.config, split)
         return self._sources[split]
 
+    @property
+    def given(self) -> Mapping[str, np.ndarray]:
+        """Returns the conditions that replace those of held-out data; image i uses row `i % N` of each array."""
+        return self._given
+
     def use_prompts(self, prompts: Sequence[str]) -> None:
         """Makes all later images follow these texts; image i has text `i % N` of N.
 

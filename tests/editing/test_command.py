@@ -6,13 +6,20 @@ import jax
 import numpy as np
 import pytest
 import tiny
+import tiny_latents
 from exact import LINEAR, make_keys, modes
 from PIL import Image
+from tiny_methods import tiny_config
 
+from jaxgen.data import Arrays
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
+from jaxgen.editing import __main__ as command
 from jaxgen.editing.__main__ import MOVING, edit, main
 from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.panels import CAPTIONS, coarse, editing_panels, right_half
+from jaxgen.errors import UserError
+from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.restore import TrainedModel
 
 
 def test_the_pictures_show_what_their_captions_say():
@@ -39,14 +46,21 @@ def test_the_pictures_show_what_their_captions_say():
     assert np.abs(panels["masked_edit"][1] - panels["masked_edit"][2])[:, :, ~kept].max() > 0.1
 
 
+@pytest.fixture(scope="module")
+def trained_ddpm(tmp_path_factory):
+    """A run with labels."""
+    folder = tmp_path_factory.mktemp("labelled")
+    config = tiny.write_config(folder, conditional=True)
+    lean = ["--config.train.sample_every_images=0", "--config.evaluate.at_end=False", "--config.train.total_images=32"]
+    assert tiny.call(f"--config={config}", f"--workdir={folder / 'run'}", *lean) == 0
+    return folder / "run"
+
+
 @pytest.mark.slow
-def test_a_trained_run_is_drawn(tmp_path):
+def test_a_trained_run_is_drawn(tmp_path, trained_ddpm):
     """With labels: those of the held-out images."""
-    config = tiny.write_config(tmp_path, conditional=True)
-    lean = ["--config.train.sample_every_images=0", "--config.evaluate.at_end=False"]
-    assert tiny.call(f"--config={config}", f"--workdir={tmp_path / 'run'}", *lean) == 0
     out = tmp_path / "out"
-    edit(tmp_path / "run", out, 2, steps=8, inversion_steps=(6,), branch_times=(1.0,), strengths=(0.5,))
+    edit(trained_ddpm, out, 2, steps=8, inversion_steps=(6,), branch_times=(1.0,), strengths=(0.5,))
     numbers = json.loads((out / "editing.json").read_text())
     assert numbers["inversion_error_refined"]["6"] != numbers["inversion_error"]["6"] > 0
     assert numbers["branching_diversity"]["1.0"] > 0
@@ -61,3 +75,66 @@ def test_a_trained_run_is_drawn(tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert main([f"--workdir={tmp_path}", f"--out={tmp_path}"]) == 2
     assert "no run" in capsys.readouterr().err
+
+
+@pytest.fixture
+def of_texts(monkeypatch):
+    """A model of latents and captions, in the place of a run's: 16x16 images, an autoencoder that loses nothing."""
+    method, model = tiny_latents.make(text=True), tiny_latents.begun(text=True)
+    config = tiny_config("Plain")
+    config.data.eval_split = "test"
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 1), dtype=np.uint8)
+    source = Arrays({"image": images, "tokens": np.asarray([[4, 5, 1, 0, 0]] * 5, np.int32)}, split="test")
+    source.tokenizer = lambda texts: np.asarray([[len(text), 7, 1, 0, 0] for text in texts], np.int32)
+    trained = TrainedModel(Generator(method, config, 1, {"test": source}), model, 0, 0)
+    monkeypatch.setattr(command, "_diffusion_model", lambda workdir, trust: (trained, method))
+    return trained
+
+
+@pytest.mark.slow
+def test_a_model_of_latents_and_texts_is_edited_in_latents_and_decoded(tmp_path, of_texts, monkeypatch):
+    seen = {}
+    draw = command._drawn
+
+    def drawn(method, model, batch, *more):
+        seen["tokens"] = np.asarray(batch["tokens"])
+        seen["pictures"], numbers = draw(method, model, batch, *more)
+        return seen["pictures"], numbers
+
+    monkeypatch.setattr(command, "_drawn", drawn)
+    few = dict(num=3, steps=3, inversion_steps=(3,), branch_times=(1.0,), strengths=(0.0, 0.5))
+    numbers = edit("run", tmp_path, **few)
+    np.testing.assert_array_equal(seen["tokens"], [[4, 5, 1, 0, 0]] * 3)
+    own, image = seen["pictures"], of_texts.generator.source("test").take(range(3))["image"] / 127.5 - 1
+    assert own["inversion"].shape == (1 + 3 + 3, 3, 16, 16, 1)
+    np.testing.assert_allclose(own["inversion"][0], image, atol=1e-5)  # encoded and decoded
+    np.testing.assert_allclose(own["sdedit"][1], coarse(image.astype(np.float32)), atol=1e-5)  # of pixels, not latents
+    np.testing.assert_allclose(own["masked_edit"][1][:, :, :8], image[:, :, :8], atol=1e-5)
+    assert numbers["inversion_error"]["3"] > 0 and numbers["branching_diversity"]["1.0"] > 0
+
+    said = edit("run", tmp_path, **few, prompts=["ab", "abc"])
+    np.testing.assert_array_equal(seen["tokens"], [[2, 7, 1, 0, 0], [3, 7, 1, 0, 0], [2, 7, 1, 0, 0]])
+    assert np.abs(seen["pictures"]["sdedit"][2] - own["sdedit"][2]).max() > 0.01
+    assert said["inversion_error"] != numbers["inversion_error"]
+    with pytest.raises(UserError, match=r"tokens 10, .* those in \[0, 9\)"):
+        edit("run", tmp_path, **few, prompts=["abcdefghij"])
+
+
+@pytest.mark.slow
+def test_nothing_is_drawn_with_weights_that_are_not_finite(tmp_path, of_texts):
+    network = of_texts.model.params["denoiser"]["conv_out"]
+    broken = jax.tree.map(lambda x: x * np.nan, network)
+    params = {**of_texts.model.params, "denoiser": {**of_texts.model.params["denoiser"], "conv_out": broken}}
+    object.__setattr__(of_texts, "model", of_texts.model.replace(params=params))
+    few = dict(num=2, steps=2, inversion_steps=(2,), branch_times=(1.0,), strengths=(0.5,))
+    with pytest.raises(UserError, match="2 of 2 images are not finite.*the weights of denoiser"):
+        edit("run", tmp_path, **few)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_prompt_is_for_models_of_text(tmp_path, trained_ddpm, capsys):
+    assert main([f"--workdir={trained_ddpm}", f"--out={tmp_path}", "--prompt=a"]) == 2
+    assert "not conditional on text" in capsys.readouterr().err
+    assert main([f"--workdir={trained_ddpm}", f"--out={tmp_path}", "--eta=2"]) == 2
+    assert "--eta=2" in capsys.readouterr().err and not list(tmp_path.iterdir())

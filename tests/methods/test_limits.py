@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from running import opened
-from test_latent_diffusion import make
+from tiny_latents import make
 from tiny_methods import ddpm_config
 
 from jaxgen.data.source import Source

@@ -107,7 +107,7 @@ class DDPM(Method):
     ) -> tuple[Params, Memory]:
         image = batch["image"]
         time = jnp.zeros(image.shape[0])
-        learned = {"denoiser": init_params(self.network, key, image, time, **self._condition(given, batch))}
+        learned = {"denoiser": init_params(self.network, key, image, time, **self.condition(given, batch))}
         return learned, {"timesteps": self.timesteps.init(self.schedule)} if self.timesteps.carries else {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
@@ -122,7 +122,7 @@ class DDPM(Method):
             dropped = jax.random.bernoulli(of_label, self.label_dropout, image.shape[:1])
             null = self._null(batch)
             batch = {**batch, **{n: jnp.where(append_dims(dropped, x), x, batch[n]) for n, x in null.items()}}
-        condition = self._condition(params, batch)
+        condition = self.condition(params, batch)
         denoise = self.denoiser(params, train=True, rngs={"dropout": dropout})
         losses = self._losses(denoise, image, condition, t, jax.random.normal(of_noise, image.shape))
         memory = (
@@ -142,7 +142,7 @@ class DDPM(Method):
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         """Returns `denoising_loss`, as in training, and the squared error of epsilon at each time of `PROFILE`."""
         image, denoise = batch["image"], self.denoiser(model.params)
-        condition = self._condition(model.params, batch)
+        condition = self.condition(model.params, batch)
         t = jax.vmap(lambda key: uniform_timesteps(jax.random.fold_in(key, 0), 1, self.schedule)[0])(keys)
         noises = per_image_noise(keys, 1, image.shape[1:])
         found = {"denoising_loss": self._losses(denoise, image, condition, t, noises)}
@@ -164,14 +164,26 @@ class DDPM(Method):
         apply = functools.partial(apply_params, network or self.network, params[group], **options)
         return denoiser(self.schedule, self.prediction_type, apply, self.learned_variance)
 
+    def condition(self, params: Params, batch: Batch) -> Batch:
+        """Returns the network's keyword arguments other than (x, t), from a batch with the entries `conditions`."""
+        return {"label": batch["label"]} if self.labelled else {}
+
+    def diffused(self, model: Model, batch: Batch) -> Float[Array, "B h w D"]:
+        """Returns what is diffused of a batch: its images here, their latents in a method of latents."""
+        return batch["image"]
+
+    def decode(self, model: Model, z: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
+        """Returns the images, in [-1, 1], of what was diffused."""
+        return z
+
     def guided(self, model: Model, batch: Batch) -> Denoiser:
         """Returns the denoiser of samplers: `(x, t) -> Prediction` for a batch's conditions, steered by `guidance`."""
-        denoise, condition = self.denoiser(model.params), self._condition(model.params, batch)
+        denoise, condition = self.denoiser(model.params), self.condition(model.params, batch)
         if self.guidance is None:
             return lambda x, t: denoise(x, t, **condition)
         if "classifier" in self.required_groups:  # gradients inside the sampler's scan
             denoise = gradients_in_loops()(denoise)
-        null = self._condition(model.params, {**batch, **self._null(batch)}) if self.label_dropout else None
+        null = self.condition(model.params, {**batch, **self._null(batch)}) if self.label_dropout else None
         others: dict[str, Any] = {}
         if "weak" in self.required_groups:
             others["weak"] = self.denoiser(model.params, "weak", self.guidance.weak)
@@ -188,10 +200,6 @@ class DDPM(Method):
     def _start(self, keys: Array) -> Array:
         """Returns the noise at the first time, one image for each key."""
         return self.schedule.prior_std * per_image_noise(keys, 0, self.shape)
-
-    def _condition(self, params: Params, batch: Batch) -> Batch:
-        """Returns the network's keyword arguments other than (x, t)."""
-        return {"label": batch["label"]} if self.labelled else {}
 
     def _null(self, batch: Batch) -> Batch:
         """Returns entries for the batch that stand for no condition."""

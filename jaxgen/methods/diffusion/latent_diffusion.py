@@ -144,18 +144,21 @@ class LatentDiffusion(DDPM):
 
     def encode(self, params: Params, batch: Batch) -> Gaussian:
         """Returns q(z | x), over latents `[B, h, w, D]` before scaling."""
-        if "moments" in batch:
-            return Gaussian.of(batch["moments"])
-        if self.cached:
+        if self.cached and "moments" not in batch:
             raise UserError(
                 "config.method.cached is set, and the data have no 'moments': write them with python -m "
                 "jaxgen.sampling.latents, or unset it to encode the images at each step."
             )
+        return self._posterior(params, batch)
+
+    def _posterior(self, params: Params, batch: Batch) -> Gaussian:
+        if "moments" in batch:
+            return Gaussian.of(batch["moments"])
         return Gaussian.of(apply_params(self.autoencoder, params["autoencoder"], batch["image"], method="encode"))
 
-    def mean(self, model: Model, batch: Batch) -> Float[Array, "B h w D"]:
-        """Returns the means of the posteriors of images, scaled as `decode` takes them."""
-        return self.encode(model.params, batch).mean * self._scale(model.memory)
+    def diffused(self, model: Model, batch: Batch) -> Float[Array, "B h w D"]:
+        """Returns the means of the posteriors of images, scaled as `decode` takes them; `moments` need not be there."""
+        return self._posterior(model.params, batch).mean * self._scale(model.memory)
 
     def decode(self, model: Model, z: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
         """Returns the images, in [-1, 1], of scaled latents of any size."""
@@ -199,8 +202,8 @@ class LatentDiffusion(DDPM):
             )
         return scale_of(memory["autoencoder"])
 
-    def _condition(self, params: Params, batch: Batch) -> Batch:
-        condition = super()._condition(params, batch)
+    def condition(self, params: Params, batch: Batch) -> Batch:
+        condition = super().condition(params, batch)
         if self.text is None:
             return condition
         tokens = batch["tokens"]
