@@ -45,7 +45,7 @@ class ClipTokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], pad: str = "") -> ClipTokenizer:
-        """From a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`, and the settings beside them.
+        """Returns the tokenizer of a folder with `tokenizer.json`, or `vocab.json` and `merges.txt`, and its settings.
 
         Args:
           pad: the padding token; by default what the folder's settings say, or the end token.

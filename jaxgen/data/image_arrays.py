@@ -20,7 +20,7 @@ DARK = 128  # uint8 images below are told of, since they may be another range
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A range of values that stands for black to white, and the words that tell of it."""
+    """Holds a range of values that stands for black to white, and the words that tell of it."""
 
     low: float
     high: float

@@ -1,7 +1,7 @@
-"""A folder that one process at a time may write: the lock, and the claims from which the others learn whose it is.
+"""Locks a folder that one process at a time may write, by claims from which the others learn whose it is.
 
-The law. A process that wants the folder puts a claim there, a file `training.<token>.lock` with its host, process id
-and the time, and then looks for the claims of others:
+The rule is as follows. A process that wants the folder puts a claim there, a file `training.<token>.lock` with its
+host, process id and the time, and then looks for the claims of others:
 
 - It is alone: it writes into its claim that it holds the folder.
 - Another one holds the folder, or claimed it before: it takes its claim back and is refused.

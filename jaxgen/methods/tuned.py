@@ -43,7 +43,7 @@ class Tuned(Method):
 
     @property
     def method(self) -> Method:
-        """The trained method as it takes parameters with all grafts on them."""
+        """Returns the trained method as it takes parameters with all grafts on them."""
         method = self.trained
         for _, graft in in_order(self.grafts):
             method = graft.onto(method)

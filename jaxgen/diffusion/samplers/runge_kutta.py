@@ -44,8 +44,10 @@ class RungeKutta(LinearSampler):
     @property
     @abc.abstractmethod
     def a(self) -> Sequence[Sequence[float]]:
-        """Butcher's tableau: a[i] are the weights of the slopes that lead to the point of evaluation i + 1, which is
-        reached at the share sum(a[i]) of the step."""
+        """Returns a of Butcher's tableau: a[i] are the weights of the slopes that lead to evaluation i + 1.
+
+        Its point is reached at the share sum(a[i]) of the step.
+        """
 
     @property
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""Which noise levels a scheduler of diffusers visits in a number of steps: what its `set_timesteps` computes.
+"""Computes which noise levels a scheduler of diffusers visits in a number of steps, as its `set_timesteps` does.
 
 A scheduler counts its levels 0..T-1, while papers and `jaxgen.diffusion.schedules` count 1..T, so that level i there is
 the time (i + 1) / T here. Some classes go to noise between two levels, and tell the network a level that is rounded.
@@ -27,7 +27,7 @@ End = Literal["zero", "lowest level", "last sigma"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Walk(Discrete):
-    """A schedule whose network is told other levels than those that the noise has, as some schedulers do.
+    """Tells the network other levels than those that the noise has, as some schedulers do.
 
     Attributes:
       base: the schedule.

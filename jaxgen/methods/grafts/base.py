@@ -1,4 +1,4 @@
-"""The contract of a graft, and what grafts share: the order in which they are put on, and hooks on a network."""
+"""Holds the contract of a graft, and what grafts share: the order in which they are put on, and hooks on a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ ORDER: tuple[Order, ...] = ("leaves", "hooks", "around")
 
 
 class Graft:
-    """A part that learns while the method it is put on stays as it is; derive a frozen dataclass from this class.
+    """A graft is a part that learns while the method that it is put on stays as it is.
+
+    Derive a frozen dataclass from this class.
 
     The graft's name in the config is the name of its parameter group. Grafts are put on in the order of `ORDER` and
     within it by name, never in the config's order: first those that change leaves of the parameters, then hooks on
