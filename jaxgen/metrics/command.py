@@ -64,6 +64,7 @@ class Request:
     channels: int | None
     trunk: str
     scale: float
+    pairs: str
     recompute: bool
     json: str
 
@@ -92,6 +93,9 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     parser.add_argument("--floor", default="", metavar="C", help="further real images: the numbers of C against B")
     parser.add_argument("--trunk", choices=("alex", "vgg"), default="alex", help="the network of LPIPS")
     parser.add_argument("--scale", type=float, choices=(100.0, 2.5), default=100.0, help="the factor of the CLIP score")
+    parser.add_argument(
+        "--pairs", choices=("name", "order"), default="name", help="how the images of two folders are paired"
+    )
     parser.add_argument("--recompute", action="store_true", help="look at B again, and replace what is cached of it")
     parser.add_argument("--json", type=a_path("--json"), metavar="FILE", help="write the object into a file as well")
     given = vars(parser.parse_args(arguments))
@@ -124,7 +128,9 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
     of_captions = [metric for metric in metrics if isinstance(metric, CaptionMetric)]
     of_pixels = [metric for metric in metrics if isinstance(metric, PairMetric)]
     of_features = [metric for metric in metrics if isinstance(metric, FeaturePairMetric)]
-    sets = _open(request, captioned=bool(of_captions))
+    if request.pairs == "order" and not of_pixels and not of_features:
+        raise UserError(f"--pairs=order is of metrics of pairs; none of {', '.join(request.metrics)} is one.")
+    sets = _open(request, captioned=bool(of_captions), paired=bool(of_pixels or of_features))
     if of_pixels or of_features:
         check_pairs(sets["a"], sets["b"], [*of_pixels, *of_features])
     captions = _captions(sets["a"]) if of_captions else ()
@@ -165,8 +171,14 @@ def _of_features(
     return scores | compare_features(paired, sets["b"], summaries["a"], summaries["b"], network)
 
 
-def _open(request: Request, captioned: bool) -> dict[str, ImageSet]:
-    """Returns the opened sets; data sources without a size of their own take that of the set beside them."""
+def _open(request: Request, captioned: bool, paired: bool) -> dict[str, ImageSet]:
+    """Returns the opened sets; data sources without a size of their own take that of the set beside them.
+
+    Args:
+      captioned: whether captions are read.
+      paired: whether image i of A is held against image i of B. Two folders are then paired by their files' names,
+        unless the request insists on order; other sets are paired by order, which is told.
+    """
     texts = {"a": request.a, "b": request.b, **({"floor": request.floor} if request.floor else {})}
     found: dict[str, ImageSet] = {}
     resolution, channels = request.resolution, request.channels
@@ -175,10 +187,21 @@ def _open(request: Request, captioned: bool) -> dict[str, ImageSet]:
         if is_source(texts[side]) and beside is not None and beside.shape is not None:
             resolution, channels = resolution or beside.shape[:2], channels or beside.channels
         num = request.num if side != "floor" else found["a"].count if "a" in found else request.num
-        found[side] = open_set(texts[side], resolution, channels, num, captioned and side == "a")
+        by_name = paired and side == "b" and request.pairs == "name" and bool(found.get("a") and found["a"].files)
+        partner_of = found["a"] if by_name else None
+        found[side] = open_set(texts[side], resolution, channels, num, captioned and side == "a", partner_of)
         if found[side].notes:
             print(f"{found[side].name}: {found[side].count:,} images; {'; '.join(found[side].notes)}", file=sys.stderr)
+    if paired and min(found["a"].count, found["b"].count):
+        print(_pairing(found["a"], found["b"], request.pairs), file=sys.stderr)
     return {side: found[side] for side in texts}
+
+
+def _pairing(a: ImageSet, b: ImageSet, wanted: str) -> str:
+    """Returns a line that says how images are paired, and the first two pairs."""
+    how = "by name" if wanted == "name" and a.files and b.files else "by order"
+    shown = [[*found.files[:2]] or [f"row {i}" for i in range(min(2, found.count))] for found in (a, b)]
+    return f"pairs {how}: " + ", ".join(f"{x} with {y}" for x, y in zip(*shown, strict=False)) + ", ..."
 
 
 def _fit(network: FeatureNetwork, sets: Mapping[str, ImageSet]) -> None:

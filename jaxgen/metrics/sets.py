@@ -24,6 +24,7 @@ from jaxgen.errors import UserError
 from jaxgen.files import user_path
 from jaxgen.files.arrays import Archive
 from jaxgen.files.pictures import SUFFIXES, open_image
+from jaxgen.metrics.partners import partners
 
 KEYS = ("image", "images", "arr_0", "samples")  # of an archive's images; arr_0 as ADM writes it
 X = TypeVar("X")
@@ -43,6 +44,7 @@ class ImageSet:
     fingerprint: a hash of what the images are made from; takes one pass.
     captions: one per image, or None.
     notes: what is to be told about how the set was understood.
+    files: the names of a folder's images below it, in order. everything: those of all its images, before `num`.
     """
 
     name: str
@@ -53,6 +55,8 @@ class ImageSet:
     fingerprint: Callable[[], str]
     captions: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    everything: tuple[str, ...] = ()
 
 
 def is_source(text: str) -> bool:
@@ -66,6 +70,7 @@ def open_set(
     channels: int | None = None,
     num: int = 0,
     captioned: bool = False,
+    beside: ImageSet | None = None,
 ) -> ImageSet:
     """Opens a set.
 
@@ -77,6 +82,7 @@ def open_set(
       channels: 1 or 3; None takes what the images have.
       num: images taken, evenly spread; 0 takes all.
       captioned: whether captions are read.
+      beside: a folder whose images' partners are taken, in its order; they are found by their names.
 
     Raises:
       UserError: naming the file, for anything that is not there, damaged, of another kind than its neighbours, or too
@@ -87,7 +93,7 @@ def open_set(
             return _of_source(text, resolution, channels, num, captioned)
         path = user_path(text, "the image set")
         if path.is_dir():
-            return _of_folder(text, path, resolution, channels, num, captioned)
+            return _of_folder(text, path, resolution, channels, num, captioned, beside)
         if not path.exists():
             raise UserError(f"There is no folder or file {text!r}, and it names no data source such as 'digits/test'.")
         if path.suffix != ".npz":
@@ -121,8 +127,9 @@ def _ahead(function: Callable[[X], Y], parts: Sequence[Sequence[X]]) -> Iterator
 
 
 def _of_folder(
-    name: str, path: epath.Path, resolution: tuple[int, int] | None, channels: int | None, num: int, captioned: bool
-) -> ImageSet:
+    name: str, path: epath.Path, resolution: tuple[int, int] | None, channels: int | None, num: int, captioned: bool,
+    beside: ImageSet | None,
+) -> ImageSet:  # fmt: skip
     listing = walk(path)
     files = list(listing.images)
     passed = listing.passed_over()
@@ -133,6 +140,10 @@ def _of_folder(
     notes = tuple(filter(None, (*found.notes, listing.passed_over(found.read))))
     captions = found.texts
     indices = _chosen(name, len(files), num)
+    if beside is not None:
+        found_in = partners(beside.name, beside.everything, name, listing.images)
+        places = {file: i for i, file in enumerate(listing.images)}
+        indices = np.array([places[found_in[file]] for file in beside.files], int)
     files = [files[i] for i in indices]
     if channels is None:
         with (path / files[0]).open("rb") as opened, open_image(opened, repr(str(path / files[0]))) as first:
@@ -170,7 +181,9 @@ def _of_folder(
 
     shape = (*one, channels) if one else None
     captions = [captions[i] for i in indices] if captions is not None else None
-    return ImageSet(name, len(files), channels, shape, batches, fingerprint, captions, notes)
+    return ImageSet(
+        name, len(files), channels, shape, batches, fingerprint, captions, notes, tuple(files), listing.images
+    )
 
 
 # archives

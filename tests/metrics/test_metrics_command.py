@@ -224,7 +224,7 @@ def test_one_wrong_file_is_named_and_nothing_is_written(tmp_path, capsys, kind):
     damaged(tmp_path / "bad" / "b" / "wrong.png", kind)
     for pair in (("good", "bad"), ("bad", "good")):
         out = f"--json={tmp_path / 'out.json'}"
-        said = refused(capsys, *(tmp_path / name for name in pair), "--metrics=l1", out)
+        said = refused(capsys, *(tmp_path / name for name in pair), "--metrics=l1", "--pairs=order", out)
         assert "wrong.png" in said and WRONG[kind] in said
     assert not (tmp_path / "out.json").exists()
 
