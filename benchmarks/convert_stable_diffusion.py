@@ -130,7 +130,7 @@ def measure(folder: Path, dtype: str, back: str) -> None:
 
 
 def peak() -> int:
-    """Bytes that were resident at most."""
+    """Returns the most bytes that were resident."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -104,7 +104,8 @@ def torch_features(num: int, size: int, step: int, batch: int) -> None:
 
 
 def serve_features(extract: Callable[[np.ndarray], np.ndarray], data: np.ndarray, size: int, **facts: Any) -> None:
-    """Steps of `size` images, one after another through the data; some first features are told, to be compared."""
+    """Takes steps of `size` images, one after another through the data; some first features are told, to be compared.
+    """
     kept: list[np.ndarray] = []
     first: list[list[float]] = []
 

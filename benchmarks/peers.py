@@ -1,4 +1,4 @@
-"""Implementations timed in turns: each in a process of its own, never two at work.
+"""Times implementations in turns: each is a process of its own, and never two work at once.
 
 A worker calls `serve(step, ...)`, which says that it is ready and then runs as many steps as each line on its standard
 input asks for. The parent alternates between the workers, so a slow minute of the machine falls on all.

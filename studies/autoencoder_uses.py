@@ -114,7 +114,7 @@ def timed(function: Callable[[Path], dict[str, float]]) -> dict[str, float]:
 
 
 def labels_table(rows: harness.Rows, labels: int) -> str:
-    """Accuracies with few labels: a row a way."""
+    """Makes a table of accuracies with few labels, with a row for each way."""
     base = {row["draw"]: row["accuracy"] for row in rows.where(way="raw pixels", labels=labels)}
     lines = []
     for name in WAYS:

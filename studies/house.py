@@ -1,4 +1,4 @@
-"""Figures of the code itself: lines, functions over 60 lines, parameters of type Any, share of documented public names.
+"""Prints figures of the code itself: lines, functions over 60 lines, parameters of type Any, documented public names.
 
     python -m studies.house [CHECKOUT ...]
 

@@ -63,8 +63,12 @@ WEIGHTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Attributes:
-    held_out: the reference. memory: what a model would have learned from. fresh: real images beside both.
+    """Holds three sets of real images of one data set.
+
+    Attributes:
+      held_out: the reference.
+      memory: the images that a model would have learned from.
+      fresh: further real images.
     """
 
     held_out: np.ndarray

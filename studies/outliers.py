@@ -126,7 +126,10 @@ def auroc_table(scores: Scores, outliers: list[str]) -> str:
 
 
 def rejection_table(scores: Scores, outliers: list[str], right: np.ndarray) -> str:
-    """Accuracies on what each score accepts. right: whether the classifier is right on each image of the data."""
+    """Makes a table of accuracies on what each score accepts.
+
+    right: whether the classifier is right on each image of the data.
+    """
     rows = []
     for kind in outliers:
         correct = np.concatenate([right, np.zeros(len(scores["bound"][kind]), bool)])

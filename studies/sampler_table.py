@@ -1,4 +1,4 @@
-"""Solvers against network evaluations on one trained model, in the form of Song et al. (2020, DDIM), Table 1.
+"""Compares solvers by network evaluations on one trained model, in the form of Song et al. (2020, DDIM), Table 1.
 
     python -m studies.sampler_table --workdir=runs/ddpm_digits --evaluations=5,10,20,50,100,1000 --num=2000
 
@@ -92,7 +92,7 @@ class Distances:
         self.kid = [kid(features, self.real).mean for features in (floor, noise)]
 
     def __call__(self, samples: Samples) -> dict[str, float]:
-        """Distances with what they are of real images (floor) and of noise; `excess` is the share between the two."""
+        """Returns distances with those of real images (floor) and of noise; `excess` is the share between the two."""
         seen = self.network(samples.images)
         features = seen.features
         kernel = kid(features, self.real)

@@ -1,4 +1,4 @@
-"""Penalties on the discriminator's slope, as functions of an apply function.
+"""Holds penalties on the discriminator's slope, as functions of an apply function.
 
 `apply` maps images `[B, ...]` to logits, one or more for each image, or a tree of such arrays. The logits of an image
 must depend on that image alone: with BatchNorm in training mode there is no slope *at an image*, and the penalties have

@@ -146,7 +146,7 @@ class Source:
 
 
 class Arrays(Source):
-    """Examples that are in memory already, for use in Python: `Arrays({"image": images, "label": labels})`.
+    """Holds examples that are in memory already, for use in Python: `Arrays({"image": images, "label": labels})`.
 
     Args:
       arrays: `image` uint8 `[N, H, W, C]`, and other arrays of N rows.

@@ -50,14 +50,14 @@ class AddedAt(Token):
 
 
 class Model(TypedDict):
-    """Is the encoding in `tokenizer.json`."""
+    """Describes the encoding in `tokenizer.json`."""
 
     vocab: dict[str, Id]
     merges: list[str | list[str]]
 
 
 class Whole(TypedDict):
-    """Is `tokenizer.json`, of which the vocabulary, the merges and the added tokens are read."""
+    """Describes `tokenizer.json`, of which the vocabulary, the merges and the added tokens are read."""
 
     model: Model
     added_tokens: NotRequired[list[AddedAt]]

@@ -1,4 +1,7 @@
-"""Batches on the device: uint8 to float and back, and geometric augmentation. Pure JAX, to be called under jit."""
+"""Transforms batches on the device: uint8 to float and back, and geometric augmentation.
+
+Pure JAX, to be called under jit.
+"""
 
 from __future__ import annotations
 

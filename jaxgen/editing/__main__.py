@@ -127,7 +127,7 @@ def edit(
 
 
 class Settings(NamedTuple):
-    """Numbers of `edit`, which explains them."""
+    """Holds the numbers of `edit`, which explains them."""
 
     steps: int
     eta: float
@@ -202,7 +202,7 @@ def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> tuple[Tra
 
 
 def _write_pictures(out: epath.Path, pictures: Mapping[str, np.ndarray]) -> None:
-    """Frames `[F, N, H, W, C]` as rows of a PNG, as a GIF too where they move, and the captions of all."""
+    """Writes frames `[F, N, H, W, C]` as rows of a PNG, also as a GIF where they move, and the captions of all."""
     for name, frames in pictures.items():
         rows = grid(frames.reshape(-1, *frames.shape[2:]), columns=frames.shape[1])
         save_png(out / (f"{name}.png" if name in MOVING else f"panel_{name}.png"), rows)

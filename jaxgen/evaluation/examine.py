@@ -23,12 +23,14 @@ BALLS = 3  # k of the realism score
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """Attributes:
-    name: the name of its file, without the ending.
-    title: a title of two or three words.
-    text: a sentence about it.
-    picture: uint8 `[H, W, 3]`.
-    scores: a number for each sample, in reading order.
+    """Holds a picture of samples with its title, a sentence and its scores.
+
+    Attributes:
+      name: the name of its file, without the ending.
+      title: a title of two or three words.
+      text: a sentence about it.
+      picture: uint8 `[H, W, 3]`.
+      scores: a number for each sample, in reading order.
     """
 
     name: str

@@ -34,9 +34,11 @@ OF_NETWORK = ("moments", "features", "probabilities", "maps")
 
 
 class Value(NamedTuple):
-    """Attributes:
-    value: the number.
-    std: its standard deviation over subsets or splits, or None.
+    """Holds a number and its standard deviation.
+
+    Attributes:
+      value: the number.
+      std: its standard deviation over subsets or splits, or None.
     """
 
     value: float

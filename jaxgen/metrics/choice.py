@@ -24,11 +24,13 @@ M_co = TypeVar("M_co", bound=Metric, covariant=True)
 
 @dataclasses.dataclass(frozen=True)
 class Chosen(Generic[M_co]):
-    """Attributes:
-    metric: the metric that was asked for.
-    network: the network that gives its features, or None where it needs none.
-    every_images: how many training images are between two of its evaluations during training; 0 computes it at every
-      evaluation.
+    """Holds a metric that was asked for, with its network and its cadence.
+
+    Attributes:
+      metric: the metric that was asked for.
+      network: the network that gives its features, or None where it needs none.
+      every_images: how many training images are between two of its evaluations during training; 0 computes it at every
+        evaluation.
     """
 
     metric: M_co

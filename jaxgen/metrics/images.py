@@ -17,13 +17,15 @@ Which = Literal["samples", "held_out", "floor", "noise"]
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationImages:
-    """Attributes:
-    samples: uint8 `[N, H, W, C]`, from the model.
-    labels: int32 `[N]` they were asked for, or None.
-    train: uint8 `[M, H, W, C]`, what the model learned from.
-    held_out: uint8 `[K, H, W, C]`, what it never saw.
-    held_out_labels: int32 `[K]` where the data have labels, else None.
-    held_out_name: the data set, split and size of `held_out`, to be printed with each number.
+    """Holds the images that an evaluation compares, and caches what networks have seen of them.
+
+    Attributes:
+      samples: uint8 `[N, H, W, C]`, from the model.
+      labels: int32 `[N]` they were asked for, or None.
+      train: uint8 `[M, H, W, C]`, what the model learned from.
+      held_out: uint8 `[K, H, W, C]`, what it never saw.
+      held_out_labels: int32 `[K]` where the data have labels, else None.
+      held_out_name: the data set, split and size of `held_out`, to be printed with each number.
     """
 
     samples: UInt8[np.ndarray, "N H W C"]

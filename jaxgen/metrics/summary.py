@@ -19,12 +19,14 @@ B = TypeVar("B", bound=Sized)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
-    """Attributes:
-    n: the number of images.
-    moments: the moments of their features, float64.
-    features: `[N, D]`, or None where only the moments were kept.
-    probabilities: `[N, K]`, or None.
-    labels: int `[N]`, the classes that samples were asked for, or that real images have; or None.
+    """Holds what a network has seen of a set of images.
+
+    Attributes:
+      n: the number of images.
+      moments: the moments of their features, float64.
+      features: `[N, D]`, or None where only the moments were kept.
+      probabilities: `[N, K]`, or None.
+      labels: int `[N]`, the classes that samples were asked for, or that real images have; or None.
     """
 
     n: int

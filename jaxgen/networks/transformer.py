@@ -1,4 +1,4 @@
-"""Parts of transformers over tokens [B, N, D]: normalisation, attention, the MLP, and positions on a grid.
+"""Holds parts of transformers over tokens [B, N, D]: normalisation, attention, the MLP, and positions on a grid.
 
 Parameters are float32; `dtype` is the type of the arithmetic, while statistics and softmax are always
 float32.

@@ -159,7 +159,7 @@ class UNet(nn.Module):
 
     @property
     def widths(self) -> list[int]:
-        """Channels of each level, the finest first."""
+        """Returns the channels of each level, the finest first."""
         return [self.channels * multiplier for multiplier in self.channel_multipliers]
 
     def way_down(self, h: Array, told: Conditions) -> tuple[Array, list[Array]]:

@@ -119,7 +119,7 @@ def _check_places(workdir: epath.Path) -> None:
 
 
 def _check_history(workdir: epath.Path) -> None:
-    """Checks that a run without checkpoints is one that never had any, so that it may begin anew.
+    """Checks that a run without checkpoints is one that never had any, so that it may start again.
 
     The second checkpoint is written only once the first is complete, so the history of a run that was killed before its
     first one is not longer than two intervals.
@@ -140,14 +140,14 @@ def _check_history(workdir: epath.Path) -> None:
 
 
 def keep_history(workdir: epath.Path) -> None:
-    """Renames the history of a run that begins anew, since it was killed before its first checkpoint."""
+    """Renames the history of a run that starts again, since it was killed before its first checkpoint."""
     path, number = workdir / "metrics.jsonl", 1
     if not path.exists() or not metric_lines(path):
         return
     while (kept := workdir / f"metrics.{number}.jsonl").exists():
         number += 1
     path.rename(kept)
-    log.info("the run begins anew; the history of the one that was killed before its first checkpoint is in %s", kept)
+    log.info("the run starts again; the history of the one that was killed before its first checkpoint is in %s", kept)
 
 
 def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> ConfigDict | None:

@@ -1,4 +1,4 @@
-"""Images that are not finite: a program marks them, and the host counts them and says what to do.
+"""Deals with images that are not finite: a program marks them, and the host counts them and says what to do.
 
 Nothing raises inside a compiled program. What a sampler cannot finish, or what overflows in a network, is NaN in the
 result. As uint8 it would look like black, so each image comes with a flag.

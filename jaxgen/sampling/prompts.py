@@ -108,5 +108,5 @@ def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: i
         )
     if not np.isfinite(found[:num]).all():
         broken = int((~np.isfinite(found)).sum())
-        raise UserError(f"{path} holds {broken} values that are NaN or infinite; make it anew.")
+        raise UserError(f"{path} holds {broken} values that are NaN or infinite; make it again.")
     return found.astype(np.float32)

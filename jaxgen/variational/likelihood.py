@@ -1,4 +1,4 @@
-"""Likelihoods p(x | z): the log-probability that a decoder's outputs give to an image, in nats.
+"""A likelihood p(x | z) is the log-probability that a decoder's outputs give to an image, in nats.
 
 `config.method.likelihood.name` names a class in snake case: `OptimalGaussian` is "optimal_gaussian".
 """

@@ -86,8 +86,10 @@ class Results:
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-    """Attributes:
-    training: config.seed of all runs. sampling: the flag --seed, and that of the pipeline's noise.
+    """Holds the seeds of all runs.
+
+    Attributes:
+      training: config.seed of all runs. sampling: the flag --seed, and that of the pipeline's noise.
     """
 
     training: int = 0

@@ -42,7 +42,7 @@ SPLITS = {"train": (0, 60_000), "test": (60_000, 1_000), "unseen": (61_000, 1_00
 
 
 class CaptionShapes(shapes.Shapes):
-    """Scenes of three attributes, the same in all but shape, colour and position."""
+    """Shows scenes of three attributes, the same in all but shape, colour and position."""
 
     splits = SPLITS
     tokenizer = TOKENIZER

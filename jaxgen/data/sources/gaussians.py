@@ -68,7 +68,7 @@ WORLDS = {"ring8": ring(), "grid25": grid()}
 
 
 class Gaussians(Source):
-    """Points of the plane from `WORLDS[argument]`; the resolution must be (1, 2) and the channels 1."""
+    """Draws points of the plane from `WORLDS[argument]`; the resolution must be (1, 2) and the channels 1."""
 
     takes = "<world>"
 

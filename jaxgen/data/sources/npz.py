@@ -141,7 +141,7 @@ def _fitted(request: Request, images: np.ndarray, others: Mapping[str, np.ndarra
 
 
 def _checked_labels(request: Request, labels: np.ndarray | None) -> np.ndarray | None:
-    """Labels [N], of maps [N, H, W] the one of each map's worst pixel; UserError where they do not fit."""
+    """Returns labels [N], of maps [N, H, W] the one of each map's worst pixel; UserError where they do not fit."""
     if labels is not None and (labels.ndim not in (1, 3) or labels.dtype != np.int32):
         raise UserError(
             f"The labels of {request.source!r} are {labels.dtype} of shape {labels.shape}; whole numbers [N] or "
@@ -175,7 +175,7 @@ def _plain(name: str, key: str, values: np.ndarray) -> np.ndarray:
         if values.size and (int(values.min()) < limits.min or int(values.max()) > limits.max):
             raise UserError(
                 f"{key!r} of {name!r} reaches from {values.min()} to {values.max()}, more than int32 holds; number "
-                "them anew."
+                "them again."
             )
         return values.astype(np.int32)
     if kind != "f":

@@ -55,8 +55,9 @@ SPLITS = {"train": (0, 60_000), "test": (60_000, 10_000), "val": (70_000, 5_000)
 
 
 class Shapes(Source):
-    """Scenes that are functions of their number, rendered when they are asked for: several thousand a second and core
-    at 32 pixels.
+    """Draws scenes that are functions of their number, when they are asked for.
+
+    At 32 pixels it draws several thousand a second and core.
 
     Raises:
       UserError: for an unknown split, channels that are not 3, or more classes than there are shapes.

@@ -54,7 +54,7 @@ class SolverCoefficients:
 
     @staticmethod
     def from_rows(output: Output, rows: Sequence[Mapping[str, Any]], before: float = 0.0) -> SolverCoefficients:
-        """Coefficients from rows `{t, s, move, step, ...}`; a one-step method needs no more than these four.
+        """Returns coefficients from rows `{t, s, move, step, ...}`; a one-step method needs only these four.
 
         Where a row has no `take` it is 1, `keep` 0, `correct` empty, `noise` 0 and `ends` true. `correct` and `step`
         are lists over m_0, m_1, ..., of any length.

@@ -17,7 +17,7 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class EDM(LinearSampler):
-    """Karras et al. (2022), Algorithm 2: noise is added ("churn"), then a Heun step of the flow is taken.
+    """Adds noise ("churn"), then takes a Heun step of the flow (Karras et al. 2022, Algorithm 2).
 
     It works in y = x / alpha and n = sigma / alpha, where dy/dn = epsilon (their Eq. 3 with s(t) = 1), so it is right
     under any schedule; levels below are values of n. The step to t = 0 is Euler's: `2 steps - 1` evaluations.

@@ -93,7 +93,7 @@ class ODE(Sampler):
         )
 
     def _used(self, steps: Count) -> Count:
-        """Evaluations of so many steps: a pair whose last slope is the next one's first saves one each."""
+        """Returns the evaluations of so many steps: a pair whose last slope is the next one's first saves one each."""
         tableau = SOLVERS[self.method].tableau
         assert isinstance(tableau, diffrax.ButcherTableau)  # the others are of implicit-explicit pairs
         return (len(tableau.b_sol) - tableau.fsal) * steps + tableau.fsal

@@ -61,7 +61,7 @@ class UniPC(LinearSampler):
         return first(h) if len(nodes) == 1 else adams(h, nodes)
 
     def _corrected(self, h: float, nodes: np.ndarray) -> np.ndarray:
-        """Weights of the x0 at the step's end and of those that the predictor used."""
+        """Returns weights of the x0 at the step's end and of those that the predictor used."""
         return self._half(h, 1.0)[::-1] if len(nodes) == 1 else adams(h, np.append(1.0, nodes))
 
     def _half(self, h: float, node: float) -> np.ndarray:

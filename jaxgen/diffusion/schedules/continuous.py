@@ -1,4 +1,5 @@
-"""Continuous schedules whose signal shrinks as the noise grows: cosine, the VP and sub-VP SDEs, rectified flow."""
+"""Holds continuous schedules whose signal shrinks as the noise grows: cosine, the VP and sub-VP SDEs, rectified flow.
+"""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Betas(Discrete):
 
 @dataclasses.dataclass(frozen=True)
 class _Formula(Discrete):
-    """Betas by a formula.
+    """The betas follow a formula.
 
     Attributes:
       steps: number of noise levels.
@@ -145,7 +145,7 @@ class _Formula(Discrete):
 
 @dataclasses.dataclass(frozen=True)
 class Linear(_Formula):
-    """Betas from `beta_start` to `beta_end` in equal steps (Ho et al. 2020, Section 4)."""
+    """The betas go from `beta_start` to `beta_end` in equal steps (Ho et al. 2020, Section 4)."""
 
     beta_start: float = 1e-4
     beta_end: float = 0.02

@@ -1,4 +1,4 @@
-"""Schedules of alpha = 1: the noise is added to the data, which are not shrunk."""
+"""Holds schedules of alpha = 1: the noise is added to the data, which are not shrunk."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class VE(_Exploding):
 
 @dataclasses.dataclass(frozen=True)
 class EDM(_Exploding):
-    """Karras et al. (2022), Table 1: alpha = 1, and sigma = sigma_max t.
+    """The schedule has alpha = 1 and sigma = sigma_max t (Karras et al. 2022, Table 1).
 
     Use it with the spacing `karras`, the timestep sampler `log_normal` and the prediction type `edm`.
     """

@@ -1,4 +1,4 @@
-"""Schedulers of diffusers: the noise, the prediction type and the levels that a `scheduler_config.json` describes.
+"""Reads schedulers of diffusers: noise, prediction type and levels that a `scheduler_config.json` describes.
 
 `classes` is the table of the classes and of their entries, `levels` says which levels a class visits, and `noise` reads
 and writes the file.

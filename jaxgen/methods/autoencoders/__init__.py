@@ -1,1 +1,1 @@
-"""Autoencoders, plain and variational: one file a method."""
+"""This room holds autoencoders, plain and variational: one file a method."""

@@ -31,7 +31,7 @@ ROWS = 8  # walks
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorStep:
-    """What the further terms of a generator's loss may read."""
+    """Holds what the further terms of a generator's loss may read."""
 
     params: Params
     memory: Memory  # as it is after the fakes were made
@@ -50,14 +50,15 @@ class GeneratorStep:
 
 @dataclasses.dataclass(frozen=True)
 class GAN(Method):
-    """Turn `discriminator`, `discriminator_steps` times on fresh images and fresh z, and turn `generator`; turn `r1`
-    where it is due.
+    """Trains a generator against a discriminator: the turns `discriminator` and `generator`, and `r1` where it is due.
+
+    The turn `discriminator` runs `discriminator_steps` times, each on fresh images and fresh z.
 
     What the networks carry (batch statistics, spectral vectors) is memory, `generator` and `discriminator`. Real and
     fake images go through the discriminator in separate calls. EMA is kept of the generator; the batch statistics of
-    the averaged weights are estimated whenever images are sampled. Logged: the discriminator's accuracy on real and on
-    fake images, the gap between its mean logits, the diversity of fakes beside that of real images, and, by the
-    update, the norm of the gradient into the generator.
+    the averaged weights are estimated whenever images are sampled. The logged metrics are the discriminator's accuracy
+    on real and on fake images, the gap between its mean logits, the diversity of fakes beside that of real images, and,
+    by the update, the norm of the gradient into the generator.
     """
 
     generator: nn.Module  # `(z, **told) -> [B, H, W, C]`; z is [B, z_dim], or what `sample_z` draws

@@ -22,7 +22,7 @@ CodeBatch = dict[str, Array]  # codes as `jaxgen.adversarial.mutual_information.
 
 @dataclasses.dataclass(frozen=True)
 class InfoGAN(GAN):
-    """A third turn, `information`, in which both networks minimise -log Q(c | x); Q is a head of the discriminator.
+    """In a third turn, `information`, both networks minimise -log Q(c | x); Q is a head of the discriminator.
 
     The generator's input is z and the codes, drawn from one distribution in all turns. The control is `information=0`
     and `continuous_information=0`: the same networks, and codes that mean nothing.

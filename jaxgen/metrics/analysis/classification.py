@@ -20,9 +20,11 @@ from jaxgen.metrics.networks.extractor import Extractor
 
 
 class AccuracyScore(NamedTuple):
-    """Attributes:
-    samples: the accuracy on real test images of the classifier that learned from samples.
-    real: that of the classifier that learned from real images in the same way, or None if there were none.
+    """Holds the accuracies of a classifier that learned from samples and of one that learned from real images.
+
+    Attributes:
+      samples: the accuracy on real test images of the classifier that learned from samples.
+      real: that of the classifier that learned from real images in the same way, or None if there were none.
     """
 
     samples: Accuracy

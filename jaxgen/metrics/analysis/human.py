@@ -42,11 +42,13 @@ class Answers:
 
 @dataclasses.dataclass(frozen=True)
 class FoolRate:
-    """Attributes:
-    value: the share of pairs in which the generated image was taken for real.
-    low, high: its Wilson interval.
-    fooled, pairs: the counts behind it.
-    median_ms: the median time for a choice, in milliseconds.
+    """Holds a fool rate with its interval and the counts behind it.
+
+    Attributes:
+      value: the share of pairs in which the generated image was taken for real.
+      low, high: its Wilson interval.
+      fooled, pairs: the counts behind it.
+      median_ms: the median time for a choice, in milliseconds.
     """
 
     value: float

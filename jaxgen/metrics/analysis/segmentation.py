@@ -11,9 +11,11 @@ from jaxgen.errors import UserError
 
 
 class MeanIou(NamedTuple):
-    """Attributes:
-    value: the mean in [0, 1], over the classes that occur.
-    absent: classes in neither the labels nor the predictions.
+    """Holds the mean intersection over union, and the classes that do not occur.
+
+    Attributes:
+      value: the mean in [0, 1], over the classes that occur.
+      absent: classes in neither the labels nor the predictions.
     """
 
     value: float

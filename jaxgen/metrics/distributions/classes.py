@@ -59,9 +59,11 @@ def entropy(probabilities: Float[np.ndarray, "N K"]) -> float:
 
 
 class Accuracy(NamedTuple):
-    """Attributes:
-    value: share of examples that were classified as their label.
-    per_class: `[K]` the same within each label; NaN for labels that do not occur.
+    """Holds the accuracy of all examples and of each label.
+
+    Attributes:
+      value: share of examples that were classified as their label.
+      per_class: `[K]` the same within each label; NaN for labels that do not occur.
     """
 
     value: float

@@ -27,9 +27,11 @@ class InceptionScore(SetMetric):
 
 
 class ScoreOfSplits(NamedTuple):
-    """Attributes:
-    mean: the mean over the splits, in [1, K].
-    std: the standard deviation between the splits.
+    """Holds the Inception score and its deviation between splits.
+
+    Attributes:
+      mean: the mean over the splits, in [1, K].
+      std: the standard deviation between the splits.
     """
 
     mean: float

@@ -39,10 +39,12 @@ class FIDInfinity(FrechetInfinity):
 
 
 class Extrapolated(NamedTuple):
-    """Attributes:
-    value: the estimate at infinitely many samples.
-    sizes: `[P]` sizes of the subsets, of which the last has all samples.
-    values: `[P]` estimates from the subsets.
+    """Holds an estimate at infinitely many samples, and those that it was fitted to.
+
+    Attributes:
+      value: the estimate at infinitely many samples.
+      sizes: `[P]` sizes of the subsets, of which the last has all samples.
+      values: `[P]` estimates from the subsets.
     """
 
     value: float

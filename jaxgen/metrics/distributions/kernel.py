@@ -25,9 +25,11 @@ class KID(SetMetric):
 
 
 class KernelDistance(NamedTuple):
-    """Attributes:
-    mean: the mean over the subsets; it is near 0, and of either sign, for equal distributions.
-    std: the standard deviation of one subset's estimate.
+    """Holds a kernel distance and its deviation between subsets.
+
+    Attributes:
+      mean: the mean over the subsets; it is near 0, and of either sign, for equal distributions.
+      std: the standard deviation of one subset's estimate.
     """
 
     mean: float

@@ -99,9 +99,11 @@ class Coverage(_Near):
 
 
 class PrecisionRecall(NamedTuple):
-    """Attributes:
-    precision: share of samples in the reference's manifold.
-    recall: share of the reference in the samples' manifold.
+    """Holds precision and recall.
+
+    Attributes:
+      precision: share of samples in the reference's manifold.
+      recall: share of the reference in the samples' manifold.
     """
 
     precision: float
@@ -109,9 +111,11 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """Attributes:
-    density: in how many of the reference's balls a sample is on average, divided by k; it may exceed 1.
-    coverage: share of the reference's balls that hold a sample.
+    """Holds density and coverage.
+
+    Attributes:
+      density: in how many of the reference's balls a sample is on average, divided by k; it may exceed 1.
+      coverage: share of the reference's balls that hold a sample.
     """
 
     density: float

@@ -17,9 +17,11 @@ from jaxgen.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """Attributes:
-    features: floating `[N, D]`.
-    probabilities: `[N, K]` over the network's classes, each row's sum 1, or None.
+    """Holds what a network gives for a set of images.
+
+    Attributes:
+      features: floating `[N, D]`.
+      probabilities: `[N, K]` over the network's classes, each row's sum 1, or None.
     """
 
     features: Float[np.ndarray, "N D"]

@@ -37,11 +37,13 @@ class ClipScore(CaptionMetric):
 
 @dataclasses.dataclass(frozen=True)
 class CaptionScores:
-    """Attributes:
-    name: the name of the score, with its scale.
-    mean: the mean over the pairs.
-    values: float64 `[N]`, the score of each pair.
-    saturated: the share of pairs whose cosine was negative, so that they count as 0.
+    """Holds a CLIP score and the scores of its pairs.
+
+    Attributes:
+      name: the name of the score, with its scale.
+      mean: the mean over the pairs.
+      values: float64 `[N]`, the score of each pair.
+      saturated: the share of pairs whose cosine was negative, so that they count as 0.
     """
 
     name: str

@@ -52,16 +52,18 @@ class LPIPS(PairMetric):
 
 @dataclasses.dataclass(frozen=True)
 class Diversity:
-    """Attributes:
-    mean: the mean of the groups' means, in which each group counts once.
-    std: the standard deviation of those means.
-    groups: the number of each group that has two images or more.
-    means: its mean distance.
-    sizes: its number of images.
-    pairs: the number of pairs that its mean is taken over.
-    images: the number of images in all groups.
-    left_out: the number of groups of fewer than two images.
-    seed: the seed by which pairs were drawn.
+    """Holds how varied the images within groups are.
+
+    Attributes:
+      mean: the mean of the groups' means, in which each group counts once.
+      std: the standard deviation of those means.
+      groups: the number of each group that has two images or more.
+      means: its mean distance.
+      sizes: its number of images.
+      pairs: the number of pairs that its mean is taken over.
+      images: the number of images in all groups.
+      left_out: the number of groups of fewer than two images.
+      seed: the seed by which pairs were drawn.
     """
 
     mean: float

@@ -1,1 +1,1 @@
-"""Generators and discriminators of the adversarial family."""
+"""This room holds generators and discriminators of the adversarial family."""

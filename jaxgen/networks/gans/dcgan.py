@@ -120,7 +120,7 @@ class Trunk(nn.Module):
 
 
 class DCGANDiscriminator(GANNetwork):
-    """Images -> `{"logits", "features", heads...}`; the features are the last level's pixels, as one vector."""
+    """Maps images to `{"logits", "features", heads...}`; the features are the last level's pixels, as one vector."""
 
     channels: int = 64  # of the first level; doubled at each, up to eight times
     num_classes: int = 0

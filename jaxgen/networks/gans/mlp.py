@@ -44,7 +44,7 @@ class MLPGenerator(GANNetwork):
 
 
 class MLPDiscriminator(GANNetwork):
-    """Images [B, ...] -> `{"logits", "features", heads...}`; the features are the last hidden layer."""
+    """Maps images [B, ...] to `{"logits", "features", heads...}`; the features are the last hidden layer."""
 
     widths: tuple[int, ...] = (256, 256)  # of the hidden layers
     num_classes: int = 0

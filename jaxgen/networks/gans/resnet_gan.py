@@ -117,7 +117,7 @@ class ResNetGenerator(GANNetwork):
 
 
 class ResNetDiscriminator(GANNetwork):
-    """Images -> `{"logits", "features", heads...}`; the features are the last block's, summed over pixels.
+    """Maps images to `{"logits", "features", heads...}`; the features are the last block's, summed over pixels.
 
     Raises:
       UserError: the image's sides cannot be halved so often.

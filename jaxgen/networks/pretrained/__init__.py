@@ -1,1 +1,1 @@
-"""Networks whose published weights others have trained: CLIP, Inception, LPIPS."""
+"""This room holds networks whose published weights others have trained: CLIP, Inception, LPIPS."""

@@ -24,9 +24,11 @@ CLASSES = 1008
 
 
 class Tap(NamedTuple):
-    """Attributes:
-    width: the width of the features.
-    smallest: the least number of pixels that a side of the image must have.
+    """Describes a place in the network at which features can be taken.
+
+    Attributes:
+      width: the width of the features.
+      smallest: the least number of pixels that a side of the image must have.
     """
 
     width: int
