@@ -25,7 +25,7 @@ Y = TypeVar("Y")
 
 
 class Line(TypedDict):
-    """Is a line of the table."""
+    """Describes a line of the table."""
 
     file: str
     caption: str

@@ -33,7 +33,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Token(TypedDict):
-    """Is an added token in a file."""
+    """Describes an added token in a file."""
 
     content: Text
     lstrip: NotRequired[bool]
@@ -44,7 +44,7 @@ class Token(TypedDict):
 
 
 class AddedAt(Token):
-    """Is an added token in `tokenizer.json`."""
+    """Describes an added token in `tokenizer.json`."""
 
     id: Id
 
@@ -64,7 +64,7 @@ class Whole(TypedDict):
 
 
 class Config(TypedDict):
-    """Is `tokenizer_config.json`; entries that end with `_token` are read, too."""
+    """Describes `tokenizer_config.json`; entries that end with `_token` are read, too."""
 
     added_tokens_decoder: NotRequired[dict[str, Token]]
     model_max_length: NotRequired[float | None]
@@ -77,7 +77,7 @@ class Config(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-    """Is a tokenizer that was read.
+    """Holds a tokenizer that was read.
 
     Attributes:
       tokenizer: cuts texts into tokens, without start and end.

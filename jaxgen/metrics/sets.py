@@ -34,17 +34,20 @@ ImageBatch = np.ndarray | list[np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Attributes:
-    name: the name as it was given, for records.
-    count: the number of images.
-    channels: 1 or 3.
-    shape: `(H, W, C)` of all images, or None where their sizes differ.
-    batches: a function from the size of a batch to the batches in order: uint8 `[B, H, W, C]`, or a list of
-      `[H, W, C]` where sizes differ.
-    fingerprint: a hash of what the images are made from; takes one pass.
-    captions: one per image, or None.
-    notes: what is to be told about how the set was understood.
-    files: the names of a folder's images below it, in order. everything: those of all its images, before `num`.
+    """Holds an opened set of images, which is read in batches.
+
+    Attributes:
+      name: the name as it was given, for records.
+      count: the number of images.
+      channels: 1 or 3.
+      shape: `(H, W, C)` of all images, or None where their sizes differ.
+      batches: a function from the size of a batch to the batches in order: uint8 `[B, H, W, C]`, or a list of `[H, W,
+        C]` where sizes differ.
+      fingerprint: a hash of what the images are made from; takes one pass.
+      captions: one per image, or None.
+      notes: what is to be told about how the set was understood.
+      files: the names of a folder's images below it, in order.
+      everything: those of all its images, before `num`.
     """
 
     name: str
