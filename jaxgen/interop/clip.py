@@ -13,12 +13,20 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from jaxgen.downloads import Published, locate
 from jaxgen.errors import UserError, nearest
-from jaxgen.interop.diffusers_files import read_json, write_json
+from jaxgen.interop.diffusers_files import (
+    TEXT_MODEL,
+    Weights,
+    check_floating,
+    open_weights,
+    read_header,
+    read_json,
+    write_json,
+)
+from jaxgen.interop.file_types import ClipFile
 from jaxgen.networks.pretrained.clip import CLIP, ImageTower, TextTower
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -83,7 +91,7 @@ def load_published(model: str) -> tuple[CLIP, dict[str, Any]]:
     """Returns (network, params) of a model of `PUBLISHED`; `jaxgen.downloads.locate` finds or fetches its files."""
     files = published(model)
     config, weights = locate(files["config"]), locate(files["weights"])
-    return clip_from_transformers(read_weights(weights), read_config(config))
+    return clip_from_transformers(Weights(read_header(pathlib.Path(weights)), weights), read_config(config))
 
 
 def load_clip(folder: str | os.PathLike[str]) -> tuple[CLIP, dict[str, Any]]:
@@ -93,7 +101,7 @@ def load_clip(folder: str | os.PathLike[str]) -> tuple[CLIP, dict[str, Any]]:
       UserError: a file is missing or damaged, and as `clip_from_transformers`.
     """
     folder = pathlib.Path(folder)
-    return clip_from_transformers(read_weights(folder / WEIGHTS), read_config(folder / CONFIG))
+    return clip_from_transformers(open_weights(folder, TEXT_MODEL), read_config(folder / CONFIG))
 
 
 def load_text(folder: str | os.PathLike[str]) -> tuple[TextTower, dict[str, Any]]:
@@ -105,7 +113,7 @@ def load_text(folder: str | os.PathLike[str]) -> tuple[TextTower, dict[str, Any]
       UserError: as `load_clip`.
     """
     folder = pathlib.Path(folder)
-    return text_from_transformers(read_weights(folder / WEIGHTS), read_config(folder / CONFIG))
+    return text_from_transformers(open_weights(folder, TEXT_MODEL), read_config(folder / CONFIG))
 
 
 def save_clip(folder: str | os.PathLike[str], clip: CLIP, params: Mapping[str, Any]) -> None:
@@ -119,19 +127,8 @@ def save_text(folder: str | os.PathLike[str], tower: TextTower, params: Mapping[
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a `config.json`. Raises UserError if the file is missing or holds no JSON object."""
-    return read_json(path, f"a CLIP folder holds beside {WEIGHTS}")
-
-
-def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads a safetensors file. Raises UserError if it is missing or damaged."""
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; a CLIP folder holds {CONFIG} and {WEIGHTS}.")
-    try:
-        return safetensors.numpy.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is damaged, or no safetensors file ({error}); fetch it again.") from error
+    """Reads a `config.json`. Raises UserError if the file is missing or damaged, or an entry is of another type."""
+    return read_json(path, f"a CLIP folder holds beside {WEIGHTS}", ClipFile)
 
 
 def _write(folder: str | os.PathLike[str], state: dict[str, np.ndarray], config: Mapping[str, Any]) -> None:
@@ -265,7 +262,7 @@ def text_from_transformers(state: Mapping[str, Any], config: Mapping[str, Any]) 
     tower = text_tower(config)
     prefix = "text_model." if any(key.startswith("text_model.") for key in state) else ""
     if "text_config" in config:
-        state = {key: x for key, x in state.items() if key.startswith(prefix)}
+        state = {key: state[key] for key in state if key.startswith(prefix)}
     wanted = jax.eval_shape(tower.init, jax.random.key(0), _tokens(tower))["params"]
     return tower, _take(state, text_names(tower.depth, prefix), wanted)
 
@@ -275,13 +272,17 @@ def _tokens(tower: TextTower) -> jax.ShapeDtypeStruct:
 
 
 def _take(state: Mapping[str, Any], names: Iterator[Name], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    where = state.folder if isinstance(state, Weights) else "the state"
     # old files also hold the numbers of the positions, 0, 1, 2, ..., which are no weights
-    state = {key: x for key, x in state.items() if not key.endswith("embeddings.position_ids")}
+    left = {key for key in state if not key.endswith("embeddings.position_ids")}
     params: dict[str, Any] = {}
     for ours, theirs, axes in names:
-        if theirs not in state:
+        if theirs not in left:
             raise UserError(f"the weights lack {theirs!r}, which their config asks for.")
-        array = np.asarray(state.pop(theirs), np.float32)
+        left.remove(theirs)
+        found = np.asarray(state[theirs])
+        check_floating(theirs, found.dtype, where)
+        array = found.astype(np.float32, copy=False)
         *parents, leaf = ours.split("/")
         shape: Any = wanted
         for part in (*parents, leaf):
@@ -293,8 +294,8 @@ def _take(state: Mapping[str, Any], names: Iterator[Name], wanted: Mapping[str, 
         for part in parents:
             layer = layer.setdefault(part, {})
         layer[leaf] = array.transpose(axes)
-    if state:
-        raise UserError(f"the weights have {min(state)!r}, which their config does not account for.")
+    if left:
+        raise UserError(f"the weights have {min(left)!r}, which their config does not account for.")
     return params
 
 

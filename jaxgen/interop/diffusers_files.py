@@ -19,14 +19,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import files
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.files import inside
+from jaxgen.files import inside, parse_json
+from jaxgen.files.reading import as_type_of
+from jaxgen.interop.file_types import Header, TensorEntry, WeightsIndex
 
 CONFIG = "config.json"
 MODEL = "diffusion_pytorch_model"  # the name of the file with the weights of a diffusers model, without its ending
 TEXT_MODEL = "model"  # the same of a transformers model
 VARIANTS = ("", ".fp16")  # in the order in which they are looked for
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".bin.index.json")  # and formats of other frameworks
 
 TYPES = {
     "F64": np.float64,
@@ -43,25 +47,22 @@ TYPES = {
 NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 
 
-def read_json(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str], what: str, as_type: Any = dict[str, Any]) -> dict[str, Any]:
     """Reads a JSON object.
 
     Args:
       path: the file.
       what: says in messages what the file is for, such as "gives the shapes".
+      as_type: what its entries must be; entries that the type does not name are kept.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: the file is missing or damaged, or an entry is of another type.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"There is no file {path}, which {what}; restore it, or name another folder.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); fetch it again.") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object; fetch it again.")
+    found = files.read_json(path)
+    as_type_of(found, str(path), as_type)
     return found
 
 
@@ -132,20 +133,30 @@ def open_weights(folder: str | os.PathLike[str], stem: str = MODEL) -> Weights:
             return Weights(read_header(whole), folder)
         if index.is_file():
             return Weights(_read_shards(index), folder)
-    pickled = next((name for name in (f"{stem}.bin", "pytorch_model.bin") if (folder / name).is_file()), "")
-    if pickled:
-        raise UserError(
-            f"{folder} has its weights in {pickled} only, a pickle: save the model again with safe_serialization=True."
-        )
-    raise UserError(
-        f"There is no file {folder / stem}.safetensors with the weights; restore it, or name another folder."
-    )
+    raise UserError(_why_none(folder, stem))
+
+
+def _why_none(folder: pathlib.Path, stem: str) -> str:
+    """Returns one sentence on a folder without weights that can be read; it names those that cannot."""
+    wanted = f"{stem}.safetensors"
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for name in there:
+        if name.endswith(PICKLES) and name.split(".")[0] in (stem, "pytorch_model", MODEL, TEXT_MODEL):
+            return (
+                f"{folder} has its weights in {name} only, which is not read: save the model again with "
+                "safe_serialization=True."
+            )
+    for name in there:
+        if name.endswith((".safetensors", ".safetensors.index.json")) or ".safetensors.index." in name:
+            return (
+                f"{folder} has {name}, but no {wanted}: other variants than .fp16 are not read; rename the file to "
+                f"{wanted} if these are the weights that are meant."
+            )
+    return f"There is no file {folder / stem}.safetensors with the weights; restore it, or name another folder."
 
 
 def _read_shards(index: pathlib.Path) -> dict[str, Place]:
-    names = read_json(index, "names the files of the weights").get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise UserError(f"{index} has no 'weight_map' from tensors to files; fetch it again.")
+    names = read_json(index, "names the files of the weights", WeightsIndex)["weight_map"]
     places: dict[str, Place] = {}
     for path in sorted({pathlib.Path(inside(index.parent, file, index)) for file in names.values()}):
         if not path.is_file():
@@ -158,28 +169,68 @@ def _read_shards(index: pathlib.Path) -> dict[str, Place]:
 
 
 def read_header(path: pathlib.Path) -> dict[str, Place]:
-    """Returns the places of the tensors of one safetensors file. Raises UserError if it is damaged or no such file."""
+    """Returns the places of the tensors of one safetensors file.
+
+    Raises:
+      UserError: it is damaged or no such file, or it holds numbers of a type that is not read.
+    """
     try:
         with path.open("rb") as opened:
             end = os.fstat(opened.fileno()).st_size
-            (length,) = struct.unpack("<Q", opened.read(8))
-            if length > end - 8:
-                raise ValueError("it is shorter than its header says")
-            header = json.loads(opened.read(length))
-        places = {}
-        for name, told in header.items():
-            if name == "__metadata__":
-                continue
-            dtype, shape = np.dtype(TYPES[told["dtype"]]), tuple(told["shape"])
-            first, last = told["data_offsets"]
-            if not 0 <= first <= last <= end - 8 - length or last - first != math.prod(shape) * dtype.itemsize:
-                raise ValueError(f"{name!r} does not fit into it")
-            places[name] = Place(path, dtype, shape, 8 + length + first, last - first)
+            start = opened.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            text = opened.read(length) if 0 < length <= end - 8 else b""
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
-        raise UserError(f"{path} is damaged, or no safetensors file ({error}); fetch it again.") from error
-    return places
+    if not text:
+        claims = f"its header claims {length} bytes, and the file has {end}"
+        raise _damaged(path, claims if length else "it has no header")
+    try:
+        header = parse_json(text, "its header", Header)
+        entries = {
+            name: as_type_of(told, f"its header, tensor {name!r}", TensorEntry)
+            for name, told in header.items()
+            if name != "__metadata__"
+        }
+    except UserError as error:
+        raise _damaged(path, str(error)) from error
+    return _places(path, entries, 8 + length, end - 8 - length)
+
+
+def _places(path: pathlib.Path, entries: Mapping[str, Any], start: int, size: int) -> dict[str, Place]:
+    """Returns the places of tensors in the `size` bytes from `start` on, after checking that they lie there."""
+    places, before, last_name = {}, 0, ""
+    for name, told in sorted(entries.items(), key=lambda entry: entry[1]["data_offsets"]):
+        kind = told["dtype"]
+        if kind not in TYPES:
+            raise UserError(
+                f"{path}: {name!r} holds numbers of the type {kind!r}; read are {', '.join(TYPES)}. "
+                "Save the model again in one of these."
+            )
+        dtype, shape, (first, last) = np.dtype(TYPES[kind]), tuple(told["shape"]), told["data_offsets"]
+        wanted = math.prod(shape) * dtype.itemsize
+        if last - first != wanted:
+            raise _damaged(path, f"{name!r} of shape {shape} in {kind} needs {wanted} bytes, and has {last - first}")
+        if last > size:
+            raise _damaged(path, f"{name!r} ends at byte {last}, and there are {size} bytes of numbers")
+        if first < before and last > first:
+            raise _damaged(path, f"{name!r} and {last_name!r} overlap")
+        places[name] = Place(path, dtype, shape, start + first, last - first)
+        before, last_name = max(before, last), name
+    return {name: places[name] for name in entries}
+
+
+def _damaged(path: pathlib.Path, reason: str) -> UserError:
+    return UserError(f"{path} is damaged, or no safetensors file ({reason.rstrip('.')}); fetch it again.")
+
+
+def check_floating(name: str, dtype: Any, where: str) -> None:
+    """Raises a UserError for a weight whose numbers are not floating: quantised weights cannot be read as they are."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise UserError(
+            f"{name!r} of {where} holds {np.dtype(dtype).name} numbers, which are no weights as they are; read are "
+            "float16, bfloat16, float32 and float64: save the model again in one of these."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
-from jaxgen.interop.diffusers_files import Entry, Weights
+from jaxgen.interop.diffusers_files import Entry, Weights, check_floating
 
 Layer = tuple[str, str, str]  # (path here, prefix there, kind)
 Placer = Callable[[np.ndarray], np.ndarray | Array]  # what each array that is read passes through
@@ -109,6 +109,7 @@ def read_layers(
             raise UserError(f"{where} lacks {name!r}, which its config asks for.")
         known = there.pop(name)
         found = state.places[known].shape if isinstance(state, Weights) else np.shape(state[known])
+        check_floating(name, state.places[known].dtype if isinstance(state, Weights) else state[known].dtype, where)
         if tuple(found) != shape:
             raise UserError(f"{name!r} of {where} has shape {tuple(found)}, but its config asks for {shape}.")
         return np.asarray(state[known])

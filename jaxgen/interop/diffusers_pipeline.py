@@ -51,6 +51,7 @@ from jaxgen.interop.diffusers_files import (
 )
 from jaxgen.interop.diffusers_layers import Placer
 from jaxgen.interop.diffusers_scheduler import Noise, noise_from_diffusers, noise_to_diffusers
+from jaxgen.interop.file_types import AutoencoderFile, ClipFile, ModelIndex, UNetFile
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.networks.unet import UNet
@@ -58,6 +59,7 @@ from jaxgen.networks.unet import UNet
 INDEX, SCHEDULER = "model_index.json", "scheduler_config.json"
 PIPELINES = ("StableDiffusionPipeline",)
 FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text": "text_encoder"}  # {parameter group: folder}
+TYPES: dict[str, type] = {"unet": UNetFile, "vae": AutoencoderFile, "text_encoder": ClipFile}
 PARTS = {
     "scheduler": ("diffusers", ""),
     "text_encoder": ("transformers", "CLIPTextModel"),
@@ -117,10 +119,10 @@ def read_pipeline(folder: str | os.PathLike[str]) -> Pipeline:
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} with a pretrained pipeline of diffusers.")
-    name = read_json(folder / INDEX, "says what a folder of diffusers holds").get("_class_name")
+    name = read_json(folder / INDEX, "says what a folder of diffusers holds", ModelIndex).get("_class_name")
     if name not in PIPELINES:
         raise UserError(f"{folder / INDEX} is of {name!r}, which is not read here; known is {', '.join(PIPELINES)}.")
-    configs = {part: read_json(folder / part / CONFIG, f"gives the shapes of the {part}") for part in FOLDERS.values()}
+    configs = _read_configs(folder)
     configs["scheduler"] = read_json(folder / "scheduler" / SCHEDULER, "says how noise was added")
     unet_config, vae_config = configs["unet"], configs["vae"]
     noise = noise_from_diffusers(configs["scheduler"], f"{folder / 'scheduler' / SCHEDULER}")
@@ -143,6 +145,13 @@ def read_pipeline(folder: str | os.PathLike[str]) -> Pipeline:
         configs=configs,
         tokenizer_files={name: path.read_bytes() for name, path in files.items() if path.is_file()},
     )
+
+
+def _read_configs(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    return {
+        part: read_json(folder / part / CONFIG, f"gives the shapes of the {part}", TYPES[part])
+        for part in FOLDERS.values()
+    }
 
 
 def _text(folder: pathlib.Path, config: Mapping[str, Any]) -> TextTower:
@@ -195,7 +204,7 @@ def read_params(
       UserError: as `read_pipeline`, or the weights do not fit their config.
     """
     folder = pathlib.Path(folder)
-    configs = {part: read_json(folder / part / CONFIG, f"gives the shapes of the {part}") for part in FOLDERS.values()}
+    configs = _read_configs(folder)
     weights = {part: open_weights(folder / part, TEXT_MODEL if part == "text_encoder" else MODEL) for part in configs}
     text = _text_params(folder, weights["text_encoder"], configs["text_encoder"], dtype, place)
     _, autoencoder = autoencoder_from_diffusers(weights["vae"], configs["vae"], dtype, place)

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxgen.downloads import Published
 from jaxgen.errors import UserError
+from jaxgen.interop.diffusers_files import check_floating
 from jaxgen.networks.pretrained.inception import Inception
 
 EPS = 1e-3  # the epsilon of every batch normalisation
@@ -50,6 +51,7 @@ def inception_params(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     def take(key: str, shape: tuple[int, ...]) -> np.ndarray:
         if key not in left:
             raise UserError(f"The Inception weights lack {key!r}; take the file {PUBLISHED.file} as it is published.")
+        check_floating(key, np.asarray(left[key]).dtype, "the Inception weights")
         found = np.asarray(left.pop(key), np.float64)
         if found.shape != shape:
             raise UserError(f"The Inception weight {key!r} has shape {found.shape}, not {shape}.")

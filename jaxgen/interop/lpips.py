@@ -11,6 +11,7 @@ import numpy as np
 from jaxgen.downloads import Published, locate
 from jaxgen.errors import UserError
 from jaxgen.interop import torch_file
+from jaxgen.interop.diffusers_files import check_floating
 from jaxgen.networks.pretrained.lpips import layers_of
 
 _HEADS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/"
@@ -105,7 +106,9 @@ def lpips_from_torch(classifier: Mapping[str, Any], heads: Mapping[str, Any], tr
 def _take(state: dict[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
     if key not in state:
         raise UserError(f"{key!r} is missing: this is no file of LPIPS' weights.")
-    array = np.asarray(state.pop(key), np.float32)
+    found = np.asarray(state.pop(key))
+    check_floating(key, found.dtype, "LPIPS' weights")
+    array = found.astype(np.float32, copy=False)
     if array.shape != shape:
         raise UserError(f"{key!r} has shape {array.shape}, but LPIPS needs {shape}: this file is of another network.")
     return array

@@ -53,9 +53,10 @@ def _path(text: str) -> str:
 def _autoencoder(folder: str) -> tuple[Tree, Tree]:
     from jaxgen.interop.diffusers_autoencoder import SCALING, autoencoder_from_diffusers
     from jaxgen.interop.diffusers_files import open_weights, read_json
+    from jaxgen.interop.file_types import AutoencoderFile
 
-    config = read_json(pathlib.Path(folder) / "config.json", "gives the shapes of the autoencoder")
+    config = read_json(pathlib.Path(folder) / "config.json", "gives the shapes of the autoencoder", AutoencoderFile)
     _, params = autoencoder_from_diffusers(open_weights(folder), config)
     # the moments of latents whose standard deviation is 1 / scale, as `methods.autoencoders.kl_autoencoder` has them
-    square = 1 / float(config.get("scaling_factor", SCALING)) ** 2
+    square = 1 / float(config.get("scaling_factor") or SCALING) ** 2
     return params, {name: np.float32(x) for name, x in (("weight", 1.0), ("mean", 0.0), ("square", square))}

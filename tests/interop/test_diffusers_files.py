@@ -93,7 +93,14 @@ def header(told: dict, data: bytes = b"") -> bytes:
         struct.pack("<Q", 2) + b"{]",
         header({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"0000"),
         header({"w": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, b"00000000"),
-        header({"w": {"dtype": "F7", "shape": [2], "data_offsets": [0, 8]}}, b"00000000"),
+        header({"w": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}, b"00000000"),
+        header({"w": {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]}}, b"00000000"),
+        header({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8, 8]}}, b"00000000"),
+        header({"w": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 8]}}, b"00000000"),
+        header({"w": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}, b"00000000"),
+        header({n: {"dtype": "F32", "shape": [2], "data_offsets": [4 * n, 4 * n + 8]} for n in (0, 1)}, b"0" * 12),
+        struct.pack("<Q", 10**5) + b"[" * 10**5,
+        struct.pack("<Q", 4) + b"\xff\xfe\x00\x01",
         header({"w": {"shape": [2]}}),
         header({"w": 3}),
     ],
@@ -101,6 +108,48 @@ def header(told: dict, data: bytes = b"") -> bytes:
 def test_damaged_files_are_one_sentence(content, tmp_path):
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(UserError, match="is damaged, or no safetensors file"):
+        open_weights(tmp_path)
+
+
+def test_a_header_that_lies_is_told_with_what_was_found(tmp_path):
+    (tmp_path / FILE).write_bytes(header({"w": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, b"0" * 8))
+    with pytest.raises(UserError, match=r"'w' of shape \(3,\) in F32 needs 12 bytes, and has 8"):
+        open_weights(tmp_path)
+    (tmp_path / FILE).write_bytes(header({"w": {"dtype": "F32", "shape": "two", "data_offsets": [0, 8]}}, b"0" * 8))
+    with pytest.raises(UserError, match="tensor 'w': 'shape' is \"two\", where a list is needed"):
+        open_weights(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "U16", "F7"])
+def test_another_number_type_is_named_and_not_called_damaged(kind, tmp_path):
+    (tmp_path / FILE).write_bytes(header({"w": {"dtype": kind, "shape": [8], "data_offsets": [0, 8]}}, b"00000000"))
+    with pytest.raises(
+        UserError, match=f"'w' holds numbers of the type '{kind}'; read are F64, F32, F16, BF16"
+    ) as told:
+        open_weights(tmp_path)
+    assert "damaged" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (f"{MODEL}.non_ema.safetensors", "has .*non_ema.safetensors, but no .*rename the file"),
+        (f"{MODEL}.fp16.bin", "fp16.bin only, which is not read: save the model again with safe_serialization"),
+        ("pytorch_model.bin", "pytorch_model.bin only, which is not read"),
+        ("pytorch_model.bin.index.json", "index.json only, which is not read"),
+        ("model.ckpt", "model.ckpt only, which is not read"),
+    ],
+)
+def test_files_of_other_names_are_refused_by_name(file, words, tmp_path):
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(UserError, match=words):
+        open_weights(tmp_path)
+
+
+@pytest.mark.parametrize("value", [3, [], {}, {"b": 3}, {"b": ["x"]}, {"b": None}])
+def test_an_index_of_other_types_is_named(value, tmp_path):
+    (tmp_path / f"{FILE}.index.json").write_text(json.dumps({"weight_map": value}))
+    with pytest.raises(UserError, match="weight_map"):
         open_weights(tmp_path)
 
 
@@ -112,9 +161,9 @@ def test_missing_files_are_named(tmp_path):
         open_weights(tmp_path)
     with pytest.raises(UserError, match="which says much"):
         read_json(tmp_path / "a.json", "says much")
-    for content in ("{", "[]"):
+    for content in ("{", "[]", "[" * 10**5, "\ufeff[1]"):
         (tmp_path / "a.json").write_text(content)
-        with pytest.raises(UserError, match="fetch it again"):
+        with pytest.raises(UserError, match="not valid JSON|it holds|nested too deeply"):
             read_json(tmp_path / "a.json", "says much")
 
 

@@ -117,6 +117,33 @@ CONFIGS = [
     ("text_encoder/config.json", {"use_attention_mask": True}, "use_attention_mask"),
     ("text_encoder/config.json", {"architectures": ["T5EncoderModel"]}, "'T5EncoderModel'; only a CLIPTextModel"),
     ("scheduler/scheduler_config.json", {"_class_name": "LCMScheduler"}, "scheduler_config.json is of 'LCMScheduler'"),
+    ("model_index.json", {"_class_name": ["x"]}, r"'_class_name' is \["),
+    (
+        "unet/config.json",
+        {"block_out_channels": None},
+        "config.json: 'block_out_channels' is null, where a list is needed",
+    ),
+    (
+        "unet/config.json",
+        {"block_out_channels": [16, "32"]},
+        "'block_out_channels\\[1\\]' is \"32\", where a whole number",
+    ),
+    ("unet/config.json", {"in_channels": "4"}, "'in_channels' is \"4\", where a whole number is needed"),
+    ("unet/config.json", {"layers_per_block": 10**9}, "'layers_per_block' is 1000000000, where"),
+    ("unet/config.json", {"norm_eps": "small"}, "'norm_eps' is \"small\", where a number is needed"),
+    ("vae/config.json", {"scaling_factor": "x"}, "'scaling_factor' is \"x\""),
+    ("vae/config.json", {"scaling_factor": -1}, "'scaling_factor' is -1, where"),
+    ("text_encoder/config.json", {"hidden_size": None}, "'hidden_size' is null, where a whole number is needed"),
+    ("text_encoder/config.json", {"architectures": 3}, "'architectures' is 3, where"),
+    ("scheduler/scheduler_config.json", {"num_train_timesteps": "1000"}, "'num_train_timesteps' is \"1000\", where"),
+    ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "'num_train_timesteps' is 1000000000, where"),
+    ("scheduler/scheduler_config.json", {"trained_betas": "0.1 0.2"}, "'trained_betas' is \"0.1 0.2\", where a list"),
+    ("scheduler/scheduler_config.json", {"trained_betas": [0.1, "x"]}, r"'trained_betas\[1\]' is \"x\""),
+    (
+        "scheduler/scheduler_config.json",
+        {"set_alpha_to_one": "no"},
+        "'set_alpha_to_one' is \"no\", where true or false",
+    ),
 ]
 
 
@@ -170,6 +197,10 @@ def test_weights_that_are_missing_damaged_or_of_another_shape_are_named(file, fo
     path.write_bytes(whole)
     edit_weights(path, lambda state: state.update({name: np.zeros((2, 3), np.float32)}))
     with pytest.raises(UserError, match=rf"{name}.* has shape \(2, 3\), but its config asks for"):
+        interop.read_params(folder)
+    path.write_bytes(whole)
+    edit_weights(path, lambda state: state.update({name: state[name].astype(np.int8)}))
+    with pytest.raises(UserError, match=f"'{name}' of .* holds int8 numbers, which are no weights as they are"):
         interop.read_params(folder)
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=f"{file}.safetensors is damaged"):

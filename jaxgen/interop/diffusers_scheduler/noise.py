@@ -16,8 +16,10 @@ from jaxgen.diffusion import schedules
 from jaxgen.diffusion.prediction_types import X0, Epsilon, PredictionType, V
 from jaxgen.diffusion.schedules import Discrete, Schedule
 from jaxgen.errors import UserError
+from jaxgen.files.reading import as_type_of
 from jaxgen.interop.diffusers_scheduler.classes import CLASSES, KNOWN, Class
 from jaxgen.interop.diffusers_scheduler.levels import OFFSET, Levels, Sigmas
+from jaxgen.interop.file_types import SchedulerFile
 
 PREDICTIONS: dict[str, PredictionType] = {"epsilon": Epsilon(), "v_prediction": V(), "sample": X0()}
 CLAMP = 2.0**-24  # what some classes make of a last alpha_bar of 0, so that sigma / alpha is finite
@@ -61,6 +63,7 @@ def noise_from_diffusers(config: Mapping[str, Any], where: str = "the scheduler'
         raise UserError(f"{where} is of {name!r}, whose noise has no equivalent here; known are {', '.join(CLASSES)}.")
     kind = CLASSES[name]
     own = {entry: value for entry, value in config.items() if kind.effect(entry) != "left over"}
+    as_type_of(own, where, SchedulerFile)
     for entry, value in own.items():
         if entry in KNOWN and value not in KNOWN[entry]:
             values = " or ".join(map(repr, KNOWN[entry]))
