@@ -129,8 +129,7 @@ class Source:
             found += f" in {len(self.class_names)} classes: {names}" + (f" and {more} more" if more > 0 else "")
         elif self.num_classes:
             found += f" in {self.num_classes} classes"
-        kinds = [f"{key} {np.asarray(value).dtype}{list(np.shape(value))}" for key, value in first.items()
-                 if key not in ("image", "label", "caption")]  # fmt: skip
+        kinds = [_kind(key, value) for key, value in first.items() if key not in ("image", "label", "caption")]
         parts = [found, *(["with captions"] if "caption" in first else []), *([", ".join(kinds)] if kinds else [])]
         return "; ".join([*parts, *self.notes])
 
@@ -143,6 +142,13 @@ class Source:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.split!r}, {len(self)} examples)"
+
+
+def _kind(key: str, value: Any) -> str:
+    """Returns the name, type and shape of an entry, such as "mask int32 [8, 8]"."""
+    array = np.asarray(value)
+    kind = "text" if array.dtype.kind in "SUO" else str(array.dtype)
+    return f"{key} {kind} {[*array.shape]}" if array.ndim else f"{key} {kind}"
 
 
 class Arrays(Source):

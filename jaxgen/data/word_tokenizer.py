@@ -10,14 +10,26 @@ import collections
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Annotated, TypedDict
 
+import msgspec
 import numpy as np
 
 from jaxgen.data.lost_text import Lost
 from jaxgen.errors import UserError, nearest
+from jaxgen.files import parse_json
 
 PAD, END, UNKNOWN, FIRST = 0, 1, 2, 3
+LONGEST = 65536  # tokens of a caption
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+class Vocabulary(TypedDict):
+    """Is what the file of a vocabulary holds."""
+
+    words: list[str]
+    length: Annotated[int, msgspec.Meta(ge=2, le=LONGEST)]
+    strict: bool
 
 
 class WordTokenizer:
@@ -88,14 +100,17 @@ class WordTokenizer:
         return json.dumps({"words": self.words, "length": self.length, "strict": self.strict}, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> WordTokenizer:
-        """Raises a UserError for a text that is no vocabulary."""
-        try:
-            content = json.loads(text)
-            return cls([str(word) for word in content["words"]], int(content["length"]), bool(content["strict"]))
-        except (ValueError, KeyError, TypeError) as error:
-            wanted = '{"words": [...], "length": ..., "strict": ...}'
-            raise UserError(f"This is no vocabulary: {wanted} is needed.") from error
+    def from_json(cls, text: str, where: str = "the vocabulary") -> WordTokenizer:
+        """Returns the tokenizer of a vocabulary.
+
+        Args:
+          where: the file, for messages.
+
+        Raises:
+          UserError: for a text that is no vocabulary.
+        """
+        content = parse_json(text, where, Vocabulary)
+        return cls(content["words"], content["length"], content["strict"])
 
     def _id(self, word: str) -> int:
         if word not in self._ids and self.strict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from typing import BinaryIO
 
 from etils import epath
@@ -27,6 +28,8 @@ SUFFIXES = tuple(suffix for suffixes in ENDINGS.values() for suffix in suffixes)
 SIGNS = {b"%!": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"%PDF": "PDF", b"<svg": "SVG", b"<?xml": "XML",
          b"<!DOCTYPE": "HTML", b"<html": "HTML", b"8BPS": "Photoshop's", b"\x00\x00\x01\x00": "an icon's"}  # fmt: skip
 # What the imaging library raises for files that are damaged.
+# It warns of pictures above its limit of pixels, and refuses those above twice the limit; so is done here.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 DAMAGED = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, Image.DecompressionBombError)
 
 

@@ -61,3 +61,25 @@ def test_mistakes_are_named(archive, tmp_path, capsys):
     np.savez(tmp_path / "bare.npz", train_images=np.zeros((2, 8, 8, 3), np.uint8))
     assert main([f"npz:{tmp_path / 'bare.npz'}"]) == 2
     assert "no captions" in capsys.readouterr().err
+
+
+def test_what_the_tokens_do_not_keep_is_told(tmp_path):
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "pets.npz", train_images=images, train_captions=np.array(["a b c d e", "a zebra", "", "b c"]))
+    name = f"npz:{tmp_path / 'pets.npz'}"
+    vocabulary_of(name).write_text('{"words": ["a", "b", "c", "d", "e"], "length": 4, "strict": false}')
+    source = open_source(f"captions:{name}", "train", 8, 3)
+    assert "1 of 4 captions are empty" in source.notes
+    assert source.notes[-1] == "1 of 4 captions are cut; 1 words are not in the vocabulary: 'zebra'"
+    assert source.summary().endswith(source.notes[-1])
+
+
+def test_a_folder_that_is_read_as_classes_has_its_vocabulary_beside_it(tmp_path):
+    assert vocabulary_of(f"folder:{tmp_path}/pets:classes") == vocabulary_of(f"folder:{tmp_path}/pets")
+
+
+@pytest.mark.parametrize("captions", [np.arange(4), np.array([["a", "b"]] * 4)])
+def test_captions_of_an_archive_are_one_text_each(tmp_path, captions):
+    np.savez(tmp_path / "pets.npz", images=np.zeros((4, 8, 8, 3), np.uint8), captions=captions)
+    with pytest.raises(UserError, match="one text for each image"):
+        open_source(f"npz:{tmp_path / 'pets.npz'}", "all", 8, 3)

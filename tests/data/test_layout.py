@@ -267,3 +267,36 @@ def test_names_of_macos_meet_their_captions(tmp_path, form):
     put(tmp_path, unicodedata.normalize(form, "é.png"))
     (tmp_path / "captions.jsonl").write_text(json.dumps({"file": "é.png", "caption": "an e"}))
     assert opened(tmp_path).arrays["caption"].tolist() == ["an e"]
+
+
+MARK = "\ufeff".encode()
+
+
+def test_captions_of_windows_editors(tmp_path):
+    put(tmp_path, "a.png", "b.png")
+    (tmp_path / "a.txt").write_bytes(MARK + "a caf\u00e9\r\n".encode())
+    (tmp_path / "b.txt").write_bytes("line\u2028two".encode())
+    assert opened(tmp_path).arrays["caption"].tolist() == ["a café", "line\u2028two"]
+    (tmp_path / "b.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(UserError, match=r"b\.txt is not text in UTF-8: byte 3 .*save it as UTF-8"):
+        opened(tmp_path)
+
+
+def test_tables_of_windows_editors(tmp_path):
+    put(tmp_path, "a.png", "b.png")
+    lines = [{"file": "a.png", "caption": "one\u2028line"}, {"file": "b.png", "caption": "b"}]
+    text = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\r\n"
+    (tmp_path / "captions.jsonl").write_bytes(MARK + text.encode())
+    assert opened(tmp_path).arrays["caption"].tolist() == ["one\u2028line", "b"]
+    (tmp_path / "captions.jsonl").write_bytes(text.encode("utf-16"))
+    with pytest.raises(UserError, match=r"captions.jsonl is not text in UTF-8: .*UTF-16"):
+        opened(tmp_path)
+
+
+def test_a_picture_past_the_limit_of_pixels_is_one_sentence(tmp_path, monkeypatch):
+    put(tmp_path, "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+    with pytest.raises(UserError, match=r"a\.png' has too many pixels"):
+        opened(tmp_path)
+    with pytest.raises(UserError, match=r"a\.png' has too many pixels"):
+        open_set(os.fspath(tmp_path))

@@ -39,9 +39,12 @@ def test_a_vocabulary_survives_json():
     words = WordTokenizer(["é", "b"], 5, strict=True)
     again = WordTokenizer.from_json(words.to_json())
     assert (again.words, again.length, again.strict) == (words.words, 5, True)
-    for broken in ("", "[]", '{"words": ["a"]}'):
-        with pytest.raises(UserError, match="no vocabulary"):
-            WordTokenizer.from_json(broken)
+    for broken in (
+        "", "[]", '{"words": ["a"]}', "[" * 10**5, '{"words": "ab", "length": 5, "strict": true}',
+        '{"words": ["a"], "length": 1000000000000, "strict": true}', '{"words": ["a"], "length": "5", "strict": true}',
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="^pets.json"):
+            WordTokenizer.from_json(broken, "pets.json")
 
 
 def test_a_vocabulary_has_each_word_once():

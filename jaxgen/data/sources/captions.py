@@ -18,10 +18,13 @@ from typing import Any
 from etils import epath
 
 from jaxgen.data.clip_tokenizer import ClipTokenizer
-from jaxgen.data.source import Example, Examples, Request, Source, batches, locate
+from jaxgen.data.lost_text import summary
+from jaxgen.data.source import Example, Examples, Request, Source, locate
+from jaxgen.data.sources.folder import chosen
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.entry_point import Parser, count, entry_point
 from jaxgen.errors import UserError
+from jaxgen.files import read_text
 
 KINDS = ("folder", "npz")
 ENDING = ".vocabulary.json"
@@ -52,6 +55,7 @@ class Captions(Source):
             raise UserError(f"The examples of {self._inner.name!r} have no captions, so {self.name!r} has no tokens.")
         if self._inner.arrays is not None:
             self.arrays = self._with_tokens(self._inner.arrays)
+        self.notes = (*self._inner.notes, *_notes(self.tokenizer, _captions_of(self._inner)))
 
     def __len__(self) -> int:
         return len(self._inner)
@@ -67,6 +71,20 @@ class Captions(Source):
         return {**arrays, "tokens": self.tokenizer([str(caption) for caption in arrays["caption"]])}
 
 
+def _captions_of(source: Source) -> list[str]:
+    """Returns all captions of a folder or an archive; no image is decoded for them."""
+    if source.arrays is not None:
+        return [str(caption) for caption in source.arrays["caption"]]
+    return list(getattr(source, "captions", None) or [str(source[i]["caption"]) for i in range(len(source))])
+
+
+def _notes(tokenizer: WordTokenizer | ClipTokenizer, captions: list[str]) -> tuple[str, ...]:
+    """Returns what is to be told of captions: how many are empty or cut, and which words are unknown."""
+    empty = sum(1 for caption in captions if not caption.strip())
+    lost = summary(tokenizer.lost(captions)).rstrip(".")
+    return tuple(filter(None, (f"{empty:,} of {len(captions):,} captions are empty" if empty else "", lost)))
+
+
 def _tokenizer(request: Request) -> WordTokenizer | ClipTokenizer:
     """Returns the tokenizer beside the data: CLIP's where its files are, else that of the data's own vocabulary."""
     path = vocabulary_of(request.argument, request.root)
@@ -78,7 +96,7 @@ def _tokenizer(request: Request) -> WordTokenizer | ClipTokenizer:
             f"{request.source!r} has no vocabulary, {str(path)!r}; "
             f"`python -m jaxgen.data.sources.captions {request.argument}` makes one."
         )
-    return WordTokenizer.from_json(path.read_text())
+    return WordTokenizer.from_json(read_text(path), str(path))
 
 
 def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:
@@ -86,7 +104,7 @@ def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:
     kind, _, path = argument.partition(":")
     if kind not in KINDS or not path:
         raise UserError(f"'captions:{argument}' is unknown: captions are those of folder:<path> or npz:<path>.")
-    place = locate(path, root)
+    place = chosen(path, root)[0] if kind == "folder" else locate(path, root)
     return place.parent / f"{place.name}{ENDING}"
 
 
@@ -98,8 +116,7 @@ def make_vocabulary(source: Source, argument: str, length: int, least: int = 1) 
     """
     if "caption" not in source[0]:
         raise UserError(f"The examples of {source.name!r} have no captions to make a vocabulary from.")
-    captions = [str(caption) for batch in batches(source, 256) for caption in batch["caption"]]
-    tokenizer = WordTokenizer.of(captions, length, least)
+    tokenizer = WordTokenizer.of(_captions_of(source), length, least)
     vocabulary_of(argument).write_text(tokenizer.to_json())
     return tokenizer
 
@@ -119,7 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options: dict[str, Any] = {"resolution": 8, "channels": given.channels}
     vocabulary_of(given.source)
     source = open_source(given.source, given.split, **options)
+    print(source.summary(), file=sys.stderr)
     words = make_vocabulary(source, given.source, given.length, given.least)
+    for note in _notes(words, _captions_of(source)):
+        print(note, file=sys.stderr)
     print(f"{vocabulary_of(given.source)}: {words.size} ids, {words.length} tokens a caption")
 
 

@@ -40,13 +40,14 @@ class Folder(Source):
     Attributes:
       files: the images' names below `base`, sorted.
       base: the folder, or that of the split.
+      captions: the images' captions, or None without.
     """
 
     takes = "<path>"
 
     def __init__(self, request: Request):
         super().__init__(request)
-        path, choice = _chosen(request)
+        path, choice = chosen(request.argument, request.root)
         if not path.is_dir():
             raise UserError(f"There is no folder {str(path)!r} (config.data.source).")
         self._top = path
@@ -61,7 +62,7 @@ class Folder(Source):
         self.class_names = layout.classes
         self._labels = self._labels_of(layout, files)
         captions = captions_of(listing, files, layout.prefix)
-        self._captions = captions.texts
+        self.captions = captions.texts
         part = listing.below(layout.prefix.rstrip("/")) if layout.prefix else listing
         read = [name[len(layout.prefix) :] for name in captions.read]
         passed = part.passed_over(read, sorted({*layout.files} - {*files}))
@@ -110,8 +111,8 @@ class Folder(Source):
         found: Example = {}
         if self._labels is not None:
             found["label"] = self._labels[index]
-        if self._captions is not None:
-            texts = self._captions[index]
+        if self.captions is not None:
+            texts = self.captions[index]
             found["caption"] = np.str_(texts) if isinstance(texts, str) else np.array(texts)
         return found
 
@@ -144,12 +145,12 @@ class Folder(Source):
         return decode(path.read_bytes(), self.request.resolution, self.request.channels, repr(str(path)))
 
 
-def _chosen(request: Request) -> tuple[epath.Path, str]:
-    """Returns the folder's path, and "classes" or "splits" where the argument ends with it."""
-    path, _, choice = request.argument.rpartition(":")
-    whole = locate(request.argument, request.root)
+def chosen(argument: str, root: str | None) -> tuple[epath.Path, str]:
+    """Returns the path of the folder that an argument names, and the "classes" or "splits" that it ends with."""
+    path, _, choice = argument.rpartition(":")
+    whole = locate(argument, root)
     if path and choice in CHOICES and not whole.is_dir():
-        return locate(path, request.root), choice
+        return locate(path, root), choice
     return whole, ""
 
 

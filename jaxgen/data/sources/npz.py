@@ -110,6 +110,12 @@ def _of_images(name: str, arrays: Mapping[str, np.ndarray], count: int) -> tuple
         if key in arrays and key not in fit:
             found = f"{len(arrays[key])} {key}s" if arrays[key].ndim else f"a single {key}"
             raise UserError(f"{name!r} has {count} images but {found}; there must be as many.")
+    caption = fit.get("caption")
+    if caption is not None and (caption.dtype.kind not in "SU" or caption.ndim != 1):
+        raise UserError(
+            f"The captions of {name!r} are {caption.dtype} of shape {list(caption.shape)}; one text for each image, "
+            "[N], is needed."
+        )
     return fit, [f"{key} {list(values.shape)}" for key, values in arrays.items() if key not in fit]
 
 
