@@ -41,8 +41,7 @@ class ImageSet:
       count: the number of images.
       channels: 1 or 3.
       shape: `(H, W, C)` of all images, or None where their sizes differ.
-      batches: a function from the size of a batch to the batches in order: uint8 `[B, H, W, C]`, or a list of `[H, W,
-        C]` where sizes differ.
+      batches: gives the batches of a size in order: uint8 `[B, H, W, C]`, or lists of `[H, W, C]` where sizes differ.
       fingerprint: a hash of what the images are made from; takes one pass.
       captions: one per image, or None.
       notes: what is to be told about how the set was understood.

@@ -44,7 +44,7 @@ class Program:
     runs: int  # how many were traced
     seconds: float  # median of one run while traced
     work: float  # FLOPs of matrix products and convolutions for one image
-    operations: tuple[trace.Operation, ...] = ()  # all of them, the dearest first
+    operations: tuple[trace.Operation, ...] = ()  # all of them, the slowest first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +140,8 @@ def _traced(folder: epath.Path, program: Program, compiled: jax.stages.Compiled,
         jax.profiler.stop_trace()
     text = compiled.as_text() or ""
     module = text.partition("HloModule ")[2].partition(",")[0].strip()
-    dearest = trace.operations(folder, {module: text}, {module: program.runs})[module]
-    return dataclasses.replace(program, seconds=statistics.median(taken), operations=tuple(dearest))
+    slowest = trace.operations(folder, {module: text}, {module: program.runs})[module]
+    return dataclasses.replace(program, seconds=statistics.median(taken), operations=tuple(slowest))
 
 
 def _loaded(job: Job) -> tuple[LoadedGroups, list[str]]:

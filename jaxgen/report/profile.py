@@ -1,6 +1,6 @@
 """Shows a profile (`profile.json`, see `jaxgen.planning.profile`) as text in a terminal and as a section of the report.
 
-The dearest operations or layers are those that take the most time.
+The slowest operations or layers are those that take the most time in all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHOWN = 15  # how many operations, and how many layers, are shown of each progra
 
 
 def profile_text(profile: Mapping[str, Any]) -> str:
-    """Returns a profile as lines: the device, and for each program its dearest operations and layers."""
+    """Returns a profile as lines: the device, and for each program its slowest operations and layers."""
     lines = [_headline(profile)]
     for table in _tables(profile):
         lines += ["", table.title, *_aligned(table)]
@@ -73,13 +73,13 @@ def _tables(profile: Mapping[str, Any]) -> list[Table]:
             (share(each["seconds"], total), seconds(each["seconds"]), number(each["calls"]), each["kind"], _layer(each))
             for each in every[:SHOWN]
         ]
-        tables.append(Table(f"{title}; {seconds(total)} in {len(every)} operations, the dearest", rows, HEADS))
+        tables.append(Table(f"{title}; {seconds(total)} in {len(every)} operations, the slowest", rows, HEADS))
         layers: dict[str, float] = collections.defaultdict(float)
         for each in every:
             layers[each["layer"] or "(of no layer)"] += each["seconds"]
-        dearest = sorted(layers.items(), key=lambda item: -item[1])[:SHOWN]
-        sums = [(share(spent, total), seconds(spent), name) for name, spent in dearest]
-        tables.append(Table(f"{program['name'].capitalize()}: the dearest layers", sums, ("share", "time", "layer")))
+        slowest = sorted(layers.items(), key=lambda item: -item[1])[:SHOWN]
+        sums = [(share(spent, total), seconds(spent), name) for name, spent in slowest]
+        tables.append(Table(f"{program['name'].capitalize()}: the slowest layers", sums, ("share", "time", "layer")))
     return tables
 
 

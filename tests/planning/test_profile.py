@@ -98,7 +98,7 @@ def test_data_and_weights_that_are_not_here_are_replaced_and_said_so(tmp_path):
     made = profile(config, tmp_path).to_dict()
     assert made["data"] == "random" and "/nowhere/at/all" in made["notes"][0]
     update = made["programs"][0]
-    layers = {each["layer"] for each in update["operations"]}  # all of them: the text lists only the dearest
+    layers = {each["layer"] for each in update["operations"]}  # all of them: the text lists only the slowest
     assert "UNet/up_0_block_1/conv_in" in layers
     assert "The data are random ones" in profile_text(json.loads(json.dumps(made)))
     with jax.profiler.trace(str(tmp_path / "other")), pytest.raises(UserError, match="profiler cannot start"):
