@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxgen import registry
 from jaxgen.errors import UserError, nearest
+from jaxgen.number_types import is_type_key, number_type
 from jaxgen.renamed import unknown_key
 
 # Annotations from these modules are plain values, never sections.
@@ -90,6 +91,8 @@ def _value(value: Any, hint: Any, path: str, given: Mapping[str, Any]) -> Any:
         return _section(value, hint, among, path, given)
     if isinstance(value, list):
         value = tuple(value)
+    if isinstance(value, str) and is_type_key(path.rpartition(".")[2]) and (value or path.endswith(".dtype")):
+        value = number_type(value, path)  # an empty param_dtype is that of the files
     if _fits(value, hint):
         return float(value) if hint is float else value
     if among and isinstance(value, str):

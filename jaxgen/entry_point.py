@@ -17,6 +17,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
 from jaxgen.errors import UserError, nearest, os_refusal
+from jaxgen.sizes import LARGEST
 
 log = logging.getLogger("jaxgen")
 
@@ -82,8 +84,8 @@ def count(name: str, least: int = 1) -> Callable[[str], int]:
     """Returns the `type` for argparse of an argument `--name` that counts; it raises a UserError below `least`."""
 
     def parse(text: str) -> int:
-        if not text.lstrip("+-").isdigit() or int(text) < least:
-            raise UserError(f"--{name}={text}: give a whole number of at least {least}.")
+        if not text.lstrip("+-").isdigit() or len(text) > len(str(LARGEST)) or not least <= int(text) <= LARGEST:
+            raise UserError(f"--{name}={text}: give a whole number of at least {least} and below 2**63.")
         return int(text)
 
     return parse
@@ -134,7 +136,7 @@ def status_of(
                 return 141
             text, status = os_refusal(error), 2
         except Exception as error:
-            text, status = disk_trouble(error) or explain(error), 2
+            text, status = disk_trouble(error) or beyond_machine(error) or explain(error), 2
             if text is None:
                 raise
         print(f"jaxgen: {text}", file=sys.stderr)
@@ -153,6 +155,20 @@ def disk_trouble(error: BaseException | None) -> str | None:
         if "File too large" in text:
             return "a file would be larger than is allowed here; raise the limit and give the same command again."
         error = error.__cause__ or error.__context__
+    return None
+
+
+def beyond_machine(error: BaseException) -> str | None:
+    """Returns a sentence if an error means that the device has too little memory, or lacks an operation; else None."""
+    text = str(error).strip().partition("\n")[0]
+    if re.search(r"precision '\w+' is not supported by dot_general", text):
+        return f"{text}; set the dtype in the config to 'bfloat16' or 'float32'."
+    full = isinstance(error, MemoryError) or re.search(r"RESOURCE_EXHAUSTED|[Oo]ut of memory", text)
+    if full and not isinstance(error, UserError):
+        return (
+            f"the memory does not suffice ({text[:200] or 'MemoryError'}): lower config.train.batch_size or "
+            "config.evaluate.batch_size, or raise config.train.accumulate; --mode=plan tells what fits."
+        )
     return None
 
 

@@ -174,3 +174,19 @@ def test_a_mistake_in_a_method_is_named(change, message):
         inner[last] = value
     with pytest.raises(UserError, match=message):
         make_method(config)
+
+
+@pytest.mark.parametrize(
+    ("short", "name"),
+    [("bf16", "bfloat16"), ("BF16", "bfloat16"), ("fp16", "float16"), ("half", "float16"), ("fp32", "float32"),
+     ("f32", "float32"), ("torch.bfloat16", "bfloat16"), ("jnp.float32", "float32"), ("float16", "float16")],
+)  # fmt: skip
+def test_a_number_type_may_be_short(short, name):
+    section = {"name": "unet", "out_channels": 1, "dtype": short}
+    assert build(section, "network", "config.method.network").dtype == name
+
+
+@pytest.mark.parametrize("name", ["int8", "float23", "float64", "double", "", "bfloat17", "f"])
+def test_a_type_that_is_not_computed_with(name):
+    with pytest.raises(UserError, match=r"^config\.method\.network\.dtype='\w*'.*float"):
+        build({"name": "unet", "out_channels": 1, "dtype": name}, "network", "config.method.network")

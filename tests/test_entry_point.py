@@ -249,3 +249,28 @@ def test_numbers_of_pairs_are_written_where_asked(tmp_path, monkeypatch, capsys)
     main = importlib.import_module("jaxgen.metrics.command").main
     assert main(["a.npz", "a.npz", "--metrics=l1", "--json=new/out.json"]) == 0
     assert (tmp_path / "new" / "out.json").read_text() == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (ValueError("The precision 'F16_F16_F32' is not supported by dot_general on CPU"), "'bfloat16' or 'float32'"),
+        (MemoryError("Unable to allocate 3 TiB"), "config.train.batch_size"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nmore"), "--mode=plan"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_one_sentence(error, named, capsys):
+    def fail():
+        raise error
+
+    assert status_of(fail) == 2
+    said = capsys.readouterr().err
+    assert named in said and said.count("\n") == 1
+
+
+def test_other_errors_keep_their_traceback():
+    def fail():
+        raise ValueError("The precision of this is unknown")
+
+    with pytest.raises(ValueError, match="precision of this"):
+        status_of(fail)

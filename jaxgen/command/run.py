@@ -12,7 +12,7 @@ from jaxgen.command import modes
 from jaxgen.command.flags import Flags, check_needed, help_text, table
 from jaxgen.command.lists import listed
 from jaxgen.command.parse import parse
-from jaxgen.config import check, defaults
+from jaxgen.config import check, check_count, check_sizes, defaults
 from jaxgen.entry_point import check_text, status_of
 from jaxgen.errors import UserError
 
@@ -75,12 +75,16 @@ def run(config: ConfigDict, flags: Flags) -> int:
     if flags.mode == "plan":
         return modes.plan(config, flags)
 
+    import jax
+
     from jaxgen.host import use_compilation_cache, use_cpu_cores
     from jaxgen.parallel import distributed
 
     use_cpu_cores()
     use_compilation_cache()
-    distributed.start(config.distributed)
+    together = distributed.start(config.distributed)
+    check_sizes(config, jax.process_count() if together else 1)
+    check_count(config, flags.num)
     config.distributed = defaults().distributed  # how the processes found each other is not stored with the run
     return modes.MODES[flags.mode](config, flags)
 

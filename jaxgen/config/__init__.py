@@ -8,11 +8,14 @@ from __future__ import annotations
 from jaxgen.config.checks import check
 from jaxgen.config.record import differences, follow_total, from_json, may_change, to_json
 from jaxgen.config.schema import DEFAULTS, SAMPLE_METRICS, defaults, image_shape, section
+from jaxgen.config.sizes import check_count, check_sizes
 
 __all__ = [
     "DEFAULTS",
     "SAMPLE_METRICS",
     "check",
+    "check_count",
+    "check_sizes",
     "defaults",
     "differences",
     "follow_total",

@@ -38,6 +38,7 @@ from jaxgen.runs.state import seed_key
 from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.finite import NotFinite, panel_told, told
 from jaxgen.sampling.restore import TrainedModel, restore
+from jaxgen.sizes import PER_STEP, check_fits
 
 log = logging.getLogger("jaxgen")
 
@@ -100,6 +101,7 @@ def edit(
     """
     if not 0 <= eta <= 1:
         raise UserError(f"--eta={eta}: DDIM's eta lies in [0, 1].")
+    check_fits(steps * PER_STEP, f"--steps={steps}", "lower it")
     check_writable(out, "--out")
     trained, method = _diffusion_model(workdir, trust)
     if prompts:

@@ -26,6 +26,7 @@ from jaxgen.arrays import Tree
 from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Model, State
 from jaxgen.parallel.mesh import AXES, replicated
+from jaxgen.sizes import check_fits, memory_bytes
 
 Part = str | tuple[str, ...] | None  # the axes of the mesh that one dimension is split over
 Rule = tuple[str, tuple[Part, ...]]  # an expression for paths, and the axes of the dimensions
@@ -231,3 +232,15 @@ def _parsed(rule: object) -> Rule:
 def bytes_per_device(tree: Tree) -> int:
     """Returns the bytes of a tree of arrays, or of shapes with shardings, on one device, without padding."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def check_state_fits(state: Tree) -> None:
+    """Raises a UserError if a state, given by its shapes and shardings, needs more memory than a device here has."""
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
+    check_fits(
+        bytes_per_device(state),
+        "The parameters with their averages and the optimiser's state",
+        "make the networks smaller, or split them over devices by config.mesh.fsdp",
+        limit or memory_bytes() // jax.local_device_count(),
+    )

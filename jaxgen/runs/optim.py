@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.adversarial.regularisers import clip_weights
 from jaxgen.errors import UserError, nearest
+from jaxgen.number_types import is_type_key, number_type
 
 # keys of the section that are jaxgen's; the others are arguments of the optax function
 _OWN = ("name", "learning_rate", "warmup_images", "decay", "decay_images", "clip_norm", "clip_weights")
@@ -142,7 +143,8 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
     for key in arguments:
         if key not in allowed:
             raise UserError(f"{path}.{key} does not exist for {name!r}; {nearest(key, [*allowed, *_OWN])}")
-    return make(learning_rate=1.0, **arguments)
+    types = {k: number_type(v, f"{path}.{k}") for k, v in arguments.items() if v is not None and is_type_key(k)}
+    return make(learning_rate=1.0, **{**arguments, **types})
 
 
 def _is_optimizer(function: object) -> bool:

@@ -20,6 +20,7 @@ from jaxgen.errors import UserError
 from jaxgen.methods.base import Model, State, Turn, check_limits
 from jaxgen.parallel.distributed import is_first, told_to_stop
 from jaxgen.parallel.mesh import await_cpu, make_mesh, place
+from jaxgen.parallel.sharding import check_state_fits
 from jaxgen.report.images import grid, save_png
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
@@ -109,6 +110,7 @@ class Trainer:
         """
         self.stage = stage
         state = self.builder.abstract(stage)
+        check_state_fits(state)
         frozen = self.builder.frozen(state)
         self.generator.check(states.model_of(state, frozen, stage))
         goes_on = images < self.config.train.total_images and states.stage_at(self.method, images) == stage

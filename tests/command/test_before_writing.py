@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import jax.numpy as jnp
 import pytest
@@ -10,6 +11,7 @@ import tiny
 import tiny_methods
 from jax import random
 
+from jaxgen import sizes
 from jaxgen.arrays import Entries
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
@@ -144,3 +146,43 @@ def test_images_of_the_right_shape_pass():
     method = tiny_methods.Plain()
     params, _ = method.init(random.key(0), {"image": jnp.zeros((8, 8, 8, 1))}, 0, {}, {}, {})
     Generator(method, config).check(Model(params, {}))
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("--config.train.batch_size=1000000000000", "config.train.batch_size=1000000000000 images of 8x8x1"),
+        ("--config.data.resolution=100000", "images of 100000x100000x1"),
+        ("--config.evaluate.batch_size=1000000000000", "config.evaluate.batch_size"),
+        ("--config.method.schedule.steps=10000000000", "config.method.schedule.steps=10000000000"),
+        ("--config.sampler.steps=10000000000", "config.sampler.steps"),
+        ("--config.method.network.channels=1000000", "config.mesh.fsdp"),
+        ("--config.data.workers=1000000", "config.data.workers"),
+        ("--config.train.keep_last=100000000000000000000", "config.train.keep_last"),
+    ],
+)
+def test_sizes_that_cannot_be(word, named, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sizes, "memory_bytes", lambda: 2**34)
+    config = tiny.write_config(tmp_path)
+    began = time.monotonic()
+    words = ["--config.evaluate.metrics=()", "--config.evaluate.network=''"]
+    assert tiny.call(f"--config={config}", f"--workdir={tmp_path / 'run'}", *words, word) == 2
+    assert named in tiny.Result(2, *capsys.readouterr()).complaint
+    assert time.monotonic() - began < 20 and not (tmp_path / "run").exists()
+
+
+def test_a_number_of_samples_that_cannot_be(tmp_path, capsys):
+    config = tiny.write_config(tmp_path)
+    words = [f"--config={config}", f"--workdir={tmp_path}", "--mode=sample", f"--out={tmp_path / 'out'}"]
+    for num in (10**15, 10**20):
+        assert tiny.call(*words, f"--num={num}") == 2
+        assert f"--num={num} images of 8x8x1 would take" in tiny.Result(2, *capsys.readouterr()).complaint
+
+
+def test_bytes_in_words():
+    assert [sizes.spoken(n) for n in (999, 1000, 1_250_000, 10**12, 10**21)] == [
+        "999 bytes", "1 kB", "1.25 MB", "1 TB", "1.0e+06 PB",
+    ]  # fmt: skip
+    sizes.check_fits(10, "x", "y", 10)
+    with pytest.raises(UserError, match=r"^x would take 11 bytes of memory, and there are 10 bytes: y\.$"):
+        sizes.check_fits(11, "x", "y", 10)

@@ -142,3 +142,13 @@ def test_weights_are_clipped_after_each_update_and_only_where_asked():
 def test_negative_limits_are_refused(key):
     with pytest.raises(UserError, match="must not be negative"):
         Optimizer({"name": "sgd", "learning_rate": 0.1, key: -1.0}, 100, "config.optimizer")
+
+
+def test_the_type_of_moments_may_be_short():
+    config = tiny_config("Plain")
+    config.optimizer.mu_dtype = "bf16"
+    state = optimizers(config, ("denoiser",))["denoiser"].init({"w": jnp.zeros(3)})
+    assert {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim} == {jnp.dtype("bfloat16"), jnp.dtype("float32")}
+    config.optimizer.mu_dtype = "int8"
+    with pytest.raises(UserError, match="config.optimizer.mu_dtype='int8'"):
+        optimizers(config, ("denoiser",))
