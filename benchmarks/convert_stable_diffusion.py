@@ -1,4 +1,4 @@
-"""How long a folder of diffusers in the size of Stable Diffusion 1.5 takes to be read and written, and in what memory.
+"""Measures in what time and memory a folder of diffusers in the size of Stable Diffusion 1.5 is read and written.
 
     python -m benchmarks.convert_stable_diffusion --dtype=float32
     python -m benchmarks.convert_stable_diffusion --dtype=float16

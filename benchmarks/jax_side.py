@@ -32,7 +32,7 @@ def work(row: Row, device: str, small: bool) -> None:
 
 
 def build(row: Row, device: str, small: bool) -> tuple[Step, dict[str, Any]]:
-    """A row's work, and what is to be known of it."""
+    """Returns a row's work, and what is to be known of it."""
     from jaxgen.host import use_compilation_cache, use_cpu_cores
 
     use_cpu_cores()

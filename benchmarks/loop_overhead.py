@@ -1,4 +1,4 @@
-"""What the training loop costs beside the update, and how far the loader is ahead.
+"""Measures what the training loop costs beside the update, and how far the loader is ahead.
 
     python -m benchmarks.loop_overhead --config=configs/ddpm_digits.py --steps=600
 
@@ -24,7 +24,7 @@ from studies import harness
 
 
 class Interleaved:
-    """The trainer's step, every `block` of which are followed by as many bare calls of the update.
+    """Takes the trainer's steps, every `block` of which are followed by as many bare calls of the update.
 
     Attributes:
       bare: seconds of each block of bare calls. marks: when each step, with the bare calls behind it, was over.

@@ -1,4 +1,4 @@
-"""What every shipped config needs of a machine that is not here: the table of docs/scale.md.
+"""Prints what every shipped config needs of a machine that is not here: the table of docs/scale.md.
 
     python -m benchmarks.plan_all --topology=v5e:2x4 --out=plans
 

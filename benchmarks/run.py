@@ -42,7 +42,7 @@ SAME = 1e-3  # parameters may differ by this share: a network's twin is the same
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How rows are measured.
+    """Says how rows are measured.
 
     Attributes:
       device: cpu or gpu. steps: timed steps of each side, where a row has fewer. small: tiny sizes.
@@ -56,7 +56,7 @@ class Settings:
 
 
 def environment(side: str, device: str) -> dict[str, str]:
-    """What a worker's process is started with."""
+    """Returns what a worker's process is started with."""
     cores = str(len(os.sched_getaffinity(0)))
     if side == "jaxgen":
         # two processes share a GPU

@@ -1,4 +1,4 @@
-"""The one error that users see, a sentence that says what is wrong and how to correct it, and helpers to write it."""
+"""Holds the one error that users see, a sentence on what is wrong and how to correct it, and helpers to write it."""
 
 from __future__ import annotations
 

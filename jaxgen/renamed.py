@@ -1,4 +1,4 @@
-"""The former names of config keys and classes, so that the error for an old config can give the new name."""
+"""Knows former names of config keys and classes, so that the error for an old config can give the new name."""
 
 from __future__ import annotations
 

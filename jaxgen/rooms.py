@@ -29,7 +29,7 @@ class Definition:
 
     @property
     def public(self) -> bool:
-        """Whether a config may name it."""
+        """Returns whether a config may name it."""
         return bool(self.spelled) and not self.name.startswith("_") and not last(self.module).startswith("_")
 
     @property

@@ -1,1 +1,1 @@
-"""What makes the tables and pictures of the results pages: see README.md."""
+"""Makes the tables and pictures of the results pages: see README.md."""

@@ -1,4 +1,4 @@
-"""What an autoencoder of digits is good for: few labels, and outliers.
+"""Shows what an autoencoder of digits is good for: few labels, and outliers.
 
     python main.py --config=configs/autoencoder_digits.py --workdir=runs/autoencoder_digits
     python -m studies.autoencoder_uses --autoencoder=runs/autoencoder_digits --out=uses.jsonl

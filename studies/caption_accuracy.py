@@ -41,7 +41,7 @@ def run_config(workdir: str) -> ConfigDict:
 
 
 def print_row(facts: dict[str, object], images: np.ndarray, wanted: np.ndarray, tellers: dict[str, Tell]) -> None:
-    """One JSON line for each way to tell the attributes: the shares of images that have those wanted."""
+    """Prints one JSON line for each way to tell the attributes: the shares of images that have those wanted."""
     for name, tell in tellers.items():
         found = dataclasses.asdict(agreement(images, wanted, tell))
         numbers = {key: round(value, 4) for key, value in found.items()}

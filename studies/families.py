@@ -58,7 +58,7 @@ def train(config: str, overrides: tuple[str, ...], images: int, workdir: Path) -
 
 
 def seconds_per_image(rows: list[dict[str, float]]) -> float:
-    """The mean over both halves of a run, which may be two stages, of the median in each."""
+    """Returns the mean over both halves of a run, which may be two stages, of the median in each."""
     middle = rows[-1]["images"] / 2
     halves: tuple[list[float], list[float]] = ([], [])
     for row in rows:
@@ -84,7 +84,7 @@ def family(name: str, data: str, stages: Any, seconds: float, probe: int, out: P
 
 
 def measure(workdir: Path, num: int, shown: int) -> tuple[dict[str, float], np.ndarray]:
-    """A trained run's numbers, and samples to be looked at."""
+    """Returns a trained run's numbers, and samples to be looked at."""
     from jaxgen.evaluation.evaluate import evaluate
 
     config = harness.run_config(workdir)

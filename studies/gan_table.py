@@ -171,7 +171,7 @@ def table(rows: harness.Rows) -> str:
 
 
 def trained(config: str, overrides: tuple[str, ...], seed: int, workdir: Path, num: int) -> dict[str, float]:
-    """The numbers of one run, trained first where its folder is not finished."""
+    """Returns the numbers of one run, which is trained first where its folder is not finished."""
     settings = (f"seed={seed}", "evaluate.at_end=False", "train.tensorboard=False", *overrides)
     seconds = harness.train(config, workdir, *settings)
     return {"seconds": round(seconds, 1), **measure(workdir, num)}

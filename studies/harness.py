@@ -1,4 +1,4 @@
-"""What studies and benchmarks share: a function becomes a command, rows are kept as they come, a table is one function.
+"""Holds what studies and benchmarks share: a function becomes a command, rows are kept, a table is one function.
 
     def main(out: Path, num: Annotated[int, "images a row"] = 1000) -> None:
         rows = Rows(out, num=num)
@@ -215,7 +215,7 @@ def run_config(workdir: str | Path, method: str = "") -> ConfigDict:
 
 
 def trained(workdir: str | Path, config: ConfigDict | None = None) -> TrainedModel:
-    """The trained model of a run, with another config than its own where one is given.
+    """Returns the trained model of a run, with another config than its own where one is given.
 
     Raises:
       UserError: where the folder holds no run.

@@ -27,7 +27,7 @@ Begin = Callable[[str, int], Processes]  # a run's name and its number of proces
 
 
 def undisturbed(begin: Begin, counts: tuple[int, ...]) -> bool:
-    """Whether every number of processes trains what the first does."""
+    """Returns whether every number of processes trains what the first does."""
     good, first = True, None
     for count in counts:
         started = begin(f"calm_{count}", count)

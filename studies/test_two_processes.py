@@ -1,4 +1,4 @@
-"""A short form of the study."""
+"""Runs a short form of the study."""
 
 import pytest
 

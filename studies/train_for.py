@@ -1,5 +1,4 @@
-"""A config trained for so many seconds, start and compilation included, then evaluated: what a machine makes of a short
-time.
+"""Trains a config for so many seconds, start and compilation included, and then evaluates it.
 
     python -m studies.train_for --seconds=420 --workdir=runs/fashion \\
         --config=configs/ddpm_fashion_mnist_classes.py \\

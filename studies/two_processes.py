@@ -31,12 +31,12 @@ IN_USE = re.compile(r"jaxgen: .* is in use by process (\d+) on host \S+, which b
 
 
 def locks(workdir: Path) -> list[str]:
-    """The lock files in a workdir."""
+    """Returns the lock files in a workdir."""
     return sorted(path.name for path in workdir.glob("*.lock*")) + sorted(p.name for p in workdir.glob(".*.lock.tmp"))
 
 
 def written_by(workdir: Path) -> int:
-    """The number of the process whose config the workdir holds; -1 without one."""
+    """Returns the number of the process whose config the workdir holds; -1 without one."""
     path = workdir / "config.json"
     return json.loads(path.read_text())["evaluate"]["num"] if path.exists() else -1
 
@@ -74,7 +74,7 @@ def trial(config: str, workdir: Path, extra: tuple[str, ...], first: int, count:
 
 
 def sound(row: dict[str, Any], count: int) -> bool:
-    """Whether a trial had one winner, and the others were refused for it and wrote nothing."""
+    """Returns whether a trial had one winner, and the others were refused for it and wrote nothing."""
     left = row["locks_left"] == 0 or row["kill"]  # a killed process cannot tidy up
     return (
         (row["winners"], row["refused"]) == (1, count - 1)

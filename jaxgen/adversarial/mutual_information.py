@@ -70,7 +70,7 @@ class Codes:
 
     @property
     def head_width(self) -> int:
-        """How many numbers Q gives: logits of each categorical code, means, and log standard deviations if learned."""
+        """Returns how many numbers Q gives: logits of categorical codes, means, and learned log standard deviations."""
         return self.width + (self.continuous if self.std is None else 0)
 
     @property

@@ -39,7 +39,7 @@ _TABLES = np.array([
 
 
 class Corrupted(NamedTuple):
-    """What a corruption makes of an image.
+    """Holds what a corruption makes of an image.
 
     Attributes:
       picture: float32 `[h, w, c]` in [-1, 1].
@@ -142,7 +142,7 @@ def _smoothed_difference(padded: Array, axis: int) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class JPEG(Corruption):
-    """A copy that was compressed by JPEG (ITU-T T.81) and decoded again, of the image's own shape.
+    """Makes a copy that was compressed by JPEG (ITU-T T.81) and decoded again, of the image's own shape.
 
     Colour is stored at half resolution (4:2:0), as most programs do, and brought back by linear interpolation. The
     quantisation is that of the reference library's `quality`.
@@ -244,7 +244,7 @@ class Hole(Corruption):
 
 @dataclasses.dataclass(frozen=True)
 class Uncrop(Corruption):
-    """An image of which only one half (`sides="one"`), or a rectangle in the middle ("all"), is known.
+    """Keeps only one half of an image (`sides="one"`), or a rectangle in its middle ("all").
 
     It is Palette's outpainting (Saharia et al. 2022, "Palette", Section 3): the picture goes on beyond what is known.
 

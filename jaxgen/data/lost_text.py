@@ -1,4 +1,4 @@
-"""What a tokenizer could not keep of a text: tokens that were cut off, and words that it does not know."""
+"""Says what a tokenizer could not keep of a text: tokens that were cut off, and words that it does not know."""
 
 from __future__ import annotations
 

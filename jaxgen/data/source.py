@@ -1,4 +1,4 @@
-"""What a data source is: a length and examples, each one a dict of numpy arrays.
+"""A data source is a length and examples, each one a dict of NumPy arrays.
 
 Dtypes carry meaning everywhere in jaxgen: **uint8 is an image** `[H, W, C]` (and becomes float32 in [-1, 1]
 on the device), int32 is a label, a mask or another count, float32 is a number, and a string is text.
@@ -106,11 +106,11 @@ class Source:
         return self.request.split
 
     def __len__(self) -> int:
-        """How many examples there are."""
+        """Returns how many examples there are."""
         return len(self._held()["image"])
 
     def __getitem__(self, index: int) -> Example:
-        """One example: `image` uint8 [H, W, C] and what else the source has; raises IndexError outside."""
+        """Returns one example: `image` uint8 [H, W, C] and what else the source has; raises IndexError outside."""
         return {key: values[index] for key, values in self._held().items()}
 
     def take(self, indices: Sequence[int]) -> Examples:

@@ -59,7 +59,7 @@ class WordTokenizer:
 
     @property
     def size(self) -> int:
-        """How many ids there are."""
+        """Returns how many ids there are."""
         return FIRST + len(self.words)
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:

@@ -205,7 +205,7 @@ def _slope(
 
 
 def _heun(slope: Slope, carry: Carry, row: dict[str, jax.Array]) -> tuple[Carry, None]:
-    """A step of Heun's method for the state and the log-determinant that it has gained."""
+    """Takes a step of Heun's method for the state and the log-determinant that it has gained."""
     (z, gained), width, (t, norm) = carry, row["width"], (row["t"], row["norm"])
     k1, d1 = slope(z, t[0], norm[0])
     k2, d2 = slope(z + width * k1, t[1], norm[1])

@@ -77,7 +77,7 @@ class Prediction:
         return dataclasses.replace(self, value=value, prediction_type=prediction_type)
 
     def clip(self, low: float = -1.0, high: float = 1.0) -> Prediction:
-        """The prediction whose x0 is clipped; epsilon follows from it."""
+        """Returns the prediction whose x0 is clipped; epsilon follows from it."""
         return dataclasses.replace(self, value=jnp.clip(self.x0, low, high), prediction_type=X0())
 
 

@@ -62,7 +62,7 @@ class PredictionType(abc.ABC):
         return a * x0 + b * epsilon
 
     def target(self, now: Prediction, x0: Images, noise: Images) -> Images:
-        """What a perfect network gives at x_t = alpha x0 + sigma noise.
+        """Returns what a perfect network gives at x_t = alpha x0 + sigma noise.
 
         Rounding makes x_t differ a little from alpha x0 + sigma noise. The target is that of the x0 and noise that
         have the same v and give the rounded x_t exactly.

@@ -42,7 +42,7 @@ class Simple(Weighting):
 
 @dataclasses.dataclass(frozen=True)
 class WeightingOfX0(Weighting):
-    """A weighting that says what an error of x0 costs: a class gives `of_x0`."""
+    """This weighting says what an error of x0 costs: a class gives `of_x0`."""
 
     @abc.abstractmethod
     def of_x0(self, schedule: Schedule, log_snr: Float[Array, "B"]) -> Float[Array, "B"]:

@@ -47,7 +47,7 @@ MOVING = ("inversion", "interpolation")
 
 @runtime_checkable
 class DiffusionMethod(Protocol):
-    """What editing reads of a method; a method that lacks any of it is no diffusion model."""
+    """Holds what editing reads of a method; a method that lacks any of it is no diffusion model."""
 
     @property
     def conditions(self) -> tuple[str, ...]: ...

@@ -56,7 +56,7 @@ class Header:
 
 
 class Archive:
-    """An open .npz file, whose arrays are read by their names; use it in a `with` block.
+    """Opens an .npz file, whose arrays are read by their names; use it in a `with` block.
 
     Attributes:
       names: the names of the arrays, in the order of the file.

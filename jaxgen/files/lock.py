@@ -59,7 +59,7 @@ _Time = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What one process says of itself in `training.<token>.lock`."""
+    """Holds what one process says of itself in `training.<token>.lock`."""
 
     token: str  # differs for all claims
     host: str
@@ -328,7 +328,7 @@ def _parsed(data: bytes) -> Claim | None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that a path names now."""
+    """Returns whether an open file is the one that a path names now."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:

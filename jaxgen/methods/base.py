@@ -128,7 +128,7 @@ class Method:
 
     @property
     def ema_groups(self) -> tuple[str, ...] | None:
-        """The groups of which an EMA is kept; None means all that learn."""
+        """Returns the groups of which an EMA is kept; None means all that learn."""
         return None
 
     @property
@@ -141,8 +141,10 @@ class Method:
 
     @property
     def panel_inputs(self) -> tuple[str, ...]:
-        """The batch entries of held-out data that `panels` also reads; `label` is then the true one. They are missing
-        where those data cannot be opened."""
+        """Returns the batch entries of held-out data that `panels` also reads; `label` is then the true one.
+
+        They are missing where those data cannot be opened.
+        """
         return ()
 
     @property
@@ -224,7 +226,7 @@ class Method:
 
     @property
     def samples_images(self) -> bool:
-        """Whether the method has a sampler."""
+        """Returns whether the method has a sampler."""
         return type(self).sample is not Method.sample
 
 

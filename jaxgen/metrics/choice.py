@@ -84,7 +84,7 @@ def open_network(name: str | Mapping[str, Any], path: str = "network", **options
 
 
 class _Section(dict[str, Any]):
-    """A config section that can be looked up in a cache, whatever values it has."""
+    """Makes a config section one that can be looked up in a cache, whatever values it has."""
 
     def __hash__(self) -> int:  # type: ignore[override]  # it is not changed after it is made
         return hash(repr(sorted(self.items())))

@@ -1,4 +1,4 @@
-"""One look of a network at each image set, then all the numbers that are asked for.
+"""Lets a network see each image set once, and then computes all the numbers that are asked for.
 
     network = open_network("inception")  # of jaxgen.metrics.choice
     scores = compare(network(samples), network(real), metrics=("fid", "kid"), network=network, reference_name="mine")
@@ -91,7 +91,7 @@ def compare(
 def compare_samples(
     images: EvaluationImages, metrics: MetricNames, network: FeatureNetwork
 ) -> dict[str, Score]:
-    """What a network says of a model's samples, beside as many real images (floor) and noise.
+    """Returns what a network says of a model's samples, beside as many real images (floor) and noise.
 
     Metrics that the sets hold too few images for are left out. Raises as `compare`.
     """

@@ -57,8 +57,7 @@ class Score:
 
 
 def display_name(name: str, n: int | None, published: bool | None) -> str:
-    """What a number is called in a report: `fid` is FID-50k from 50,000 samples on, in the published Inception's
-    features, and no other number is.
+    """Returns the name of a number in a report; only `fid` of 50,000 samples in the published Inception is FID-50k.
 
     Args:
       name, n, published: those of an entry of `metrics.json`.

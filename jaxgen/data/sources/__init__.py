@@ -52,7 +52,7 @@ def open_source(
 
 
 def is_source(text: str) -> bool:
-    """Whether a text begins as a source does: with a name of this room, or with `package.module:Class`."""
+    """Returns whether a text begins as a source does: with a name of this room, or with `package.module:Class`."""
     return named("source", re.split("[:/]", text)[0]) or bool(re.match(r"[\w.]+:[A-Za-z_]\w*([:/]|$)", text))
 
 
@@ -73,7 +73,7 @@ def _class_of(source: str) -> tuple[type[Source], str]:
 
 
 def _may_be_module(name: str) -> bool:
-    """Whether `name` may be a module: a dotted one, or a whole one that Python finds; nothing is imported."""
+    """Returns whether `name` may be a module: a dotted one, or a whole one that Python finds; nothing is imported."""
     return "." in name or (name.isidentifier() and importlib.util.find_spec(name) is not None)
 
 

@@ -197,7 +197,7 @@ def _quantise(values: np.ndarray) -> np.ndarray:
 
 
 def _pattern(texture: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Where the texture is dark, in the object's own units (its radius is 1)."""
+    """Returns where the texture is dark, in the object's own units (its radius is 1)."""
     if texture == 1:
         return np.mod(y, 0.6) < 0.3
     if texture == 2:

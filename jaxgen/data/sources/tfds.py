@@ -39,7 +39,7 @@ CHUNK = 256
 
 
 class TFDS(Source):
-    """A data set that TFDS has prepared; decoded when it is asked for, where it does not fit in memory."""
+    """Reads a data set that TFDS has prepared; it is decoded when asked for, where it does not fit in memory."""
 
     takes = "<name>"
 
@@ -157,7 +157,7 @@ def _check_files(folder: epath.Path) -> None:
 
 
 def _of_tfds(name: str) -> bool:
-    """Whether a feature's class is TFDS's own, or no class."""
+    """Returns whether a feature's class is TFDS's own, or no class."""
     return "." not in name or name.startswith("tensorflow_datasets.core.features.")
 
 

@@ -24,7 +24,7 @@ ClassifierLogits = Callable[[Float[Array, "B *shape"], Float[Array, "..."]], Flo
 
 @dataclasses.dataclass(frozen=True)
 class GuidanceInputs:
-    """What a guidance may use; None where a model has no such thing.
+    """Holds what a guidance may use; None where a model has no such thing.
 
     Attributes:
       denoise: `(x, t, **condition) -> Prediction`, the model.

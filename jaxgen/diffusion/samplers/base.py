@@ -53,17 +53,17 @@ class Sampler(abc.ABC):
 
     @property
     def evaluations_per_step(self) -> int:
-        """How often the denoiser is called in one step."""
+        """Returns how often the denoiser is called in one step."""
         return 1
 
     @property
     def evaluations(self) -> int:
-        """How often the denoiser is called for one batch."""
+        """Returns how often the denoiser is called for one batch."""
         return self.evaluations_per_step * self.steps * self.self_recurrence
 
     @property
     def unfinished(self) -> str:
-        """Why an image of this solver may be NaN though its network is sound, and what to do, as the end of a sentence.
+        """Returns why an image of this solver may be NaN though its network is sound, as the end of a sentence.
 
         It is "" for a solver whose number of steps is fixed. For others an image that is not finite is an error.
         """
@@ -131,7 +131,7 @@ class Sampler(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class LinearSampler(Sampler):
-    """A solver that is linear in the state and in the network's outputs: a class gives its `coefficients`."""
+    """A linear solver is linear in the state and in the network's outputs: a class gives its `coefficients`."""
 
     @abc.abstractmethod
     def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:

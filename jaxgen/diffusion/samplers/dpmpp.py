@@ -45,7 +45,7 @@ class DPMpp1S(LinearSampler):
 
     @property
     def evaluations(self) -> int:
-        """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
+        """Returns how often the denoiser is called for one batch: the last step, to t = 0, takes one."""
         return (self.order * (self.steps - 1) + 1) * self.self_recurrence
 
     def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:

@@ -52,7 +52,7 @@ class EDM(LinearSampler):
 
     @property
     def evaluations(self) -> int:
-        """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
+        """Returns how often the denoiser is called for one batch: the last step, to t = 0, takes one."""
         return (2 * self.steps - 1) * self.self_recurrence
 
     def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:

@@ -60,7 +60,7 @@ class RungeKutta(LinearSampler):
 
     @property
     def evaluations(self) -> int:
-        """How often the denoiser is called for one batch: the last step, to t = 0, takes one."""
+        """Returns how often the denoiser is called for one batch: the last step, to t = 0, takes one."""
         return (self.evaluations_per_step * (self.steps - 1) + 1) * self.self_recurrence
 
     def coefficients(self, schedule: Schedule, times: Times) -> SolverCoefficients:

@@ -101,8 +101,7 @@ class VP(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class SubVP(VP):
-    """The sub-VP SDE (Song et al. 2021, Eq. 34-35): alpha is that of VP, and sigma = 1 - alpha**2 is smaller
-    than that of VP."""
+    """In the sub-VP SDE (Song et al. 2021, Eq. 34-35) alpha is that of VP, and sigma = 1 - alpha**2 is smaller."""
 
     def sigma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         integral = self.integral(t)

@@ -30,7 +30,7 @@ NO_SIGNAL = -400.0
 
 
 class Discrete(Schedule):
-    """What all discrete schedules share; a class gives `betas`."""
+    """Holds what all discrete schedules share; a class gives `betas`."""
 
     @property
     @abc.abstractmethod

@@ -83,7 +83,7 @@ class Class:
 
     @property
     def counts_ends(self) -> bool:
-        """Whether `sigma_min` and `sigma_max` are counted: wherever sigmas can be spaced evenly by a formula."""
+        """Returns whether `sigma_min` and `sigma_max` are counted, as where sigmas are spaced evenly by a formula."""
         return bool(SIGMAS & self.entries)
 
 

@@ -126,7 +126,9 @@ class Levels:
 
     @property
     def starts_from_sigma(self) -> bool:
-        """Whether sampling starts from noise of the first level's sigma in place of 1, as if there were no signal."""
+        """Returns whether sampling starts from noise of the first level's sigma in place of 1, as if there were no
+        signal.
+        """
         return self.family == "sigma" and self.spacing in ("linspace", "trailing")
 
     def _spaced(self, schedule: Discrete, steps: int) -> np.ndarray:

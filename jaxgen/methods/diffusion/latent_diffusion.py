@@ -32,7 +32,7 @@ OF_POSTERIOR = 1_000
 
 @dataclasses.dataclass(frozen=True)
 class LatentDiffusion(DDPM):
-    """One turn over `denoiser`, and over `text` where that learns; the group `autoencoder` is frozen.
+    """It has one turn over `denoiser`, and over `text` where that learns; the group `autoencoder` is frozen.
 
     Images become latents z = scale * (a sample of the encoder's posterior), of a standard deviation close to 1, and
     samples become images by decode(z / scale). Where a batch has `moments` `[B, h, w, 2 D]`, written by

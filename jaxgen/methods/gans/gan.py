@@ -44,7 +44,7 @@ class GeneratorStep:
 
     @property
     def real_logits(self) -> Tree | None:
-        """The logits of the batch's images, where they are known."""
+        """Returns the logits of the batch's images, where they are known."""
         return None if self.real_outputs is None else self.real_outputs["logits"]
 
 

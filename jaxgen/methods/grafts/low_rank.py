@@ -55,7 +55,7 @@ class LowRank(Graft):
 
     @property
     def scale(self) -> float:
-        """What the product of both matrices is multiplied by: alpha / rank."""
+        """Returns what the product of both matrices is multiplied by: alpha / rank."""
         return (self.alpha or self.rank) / self.rank
 
     def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:

@@ -1,4 +1,4 @@
-"""What people say: how often a generated image was taken for the real one of a pair.
+"""Computes from people's answers how often a generated image was taken for the real one of a pair.
 
 A person sees a generated and a held-out image side by side and says which is real (two-alternative forced choice). The
 *fool rate* is the share of pairs in which the generated one was chosen: 0 when all are seen through, 1/2 when the two

@@ -1,4 +1,7 @@
-"""How well masks agree: a confusion matrix, and what is read from it. Matrices of batches are added."""
+"""Measures how well masks agree, by a confusion matrix and the numbers that are read from it.
+
+Matrices of batches are added.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def class_iou(matrix: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, "
 
 
 def mean_iou(matrix: Int[np.ndarray, "classes classes"]) -> MeanIou:
-    """The mean of `class_iou` over the classes that are there, and which are not.
+    """Returns the mean of `class_iou` over the classes that occur, and which do not.
 
     A class that is only predicted counts, with 0. Compute it from the matrix of all batches: the mean of the batches'
     values is another number.

@@ -52,7 +52,7 @@ def agreement(
     wanted: Int[np.ndarray, "N 3"],
     tell: Callable[[UInt8[np.ndarray, "N H W 3"]], Int[np.ndarray, "N 3"]] = read_attributes,
 ) -> Agreement:
-    """How often uint8 images show the attributes int `[N, 3]` that they should, by what `tell` says of them."""
+    """Returns how often uint8 images show the attributes int `[N, 3]` that they should, by what `tell` says of them."""
     right = tell(images) == wanted
     shape, colour, position = (float(x) for x in right.mean(axis=0))
     return Agreement(shape, colour, position, float(right.all(axis=1).mean()))

@@ -73,7 +73,7 @@ def frechet_distance(a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "M D"]) -
 
 
 def frechet_from_moments(a: Moments, b: Moments) -> float:
-    """The Fréchet distance of two sets of which only the moments are kept; see `frechet_distance`.
+    """Returns the Fréchet distance of two sets of which only the moments are kept; see `frechet_distance`.
 
     Raises:
       UserError: for fewer than two rows or unequal widths.

@@ -60,7 +60,7 @@ def extrapolate(
     both: bool = False,
     seed: int = 0,
 ) -> Extrapolated:
-    """The estimate at infinitely many samples (Chong & Forsyth 2020): FID-infinity where the estimator is the FID.
+    """Returns the estimate at infinitely many samples (Chong & Forsyth 2020); for the FID it is FID-infinity.
 
     The bias of the Fréchet distance and of the logarithm of the Inception score is linear in 1/n to first order, once
     n is well above the number of features; with fewer samples than features the line is no guide. The value may be

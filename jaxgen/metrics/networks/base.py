@@ -46,7 +46,7 @@ class FeatureNetwork(abc.ABC):
 
     @property
     def resize(self) -> str:
-        """How images come to the network's size, in words; "none" where other sizes are refused.
+        """Says in words how images come to the network's size; it is "none" where other sizes are refused.
 
         A class may have a field or a plain string of this name instead.
         """
@@ -63,7 +63,7 @@ class FeatureNetwork(abc.ABC):
 
     @property
     def published(self) -> bool:
-        """Whether the Fréchet distance in these features is what others call FID."""
+        """Returns whether the Fréchet distance in these features is what others call FID."""
         return False
 
     def check_shape(self, shape: tuple[int, ...]) -> None:

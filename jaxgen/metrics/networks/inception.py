@@ -1,4 +1,4 @@
-"""The Inception network of FID, KID, IS and precision/recall, with its published weights."""
+"""Holds the Inception network of FID, KID, IS and precision/recall, with its published weights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Inception(FeatureNetwork):
 
     @property
     def published(self) -> bool:
-        """Whether these are the published weights, their 2048 features, and one of the two published resizes."""
+        """Returns whether weights, features (2048) and resize are published ones."""
         return self.given is None and self.tap == "2048" and self.resize in ("legacy", "clean")
 
     @functools.cached_property

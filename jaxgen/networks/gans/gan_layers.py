@@ -61,12 +61,12 @@ class GANNetwork(nn.Module):
 
     @property
     def conditional(self) -> bool:
-        """Whether labels are needed."""
+        """Returns whether labels are needed."""
         return getattr(self, "conditioning", "none") != "none"
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names of the batch entries that the network takes as keyword arguments."""
+        """Returns the names of the batch entries that the network takes as keyword arguments."""
         return ("label",) if self.conditional else ()
 
 

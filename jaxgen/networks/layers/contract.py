@@ -1,4 +1,4 @@
-"""The contract of denoising networks: what they are called with, and checks of what does not fit.
+"""The contract of denoising networks says what they are called with; this module checks what does not fit.
 
     network(x, time, label=None, context=None, context_mask=None, condition=None, train=False) -> image
 
