@@ -18,7 +18,8 @@ from jaxgen.errors import UserError, os_refusal
 from jaxgen.files import is_remote
 from jaxgen.files.pictures import SUFFIXES
 
-HIDDEN, NOWHERE, AGAIN, NO_FILE = "hidden", "broken links", "links to folders read already", "no plain files"
+HIDDEN, NOWHERE, AGAIN, NO_FILE = "hidden", "broken link", "link to a folder that is read", "pipe or device"
+PLURALS = {NOWHERE: "broken links", AGAIN: "links to folders that are read", NO_FILE: "pipes or devices"}
 FRAMES = "with several frames"
 
 
@@ -69,7 +70,9 @@ class Listing:
         first = {why: name for name, why in sorted(self.left_out.items(), reverse=True) if why != HIDDEN}
         first.update({FRAMES: frames[0]} if frames else {})
         kinds = [
-            (f"{count} " if len(counts) > 1 else "") + kind + (f" ({shown(first[kind])})" if kind in first else "")
+            (f"{count} " if len(counts) > 1 else "")
+            + (PLURALS.get(kind, kind) if count > 1 else kind)
+            + (f" ({shown(first[kind])})" if kind in first else "")
             for kind, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         ]
         return f"{total:,} {'file' if total == 1 else 'files'} passed over: {', '.join(kinds)}"

@@ -196,7 +196,7 @@ def test_a_file_damaged_during_training_is_named(tmp_path, monkeypatch):
 
 
 def test_folders_that_will_not_do(tmp_path):
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(UserError, match="config.data.source=.*nowhere: there is no such file or folder"):
         opened(tmp_path / "nowhere")
     with pytest.raises(UserError, match="empty"):
         opened(tmp_path)

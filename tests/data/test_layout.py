@@ -204,7 +204,7 @@ def test_a_folder_is_walked_once_whatever_its_links_hold(tmp_path):
     (tmp_path / "photos/b/gone.png").symlink_to("nowhere.png")
     source = opened(tmp_path / "photos", num_classes=3)
     assert source.files == ("b/1.png", "c/2.png", "d/3.png") and source.class_names == ("b", "c", "d")
-    assert "4 files passed over: 2 broken links (b/gone.png), 2 links to folders read already (a)" in source.notes
+    assert "4 files passed over: 2 broken links (b/gone.png), 2 links to folders that are read (a)" in source.notes
 
 
 def test_pipes_and_devices_among_images_are_counted(tmp_path):
@@ -212,7 +212,7 @@ def test_pipes_and_devices_among_images_are_counted(tmp_path):
     os.mkfifo(tmp_path / "b.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     source = opened(tmp_path)
-    assert source.files == ("a.png",) and source.notes == ("2 files passed over: no plain files (b.png)",)
+    assert source.files == ("a.png",) and source.notes == ("2 files passed over: pipes or devices (b.png)",)
     assert open_set(os.fspath(tmp_path)).count == 1
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import re
 import time
 import zipfile
 
@@ -13,6 +15,7 @@ from jaxgen.errors import UserError
 from jaxgen.files import arrays
 from jaxgen.files.arrays import Archive, read_npy, read_npz, texts
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 VALUES = np.arange(24.0).reshape(2, 3, 4)
 
 
@@ -200,3 +203,10 @@ def test_a_wrong_checksum_is_found(tmp_path):
     (tmp_path / "a.npz").write_bytes(data)
     with pytest.raises(UserError, match="'x' is damaged .*CRC"):
         read_npz(tmp_path / "a.npz")
+
+
+def test_arrays_are_read_in_one_place():
+    """NumPy's own readers of files stand nowhere in the package."""
+    for path in (ROOT / "jaxgen").rglob("*.py"):
+        found = re.findall(r"\b(?:np|numpy)\.(?:load|memmap)\(|format\.read_array\(", path.read_text())
+        assert not found, f"{path} reads arrays with {found}; jaxgen.files.arrays does"

@@ -29,6 +29,7 @@ from jaxgen.data.layout import CHOICES, Layout, layout_of
 from jaxgen.data.listing import Listing, walk
 from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels, locate
 from jaxgen.errors import UserError
+from jaxgen.files import folder
 from jaxgen.files.pictures import SUFFIXES, open_image
 
 
@@ -48,9 +49,7 @@ class Folder(Source):
     def __init__(self, request: Request):
         super().__init__(request)
         path, choice = chosen(request.argument, request.root)
-        if not path.is_dir():
-            raise UserError(f"There is no folder {str(path)!r} (config.data.source).")
-        self._top = path
+        self._top = folder(path, "config.data.source")
         listing = walk(path)
         layout = layout_of(_without(request.source, choice), listing, self.split, choice)
         self.base = path / layout.prefix.rstrip("/") if layout.prefix else path
