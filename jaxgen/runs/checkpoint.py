@@ -39,12 +39,18 @@ class Meta:
     data: dict[str, Any]  # the data iterator's state, JSON-able
     example: dict[str, list[Any]]  # {name: [shape, dtype]} of a batch: a model can be restored without its data
     origins: dict[str, dict[str, Any]]  # {group: {"source", "step", "sha256"}} of groups that came from elsewhere
+    # {metric: [sum, count]} over the steps since the last line of the log; the next line goes on from them
+    pending: dict[str, list[float | None]] = dataclasses.field(default_factory=dict)
     # {path: checksum} of every array and of the rest of this record; `Checkpoints.save` fills it in
     sums: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def text_sum(self) -> dict[str, int]:
         """Returns the checksum of this record without `sums`."""
-        return {"meta": text_checksum({**dataclasses.asdict(self), "sums": None})}
+        return _text_sum(dataclasses.asdict(self))
+
+
+def _text_sum(record: dict[str, Any]) -> dict[str, int]:
+    return {"meta": text_checksum({**record, "sums": None})}
 
 
 class Checkpoints:
@@ -114,7 +120,7 @@ class Checkpoints:
     def _meta(self, step: int) -> Meta:
         read = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
         meta = Meta(**read["meta"])
-        verify(meta.text_sum(), meta.sums)
+        verify(_text_sum(read["meta"]), meta.sums)  # of what was written: an older version has fewer entries
         return meta
 
     def save(self, state: State, meta: Meta, scores: dict[str, float] | None = None) -> None:

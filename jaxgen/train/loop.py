@@ -83,6 +83,7 @@ class Trainer:
         self.step = self.images = 0
         self.seconds = 0.0
         self._updates: dict[tuple[int, tuple[str, ...]], jax.stages.Wrapped] = {}
+        self._metrics = StepMetrics()
         self._scores: dict[str, float] = {}
         self._stop: int | None = None
         self.generator = Generator(self.method, config, sources={config.data.split: self.sources[""]})
@@ -99,6 +100,7 @@ class Trainer:
         self.state, meta = found
         self.stage, self.step, self.images, self.seconds = meta.stage, meta.step, meta.images, meta.seconds
         self.loader.set_state(meta.data)
+        self._metrics = StepMetrics(meta.pending)
         log.info("resuming at step %d, %d images", self.step, self.images)
         self._event("resumed", f"at step {self.step}, {self.images} images")
 
@@ -178,6 +180,7 @@ class Trainer:
             data=self.loader.get_state(),
             example={k: [list(v.shape), str(v.dtype)] for k, v in self.builder.inputs.example.items()},
             origins=self.origins,
+            pending=self._metrics.sums,
         )
         self.checkpoints.save(self.state, meta, self._scores)
         self._scores = {}  # numbers belong to the first checkpoint that is saved after them, and to no later one
@@ -220,7 +223,6 @@ class Trainer:
 
     def _train(self, writer: MetricsLog | NoLog, bar: Progress) -> None:
         train = self.config.train
-        metrics = StepMetrics()
         began, clock = self.images, time.monotonic() - self.seconds
         mark = (self.images, self.seconds)
         while self.images < train.total_images and self._stop is None:
@@ -229,16 +231,16 @@ class Trainer:
                 break
             self._may_write()
             step, before = self.step, self.images
-            metrics.add(step, self.take_step())
+            self._metrics.add(step, self.take_step())
             self.seconds = time.monotonic() - clock
             # numbers of all but the newest steps are ready: reading them does not hold up the device
-            if metrics.waiting >= train.max_nonfinite_updates + 2:
-                self._read(metrics, leave=2)
+            if self._metrics.waiting >= train.max_nonfinite_updates + 2:
+                self._read(leave=2)
             if self._crossed(train.log_every_images, before) or self.images >= train.total_images:
-                self._read(metrics)
+                self._read()
                 rate = (self.images - mark[0]) / (self.seconds - mark[1])
                 rates = self._learning_rates(before)
-                self._log(writer, bar, {**metrics.take_means(), **rates, "images_per_second": rate})
+                self._log(writer, bar, {**self._metrics.take_means(), **rates, "images_per_second": rate})
                 mark = (self.images, self.seconds)
             bar.update(self.images)
             if self._crossed(train.sample_every_images, before):
@@ -247,8 +249,9 @@ class Trainer:
                 self._scores = {**self._scores, **self.evaluate(self)}
             if self._crossed(train.checkpoint_every_images, before):
                 writer.flush()  # the log is never behind a checkpoint
+                self._read()
                 self.save()
-        self._read(metrics)
+        self._read()
         if self.images > began or not self.checkpoints.steps():
             self.save()
 
@@ -265,9 +268,9 @@ class Trainer:
     def _crossed(self, every: int, before: int) -> bool:
         return bool(every) and self.images // every != before // every
 
-    def _read(self, metrics: StepMetrics, leave: int = 0) -> None:
+    def _read(self, leave: int = 0) -> None:
         """Reads the numbers of all steps but the newest `leave`, and reports updates that were undone."""
-        for step, turn, group in metrics.read(leave):
+        for step, turn, group in self._metrics.read(leave):
             text = f"step {step}, turn {turn!r}: the update of group {group!r} was not finite and was undone"
             log.warning(text)
             self._event("non-finite", text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from jaxgen.arrays import Metrics
 
@@ -19,11 +20,17 @@ class Undone(NamedTuple):
 
 
 class StepMetrics:
-    """Holds the metrics of the steps since the last line in the log: first as arrays on the device, then as floats."""
+    """Holds the metrics of the steps since the last line in the log: first as arrays on the device, then as sums.
 
-    def __init__(self) -> None:
+    Args:
+      sums: `{name: [sum, count]}` of earlier steps, as `sums` returned them; a sum of None was not finite.
+    """
+
+    def __init__(self, sums: Mapping[str, Sequence[float | None]] | None = None) -> None:
         self._on_device: list[tuple[int, Metrics]] = []
-        self._read: list[dict[str, float]] = []
+        self._sums: dict[str, tuple[float, int]] = {}
+        for name, (total, count) in (sums or {}).items():
+            self._sums[name] = (math.nan if total is None else float(total), int(count or 0))
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Adds the metrics of an update, without waiting for them."""
@@ -44,11 +51,18 @@ class StepMetrics:
             for name, ok in metrics.items():
                 if name.startswith("finite/") and not ok:
                     undone.append(Undone(step, *name.split("/")[1:]))
-        self._read += [{k: float(v) for k, v in m.items() if not k.startswith("finite/")} for m in values]
+            for name, value in metrics.items():
+                if not name.startswith("finite/"):
+                    total, number = self._sums.get(name, (0.0, 0))
+                    self._sums[name] = (total + float(value), number + 1)
         return undone
+
+    @property
+    def sums(self) -> dict[str, list[float | None]]:
+        """Returns `{name: [sum, count]}` over the steps that were read. A run that is resumed adds to them."""
+        return {name: [total if math.isfinite(total) else None, n] for name, (total, n) in self._sums.items()}
 
     def take_means(self) -> dict[str, float]:
         """Returns the mean of each number over the steps that were read and have it, and forgets these steps."""
-        rows, self._read = self._read, []
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {n: float(np.mean([row[n] for row in rows if n in row])) for n in names}
+        sums, self._sums = self._sums, {}
+        return {name: total / count for name, (total, count) in sums.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -13,6 +14,8 @@ from running import differing, named, on_host, opened, run
 from tiny_methods import Plain, ddpm_config, tiny_config
 
 from jaxgen.errors import UserError
+from jaxgen.runs import comparison
+from jaxgen.runs.integrity import text_checksum
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import restore
 
@@ -103,6 +106,48 @@ def test_numbers_drawn_after_a_resume_are_those_of_a_run_that_went_on(tmp_path):
     assert differing(whole, parts) == []
     diary = whole.memory["diary"][:12]
     assert len(set(diary[:, 4].tolist())) == 12
+
+
+def test_a_line_of_the_log_is_the_mean_of_all_its_steps_also_of_those_before_a_kill(tmp_path):
+    """A checkpoint between two lines holds what the first part of its line has measured; one update is not finite."""
+    config = tiny_config("Plain", noise=0.1, fail_at=(4,))
+    config.train.update(log_every_images=8)
+    run(config, tmp_path / "each")
+    config.train.update(log_every_images=24, checkpoint_every_images=16)
+    run(config, tmp_path / "whole")
+    with opened(config, tmp_path / "parts") as trainer:
+        take = trainer.take_step
+
+        def die_at_the_seventh():
+            if trainer.step == 6:
+                raise KeyboardInterrupt
+            return take()
+
+        trainer.take_step = die_at_the_seventh
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        trainer.checkpoints.wait()
+    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "6")  # so that it goes on from step 4, the first of its line
+    assert steps(tmp_path / "parts") == [4]
+    run(config, tmp_path / "parts")
+    whole, parts = comparison.history(tmp_path / "whole"), comparison.history(tmp_path / "parts")
+    assert whole == parts and [row["images"] for row in whole] == [24, 48, 64]
+    losses = [row["fit/loss"] for row in comparison.history(tmp_path / "each")]
+    assert whole[0]["fit/loss"] == pytest.approx(sum(losses[:3]) / 3, rel=1e-12)
+    assert whole[1]["fit/loss"] is None and whole[1]["nonfinite"] == ["fit/loss"]
+    assert whole[2]["fit/loss"] == pytest.approx(sum(losses[6:]) / 2, rel=1e-12)
+
+
+def test_a_checkpoint_of_a_version_that_did_not_record_the_log_is_read(tmp_path, caplog):
+    config = tiny_config("Plain", noise=0.1)
+    whole = run(config, tmp_path / "whole")
+    run(config, tmp_path / "run", 24)
+    file = tmp_path / "run" / "checkpoints" / "3" / "meta" / "metadata"
+    record = json.loads(file.read_text())
+    del record["pending"]  # as an older version wrote it
+    record["sums"]["meta"] = text_checksum({**record, "sums": None})
+    file.write_text(json.dumps(record))
+    assert differing(whole, run(config, tmp_path / "run")) == [] and "damaged" not in caplog.text
 
 
 def test_lines_after_the_last_checkpoint_are_dropped(tmp_path):
