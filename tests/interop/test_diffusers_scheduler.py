@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from jaxgen.build import build
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.prediction_types import X0, Epsilon, V, Velocity
 from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_scheduler import Levels, Noise, noise_from_diffusers, noise_to_diffusers
+from jaxgen.interop.diffusers_scheduler.solvers import own_solver
 
 SD1 = {
     "_class_name": "PNDMScheduler",
@@ -82,9 +84,48 @@ def test_karras_sigmas_and_the_rounded_level_that_the_network_is_told():
 def test_what_was_understood_is_told():
     config = {"_class_name": "DEISMultistepScheduler", "solver_order": 3, "set_alpha_to_one": False, "_name": "x"}
     told = noise_from_diffusers(config, "a.json").told
-    assert told.startswith("a.json: the levels are those of DEISMultistepScheduler (linspace spacing); config.sampler")
-    assert "not read: solver_order=3; DEISMultistepScheduler has no such entries" in told
-    assert told.endswith("not read: set_alpha_to_one=False.")
+    assert told == (
+        "a.json: the levels are those of DEISMultistepScheduler (linspace spacing); config.sampler names the solver, "
+        "and that of the file (DEISMultistepScheduler with solver_order=3) has no equivalent here; "
+        "DEISMultistepScheduler has no such entries, which are not read: set_alpha_to_one=False."
+    )
+    told = noise_from_diffusers({"_class_name": "UniPCMultistepScheduler", "solver_order": 3}, "a.json").told
+    assert "that of the file with solver_order=3 is --config.sampler.name=unipc --config.sampler.order=3." in told
+
+
+MULTISTEP, UNIPC = "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "wanted"),
+    [
+        (MULTISTEP, {}, {"name": "dpmpp_2m"}),
+        (MULTISTEP, {"solver_type": "heun"}, None),
+        (MULTISTEP, {"algorithm_type": "dpmsolver"}, None),
+        (MULTISTEP, {"solver_order": 3, "solver_type": "heun"}, {"name": "dpmpp_3m", "half_curvature": True}),
+        (MULTISTEP, {"lower_order_final": False}, {"name": "dpmpp_2m", "lower_order_final": False}),
+        (MULTISTEP, {"euler_at_final": True}, {"name": "dpmpp_2m"}),
+        (MULTISTEP, {"euler_at_final": True, "final_sigmas_type": "sigma_min"}, None),
+        (
+            MULTISTEP,
+            {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"},
+            {"name": "dpmpp_2m_sde", "correction": "heun"},
+        ),
+        (UNIPC, {"solver_type": "bh1", "lower_order_final": False}, {"variant": "bh1", "lower_order_final": False}),
+        (UNIPC, {"disable_corrector": [0]}, None),
+        (UNIPC, {"predict_x0": False}, None),
+        ("DDPMScheduler", {"variance_type": "fixed_large"}, {"name": "ddpm", "variance": "large"}),
+        ("PNDMScheduler", {}, None),
+        ("EulerDiscreteScheduler", {}, {"name": "euler"}),
+    ],
+)
+def test_the_solver_of_a_file_is_named_where_there_is_one(name, entries, wanted):
+    found = own_solver(name, entries)
+    if wanted is None:
+        assert found is None
+    else:
+        assert found == {"name": "unipc", **wanted} if name == UNIPC else found == wanted
+        build(found, "sampler", "config.sampler")  # is a sampler, which has these options
 
 
 def test_zero_terminal_snr_and_other_forms():

@@ -19,6 +19,7 @@ from jaxgen.errors import UserError
 from jaxgen.files.reading import as_type_of
 from jaxgen.interop.diffusers_scheduler.classes import CLASSES, KNOWN, Class
 from jaxgen.interop.diffusers_scheduler.levels import OFFSET, Levels, Sigmas
+from jaxgen.interop.diffusers_scheduler.solvers import own_solver
 from jaxgen.interop.file_types import SchedulerFile
 
 PREDICTIONS: dict[str, PredictionType] = {"epsilon": Epsilon(), "v_prediction": V(), "sample": X0()}
@@ -141,8 +142,13 @@ def _told(config: Mapping[str, Any], name: str, levels: Levels, where: str) -> s
             effects.setdefault(CLASSES[name].effect(entry), []).append(f"{entry}={value!r}")
     formula = f", {levels.sigmas} sigmas" if levels.sigmas else ""
     told = f"{where}: the levels are those of {name} ({levels.spacing} spacing{formula})"
-    if "solver" in effects:
-        told += f"; config.sampler names the solver, so its entries are not read: {', '.join(effects['solver'])}"
+    solver = own_solver(name, {k: v for k, v in config.items() if CLASSES[name].effect(k) != "left over"})
+    entries = f" with {', '.join(effects['solver'])}" if "solver" in effects else ""
+    if solver is None:
+        told += f"; config.sampler names the solver, and that of the file ({name}{entries}) has no equivalent here"
+    else:
+        flags = " ".join(f"--config.sampler.{key}={value}" for key, value in solver.items())
+        told += f"; config.sampler names the solver, and that of the file{entries} is {flags}"
     if "left over" in effects:
         told += f"; {name} has no such entries, which are not read: {', '.join(effects['left over'])}"
     return told + "."
