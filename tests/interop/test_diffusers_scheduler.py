@@ -26,6 +26,7 @@ SD1 = {
     "clip_sample": False,
 }
 LIGHT = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+KARRAS = {**LIGHT, "use_karras_sigmas": True}
 DDIM = {"_class_name": "DDIMScheduler"}
 EULER = {"_class_name": "EulerDiscreteScheduler"}
 
@@ -79,6 +80,18 @@ def test_karras_sigmas_and_the_rounded_level_that_the_network_is_told():
     np.testing.assert_allclose(told, np.round(told), atol=1e-9)
     assert table[int(told[1]) - 1] < middle < table[int(told[1]) + 1]
     np.testing.assert_allclose(jax.jit(schedule.conditioning)(np.float32(times[1])), told[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "dpmpp_3m", "unipc", "heun", "euler_ancestral", "dpmpp_2m_sde"])
+def test_a_last_step_of_no_length_changes_nothing(solver):
+    """DEIS repeats its last sigma, so that the last of 20 steps stays where it is."""
+    schedule, times = noise_from_diffusers({"_class_name": "DEISMultistepScheduler", **KARRAS}).walk(20)
+    assert times[-1] == times[-2] and (np.diff(times[:-1]) < 0).all()
+    sampler = build({"name": solver, "steps": 20, "clip": False}, "sampler", "config.sampler")
+    table = sampler.coefficients(schedule, times)
+    assert table.first_infinite_row(np.float32) is None
+    if solver != "heun":  # which has two rows for a step
+        assert table.move[-1] == 1 and not table.step[-1].any() and table.noise[-1] == 0
 
 
 def test_what_was_understood_is_told():

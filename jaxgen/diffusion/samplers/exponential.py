@@ -52,7 +52,9 @@ class LambdaGrid:
         """Returns the places of the newest x0 up to point i, at most `count` of them: lambda from point i in units of
         step i. The newest is at 0, the others are below."""
         back = self.lam[max(i - count + 1, 0) : i + 1][::-1] - self.lam[i]
-        return np.append(0.0, back[1:][np.isfinite(back[1:])] / self.h(i)) if math.isfinite(self.h(i)) else np.zeros(1)
+        h = self.h(i)
+        # A step without noise at its end, or of no length, is of first order.
+        return np.append(0.0, back[1:][np.isfinite(back[1:])] / h) if math.isfinite(h) and h else np.zeros(1)
 
 
 def moments(h: float, count: int) -> np.ndarray:
