@@ -122,11 +122,13 @@ class Source:
 
     def summary(self) -> str:
         """Returns one line that says what the source holds, such as "30 examples in 3 classes: bus, car, train"."""
+        from jaxgen.data.listing import some
+
         first = self[0]
         found = f"{self.name}, split {self.split}: {len(self):,} {'example' if len(self) == 1 else 'examples'}"
         if self.class_names:
-            names, more = ", ".join(self.class_names[:SHOWN]), len(self.class_names) - SHOWN
-            found += f" in {len(self.class_names)} classes: {names}" + (f" and {more} more" if more > 0 else "")
+            names = some((str(name) for name in self.class_names), SHOWN)
+            found += f" in {len(self.class_names)} classes: {names}"
         elif self.num_classes:
             found += f" in {self.num_classes} classes"
         kinds = [_kind(key, value) for key, value in first.items() if key not in ("image", "label", "caption")]

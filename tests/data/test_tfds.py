@@ -72,6 +72,7 @@ def test_what_was_prepared_comes_back_without_tensorflow(root, monkeypatch, limi
         assert example["label"] == number(example) % 2 and example["label"].dtype == np.int32
         assert example["box"].dtype == np.float32 and example["box"][3] == number(example)
     assert (source.take([3, 1])["image"][1] == source[1]["image"]).all()
+    assert source.notes == ("features passed over: points",)
     assert "tensorflow" not in sys.modules
 
 
@@ -134,3 +135,11 @@ def test_only_the_formats_that_are_meant_are_decoded(root):
     image = pickle.loads(pickle.dumps(builder.info.features))["image"]
     with pytest.raises(UserError, match="An image of 'tfds:tiny_pictures' cannot be read .* its content is PostScript"):
         image.decode_example_np(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+
+
+def test_values_that_examples_do_not_hold_are_refused():
+    assert room._plain("é".encode(), "x") == "é" and room._plain(np.int64(7), "x").dtype == np.int32
+    with pytest.raises(UserError, match="x is not text in UTF-8"):
+        room._plain(b"\xff", "x")
+    with pytest.raises(UserError, match="x reaches from 5000000000 .* more than int32 holds"):
+        room._plain(np.int64(5_000_000_000), "x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jaxgen.errors import UserError
 from jaxgen.report import images, page
 
 EVIL = "\"'><evil onload=alert(1)>{0.__class__}{script}&lt;evil&gt;</script><evil>%s"
@@ -127,3 +129,11 @@ def test_no_name_of_a_picture_becomes_markup(name, run):
         (run / "samples" / name).unlink()
     assert "<evil" not in text and "&lt;evil onload" in text.lower()
     assert Tags(text).found - known <= {"picture", "source", "source media", "source srcset"}
+
+
+@pytest.mark.parametrize("name", ["step_64.png", "panel_x.png", "x.gif"])
+def test_a_pipe_among_the_pictures_is_refused_and_not_waited_for(tmp_path, name):
+    (tmp_path / "samples").mkdir()
+    os.mkfifo(tmp_path / "samples" / name)
+    with pytest.raises(UserError, match=f"{name} is a pipe"):
+        page.write_report(tmp_path)

@@ -23,6 +23,7 @@ import numpy as np
 from jaxgen.data.image_arrays import Range, check_layout, range_of
 from jaxgen.data.images import from_array
 from jaxgen.data.layout import SPLIT_LIKE
+from jaxgen.data.plain import plain
 from jaxgen.data.source import Request, Source, check_labels, check_split, hash_split, locate
 from jaxgen.errors import UserError
 from jaxgen.files.arrays import Archive, texts
@@ -52,7 +53,7 @@ class NPZ(Source):
             kept = np.array([hash_split(str(i)) == split or split == "all" for i in range(count)], bool)
             arrays = {key: values[kept] for key, values in arrays.items()}
         images = _fitted(request, found.levels(arrays.pop("image")), arrays)
-        arrays = {key: _plain(name, key, values) for key, values in arrays.items()}
+        arrays = {key: plain(values, f"{key!r} of {name!r}", image_axes=4) for key, values in arrays.items()}
         labels = arrays.get("label")
         if labels is not None and labels.ndim == 3:
             arrays["mask"] = arrays.pop("label")
@@ -163,31 +164,3 @@ def _checked_labels(request: Request, labels: np.ndarray | None) -> np.ndarray |
         labels = np.where(lowest < 0, lowest, highest)
     check_labels(request.source, labels, request.num_classes)
     return labels
-
-
-def _plain(name: str, key: str, values: np.ndarray) -> np.ndarray:
-    """Returns an array of the types that examples have: uint8 images, int32, float32 and texts.
-
-    Raises:
-      UserError: for values that int32 or float32 cannot hold, and other types.
-    """
-    kind = values.dtype.kind
-    if kind in "SU":
-        return texts(values, f"{key!r} of {name!r}")
-    if kind in "biu":
-        if values.dtype == np.uint8 and values.ndim == 4:
-            return values
-        limits = np.iinfo(np.int32)
-        if values.size and (int(values.min()) < limits.min or int(values.max()) > limits.max):
-            raise UserError(
-                f"{key!r} of {name!r} reaches from {values.min()} to {values.max()}, more than int32 holds; number "
-                "them again."
-            )
-        return values.astype(np.int32)
-    if kind != "f":
-        raise UserError(f"{key!r} of {name!r} is {values.dtype}, which no example holds; remove or convert it.")
-    with np.errstate(over="ignore"):
-        found = values.astype(np.float32)
-    if (np.isinf(found) & np.isfinite(values)).any():
-        raise UserError(f"{key!r} of {name!r} has values that float32 cannot hold; scale them.")
-    return found

@@ -29,9 +29,10 @@ import numpy as np
 from etils import epath
 
 from jaxgen.data.images import from_array
+from jaxgen.data.plain import plain
 from jaxgen.data.source import MEMORY_LIMIT, Example, Examples, Request, Source, check_labels
 from jaxgen.errors import UserError
-from jaxgen.files import read_json
+from jaxgen.files import decode_text, read_json
 from jaxgen.files.pictures import open_image
 
 THREADS = 4  # decoding lets go of the interpreter only for a part of its time
@@ -61,6 +62,8 @@ class TFDS(Source):
             if key not in ("image", "label") and isinstance(feature.shape, tuple) and None not in feature.shape
         )
         self._kept += ("label",) if labelled else ()
+        left = sorted(set(features) - {*self._kept, "image"})
+        self.notes = (f"features passed over: {', '.join(left)}",) if left else ()
         height, width = request.resolution
         if len(self) and len(self) * height * width * request.channels <= MEMORY_LIMIT:
             self.arrays = _decode_all(self)
@@ -97,7 +100,7 @@ class TFDS(Source):
         where = f"Example {index} of {self.name!r} {self.split!r}"
         example = {"image": self._image(record, where)}
         for key in self._kept:
-            example[key] = _plain(record[key])
+            example[key] = _plain(record[key], f"{key!r} of {where}")
         if "label" in example and self.num_classes and not 0 <= example["label"] < self.num_classes:
             raise UserError(
                 f"{where} has label {example['label']}, outside [0, {self.num_classes}); set config.data.num_classes."
@@ -218,12 +221,7 @@ def _decode_all(source: TFDS) -> dict[str, np.ndarray]:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, where: str) -> Any:
     if isinstance(value, bytes):
-        return np.str_(value.decode("utf-8", "replace"))
-    array = np.asarray(value)
-    if array.dtype.kind in "biu" and not (array.dtype == np.uint8 and array.ndim == 3):
-        array = array.astype(np.int32)
-    elif array.dtype.kind == "f":
-        array = array.astype(np.float32)
-    return array[()]
+        return np.str_(decode_text(value, where))
+    return plain(np.asarray(value), where, image_axes=3)[()]
