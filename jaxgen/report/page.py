@@ -9,7 +9,8 @@ embedded, the styles and the small script are inline, and a policy in its head f
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -47,8 +48,8 @@ def write_report(workdir: epath.PathLike) -> epath.Path:
     """Writes `workdir/report.html` atomically from the files in `workdir`, and returns its path.
 
     Raises:
-      UserError: there is no such folder, it holds none of a run's files, or one of them is damaged (the message names
-        the file and, where known, the line).
+      UserError: there is no such folder, or it holds none of a run's files. Or one of them is damaged; the message
+        names the file and, where known, the line. The report is written first then, and says so in its place.
     """
     workdir = epath.Path(workdir)
     if not workdir.is_dir():
@@ -56,18 +57,39 @@ def write_report(workdir: epath.PathLike) -> epath.Path:
     if not any((workdir / part).exists() for part in PARTS):
         raise UserError(f"{workdir} holds no run (none of {', '.join(PARTS)}): give the workdir of a run.")
     target = workdir / "report.html"
-    write_bytes(target, _page(workdir).encode())
+    damage: list[str] = []
+    write_bytes(target, _page(workdir, damage).encode())
+    damage = list(dict.fromkeys(damage))
+    if damage:
+        more = f", as are {len(damage) - 1} more of its parts" if len(damage) > 1 else ""
+        raise UserError(f"{damage[0].rstrip('.')}; this is said in its place in {target}{more}.")
     return target
 
 
-def _page(workdir: epath.Path) -> str:
-    run, config, numbers = (_read(workdir, name) for name in ("run.json", "config.json", "metrics.json"))
-    history = inside(workdir, "metrics.jsonl")
-    rows = read_metrics(history) if history.exists() else []
+def _page(workdir: epath.Path, damage: list[str]) -> str:
+    """Returns the page, and appends to `damage` what is wrong with files that cannot be shown."""
+
+    def tried(read: Callable[[], Any], instead: Any) -> Any:
+        try:
+            return read()
+        except UserError as error:
+            damage.append(str(error))
+            return instead
+
+    run, config, numbers = (
+        tried(functools.partial(_read, workdir, name), {}) for name in ("run.json", "config.json", "metrics.json")
+    )
+    rows = tried(lambda: _rows(workdir), [])
     total = _inner(config, "train", "total_images")
     total = total if isinstance(total, (int, float)) and total > 0 else None
-    scored = sections.scored(workdir / "metrics.json", numbers)
-    filled = _sections(workdir, run, config, numbers, rows, total)
+    scored = tried(lambda: sections.scored(workdir / "metrics.json", numbers), {})
+    filled = {}
+    for key, make in _sections(workdir, run, config, numbers, rows, total).items():
+        before = len(damage)
+        filled[key] = tried(make, "")
+        if len(damage) > before:
+            said = f'<p class="help">{escape(damage[-1])}</p>'
+            filled[key] = f'<section id="{key}"><h2>{TITLES[key]}</h2>{said}</section>'
     name = workdir.name or str(workdir)
     title = str(run.get("method") or _inner(config, "method", "name") or name)
     return PAGE.format(
@@ -78,7 +100,7 @@ def _page(workdir: epath.Path) -> str:
         title=escape(title),
         summary=f'<p class="summary">{escape(str(run["summary"]))}</p>' if run.get("summary") else "",
         facts=_facts(rows, total, scored, _inner(numbers, "_meta", "headline")),
-        notice=_notice(rows),
+        notice=_notice(rows) + "".join(f'<p class="notice">{escape(text)}</p>' for text in dict.fromkeys(damage)),
         links="".join(f'<a href="#{key}">{TITLES[key]}</a>' for key, text in filled.items() if text),
         sections="".join(filled.values()),
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -92,27 +114,36 @@ def _read(workdir: epath.Path, name: str) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def _sections(
-    workdir: epath.Path, run: Mapping, config: Mapping, numbers: Mapping, rows: Sequence[Mapping], total: float | None
-) -> dict[str, str]:
-    """Returns the sections in the page's order by their keys in `TITLES`; one whose files are missing is ""."""
+def _rows(workdir: epath.Path) -> list[dict[str, float | None]]:
+    history = inside(workdir, "metrics.jsonl")
+    return read_metrics(history) if history.exists() else []
+
+
+def _events(workdir: epath.Path, run: Mapping) -> list[Mapping]:
     events = run.get("events") or []
     if not isinstance(events, list) or not all(isinstance(event, Mapping) for event in events):
         raise UserError(f"{workdir / 'run.json'}: 'events' must be a list of objects.")
-    best = _read(workdir, "metrics_best.json")
+    return events
+
+
+def _sections(
+    workdir: epath.Path, run: Mapping, config: Mapping, numbers: Mapping, rows: Sequence[Mapping], total: float | None
+) -> dict[str, Callable[[], str]]:
+    """Returns what makes the sections, in the page's order; the result is "" for one whose files are missing."""
+    samples, best = workdir / "samples", "metrics_best.json"
     return {
-        "samples": samples_section(workdir / "samples", total),
-        "panels": panels_section(workdir / "samples"),
-        "numbers": sections.numbers_section(workdir / "metrics.json", numbers),
-        "best": sections.numbers_section(workdir / "metrics_best.json", best, "best"),
-        "seen": figures_section(workdir / "samples"),
-        "profiles": sections.profiles_section(numbers),
-        "curves": sections.curves_section(rows),
-        "plan": plan_section(workdir / "plan.json", _read(workdir, "plan.json")),
-        "timing": profile_section(workdir / "profile.json", _read(workdir, "profile.json")),
-        "reproduce": sections.reproduce_section(run),
-        "events": sections.events_section(events),
-        "config": sections.config_section(config) if config else "",
+        "samples": lambda: samples_section(samples, total),
+        "panels": lambda: panels_section(samples),
+        "numbers": lambda: sections.numbers_section(workdir / "metrics.json", numbers),
+        "best": lambda: sections.numbers_section(workdir / best, _read(workdir, best), "best"),
+        "seen": lambda: figures_section(samples),
+        "profiles": lambda: sections.profiles_section(numbers),
+        "curves": lambda: sections.curves_section(rows),
+        "plan": lambda: plan_section(workdir / "plan.json", _read(workdir, "plan.json")),
+        "timing": lambda: profile_section(workdir / "profile.json", _read(workdir, "profile.json")),
+        "reproduce": lambda: sections.reproduce_section(run),
+        "events": lambda: sections.events_section(_events(workdir, run)),
+        "config": lambda: sections.config_section(config) if config else "",
     }
 
 

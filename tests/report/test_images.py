@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import files
 from jaxgen.errors import UserError
 from jaxgen.report import images
 
@@ -136,7 +135,7 @@ def test_a_write_that_is_cut_leaves_the_old_file(tmp_path, monkeypatch):
     def cut(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.os, "replace", cut)
+    monkeypatch.setattr("os.replace", cut)
     with pytest.raises(KeyboardInterrupt):
         images.save_png(path, np.ones((2, 2, 1)))
     assert path.read_bytes() == before

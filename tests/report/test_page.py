@@ -213,15 +213,26 @@ def test_any_other_damaged_line_is_named(tmp_path, bad, after):
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.json", "metrics.json"])
-def test_a_damaged_file_is_named_and_the_old_page_stays(workdir, name):
-    before = page.write_report(workdir).read_bytes()
-    (workdir / name).write_text('{"a": 1,\n "b": ')
-    with pytest.raises(UserError, match=rf"{name}, line 2"):
+def test_a_damaged_file_is_named_and_the_page_says_so_in_its_place(workdir, name):
+    page.write_report(workdir)
+    for text, words in (('{"a": 1,\n "b": ', "is not valid JSON: .* at line 2"), ("[]", "an object")):
+        (workdir / name).write_text(text)
+        with pytest.raises(UserError, match=rf"{name}.*{words}.*; this is said in its place in .*report\.html"):
+            page.write_report(workdir)
+        assert re.search(rf'class="notice">[^<]*{name}', (workdir / "report.html").read_text())
+
+
+def test_a_damaged_picture_takes_its_own_section_only(workdir):
+    page.write_report(workdir)
+    (picture,) = sorted((workdir / "samples").glob("step_*.png"))[:1]
+    data = bytearray(picture.read_bytes())
+    data[len(data) // 2] ^= 16
+    picture.write_bytes(data)
+    with pytest.raises(UserError, match=rf"{picture.name} is damaged .*; this is said in its place"):
         page.write_report(workdir)
-    (workdir / name).write_text("[]")
-    with pytest.raises(UserError, match=name):
-        page.write_report(workdir)
-    assert (workdir / "report.html").read_bytes() == before
+    text = (workdir / "report.html").read_text()
+    assert re.search(rf'<section id="samples"><h2>Samples</h2><p class="help">[^<]*{picture.name}', text)
+    assert '<section id="curves">' in text and '<section id="config">' in text
 
 
 def test_wrong_entries_are_named(workdir):
