@@ -91,6 +91,7 @@ DEFAULTS: dict[str, Any] = dict(
         metrics=(),  # what is measured on the samples, such as ("frechet", "precision"): see docs/metrics.md
         network="",  # the feature network of most metrics: "inception", "clip", "digits", "fashion", or your own class
         weights="",  # a file or folder of that network's published weights; "" finds or fetches them
+        reference="",  # a file of published statistics (mu, sigma) that fid uses in place of held-out images
         resize="",  # how images are resized for Inception: "legacy", as for the first FID and by default, or "clean"
         at_end=True,  # whether training ends with an evaluation
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +14,12 @@ from jaxgen.config import image_shape
 from jaxgen.data import Source
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model
-from jaxgen.metrics.base import RunMetric
+from jaxgen.metrics.base import RunMetric, SetMetric
 from jaxgen.metrics.choice import Chosen, Words, choose, open_network
 from jaxgen.metrics.images import EvaluationImages
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.score import Score
+from jaxgen.metrics.statistics import Statistics, need_images, read_statistics, suffice
 from jaxgen.registry import classes
 from jaxgen.runs.setup import open_split
 from jaxgen.sampling.finite import NotFinite
@@ -90,6 +92,27 @@ def check_before_training(config: ConfigDict, method: Method) -> None:
         for one in metrics_of(config, method):
             if one.network is not None:
                 _open(one.network, image_shape(config))
+        statistics_of(config, metrics_of(config, method))
+
+
+def statistics_of(config: ConfigDict, chosen: Sequence[Chosen[RunMetric]]) -> Statistics | None:
+    """Returns the statistics that `config.evaluate.reference` names, or None.
+
+    Raises:
+      UserError: for a file that cannot be used, features of another network, or a metric that needs the images.
+    """
+    key, path = "config.evaluate.reference", config.evaluate.reference
+    if not path:
+        return None
+    found = read_statistics(path, key)
+    for one in chosen:
+        if suffice(one.metric) and one.network is not None:
+            found.check_network(one.network)
+        elif isinstance(one.metric, SetMetric) and one.metric.against:
+            raise need_images(one.metric, f"{key}={path}")
+    if not any(suffice(one.metric) for one in chosen):
+        raise UserError(f"{key} is set, but {METRICS} names no metric that statistics are enough for, such as 'fid'.")
+    return found
 
 
 def _open(network: FeatureNetwork, shape: tuple[int, int, int]) -> None:
@@ -143,6 +166,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
     chosen = metrics_of(config, generator.method)
     if images is not None:
         chosen = due(chosen, config.train.evaluate_every_images, images)
+    statistics = statistics_of(config, metrics_of(config, generator.method)) if chosen else None
     source = generator.source(config.data.eval_split)
     count = min(len(source), config.evaluate.real)
     name = f"{source.name}/{source.split} ({count})"
@@ -159,7 +183,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
         if not samples.finite.all():
             log.warning("the metrics of samples are left out: they would take values that are not finite for black")
             return Evaluation(scores)
-        seen = _images(generator, samples, source, count, name)
+        seen = dataclasses.replace(_images(generator, samples, source, count, name), statistics=statistics)
         for one in chosen:
             if not seen.enough(one.metric.least):
                 log.info("%s is left out: it needs %d images of each set", one.metric.name, one.metric.least)

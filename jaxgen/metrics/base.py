@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.moments import UNKNOWN
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.score import Score
 from jaxgen.metrics.summary import Summary
@@ -124,7 +125,8 @@ class SetMetric(RunMetric):
         """Returns the scores; see `RunMetric.scores`. The floor is of as many training images as there are samples."""
         if network is None:
             raise UserError(f"{self.name} needs a feature network, and none is given.")
-        return {self.number(network): self.score(images.sides(network), network, images.held_out_name)}
+        sides, reference_name = images.sides(network, statistics=self.needs == {"moments"})
+        return {self.number(network): self.score(sides, network, reference_name)}
 
     def score(self, sides: Mapping[str, Summary], network: FeatureNetwork, reference_name: str) -> Score:
         """Returns the number together with all that it is compared with.
@@ -151,7 +153,7 @@ class SetMetric(RunMetric):
             better=self.better,
             note=self.note + (f" Noise scores {real:.3g} as well." if same else ""),
             std=std,
-            reference_n=sides["reference"].n if self.against else None,
+            reference_n=sides["reference"].n if self.against and sides["reference"].n != UNKNOWN else None,
             floor_n=sides[self.floor].n if real is not None else None,
             network=network.name,
             digest=network.digest,

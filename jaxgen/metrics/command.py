@@ -29,6 +29,7 @@ from jaxgen.metrics.pairs.base import (
 )
 from jaxgen.metrics.score import Score, display_name
 from jaxgen.metrics.sets import ImageBatch, ImageSet, is_source, open_set
+from jaxgen.metrics.statistics import Statistics, has_images, need_images, open_statistics, suffice
 from jaxgen.metrics.summary import Summary, summarise
 
 OF_A_RUN = "that is known of a run alone: use main.py --mode=evaluate"
@@ -43,7 +44,8 @@ WORDS = Words(
 DESCRIPTION = """Computes numbers about the image set A, compared with the reference B.
 
 A and B are folders (sub-folders count), .npz files with an array image, images, arr_0 or samples, or data sources with
-their split: digits/test, shapes/test, tfds:cifar10/test. The command prints one JSON object on stdout: each number
+their split: digits/test, shapes/test, tfds:cifar10/test. For fid, B may also be an .npz file of published statistics,
+mu and sigma. The command prints one JSON object on stdout: each number
 with n, reference, network, its weights' digest and the resize."""
 
 
@@ -130,11 +132,13 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
     of_features = [metric for metric in metrics if isinstance(metric, FeaturePairMetric)]
     if request.pairs == "order" and not of_pixels and not of_features:
         raise UserError(f"--pairs=order is of metrics of pairs; none of {', '.join(request.metrics)} is one.")
-    sets = _open(request, captioned=bool(of_captions), paired=bool(of_pixels or of_features))
+    statistics = _statistics(request, [metric for metric in metrics if metric not in of_captions], network)
+    alone = statistics is not None and all(suffice(metric) for metric in metrics)
+    sets = _open(request, captioned=bool(of_captions), paired=bool(of_pixels or of_features), without_b=alone)
     if of_pixels or of_features:
         check_pairs(sets["a"], sets["b"], [*of_pixels, *of_features])
     captions = _captions(sets["a"]) if of_captions else ()
-    scores = _of_features(metrics, network, sets, request) if network is not None else {}
+    scores = _of_features(metrics, network, sets, statistics, request) if network is not None else {}
     if of_pixels:
         with _counted(sets["a"], "pairs", request.batch) as batches:
             pairs = zip(batches, sets["b"].batches(request.batch), strict=True)
@@ -145,6 +149,26 @@ def run(request: Request) -> dict[str, dict[str, Any]]:
     return {name: score.to_dict() for name, score in scores.items()}
 
 
+def _statistics(request: Request, metrics: Sequence[Metric], network: FeatureNetwork | None) -> Statistics | None:
+    """Returns the published statistics that B is or has beside its images, or None.
+
+    Raises:
+      UserError: for statistics of other features, without the images that a metric needs, or in the place of A or C.
+    """
+    for flag, text in (("A", request.a), ("--floor", request.floor)):
+        if text and not has_images(text):
+            raise UserError(f"{flag}={text} holds statistics without images; they can only be the reference B.")
+    found = open_statistics(request.b, "B")
+    if found is None:
+        return None
+    others = [metric for metric in metrics if not suffice(metric)]
+    if others and not has_images(request.b):
+        raise need_images(others[0], request.b)
+    if network is not None and len(others) < len(metrics):
+        found.check_network(network)
+    return found
+
+
 def _captions(found: ImageSet) -> Sequence[str]:
     """Returns the captions of a set. Raises a UserError where it has none."""
     if found.captions is None:
@@ -153,9 +177,16 @@ def _captions(found: ImageSet) -> Sequence[str]:
 
 
 def _of_features(
-    metrics: Sequence[Metric], network: FeatureNetwork, sets: Mapping[str, ImageSet], request: Request
+    metrics: Sequence[Metric],
+    network: FeatureNetwork,
+    sets: Mapping[str, ImageSet],
+    statistics: Statistics | None,
+    request: Request,
 ) -> dict[str, Score]:
-    """Returns the numbers that are made from a network's features, in the order asked for."""
+    """Returns the numbers that are made from a network's features, in the order asked for.
+
+    Where B has statistics, they are the reference of the metrics that need no more.
+    """
     whole = [metric for metric in metrics if isinstance(metric, SetMetric)]
     paired = [metric for metric in metrics if isinstance(metric, FeaturePairMetric)]
     if not whole and not paired:
@@ -164,22 +195,33 @@ def _of_features(
     _fit(network, sets)
     keep = bool(paired) or any("features" in metric.needs for metric in whole)
     summaries = {side: _summary(network, found, side, keep, request) for side, found in sets.items()}
-    named = f"{request.b} ({sets['b'].count})"
-    scores = compare(
-        summaries["a"], summaries["b"], summaries.get("floor"), metrics=whole, network=network, reference_name=named
-    )
-    return scores | compare_features(paired, sets["b"], summaries["a"], summaries["b"], network)
+    of_statistics = [metric for metric in whole if statistics is not None and suffice(metric)]
+    of_images = [metric for metric in whole if metric not in of_statistics]
+    references = []
+    if of_statistics and statistics is not None:
+        references.append((of_statistics, statistics.summary, statistics.label))
+    if of_images:
+        references.append((of_images, summaries["b"], f"{request.b} ({sets['b'].count})"))
+    scores: dict[str, Score] = {}
+    for chosen, summary, named in references:
+        scores |= compare(
+            summaries["a"], summary, summaries.get("floor"), metrics=chosen, network=network, reference_name=named
+        )
+    scores = {metric.number(network): scores[metric.number(network)] for metric in whole}
+    return scores | (compare_features(paired, sets["b"], summaries["a"], summaries["b"], network) if paired else {})
 
 
-def _open(request: Request, captioned: bool, paired: bool) -> dict[str, ImageSet]:
+def _open(request: Request, captioned: bool, paired: bool, without_b: bool) -> dict[str, ImageSet]:
     """Returns the opened sets; data sources without a size of their own take that of the set beside them.
 
     Args:
       captioned: whether captions are read.
       paired: whether image i of A is held against image i of B. Two folders are then paired by their files' names,
         unless the request insists on order; other sets are paired by order, which is told.
+      without_b: whether B is left out, since its statistics are enough.
     """
-    texts = {"a": request.a, "b": request.b, **({"floor": request.floor} if request.floor else {})}
+    given = {"a": request.a, "b": "" if without_b else request.b, "floor": request.floor}
+    texts = {side: text for side, text in given.items() if text}
     found: dict[str, ImageSet] = {}
     resolution, channels = request.resolution, request.channels
     for side in sorted(texts, key=lambda side: is_source(texts[side])):

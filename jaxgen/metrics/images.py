@@ -10,6 +10,7 @@ from jaxtyping import Int, UInt8
 
 from jaxgen.metrics import reference
 from jaxgen.metrics.networks.base import FeatureNetwork, Features
+from jaxgen.metrics.statistics import Statistics
 from jaxgen.metrics.summary import Summary
 
 Which = Literal["samples", "held_out", "floor", "noise"]
@@ -26,6 +27,7 @@ class EvaluationImages:
       held_out: uint8 `[K, H, W, C]`, what it never saw.
       held_out_labels: int32 `[K]` where the data have labels, else None.
       held_out_name: the data set, split and size of `held_out`, to be printed with each number.
+      statistics: published ones, the reference of the metrics that need no more of it; None where that is `held_out`.
     """
 
     samples: UInt8[np.ndarray, "N H W C"]
@@ -34,6 +36,7 @@ class EvaluationImages:
     held_out: UInt8[np.ndarray, "K H W C"]
     held_out_labels: Int[np.ndarray, " K"] | None
     held_out_name: str
+    statistics: Statistics | None = None
     _seen: dict[tuple[str, ...], Summary] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -67,7 +70,16 @@ class EvaluationImages:
             self._seen[key] = Summary.of(seen, labels)
         return self._seen[key]
 
-    def sides(self, network: FeatureNetwork) -> dict[str, Summary]:
-        """Returns the four sets as `SetMetric.score` takes them."""
+    def sides(self, network: FeatureNetwork, statistics: bool = False) -> tuple[dict[str, Summary], str]:
+        """Returns the four sets as `SetMetric.score` takes them, and the name of the reference.
+
+        Args:
+          statistics: whether published statistics, where there are any, take the place of held-out images.
+        """
         names: dict[str, Which] = {"samples": "samples", "reference": "held_out", "floor": "floor", "noise": "noise"}
-        return {side: self.summary(network, which) for side, which in names.items()}
+        published = self.statistics if statistics else None
+        if published is None:
+            return {side: self.summary(network, which) for side, which in names.items()}, self.held_out_name
+        del names["reference"]
+        known = {"reference": published.summary}
+        return known | {side: self.summary(network, which) for side, which in names.items()}, published.label

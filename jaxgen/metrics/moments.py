@@ -10,6 +10,9 @@ from jaxtyping import Float
 from jaxgen.errors import UserError
 
 BLOCK = 8192  # rows that are cast to float64 at a time
+# Stands for a number of rows that nobody has told. One less is a power of two, so that scatter and covariance are exact
+# multiples of each other.
+UNKNOWN = 2**31 + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Moments:
         for start in range(BLOCK, len(features), BLOCK):
             moments = moments.merge(_moments(features[start : start + BLOCK]))
         return moments
+
+    @staticmethod
+    def of_statistics(mean: Float[np.ndarray, " D"], covariance: Float[np.ndarray, "D D"]) -> Moments:
+        """Returns moments of a mean and an unbiased covariance, float64, of a number of rows that is `UNKNOWN`."""
+        return Moments(UNKNOWN, mean, covariance * (UNKNOWN - 1))
 
     def add(self, features: Float[np.ndarray, "N D"]) -> Moments:
         """Returns the moments with `[N, D]` more rows.

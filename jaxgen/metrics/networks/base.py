@@ -53,6 +53,11 @@ class FeatureNetwork(abc.ABC):
         return "none"
 
     @property
+    def width(self) -> int | None:
+        """Returns how many features an image has, or None where a class does not say so before it sees one."""
+        return None
+
+    @property
     @abc.abstractmethod
     def digest(self) -> str:
         """Returns the first 16 hexadecimal digits of a SHA-256 of the weights; see `digest` of this module."""

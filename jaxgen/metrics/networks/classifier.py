@@ -46,6 +46,11 @@ class PackagedClassifier(FeatureNetwork):
         """Returns the name of the weights' file in `jaxgen/metrics/networks`."""
         return f"{self.name}.npz"
 
+    @property
+    def width(self) -> int:
+        """Returns the width of the penultimate layer."""
+        return self.network.features
+
     def weights(self) -> Tree:
         """Returns the parameters in the package, float32."""
         return _weights(self.file)

@@ -64,6 +64,11 @@ class Inception(FeatureNetwork):
         """Returns whether weights, features (2048) and resize are published ones."""
         return self.given is None and self.tap == "2048" and self.resize in ("legacy", "clean")
 
+    @property
+    def width(self) -> int:
+        """Returns the width of the tap."""
+        return network.TAPS[self.tap].width
+
     @functools.cached_property
     def params(self) -> Tree:
         """Returns the network's parameters, NumPy float32."""
