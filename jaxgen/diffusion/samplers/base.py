@@ -63,9 +63,10 @@ class Sampler(abc.ABC):
 
     @property
     def unfinished(self) -> str:
-        """Returns why an image of this solver may be NaN though its network is sound, as the end of a sentence.
+        """Returns why an image of this solver may be NaN though its network is sound, and what to do.
 
-        It is "" for a solver whose number of steps is fixed. For others an image that is not finite is an error.
+        The text is the end of a sentence. It is "" for a solver whose number of steps is fixed. For others an image
+        that is not finite is an error.
         """
         return ""
 
