@@ -19,7 +19,8 @@ from jaxgen.data import open_source, sources
 from jaxgen.data.caption_files import THREADS, Captions, captions_of
 from jaxgen.data.image_arrays import check_layout
 from jaxgen.data.images import check_mode, decode, from_array, own_channels, upright_size
-from jaxgen.data.listing import walk
+from jaxgen.data.layout import SPLIT_LIKE
+from jaxgen.data.listing import some, walk
 from jaxgen.errors import UserError
 from jaxgen.files import user_path
 from jaxgen.files.arrays import Archive
@@ -139,7 +140,9 @@ def _of_folder(
         told = f"; {passed}" if passed else ""
         raise UserError(f"There are no images ({', '.join(SUFFIXES)}) in the folder {name!r}{told}.")
     found = captions_of(listing, files) if captioned else Captions(None)
-    notes = tuple(filter(None, (*found.notes, listing.passed_over(found.read))))
+    splits = [word for word in listing.folders if word.lower() in SPLIT_LIKE]
+    mixed = f"those of the folders {some(splits)} among them; name one of these for a split" if splits else ""
+    notes = tuple(filter(None, (mixed, *found.notes, listing.passed_over(found.read))))
     captions = found.texts
     indices = _chosen(name, len(files), num)
     if beside is not None:
@@ -261,4 +264,4 @@ def _of_source(
     if captioned and "caption" in example:
         captions = [str(text) for part in _parts(indices, 1000) for text in source.take(list(part))["caption"]]
     shape = example["image"].shape
-    return ImageSet(text, len(indices), shape[2], shape, batches, fingerprint, captions)
+    return ImageSet(text, len(indices), shape[2], shape, batches, fingerprint, captions, source.notes)

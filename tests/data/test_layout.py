@@ -300,3 +300,11 @@ def test_a_picture_past_the_limit_of_pixels_is_one_sentence(tmp_path, monkeypatc
         opened(tmp_path)
     with pytest.raises(UserError, match=r"a\.png' has too many pixels"):
         open_set(os.fspath(tmp_path))
+
+
+def test_a_set_of_metrics_says_that_it_mixes_splits(tmp_path):
+    put(tmp_path, "train/a.png", "test/b.png")
+    found = open_set(os.fspath(tmp_path))
+    assert found.count == 2
+    assert found.notes == ("those of the folders test, train among them; name one of these for a split",)
+    assert open_set(os.fspath(tmp_path / "train")).notes == ()

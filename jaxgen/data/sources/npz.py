@@ -63,7 +63,7 @@ class NPZ(Source):
         self.class_names = _class_names(name, content, self.num_classes)
         self.arrays = {"image": images, **arrays}
         left = [*left, *told, *strange]
-        passed = f"{len(left)} arrays passed over: {', '.join(left)}" if left else ""
+        passed = f"{len(left)} {'array' if len(left) == 1 else 'arrays'} passed over: {', '.join(left)}" if left else ""
         self.notes = tuple(filter(None, (found.told, passed)))
 
 
