@@ -101,7 +101,7 @@ class Encoder(Part):
 
 
 class Decoder(Part):
-    """[B, h, w, D] -> [B, f h, f w, outputs]; each level has one block more than in the encoder."""
+    """Maps [B, h, w, D] to [B, f h, f w, outputs]; each level has one block more than in the encoder."""
 
     config_name = ""  # a part of other networks; no config names it
 

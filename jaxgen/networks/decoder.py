@@ -14,7 +14,7 @@ from jaxgen.networks.layers.convolution import Conv
 
 
 class Decoder(nn.Module):
-    """`[B, D]` latents to `[B, H, W, C]` raw outputs, float32: means, or logits, as the likelihood takes them."""
+    """Maps `[B, D]` latents to `[B, H, W, C]` raw outputs, float32: means, or logits, as the likelihood takes them."""
 
     image_shape: tuple[int, int, int]  # (H, W, C)
     widths: tuple[int, ...] = (64, 32)  # channels before each doubling of the sides; () for dense layers alone

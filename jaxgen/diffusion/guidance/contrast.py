@@ -119,5 +119,5 @@ class Autoguidance(Contrast):
 
 
 def _interleaved(a: jax.Array, b: jax.Array) -> jax.Array:
-    """`[2 B, ...]`: a0, b0, a1, b1, ... Both copies of an image are so on the device that holds the image."""
+    """Returns `[2 B, ...]`: a0, b0, a1, b1, ... Both copies of an image are so on the device that holds the image."""
     return jnp.stack([a, b], axis=1).reshape(2 * len(a), *a.shape[1:])

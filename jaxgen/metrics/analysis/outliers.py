@@ -43,7 +43,7 @@ def typicality(scores: Float[np.ndarray, " N"], training: Float[np.ndarray, " M"
 def accuracy_rejection(
     scores: Float[np.ndarray, " N"], correct: Bool[np.ndarray, " N"], rejected: Float[np.ndarray, " K"]
 ) -> Float[np.ndarray, " K"]:
-    """`[K]` accuracies on what is accepted when these shares of all inputs, highest scores first, are rejected.
+    """Returns `[K]` accuracies on what is accepted when these shares of all inputs are rejected, highest scores first.
 
     Nadeem et al. (2009), accuracy-rejection curves; any label given to an outlier is a wrong one.
 

@@ -18,7 +18,7 @@ he_init = nn.initializers.variance_scaling(2 / (1 + 0.2**2), "fan_in", "normal")
 
 
 class MLPGenerator(GANNetwork):
-    """z [B, Z] -> images [B, H, W, C]; a point of a plane is an image of shape (1, 1, 2)."""
+    """Maps z [B, Z] to images [B, H, W, C]; a point of a plane is an image of shape (1, 1, 2)."""
 
     image_shape: tuple[int, int, int]  # (H, W, C)
     z_dim: int = 64  # the width of z that a method draws

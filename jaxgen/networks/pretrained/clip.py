@@ -234,7 +234,7 @@ class CLIP(nn.Module):
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(-np.log(TEMPERATURE)), (), jnp.float32)
 
     def embed_image(self, images: Float[Array, "B H W C"]) -> Float[Array, "B D"]:
-        """[B, projection] of images as `ImageTower` takes them, not of unit length."""
+        """Returns [B, projection] embeddings of images as `ImageTower` takes them, not of unit length."""
         return self.image_projection(self.image(images)[1])
 
     def embed_text(self, tokens: Int[Array, "B L"], mask: Shaped[Array, "B L"] | None = None) -> Float[Array, "B D"]:
