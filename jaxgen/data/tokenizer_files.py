@@ -216,8 +216,21 @@ def _build(
                 f"{path}: the merge '{first} {second}' needs {lost!r}, which the vocabulary lacks: they make no "
                 "tokenizer together; fetch both again."
             )
+    if unknown not in vocabulary:
+        letters = pre_tokenizers.ByteLevel.alphabet()
+        lost = next((x for letter in letters for x in (letter, f"{letter}</w>") if x not in vocabulary), None)
+        if lost is not None:
+            raise UserError(
+                f"{path}: the vocabulary lacks {lost!r}, and has no token {unknown!r} (unk_token) for what it lacks; "
+                "correct one of them."
+            )
     encoding = models.BPE(
-        vocabulary, merges, unk_token=unknown, end_of_word_suffix="</w>", continuing_subword_prefix="", fuse_unk=False
+        vocabulary,
+        merges,
+        unk_token=unknown if unknown in vocabulary else None,
+        end_of_word_suffix="</w>",
+        continuing_subword_prefix="",
+        fuse_unk=False,
     )
     tokenizer = tokenizers.Tokenizer(encoding)
     spaces = normalizers.Replace(Regex(r"\s+"), " ")

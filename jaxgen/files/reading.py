@@ -91,7 +91,17 @@ def parse_json(text: str | bytes, where: str, as_type: Any = Any) -> Any:
         raise UserError(f"{where} is JSON that is nested too deeply to be read; correct or remove it.") from error
     except ValueError as error:  # an integer of more digits than Python reads
         raise UserError(f"{where} holds a number that cannot be read ({error}); correct or remove it.") from error
+    if "\\ud" in text or "\\uD" in text:  # the escape of a half of a character, of which two make one
+        _check_whole_characters(value, where)
     return as_type_of(value, where, as_type)
+
+
+def _check_whole_characters(value: Any, where: str) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise UserError(f"{where} holds {half}, half a character, which UTF-8 does not have; correct it.") from error
 
 
 def as_type_of(value: Any, where: str, as_type: Any) -> Any:

@@ -202,6 +202,7 @@ WRONG = [
     ),
     ({"vocab": {"a": -1}}, "vocab.json: 'a' is -1, where"),
     ({"vocab": ["a"]}, "vocab.json: it holds"),
+    ({"special_tokens_map": {"pad_token": "\ud83d"}}, "special_tokens_map.json holds .ud83d, half a character"),
 ]
 
 
@@ -209,3 +210,12 @@ WRONG = [
 def test_entries_of_other_types_are_named(folder, tmp_path, files, words):
     with pytest.raises(UserError, match=words):
         ClipTokenizer.from_folder(copy_of(folder, tmp_path, **files))
+
+
+def test_a_token_of_the_unknown_is_needed_only_where_a_byte_is_lacking(folder, ids, tmp_path):
+    place = copy_of(folder, tmp_path, special_tokens_map={"unk_token": "[PAD]"})
+    wanted = ClipTokenizer.from_folder(folder).tokenize(TEXTS[:8])
+    np.testing.assert_array_equal(ClipTokenizer.from_folder(place).tokenize(TEXTS[:8]), wanted)
+    copy_of(folder, place, vocab={entry: number for entry, number in ids.items() if entry != "q"})
+    with pytest.raises(UserError, match=r"lacks 'q', and has no token '\[PAD\]' \(unk_token\)"):
+        ClipTokenizer.from_folder(place)

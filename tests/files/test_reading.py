@@ -71,6 +71,20 @@ def test_json_of_the_wrong_type_names_the_key_what_was_found_and_what_is_needed(
     assert "levels.json" in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "as_type", "told"),
+    [
+        ('{"a": {"x": 1}, "b": {"x": "s"}}', dict[str, dict[str, int]], "'b.x' is \"s\", where a whole number"),
+        ('{"a": 1, "b": -2}', dict[str, Annotated[int, msgspec.Meta(ge=0)]], "'b' is -2, where a whole number >= 0"),
+        ('[1, "\\ud83d"]', list, "holds .ud83d, half a character"),
+    ],
+)
+def test_the_place_is_found_below_objects_with_any_keys(text, as_type, told):
+    with pytest.raises(UserError, match=told):
+        parse_json(text, "f.json", as_type)
+    assert parse_json('"\\ud83d\\ude42"', "f.json") == "\U0001f642"
+
+
 def test_right_json_is_its_value():
     text = '{"steps": 3, "betas": [1, 2.5], "other": 1}'
     assert parse_json(text, "here", Levels) == {"steps": 3, "betas": [1.0, 2.5]}
