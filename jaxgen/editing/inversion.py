@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, overload
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Key
+from jaxtyping import Float
 
 from jaxgen.arrays import Array
 from jaxgen.diffusion.samplers.base import Images, LinearSampler, Times, Trajectory
@@ -65,42 +63,19 @@ class Inversion(LinearSampler):
         return SolverCoefficients.from_rows("epsilon", rows)
 
 
-@overload
 def invert(
     model: DiffusionModel,
     images: Images,
     steps: int = 50,
     spacing: Spacing = "uniform",
     refinements: int = 0,
-    frames: Literal[0] = 0,
     times: Times | None = None,
-) -> Images: ...
-@overload
-def invert(
-    model: DiffusionModel,
-    images: Images,
-    steps: int = 50,
-    spacing: Spacing = "uniform",
-    refinements: int = 0,
-    *,
-    frames: int,
-    times: Times | None = None,
-) -> Images | tuple[Images, Trajectory]: ...
-def invert(
-    model: DiffusionModel,
-    images: Images,
-    steps: int = 50,
-    spacing: Spacing = "uniform",
-    refinements: int = 0,
-    frames: int = 0,
-    times: Times | None = None,
-) -> Images | tuple[Images, Trajectory]:
+) -> Images:
     """Returns `[B, ...]` latents at the last time, t = 1, of `[B, ...]` images; it is deterministic.
 
     Args:
       steps, spacing: those of a sampler, whose times are passed backwards.
       refinements: see `Inversion`.
-      frames: also return so many states on the way, `[frames, B, ...]`.
       times: increasing times of one's own, in place of `steps` and `spacing`; from 0 to 0.5 inverts half of the way.
 
     Raises:
@@ -109,44 +84,27 @@ def invert(
     times = time_grid(spacing, steps, model.schedule)[::-1] if times is None else np.asarray(times, np.float64)
     if len(times) < 2 or (np.diff(times) <= 0).any():
         raise UserError("An inversion walks from data to noise; give it at least two times, increasing.")
-    solver = Inversion(len(times) - 1, refinements=refinements)
-    return solver(model.denoise, model.schedule, images, _no_keys(images), frames, times)
+    return Inversion(len(times) - 1, refinements=refinements)(model.denoise, model.schedule, images, times=times)
 
 
-@overload
 def reconstruct(
-    model: DiffusionModel,
-    latents: Images,
-    steps: int = 50,
-    spacing: Spacing = "uniform",
-    frames: Literal[0] = 0,
-    times: Times | None = None,
-) -> Images: ...
-@overload
-def reconstruct(
-    model: DiffusionModel,
-    latents: Images,
-    steps: int = 50,
-    spacing: Spacing = "uniform",
-    *,
-    frames: int,
-    times: Times | None = None,
-) -> Images | tuple[Images, Trajectory]: ...
-def reconstruct(
-    model: DiffusionModel,
-    latents: Images,
-    steps: int = 50,
-    spacing: Spacing = "uniform",
-    frames: int = 0,
-    times: Times | None = None,
-) -> Images | tuple[Images, Trajectory]:
+    model: DiffusionModel, latents: Images, steps: int = 50, spacing: Spacing = "uniform", times: Times | None = None
+) -> Images:
     """Returns `[B, ...]` images of `[B, ...]` latents by DDIM with eta = 0, without clipping: the inverse of `invert`.
 
     Args:
       times: decreasing; those of `invert`, reversed.
     """
-    solver = DDIM(steps, spacing=spacing, clip=False)
-    return solver(model.denoise, model.schedule, latents, _no_keys(latents), frames, times)
+    return DDIM(steps, spacing=spacing, clip=False)(model.denoise, model.schedule, latents, times=times)
+
+
+def there_and_back(model: DiffusionModel, images: Images, steps: int = 50, frames: int = 8) -> Trajectory:
+    """Returns `[1 + 2 frames, B, ...]`: the images, states on the way to their latents, and states on the way back."""
+    times = time_grid("uniform", steps, model.schedule)
+    solvers = Inversion(steps), DDIM(steps, clip=False)
+    latents, there = solvers[0].trajectory(model.denoise, model.schedule, images, frames=frames, times=times[::-1])
+    _, back = solvers[1].trajectory(model.denoise, model.schedule, latents, frames=frames, times=times)
+    return jnp.concatenate([images[None], there, back])
 
 
 def reconstruction_error(
@@ -166,8 +124,3 @@ def reconstruction_error(
         back = reconstruct(model, latents, count, spacing)
         errors.append(jnp.square(back - images).reshape(len(images), -1).mean(axis=1))
     return jnp.stack(errors)
-
-
-def _no_keys(images: Images) -> Key[Array, "B"]:
-    """Returns keys for solvers that draw nothing."""
-    return jax.random.split(jax.random.key(0), len(images))

@@ -9,7 +9,7 @@ from jaxtyping import Float, Key
 from jaxgen.arrays import Array
 from jaxgen.editing.branching import Branching, branching
 from jaxgen.editing.interpolation import interpolate
-from jaxgen.editing.inversion import invert, reconstruct
+from jaxgen.editing.inversion import reconstruct, there_and_back
 from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.sdedit import sdedit
 
@@ -80,10 +80,7 @@ def right_half(images: Float[Array, "B H W C"]) -> Float[Array, "1 1 W 1"]:
 
 
 def _inversion(model: DiffusionModel, images: jax.Array, steps: int, frames: int) -> jax.Array:
-    half = min(frames, steps)
-    latents, there = invert(model, images, steps, frames=half)
-    _, back = reconstruct(model, latents, steps, frames=half)
-    return jnp.concatenate([images[None], there, back])
+    return there_and_back(model, images, steps, min(frames, steps))
 
 
 def _interpolation(

@@ -44,6 +44,9 @@ def encoded(
       params: the encoder's parameters.
       batch_size: the number of images of one program.
       flip: whether every example is added a second time, with its images and masks mirrored left to right.
+
+    Raises:
+      UserError: for moments that are not finite.
     """
     mesh = make_mesh(0, batch_size)
     everywhere, split = replicated(mesh), over_data(mesh)
@@ -59,7 +62,14 @@ def encoded(
             moments = await_cpu(mesh, program(params, place({"image": filled}, mesh)))
             for key, value in {**example, "moments": np.asarray(moments)[: len(image)]}.items():
                 found.setdefault(key, []).append(value)
-    return {key: np.concatenate(parts) for key, parts in found.items()}
+    arrays = {key: np.concatenate(parts) for key, parts in found.items()}
+    broken = int((~np.isfinite(arrays["moments"]).all(axis=(1, 2, 3))).sum())
+    if broken:
+        raise UserError(
+            f"{broken} of {len(arrays['moments'])} images of {source.name!r} have latents that are not finite (NaN or "
+            "infinity), so nothing is written; use another first stage."
+        )
+    return arrays
 
 
 def _mirrored(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

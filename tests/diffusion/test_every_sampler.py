@@ -54,7 +54,9 @@ def sample(name, dtype=jnp.float32, keys=KEYS, calls=None, **options):
             jax.debug.callback(lambda _: calls.append(1), jnp.sum(t))
         return denoise(x, t)
 
-    return jax.jit(lambda x, k: make(name)(counted, SCHEDULE, x, k, **options))(per_image_noise(keys, 0, SHAPE), keys)
+    sampler = make(name)
+    run = sampler.trajectory if "frames" in options else sampler
+    return jax.jit(lambda x, k: run(counted, SCHEDULE, x, k, **options))(per_image_noise(keys, 0, SHAPE), keys)
 
 
 @functools.cache

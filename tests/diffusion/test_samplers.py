@@ -34,7 +34,8 @@ def gaussian(schedule, mean=MEAN, std=STD):
 def draw(sampler, schedule=LINEAR, count=20_000, seed=0, denoise=None, **options):
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(count))
     start = per_image_noise(keys, 0, (1,))
-    run = jax.jit(lambda x, k: sampler(denoise or gaussian(schedule), schedule, x, k, **options))
+    walk = sampler.trajectory if "frames" in options else sampler
+    run = jax.jit(lambda x, k: walk(denoise or gaussian(schedule), schedule, x, k, **options))
     return run(start, keys)
 
 

@@ -79,8 +79,7 @@ def test_evaluations_are_what_was_promised():
 def test_half_of_the_way_and_back():
     times = np.linspace(0, 0.5, 26)
     x = jnp.linspace(-0.5, 0.9, 8)[:, None]
-    latents, seen = invert(DiffusionModel(gaussian(LINEAR), LINEAR), x, times=times, refinements=20, frames=5)
-    np.testing.assert_array_equal(seen[-1], latents)
+    latents = invert(DiffusionModel(gaussian(LINEAR), LINEAR), x, times=times, refinements=20)
     back = reconstruct(DiffusionModel(gaussian(LINEAR), LINEAR), latents, times=times[::-1])
     np.testing.assert_allclose(back, x, atol=1e-4)
     assert float(jnp.abs(latents - x).max()) > 0.1

@@ -6,18 +6,21 @@ import json
 import logging
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from PIL import Image
 from tiny_methods import tiny_config
 
+from jaxgen.data import Arrays
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.report.images import NOT_FINITE
 from jaxgen.runs.setup import make_method
 from jaxgen.sampling.finite import NotFinite
 from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.latents import encoded
 from jaxgen.sampling.outputs import write_panels, write_samples
 
 CONFIG = '''"""Digits whose samples have holes."""
@@ -88,6 +91,16 @@ def test_where_no_image_is_finite_the_sentence_names_the_weights():
     model.params["net"]["out"]["kernel"][1] = np.inf
     with pytest.raises(UserError, match="The image is not finite.*the weights of net hold values"):
         made.images(model, 0, 1)
+
+
+def test_latents_that_are_not_finite_are_not_written():
+    images = np.zeros((5, 4, 4, 1), np.uint8)
+    images[3] = 255
+    source = Arrays({"image": images})
+    with pytest.raises(UserError, match="1 of 5 images of 'arrays' have latents that are not finite"):
+        encoded(source, lambda params, x: jnp.where(x > 0, jnp.inf, x) * params, jnp.float32(1), 2)
+    found = encoded(source, lambda params, x: x * params, jnp.float32(2), 2)
+    np.testing.assert_allclose(found["moments"][:, 0, 0, 0], [-2, -2, -2, 2, -2], rtol=1e-6)
 
 
 @pytest.mark.slow

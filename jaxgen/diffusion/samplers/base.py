@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -74,48 +73,17 @@ class Sampler(abc.ABC):
         """Returns the prediction that the solver uses: the network's, clipped where `clip` is set."""
         return now.clip() if self.clip else now
 
-    @overload
     def __call__(
         self,
         denoise: Denoiser,
         schedule: Schedule,
         x: Images,
         keys: Key[Array, "B"] | None = None,
-        frames: Literal[0] = 0,
+        *,
         times: Times | None = None,
-    ) -> Images: ...
-    @overload
-    def __call__(
-        self,
-        denoise: Denoiser,
-        schedule: Schedule,
-        x: Images,
-        keys: Key[Array, "B"] | None,
-        frames: int,
-        times: Times | None = None,
-    ) -> Images | tuple[Images, Trajectory]: ...
-    def __call__(
-        self,
-        denoise: Denoiser,
-        schedule: Schedule,
-        x: Images,
-        keys: Key[Array, "B"] | None = None,
-        frames: int = 0,
-        times: Times | None = None,
-    ) -> Images | tuple[Images, Trajectory]:
-        """Returns images `[B, ...]`, and with `frames` also the trajectory `[frames, B, ...]`.
-
-        Args:
-          x: `[B, ...]` float32, the noisy images at the first time. At t = 1 they are `schedule.prior_std` times
-            standard normals.
-          keys: `[B]` random keys; image i depends on its own key alone, not on the batch. A solver that draws no noise
-            needs none.
-          frames: how many states of the trajectory to return: those after equal shares of the steps, the last one the
-            result.
-          times: any number of decreasing times in [0, 1], in place of `steps` and `spacing`; they may begin anywhere.
-        """
-        x, kept = self.trajectory(denoise, schedule, x, keys, frames, times)
-        return (x, kept) if frames else x
+    ) -> Images:
+        """Returns images `[B, ...]`; the arguments are those of `trajectory`."""
+        return self.trajectory(denoise, schedule, x, keys, times=times)[0]
 
     @abc.abstractmethod
     def trajectory(
@@ -127,7 +95,17 @@ class Sampler(abc.ABC):
         frames: int = 0,
         times: Times | None = None,
     ) -> tuple[Images, Trajectory]:
-        """Returns the images and the trajectory, which is `[0, B, ...]` without frames; see `__call__`."""
+        """Returns images `[B, ...]` and the trajectory `[frames, B, ...]`.
+
+        Args:
+          x: `[B, ...]` float32, the noisy images at the first time. At t = 1 they are `schedule.prior_std` times
+            standard normals.
+          keys: `[B]` random keys; image i depends on its own key alone, not on the batch. A solver that draws no noise
+            needs none.
+          frames: how many states of the trajectory to return: those after equal shares of the steps, the last one the
+            result.
+          times: any number of decreasing times in [0, 1], in place of `steps` and `spacing`; they may begin anywhere.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,8 +136,10 @@ class DDPM(Method):
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         frames = min(self.frames, self.sampler.steps)
         start = per_image_noise(keys, 0, self.shape)[None]
-        found = self.sampler(self.guided(model, batch), self.schedule, self._start(keys), keys, frames)
-        return {"trajectory": jnp.concatenate([start, found[1]])}
+        _, found = self.sampler.trajectory(
+            self.guided(model, batch), self.schedule, self._start(keys), keys, frames
+        )
+        return {"trajectory": jnp.concatenate([start, found])}
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         """Returns `denoising_loss`, as in training, and the squared error of epsilon at each time of `PROFILE`."""
