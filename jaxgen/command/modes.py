@@ -17,7 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.command.flags import Flags
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, os_refusal
 
 if TYPE_CHECKING:
     from jaxgen.files import FolderLock
@@ -181,7 +181,7 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
     """Evaluates a checkpoint and prints its scores as one JSON line on stdout.
 
     For the newest and for the best checkpoint it also writes metrics.json or metrics_best.json, and the report, in the
-    workdir.
+    workdir. If that cannot be written, the scores are printed all the same, and the status is 2.
     """
     from jaxgen.evaluation.evaluate import evaluate as scored
     from jaxgen.evaluation.quiz import make_quiz
@@ -200,8 +200,11 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
     print(strict_json(entries), flush=True)  # first, since the workdir may not be writable
     write = {"last": write_scores, "best": write_best}.get(flags.checkpoint)
     if write:
-        write(epath.Path(flags.workdir), entries, trained.step, trained.images)
-        write_report(flags.workdir)
+        try:
+            write(epath.Path(flags.workdir), entries, trained.step, trained.images)
+            write_report(flags.workdir)
+        except OSError as error:
+            raise UserError(f"the scores above could not be stored in {flags.workdir}: {os_refusal(error)}") from error
     return 0
 
 

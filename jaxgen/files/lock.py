@@ -125,6 +125,8 @@ class FolderLock:
         Raises:
           UserError: another process holds it now, or the folder is gone.
         """
+        if self._claim is not None and not is_remote(self._folder) and not os.path.exists(self._path(self._claim)):
+            self._lost = self._lost or _moved(self._folder)
         if self._lost:
             raise UserError(self._lost)
         if self._beats is not None and not self._beats.is_alive():  # Python has printed what ended it
@@ -280,7 +282,7 @@ class FolderLock:
             assert self._claim is not None
             try:
                 if not is_remote(self._folder) and not self._folder.is_dir():
-                    self._lost = f"{self._folder} was moved or removed during the training; start the command again."
+                    self._lost = _moved(self._folder)
                     return
                 self._put(msgspec.structs.replace(self._claim, beat=time.time()))
                 self._look_for_a_successor()
@@ -318,6 +320,10 @@ class _Watch:
         if before != claim:
             return True
         return False if time.monotonic() - since > WATCH else None
+
+
+def _moved(folder: epath.Path) -> str:
+    return f"{folder} was moved or removed during the training, which ends here; give the folder that it is in now."
 
 
 def _parsed(data: bytes) -> Claim | None:

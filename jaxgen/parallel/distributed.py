@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
+import time
 from typing import Any
 
 import jax
@@ -54,6 +56,7 @@ def start(section: ConfigDict) -> bool:
             raise UserError(
                 f"config.distributed.process_id is {own} of {number} processes; count them from 0 to {number - 1}."
             )
+        _probe(coordinator, own, section.timeout)
         named = {
             "coordinator_address": coordinator,
             "num_processes": number,
@@ -74,6 +77,42 @@ def start(section: ConfigDict) -> bool:
         ) from error
     log.info("process %d of %d, %d devices in all", jax.process_index(), jax.process_count(), jax.device_count())
     return jax.process_count() > 1
+
+
+def _probe(coordinator: str, process: int, timeout: float) -> None:
+    """Tests the coordinator's address before JAX does, whose runtime ends the process by an abort where it fails.
+
+    The first process, which is to listen there, tests whether the port is free; the others wait until somebody listens.
+
+    Raises:
+      UserError: the address is none, the port is taken, or nobody listens within `timeout` seconds.
+    """
+    host, colon, port = coordinator.rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 2**16):
+        raise UserError(f"config.distributed.coordinator={coordinator!r} is no address; give host:port of process 0.")
+    if process == 0:
+        with socket.socket() as test:
+            test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                test.bind(("", int(port)))
+            except OSError as error:
+                raise UserError(
+                    f"config.distributed.coordinator={coordinator}: process 0 cannot listen on port {port} "
+                    f"({error.strerror}); end the program that does, or choose another port."
+                ) from error
+        return
+    until, reason = time.monotonic() + timeout, ""
+    while time.monotonic() < until:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), max(0.1, until - time.monotonic())).close()
+            return
+        except OSError as error:  # it may not have started yet
+            reason = error.strerror or str(error)
+            time.sleep(min(0.5, max(0.0, until - time.monotonic())))
+    raise UserError(
+        f"config.distributed.coordinator={coordinator} did not answer process {process} for {timeout:g} seconds "
+        f"({reason}); start process 0 there, or correct the address (config.distributed.timeout sets the time)."
+    )
 
 
 def _from_environment(variable: str, key: str) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pathlib
 import signal
+import socket
+import threading
+import time
 
 import jax
 import numpy as np
@@ -49,6 +52,47 @@ def test_an_incomplete_name_of_the_others_is_refused(monkeypatch, named, message
     section.update(coordinator="localhost:1", **named)
     with pytest.raises(UserError, match=message):
         distributed.start(section)
+
+
+def free_port() -> int:
+    with socket.socket() as test:
+        test.bind(("localhost", 0))
+        return test.getsockname()[1]
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:", ":80", "localhost:x", "localhost:0", "localhost:70000"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(UserError, match=rf"coordinator='{address}' is no address; give host:port"):
+        distributed._probe(address, 1, 5.0)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "no-such-host.invalid"])
+def test_a_coordinator_that_does_not_answer_is_one_sentence(host):
+    """Without the test JAX's runtime ends the process by an abort."""
+    section, began = defaults().distributed, time.monotonic()
+    section.update(coordinator=f"{host}:{free_port()}", num_processes=2, process_id=1, timeout=1)
+    with pytest.raises(UserError, match=rf"{host}:\d+ did not answer process 1 for 1 seconds \(.+\); start process 0"):
+        distributed.start(section)
+    assert time.monotonic() - began < 10
+
+
+def test_a_coordinator_that_starts_later_is_waited_for():
+    with socket.socket() as later:
+        later.bind(("localhost", 0))
+        timer = threading.Timer(0.3, later.listen)
+        timer.start()
+        distributed._probe(f"localhost:{later.getsockname()[1]}", 1, 20.0)
+        timer.join()
+
+
+def test_a_port_that_is_taken_is_one_sentence():
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        section = defaults().distributed
+        section.update(coordinator=f"localhost:{other.getsockname()[1]}", num_processes=2, process_id=0)
+        with pytest.raises(UserError, match=r"process 0 cannot listen on port \d+ \(Address already in use\)"):
+            distributed.start(section)
 
 
 def test_a_whole_batch_is_placed_as_its_shares_are():
