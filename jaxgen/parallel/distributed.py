@@ -7,6 +7,7 @@ and numbers. Training, its data and its random keys do not depend on how many pr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -56,7 +57,7 @@ def start(section: ConfigDict) -> bool:
             raise UserError(
                 f"config.distributed.process_id is {own} of {number} processes; count them from 0 to {number - 1}."
             )
-        _probe(coordinator, own, section.timeout)
+        _meet(coordinator, own, number, section.timeout)
         named = {
             "coordinator_address": coordinator,
             "num_processes": number,
@@ -79,36 +80,88 @@ def start(section: ConfigDict) -> bool:
     return jax.process_count() > 1
 
 
-def _probe(coordinator: str, process: int, timeout: float) -> None:
-    """Tests the coordinator's address before JAX does, whose runtime ends the process by an abort where it fails.
+def _meet(coordinator: str, process: int, count: int, timeout: float) -> None:
+    """Lets the processes meet at the coordinator's address before JAX does, whose runtime aborts if one is absent.
 
-    The first process, which is to listen there, tests whether the port is free; the others wait until somebody listens.
+    The first process listens there until each of the others has said its number, and then sends all of them on.
 
     Raises:
-      UserError: the address is none, the port is taken, or nobody listens within `timeout` seconds.
+      UserError: in every process; the address is none, the port is taken, nobody listens within `timeout` seconds, or
+        a process does not come.
     """
     host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isdigit() and 0 < int(port) < 2**16):
         raise UserError(f"config.distributed.coordinator={coordinator!r} is no address; give host:port of process 0.")
-    if process == 0:
-        with socket.socket() as test:
-            test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                test.bind(("", int(port)))
-            except OSError as error:
-                raise UserError(
-                    f"config.distributed.coordinator={coordinator}: process 0 cannot listen on port {port} "
-                    f"({error.strerror}); end the program that does, or choose another port."
-                ) from error
+    if process:
+        _go_there(host.strip("[]"), int(port), process, count, timeout, coordinator)
         return
+    bound = int(os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", coordinator).rpartition(":")[2])
+    try:
+        dual = socket.has_dualstack_ipv6()
+        server = socket.create_server(
+            ("", bound), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual, backlog=count
+        )
+    except OSError as error:
+        raise UserError(
+            f"config.distributed.coordinator={coordinator}: process 0 cannot listen on port {bound} "
+            f"({os.strerror(error.errno or 0)}); end the program that does, or choose another port."
+        ) from error
+    with server:
+        _await_all(server, count, timeout)
+
+
+def _await_all(server: socket.socket, count: int, timeout: float) -> None:
+    """Waits in process 0 for the others; each sends a line with its number, and is answered by a line."""
+    until, came, sentence = time.monotonic() + timeout, dict[int, socket.socket](), ""
+    with contextlib.ExitStack() as stack:
+        while len(came) < count - 1 and not sentence:
+            missing = ", ".join(str(i) for i in range(1, count) if i not in came)
+            server.settimeout(max(0.01, until - time.monotonic()))
+            try:
+                other = stack.enter_context(server.accept()[0])
+                other.settimeout(5.0)
+                words = other.makefile().readline(100).split()
+            except TimeoutError:
+                if time.monotonic() >= until:
+                    sentence = (
+                        f"config.distributed: of {count} processes, these did not come within {timeout:g} seconds: "
+                        f"{missing}; start them (config.distributed.timeout sets the time)."
+                    )
+                continue
+            except (OSError, UnicodeDecodeError):  # another program has called and hung up
+                continue
+            if len(words) != 3 or words[0] != "jaxgen" or not words[1].isdigit():
+                continue
+            number = int(words[1])
+            if number in came or not 0 < number < count or words[2] != str(count):
+                sentence = f"config.distributed: a second process says that it is process {number} of {words[2]}, "
+                sentence += f"and there are {count}; give each of them a number of its own."
+            came.setdefault(number, other)
+        for other in came.values():
+            with contextlib.suppress(OSError):
+                other.sendall(f"{sentence or 'go'}\n".encode())
+                other.recv(1)  # it closes first, so that the port is free for JAX
+    if sentence:
+        raise UserError(sentence)
+
+
+def _go_there(host: str, port: int, process: int, count: int, timeout: float, coordinator: str) -> None:
+    """Goes from another process to process 0, which may not have started yet."""
     until, reason = time.monotonic() + timeout, ""
     while time.monotonic() < until:
         try:
-            socket.create_connection((host.strip("[]"), int(port)), max(0.1, until - time.monotonic())).close()
-            return
-        except OSError as error:  # it may not have started yet
-            reason = error.strerror or str(error)
-            time.sleep(min(0.5, max(0.0, until - time.monotonic())))
+            with socket.create_connection((host, port), max(0.1, until - time.monotonic())) as there:
+                there.sendall(f"jaxgen {process} {count}\n".encode())
+                there.settimeout(max(0.1, until - time.monotonic()) + 5.0)  # process 0 may have started later
+                answer = there.makefile().readline(1000).strip()
+            if answer == "go":
+                return
+            if answer:
+                raise UserError(answer)
+            reason = "it hung up"
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        time.sleep(min(0.5, max(0.0, until - time.monotonic())))
     raise UserError(
         f"config.distributed.coordinator={coordinator} did not answer process {process} for {timeout:g} seconds "
         f"({reason}); start process 0 there, or correct the address (config.distributed.timeout sets the time)."

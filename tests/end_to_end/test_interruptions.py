@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import signal
@@ -105,6 +106,19 @@ def test_the_second_writes_nothing_while_the_first_trains(run, config, capsys):
         assert tiny.call(f"--workdir={run}", "--mode=evaluate") == 0
         assert sum(path.suffix == ".lock" for path in run.iterdir()) == 2
     assert not list(run.glob("*.lock"))
+
+
+def test_scores_that_cannot_be_stored_are_printed_all_the_same(run, capsys, monkeypatch):
+    from jaxgen.evaluation import record
+
+    def refuse(path, value):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(record, "write_json", refuse)
+    assert tiny.call(f"--workdir={run}", "--mode=evaluate") == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["frechet"]["value"] > 0
+    assert said.err.splitlines()[-1].startswith(f"jaxgen: the scores above could not be stored in {run}: the disk is")
 
 
 def test_sigterm_outside_the_loop(config, tmp_path):

@@ -63,7 +63,7 @@ def free_port() -> int:
 @pytest.mark.parametrize("address", ["localhost", "localhost:", ":80", "localhost:x", "localhost:0", "localhost:70000"])
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(UserError, match=rf"coordinator='{address}' is no address; give host:port"):
-        distributed._probe(address, 1, 5.0)
+        distributed._meet(address, 1, 2, 5.0)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "no-such-host.invalid"])
@@ -76,13 +76,38 @@ def test_a_coordinator_that_does_not_answer_is_one_sentence(host):
     assert time.monotonic() - began < 10
 
 
-def test_a_coordinator_that_starts_later_is_waited_for():
-    with socket.socket() as later:
-        later.bind(("localhost", 0))
-        timer = threading.Timer(0.3, later.listen)
-        timer.start()
-        distributed._probe(f"localhost:{later.getsockname()[1]}", 1, 20.0)
-        timer.join()
+def met(numbers: list[int], count: int, timeout: float, late: float = 0.0) -> dict[int, str]:
+    """What each of some processes (threads here) says of their meeting; "" for a good one. The first may be late."""
+    address, said = f"localhost:{free_port()}", dict[int, str]()
+
+    def meet(place: int) -> None:
+        time.sleep(late if place == 0 else 0.0)
+        try:
+            distributed._meet(address, numbers[place], count, timeout)
+            said[place] = ""
+        except UserError as error:
+            said[place] = str(error)
+
+    threads = [threading.Thread(target=meet, args=(place,)) for place in range(len(numbers))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return said
+
+
+def test_processes_meet_in_any_order():
+    assert met([0, 1, 2, 3], 4, 20.0, late=0.3) == dict.fromkeys(range(4), "")
+
+
+def test_who_does_not_come_is_named_in_every_process():
+    said = met([0, 2], 4, 1.0)
+    assert said[0] == said[1] and "of 4 processes, these did not come within 1 seconds: 1, 3; start them" in said[0]
+
+
+def test_two_processes_of_one_number_are_refused():
+    said = met([0, 1, 1], 3, 3.0)
+    assert "process 1 of 3, and there are 3; give each of them a number of its own" in said[0]
 
 
 def test_a_port_that_is_taken_is_one_sentence():
