@@ -216,6 +216,28 @@ class TwoPlayers(Method):
 
 
 @dataclasses.dataclass(frozen=True)
+class Chains(Plain):
+    """As `Plain`, with memory of one row for each image of a batch.
+
+    Attributes:
+      rows: their number; 0 makes as many as the batch of `init` has images.
+      kept: how many of them a loss returns; 0 returns all.
+    """
+
+    rows: int = 0
+    kept: int = 0
+
+    def init(self, key, batch, stage, given, params, memory):
+        params, _ = super().init(key, batch, stage, given, params, memory)
+        return params, {"chains": {"value": jnp.zeros((self.rows or len(batch["image"]), 2))}, "count": jnp.zeros(())}
+
+    def loss(self, params, batch, key, state):
+        chains = state.memory["chains"]["value"]
+        chains = chains[: self.kept] if self.kept else chains + batch["image"].mean(axis=(1, 2, 3))[:, None]
+        return jnp.square(params["net"]["out"]["bias"]).sum(), ({}, {"chains": {"value": chains}})
+
+
+@dataclasses.dataclass(frozen=True)
 class Lazy(Plain):
     """As `Plain`, with a second turn on the same group at every fourth step."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, cast
 
 import jax
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.arrays import Batch, Memory, Params
 from jaxgen.data.transforms import prepare
+from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, State
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
@@ -63,6 +64,8 @@ class StateBuilder:
         self._init = jax.jit(_init_of(method), static_argnames="stage")
         groups = self._groups()
         states.check_groups(method, groups, loaded.params)
+        if config.train.accumulate > 1:
+            self._check_parts(config.train.accumulate)
         self.optimizers: dict[str, Optimizer] = optimizers(config, groups)
 
     @property
@@ -124,17 +127,41 @@ class StateBuilder:
         """Returns every group that learns at some stage. Rules of the layout that fit no parameter are found here."""
         found: dict[str, None] = {}
         trees: list[Params] = [self.inputs.params]
-        params: Params = {}
-        memory = self.inputs.memory
-        for _, stage in self.method.stages:
-            first = not found
-            call = functools.partial(self._call_init, stage)
-            params, memory = jax.eval_shape(call, self.inputs, params, memory)
-            memory = {**memory, **self.inputs.memory} if first else memory
+        for params, _ in self._shapes(self.inputs):
             found.update(dict.fromkeys(params))
             trees.append(params)
         self.layout.check(*trees)
         return tuple(found)
+
+    def _shapes(self, inputs: Inputs) -> Iterator[tuple[Params, Memory]]:
+        """Yields the shapes of the parameters and of the memory at the start of each stage."""
+        params: Params = {}
+        memory = inputs.memory
+        for number, (_, stage) in enumerate(self.method.stages):
+            params, memory = jax.eval_shape(functools.partial(self._call_init, stage), inputs, params, memory)
+            memory = memory if number else {**memory, **inputs.memory}
+            yield params, memory
+
+    def _check_parts(self, count: int) -> None:
+        """Checks that a loss which sees a batch in `count` parts finds memory that fits each of them.
+
+        Raises:
+          UserError: a memory entry has the shape of the batch.
+        """
+        part = {
+            name: jax.ShapeDtypeStruct((x.shape[0] // count, *x.shape[1:]), x.dtype)
+            for name, x in self.inputs.example.items()
+        }
+        pairs = zip(self._shapes(self.inputs), self._shapes(self.inputs._replace(example=part)), strict=True)
+        for (_, whole), (_, of_part) in pairs:
+            for name in whole:
+                shapes = [[x.shape for x in jax.tree.leaves(memory[name])] for memory in (whole, of_part)]
+                if shapes[0] != shapes[1]:
+                    raise UserError(
+                        f"config.train.accumulate={count} cuts a batch into parts, and the method "
+                        f"{type(self.method).__name__} keeps memory in the shape of the whole batch: memory[{name!r}]. "
+                        "Set config.train.accumulate=1, or give this memory a shape that does not depend on the batch."
+                    )
 
     # The functions below run under jit, or as shapes under `jax.eval_shape`.
 

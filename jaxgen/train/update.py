@@ -20,6 +20,7 @@ from jaxgen.arrays import Batch, Memory, Metrics, Params
 from jaxgen.data.corruptions import Corruption
 from jaxgen.data.transforms import prepare
 from jaxgen.data_shards import rows_sharded_as
+from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, State, Turn
 from jaxgen.parallel.mesh import over_data, replicated
 from jaxgen.runs.optim import Optimizer, clip_by_global_norm, global_norm
@@ -167,6 +168,7 @@ class _Step:
             unknown = changed.keys() - memory.keys()
             if unknown:
                 raise ValueError(f"turn {turn.name!r} updates memory {sorted(unknown)} that init did not make")
+            check_memory(turn.name, changed, memory)
             return value, (extra, {**memory, **changed})
 
         count = self.settings.accumulate
@@ -193,6 +195,21 @@ class _Step:
         }
         images = state.images + self.settings.images_per_step
         return dataclasses.replace(state, step=state.step + 1, images=images, ema=ema)
+
+
+def check_memory(turn: str, changed: Memory, memory: Memory) -> None:
+    """Checks that a loss returns memory of the shapes that it was given.
+
+    Raises:
+      UserError: an entry has other shapes.
+    """
+    for name, new in changed.items():
+        after, before = ([jnp.shape(x) for x in jax.tree.leaves(tree)] for tree in (new, memory[name]))
+        if after != before:
+            raise UserError(
+                f"The turn {turn!r} returns memory[{name!r}] in the shapes {after}, where the state has {before}; "
+                "memory must keep its shapes within a stage."
+            )
 
 
 def undo_unless_finite(turn: Turn, finite: Mapping[str, jax.Array], new: State, before: State) -> State:

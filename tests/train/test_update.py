@@ -87,6 +87,23 @@ def test_each_micro_batch_draws_its_own_noise_and_memory_passes_through_all(tmp_
     assert diary[4, 0] == 0
 
 
+PARTS = r"config\.train\.accumulate=2 .* Chains keeps memory .*: memory\['chains'\]\. Set"
+SHAPES = r"'fit' returns memory\['chains'\] in the shapes \[\(4, 2\)\], .* \[\(8, 2\)\]"
+
+
+def test_memory_in_the_shape_of_the_batch_is_refused_where_batches_come_in_parts(tmp_path):
+    config = tiny_config("Chains")
+    assert train_steps(config, tmp_path / "whole", 1)[0][-1].memory["chains"]["value"].shape == (8, 2)
+    config.train.accumulate = 2
+    with pytest.raises(UserError, match=PARTS):
+        train_steps(config, tmp_path / "parts", 1)
+
+
+def test_memory_that_a_loss_returns_in_another_shape_is_refused(tmp_path):
+    with pytest.raises(UserError, match=SHAPES):
+        train_steps(tiny_config("Chains", rows=8, kept=4), tmp_path, 1)
+
+
 def test_eight_devices_compute_what_one_does(tmp_path, devices):
     assert devices == 8
     config = tiny_config("Plain", noise=0.1)
