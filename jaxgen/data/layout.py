@@ -90,7 +90,10 @@ def _one_set(name: str, listing: Listing, split: str, folders: Sequence[str], ch
             f"{name!r} has images that are in no class folder, {some(above)}; move them into class folders."
         )
     files = tuple(file for file in listing.images if split in ("all", hash_split(file)))
-    return Layout("", files, () if above else tuple(folders), len(listing.images), _unlabelled(above, folders))
+    notes = _unlabelled(above, folders)
+    if split != "all":
+        notes += (f"{len(files):,} of {len(listing.images):,} images, split by a hash of their names",)
+    return Layout("", files, () if above else tuple(folders), len(listing.images), notes)
 
 
 def _splits(name: str, listing: Listing, split: str, known: Sequence[str]) -> Layout:

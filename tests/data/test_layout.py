@@ -308,3 +308,14 @@ def test_a_set_of_metrics_says_that_it_mixes_splits(tmp_path):
     assert found.count == 2
     assert found.notes == ("those of the folders test, train among them; name one of these for a split",)
     assert open_set(os.fspath(tmp_path / "train")).notes == ()
+
+
+def test_a_split_by_hash_says_how_many_of_all_it_has(tmp_path):
+    put(tmp_path, *(f"{i}.png" for i in range(30)))
+    train = opened(tmp_path, "train")
+    assert train.notes == (f"{len(train)} of 30 images, split by a hash of their names",) and 20 < len(train) < 30
+    with pytest.raises(UserError, match="has no labels"):
+        opened(tmp_path, "train", num_classes=2)
+    np.savez(tmp_path / "a.npz", images=np.full((30, 8, 8), 255, np.uint8))
+    held = open_source(f"npz:{tmp_path / 'a.npz'}", "test", 8, 1)
+    assert held.notes == (f"{len(held)} of 30 images, split by a hash of their numbers",) and 0 < len(held) < 10

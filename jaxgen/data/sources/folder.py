@@ -98,7 +98,7 @@ class Folder(Source):
             raise UserError(
                 f"{self.name!r} has {found} class folders, but config.data.num_classes is {wanted}; set it to {found}."
             )
-        if wanted and labels is None and layout.notes:
+        if wanted and labels is None and layout.notes and layout.notes[0].startswith("no classes"):
             raise UserError(
                 f"config.data.num_classes is {wanted}, but {self.name!r} has {layout.notes[0]}; move these into "
                 "class folders, or set config.data.num_classes to 0."

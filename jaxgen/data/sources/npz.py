@@ -49,8 +49,10 @@ class NPZ(Source):
         found, arrays, told = _images_of(name, content, prefix, prefixes, request.channels)
         count = len(arrays["image"])
         arrays, left = _of_images(name, arrays, count)
-        if not prefixes:
-            kept = np.array([hash_split(str(i)) == split or split == "all" for i in range(count)], bool)
+        hashed = ""
+        if not prefixes and split != "all":
+            kept = np.array([hash_split(str(i)) == split for i in range(count)], bool)
+            hashed = f"{int(kept.sum()):,} of {count:,} images, split by a hash of their numbers"
             arrays = {key: values[kept] for key, values in arrays.items()}
         images = _fitted(request, found.levels(arrays.pop("image")), arrays)
         arrays = {key: plain(values, f"{key!r} of {name!r}", image_axes=4) for key, values in arrays.items()}
@@ -64,7 +66,7 @@ class NPZ(Source):
         self.arrays = {"image": images, **arrays}
         left = [*left, *told, *strange]
         passed = f"{len(left)} {'array' if len(left) == 1 else 'arrays'} passed over: {', '.join(left)}" if left else ""
-        self.notes = tuple(filter(None, (found.told, passed)))
+        self.notes = tuple(filter(None, (hashed, found.told, passed)))
 
 
 def _prefix(name: str, content: Mapping[str, np.ndarray], split: str) -> tuple[str, list[str]]:
