@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import types
+import warnings
 
 import pytest
 import tiny
 
 from jaxgen.command import flags, modes
 from jaxgen.command import run as command
+from jaxgen.command.parse import parse
 from jaxgen.config import defaults, differences, from_json, section, to_json
 from jaxgen.config import files as config_files
 from jaxgen.errors import UserError
@@ -289,3 +291,11 @@ def test_the_package_is_a_program_too(tmp_path):
         assert said in tiny.Result(done.returncode, done.stdout, done.stderr).complaint and done.returncode == 2
     done = subprocess.run([*words[:3], "--help"], cwd=tmp_path, env=tiny.environment(), capture_output=True, text=True)
     assert done.returncode == 0 and "python -m jaxgen --config=" in done.stdout
+
+
+def test_reading_a_config_needs_no_way_of_importing_that_python_gives_up():
+    """The loader of ml_collections calls `load_module()`, which warns on Python 3.11 and is to be removed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        config, _ = parse(["--config=configs/ddpm_digits.py", "--workdir=run", "--config.seed=3"])
+    assert config.seed == 3

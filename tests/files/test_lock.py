@@ -260,8 +260,9 @@ def test_who_was_taken_over_learns_it(place, monkeypatch):
     assert names(place) == ["training.other.lock"]
 
 
-def test_a_folder_that_was_moved_is_not_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.02)
+@pytest.mark.parametrize("beat", [0.02, 60.0])
+def test_a_folder_that_was_moved_is_not_made_anew(tmp_path, monkeypatch, beat):
+    monkeypatch.setattr(lock, "BEAT", beat)
     held = FolderLock(tmp_path / "run")
     held.take()
     (tmp_path / "run").rename(tmp_path / "moved")
