@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxgen import registry
-from jaxgen.errors import UserError, nearest
+from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.number_types import is_type_key, number_type
 from jaxgen.renamed import unknown_key
 
@@ -52,7 +52,8 @@ def _build(section: Any, kind: str | None, among: tuple[type, ...], path: str, g
     arguments = {k: v for k, v in section.items() if k != "name"}
     name = section.get("name")
     if not name:
-        raise UserError(f"{path} needs a 'name'.")
+        near = f" It has {', '.join(map(repr, arguments))}." if arguments else ""
+        raise UserError(f"{path} needs a 'name'.{near}")
     if not isinstance(name, str):
         raise UserError(f"{path}.name must be of type str, not {name!r}.")
     if kind:
@@ -69,7 +70,19 @@ def _build(section: Any, kind: str | None, among: tuple[type, ...], path: str, g
     missing = [k for k, p in parameters.items() if p.default is p.empty and k not in values]
     if missing:
         raise UserError(f"{path} is missing the key {missing[0]!r}, which {name!r} needs.")
-    return target(**values)
+    return _made(target, values, name, path)
+
+
+def _made(target: type, values: dict[str, Any], name: str, path: str) -> Any:
+    """Calls a class. What a class of the user's own raises is said with its name; a fault of jaxgen's is not hidden."""
+    try:
+        return target(**values)
+    except UserError:
+        raise
+    except Exception as error:
+        if target.__module__.startswith("jaxgen."):
+            raise
+        raise UserError(f"{path}={name!r}: making {target.__name__} failed with {first_line(error)}.") from error
 
 
 def _parameters(target: type) -> dict[str, inspect.Parameter]:

@@ -94,6 +94,9 @@ def find(kind: str, name: str, path: str, among: tuple[type, ...] = ()) -> type:
     if found is of.type():
         raise UserError(f"{path}={name!r} is the type that every {kind} derives from; {nearest(name, names(kind))}")
     if inspect.isabstract(found):
+        if ":" in name and not found.__module__.startswith("jaxgen."):
+            missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+            raise UserError(f"{path}={name!r} is not complete: it does not define {missing}; write it in the class.")
         raise UserError(f"{path}={name!r} is a type that others derive from; {nearest(name, names(kind))}")
     return found
 
@@ -126,7 +129,13 @@ def kind_of(types: tuple[type, ...]) -> str | None:
 
 
 def classes(kind: str) -> dict[str, type]:
-    """Returns `{name: class}` for what `names` lists, and imports the modules that hold the classes."""
+    """Returns `{name: class}` for what `names` lists, and imports the modules that hold the classes.
+
+    Raises:
+      UserError: the kind does not exist.
+    """
+    if kind not in KINDS:
+        raise UserError(f"{kind!r} is no kind of class; {nearest(kind, KINDS)}")
     of = KINDS[kind]
     found = {name: getattr(importlib.import_module(d.module), d.name) for name, d in sorted(_listed(of).items())}
     return {name: cls for name, cls in found.items() if _is_a(cls, (of.type(),)) and not inspect.isabstract(cls)}

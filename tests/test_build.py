@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.build import build
 from jaxgen.config import defaults, section
+from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.errors import UserError
 from jaxgen.runs.setup import make_method
 
@@ -190,3 +191,29 @@ def test_a_number_type_may_be_short(short, name):
 def test_a_type_that_is_not_computed_with(name):
     with pytest.raises(UserError, match=r"^config\.method\.network\.dtype='\w*'.*float"):
         build({"name": "unet", "out_channels": 1, "dtype": name}, "network", "config.method.network")
+
+
+class Failing(nn.Module):
+    """A network whose construction fails."""
+
+    def __post_init__(self):
+        raise RuntimeError("no such device\nmore")
+
+
+class Unfinished(Sampler):
+    """A sampler without its methods."""
+
+
+def test_a_class_of_the_users_own_that_raises_is_named():
+    with pytest.raises(UserError, match=r"^config\.network='test_build:Failing': .*RuntimeError: no such device\.$"):
+        build({"name": "test_build:Failing"}, "network", "config.network")
+
+
+def test_an_incomplete_class_says_what_it_lacks():
+    with pytest.raises(UserError, match="'test_build:Unfinished' is not complete: it does not define"):
+        build({"name": "test_build:Unfinished"}, "sampler", "config.sampler")
+
+
+def test_a_section_without_a_name_shows_its_keys():
+    with pytest.raises(UserError, match=r"config\.sampler needs a 'name'\. It has 'nam'\."):
+        build({"nam": "ddim"}, "sampler", "config.sampler")

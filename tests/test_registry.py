@@ -245,3 +245,8 @@ def test_kinds_are_told_apart_by_their_contracts():
 
     assert registry.kind_of((DDIM,)) == "sampler" and registry.kind_of((UNet,)) == "network"
     assert registry.kind_of((dict,)) is None
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(UserError, match="'samplers' is no kind of class; did you mean 'sampler'"):
+        registry.classes("samplers")

@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.errors import UserError
+from jaxgen.files.reading import whole_number
 
 
 def metric_lines(path: epath.PathLike) -> list[tuple[bytes, dict[str, Any]]]:
@@ -28,7 +29,9 @@ def metric_lines(path: epath.PathLike) -> list[tuple[bytes, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=lambda _: None)
+            row = json.loads(line, parse_constant=lambda _: None, parse_int=whole_number)
+        except RecursionError as error:
+            raise UserError(f"{path}, line {number}: nested too deeply; correct or remove that line.") from error
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
             if number == len(lines):  # what follows the last newline
                 break

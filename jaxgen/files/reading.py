@@ -81,7 +81,7 @@ def parse_json(text: str | bytes, where: str, as_type: Any = Any) -> Any:
     if isinstance(text, bytes):
         text = decode_text(text, where)
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=whole_number)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{where} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
@@ -102,6 +102,13 @@ def _check_whole_characters(value: Any, where: str) -> None:
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
         raise UserError(f"{where} holds {half}, half a character, which UTF-8 does not have; correct it.") from error
+
+
+def whole_number(digits: str) -> int:
+    """Returns a whole number of a JSON text; raises a ValueError for one that is larger than any float."""
+    if len(digits) > 308:
+        raise ValueError(f"it has {len(digits)} digits")
+    return int(digits)
 
 
 def as_type_of(value: Any, where: str, as_type: Any) -> Any:
@@ -131,6 +138,8 @@ def _refuse(value: Any, where: str, message: str, error: Exception) -> NoReturn:
         raise UserError(f"{where}: the entry {missing[1]!r} is missing{of}; restore the file.") from error
     wanted = re.sub(r", got `.*`$", "", reason.removeprefix("Expected "))
     wanted = re.sub(r"`([^`]+)`", lambda word: " or ".join(_WANTED.get(w, w) for w in word[1].split(" | ")), wanted)
+    if reason.startswith("Invalid enum value"):
+        wanted = "another of a few fixed values"
     raise UserError(f"{where}: {subject} {found}, where {wanted} is needed; correct it.") from error
 
 

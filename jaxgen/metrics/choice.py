@@ -131,6 +131,8 @@ def _choose(
     if not isinstance(entry, str) and not hasattr(entry, "items"):
         raise UserError(f"{words.metrics} holds {entry!r}; it takes names, and sections with a name.")
     section = {"name": entry} if isinstance(entry, str) else dict(entry.items())
+    if not section.get("name"):
+        raise UserError(f"{words.metrics} holds a section without a name: it has {', '.join(section) or 'no key'}.")
     name, every = str(section.get("name", "")), section.pop("every_images", 0)
     if isinstance(every, bool) or not isinstance(every, int) or every < 0:
         raise UserError(f"{words.metrics}: every_images of {name!r} is {every!r}; it must be 0 (always) or more.")

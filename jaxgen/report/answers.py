@@ -7,17 +7,40 @@ has one object for each pair in the order shown. An object has `a` and `b` (each
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import numpy as np
 from etils import epath
 
 from jaxgen.errors import UserError
-from jaxgen.files import read_json
+from jaxgen.files import as_type_of, read_json
 from jaxgen.metrics.analysis.human import Answers
 
 FORMAT = "jaxgen quiz answers 1"
+Time = Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # milliseconds
+
+
+class Answer(TypedDict):
+    """One choice: which side was chosen, which was real, and how long it took."""
+
+    chosen: Literal["a", "b"]
+    real: Literal["a", "b"]
+    ms: Time
+
+
+class Quiz(TypedDict, total=False):
+    """What the page was made of."""
+
+    details: dict[str, Any]
+    limit_ms: Time
+
+
+class SavedAnswers(TypedDict):
+    """The part of a saved file that is read."""
+
+    quiz: Quiz
+    answers: Annotated[list[Answer], msgspec.Meta(min_length=1)]
 
 
 def read_answers(path: epath.PathLike) -> Answers:
@@ -32,16 +55,9 @@ def read_answers(path: epath.PathLike) -> Answers:
     found = read_json(path)
     if found.get("format") != FORMAT:
         raise UserError(f"{path} holds no answers of a quiz ('format' is not {FORMAT!r}): give a file that one saved.")
-    quiz, entries = found.get("quiz"), found.get("answers")
-    if not isinstance(quiz, dict) or not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: 'quiz' must be an object and 'answers' a list of at least one; save them again.")
+    as_type_of(found, str(path), SavedAnswers)
+    quiz, entries = found["quiz"], found["answers"]
     details, limit = quiz.get("details", {}), quiz.get("limit_ms", 0)
-    if not isinstance(details, dict) or not _is_time(limit):
-        raise UserError(f"{path}: 'details' must be an object and 'limit_ms' a time; save them again.")
-    for number, entry in enumerate(entries, 1):
-        problem = _problem(entry)
-        if problem:
-            raise UserError(f"{path}, answer {number}: {problem}; save them again.")
     return Answers(
         fooled=np.asarray([entry["chosen"] != entry["real"] for entry in entries]),
         milliseconds=np.asarray([entry["ms"] for entry in entries], np.float64),
@@ -51,17 +67,3 @@ def read_answers(path: epath.PathLike) -> Answers:
         name=str(path),
     )
 
-
-def _problem(entry: object) -> str | None:
-    if not isinstance(entry, Mapping):
-        return "expected an object"
-    for key in ("chosen", "real"):
-        if entry.get(key) not in ("a", "b"):
-            return f"{key!r} must be 'a' or 'b', found {entry.get(key)!r}"
-    if not _is_time(entry.get("ms")):
-        return f"'ms' must be a time in milliseconds, found {entry.get('ms')!r}"
-    return None
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0

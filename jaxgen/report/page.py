@@ -17,7 +17,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.errors import UserError
-from jaxgen.files import inside, read_json, read_metrics, write_bytes
+from jaxgen.files import as_type_of, inside, read_json, read_metrics, write_bytes
 from jaxgen.metrics.score import display_name
 from jaxgen.report import sections
 from jaxgen.report.numbers import duration, number, share, short
@@ -25,6 +25,7 @@ from jaxgen.report.pictures import figures_section, panels_section, samples_sect
 from jaxgen.report.plan import plan_section
 from jaxgen.report.profile import profile_section
 from jaxgen.report.style import CSS, SCRIPT
+from jaxgen.report.tables import RunRecord
 
 PARTS = ("run.json", "config.json", "metrics.jsonl", "metrics.json", "samples", "plan.json", "profile.json")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -81,7 +82,7 @@ def _page(workdir: epath.Path, damage: list[str]) -> str:
     )
     rows = tried(lambda: _rows(workdir), [])
     total = _inner(config, "train", "total_images")
-    total = total if isinstance(total, (int, float)) and total > 0 else None
+    total = total if isinstance(total, (int, float)) and 0 < total < 2**53 else None
     scored = tried(lambda: sections.scored(workdir / "metrics.json", numbers), {})
     filled = {}
     for key, make in _sections(workdir, run, config, numbers, rows, total).items():
@@ -119,11 +120,10 @@ def _rows(workdir: epath.Path) -> list[dict[str, float | None]]:
     return read_metrics(history) if history.exists() else []
 
 
-def _events(workdir: epath.Path, run: Mapping) -> list[Mapping]:
-    events = run.get("events") or []
-    if not isinstance(events, list) or not all(isinstance(event, Mapping) for event in events):
-        raise UserError(f"{workdir / 'run.json'}: 'events' must be a list of objects.")
-    return events
+def _record(workdir: epath.Path, run: Mapping) -> Mapping[str, Any]:
+    """Returns the content of `run.json`; raises a UserError where an entry has another type."""
+    as_type_of(run, str(workdir / "run.json"), RunRecord)
+    return run
 
 
 def _sections(
@@ -137,12 +137,12 @@ def _sections(
         "numbers": lambda: sections.numbers_section(workdir / "metrics.json", numbers),
         "best": lambda: sections.numbers_section(workdir / best, _read(workdir, best), "best"),
         "seen": lambda: figures_section(samples),
-        "profiles": lambda: sections.profiles_section(numbers),
+        "profiles": lambda: sections.profiles_section(workdir / "metrics.json", numbers),
         "curves": lambda: sections.curves_section(rows),
         "plan": lambda: plan_section(workdir / "plan.json", _read(workdir, "plan.json")),
         "timing": lambda: profile_section(workdir / "profile.json", _read(workdir, "profile.json")),
-        "reproduce": lambda: sections.reproduce_section(run),
-        "events": lambda: sections.events_section(_events(workdir, run)),
+        "reproduce": lambda: sections.reproduce_section(_record(workdir, run)),
+        "events": lambda: sections.events_section(_record(workdir, run).get("events") or []),
         "config": lambda: sections.config_section(config) if config else "",
     }
 

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from html import escape
+from typing import Required, TypedDict
 
 from etils import epath
 from PIL import Image
@@ -105,6 +106,14 @@ def panels_section(folder: epath.Path) -> str:
     )
 
 
+class Seen(TypedDict, total=False):
+    """An entry of `seen.json`: a picture's title, a sentence, and a score for each sample in it."""
+
+    title: Required[str]
+    text: Required[str]
+    scores: list[float | None] | None
+
+
 def figures_section(folder: epath.Path) -> str:
     """Shows the pictures `<name>.png` that `seen.json` of the `samples` folder lists, with title, sentence and scores.
 
@@ -115,9 +124,7 @@ def figures_section(folder: epath.Path) -> str:
     if not path.exists():
         return ""
     figures = []
-    for name, entry in read_json(path).items():
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in ("title", "text")):
-            raise UserError(f"{path}: {name!r} must be an object with a 'title' and a 'text'.")
+    for name, entry in read_json(path, dict[str, Seen]).items():
         picture = inside(folder, f"{name}.png", path)
         if not picture.is_file():
             raise UserError(f"{path} names {name!r}, but there is no {picture.name}; evaluate the run again.")

@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.report.numbers import number, share
-from jaxgen.report.tables import Table, cards, notes, read_as
+from jaxgen.report.tables import Plan, Table, cards, notes, read_as
 
 
 def plan_text(plan: Mapping[str, Any]) -> str:
@@ -31,7 +31,8 @@ def plan_section(path: epath.PathLike, plan: Mapping[str, Any]) -> str:
     """
     if not plan:
         return ""
-    tables, verdict, sentences = read_as("plan", path, plan, lambda p: (_tables(p), _verdict(p), p["assumptions"]))
+    read_as("plan", path, plan, Plan)
+    tables, verdict, sentences = _tables(plan), _verdict(plan), plan["assumptions"]
     return (
         f'<section id="plan"><h2>Plan</h2><p class="help">{escape(verdict)} Programs were compiled but not run.</p>'
         f'<div class="pair">{cards(tables)}</div>{notes(sentences)}</section>'

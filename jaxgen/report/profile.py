@@ -14,7 +14,7 @@ from etils import epath
 
 from jaxgen.report.numbers import number, share
 from jaxgen.report.plan import seconds
-from jaxgen.report.tables import Table, cards, notes, read_as
+from jaxgen.report.tables import Profile, Table, cards, notes, read_as
 
 HEADS = ("share", "time", "calls", "operation", "layer")
 SHOWN = 15  # how many operations, and how many layers, are shown of each program
@@ -36,7 +36,8 @@ def profile_section(path: epath.PathLike, profile: Mapping[str, Any]) -> str:
     """
     if not profile:
         return ""
-    tables, headline, said = read_as("profile", path, profile, lambda p: (_tables(p), _headline(p), p["notes"]))
+    read_as("profile", path, profile, Profile)
+    tables, headline, said = _tables(profile), _headline(profile), profile["notes"]
     head = f'<h2>Where the time goes</h2><p class="help">{escape(headline)}</p>'
     return f'<section id="timing">{head}{cards(tables)}{notes(said)}</section>'
 

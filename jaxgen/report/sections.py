@@ -9,10 +9,10 @@ from typing import Any
 
 from etils import epath
 
-from jaxgen.errors import UserError
 from jaxgen.metrics.score import display_name
 from jaxgen.report.charts import WINDOWS, line_chart
 from jaxgen.report.numbers import number, short
+from jaxgen.report.tables import check_numbers
 
 EVENTS = 200  # how many of the most recent events are shown
 
@@ -120,17 +120,10 @@ def scored(path: epath.PathLike, entries: Mapping[str, Any]) -> dict[str, Mappin
     These are all except names that begin with `_`, such as `_meta`, and points of curves, `<curve>@<x>`.
 
     Raises:
-      UserError: an entry is not an object with a `value`, or one of its fields is not a number.
+      UserError: an entry is not an object with a `value`, or one of its fields has another type.
     """
-    found = {name: entry for name, entry in entries.items() if not name.startswith("_") and "@" not in name}
-    for name, entry in found.items():
-        fields = ("value", "floor", "noise", "excess")
-        if not isinstance(entry, Mapping) or "value" not in entry:
-            raise UserError(f"{path}: {name!r} must be an object with a 'value'.")
-        wrong = [f for f in fields if not isinstance(entry.get(f), (int, float, type(None)))]
-        if wrong:
-            raise UserError(f"{path}: {name!r} has a {wrong[0]!r} that is not a number: {entry[wrong[0]]!r}.")
-    return found
+    check_numbers(path, entries)
+    return {name: entry for name, entry in entries.items() if not name.startswith("_") and "@" not in name}
 
 
 def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
@@ -181,11 +174,12 @@ def _checked(row: Mapping[str, float | None], key: str) -> float:
     return value
 
 
-def profiles_section(entries: Mapping[str, Any]) -> str:
+def profiles_section(path: epath.PathLike, entries: Mapping[str, Any]) -> str:
     """Draws one chart for each family of scores called `<curve>@<x>`; returns "" if there is none.
 
-    The name of the curve says what x is: `loss_by_time@0.1` is drawn against `time`.
+    The name of the curve says what x is: `loss_by_time@0.1` is drawn against `time`. `path` is for messages only.
     """
+    check_numbers(path, entries)
     curves: dict[str, list[tuple[float, float | None]]] = {}
     for name, entry in entries.items():
         curve, at, x = name.partition("@")

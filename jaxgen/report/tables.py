@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any, TypeVar
+from typing import Annotated, Any, Required, TypedDict
 
+import msgspec
 from etils import epath
 
 from jaxgen.errors import UserError
-
-T = TypeVar("T")
+from jaxgen.files import as_type_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,22 +30,129 @@ class Table:
     heads: Sequence[str] = ()
 
 
-def read_as(what: str, path: epath.PathLike, value: Mapping[str, Any], make: Callable[[Mapping[str, Any]], T]) -> T:
-    """Returns `make(value)` for the content of a file that a mode wrote.
+Number = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class RunRecord(TypedDict, total=False):
+    """The entries of `run.json` that a report reads (`jaxgen.runs.record`)."""
+
+    events: list[dict[str, Any]] | None
+    parameters: dict[str, Count]
+
+
+class Entry(TypedDict, total=False):
+    """One number of `metrics.json`; `jaxgen.metrics.score` says what each entry means."""
+
+    value: Required[Number | None]
+    n: Count | None
+    reference: str | None
+    better: str | None
+    note: str | None
+    network: str | None
+    digest: str | None
+    resize: str | None
+    published: bool | None
+    floor: Number | None
+    noise: Number | None
+    excess: Number | None
+    std: Number | None
+
+
+class PlannedProgram(TypedDict):
+    """One program of `plan.json` (`jaxgen.planning.programs.Program`)."""
+
+    name: str
+    images: Count
+    memory: dict[str, Number | None]
+    work: Number
+    flops: Number | None
+    traffic: Number | None
+    collectives: dict[str, dict[str, Number]]
+    estimate: dict[str, Number | str] | None
+
+
+class Suggestion(TypedDict):
+    """A change of the config that a plan proposes."""
+
+    overrides: dict[str, Any]
+    fits: bool
+    total: Number | None
+
+
+class Plan(TypedDict):
+    """The content of `plan.json` (`jaxgen.planning.plan`)."""
+
+    topology: str
+    device: str
+    mesh: dict[str, Count]
+    batch_size: Count
+    parameters: Count
+    state: dict[str, Number]
+    programs: list[PlannedProgram]
+    suggestions: list[Suggestion]
+    batches: dict[str, bool]
+    assumptions: list[str]
+    fits: bool
+
+
+class Operation(TypedDict):
+    """One operation of a profiled program."""
+
+    name: str
+    kind: str
+    layer: str
+    backward: bool
+    calls: Number
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e100)]
+
+
+class ProfiledProgram(TypedDict):
+    """One program of `profile.json`."""
+
+    name: str
+    images: Count
+    runs: Count
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=1e100)]
+    work: Number
+    operations: list[Operation]
+
+
+class Profile(TypedDict):
+    """The content of `profile.json` (`jaxgen.planning.profile`)."""
+
+    device: str
+    mesh: dict[str, Count]
+    data: str
+    programs: list[ProfiledProgram]
+    notes: list[str]
+
+
+def check_numbers(path: epath.PathLike, entries: Mapping[str, Any]) -> None:
+    """Raises a UserError unless the content of a `metrics.json` is numbers, each with its entries."""
+    as_type_of({k: v for k, v in entries.items() if not k.startswith("_")}, str(path), dict[str, Entry])
+    for name in entries:
+        curve, at, x = name.partition("@")
+        if at and not re.fullmatch(r"-?\d+(\.\d+)?", x):
+            raise UserError(f"{path}: the name {name!r} must end in a number after '@'; correct it.")
+
+
+def read_as(what: str, path: epath.PathLike, value: Mapping[str, Any], schema: Any) -> None:
+    """Checks the content of a file that a mode wrote.
 
     Args:
       what: "plan" or "profile", which is both the mode and what it writes.
       path: the file, for the message.
       value: the content of the file.
-      make: the function that turns the content into something to show.
+      schema: the type that it must have.
 
     Raises:
-      UserError: an entry is missing or has another type.
+      UserError: an entry is missing, has another type or is out of its range.
     """
     try:
-        return make(value)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a {what} ({error!r}); write it again with --mode={what}.") from error
+        as_type_of(value, str(path), schema)
+    except UserError as error:
+        raise UserError(f"{error} It is not a {what} as --mode={what} writes it; write it again.") from error
 
 
 def cards(tables: Sequence[Table]) -> str:

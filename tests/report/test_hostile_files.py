@@ -16,6 +16,7 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.report import images, page
+from jaxgen.report.page import write_report
 
 EVIL = "\"'><evil onload=alert(1)>{0.__class__}{script}&lt;evil&gt;</script><evil>%s"
 PROGRAM = {
@@ -139,3 +140,24 @@ def test_a_pipe_among_the_pictures_is_refused_and_not_waited_for(tmp_path, name)
     os.mkfifo(tmp_path / "samples" / name)
     with pytest.raises(UserError, match=f"{name} is a pipe"):
         page.write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "named"),
+    [
+        ("metrics.json", "kid", {"value": 10**400}, "number that cannot be read"),
+        ("metrics.json", "loss_by_time@0.5", None, "loss_by_time@0.5"),
+        ("metrics.json", "loss_by_time@0.5", {"value": "1"}, "loss_by_time@0.5.value"),
+        ("metrics.json", "loss_by_time@x", {"value": 1}, "'@'"),
+        ("metrics.json", "kid", {"value": 1, "excess": []}, "kid.excess"),
+        ("run.json", "parameters", {"denoiser": "many"}, "parameters.denoiser"),
+        ("run.json", "events", [3], "events"),
+        ("plan.json", "assumptions", None, "--mode=plan"),
+        ("profile.json", "notes", [1], "--mode=profile"),
+    ],
+)
+def test_an_entry_of_another_type_is_named(file, key, value, named, tmp_path):
+    (tmp_path / file).write_text(json.dumps({key: value}))
+    with pytest.raises(UserError, match=named.replace(".", "[.]")) as caught:
+        write_report(tmp_path)
+    assert file in str(caught.value) and "\n" not in str(caught.value)

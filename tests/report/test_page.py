@@ -238,7 +238,7 @@ def test_a_damaged_picture_takes_its_own_section_only(workdir):
 def test_wrong_entries_are_named(workdir):
     for entry in (3.0, {"n": 1}, {"value": "low"}):
         files.write_json(workdir / "metrics.json", {"kid": entry})
-        with pytest.raises(UserError, match=r"metrics\.json.*'kid'"):
+        with pytest.raises(UserError, match=r"metrics\.json.*'kid"):
             page.write_report(workdir)
 
 
