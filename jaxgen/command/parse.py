@@ -18,10 +18,12 @@ from jaxgen.config.files import load_config
 from jaxgen.config.trust import foreign, texts
 from jaxgen.errors import UserError, nearest
 from jaxgen.files import folder, is_remote, read_text, text_lines
+from jaxgen.renamed import unknown_key
 from jaxgen.runs.workdir import stored_config
 
 # Sections in which the command line may create sections.
 GROWING = ("sampler", "guidance", "optimizers")
+HIDDEN = ("flagfile", "undefok")  # flags that absl adds by itself
 
 
 def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tuple[ConfigDict | None, Flags]:
@@ -81,6 +83,10 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
     """Returns the declared flags, and the arguments that are none of them."""
     alone = {f"{dashes}{name}": use.alone for name, _, use in table() if use.alone for dashes in ("-", "--")}
     words = [f"{word}={alone[word]}" if word in alone else word for word in arguments]
+    for word in words:
+        hidden = word.lstrip("-").partition("=")[0]
+        if word.startswith("-") and hidden in HIDDEN:
+            raise UserError(f"the flag --{hidden} does not exist; {nearest(hidden, [name for name, _, _ in table()])}")
     values = defined()
     try:
         rest = values(["", *words], known_only=True)[1:]
@@ -134,10 +140,7 @@ def _override(config: ConfigDict, arguments: Sequence[str], file: str) -> list[s
     except absl_flags.Error as error:
         raise UserError(f"{_last_line(error).rstrip('.')}; see --help.") from error
     except (KeyError, AttributeError) as error:
-        text = str(error.args[0])
-        missing = re.search(r"lookup: ([\w.]+)", text) or re.search(r"([\w.]+)", text)
-        name = missing[1] if missing else text
-        raise UserError(f"an override names a section that the config does not have: {name!r}.") from error
+        raise _unknown_section(argv, config) from error
     except (TypeError, ValueError) as error:
         raise UserError(f"an override does not fit the config of {file or '--workdir'}: {_last_line(error)}") from error
     for keys, value in deep:
@@ -148,6 +151,24 @@ def _override(config: ConfigDict, arguments: Sequence[str], file: str) -> list[s
             inner = inner[key]
         inner[keys[-1]] = value
     return rest
+
+
+def _unknown_section(argv: Sequence[str], config: ConfigDict) -> UserError:
+    """Returns the error for the first override that names a section which the config does not have."""
+    for word in argv:
+        name, _, _ = word.partition("=")
+        if not name.startswith("--config."):
+            continue
+        section, path = config, "config"
+        for key in name.split(".")[1:-1]:
+            if not isinstance(section, ConfigDict):
+                return UserError(f"{path}={section!r} is no section, so that {name} has no place; name {path} alone.")
+            if key not in section:
+                return unknown_key(path, key, section.keys())
+            section, path = section[key], f"{path}.{key}"
+        if not isinstance(section, ConfigDict):
+            return UserError(f"{path}={section!r} is no section, so that {name} has no place; name {path} alone.")
+    return UserError("an override names a section that the config does not have.")
 
 
 def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[str], list[tuple[list[str], object]]]:
@@ -168,8 +189,23 @@ def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[
             if found is None:
                 deep.append((keys, _literal(text)))
                 continue
+        if name.startswith("--config.") and equals and isinstance(_at(config, keys), ConfigDict) and _is_name(text):
+            deep.append((keys, section(name=text)))  # the class alone, with its own defaults
+            continue
         kept.append(argument)
     return kept, deep
+
+
+def _at(config: ConfigDict, keys: Sequence[str]) -> object:
+    found: object = config
+    for key in keys:
+        found = found.get(key) if isinstance(found, ConfigDict) else None
+    return found
+
+
+def _is_name(text: str) -> bool:
+    """Returns whether a text can be the name of a class, as `jaxgen.registry` understands it."""
+    return re.fullmatch(r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?", text) is not None
 
 
 def _literal(text: str) -> object:

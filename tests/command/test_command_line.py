@@ -299,3 +299,29 @@ def test_reading_a_config_needs_no_way_of_importing_that_python_gives_up():
         warnings.simplefilter("error", DeprecationWarning)
         config, _ = parse(["--config=configs/ddpm_digits.py", "--workdir=run", "--config.seed=3"])
     assert config.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--flagfile=x", "the flag --flagfile does not exist"),
+        ("--undefok=wrokdir", "the flag --undefok does not exist"),
+        ("--config.trian.batch_size=8", "config.trian does not exist; did you mean 'train'?"),
+        ("--config.method.netwrok.channels=8", "config.method.netwrok does not exist; did you mean 'network'?"),
+        ("--config.seed.low=1", "config.seed=0 is no section"),
+        ("--config.method.network=decodr", "config.method.network.name='decodr' is unknown"),
+    ],
+)
+def test_a_flag_or_section_that_is_not_there(word, said, tmp_path, capsys):
+    config = tiny.write_config(tmp_path)
+    assert tiny.call(f"--config={config}", f"--workdir={tmp_path / 'run'}", word) == 2
+    assert said in tiny.Result(2, *capsys.readouterr()).complaint
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_section_may_be_given_by_its_name_alone(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setitem(modes.MODES, "train", lambda config, flags: seen.append(config) or 0)
+    words = [f"--config={tiny.write_config(tmp_path)}", f"--workdir={tmp_path / 'run'}"]
+    assert tiny.call(*words, "--config.sampler=heun", "--config.method.network=dit") == 0
+    assert seen[0].sampler.to_dict() == {"name": "heun"} and seen[0].method.network.to_dict() == {"name": "dit"}
