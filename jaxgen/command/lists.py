@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxgen.config.files import columns, listing, summary
+from jaxgen.config.files import columns, first_sentence, listing
 from jaxgen.errors import UserError, nearest
 
 
@@ -19,6 +19,10 @@ def listed(what: str) -> str:
         return listing("configs")
     from jaxgen.registry import KINDS, classes
 
+    if what == "optimizer":
+        from jaxgen.runs.optim import optimizer_names
+
+        return "\n".join(optimizer_names())
     if what not in KINDS:
-        raise UserError(f"--list={what} is unknown; {nearest(what, ['configs', *KINDS])}")
-    return columns([(name, summary(cls.__doc__)) for name, cls in classes(what).items()])
+        raise UserError(f"--list={what} is unknown; {nearest(what, ['configs', 'optimizer', *KINDS])}")
+    return columns([(name, first_sentence(cls.__doc__)) for name, cls in classes(what).items()])

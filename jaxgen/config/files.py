@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -53,6 +54,12 @@ def load_config(path: str | os.PathLike[str], *arguments: object) -> tuple[Confi
 def summary(docstring: str | None) -> str:
     """Returns a docstring's first line without its full stop."""
     return (docstring or "").strip().split("\n")[0].rstrip(".")
+
+
+def first_sentence(docstring: str | None) -> str:
+    """Returns a docstring's first sentence in one line, without its full stop."""
+    paragraph = " ".join((docstring or "").strip().split("\n\n")[0].split())
+    return re.split(r"(?<!Eq)(?<!et al)(?<!e\.g)(?<!i\.e)\.\s+(?=[A-Z`])", paragraph)[0].rstrip(".")
 
 
 def listing(folder: str | os.PathLike[str]) -> str:

@@ -136,8 +136,7 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
     name = section["name"]
     make = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
     if make is None or not _is_optimizer(make):
-        known = [other for other in dir(optax) if _is_optimizer(getattr(optax, other))]
-        raise UserError(f"{path}.name={name!r} is unknown; {nearest(name, known)}")
+        raise UserError(f"{path}.name={name!r} is unknown; {nearest(name, optimizer_names())}")
     arguments = {k: v for k, v in section.items() if k not in _OWN}
     allowed = inspect.signature(make).parameters
     for key in arguments:
@@ -145,6 +144,11 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
             raise UserError(f"{path}.{key} does not exist for {name!r}; {nearest(key, [*allowed, *_OWN])}")
     types = {k: number_type(v, f"{path}.{k}") for k, v in arguments.items() if v is not None and is_type_key(k)}
     return make(learning_rate=1.0, **{**arguments, **types})
+
+
+def optimizer_names() -> list[str]:
+    """Returns the names of optax's optimisers that a config may give."""
+    return [name for name in dir(optax) if not name.startswith("_") and _is_optimizer(getattr(optax, name))]
 
 
 def _is_optimizer(function: object) -> bool:

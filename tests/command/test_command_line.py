@@ -160,7 +160,7 @@ def test_list_of_a_kind_names_every_class_with_its_first_line(capsys):
     found = classes("sampler")
     assert [line.split()[0] for line in lines] == list(found) and "dpmpp_2m" in found
     for line, cls in zip(lines, found.values(), strict=True):
-        assert line.endswith(config_files.summary(cls.__doc__)) and len(line.split()) > 3
+        assert line.endswith(config_files.first_sentence(cls.__doc__)) and len(line.split()) > 3
 
 
 def test_list_of_an_unknown_kind_proposes_the_nearest(capsys):
@@ -325,3 +325,17 @@ def test_a_section_may_be_given_by_its_name_alone(tmp_path, monkeypatch):
     words = [f"--config={tiny.write_config(tmp_path)}", f"--workdir={tmp_path / 'run'}"]
     assert tiny.call(*words, "--config.sampler=heun", "--config.method.network=dit") == 0
     assert seen[0].sampler.to_dict() == {"name": "heun"} and seen[0].method.network.to_dict() == {"name": "dit"}
+
+
+def test_optimisers_are_listed(capsys):
+    assert tiny.call("--list=optimizer") == 0
+    assert {"adam", "adamw", "sgd"} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("kind", ["method", "sampler", "metric", "network"])
+def test_a_summary_is_a_whole_sentence(kind):
+    for name, cls in classes(kind).items():
+        text = config_files.first_sentence(cls.__doc__)
+        assert text and " ".join(cls.__doc__.split()).startswith(text) and "\n" not in text, name
+        rest = " ".join(cls.__doc__.split())[len(text) :]
+        assert not rest or rest[0] == "." or "\n\n" in cls.__doc__, (name, text)
