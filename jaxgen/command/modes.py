@@ -162,7 +162,7 @@ def sample(config: ConfigDict, flags: Flags) -> int:
 
     if is_first():
         check_writable(flags.out, "--out")
-    if "pretrained" in config.init_from:
+    if "pretrained" in config.init_from and config.method.name == "stable_diffusion":
         trained = _pretrained(config, flags)
     else:
         trained = _trained(config, flags)

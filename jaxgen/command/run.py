@@ -91,7 +91,7 @@ def run(config: ConfigDict, flags: Flags) -> int:
 
 def _check_flags(config: ConfigDict, flags: Flags) -> None:
     """Checks that the flags fit each other and the config; `check_use` has checked them against the mode."""
-    if "pretrained" in config.init_from:
+    if "pretrained" in config.init_from and config.method.name == "stable_diffusion":
         _check_pretrained(config, flags)
     elif flags.negative_prompt or flags.noise:
         raise UserError("--negative_prompt and --noise need config.init_from.pretrained.")

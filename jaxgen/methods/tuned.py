@@ -36,8 +36,7 @@ class Tuned(Method):
     def __post_init__(self) -> None:
         if not self.grafts:
             raise UserError("config.method.grafts is empty; name a graft, such as grafts.lora.name='low_rank'.")
-        groups = {graft.group for graft in self.grafts.values()} | {*self.trained.required_groups}
-        taken = sorted(self.grafts.keys() & groups)
+        taken = sorted(self.grafts.keys() & {*groups_of(self.trained)})
         if taken:
             raise UserError(f"config.method.grafts.{taken[0]}: the trained method has a group of this name.")
 
@@ -68,7 +67,7 @@ class Tuned(Method):
     @property
     def required_groups(self) -> tuple[str, ...]:
         frozen = tuple(name for name, graft in in_order(self.grafts) if not graft.learns)
-        return tuple(dict.fromkeys((*self.trained.required_groups, *frozen)))
+        return tuple(dict.fromkeys((*groups_of(self.trained), *frozen)))
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -99,6 +98,11 @@ class Tuned(Method):
                 learned[name] = part
             method, on = graft.onto(method), graft.grafted(on, part)
         return learned, dict(memory)
+
+    def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
+        given, memory = self.trained.untrained(key, batch)
+        learned, carried = self.trained.init(key, batch, self.trained.stages[0][1], given, {}, memory)
+        return {**given, **learned}, {**memory, **carried}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         """Returns the trained method's turns in which a graft learns.
@@ -140,3 +144,9 @@ class Tuned(Method):
     @property
     def samples_images(self) -> bool:
         return self.method.samples_images
+
+
+def groups_of(method: Method) -> tuple[str, ...]:
+    """Returns the names of all parameter groups of a method: those that it is given, and those that it learns."""
+    learned = [group for _, stage in method.stages for turn in method.turns(stage) for group in turn.groups]
+    return tuple(dict.fromkeys((*method.required_groups, *learned)))

@@ -1,4 +1,8 @@
-"""Loads parameter groups that are not initialised: `config.init_from.<group>` names another run, or a file."""
+"""Loads parameter groups that are not initialised.
+
+`config.init_from.<group>` names another run, or a file, for one group; `config.init_from.pretrained` names a run whose
+groups are all loaded, those that it learned and those that it was given.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from jaxgen.files import user_path
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.integrity import checksums, verify
+from jaxgen.runs.pretrained import pretrained_run
 from jaxgen.runs.published import published
 
 
@@ -49,10 +54,17 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
     Raises:
       UserError: where a source cannot be read, or its weights are not those that this run began with.
     """
-    params, memory, origins = {}, {}, {}
+    params: Params = {}
+    memory: Memory = {}
+    origins: dict[str, dict[str, Any]] = {}
     layout = Layout.of(config, mesh)
+    run = pretrained_run(config)
+    if run is not None:
+        weights, memory, origins = load_run(run, recorded)
+        params = {group: jax.device_put(w, layout.params({group: w})[group]) for group, w in weights.items()}
+        memory = jax.device_put(memory, replicated(mesh))
     for group, source in config.init_from.items():
-        if not source:
+        if not source or group == "pretrained":
             continue
         known = recorded.get(group)
         weights, carried, origin = load_group(source, group, known["step"] if known else None)
@@ -91,27 +103,80 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, 
     workdir = user_path(folder, f"config.init_from.{group}").absolute()
     if not (workdir / "config.json").exists():
         raise UserError(f"config.init_from.{group}={source!r} is not the workdir of a run (it has no config.json).")
-    root = workdir / "checkpoints"
-    steps = sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.exists() else []
-    if not steps:
-        raise UserError(f"config.init_from.{group}={source!r} has no finished checkpoint; train that run first.")
-    step = step if step in steps else steps[-1]
-    at = root / str(step)
-    try:
-        items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
-        recorded = json.loads((at / "meta" / "metadata").read_text())["sums"]
-        verify(checksums(items, recorded), recorded)
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-        raise UserError(
-            f"config.init_from.{group}: the checkpoint {at} cannot be read ({first_line(error)}); restore it from a "
-            "copy, or resume that run, which puts a damaged checkpoint aside."
-        ) from error
-    learned, averaged, memory = items.values()
+    (learned, averaged, memory), _, step = _read_run(workdir, f"config.init_from.{group}={source!r}", step)
     if there not in learned:
         raise UserError(f"config.init_from.{group}: the run {folder} has no group {there!r}; {nearest(there, learned)}")
     params = averaged.get(there, learned[there])
     origin = {"source": str(source), "step": step, "sha256": digest(params)}
     return params, memory.get(there), origin
+
+
+def load_run(
+    run: epath.Path, recorded: Mapping[str, dict[str, Any]]
+) -> tuple[Params, Memory, dict[str, dict[str, Any]]]:
+    """Returns every group of a trained run, its memory, and the groups' origins.
+
+    A group that the run learned is its EMA where there is one. A group that it was given is read where it came from, at
+    the step that the run recorded.
+
+    Args:
+      run: the run's workdir.
+      recorded: the origins that a checkpoint of the run that loads recorded; the same weights are then loaded.
+
+    Raises:
+      UserError: there is no checkpoint that can be read, or weights are not those that were recorded.
+    """
+    where = f"config.init_from.pretrained={str(run)!r}"
+    own = [origin["step"] for origin in recorded.values() if str(origin["source"]).partition("#")[0] == str(run)]
+    (learned, averaged, memory), given, step = _read_run(run, where, own[0] if own else None)
+    params: Params = {}
+    origins: dict[str, dict[str, Any]] = {}
+    for group, fresh in learned.items():
+        params[group] = averaged.get(group, fresh)
+        origins[group] = {"source": f"{run}#{group}", "step": step, "sha256": digest(params[group])}
+    for group, origin in given.items():
+        if group in params:  # it was where that group's training began
+            continue
+        params[group], carried, origins[group] = load_group(origin["source"], group, origin["step"] or None)
+        if origins[group]["sha256"] != origin["sha256"]:
+            raise UserError(
+                f"{where} was given the group {group!r} by {origin['source']}, which has other weights now; restore "
+                "them."
+            )
+        if carried is not None:
+            memory.setdefault(group, carried)
+    for group, known in recorded.items():
+        if group in origins and origins[group]["sha256"] != known["sha256"]:
+            raise UserError(
+                f"{where}: the weights of {group!r} are not those that this run began with (step {known['step']} "
+                "there); restore them, or begin again in another workdir."
+            )
+    return params, memory, origins
+
+
+def _read_run(
+    workdir: epath.Path, where: str, step: int | None
+) -> tuple[tuple[Params, Params, Memory], dict[str, dict[str, Any]], int]:
+    """Returns a checkpoint's learned groups, their averages and the memory, with the recorded origins and the step.
+
+    The newest checkpoint is read where that of `step` is gone.
+    """
+    root = workdir / "checkpoints"
+    steps = sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.exists() else []
+    if not steps:
+        raise UserError(f"{where} has no finished checkpoint; train that run first.")
+    step = step if step in steps else steps[-1]
+    at = root / str(step)
+    try:
+        items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
+        meta = json.loads((at / "meta" / "metadata").read_text())
+        verify(checksums(items, meta["sums"]), meta["sums"])
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        raise UserError(
+            f"{where}: the checkpoint {at} cannot be read ({first_line(error)}); restore it from a copy, or resume "
+            "that run, which puts a damaged checkpoint aside."
+        ) from error
+    return (items["params"], items["ema"], items["memory"]), meta.get("origins", {}), step
 
 
 def read_item(item: epath.Path) -> dict[str, Any]:

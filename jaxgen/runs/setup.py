@@ -19,6 +19,7 @@ from jaxgen.files import user_path
 from jaxgen.interop.diffusers_pipeline import read_pipeline
 from jaxgen.methods.base import Method
 from jaxgen.registry import find
+from jaxgen.runs.pretrained import pretrained_config, pretrained_run
 
 log = logging.getLogger("jaxgen")
 
@@ -39,6 +40,8 @@ def make_method(config: ConfigDict) -> Method:
     fields = {f.name for f in dataclasses.fields(found)}
     sampler = {key: value for key, value in config.sampler.items() if key != "guidance_scale"}
     guidance = _guidance(config)
+    if "trained" in fields:
+        return build(config.method, "method", "config.method", **given, trained=_trained(config))
     if "sampler" in fields:
         given["sampler"] = build(sampler, "sampler", "config.sampler")
     elif len(config.sampler):
@@ -52,6 +55,18 @@ def make_method(config: ConfigDict) -> Method:
         if "spacing" in config.sampler:
             del given["spacing"]
     return build(config.method, "method", "config.method", **given)
+
+
+def _trained(config: ConfigDict) -> Method:
+    """Returns the method of the run that `config.init_from.pretrained` names."""
+    run = pretrained_run(config)
+    if run is None:
+        named = config.init_from.get("pretrained") or "nothing"
+        raise UserError(
+            f"config.method.name={config.method.name!r} is built on a trained run: set config.init_from.pretrained to "
+            f"its workdir, not to {named}."
+        )
+    return make_method(pretrained_config(config, run))
 
 
 def pretrained_folder(config: ConfigDict) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -178,6 +179,8 @@ def test_the_metric_and_the_network_of_the_docs_are_one_config_line_each(tmp_pat
     metric, metric_line, network, network_line = re.findall(r"```python\n(.*?)```", page, re.S)
     (tmp_path / "my_metrics.py").write_text(metric)
     (tmp_path / "my_networks.py").write_text(network)
+    for name in ("my_metrics", "my_networks"):  # other pages have modules of these names
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     config = config_of(("frechet",))
     exec(metric_line + network_line, {"config": config})

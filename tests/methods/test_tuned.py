@@ -163,7 +163,7 @@ class Captioned(Method):
     head: nn.Module
     image_shape: tuple[int, int, int] = SHAPE
     conditions = ("tokens",)
-    required_groups = ("text", "head")
+    required_groups = ("text",)
 
     def turns(self, stage):
         return (Turn("fit", ("head",), self.loss),)

@@ -1,0 +1,104 @@
+"""A method that is built on a trained run: what it loads, what its checkpoints hold, and that it resumes."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import running
+from tiny_methods import ddpm_config
+
+from jaxgen.config import section
+from jaxgen.errors import UserError
+from jaxgen.runs.setup import make_method
+from jaxgen.sampling.restore import restore
+
+
+def size(folder: pathlib.Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def base_config():
+    return ddpm_config(middle_attention=True)
+
+
+def tuned_config(run, **graft):
+    config = base_config()
+    config.method = section(name="tuned", grafts=section(lora=section(name="low_rank", rank=1, **graft)))
+    config.sampler = section()
+    config.init_from.pretrained = str(run)
+    config.optimizer.update(decay="constant", warmup_images=0, learning_rate=1e-2)
+    return config
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("base") / "run"
+    return workdir, running.run(base_config(), workdir, 32)
+
+
+def test_a_tuned_run_learns_its_grafts_alone_and_resumes_bit_for_bit(base, tmp_path):
+    workdir, trained = base
+    whole = running.run(tuned_config(workdir), tmp_path / "whole", 64)
+    running.run(tuned_config(workdir), tmp_path / "parts", 32)
+    assert not running.differing(running.run(tuned_config(workdir), tmp_path / "parts", 64), whole)
+    assert whole.params.keys() == {"lora"} and whole.opt_state.keys() == {"lora"} and whole.ema.keys() == {"lora"}
+    assert all(np.abs(part["b"]).max() > 0 for part in whole.params["lora"].values())
+    arrays = [tmp_path / "whole" / "checkpoints" / "8" / item for item in ("params", "ema", "opt_state")]
+    of_base = [workdir / "checkpoints" / "4" / item for item in ("params", "ema", "opt_state")]
+    assert sum(map(size, arrays)) < sum(map(size, of_base)) / 2
+    found = restore(tuned_config(workdir), tmp_path / "whole")
+    np.testing.assert_array_equal(
+        found.model.params["denoiser"]["conv_in"]["kernel"], trained.ema["denoiser"]["conv_in"]["kernel"]
+    )
+    assert found.generator.images(found.model, 0, 8).images.shape == (8, 8, 8, 1)
+
+
+def test_a_run_on_a_tuned_run_reads_what_that_one_was_given(base, tmp_path):
+    workdir, _ = base
+    running.run(tuned_config(workdir), tmp_path / "first", 32)
+    again = tuned_config(tmp_path / "first")
+    again.method.grafts = section(second=section(name="low_rank", rank=1))
+    with pytest.raises(UserError, match="has no network of a group 'denoiser'"):
+        running.run(again, tmp_path / "second", 32)
+
+
+def test_sampler_and_guidance_may_be_others_than_the_runs(base):
+    workdir, _ = base
+    config = tuned_config(workdir)
+    assert make_method(config).trained.sampler.steps == 3
+    config.sampler = section(name="ddim", steps=7)
+    assert make_method(config).trained.sampler.steps == 7
+
+
+def test_what_is_no_trained_run_is_one_sentence_before_anything_is_written(base, tmp_path):
+    workdir, _ = base
+    (tmp_path / "empty").mkdir()
+    wrong = {
+        str(tmp_path / "empty"): "set config.init_from.pretrained to its workdir",
+        "": "set config.init_from.pretrained to its workdir, not to nothing",
+    }
+    for source, told in wrong.items():
+        with pytest.raises(UserError, match=told):
+            running.run(tuned_config(source), tmp_path / "run", 32)
+    config = tuned_config(workdir)
+    config.data.resolution = 16
+    with pytest.raises(UserError, match="was trained on images of 8x8x1, and this config has 16x16x1"):
+        running.run(config, tmp_path / "run", 32)
+    with pytest.raises(UserError, match="no layer's path"):
+        running.run(tuned_config(workdir, where="nothing"), tmp_path / "run", 32)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_weights_that_have_changed_are_not_taken_for_those_of_the_beginning(base, tmp_path):
+    other = tmp_path / "base"
+    running.run(base_config(), other, 32)
+    running.run(tuned_config(other), tmp_path / "run", 32)
+    changed = base_config()
+    changed.seed = 1
+    shutil.rmtree(other)
+    running.run(changed, other, 32)
+    with pytest.raises(UserError, match="are not those that this run began with"):
+        running.run(tuned_config(other), tmp_path / "run", 64)
