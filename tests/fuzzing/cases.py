@@ -20,8 +20,8 @@ from jaxgen.command.flags import MODES
 from jaxgen.config.schema import DEFAULTS
 from jaxgen.registry import KINDS, classes, kind_of, names
 
-from . import values
-from .calls import Call, calls
+from fuzzing import values
+from fuzzing.calls import Call, calls
 
 BUILD = "build"  # no command of jaxgen: a section of a config is built and nothing else
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import tiny
 
-from .judge import HANG
+from fuzzing.judge import HANG
 
 STARTING = 900  # seconds for a worker's start, in which it may make the sound inputs
 PROGRAM = "from fuzzing.judge import worker; import pathlib, sys; worker(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"

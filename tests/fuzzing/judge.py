@@ -28,7 +28,7 @@ from jaxgen.command.flags import MODES
 from jaxgen.command.run import main
 from jaxgen.entry_point import status_of
 
-from . import calls, cases, sound
+from fuzzing import calls, cases, sound
 
 SECONDS = 20  # of the processor, for a refusal
 LONG = 60  # seconds of the processor after which a command is told to stop; a training saves and ends with status 0
