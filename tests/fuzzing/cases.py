@@ -15,13 +15,12 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fuzzing import values
+from fuzzing.calls import Call, calls
 from jaxgen.build import _contracts, _hints, _parameters
 from jaxgen.command.flags import MODES
 from jaxgen.config.schema import DEFAULTS
 from jaxgen.registry import KINDS, classes, kind_of, names
-
-from fuzzing import values
-from fuzzing.calls import Call, calls
 
 BUILD = "build"  # no command of jaxgen: a section of a config is built and nothing else
 

@@ -23,12 +23,11 @@ from collections.abc import Iterator
 
 import tiny
 
+from fuzzing import calls, cases, sound
 from jaxgen.build import build
 from jaxgen.command.flags import MODES
 from jaxgen.command.run import main
 from jaxgen.entry_point import status_of
-
-from fuzzing import calls, cases, sound
 
 SECONDS = 20  # of the processor, for a refusal
 LONG = 60  # seconds of the processor after which a command is told to stop; a training saves and ends with status 0
