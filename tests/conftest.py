@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pathlib
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 DEVICES = 8
+LARGE = 4 * 2**30  # bytes of one worker
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # waiting threads would spin beside the other workers
@@ -39,3 +41,14 @@ def devices() -> int:
     import jax
 
     return jax.device_count()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_enough():
+    """Forgets compiled programs between modules where a worker has grown large; the cache on disk has them."""
+    yield
+    jax = sys.modules.get("jax")
+    resident = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if jax is not None and resident > LARGE:
+        jax.clear_caches()
+        gc.collect()
