@@ -106,6 +106,12 @@ def _check_flags(config: ConfigDict, flags: Flags) -> None:
                 raise UserError(f"--{name} has no use in --mode=evaluate without --quiz.")
     if flags.num < 1:
         raise UserError(f"--num={flags.num}: ask for at least 1.")
+    for name, given in (("prompt", flags.prompt), ("labels", flags.labels or ())):
+        if len(given) > flags.num:
+            raise UserError(
+                f"--num={flags.num} draws fewer images than --{name} names ({len(given)}): image i takes number i of "
+                f"them, so give --num={len(given)}, or fewer."
+            )
     if not 0 <= flags.seed < 2**32:
         raise UserError(f"--seed={flags.seed}: a seed is in [0, 2**32).")
 

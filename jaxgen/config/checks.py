@@ -134,6 +134,22 @@ def _check_together(config: ConfigDict) -> None:
         )
     if train.keep_best and not train.best_metric:
         raise UserError("config.train.keep_best needs config.train.best_metric, the number that decides which is best.")
+    if train.best_metric and not train.keep_best:
+        raise UserError(
+            f"config.train.best_metric={train.best_metric!r} has no effect while config.train.keep_best is 0: set it "
+            "to the number of best checkpoints to keep, or leave best_metric empty."
+        )
+    _check_evaluation(config)
+
+
+def _check_evaluation(config: ConfigDict) -> None:
+    """Checks that the options of the evaluation's network have a network to change."""
+    for key in ("weights", "resize"):
+        if config.evaluate[key] and not config.evaluate.network:
+            raise UserError(
+                f"config.evaluate.{key} has no effect without config.evaluate.network, whose option it is; name one "
+                "there, such as 'inception', or leave it out."
+            )
 
 
 def _check_named_sections(config: ConfigDict) -> None:

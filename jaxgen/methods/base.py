@@ -140,6 +140,14 @@ class Method:
         return ()
 
     @property
+    def ignored(self) -> Mapping[str, str]:
+        """Returns the entries of `conditions` that change no sample of this method as it is set up.
+
+        Each comes with a clause that says why, such as "classifier-free guidance of scale 0 draws without a condition".
+        """
+        return {}
+
+    @property
     def panel_inputs(self) -> tuple[str, ...]:
         """Returns the batch entries of held-out data that `panels` also reads; `label` is then the true one.
 

@@ -120,6 +120,8 @@ class Generator:
         """
         if "tokens" not in self.method.conditions:
             raise UserError("--prompt was given, but this model is not conditional on text; leave it out.")
+        if "tokens" in self.method.ignored:
+            raise UserError(f"--prompt has no effect: {self.method.ignored['tokens']}; leave it out.")
         source = self.source(self.config.data.eval_split)
         tokenizer = getattr(source, "tokenizer", None)
         if tokenizer is None:
@@ -280,6 +282,8 @@ class Generator:
         batch = {"label": self._labels(index, labels)} if "label" in wanted else {}
         if labels is not None and "label" not in wanted:
             raise UserError("--labels was given, but this model is not conditional on labels; leave it out.")
+        if labels is not None and "label" in self.method.ignored:
+            raise UserError(f"--labels has no effect: {self.method.ignored['label']}; leave it out.")
         batch |= {name: rows[index % len(rows)] for name, rows in self._given.items()}
         derived = self._made if "image" in batch else ()
         others = [name for name in wanted if name not in batch and name not in derived]

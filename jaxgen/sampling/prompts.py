@@ -49,6 +49,10 @@ def text_conditions(
     """
     if not request.prompts:
         raise UserError("this model draws what a text says: give --prompt='a text', or --prompts=<file, one a line>.")
+    if request.negative_prompt and "null_tokens" in method.ignored:
+        raise UserError(f"--negative_prompt has no effect: {method.ignored['null_tokens']}; leave it out.")
+    if any(request.prompts) and "tokens" in method.ignored:
+        raise UserError(f"--prompt has no effect: {method.ignored['tokens']}; give --prompt='' for images of no text.")
     tokenizer, length = read_tokenizer(folder), read_pipeline(folder).length
     if tokenizer.vocabulary > method.text.vocabulary:
         raise UserError(
@@ -91,8 +95,8 @@ def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: i
       UserError: for a file that is missing, damaged, of another shape than `shape` = (h, w, D), or of fewer than
         `num` rows.
     """
-    path = user_path(path, "the file of noise")
-    found = read_npy(path, "the file of noise")
+    path = user_path(path, "--noise")
+    found = read_npy(path, "--noise")
     height, width, channels = shape
     if found.shape[1:] == (channels, height, width) and found.shape[1:] != shape:
         found = found.transpose(0, 2, 3, 1)
@@ -106,6 +110,8 @@ def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: i
         raise UserError(
             f"{path} holds noise for {len(found)} images, but {num} are asked for: give --num={len(found)}."
         )
+    if len(found) > num:
+        log.info("%s holds noise for %d images, of which the first %d are used", path, len(found), num)
     if not np.isfinite(found[:num]).all():
         broken = int((~np.isfinite(found)).sum())
         raise UserError(f"{path} holds {broken} values that are NaN or infinite; make it again.")

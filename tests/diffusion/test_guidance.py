@@ -421,6 +421,42 @@ def test_every_name_is_built_from_a_config(section):
 
 
 @pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ({"name": "classifier_free", "scale": 3.0}, {"condition", "null"}),
+        ({"name": "classifier_free", "scale": 1.0}, {"condition"}),
+        ({"name": "classifier_free", "scale": 0.0}, {"null"}),
+        ({"name": "classifier_free", "scale": 0.0, "interval": (0.0, 0.5)}, {"condition", "null"}),
+        ({"name": "unguided"}, {"condition"}),
+        ({"name": "autoguidance", "scale": 2.0}, {"condition"}),
+        ({"name": "classifier", "scale": 2.0, "network": CLASSIFIER}, {"condition", "label"}),
+        ({"name": "classifier", "scale": 0.0, "network": CLASSIFIER}, {"condition"}),
+        ({"name": "universal", "scale": 0.0, "network": CLASSIFIER}, {"condition"}),
+        ({"name": "compose", "first": {"name": "classifier_free", "scale": 0.0},
+          "then": {"name": "classifier", "network": CLASSIFIER}}, {"null", "label"}),
+    ],
+)  # fmt: skip
+def test_what_a_guidance_reads_is_what_changes_its_prediction(section, changes):
+    def denoise(x, t, label):
+        return Prediction(x, label[:, None] * x, t, SCHEDULE, X0())
+
+    def predicted(**change):
+        labels = {"condition": 2, "null": 3, "label": 1} | change
+        arrays = {name: jnp.full(4, value) for name, value in labels.items()}
+        inputs = GuidanceInputs(
+            denoise, {"label": arrays["condition"]}, {"label": arrays["null"]},
+            classifier=lambda x, t: jnp.pad(x, ((0, 0), (0, 4)))[:, :4],
+            weak=lambda x, t, label: denoise(x, t, label + 1), label=arrays["label"],
+        )  # fmt: skip
+        now = build(section, KIND, "config.guidance")(inputs)(points(4), jnp.full(4, 0.4))
+        return np.asarray(now.x0)
+
+    usual = predicted()
+    seen = {name for name in ("condition", "null", "label") if not np.array_equal(usual, predicted(**{name: 0}))}
+    assert seen == changes == build(section, KIND, "config.guidance").reads
+
+
+@pytest.mark.parametrize(
     ("section", "message"),
     [
         ({"name": "classifier_fre"}, "classifier_free"),

@@ -50,9 +50,10 @@ def test_a_trained_model_is_guided_by_another_run(classifier, blind, tmp_path):
         out = tmp_path / scale
         guided[1] = f"--config.guidance.scale={scale}"
         arguments = [f"--config={config}", f"--workdir={workdir}", "--mode=sample", "--num=8", f"--out={out}"]
-        assert tiny.call(*arguments, "--labels=0,1", *guided) == 0
+        labels = ["--labels=0,1"] if scale == "3.0" else []  # at scale 0 they have no effect
+        assert tiny.call(*arguments, *labels, *guided) == 0
         shown[scale] = np.load(out / "samples.npz")
-        assert shown[scale]["labels"].tolist() == [0, 1] * 4
+        assert not labels or shown[scale]["labels"].tolist() == [0, 1] * 4
     apart = np.abs(shown["0.0"]["images"].astype(int) - shown["3.0"]["images"].astype(int))
     assert apart.mean() > 3
 

@@ -236,9 +236,11 @@ def test_networks_that_diffusers_lacks_are_refused(made, tmp_path):
 
 
 def method(pipeline, **changes) -> StableDiffusion:
+    from jaxgen.diffusion.guidance import ClassifierFree
     from jaxgen.diffusion.samplers.ddim import DDIM
 
-    return StableDiffusion(**{**pipeline.method_fields(), "sampler": DDIM(4, clip=False), **changes})
+    usual = {"sampler": DDIM(4, clip=False), "guidance": ClassifierFree(scale=2.0)}
+    return StableDiffusion(**{**pipeline.method_fields(), **usual, **changes})
 
 
 def test_texts_become_tokens(made):
@@ -268,6 +270,19 @@ def test_what_is_cut_of_a_text_and_what_is_unknown_is_told(made, caplog):
             text_conditions(method(pipeline), folder, request)
 
 
+def test_texts_without_effect_are_refused(made):
+    from jaxgen.diffusion.guidance import ClassifierFree
+
+    folder, pipeline, _ = made
+    for guidance, why in ((None, "there is no config.guidance"), (ClassifierFree(scale=1.0), "of scale 1 leaves")):
+        with pytest.raises(UserError, match=f"--negative_prompt has no effect: .*{why}"):
+            text_conditions(method(pipeline, guidance=guidance), folder, TextRequest(["a"], "b"))
+    unconditional = method(pipeline, guidance=ClassifierFree(scale=0.0))
+    with pytest.raises(UserError, match="--prompt has no effect"):
+        text_conditions(unconditional, folder, TextRequest(["a"], "b"))
+    assert len(text_conditions(unconditional, folder, TextRequest([""], "b"))["tokens"]) == 1
+
+
 def test_noise_comes_in_either_layout(tmp_path):
     rows = np.random.default_rng(0).standard_normal((3, 8, 6, 4)).astype(np.float32)
     np.save(tmp_path / "ours.npy", rows)
@@ -278,7 +293,7 @@ def test_noise_comes_in_either_layout(tmp_path):
         read_noise(tmp_path / "ours.npy", (8, 8, 4), 1)
     with pytest.raises(UserError, match="noise for 3 images, but 4 are asked for"):
         read_noise(tmp_path / "ours.npy", (8, 6, 4), 4)
-    with pytest.raises(UserError, match="the file of noise=.*there is no such file"):
+    with pytest.raises(UserError, match="--noise=.*there is no such file"):
         read_noise(tmp_path / "gone.npy", (8, 6, 4), 1)
     (tmp_path / "text.npy").write_text("no numbers")
     with pytest.raises(UserError, match="cannot be read as an .npy file of numbers"):

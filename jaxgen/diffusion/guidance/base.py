@@ -15,9 +15,12 @@ from jaxgen.diffusion.prediction import Denoiser, Prediction
 from jaxgen.diffusion.process import append_dims
 from jaxgen.diffusion.threshold import check_quantile, dynamic_threshold
 from jaxgen.errors import UserError
+from jaxgen.registry import config_name
 
 Condition = dict[str, jax.Array]
 Interval = tuple[float, float]
+# What a guidance may read of its inputs beside the model: the fields of `GuidanceInputs` that users ask for.
+EVERYTHING = frozenset({"condition", "null", "label"})
 # (x [B, ...], t [B] or scalar) -> [B, classes] logits; a clean classifier ignores t
 ClassifierLogits = Callable[[Float[Array, "B *shape"], Float[Array, "..."]], Float[Array, "B classes"]]
 
@@ -80,6 +83,18 @@ class Guidance(abc.ABC):
         """Returns the network of the weaker model; None where it is the same as the model's."""
         return None
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Returns which of `condition`, `null` and `label` of its inputs change what it guides to, at its scale."""
+        return EVERYTHING
+
+    @property
+    def unread(self) -> str:
+        """Returns a clause that says why what is not in `reads` has no effect."""
+        scale = getattr(self, "scale", None)
+        of_scale = "" if scale is None else f" of scale {scale:g}"
+        return f"the guidance {config_name(type(self))!r}{of_scale} leaves it out"
+
     @abc.abstractmethod
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
         """Returns the guided denoiser, before thresholding."""
@@ -94,6 +109,10 @@ class Guidance(abc.ABC):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unguided(Guidance):
     """The model under its condition; with a `threshold`, its predictions are thresholded."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"condition"})
 
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
         return inputs.wanted
@@ -146,6 +165,10 @@ class Compose(Guidance):
     @property
     def weak(self) -> nn.Module | None:
         return self.first.weak or self.then.weak
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return self.first.reads | (self.then.reads - {"condition", "null"})  # these are built into the first
 
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
         inner = self.first(inputs)

@@ -62,6 +62,12 @@ class ClassifierFree(Contrast):
     on a single batch where scale is 1 (conditional) or 0 (unconditional).
     """
 
+    @property
+    def reads(self) -> frozenset[str]:
+        if self.scale == 1:
+            return frozenset({"condition"})
+        return frozenset({"null"} if self.scale == 0 and self.plain else {"condition", "null"})
+
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
         if self.scale == 1:
             return inputs.wanted
@@ -100,6 +106,10 @@ class Autoguidance(Contrast):
     """
 
     network: nn.Module | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"condition"})
 
     @property
     def required_groups(self) -> tuple[str, ...]:

@@ -50,6 +50,10 @@ class Classifier(ByClassifier):
 
     scale: float = 1.0
 
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"condition", "label"} if self.scale else {"condition"})
+
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
         log_p = _log_probability(inputs, "Classifier guidance")
         if self.scale == 0:
@@ -88,6 +92,10 @@ class Universal(ByClassifier):
         super().__post_init__()
         if self.backward_steps < 0:
             raise UserError(f"config.guidance.backward_steps is {self.backward_steps}; it is at least 0.")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({"condition", "label"} if self.scale or self.backward_steps else {"condition"})
 
     def guide(self, inputs: GuidanceInputs) -> Denoiser:
         log_p = _log_probability(inputs, "Universal guidance")

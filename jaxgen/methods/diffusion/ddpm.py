@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -101,6 +102,15 @@ class DDPM(Method):
     @property
     def conditions(self) -> tuple[str, ...]:
         return ("label",) if self.labelled or "classifier" in self.required_groups else ()
+
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        if self.guidance is None:
+            return {}
+        read = {"label"} if "label" in self.guidance.reads else set()
+        if "condition" in self.guidance.reads:
+            read |= {name for name in self.conditions if name != "label" or self.labelled}
+        return {name: self.guidance.unread for name in self.conditions if name not in read}
 
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -87,6 +87,13 @@ class StableDiffusion(Method):
     @property
     def conditions(self) -> tuple[str, ...]:
         return ("tokens", "null_tokens")
+
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        if self.guidance is None:
+            return {"null_tokens": "there is no config.guidance"}
+        names = {"condition": "tokens", "null": "null_tokens"}
+        return {name: self.guidance.unread for what, name in names.items() if what not in self.guidance.reads}
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
