@@ -47,8 +47,8 @@ def devices() -> int:
 def _small_enough():
     """Forgets compiled programs between modules where a worker has grown large; the cache on disk has them."""
     yield
-    jax = sys.modules.get("jax")
-    resident = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    jax, memory = sys.modules.get("jax"), pathlib.Path("/proc/self/statm")  # which only Linux has
+    resident = int(memory.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if memory.exists() else 0
     if jax is not None and resident > LARGE:
         jax.clear_caches()
         gc.collect()
