@@ -254,3 +254,13 @@ def test_the_recipes_of_metrics_and_of_data_do_what_they_say(recipe):
     assert len(source) == 1000
     with pytest.raises(IndexError):
         source[1000]
+
+
+def test_the_recipe_of_a_corruption_takes_every_other_row_away(recipe):
+    image = jnp.arange(24.0).reshape(6, 4, 1) / 24
+    for key in jax.random.split(jax.random.key(0), 6):
+        picture, mask = recipe("A corruption", "Interlaced")(missing=-1.0)(key, image)
+        rows = np.asarray(mask)[:, 0]
+        assert rows.tolist() in ([0, 1, 0, 1, 0, 1], [1, 0, 1, 0, 1, 0])
+        np.testing.assert_array_equal(picture[rows == 0], image[rows == 0])
+        assert (np.asarray(picture)[rows == 1] == -1).all()
