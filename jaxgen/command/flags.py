@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from absl import flags as absl_flags
+from etils import epath
 
 from jaxgen.errors import UserError
 
@@ -24,6 +25,16 @@ def _labels(text: str) -> tuple[int, ...]:
         return tuple(int(label) for label in text.split(","))
     except ValueError as error:
         raise UserError(f"--labels must be numbers such as 3 or 0,1,2, not {text}.") from error
+
+
+def _share(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError as error:
+        raise UserError(f"--strength={text} is no number; it is a share from 0 to 1.") from error
+    if not 0 <= found <= 1:
+        raise UserError(f"--strength={text} is no share from 0 to 1: 0 gives the image back, 1 draws it anew.")
+    return found
 
 
 def _flag(
@@ -77,7 +88,7 @@ class Use:
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Holds the values of the command line without the config. Each field is a flag, except the last two."""
+    """Holds the values of the command line without the config. Each field is a flag, except the last three."""
 
     workdir: str = _flag(
         "", "The run's folder; it is created, or its run is resumed. gs:// works.",
@@ -103,6 +114,21 @@ class Flags:
     prompt: tuple[str, ...] = _flag((), "What a text-to-image model draws; may be given several times.", "sample")
     prompts: str = _flag("", "A file with prompts, one per line.", "sample", path=True)
     negative_prompt: str = _flag("", "A text that describes what guidance avoids.", "sample")
+    image: tuple[str, ...] = _flag(
+        (), "A picture, or a folder of pictures, that the model reads, or that a diffusion model begins with and "
+        "changes; may be given several times.", "sample",
+    )  # fmt: skip
+    mask: tuple[str, ...] = _flag(
+        (), "A grey picture of the image's size, or a folder of them: white is drawn, black is kept.", "sample"
+    )
+    hint: tuple[str, ...] = _flag((), "A picture, or a folder of pictures, that steers the model.", "sample")
+    input: tuple[str, ...] = _flag(
+        (), "<entry>=<file or folder>: another condition that the model reads; image i has file i.", "sample"
+    )
+    strength: float | None = _flag(
+        None, "The share of --image that may change: 0 gives it back, 1 draws anew; 1 with --mask, else 0.6.",
+        "sample", read=_share,
+    )  # fmt: skip
     noise: str = _flag("", "An npy file of noise to start from, [N, h, w, c] or [N, c, h, w].", "sample", path=True)
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",
@@ -120,6 +146,7 @@ class Flags:
 
     command: str = ""  # the complete command, which the run records
     summary: str = ""  # the first line of the config's docstring, which the run records
+    files: Mapping[str, Sequence[epath.Path]] = dataclasses.field(default_factory=dict)  # of --input, by entry
 
 
 def table() -> Iterator[tuple[str, object, Use]]:

@@ -156,9 +156,10 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
 
 def sample(config: ConfigDict, flags: Flags) -> int:
     """Samples from a model and writes samples.png, samples.npz and the method's pictures to --out."""
+    from jaxgen.editing.edited import given_pictures
     from jaxgen.files import check_writable
     from jaxgen.parallel.distributed import is_first
-    from jaxgen.sampling.outputs import write_panels, write_samples
+    from jaxgen.sampling.outputs import check_names, write_beside, write_panels, write_samples
 
     if is_first():
         check_writable(flags.out, "--out")
@@ -168,11 +169,17 @@ def sample(config: ConfigDict, flags: Flags) -> int:
         trained = _trained(config, flags)
         if flags.prompt:
             trained.generator.use_prompts(flags.prompt)
+    out, inputs = epath.Path(flags.out), None
+    if flags.files:
+        trained, inputs = given_pictures(trained, flags.files, flags.strength, flags.num)
+        check_names(out, inputs, flags.num)
     drawn = trained.generator.images(trained.model, flags.seed, flags.num, flags.labels)
-    out = epath.Path(flags.out)
     if is_first():
         write_samples(out, drawn, prompts=flags.prompt)
-    write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
+    if inputs is None:
+        write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
+    elif is_first():
+        write_beside(out, inputs, drawn)
     log.info("%d images at step %d: %s", len(drawn.images), trained.step, out / "samples.png")
     return 0
 

@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxgen.command.flags import MODES, Flags, check_use, defined, table
+from jaxgen.command.inputs import asked_files
 from jaxgen.config import section
 from jaxgen.config.files import load_config
 from jaxgen.config.trust import foreign, texts
@@ -100,8 +101,9 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
         raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, MODES)}")
     given = {name for name in found if values[name].present}
     check_use(flags.mode, given)
-    texts = (*flags.prompt, *_lines(flags.prompts))
-    return dataclasses.replace(flags, prompt=texts, num=len(texts) if texts and "num" not in given else flags.num), rest
+    flags = dataclasses.replace(flags, prompt=(*flags.prompt, *_lines(flags.prompts)), files=asked_files(flags))
+    rows = max(len(flags.prompt), *map(len, flags.files.values()), 0)
+    return dataclasses.replace(flags, num=rows if rows and "num" not in given else flags.num), rest
 
 
 def _lines(file: str) -> tuple[str, ...]:

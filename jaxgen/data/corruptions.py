@@ -351,7 +351,18 @@ def corrupt(
 
 
 def entries_of(corruptions: Mapping[str, Corruption], image_shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Returns the names of the entries that corruptions make of images of this shape, `(H, W, C)`.
+    """Returns the sorted names of the entries that `shapes_of` describes.
+
+    Raises:
+      UserError: as the corruptions do for such images.
+    """
+    return tuple(sorted(shapes_of(corruptions, image_shape)))
+
+
+def shapes_of(
+    corruptions: Mapping[str, Corruption], image_shape: tuple[int, ...]
+) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Returns `{entry: (shape without the batch axis, dtype)}` of what corruptions make of images of shape `(H, W, C)`.
 
     Raises:
       UserError: as the corruptions do for such images.
@@ -362,4 +373,4 @@ def entries_of(corruptions: Mapping[str, Corruption], image_shape: tuple[int, ..
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     found = jax.eval_shape(made, image, jax.eval_shape(lambda: jax.random.key(0))) if corruptions else {}
-    return tuple(sorted(set(found) - {"image"}))
+    return {name: (entry.shape[1:], entry.dtype) for name, entry in found.items() if name != "image"}

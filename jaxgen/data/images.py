@@ -24,24 +24,27 @@ class ManyFrames(UserError):
     """This is the error for an animation, or a file of several pages, where one picture is needed."""
 
 
-def check_mode(image: Image.Image, channels: int, where: str) -> None:
+def check_mode(image: Image.Image, channels: int, where: str, reader: str = "") -> None:
     """Raises UserError unless the image is one picture, at eight bits, with the `channels` that are asked for.
 
     Nothing that loses something is converted: a grey file among colour ones is more often a mistake than meant.
     Palettes and black-and-white images become what they stand for, which is exact.
 
+    Args:
+      reader: what needs these channels, for messages, such as "this model"; by default `config.data.channels`.
+
     Raises:
       ManyFrames: for an animation. The photos of cameras that hold a second, smaller copy (MPO) are one picture.
     """
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise ManyFrames(f"{where} has {getattr(image, 'n_frames', 2)} frames; save the one that is meant.")
-    if _is_deep(image):
-        raise UserError(f"{where} has more than 8 bits a channel; save it as an 8-bit {MODES[channels]} file.")
+    _check_plain(image, MODES[channels], where)
     found = _meant_mode(image, channels)
     if found == MODES[channels]:
         return
     own = next((count for count, mode in MODES.items() if mode == found), None)
     suggestion = f"convert it to {WORDS[MODES[channels]]}"
+    if reader:
+        own_words = WORDS.get(found, found)
+        raise UserError(f"{where} is {own_words}, and {reader} reads {WORDS[MODES[channels]]}; {suggestion}.")
     if own is not None:
         suggestion += f", or set config.data.channels={own} if every image is like it"
     elif found in ("transparent", "LA"):
@@ -50,6 +53,13 @@ def check_mode(image: Image.Image, channels: int, where: str) -> None:
         f"{where} is {WORDS.get(found, found)} where config.data.channels={channels} wants "
         f"{WORDS[MODES[channels]]}; {suggestion}."
     )
+
+
+def _check_plain(image: Image.Image, mode: str, where: str) -> None:
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ManyFrames(f"{where} has {getattr(image, 'n_frames', 2)} frames; save the one that is meant.")
+    if _is_deep(image):
+        raise UserError(f"{where} has more than 8 bits a channel; save it as an 8-bit {mode} file.")
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -86,20 +96,27 @@ def own_channels(image: Image.Image) -> int:
     return 1 if grey or image.mode == "P" and _is_grey(image) else 3
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Returns (height, width) of an image as it is shown, turned by its EXIF note; its pixels are not read."""
-    # the imaging library turns the size of a TIFF when it opens it
-    turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5
+def upright_size(image: Image.Image, where: str) -> tuple[int, int]:
+    """Returns (height, width) of an image as it is shown, turned by its EXIF note, which may stand behind the pixels.
+
+    Raises:
+      UserError: the file, which `where` names, is damaged.
+    """
+    try:  # the imaging library turns the size of a TIFF when it opens it
+        turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5
+    except DAMAGED as error:
+        raise UserError(f"{where} is damaged ({brief(error)}); repair or remove it.") from error
     return image.size if turned else image.size[::-1]
 
 
-def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) -> np.ndarray:
+def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str, reader: str = "") -> np.ndarray:
     """Decodes an encoded image to uint8 [H, W, C] at `resolution`, upright by its EXIF note.
 
-    Raises UserError naming `where` for a truncated or foreign file, another number of channels, or 16 bits.
+    Raises UserError naming `where` for a truncated or foreign file, another number of channels, or 16 bits; `reader` is
+    that of `check_mode`.
     """
     image = open_image(data, where)
-    check_mode(image, channels, where)
+    check_mode(image, channels, where, reader)
     try:
         image.load()
         image = ImageOps.exif_transpose(image)
@@ -108,6 +125,40 @@ def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str) 
     except DAMAGED as error:
         raise UserError(f"{where} is damaged ({brief(error)}); repair or remove it.") from error
     return fit(image, resolution)
+
+
+def decode_mask(data: bytes, resolution: tuple[int, int], where: str, classes: bool = False) -> np.ndarray:
+    """Decodes an encoded grey picture to int32 [H, W], its levels, cropped as `decode` does and resized without mixing.
+
+    Args:
+      classes: whether the file holds numbers of classes: then the values of a palette image are its indices, and those
+        of a black-and-white one are 0 and 1.
+
+    Raises:
+      UserError: the file is damaged, coloured or partly transparent, or has more than 8 bits.
+    """
+    image = open_image(data, where)
+    _check_plain(image, "grey", where)
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if not (classes and image.mode in ("P", "1")):
+            image = _as_grey(image, where)
+        elif image.mode == "1":
+            image = image.convert("L").point(lambda level: level // 255)
+    except DAMAGED as error:
+        raise UserError(f"{where} is damaged ({brief(error)}); repair or remove it.") from error
+    return fit(image, resolution, Image.Resampling.NEAREST)[..., 0].astype(np.int32)
+
+
+def _as_grey(image: Image.Image, where: str) -> Image.Image:
+    """Returns an image of grey pixels, which may be stored in colours, as mode "L"."""
+    pixels = np.asarray(image.convert("RGBA"))
+    if (pixels[..., 3] != 255).any():
+        raise UserError(f"{where} is partly transparent, and a mask is grey; put it on a background.")
+    if (pixels[..., :2] != pixels[..., 1:3]).any():
+        raise UserError(f"{where} is coloured, and a mask is grey; convert it to grey.")
+    return Image.fromarray(pixels[..., 0])
 
 
 def from_array(array: np.ndarray, resolution: tuple[int, int], channels: int, where: str) -> np.ndarray:
@@ -125,7 +176,9 @@ def from_array(array: np.ndarray, resolution: tuple[int, int], channels: int, wh
     return fit(Image.fromarray(array[..., 0] if channels == 1 else array), resolution)
 
 
-def fit(image: Image.Image, resolution: tuple[int, int]) -> np.ndarray:
+def fit(
+    image: Image.Image, resolution: tuple[int, int], resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> np.ndarray:
     """Crops the centre to the aspect of `resolution` [H, W] and resizes it, antialiased, to uint8 [H, W, C]."""
     height, width = resolution
     if image.size != (width, height):
@@ -134,6 +187,6 @@ def fit(image: Image.Image, resolution: tuple[int, int]) -> np.ndarray:
         left, top = (image.width - crop_width) // 2, (image.height - crop_height) // 2
         image = image.crop((left, top, left + crop_width, top + crop_height))
         # Pillow widens its filters when it shrinks, so nothing is skipped.
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        image = image.resize((width, height), resampling)
     array = np.asarray(image)
     return np.array(array[..., None] if array.ndim == 2 else array)

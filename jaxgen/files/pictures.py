@@ -6,6 +6,7 @@ The imaging library knows many more formats, and starts other programs for some 
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import warnings
 from typing import BinaryIO
@@ -13,8 +14,10 @@ from typing import BinaryIO
 from etils import epath
 from PIL import Image, UnidentifiedImageError, features
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, os_refusal
 from jaxgen.files.paths import regular_file
+
+log = logging.getLogger("jaxgen")
 
 # The formats that are opened, and the endings that their files have.
 ENDINGS = {
@@ -82,6 +85,31 @@ def read_picture(path: epath.PathLike, formats: tuple[str, ...] = FORMATS) -> tu
     """Returns the bytes and the image of a file, as `load_image` does; a pipe or a device is refused."""
     data = regular_file(path, "the picture").read_bytes()
     return data, load_image(data, str(path), formats)
+
+
+def picture_files(path: epath.Path, named_by: str) -> tuple[epath.Path, ...]:
+    """Returns the file of a path, or the pictures that lie directly in its folder, in the order of their names.
+
+    Args:
+      path: a file or a folder, from `user_path`.
+      named_by: the flag that gives it, for messages.
+
+    Raises:
+      UserError: there is nothing, no plain file, or a folder without a picture.
+    """
+    try:
+        if not path.is_dir():
+            return (regular_file(path, named_by),)
+        names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{named_by}={path}: {os_refusal(error)}") from error
+    found = [name for name in names if name.lower().endswith(SUFFIXES)]
+    if not found:
+        raise UserError(f"{named_by}={path} is a folder without a picture; a picture ends in {', '.join(SUFFIXES)}.")
+    if len(found) < len(names):
+        log.info("%s: %d pictures of %s; %d other entries are not read", named_by, len(found), path,
+                 len(names) - len(found))  # fmt: skip
+    return tuple(path / name for name in found)
 
 
 def brief(error: Exception) -> str:

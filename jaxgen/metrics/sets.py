@@ -160,10 +160,7 @@ def _of_folder(
             if image.has_transparency_data:
                 raise UserError(f"{where} has an alpha channel, which no metric sees; put it on a background first.")
             check_mode(image, channels, where)
-            try:  # notes may stand behind the pixels
-                return upright_size(image)
-            except (OSError, SyntaxError, ValueError) as error:
-                raise UserError(f"{where} is damaged ({error}); repair or remove it.") from error
+            return upright_size(image, where)
 
     with ThreadPoolExecutor(THREADS) as pool:
         sizes = dict(zip(files, pool.map(header, files), strict=True))

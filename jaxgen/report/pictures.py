@@ -27,6 +27,7 @@ KNOWN_PANELS = {
     "reconstruction": "Held-out images and, below each, the model's reconstruction.",
     "traversal": "Each row changes one latent from -3 to 3 and keeps the others; the most used latents come first.",
     "manifold": "Images from all over the plane of the two latents, at evenly spaced quantiles of the prior.",
+    "inputs": "The pictures that the model was given and, to the right of each, what it made of them.",
     "analogies": "Each row keeps the latents of one image and shows every class.",
 }
 

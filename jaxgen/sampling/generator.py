@@ -111,6 +111,11 @@ class Generator:
         """Returns the conditions that replace those of held-out data; image i uses row `i % N` of each array."""
         return self._given
 
+    def changed(self, method: Method, given: Mapping[str, np.ndarray]) -> Generator:
+        """Returns a generator of another method with more given conditions, on the same devices and open data."""
+        config, sources = self.config, self._sources
+        return Generator(method, config, self.batch_size, sources, self.mesh, {**self._given, **given})
+
     def use_prompts(self, prompts: Sequence[str]) -> None:
         """Makes all later images follow these texts; image i has text `i % N` of N.
 

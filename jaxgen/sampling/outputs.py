@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 
+from jaxgen.errors import UserError
 from jaxgen.files import write_bytes
 from jaxgen.methods.base import Model
 from jaxgen.parallel.distributed import is_first
-from jaxgen.report.images import animation, grid, save_gif, save_png
+from jaxgen.report.images import animation, grid, save_gif, save_png, to_rgb
 from jaxgen.sampling.generator import PANEL_IMAGES, Generator, Samples
+from jaxgen.sampling.inputs import Inputs
+
+NAMED = "images"  # the folder of images that are named after their inputs
 
 
 def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> None:
@@ -33,6 +39,37 @@ def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompt
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
     write_bytes(folder / "samples.npz", buffer.getvalue())
     save_png(folder / "samples.png", grid(samples.pictures[:shown]))
+
+
+def check_names(folder: epath.Path, inputs: Inputs, num: int) -> None:
+    """Raises a UserError if an image that `write_beside` names after its input would take the place of an input."""
+    for i, name in enumerate(inputs.names(num)):
+        path, file = folder / NAMED / f"{name}.png", inputs.files[i % len(inputs.files)]
+        if path.exists() and os.path.realpath(path) == os.path.realpath(file):
+            raise UserError(f"--out={folder}: the image would take the place of {file}; name another folder.")
+
+
+def write_beside(folder: epath.Path, inputs: Inputs, samples: Samples, shown: int = 64) -> None:
+    """Writes each image as `images/<name of its file>.png`, and `panel_inputs.png`: up to `shown` images, with what the
+    model was given to the left of each.
+    """
+    pictures = samples.pictures
+    for name, picture in zip(inputs.names(len(pictures)), pictures, strict=True):
+        save_png(folder / NAMED / f"{name}.png", picture)
+    drawn = to_rgb(pictures[:shown])
+    size, cells = drawn.shape[1:3], []
+    for rows in inputs.rows.values():
+        levels = rows if rows.dtype == np.uint8 else (rows * (255 // max(1, rows.max()))).astype(np.uint8)[..., None]
+        cells.append(_resized(to_rgb(levels), size)[np.arange(len(drawn)) % len(rows)])
+    beside = np.stack([*cells, drawn], axis=1)
+    across = max(1, round(math.sqrt(len(drawn) / beside.shape[1])))
+    save_png(folder / "panel_inputs.png", grid(beside.reshape(-1, *drawn.shape[1:]), across * beside.shape[1]))
+
+
+def _resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns images `[N, H, W, C]` of another height and width, by repeated or left out pixels."""
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size, images.shape[1:3], strict=True))
+    return images[:, rows][:, :, columns]
 
 
 def write_panels(

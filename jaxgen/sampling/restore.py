@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+from collections.abc import Mapping
 
 import jax
 from etils import epath
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError
@@ -25,6 +27,8 @@ from jaxgen.sampling.prompts import TextRequest, text_conditions
 
 log = logging.getLogger("jaxgen")
 
+Shape = tuple[tuple[int, ...], DTypeLike]  # of an entry of a batch, without the batch axis
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
@@ -34,6 +38,7 @@ class TrainedModel:
     model: Model  # EMA parameters
     step: int  # updates that it was trained for
     images: int  # training images that it has seen
+    example: Mapping[str, Shape] = dataclasses.field(default_factory=dict)  # the entries of the batches it learned from
 
 
 def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int = "last") -> TrainedModel:
@@ -68,7 +73,8 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
         raise UserError(f"{workdir} has no finished checkpoint yet; train first, with --mode=train.")
     state, meta = found
     model = states.model_of(state, states.frozen_groups(loaded.params, state), meta.stage)
-    return TrainedModel(generator, model, meta.step, meta.images)
+    example = {name: (tuple(shape[1:]), dtype) for name, (shape, dtype) in meta.example.items()}
+    return TrainedModel(generator, model, meta.step, meta.images, example)
 
 
 def pretrained(config: ConfigDict, request: TextRequest) -> TrainedModel:

@@ -188,6 +188,10 @@ class DDPM(Method):
         """Returns the images, in [-1, 1], of what was diffused."""
         return z
 
+    def walk(self) -> tuple[Schedule, np.ndarray | None]:
+        """Returns the schedule to sample with, and the sampler's times; None for those of the sampler's own spacing."""
+        return self.schedule, None
+
     def guided(self, model: Model, batch: Batch) -> Denoiser:
         """Returns the denoiser of samplers: `(x, t) -> Prediction` for a batch's conditions, steered by `guidance`."""
         denoise, condition = self.denoiser(model.params), self.condition(model.params, batch)

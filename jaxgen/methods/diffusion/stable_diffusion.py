@@ -25,6 +25,7 @@ from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn
 from jaxgen.networks.layers.stateless import apply_params
+from jaxgen.variational.gaussian import Gaussian
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,12 @@ class StableDiffusion(Method):
         )
         return height, width, self.autoencoder.latent_channels
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Returns `(H, W, C)` of the images."""
+        height, width, _ = self.latent_shape
+        return self.autoencoder.factor * height, self.autoencoder.factor * width, self.autoencoder.out_channels
+
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
@@ -117,7 +124,7 @@ class StableDiffusion(Method):
         schedule, times = self.walk()
         x = schedule.prior_std * start.astype(jnp.float32)
         latents = self.sampler(self.guided(model, batch), schedule, x, keys, times=times)
-        return self.decode(model.params, latents)
+        return self.decode(model, latents)
 
     def walk(self) -> tuple[Schedule, np.ndarray | None]:
         """Returns the schedule to sample with, and the sampler's times; None for those of the sampler's own spacing."""
@@ -142,10 +149,16 @@ class StableDiffusion(Method):
         hidden, _ = apply_params(self._typed(self.text), params["text"], tokens)
         return hidden.astype(jnp.float32)
 
-    def decode(self, params: Params, latents: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
+    def diffused(self, model: Model, batch: Batch) -> Float[Array, "B h w D"]:
+        """Returns the latents of a batch's images [B, H, W, 3], in the scale of diffusion: the posteriors' means."""
+        network = self._typed(self.autoencoder)
+        moments = apply_params(network, model.params["autoencoder"], batch["image"], method="encode")
+        return Gaussian.of(moments).mean * self.scaling
+
+    def decode(self, model: Model, z: Float[Array, "B h w D"]) -> Float[Array, "B H W C"]:
         """Returns the images [B, H, W, 3] of latents in the scale of diffusion."""
         network = self._typed(self.autoencoder)
-        return apply_params(network, params["autoencoder"], latents / self.scaling, method="decode")
+        return apply_params(network, model.params["autoencoder"], z / self.scaling, method="decode")
 
     def _typed(self, network: nn.Module) -> nn.Module:
         return network.clone(dtype=self.dtype)
