@@ -15,6 +15,6 @@ if __name__ == "__main__":
 
     restart_with_large_pages()  # first, so that nothing is imported twice
 
-    from jaxgen.command.run import main
+    from jaxgen.command.run import end_with, main
 
-    sys.exit(main(sys.argv[1:]))
+    end_with(lambda: main(sys.argv[1:]))

@@ -9,6 +9,6 @@ if __name__ == "__main__":
 
     restart_with_large_pages()
 
-    from jaxgen.command.run import main
+    from jaxgen.command.run import end_with, main
 
-    sys.exit(main(sys.argv[1:], program=("-m", "jaxgen")))
+    end_with(lambda: main(sys.argv[1:], program=("-m", "jaxgen")))

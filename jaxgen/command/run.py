@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from ml_collections import ConfigDict
 
@@ -44,6 +45,20 @@ def main(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> int
     if status and together is not None:
         together.leave(status)
     return status
+
+
+def end_with(program: Callable[[], int]) -> NoReturn:
+    """Runs the command line as a whole process, which ends with the status that it returns.
+
+    A run that is stopped while its first update is being compiled does not wait for the compiler.
+    """
+    try:
+        sys.exit(program())
+    except SystemExit as end:  # SIGTERM raises it too
+        training = sys.modules.get("jaxgen.train.ahead")
+        if training is not None and isinstance(end.code, int):
+            training.leave(end.code)
+        raise
 
 
 def _run(arguments: Sequence[str], program: Sequence[str]) -> int:

@@ -95,6 +95,7 @@ def kill_and_resume(
     kills: int,
     longest: float,
     seed: int,
+    total_images: int = 0,
 ) -> list[Kill]:
     """Kills the command `kills` times (`kill -9`) and then lets it finish.
 
@@ -104,15 +105,20 @@ def kill_and_resume(
     Args:
       longest: the longest time in seconds between a process's first progress (or its start) and its kill.
       seed: the seed of the random moments.
+      total_images: the length of the run. If it is given, `longest` is for its beginning, and becomes shorter or longer
+        with the images that are left for each of the kills that are left, so that the kills spread over the whole run.
 
     Raises:
       RuntimeError: where the run ended before all kills, or the last command fails.
     """
     chance = random.Random(seed)
-    done = []
+    done: list[Kill] = []
     for i in range(kills):
         when = "start" if kills > 2 and i == kills // 2 else ("save", "moment")[i % 2]
-        status, left = interrupt(command, environment, log, workdir, when, chance.uniform(0, longest))
+        most = longest
+        if total_images and done:
+            most *= (1 - done[-1].images / total_images) * (kills + 1) / (kills - i + 1)
+        status, left = interrupt(command, environment, log, workdir, when, chance.uniform(0, most))
         if status != -signal.SIGKILL:
             raise RuntimeError(f"the run ended with {status} before kill {i + 1}; ask for more images or fewer kills")
         done.append(left)

@@ -7,7 +7,7 @@ import signal
 import time
 import types
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import jax
 from etils import epath
@@ -33,6 +33,7 @@ from jaxgen.runs.setup import make_loader, make_method, tell_sources, training_s
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.finite import NotFinite
 from jaxgen.sampling.generator import Generator
+from jaxgen.train.ahead import await_unless, compile_ahead
 from jaxgen.train.step_metrics import StepMetrics
 from jaxgen.train.update import draws, due, update_of
 
@@ -121,9 +122,7 @@ class Trainer:
             turns = self.method.turns(stage)
             batches = (self.builder.inputs.example,) * draws(turns)
             lowered = self.update(due(turns, step), state).trace(state, frozen, batches).lower()
-            pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
-            self._compiling = pool.submit(lowered.compile)  # a call of `update` finds it
-            pool.shutdown(wait=False)
+            self._compiling = compile_ahead(lowered)
         return state
 
     @property
@@ -192,7 +191,8 @@ class Trainer:
     def train(self) -> bool:
         """Runs until `config.train.total_images`, or until SIGTERM or SIGINT; saves at the end.
 
-        When one of several processes gets SIGTERM, all stop after the same step. SIGINT ends that process at once, and
+        A stop takes effect after the current step; during the compilation of the first update it does so at once. When
+        one of several processes gets SIGTERM, all stop after the same step. SIGINT ends that process at once, and
         with it all others, without a checkpoint.
 
         Returns:
@@ -228,6 +228,8 @@ class Trainer:
         while self.images < train.total_images and self._stop is None:
             if told_to_stop(self.step):
                 self._stop = signal.SIGTERM
+                break
+            if self._compiling is not None and not await_unless(self._compiling, lambda: self._stop is not None):
                 break
             self._may_write()
             step, before = self.step, self.images

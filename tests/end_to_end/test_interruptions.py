@@ -139,3 +139,39 @@ loop.Trainer = lambda *args, **options: os.kill(os.getpid(), signal.SIGTERM)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "inside", "status"), [("SIGTERM", "compile", 0), ("SIGINT", "train", 130)])
+def test_a_stop_does_not_wait_for_the_compiler(config, tmp_path, number, inside, status):
+    """Neither while the trainer is being made, nor in its loop; `spawn` gives the process 300 seconds."""
+    workdir = tmp_path / "run"
+    command = train_command(config, workdir)
+    argv = [command[0], "-c", COMPILES.format(number=number, inside=inside), *command[1:]]
+    result = tiny.spawn(argv=argv, devices=1)
+    assert result.status == status and "Traceback" not in result.err, result.err
+    assert "the same command resumes the run" in result.err
+    assert comparison.finished_steps(workdir) == ([0] if inside == "train" else [])
+    assert not list(workdir.glob("*.lock"))
+
+
+# Compiles for 1000 seconds, and sends the signal to itself when that begins, or when the loop has begun.
+COMPILES = """
+import os, runpy, signal, sys, threading, time, types
+import jaxgen.train.loop as loop
+ahead, train = loop.compile_ahead, loop.Trainer._train
+def send():
+    os.kill(os.getpid(), signal.{number})
+def compile():
+    if "{inside}" == "compile":
+        send()
+    time.sleep(1000)
+def begin(*args):
+    if "{inside}" == "train":
+        threading.Timer(0.3, send).start()
+    return train(*args)
+loop.compile_ahead = lambda lowered: ahead(types.SimpleNamespace(compile=compile))
+loop.Trainer._train = begin
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -191,6 +193,19 @@ def test_a_signal_ends_the_run_after_the_step_and_saves(tmp_path):
         assert trainer.stopped_by == signal.SIGTERM and trainer.step == 3
         assert signal.getsignal(signal.SIGTERM) is before
     assert steps(tmp_path / "run") == [3]
+    assert differing(run(config, tmp_path / "run", 48), run(config, tmp_path / "straight", 48)) == []
+
+
+def test_a_signal_during_the_first_compilation_ends_the_run_at_once_and_saves(tmp_path):
+    config = tiny_config("Plain", noise=0.1)
+    with opened(config, tmp_path / "run") as trainer:
+        trainer._compiling.result()
+        trainer._compiling = Future()  # a compilation without an end
+        later = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+        later.start()
+        assert trainer.train() is False
+        assert trainer.stopped_by == signal.SIGTERM and trainer.step == 0
+    assert steps(tmp_path / "run") == [0]
     assert differing(run(config, tmp_path / "run", 48), run(config, tmp_path / "straight", 48)) == []
 
 

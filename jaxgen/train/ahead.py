@@ -1,0 +1,42 @@
+"""Compiles the first update on a thread of its own, and lets a run that is stopped end without waiting for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import jax
+
+LOOK = 0.1  # seconds between two looks whether the run was stopped
+_THREAD = "compile-ahead"
+
+
+def compile_ahead(lowered: jax.stages.Lowered) -> Future:
+    """Starts to compile a program on another thread; a later call of the jitted function finds it."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+    future = pool.submit(lowered.compile)
+    pool.shutdown(wait=False)
+    return future
+
+
+def await_unless(future: Future, stopped: Callable[[], bool]) -> bool:
+    """Waits until the program is compiled, or until `stopped` returns true; returns whether it is compiled."""
+    while not stopped():
+        if wait([future], LOOK).done:
+            return True
+    return False
+
+
+def leave(status: int) -> None:
+    """Ends the process at once with this status if a program is still being compiled; else returns.
+
+    Python would wait for the thread, which cannot be interrupted, though nobody needs the program any more. It is
+    called when everything is saved, closed and given back.
+    """
+    if any(thread.name.startswith(_THREAD) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
