@@ -30,8 +30,8 @@ def main() -> int:
         if one.fault or given.verbose or given.num == 1:
             print(f"--seed={given.seed} --first={one.number}: {one.verdict} ({one.seconds:.1f} s)")
             print("    " + one.case[:3000])
-        if one.fault or given.num == 1:
-            print("    " + one.err.replace("\n", "\n    "), flush=True)
+            said = one.err if one.fault or given.num == 1 else one.err[-500:]
+            print("    " + said.replace("\n", "\n    "), flush=True)
     print(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
     return int(counts["fault"] > 0)
 

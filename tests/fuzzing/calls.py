@@ -22,16 +22,17 @@ GOOD = {
 }  # fmt: skip
 NEW = ["--config=<config.py>", "--workdir=<new>", "--config.evaluate.at_end=False"]
 PLAIN = ["--config.data.num_classes=0", "--config.method.network.num_classes=0"]
-PRETRAINED = [f"--config={tiny.ROOT}/configs/stable_diffusion.py", "--config.init_from.pretrained=<pipeline>"]
+PRETRAINED = [f"--config={tiny.ROOT}/configs/stable_diffusion.py", "--config.init_from.pretrained=<pipeline>",
+              "--workdir=", "--prompts=<prompts.txt>", "--noise=<noise.npy>", "--num=1",
+              "--config.sampler.steps=2"]  # fmt: skip
 METRICS = ["--network=digits", "--batch=4"]
 # further arguments; each list is a call of its own, and an empty value takes an argument away
 FURTHER = {
     "train": [["--config=<config.py>"], NEW, [*NEW, "--config.data.source=npz:<arrays.npz>"],
               [*NEW, *PLAIN, "--config.data.source=folder:<pictures>"]],
-    "sample": [[], [], [*PRETRAINED, "--workdir=", "--prompts=<prompts.txt>", "--noise=<noise.npy>", "--num=1",
-                        "--config.sampler.steps=2"]],
+    "sample": [[], [], PRETRAINED, PRETRAINED, PRETRAINED],
     "evaluate": [["--quiz"]],
-    "jaxgen.metrics": [[*METRICS, "--metrics=frechet,kid"], [*METRICS, "--metrics=psnr,ssim"]],
+    "jaxgen.metrics": [[*METRICS, "--metrics=frechet,kid"], [*METRICS, "--metrics=psnr,l2"]],
     "jaxgen.editing": [["--num=1", "--steps=2"]],
     "jaxgen.data.sources.captions": [["--channels=1"], ["--channels=1", "--split=test"]],
 }  # fmt: skip

@@ -36,12 +36,15 @@ class Case:
 
 
 def make(seed: int, number: int, sound: pathlib.Path, folder: pathlib.Path) -> Case:
-    """Copies the sound inputs into a folder and makes a case there, which depends on the seed and the number alone."""
+    """Copies the sound inputs into a folder and makes a case there, which depends on the seed and the number alone.
+
+    A negative number makes a sound call, in which nothing is spoilt.
+    """
     chance = random.Random(f"{seed} {number}")
     shutil.copytree(sound, folder, symlinks=True, copy_function=_copy)
-    command = chance.choice(sorted({call.command for call in calls()} | {"sample", "train"}))
-    call = chance.choice([call for call in calls() if call.command == command])
-    case = chance.choices([_file, _option, _key, _section, _class], [8, 4, 4, 3, 2])[0](call, folder, chance)
+    call = chance.choice(calls()) if number >= 0 else calls()[number]
+    sort = chance.choices([_file, _option, _key, _section, _class], [8, 4, 4, 3, 2])[0] if number >= 0 else _nothing
+    case = sort(call, folder, chance)
     arguments = tuple(re.sub(r"<([\w.]+)>", lambda m: os.fspath(folder / m[1]), word) for word in case.arguments)
     possible = not {"\0", "\ud800"} & set("".join(arguments))  # a process cannot be given these
     alone = case.command != BUILD and possible and (chance.random() < 0.06 or case.command in ("plan", "profile"))
@@ -55,6 +58,10 @@ def _copy(source: str, target: str) -> str:
     elif not path.is_socket():
         shutil.copy2(source, target, follow_symlinks=False)
     return target
+
+
+def _nothing(call: Call, folder: pathlib.Path, chance: random.Random) -> Case:
+    return Case(call.command, call.arguments, "nothing")
 
 
 def _file(call: Call, folder: pathlib.Path, chance: random.Random) -> Case:

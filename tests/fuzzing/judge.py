@@ -49,7 +49,7 @@ def judge(case: cases.Case, status: int | str, err: str, seconds: float, changed
         return f"status {status}"
     if [line for line in lines if line.startswith("jaxgen: ")] != lines[-1:] or not lines[-1].isprintable():
         return "not one sentence"
-    if len(lines[-1]) > 1500:
+    if len(lines[-1]) > 4100:
         return f"a sentence of {len(lines[-1])} characters"
     if "is said in its place" in lines[-1]:  # a report that shows all but one damaged file
         changed = {name for name in changed if not name.startswith(_results(case))}
@@ -60,12 +60,13 @@ def judge(case: cases.Case, status: int | str, err: str, seconds: float, changed
 
 def _results(case: cases.Case) -> tuple[str, ...]:
     """Returns the beginnings of the paths that a command may write if it succeeds."""
+    asked = ("cwd/", "home/", "odd/folder/")  # a bad value may be a path that is fine
     if case.command == "train":
-        return ("run/", "new/", "cwd/", "home/")
+        return ("run", "new", *asked)
     pages = ("run/report.html", "run/quiz.html", "run/samples/")
     numbers = tuple(f"run/{name}.json" for name in ("metrics", "metrics_best", "plan", "profile"))
     vocabulary = ("pictures.", "arrays.", "run.", "noise.") if "captions" in case.command else ()
-    return ("out", "cwd/", "home/", "run/trace/", *pages, *numbers, *vocabulary)
+    return ("out", *asked, "run/trace", *pages, *numbers, *vocabulary)
 
 
 def worker(made: pathlib.Path, seed: int) -> None:

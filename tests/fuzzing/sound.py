@@ -47,7 +47,7 @@ def make(folder: pathlib.Path) -> None:
         Image.fromarray(image[..., 0]).save(folder / f"pictures/{i:02d}.png")
     lines = [json.dumps({"file": f"{i:02d}.png", "caption": f"a red cat {i}"}) for i in range(12)]
     (folder / "pictures/captions.jsonl").write_text("\n".join(lines))
-    np.savez(folder / "arrays.npz", images=images, labels=labels, test_images=images, test_labels=labels)
+    np.savez(folder / "arrays.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     np.savez(folder / "samples.npz", images=images)
     np.save(folder / "noise.npy", chance.standard_normal((1, 8, 8, 4)).astype(np.float32))
     (folder / "prompts.txt").write_text("a red cat\n")

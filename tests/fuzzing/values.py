@@ -124,7 +124,7 @@ def _arrays(file: pathlib.Path, chance: random.Random) -> str:
     if kind > 2:
         arrays[name if kind > 3 else f"x{name}"] = array
     np.savez(file, **arrays)
-    if chance.random() < 0.1:
+    if arrays and chance.random() < 0.1:
         data, place = bytearray(file.read_bytes()), chance.choice([8, 10, 16])  # encrypted, another method, checksum
         data[data.index(b"PK\x01\x02") + place] ^= 0x5F if place == 10 else 1
         file.write_bytes(data)
