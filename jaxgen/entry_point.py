@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
-from jaxgen.errors import UserError, nearest, os_refusal
+from jaxgen.errors import UserError, nearest, os_refusal, printable
 from jaxgen.sizes import LARGEST
 
 log = logging.getLogger("jaxgen")
@@ -44,8 +44,15 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help.")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parses as argparse does; `parse_args` calls it. Arguments that are not text are refused first."""
-        check_text(sys.argv[1:] if args is None else args)
+        """Parses as argparse does; `parse_args` calls it. Arguments that are not text are refused first.
+
+        So is `--out=--`, of which argparse makes an empty list.
+        """
+        words = sys.argv[1:] if args is None else args
+        check_text(words)
+        for word in words:
+            if word.startswith("-") and word.endswith("=--"):
+                raise UserError(f"{word}: the two dashes are no value; give one.")
         return super().parse_known_args(args, namespace)
 
 
@@ -139,7 +146,7 @@ def status_of(
             text, status = disk_trouble(error) or beyond_machine(error) or explain(error), 2
             if text is None:
                 raise
-        print(f"jaxgen: {text}", file=sys.stderr)
+        print(f"jaxgen: {printable(text)}", file=sys.stderr)
         return status
 
 

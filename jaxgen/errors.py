@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """This error is raised for bad input. Its message is one sentence; a command prints it and exits with status 2."""
+
+
+def printable(text: str) -> str:
+    """Returns a sentence as one line that a terminal can show.
+
+    Control characters and halves of characters, which names in files may have, are written as escapes, and what is too
+    long to be read loses its middle.
+    """
+    text = re.sub(r"\S{1000,}", lambda word: f"{word[0][:300]}...{word[0][-100:]}", text.strip().replace("\n", " "))
+    text = text if len(text) <= 4000 else f"{text[:3000]} ... {text[-500:]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

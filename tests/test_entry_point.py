@@ -94,6 +94,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(command, plac
         ("jaxgen.editing.__main__", ["--workdir=r", "--out=o", "--num=0"], "--num=0"),
         ("jaxgen.editing.__main__", ["--workdir=r", "--out=o", "--sed=1"], "did you mean '--seed'?"),
         ("jaxgen.editing.__main__", ["--workdir=r"], "--out"),
+        ("jaxgen.editing.__main__", ["--workdir=--", "--out=o"], "--workdir=--: the two dashes"),
         ("jaxgen.metrics.command", ["a", "b", "--batch=0"], "--batch=0"),
         ("jaxgen.metrics.command", ["a", "b", "--num=-1"], "--num=-1"),
         ("jaxgen.metrics.command", ["a"], "B"),
@@ -274,3 +275,15 @@ def test_other_errors_keep_their_traceback():
 
     with pytest.raises(ValueError, match="precision of this"):
         status_of(fail)
+
+
+def test_what_a_file_holds_cannot_steer_the_terminal(capsys):
+    """Escape sequences, lines of their own and lone surrogates may stand in names; a long value loses its middle."""
+
+    def fail():
+        raise UserError("\x1b[2J\u202e \udcff 'é' a\nb " + "x" * 100_000 + " is unknown.")
+
+    assert status_of(fail) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jaxgen: \\x1b[2J\\u202e \\udcff 'é' a b xxx")
+    assert said.endswith("x is unknown.\n") and "..." in said and len(said) < 600
