@@ -13,11 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 import tokenizers
 
-from jaxgen.data.lost_text import Lost
+from jaxgen.data.lost_text import Lost, shown
 from jaxgen.data.tokenizer_files import END, START, Read, read_tokenizer_files
 from jaxgen.errors import UserError
 
 __all__ = ["END", "START", "ClipTokenizer"]
+
+LONGEST = 100_000  # characters of a text; of those past the first hundreds all tokens are cut
 
 
 class ClipTokenizer:
@@ -73,7 +75,7 @@ class ClipTokenizer:
         A text that is too long loses its last tokens, but never its end token; `lost` says which.
 
         Raises:
-          UserError: for a length below 2, or anything but text.
+          UserError: for a length below 2, a text of more than LONGEST characters, or anything but text.
         """
         texts, found = self._encode(texts, length)
         ids = np.full((len(texts), length), self.pad, np.int32)
@@ -113,6 +115,11 @@ class ClipTokenizer:
         for text in texts:
             if not isinstance(text, str):
                 raise UserError(f"CLIP's tokenizer reads texts, not {type(text).__name__}.")
+            if len(text) > LONGEST:
+                raise UserError(
+                    f"the text {shown(text)} has {len(text):,} characters, where at most {LONGEST:,} are read; "
+                    "shorten it, or is it another file than that of the texts?"
+                )
             if any("\ud800" <= letter <= "\udfff" for letter in text):
                 raise UserError(f"the text {text!r} holds half a character, which UTF-8 does not have; correct it.")
         return texts, self._tokenizer.encode_batch(texts, add_special_tokens=False)

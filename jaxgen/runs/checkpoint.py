@@ -20,7 +20,7 @@ from orbax.checkpoint import checkpoint_managers
 from jaxgen.errors import UserError, first_line
 from jaxgen.methods.base import State
 from jaxgen.parallel.distributed import all_agree, barrier, is_first
-from jaxgen.runs.integrity import checksums, text_checksum, verify
+from jaxgen.runs.integrity import check_files, checksums, text_checksum, verify
 
 log = logging.getLogger("jaxgen")
 
@@ -118,6 +118,7 @@ class Checkpoints:
         return {}
 
     def _meta(self, step: int) -> Meta:
+        check_files(self.folder / str(step))
         read = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
         meta = Meta(**read["meta"])
         verify(_text_sum(read["meta"]), meta.sums)  # of what was written: an older version has fewer entries

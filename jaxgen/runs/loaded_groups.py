@@ -24,7 +24,7 @@ from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.files import user_path
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
-from jaxgen.runs.integrity import checksums, verify
+from jaxgen.runs.integrity import check_files, checksums, verify
 from jaxgen.runs.pretrained import pretrained_run
 from jaxgen.runs.published import published
 
@@ -168,6 +168,7 @@ def _read_run(
     step = step if step in steps else steps[-1]
     at = root / str(step)
     try:
+        check_files(at)
         items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
         meta = json.loads((at / "meta" / "metadata").read_text())
         verify(checksums(items, meta["sums"]), meta["sums"])

@@ -146,6 +146,8 @@ def test_a_foreign_vocabulary_and_other_texts_are_refused(folder):
     tokenizer = ClipTokenizer.from_folder(folder)
     with pytest.raises(UserError, match="reads texts, not int"):
         tokenizer.tokenize(["cat", 3])
+    with pytest.raises(UserError, match=r"'cat cat .* has 4,000,000 characters, where at most 100,000"):
+        tokenizer.tokenize(["cat " * 1_000_000])
     with pytest.raises(UserError, match="length is 1"):
         tokenizer.tokenize("cat", length=1)
     with pytest.raises(UserError, match="no token 'nothing' to pad with"):

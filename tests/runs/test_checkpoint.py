@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import pathlib
 import shutil
 
@@ -170,7 +171,19 @@ def drop_params(folder: pathlib.Path) -> None:
     shutil.rmtree(folder / "params")
 
 
-DAMAGE = [truncate, empty, remove, flip, flip_ema, drop_meta, change_meta, cut_meta, drop_params]
+def pipe(folder: pathlib.Path) -> None:
+    path = folder / "opt_state" / "_METADATA"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def endless(folder: pathlib.Path) -> None:
+    path = folder / "meta" / "metadata"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+DAMAGE = [truncate, empty, remove, flip, flip_ema, drop_meta, change_meta, cut_meta, drop_params, pipe, endless]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -277,9 +290,10 @@ def test_a_group_is_read_with_its_memory_and_origin(source):
     assert list(named(other)) == ["w"] and none is None and elsewhere["sha256"] != origin["sha256"]
 
 
-def test_a_damaged_source_is_refused(source):
-    flip(source / "checkpoints" / "2")
-    with pytest.raises(UserError, match=r"config\.init_from\.net: the checkpoint .*2 cannot be read"):
+@pytest.mark.parametrize("damage", [flip, pipe])
+def test_a_damaged_source_is_refused(source, damage):
+    damage(source / "checkpoints" / "2")
+    with pytest.raises(UserError, match=r"config\.init_from\.net=.*: the checkpoint .*2 cannot be read"):
         load_group(str(source), "net")
 
 
