@@ -22,6 +22,7 @@ from jaxgen.renamed import unknown_key
 # Annotations from these modules are plain values, never sections.
 PLAIN = ("builtins", "collections.abc", "types", "typing")
 MAPPINGS = (dict, collections.abc.Mapping)
+PATH = "_built_from"  # the attribute that holds the path of an object's section
 
 
 def build(section: Mapping[str, Any], kind: str | type, path: str, **given: Any) -> Any:
@@ -76,13 +77,21 @@ def _build(section: Any, kind: str | None, among: tuple[type, ...], path: str, g
 def _made(target: type, values: dict[str, Any], name: str, path: str) -> Any:
     """Calls a class. What a class of the user's own raises is said with its name; a fault of jaxgen's is not hidden."""
     try:
-        return target(**values)
+        made = target(**values)
     except UserError:
         raise
     except Exception as error:
         if target.__module__.startswith("jaxgen."):
             raise
         raise UserError(f"{path}={name!r}: making {target.__name__} failed with {first_line(error)}.") from error
+    if hasattr(made, "__dict__"):
+        object.__setattr__(made, PATH, path)  # frozen dataclasses too; it is no field, so nothing else sees it
+    return made
+
+
+def path_of(made: object) -> str:
+    """Returns the section that an object was built from, such as `config.method.network`; "" for other objects."""
+    return getattr(made, PATH, "")
 
 
 def _parameters(target: type) -> dict[str, inspect.Parameter]:

@@ -127,6 +127,14 @@ class Method:
         return ()
 
     @property
+    def network_needs(self) -> Mapping[str, tuple[str, ...]]:
+        """Returns what the method reads of its networks beside calling them: `{field: names of attributes}`.
+
+        A config that names a network without them, one of another kind, is refused before anything is traced.
+        """
+        return {}
+
+    @property
     def ema_groups(self) -> tuple[str, ...] | None:
         """Returns the groups of which an EMA is kept; None means all that learn."""
         return None

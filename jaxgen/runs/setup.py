@@ -54,7 +54,20 @@ def make_method(config: ConfigDict) -> Method:
         given |= read_pipeline(pretrained_folder(config)).method_fields()
         if "spacing" in config.sampler:
             del given["spacing"]
-    return build(config.method, "method", "config.method", **given)
+    return _checked(build(config.method, "method", "config.method", **given))
+
+
+def _checked(method: Method) -> Method:
+    """Returns the method; raises a UserError where one of its networks lacks what the method reads of it."""
+    for field, names in method.network_needs.items():
+        network = getattr(method, field)
+        lacking = [name for name in names if network is not None and not hasattr(network, name)]
+        if lacking:
+            raise UserError(
+                f"config.method.{field} names the network {type(network).__name__}, which is of another kind than the "
+                f"method needs there: it has no {lacking[0]!r}."
+            )
+    return method
 
 
 def _trained(config: ConfigDict) -> Method:

@@ -438,7 +438,7 @@ def test_every_name_is_built_from_a_config(section):
 )  # fmt: skip
 def test_what_a_guidance_reads_is_what_changes_its_prediction(section, changes):
     def denoise(x, t, label):
-        return Prediction(x, label[:, None] * x, t, SCHEDULE, X0())
+        return Prediction(label[:, None] * x, x, t, SCHEDULE, X0())
 
     def predicted(**change):
         labels = {"condition": 2, "null": 3, "label": 1} | change
@@ -448,7 +448,7 @@ def test_what_a_guidance_reads_is_what_changes_its_prediction(section, changes):
             classifier=lambda x, t: jnp.pad(x, ((0, 0), (0, 4)))[:, :4],
             weak=lambda x, t, label: denoise(x, t, label + 1), label=arrays["label"],
         )  # fmt: skip
-        now = build(section, KIND, "config.guidance")(inputs)(points(4), jnp.full(4, 0.4))
+        now = build(section, KIND, "config.guidance")(inputs)(points(4), jnp.asarray([0.2, 0.4, 0.6, 0.8]))
         return np.asarray(now.x0)
 
     usual = predicted()

@@ -13,6 +13,7 @@ from jaxtyping import Float, Key
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
+from jaxgen.networks.layers.calls import check_outputs
 from jaxgen.networks.layers.stateless import apply_params, init_params
 
 
@@ -31,6 +32,8 @@ class Autoencoder(Method):
     noise: float = 0.0  # standard deviation of normal noise on the input, in units of [-1, 1]
 
     panel_inputs = ("image",)
+
+    network_needs = {"encoder": ("outputs",)}
 
     def __post_init__(self) -> None:
         if self.z_dim < 1 or self.noise < 0:
@@ -54,11 +57,11 @@ class Autoencoder(Method):
 
     def encode(self, params: Params, image: Float[Array, "B H W C"]) -> Float[Array, "B D"]:
         """Returns the latents `[B, D]` of images."""
-        return apply_params(self._encoder(), params["encoder"], image)
+        return check_outputs(self.encoder, apply_params(self._encoder(), params["encoder"], image))
 
     def decode(self, params: Params, z: Float[Array, "B D"]) -> Float[Array, "B H W C"]:
         """Returns the images of latents `[B, D]`, approximately in [-1, 1]."""
-        return apply_params(unlabelled(self.decoder), params["decoder"], z)
+        return check_outputs(self.decoder, apply_params(unlabelled(self.decoder), params["decoder"], z))
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         image = batch["image"]

@@ -62,6 +62,8 @@ class KLAutoencoder(Method):
     ema_groups = ("autoencoder",)
     panel_inputs = ("image",)
 
+    network_needs = {"network": ("encode", "decode", "latent_channels")}
+
     def __post_init__(self) -> None:
         numbers = ("perceptual_weight", "kl_weight", "adversarial_weight", "adversarial_start", "adaptive_limit")
         for name in numbers:

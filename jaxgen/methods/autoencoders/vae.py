@@ -15,6 +15,7 @@ from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import stacked
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
+from jaxgen.networks.layers.calls import check_outputs
 from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.variational.bounds import elbo, free_bits, importance_bound
 from jaxgen.variational.gaussian import Gaussian, standard_log_prob
@@ -58,6 +59,8 @@ class VAE(Method):
     # The decoder's last bias begins where it gives the mean of the first batch, as in the code of Burda et al. (2016).
     # Otherwise the first updates teach the mean by way of the latents, and many latents die of it.
     start_at_mean: bool = False
+
+    network_needs = {"encoder": ("outputs",)}
 
     def __post_init__(self) -> None:
         classes = {getattr(network, "num_classes", 0) for network in (self.encoder, self.decoder)}
@@ -113,11 +116,12 @@ class VAE(Method):
 
     def encode(self, params: Params, image: Float[Array, "B H W C"], **labels: Array) -> Gaussian:
         """Returns q(z | x), over latents `[B, D]`."""
-        return Gaussian.of(apply_params(self._encoder(), params["encoder"], image, **labels))
+        outputs = apply_params(self._encoder(), params["encoder"], image, **labels)
+        return Gaussian.of(check_outputs(self.encoder, outputs))
 
     def decode(self, params: Params, z: Float[Array, "B D"], **labels: Array) -> Float[Array, "B H W C"]:
         """Returns the outputs that the likelihood takes; `likelihood.mean` turns them into images."""
-        return apply_params(self.decoder, params["decoder"], z, **labels)
+        return check_outputs(self.decoder, apply_params(self.decoder, params["decoder"], z, **labels))
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         images = self.likelihood.mean(self.decode(model.params, self._prior(keys), **self._labels(batch)))

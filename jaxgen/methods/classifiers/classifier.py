@@ -21,6 +21,7 @@ from jaxtyping import Float, Int, Key
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
+from jaxgen.networks.layers.calls import check_call, check_outputs
 from jaxgen.networks.layers.stateless import apply_params
 
 
@@ -49,7 +50,10 @@ class Classifier(Method):
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
-        (logits, _), variables = self.network.init_with_output(key, batch["image"])
+        check_call(self.network, (batch["image"],), {})
+        outputs, variables = self.network.init_with_output(key, batch["image"])
+        check_outputs(self.network, outputs, 2)
+        logits, _ = outputs
         wanted = sum(classes for _, classes in self.attributes) or self.num_classes
         if logits.shape[-1] != wanted:
             raise UserError(

@@ -18,6 +18,7 @@ from jaxgen.diffusion.process import append_dims, diffuse
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.timesteps import uniform_timesteps
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
+from jaxgen.networks.layers.calls import check_outputs
 from jaxgen.networks.layers.stateless import apply_params, init_params
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the times at which `scores` reports the accuracy
@@ -48,7 +49,10 @@ class NoisyClassifier(Method):
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
         image = batch["image"]
-        return {"classifier": init_params(self.network, key, image, jnp.zeros(image.shape[0]))}, {}
+        learned = init_params(self.network, key, image, jnp.zeros(image.shape[0]))
+        outputs = jax.eval_shape(self.network.apply, {"params": learned}, image, jnp.zeros(image.shape[0]))
+        check_outputs(self.network, outputs, 2)
+        return {"classifier": learned}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("classify", ("classifier",), self.loss),)

@@ -67,6 +67,8 @@ class LatentDiffusion(DDPM):
     decode_tile: int = 0
     decode_overlap: int = 8
 
+    network_needs = {"autoencoder": ("encode", "decode", "factor", "latent_channels")}
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.learned_variance:

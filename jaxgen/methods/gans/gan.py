@@ -74,6 +74,7 @@ class GAN(Method):
     statistics_batches: int = 8  # batches of 64 z that the statistics of averaged weights are estimated from
 
     ema_groups = ("generator",)
+    network_needs = {"generator": ("z_dim", "reads"), "discriminator": ("reads",)}
 
     def __post_init__(self) -> None:
         slopes = self.gradient_penalty or self.r1

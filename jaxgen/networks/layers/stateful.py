@@ -18,10 +18,12 @@ import jax
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
+from jaxgen.networks.layers.calls import check_call
 
 
 def init_stateful(network: nn.Module, key: jax.Array, *inputs: Any, **options: Any) -> tuple[Tree, Tree]:
     """Returns fresh parameters and memory of a network for inputs of these shapes."""
+    check_call(network, inputs, options)
     variables = dict(network.init(key, *inputs, **options))
     return variables.pop("params", {}), variables
 
@@ -30,6 +32,7 @@ def apply_stateful(
     network: nn.Module, params: Tree, memory: Tree, *inputs: Any, train: bool, **options: Any
 ) -> tuple[Any, Tree]:
     """Returns the network's outputs, and its memory after the call, which changes only in training."""
+    check_call(network, inputs, {"train": train, **options})
     variables = {"params": params, **memory}
     if not train or not memory:
         return network.apply(variables, *inputs, train=train, **options), memory
