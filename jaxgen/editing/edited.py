@@ -28,8 +28,9 @@ from jaxgen.editing.sdedit import hold
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model
 from jaxgen.methods.tuned import Tuned
-from jaxgen.sampling.inputs import BEGUN, FREE, Files, Inputs, begun_slots, matched, read_inputs, slots_of
+from jaxgen.sampling.inputs import Inputs, read_inputs
 from jaxgen.sampling.restore import TrainedModel
+from jaxgen.sampling.slots import BEGUN, FREE, Files, begun_slots, matched, slots_of
 
 log = logging.getLogger("jaxgen")
 STRENGTH = 0.6  # of an edit without a mask

@@ -1,9 +1,4 @@
-"""Reads the pictures that a model is given at sampling: files become entries of its batches.
-
-A model reads a picture as a condition (`condition`, `hint`, `mask`), whose size, channels and type are those that it
-learned with. Or a diffusion model begins with a picture and changes it (`jaxgen.editing.edited`); the entries are then
-`BEGUN` and `FREE`.
-"""
+"""Reads the pictures that a model is given at sampling: files become entries of its batches, fitted to its `Slot`s."""
 
 from __future__ import annotations
 
@@ -12,40 +7,18 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from etils import epath
 
-from jaxgen.config import image_shape
-from jaxgen.data.corruptions import shapes_of
-from jaxgen.data.images import MODES, decode, decode_mask, upright_size
-from jaxgen.errors import UserError, nearest
+from jaxgen.data.images import decode, decode_mask, upright_size
+from jaxgen.errors import UserError
 from jaxgen.files import regular_file
 from jaxgen.files.pictures import open_image
-from jaxgen.sampling.restore import TrainedModel
+from jaxgen.sampling.slots import BEGUN, FREE, Files, Slot
 from jaxgen.sizes import check_fits
 
 log = logging.getLogger("jaxgen")
-
-BEGUN, FREE = "edit_image", "edit_mask"  # the picture that an edit begins with; int32 [H, W], 1 where it may change
-Files = Mapping[str, Sequence[epath.Path]]  # {entry as the user calls it: files}
-ELSEWHERE = {"tokens": "give --prompt", "label": "give --labels", "null_tokens": "give --negative_prompt"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """Holds what a model reads from a picture.
-
-    Attributes:
-      entry: the entry of a batch.
-      shape: `(H, W, C)` of a picture, `(H, W)` of others.
-      kind: "mask" is 1 where a grey file is white, and 0 elsewhere; "classes" are a file's grey levels or indices.
-    """
-
-    entry: str
-    shape: tuple[int, ...]
-    kind: Literal["picture", "mask", "classes"] = "picture"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,85 +39,6 @@ class Inputs:
         named = [file.stem if stems[file.stem] == 1 else file.name for file in self.files]
         count = len(named)
         return [named[i % count] + (f"_{i // count + 1}" if num > count else "") for i in range(num)]
-
-
-def slots_of(trained: TrainedModel) -> dict[str, Slot]:
-    """Returns the conditions of a model that can be read from pictures, with the shapes that it learned with."""
-    generator = trained.generator
-    made = shapes_of(generator.corruptions, image_shape(generator.config))
-    known = {**generator.method.entries, **trained.example, **made}
-    found = {}
-    for name in generator.method.conditions:
-        shape, dtype = known.get(name, ((), "float32"))
-        kind = np.dtype(dtype).kind
-        if len(shape) == 3 and shape[-1] in MODES and (kind == "f" or np.dtype(dtype) == np.uint8):
-            found[name] = Slot(name, shape)
-        elif len(shape) == 2 and kind in "iu":
-            found[name] = Slot(name, shape, "mask" if name in made else "classes")
-    return found
-
-
-def begun_slots(shape: tuple[int, int, int]) -> dict[str, Slot]:
-    """Returns what a diffusion model reads that begins with a picture of this shape."""
-    return {"image": Slot(BEGUN, shape), "mask": Slot(FREE, shape[:2], "mask")}
-
-
-def matched(
-    asked: Files, slots: Mapping[str, Slot], begun: Mapping[str, Slot], others: Sequence[str]
-) -> dict[str, Slot]:
-    """Returns which slot each entry that the user names is for.
-
-    Args:
-      asked: the files; "image" is the model's own entry `image` or `condition` if it reads one, and else the picture
-        to begin with; "" is the only picture that the model reads.
-      slots: the conditions that the model reads from pictures.
-      begun: what it reads to begin with a picture; empty where it cannot.
-      others: the model's other conditions.
-
-    Raises:
-      UserError: the model has no use for an entry; the message says what it reads.
-    """
-    pictures = [name for name, slot in slots.items() if slot.kind == "picture"]
-    own = next((name for name in ("image", "condition") if name in pictures), "")
-    if "" in asked and len(pictures) > 1:
-        raise UserError(f"--input has no entry, and this model reads {_listed(pictures)}: give --input=<entry>=<file>.")
-    alone = own or "".join(pictures)
-    found: dict[str, Slot] = {}
-    for name in asked:
-        if name in ("", "image") and (alone if not name else own):
-            found[name] = slots[alone if not name else own]
-        elif name in ("", "image") and begun:
-            found[name] = begun["image"]
-        elif name in slots:
-            found[name] = slots[name]
-        elif name == "mask" and begun and not own:
-            found[name] = begun["mask"]
-        else:
-            raise UserError(_no_use(name, slots, begun if not own else {}, others))
-    entries = [slot.entry for slot in found.values()]
-    if len(set(entries)) < len(entries):
-        raise UserError("--input and another flag give the same picture of this model; leave one out.")
-    if FREE in entries and BEGUN not in entries:
-        raise UserError("--mask says which part of an image is drawn anew: give --image=<file or folder> too.")
-    return found
-
-
-def _no_use(name: str, slots: Mapping[str, Slot], begun: Mapping[str, Slot], others: Sequence[str]) -> str:
-    flag = f"--{name}" if name in ("image", "mask", "hint") else f"--input={name}" if name else "--input"
-    if name in others:
-        return f"{flag}: this model's {name} are not read from a picture; {ELSEWHERE.get(name, 'leave it out')}."
-    reads = f"it reads {_listed(slots)}" if slots else "it reads no picture as a condition"
-    if begun:
-        reads += ", and it can begin with --image and keep what is black in --mask"
-    elif not slots and others:
-        reads += f", only {_listed(others)}"
-    guess = f"; {nearest(name, slots)}" if name not in ("", "image", "mask", "hint") and slots else "; leave it out."
-    return f"{flag} was given, but this model has no use for it: {reads}{guess}"
-
-
-def _listed(names: Sequence[str] | Mapping[str, Slot]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else str(last)
 
 
 def read_inputs(asked: Files, slots: Mapping[str, Slot], num: int) -> Inputs:
