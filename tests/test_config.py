@@ -79,6 +79,7 @@ WRONG = [
     ("train.keep_best", 1, r"config\.train\.keep_best needs config\.train\.best_metric"),
     ("train.best_mode", "lowest", r"config\.train\.best_mode='lowest' is unknown; it is 'min' or 'max'"),
     ("data.extra.styles", "digits", r"config\.data\.extra\.styles must be a section with 'source' and 'split'"),
+    ("data.extra.styles", section(source="digits", split="all", spilt="x"), r"no key 'spilt'|spilt"),
     ("data.extra.styles", section(source="digits"), r"config\.data\.extra\.styles must be a section"),
     ("optimizers.discriminator", 3, r"config\.optimizers\.discriminator must be a section with keys, not 3"),
     (

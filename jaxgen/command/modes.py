@@ -68,6 +68,7 @@ def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLo
     from jaxgen.runs.record import add_event, record
     from jaxgen.runs.setup import make_method
     from jaxgen.runs.workdir import keep_history, open_workdir
+    from jaxgen.sampling.finite import NotFinite
     from jaxgen.train.loop import Trainer
 
     first = is_first()
@@ -99,7 +100,13 @@ def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLo
     if scores_file.exists() and read_json(scores_file).get("_meta", {}).get("step") == trainer.step:
         log.info("finished at %d images; a higher config.train.total_images extends the run", trainer.images)
     else:
-        _draw_and_score(trainer, config, workdir)
+        try:
+            _draw_and_score(trainer, config, workdir)
+        except NotFinite as error:  # the report shows what the run was until then
+            if first:
+                add_event(workdir, "not finite", str(error))
+                log.info("report: %s", write_report(workdir))
+            raise
     if first:
         log.info("report: %s", write_report(workdir))
     barrier("end")

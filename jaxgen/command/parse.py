@@ -191,6 +191,9 @@ def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[
             if found is None:
                 deep.append((keys, _literal(text)))
                 continue
+        if name == "--config.data.resolution" and equals:  # a number or two, and ml_collections keeps the kind of one
+            deep.append((keys, _literal(text)))
+            continue
         if name.startswith("--config.") and equals and isinstance(_at(config, keys), ConfigDict) and _is_name(text):
             deep.append((keys, section(name=text)))  # the class alone, with its own defaults
             continue

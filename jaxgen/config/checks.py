@@ -41,6 +41,7 @@ LEAST = {
     "distributed.timeout": (1, "at least 1 second"),
 }
 CHOICES = {"evaluate.resize": ("", "legacy", "clean"), "train.best_mode": ("min", "max")}
+EXTRA = ("source", "split", "eval_split")  # the keys of each section of `data.extra`
 NEEDED = {
     "data.source": "name a data set, such as 'digits' or 'folder:photos'",
     "method.name": "name a method, such as 'ddpm'",
@@ -172,3 +173,7 @@ def _check_named_sections(config: ConfigDict) -> None:
     for name, extra in config.data.extra.items():
         if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or "split" not in extra:
             raise UserError(f"config.data.extra.{name} must be a section with 'source' and 'split'.")
+        for key, value in extra.items():
+            if key not in EXTRA:
+                raise unknown_key(f"config.data.extra.{name}", key, EXTRA)
+            _check_type(value, "", f"config.data.extra.{name}.{key}")

@@ -33,7 +33,9 @@ DEFAULTS: dict[str, Any] = dict(
         root="",  # the folder that relative paths and TFDS's data start from; "" is the current one, or TFDS's own
         workers=0,  # extra processes that read ahead, for data that do not fit in memory
         corruptions=dict(),  # corruptions.<entry> = {name, ...}: a picture that each image gives, see docs/data.md
-        extra=dict(),  # further sources: data.extra.<name> = {source, split}, whose entries come as <name>_image, ...
+        # Further sources: data.extra.<name> = {source, split, eval_split}, whose entries come as <name>_image, ...;
+        # eval_split, by default that of the data, gives the conditions of samples.
+        extra=dict(),
     ),
     optimizer=dict(
         name="adamw",  # any optimiser of optax that takes a learning rate; its arguments are further keys here

@@ -1,7 +1,8 @@
 """Makes pictures of arrays: grids, PNG files and GIF animations, with numpy and Pillow only.
 
-Images are `[..., H, W, C]` with one channel (grey) or three (RGB), either uint8 or floats in [-1, 1]. Floats outside
-this range are clipped. A value that is not finite is drawn in magenta, so that it is visible.
+Images are `[..., H, W, C]` with one channel (grey), three (RGB) or four (RGBA, drawn over white), either uint8 or
+floats in [-1, 1]. Floats outside this range are clipped. A value that is not finite is drawn in magenta, so
+that it is visible.
 """
 
 from __future__ import annotations
@@ -26,27 +27,37 @@ NOT_FINITE = (255, 0, 255)
 
 
 def to_rgb(images: Shaped[np.ndarray, "*N H W C"]) -> UInt8[np.ndarray, "*N H W 3"]:
-    """Converts images `[..., H, W, 1 or 3]`, uint8 or float in [-1, 1], to uint8 `[..., H, W, 3]`.
+    """Converts images `[..., H, W, 1, 3 or 4]`, uint8 or float in [-1, 1], to uint8 `[..., H, W, 3]`.
+
+    RGBA images (4 channels, the last one opacity) are drawn over white.
 
     Raises:
       UserError: the images have another number of channels or another dtype.
     """
     images = np.asarray(images)
-    if images.ndim < 3 or images.shape[-1] not in (1, 3):
+    if images.ndim < 3 or images.shape[-1] not in (1, 3, 4):
         raise UserError(
-            f"Pictures need a last axis of 1 (grey) or 3 (RGB) channels, not shape {images.shape}."
+            f"Pictures need a last axis of 1 (grey), 3 (RGB) or 4 (RGBA) channels, not shape {images.shape}."
         )
     if images.dtype == np.uint8:
-        return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+        return _three_channels(images)
     if images.dtype.kind != "f" and images.dtype.name != "bfloat16":
         raise UserError(f"Pictures are uint8 or floats in [-1, 1], not {images.dtype.name}.")
     values = images.astype(np.float32)
     finite = np.isfinite(values)
     levels = np.round((np.clip(np.where(finite, values, 0), -1, 1) + 1) * 127.5).astype(np.uint8)
     broken = ~finite.all(axis=-1)
-    levels = np.repeat(levels, 3, axis=-1) if levels.shape[-1] == 1 else levels
+    levels = _three_channels(levels)
     levels[broken] = NOT_FINITE
     return levels
+
+
+def _three_channels(levels: UInt8[np.ndarray, "*N H W C"]) -> UInt8[np.ndarray, "*N H W 3"]:
+    """Returns grey images as RGB, and RGBA images over white; RGB images as they are."""
+    if levels.shape[-1] == 4:
+        share = levels[..., 3:].astype(np.float32) / 255
+        return np.round(levels[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
+    return np.repeat(levels, 3, axis=-1) if levels.shape[-1] == 1 else levels
 
 
 def grid(
@@ -110,7 +121,7 @@ def animation(
 
 
 def save_png(path: epath.PathLike, array: Shaped[np.ndarray, "H W C"]) -> None:
-    """Writes one picture `[H, W, 1 or 3]`, uint8 or float in [-1, 1], atomically as a PNG file; `gs://` works.
+    """Writes one picture `[H, W, 1, 3 or 4]`, uint8 or float in [-1, 1], atomically as a PNG file; `gs://` works.
 
     Raises:
       UserError: the shape or dtype is wrong.
@@ -128,7 +139,7 @@ def save_png(path: epath.PathLike, array: Shaped[np.ndarray, "H W C"]) -> None:
 def save_gif(
     path: epath.PathLike, frames: Shaped[np.ndarray, "F H W C"], ms: int = 60, hold_last_ms: int = 1500
 ) -> None:
-    """Writes frames `[F, H, W, 1 or 3]`, uint8 or float in [-1, 1], atomically as an endless GIF; `gs://` works.
+    """Writes frames `[F, H, W, 1, 3 or 4]`, uint8 or float in [-1, 1], atomically as an endless GIF; `gs://` works.
 
     Grey frames are exact; coloured frames are reduced to 256 colours each. GIF rounds times to hundredths of a second.
     Equal neighbouring frames are stored as one with the sum of their times.

@@ -104,6 +104,20 @@ def training_sources(config: ConfigDict) -> dict[str, Source]:
     return sources
 
 
+def extra_held_out(config: ConfigDict, name: str) -> Source:
+    """Returns the held-out split of a source of `config.data.extra`: its `eval_split`, by default that of the data.
+
+    Raises:
+      UserError: the source has no such split.
+    """
+    extra = config.data.extra[name]
+    split = extra.get("eval_split") or config.data.eval_split
+    try:
+        return open_split(config, split, source=extra["source"])
+    except UserError as error:
+        raise UserError(f"config.data.extra.{name}.eval_split={split!r}: {error}") from error
+
+
 def make_corruptions(config: ConfigDict) -> dict[str, Corruption]:
     """Returns `{entry: corruption}`: what a batch gains from its images.
 

@@ -23,7 +23,7 @@ from jaxgen.methods.base import Method, Model, check_limits
 from jaxgen.parallel.distributed import gathered
 from jaxgen.parallel.mesh import await_cpu, data_shards, make_mesh, over_data, place_full_batch, replicated
 from jaxgen.parallel.sharding import Layout
-from jaxgen.runs.setup import make_corruptions, open_split
+from jaxgen.runs.setup import extra_held_out, make_corruptions, open_split
 from jaxgen.runs.state import seed_key
 from jaxgen.sampling.finite import NotFinite, finite_images, panel_told, told, with_nan
 
@@ -97,6 +97,7 @@ class Generator:
         self._programs: dict[str, jax.stages.Wrapped] = {}
         self._sources = dict(sources or {})
         self._given = dict(given or {})
+        self._extras: dict[str, Source] = {}
         self.corruptions = make_corruptions(config)
         self._made = entries_of(self.corruptions, image_shape(config))
 
@@ -220,6 +221,9 @@ class Generator:
         for start in range(0, count, self.batch_size):
             index = np.arange(start, start + self.batch_size)
             batch = _numeric(source.take(list(chosen[index % count])))
+            for name, extra in self.config.data.extra.items():
+                if extra.get("eval_split"):
+                    batch |= _numeric(self._extra(name, index))
             for name, values in self._run("scores", model, seed, index, batch).items():
                 total.setdefault(name, []).append(gathered(values)[: count - start])
         found = {name: np.concatenate(parts) for name, parts in total.items()}
@@ -292,16 +296,29 @@ class Generator:
         batch |= {name: rows[index % len(rows)] for name, rows in self._given.items()}
         derived = self._made if "image" in batch else ()
         others = [name for name in wanted if name not in batch and name not in derived]
-        if others:
-            held_out = self.source(self.config.data.eval_split)
-            found = Entries(held_out.take(list(index % len(held_out))))
-            batch |= self._of_data(found, others)
-        return batch
+        return batch | self._of_data(index, others) if others else batch
 
-    def _of_data(self, found: Mapping[str, np.ndarray], names: Sequence[str]) -> Conditions:
-        """Returns entries of held-out examples; the images stand for those that a program makes of them."""
-        held = ["image" if name in self._made else name for name in names]
-        return {name: np.asarray(found[name]) for name in dict.fromkeys(held)}
+    def _of_data(self, index: np.ndarray, names: Sequence[str]) -> Conditions:
+        """Returns entries of held-out examples; the images stand for those that a program makes of them.
+
+        Entries of the sources of `config.data.extra`, `<name>_<entry>`, are those of their held-out splits.
+        """
+        held = dict.fromkeys("image" if name in self._made else name for name in names)
+        found = Entries()
+        for extra in self.config.data.extra:
+            if any(name.startswith(f"{extra}_") for name in held):
+                found.update(self._extra(extra, index))
+        if any(name not in found for name in held):
+            held_out = self.source(self.config.data.eval_split)
+            found = Entries({**held_out.take(list(index % len(held_out))), **found})
+        return {name: np.asarray(found[name]) for name in held}
+
+    def _extra(self, name: str, index: np.ndarray) -> Conditions:
+        """Returns held-out examples of a source of `config.data.extra` as batches name them: `<name>_<entry>`."""
+        if name not in self._extras:
+            self._extras[name] = extra_held_out(self.config, name)
+        source = self._extras[name]
+        return {f"{name}_{key}": values for key, values in source.take(list(index % len(source))).items()}
 
     def _panel_inputs(self, index: np.ndarray) -> Conditions:
         """Returns held-out examples for the method's panels; none where the data cannot be opened."""
@@ -309,12 +326,11 @@ class Generator:
         if not wanted:
             return {}
         try:
-            held_out = self.source(self.config.data.eval_split)
+            self.source(self.config.data.eval_split)
         except UserError as error:
             log.info("no pictures of held-out data: %s", error)
             return {}
-        found = Entries(held_out.take(list(index % len(held_out))))
-        return self._of_data(found, wanted)
+        return self._of_data(index, wanted)
 
     def _labels(self, index: np.ndarray, labels: Sequence[int] | None) -> np.ndarray:
         classes = self.config.data.num_classes

@@ -201,6 +201,12 @@ def test_full_disk_inside_another_error(text, monkeypatch, tmp_path, capsys):
     assert "disk" in tiny.Result(2, *capsys.readouterr()).complaint
 
 
+@pytest.mark.parametrize(("word", "wanted"), [("(8,12)", (8, 12)), ("[8,12]", [8, 12]), ("12", 12)])
+def test_the_resolution_may_become_a_pair_or_a_number(word, wanted, seen, tmp_path):
+    tiny.call(f"--config={tiny.write_config(tmp_path)}", "--workdir=w", f"--config.data.resolution={word}")
+    assert seen[0][0].data.resolution == wanted
+
+
 def test_json_brings_configs_back():
     config = defaults()
     config.data.resolution = (8, 16)

@@ -90,6 +90,14 @@ def test_what_is_no_batch_of_images_is_refused(array, words):
         images.grid(array)
 
 
+def test_rgba_is_drawn_over_white():
+    pixels = np.asarray([[[[0, 100, 255, 255], [0, 100, 255, 0], [0, 100, 255, 51]]]], np.uint8)
+    wanted = [[[0, 100, 255], [255, 255, 255], [204, 224, 255]]]  # a fifth of the colour and four fifths of white
+    np.testing.assert_array_equal(images.to_rgb(pixels)[0], wanted)
+    np.testing.assert_array_equal(images.to_rgb(pixels.astype(np.float32) / 127.5 - 1)[0], wanted)
+    assert images.grid(pixels).shape[-1] == 3
+
+
 def test_sizes_below_their_minimum_are_refused():
     for wrong in ({"columns": 0}, {"scale": 0}, {"pad": -1}):
         with pytest.raises(UserError):
