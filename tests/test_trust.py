@@ -243,6 +243,47 @@ def test_json_that_makes_no_config_is_one_sentence(run):
             stored_config(run)
 
 
+def test_a_config_that_is_a_pipe_is_not_waited_for(run, capsys):
+    (run / "config.json").unlink()
+    os.mkfifo(run / "config.json")
+    for command, words in {editing: [f"--workdir={run}", "--out=out"], tiny.call: [f"--workdir={run}"]}.items():
+        status = command(words) if command is editing else tiny.call(*words, "--mode=sample", "--out=out")
+        assert status == 2
+        assert "is a pipe (FIFO), not a file" in tiny.Result(2, *capsys.readouterr()).complaint
+
+
+def test_a_byte_order_mark_before_a_config_is_no_part_of_it(run):
+    before = stored_config(run).to_dict()
+    (run / "config.json").write_bytes(b"\xef\xbb\xbf" + (run / "config.json").read_bytes())
+    assert stored_config(run).to_dict() == before
+
+
+SECTIONS = ("method", "data", "data.extra", "train", "optimizer", "optimizers", "sampler", "init_from", "evaluate")
+
+
+@pytest.mark.parametrize("key", SECTIONS)
+@pytest.mark.parametrize("value", [None, 3, "ddpm", [1]], ids=repr)
+def test_a_stored_section_that_is_none_is_named(key, value, run, capsys):
+    stored = json.loads((run / "config.json").read_text())
+    first, _, second = key.partition(".")
+    stored[first] = {**stored[first], second: value} if second else value
+    (run / "config.json").write_text(json.dumps(stored))
+    for command in (editing, lambda words: tiny.call(*words, "--mode=evaluate")):
+        words = [f"--workdir={run}", f"--out={run}"]
+        assert command(words if command is editing else words[:1]) == 2
+        told = tiny.Result(2, *capsys.readouterr()).complaint
+        assert f"config.json: config.{key} must be a section with keys" in told
+
+
+@pytest.mark.parametrize("value", [5, {"name": "x"}, ["x"], True], ids=repr)
+@pytest.mark.parametrize("group", ["denoiser", "pretrained"])
+def test_a_source_of_weights_is_a_text(group, value, run, capsys):
+    tamper(run, {"init_from": {group: value}})
+    assert editing([f"--workdir={run}", f"--out={run}"]) == 2
+    told = tiny.Result(2, *capsys.readouterr()).complaint
+    assert f"config.init_from.{group} must be a text, such as the workdir of a run, not" in told
+
+
 @pytest.mark.parametrize("name", ["os:system", "adamw.__init__", "__loader__", "apply_updates", "optax.adam", 3])
 def test_an_optimiser_is_one_of_optax(name):
     config = ddpm_config()

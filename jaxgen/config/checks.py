@@ -60,6 +60,26 @@ def check(config: ConfigDict) -> None:
     _check_named_sections(config)
 
 
+def check_sections(config: ConfigDict, where: str = "") -> None:
+    """Checks only that what the code takes for a section is one: a stored config may hold anything in its place.
+
+    Args:
+      where: what is put before the sentence, such as the config's file and a colon.
+
+    Raises:
+      UserError: a number, a text or a list stands in place of a section.
+    """
+    _check_section_kinds(config, defaults(), f"{where} config" if where else "config")
+
+
+def _check_section_kinds(config: ConfigDict, schema: ConfigDict, path: str) -> None:
+    for key, known in schema.items():
+        if isinstance(known, ConfigDict) and key in config:
+            if not isinstance(config[key], ConfigDict):
+                raise UserError(f"{path}.{key} must be a section with keys, not {config[key]!r}.")
+            _check_section_kinds(config[key], known, f"{path}.{key}")
+
+
 def _check_section(config: ConfigDict, schema: ConfigDict, path: str) -> None:
     for key, value in config.items():
         here = f"{path}.{key}"
@@ -156,6 +176,10 @@ def _check_evaluation(config: ConfigDict) -> None:
 def _check_named_sections(config: ConfigDict) -> None:
     """Checks the sections whose keys are names that users choose."""
     shared = defaults().optimizer
+    for group, source in config.init_from.items():
+        if not isinstance(source, str):
+            found = "a section" if isinstance(source, ConfigDict) else repr(source)
+            raise UserError(f"config.init_from.{group} must be a text, such as the workdir of a run, not {found}.")
     for group, own in config.optimizers.items():
         if not isinstance(own, ConfigDict):
             raise UserError(f"config.optimizers.{group} must be a section with keys, not {own!r}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -104,6 +105,9 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     metrics = tuple(dict.fromkeys(word for word in given["metrics"].split(",") if word))
     if not metrics:
         raise UserError("--metrics is empty; name some numbers, such as frechet,kid.")
+    for side in ("a", "b"):
+        if not given[side].strip():
+            raise UserError(f"{side.upper()} is empty; name a folder, an .npz file, or a data source with its split.")
     given |= {name: given[name] or "" for name in ("weights", "json")}
     given |= {"metrics": metrics, "resolution": _size(given["resolution"])}
     return Request(**given)
@@ -288,6 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     request = parse(arguments)
     if request.json:
         check_writable_file(request.json, "--json")
+        for text in (request.a, request.b, request.floor):
+            if os.path.exists(text) and os.path.exists(request.json) and os.path.samefile(text, request.json):
+                raise UserError(f"--json={request.json} is one of the sets, and would replace it; name another file.")
     use_cpu_cores()
     use_compilation_cache()
     entries = run(request)

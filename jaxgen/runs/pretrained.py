@@ -8,7 +8,7 @@ from __future__ import annotations
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.config import image_shape
+from jaxgen.config import check, image_shape
 from jaxgen.errors import UserError
 from jaxgen.files import is_remote, user_path
 from jaxgen.runs.workdir import stored_config
@@ -35,6 +35,7 @@ def pretrained_config(config: ConfigDict, run: epath.Path) -> ConfigDict:
     stored = stored_config(run)
     if stored is None:
         raise UserError(f"{KEY}={run} has no config.json; name the workdir of a run.")
+    check(stored)
     if image_shape(stored) != image_shape(config):
         (height, width, channels), ours = image_shape(stored), image_shape(config)
         raise UserError(

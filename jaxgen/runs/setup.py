@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.build import build
@@ -30,6 +31,11 @@ def make_method(config: ConfigDict) -> Method:
     Raises:
       UserError: naming a key that is unknown, missing or of a wrong type.
     """
+    return _make_method(config, ())
+
+
+def _make_method(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
+    """Makes a method; `above` are the runs whose methods are built on it."""
     given: dict[str, Any] = {
         "image_shape": image_shape(config),
         "num_classes": int(config.data.num_classes),
@@ -41,7 +47,7 @@ def make_method(config: ConfigDict) -> Method:
     sampler = {key: value for key, value in config.sampler.items() if key != "guidance_scale"}
     guidance = _guidance(config)
     if "trained" in fields:
-        return build(config.method, "method", "config.method", **given, trained=_trained(config))
+        return build(config.method, "method", "config.method", **given, trained=_trained(config, above))
     if "sampler" in fields:
         given["sampler"] = build(sampler, "sampler", "config.sampler")
     elif len(config.sampler):
@@ -70,7 +76,7 @@ def _checked(method: Method) -> Method:
     return method
 
 
-def _trained(config: ConfigDict) -> Method:
+def _trained(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
     """Returns the method of the run that `config.init_from.pretrained` names."""
     run = pretrained_run(config)
     if run is None:
@@ -79,7 +85,9 @@ def _trained(config: ConfigDict) -> Method:
             f"config.method.name={config.method.name!r} is built on a trained run: set config.init_from.pretrained to "
             f"its workdir, not to {named}."
         )
-    return make_method(pretrained_config(config, run))
+    if run in above:
+        raise UserError(f"config.init_from.pretrained={run} is a run that is built on itself; name a trained run.")
+    return _make_method(pretrained_config(config, run), (*above, run))
 
 
 def pretrained_folder(config: ConfigDict) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.config import defaults, differences, follow_total, from_json, may_change, to_json
+from jaxgen.config import check_sections, defaults, differences, follow_total, from_json, may_change, to_json
 from jaxgen.config.trust import check_names
 from jaxgen.errors import UserError
-from jaxgen.files import FolderLock, check_writable, is_remote, metric_lines, write_bytes
+from jaxgen.files import FolderLock, check_writable, is_remote, metric_lines, read_text, write_bytes
 
 log = logging.getLogger("jaxgen")
 
@@ -172,9 +172,10 @@ def _read(workdir: epath.PathLike) -> ConfigDict | None:
     if not path.exists():
         return None
     try:
-        config = from_json(path.read_text())
+        config = from_json(read_text(path))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not readable as JSON ({error}); restore it, or use another workdir.") from error
     if not isinstance(config, ConfigDict) or not {"method", "data", "train"} <= set(config):
         raise UserError(f"{path} is not the config of a run; restore it, or use another workdir.")
+    check_sections(config, f"{path}:")
     return config

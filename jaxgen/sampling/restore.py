@@ -12,6 +12,7 @@ from etils import epath
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
+from jaxgen.config import check
 from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_pipeline import read_params, read_pipeline
 from jaxgen.methods.base import Model, State
@@ -53,6 +54,7 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
     Raises:
       UserError: where there is no such checkpoint.
     """
+    check(config)  # a stored one may hold anything
     method = make_method(config)
     generator = Generator(method, config)
     train = config.train

@@ -329,3 +329,21 @@ def test_an_empty_folder(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("x")
     assert "no images" in refused(capsys, tmp_path / "empty", "digits/test")
     assert "neither a folder" in refused(capsys, tmp_path / "notes.txt", "digits/test")
+
+
+def test_a_set_without_a_name_is_refused(tmp_path, digits, capsys):
+    images = write(tmp_path / "a", digits["test"][:4])
+    assert refused(capsys, "", images, "--metrics=l1").startswith("jaxgen: A is empty; name a folder")
+    assert refused(capsys, images, " ", "--metrics=l1").startswith("jaxgen: B is empty; name a folder")
+
+
+def test_numbers_do_not_replace_the_images_that_they_are_about(tmp_path, digits, capsys):
+    path = tmp_path / "a.npz"
+    np.savez(path, images=digits["test"][:4])
+    before = path.read_bytes()
+    link = tmp_path / "link.npz"
+    link.symlink_to(path)
+    for target in (path, link):
+        told = refused(capsys, path, "digits/test", "--metrics=l1", f"--json={target}")
+        assert "is one of the sets, and would replace it" in told
+    assert path.read_bytes() == before

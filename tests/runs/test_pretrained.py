@@ -13,6 +13,7 @@ from tiny_methods import ddpm_config
 from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.runs.setup import make_method
+from jaxgen.runs.workdir import open_workdir
 from jaxgen.sampling.restore import restore
 
 
@@ -102,3 +103,12 @@ def test_weights_that_have_changed_are_not_taken_for_those_of_the_beginning(base
     running.run(changed, other, 32)
     with pytest.raises(UserError, match="are not those that this run began with"):
         running.run(tuned_config(other), tmp_path / "run", 64)
+
+
+def test_runs_that_are_built_on_each_other_are_refused(tmp_path):
+    """Nothing makes such runs, but a folder may be anybody's."""
+    names = [tmp_path / "one", tmp_path / "two"]
+    for run, other in zip(names, reversed(names), strict=True):
+        open_workdir(run, tuned_config(other), training=True)
+    with pytest.raises(UserError, match="two is a run that is built on itself; name a trained run"):
+        make_method(tuned_config(names[1]))
