@@ -12,11 +12,14 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxgen.adversarial.regularisers import clip_weights
-from jaxgen.errors import UserError, nearest
+from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.number_types import is_type_key, number_type
 
 # keys of the section that are jaxgen's; the others are arguments of the optax function
 _OWN = ("name", "learning_rate", "warmup_images", "decay", "decay_images", "clip_norm", "clip_weights")
+
+# parameters that every optimiser is tried on before it is used; nothing is computed
+_EXAMPLE = {"kernel": jax.ShapeDtypeStruct((2, 2), "float32")}
 
 LearningRate = Callable[[jax.Array], jax.Array]
 
@@ -131,7 +134,8 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
     """Returns the section's optax transformation at learning rate 1.
 
     Raises:
-      UserError: for a name that is no optimiser of optax, and an argument that this one does not have.
+      UserError: for a name that is no optimiser of optax or one that training cannot use, and for an argument that it
+        does not have or a value that it does not take.
     """
     name = section["name"]
     make = getattr(optax, name, None) if isinstance(name, str) and not name.startswith("_") else None
@@ -143,7 +147,20 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
         if key not in allowed:
             raise UserError(f"{path}.{key} does not exist for {name!r}; {nearest(key, [*allowed, *_OWN])}")
     types = {k: number_type(v, f"{path}.{k}") for k, v in arguments.items() if v is not None and is_type_key(k)}
-    return make(learning_rate=1.0, **{**arguments, **types})
+    try:
+        transform = make(learning_rate=1.0, **{**arguments, **types})
+        state = jax.eval_shape(transform.init, _EXAMPLE)
+        jax.eval_shape(transform.update, _EXAMPLE, state, _EXAMPLE)
+    except (TypeError, ValueError) as error:
+        if "required keyword-only argument" in str(error):  # of `update`, such as lbfgs's loss
+            raise UserError(f"{path}.name={name!r} needs more than gradients; use another optimiser.") from error
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
+        raise UserError(f"{path}: optax cannot make {name} with {given} ({first_line(error)}); correct it.") from error
+    if any(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
+        raise UserError(
+            f"{path}.name={name!r} keeps a random key, which checkpoints do not hold; use another optimiser."
+        )
+    return transform
 
 
 def optimizer_names() -> list[str]:

@@ -11,7 +11,7 @@ from running import differing, named, opened
 from tiny_methods import tiny_config
 
 from jaxgen.errors import UserError
-from jaxgen.runs.optim import Optimizer, clip_by_global_norm, learning_rate, optimizers
+from jaxgen.runs.optim import Optimizer, clip_by_global_norm, learning_rate, optimizer_names, optimizers
 
 
 def rates(images, **section):
@@ -152,3 +152,29 @@ def test_the_type_of_moments_may_be_short():
     config.optimizer.mu_dtype = "int8"
     with pytest.raises(UserError, match="config.optimizer.mu_dtype='int8'"):
         optimizers(config, ("denoiser",))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "lbfgs"}, "name='lbfgs' needs more than gradients"),
+        ({"name": "noisy_sgd"}, "name='noisy_sgd' keeps a random key, which checkpoints do not hold"),
+        ({"name": "adam", "b1": "high"}, "optax cannot make adam with b1='high'"),
+        ({"name": "sgd", "momentum": (0.9,)}, "optax cannot make sgd with momentum=\\(0.9,\\)"),
+    ],
+)
+def test_an_optimiser_that_training_cannot_use_is_refused_at_once(section, message):
+    config = tiny_config("Plain")
+    config.optimizer.update(**section)
+    with pytest.raises(UserError, match=f"^config.optimizer.*{message}"):
+        optimizers(config, ("net",))
+
+
+def test_every_other_optimiser_that_is_listed_updates_parameters():
+    config = tiny_config("Plain")
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    for name in set(optimizer_names()) - {"lbfgs", "noisy_sgd"}:
+        config.optimizer.name = name
+        made = optimizers(config, ("net",))["net"]
+        new, _ = jax.eval_shape(made.update, params, made.init(params), params, jnp.uint32(0))
+        assert {key: leaf.shape for key, leaf in new.items()} == {"kernel": (2, 2), "bias": (2,)}
