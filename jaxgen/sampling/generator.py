@@ -334,10 +334,10 @@ class Generator:
 
     def _labels(self, index: np.ndarray, labels: Sequence[int] | None) -> np.ndarray:
         classes = self.config.data.num_classes
-        chosen = np.asarray(labels if labels is not None else range(classes), np.int32)
-        if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= classes:
+        wanted = range(classes) if labels is None else labels
+        if len(wanted) == 0 or min(wanted) < 0 or max(wanted) >= classes:
             raise UserError(f"--labels must be numbers from 0 to {classes - 1}, not {list(labels or ())}.")
-        return chosen[index % len(chosen)]
+        return np.asarray(wanted, np.int32)[index % len(wanted)]
 
 
 def _numeric(batch: Mapping[str, np.ndarray]) -> Conditions:

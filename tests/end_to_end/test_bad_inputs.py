@@ -324,7 +324,7 @@ def test_weights_of_another_shape(config, trained, tmp_path, complaint):
     assert "config.init_from.denoiser" in said and "shape" in said
 
 
-@pytest.mark.parametrize("labels", ["10", "-1", "0,99"])
+@pytest.mark.parametrize("labels", ["10", "-1", "0,99", "9223372036854775808"])
 def test_labels_that_are_no_classes(labels, labelled, tmp_path, complaint):
     said = complaint("--mode=sample", f"--workdir={labelled}", f"--out={tmp_path / 'out'}", f"--labels={labels}")
     assert "from 0 to 9" in said

@@ -23,8 +23,8 @@ TEXTS = [
     "gs://a/b", "s3://a", "http://a/b", "file:///a", "x://", "folder:", "npz:", ":", "a:b:c", "os:system",
     "jaxgen.registry:find", "%s%n", "{0.__class__}", "$(touch x)", "`touch x`", "*", "a\nb", "last", "best", "ddim",
     *(f"<odd>/{name}" for name in ("fifo", "file", "folder", "loop", "dangling", "socket", "missing")),
-    "<run>", "<pipeline>", "<pictures>", "<arrays.npz>", "<noise.npy>", "<config.py>", "<run>/config.json",
-    "folder:<odd>/fifo", "npz:<odd>/fifo", "folder:<run>", "npz:<noise.npy>", "<run>#nothing",
+    "<run>", "<pipeline>", "<pictures>", "<pictures>/00.png", "<arrays.npz>", "<noise.npy>", "<config.py>",
+    "<run>/config.json", "folder:<odd>/fifo", "npz:<odd>/fifo", "folder:<run>", "npz:<noise.npy>", "<run>#nothing",
 ]  # fmt: skip
 DEEP = "@deep@"  # becomes 100,000 brackets in the JSON text
 OTHERS = [None, True, False, [], {}, [[]], [None], {"": 0}, {"name": 0}, {"name": "x"}, [0] * 3, DEEP, [1e300, "x"]]
