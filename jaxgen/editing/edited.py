@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -21,6 +22,7 @@ from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.process import diffuse
 from jaxgen.diffusion.samplers.base import Sampler
+from jaxgen.diffusion.samplers.ode import ODE
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.diffusion.spacing import time_grid
 from jaxgen.editing.model import DiffusionModel
@@ -87,7 +89,7 @@ class Edited(Method):
         return self._diffusion.sampler
 
     @property
-    def limits(self):
+    def limits(self) -> Mapping[str, int]:
         return self.method.limits
 
     @property
@@ -102,7 +104,9 @@ class Edited(Method):
         A strength between two of them begins at the schedule's level that is nearest to that share of the way.
         """
         schedule, times = self._diffusion.walk()
-        if times is None:
+        if isinstance(self.sampler, ODE):  # it chooses its own times between the first and the last
+            times = np.array([1.0, 0.0])
+        elif times is None:
             times = time_grid(self.sampler.spacing, self.sampler.steps, schedule)
         place = (1 - self.strength) * (len(times) - 1)
         if abs(place - round(place)) < 1e-6:

@@ -17,6 +17,7 @@ from jaxgen.arrays import Array
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction
 from jaxgen.diffusion.process import diffuse
+from jaxgen.diffusion.samplers.ode import ODE
 from jaxgen.editing.model import DiffusionModel
 from jaxgen.errors import UserError
 
@@ -78,7 +79,7 @@ def hold(
 
     The known part is noised to time t at each evaluation at time t, the level of the rest. What a solver
     does to its own known part does not matter: the network never sees it, and the caller pastes the image at the end.
-    This works with any solver, with any number of evaluations a step.
+    This works with any solver, with any number of evaluations a step; `ode` has the same noise at all times.
 
     Args:
       images: `[B, ...]` the images whose part is kept.
@@ -87,9 +88,11 @@ def hold(
     """
 
     def held(x: jax.Array, t: jax.Array) -> Prediction:
-        time = jnp.asarray(t, jnp.float32).reshape(-1)[0]
-        # the bits of t number its noise: no two times share one, and samplers' own numbers are far smaller
-        number = jax.lax.bitcast_convert_type(time, jnp.uint32)
+        number: jax.Array | int = 0  # a solver with its own steps needs a smooth path, which one noise gives
+        if not isinstance(model.sampler, ODE):
+            time = jnp.asarray(t, jnp.float32).reshape(-1)[0]
+            # the bits of t number its noise: no two times share one, and samplers' own numbers are far smaller
+            number = jax.lax.bitcast_convert_type(time, jnp.uint32)
         noise = per_image_noise(keys, number, images.shape[1:]).astype(x.dtype)
         known = diffuse(model.schedule, images, _as(t, images), noise)
         return model.denoise(mask * x + (1 - mask) * known, t)

@@ -14,9 +14,12 @@ import tiny_latents
 from jaxgen.data.transforms import to_uint8
 from jaxgen.diffusion.guidance import ClassifierFree
 from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.diffusion.samplers.ode import ODE
 from jaxgen.editing.edited import Edited, editable, in_cells
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
+from jaxgen.methods.grafts.low_rank import LowRank
+from jaxgen.methods.tuned import Tuned
 
 
 @functools.cache
@@ -110,6 +113,31 @@ def test_a_strength_between_two_times_begins_at_the_nearest_level():
     np.testing.assert_allclose(Edited(method, 0.5).times(), [0.5, 0.25, 0])
     np.testing.assert_allclose(Edited(method, 0.6004).times(), [0.6, 0.5, 0.25, 0])
     np.testing.assert_allclose(Edited(method, 0.1).times(), [0.1, 0])
+
+
+@pytest.mark.slow
+def test_a_solver_with_its_own_steps_keeps_a_part_too(model):
+    """Each image has its own steps, on a smooth path, and does not depend on its neighbours."""
+    solver = ODE(steps=60, rtol=1e-2, atol=1e-2, clip=False)
+    method = Edited(dataclasses.replace(latent(0.75)[0].method, sampler=solver), 0.7, True)
+    np.testing.assert_allclose(method.times(), [0.7, 0])
+    sample, image = jax.jit(method.sample), tiny_latents.batch()["image"]
+    found = sample(model, KEYS, batch(edit_mask=jnp.asarray(MASK)))
+    assert np.isfinite(found).all() and (found[MASK == 1] != image[MASK == 1]).mean() > 0.8
+    other = sample(model, KEYS, batch(image=image.at[0].set(-1.0), edit_mask=jnp.asarray(MASK)))
+    np.testing.assert_allclose(found[1:], other[1:], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_edit_of_a_tuned_model_is_that_of_the_tuned_weights(model):
+    trained = latent(0.75)[0].method
+    tuned = Tuned(trained, {"lora": LowRank(where="(self|cross)_attention/(query|key|value|out)$", rank=2)})
+    known = {**tiny_latents.batch(), "image": jnp.zeros((3, *trained.image_shape))}
+    learned, _ = tuned.init(jax.random.key(0), known, 0, model.params, {}, {})
+    changed = dataclasses.replace(model, params={**model.params, **jax.tree.map(lambda x: x + 0.3, learned)})
+    found = jax.jit(Edited(tuned, 1.0).sample)(changed, KEYS, batch())
+    np.testing.assert_array_equal(found, jax.jit(tuned.sample)(changed, KEYS, tiny_latents.batch()))
+    assert (found != latent(1.0)[1](model, KEYS, batch())).any()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 
 import jax
 import numpy as np
@@ -14,11 +15,14 @@ from tiny_methods import ddpm_config, tiny_config
 from jaxgen.command import modes
 from jaxgen.config import section
 from jaxgen.config.files import load_config
+from jaxgen.data.images import decode_mask
 from jaxgen.data.transforms import prepare, to_float
+from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.runs.setup import make_corruptions, make_method, open_split
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import TrainedModel
+from jaxgen.sampling.slots import Slot, slots_of
 
 
 def hinted():
@@ -167,6 +171,49 @@ def test_an_image_does_not_take_the_place_of_its_input(sample, files):
     with pytest.raises(AssertionError):  # the folder is there
         sample(ddpm_config, f"--image={folder / 'a.png'}")
     assert [p.name for p in (files / "out").iterdir()] == ["images"] and (folder / "a.png").read_bytes() == before
+
+
+def encoded(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def test_a_mask_of_classes_is_its_indices_or_levels_and_is_not_mixed():
+    classes = np.array([[0, 7, 2, 3]] * 4, np.uint8)
+    palette = Image.fromarray(classes, "L").convert("P")
+    palette.putdata(classes.ravel())
+    palette.putpalette([200, 3, 9] * 8)
+    for image in (Image.fromarray(classes), palette):
+        np.testing.assert_array_equal(decode_mask(encoded(image), (4, 4), "m", classes=True), classes)
+    larger = decode_mask(encoded(Image.fromarray(classes)), (6, 6), "m", classes=True)
+    assert larger.dtype == np.int32 and set(larger.ravel()) == {0, 7, 2, 3}
+    both = Image.fromarray(classes > 1)
+    np.testing.assert_array_equal(decode_mask(encoded(both), (4, 4), "m", classes=True), classes > 1)
+    np.testing.assert_array_equal(decode_mask(encoded(both), (4, 4), "m"), 255 * (classes > 1))
+    np.testing.assert_array_equal(decode_mask(encoded(both.convert("RGBA")), (4, 4), "m"), 255 * (classes > 1))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (Image.fromarray(np.full((4, 4), 900, np.uint16)), "more than 8 bits"),
+        (Image.new("LA", (4, 4), (9, 100)), "partly transparent"),
+        (Image.new("RGB", (4, 4), (9, 9, 10)), "coloured"),
+    ],
+)
+def test_what_is_no_mask_is_refused(image, said):
+    with pytest.raises(UserError, match=f"m.png .*{said}"):
+        decode_mask(encoded(image), (4, 4), "m.png")
+
+
+def test_a_mask_that_data_bring_holds_classes():
+    made, example = trained(hinted), {"mask": ((8, 8), "int32"), "condition": ((4, 4, 3), "uint8")}
+    assert slots_of(made)["mask"].kind == "mask" and slots_of(made)["condition"].shape == (8, 8, 1)
+    plain = Generator(made.generator.method, tiny_config("Restorer"))
+    assert slots_of(TrainedModel(plain, made.model, 0, 0, example)) == {
+        "condition": Slot("condition", (4, 4, 3)), "mask": Slot("mask", (8, 8), "classes"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["train", "evaluate"])
