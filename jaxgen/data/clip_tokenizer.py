@@ -27,18 +27,20 @@ class ClipTokenizer:
 
     Attributes:
       vocabulary: how many ids there are. start, end, pad: the special ids.
+      length: how many ids a text has where nothing else is said.
     """
 
-    def __init__(self, read: Read, name: str = "the vocabulary"):
+    def __init__(self, read: Read, name: str = "the vocabulary", length: int = 77):
         """Args:
           read: the byte-pair encoding and its special tokens. CLIP and Stable Diffusion 1 pad with the end token,
             Stable Diffusion 2 with "!", whose id is 0; as a special token it stands for itself within a text, too.
           name: the files, for messages.
+          length: how many ids a text has.
 
         Raises:
           UserError: where the vocabulary lacks start, end or pad.
         """
-        self._tokenizer, self._name = read.tokenizer, name
+        self._tokenizer, self._name, self.length = read.tokenizer, name, length
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocabulary = 1 + max(self._tokenizer.get_vocab().values())
@@ -46,16 +48,17 @@ class ClipTokenizer:
         self._unknown = read.unknown
 
     @classmethod
-    def from_folder(cls, folder: str | os.PathLike[str], pad: str = "") -> ClipTokenizer:
+    def from_folder(cls, folder: str | os.PathLike[str], pad: str = "", length: int = 77) -> ClipTokenizer:
         """Returns the tokenizer of a folder with `tokenizer.json`, or `vocab.json` and `merges.txt`, and its settings.
 
         Args:
           pad: the padding token; by default what the folder's settings say, or the end token.
+          length: how many ids a text has.
 
         Raises:
           UserError: for a file that is missing or damaged.
         """
-        return cls(read_tokenizer_files(pathlib.Path(folder), pad=pad), f"the tokenizer in {folder}")
+        return cls(read_tokenizer_files(pathlib.Path(folder), pad=pad), f"the tokenizer in {folder}", length)
 
     @classmethod
     def from_file(cls, file: str | os.PathLike[str], pad: str = "") -> ClipTokenizer:
@@ -69,7 +72,7 @@ class ClipTokenizer:
             raise UserError(f"There is no file {path} with a tokenizer.")
         return cls(read_tokenizer_files(path.parent, path, pad), str(path))
 
-    def tokenize(self, texts: str | Sequence[str], length: int = 77) -> np.ndarray:
+    def tokenize(self, texts: str | Sequence[str], length: int | None = None) -> np.ndarray:
         """Returns int32 `[N, length]`: the start token, the text's tokens, the end token, then padding.
 
         A text that is too long loses its last tokens, but never its end token; `lost` says which.
@@ -77,6 +80,7 @@ class ClipTokenizer:
         Raises:
           UserError: for a length below 2, a text of more than LONGEST characters, or anything but text.
         """
+        length = self.length if length is None else length
         texts, found = self._encode(texts, length)
         ids = np.full((len(texts), length), self.pad, np.int32)
         for row, encoding in zip(ids, found, strict=True):
@@ -84,12 +88,13 @@ class ClipTokenizer:
             row[: len(kept)] = kept
         return ids
 
-    def lost(self, texts: str | Sequence[str], length: int = 77) -> list[Lost]:
+    def lost(self, texts: str | Sequence[str], length: int | None = None) -> list[Lost]:
         """Returns what `tokenize` does not keep of each text.
 
         Raises:
           UserError: as `tokenize`.
         """
+        length = self.length if length is None else length
         texts, found = self._encode(texts, length)
         told = []
         for text, encoding in zip(texts, found, strict=True):
@@ -125,7 +130,7 @@ class ClipTokenizer:
         return texts, self._tokenizer.encode_batch(texts, add_special_tokens=False)
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
-        """Returns int32 `[N, 77]`, as the other tokenizers give their ids."""
+        """Returns int32 `[N, length]`, as the other tokenizers give their ids."""
         return self.tokenize(captions)
 
     def _id(self, token: str) -> int:

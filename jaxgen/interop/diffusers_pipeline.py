@@ -12,6 +12,7 @@ The networks' shapes come from these files. Weights are read one tensor at a tim
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -108,6 +109,23 @@ class Pipeline:
             "latent_size": self.latent_size,
         }
 
+    def training_fields(self, tokenizer: ClipTokenizer) -> dict[str, Any]:
+        """Returns the fields of `jaxgen.methods.diffusion.latent_diffusion.LatentDiffusion` except the sampler."""
+        return {
+            "network": self.unet,
+            "autoencoder": self.autoencoder,
+            "text": self.text,
+            "schedule": self.noise.schedule,
+            "prediction_type": self.noise.prediction_type,
+            "spacing": self.noise.walk,
+            "scale": self.scaling,
+            "text_learns": False,
+            "empty": (tokenizer.start, tokenizer.end),
+            "pad": tokenizer.pad,
+            "mask_padding": False,
+            "knows_null": True,
+        }
+
 
 def read_pipeline(folder: str | os.PathLike[str]) -> Pipeline:
     """Reads the JSON files of a folder, without its weights.
@@ -185,9 +203,18 @@ def _length(folder: pathlib.Path, most: int) -> int:
     return most if said is None else min(most, int(min(said, most)))
 
 
-def read_tokenizer(folder: str | os.PathLike[str]) -> ClipTokenizer:
-    """Reads the tokenizer in a pipeline's folder. Raises UserError if it is missing or damaged."""
-    return ClipTokenizer.from_folder(pathlib.Path(folder) / "tokenizer")
+def is_pipeline(folder: str | os.PathLike[str]) -> bool:
+    """Returns whether a folder is one that diffusers writes."""
+    return (pathlib.Path(folder) / INDEX).is_file()
+
+
+def read_tokenizer(folder: str | os.PathLike[str], length: int = 77) -> ClipTokenizer:
+    """Reads the tokenizer in a pipeline's folder; a text has `length` ids.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    return ClipTokenizer.from_folder(pathlib.Path(folder) / "tokenizer", length=length)
 
 
 def read_params(
@@ -204,12 +231,41 @@ def read_params(
       UserError: as `read_pipeline`, or the weights do not fit their config.
     """
     folder = pathlib.Path(folder)
-    configs = _read_configs(folder)
-    weights = {part: open_weights(folder / part, TEXT_MODEL if part == "text_encoder" else MODEL) for part in configs}
-    text = _text_params(folder, weights["text_encoder"], configs["text_encoder"], dtype, place)
-    _, autoencoder = autoencoder_from_diffusers(weights["vae"], configs["vae"], dtype, place)
-    _, denoiser = condition_unet_from_diffusers(weights["unet"], configs["unet"], dtype, place)
-    return {"denoiser": denoiser, "autoencoder": autoencoder, "text": text}
+    _read_configs(folder)
+    for group in FOLDERS:
+        open_group(folder, group)
+    found = {group: read_group(folder, group, dtype, place) for group in ("text", "autoencoder", "denoiser")}
+    return {group: found[group] for group in FOLDERS}
+
+
+def open_group(folder: str | os.PathLike[str], group: str) -> Weights:
+    """Opens the weights of one group, which is a key of `FOLDERS`. Raises UserError if they are missing or damaged."""
+    part = FOLDERS[group]
+    return open_weights(pathlib.Path(folder) / part, TEXT_MODEL if part == "text_encoder" else MODEL)
+
+
+def read_group(
+    folder: str | os.PathLike[str], group: str, dtype: str = "float32", place: Placer = lambda array: array
+) -> dict[str, Any]:
+    """Reads the weights of one group, which is a key of `FOLDERS`; the other arguments are those of `read_params`."""
+    folder, part = pathlib.Path(folder), FOLDERS[group]
+    config = read_json(folder / part / CONFIG, f"gives the shapes of the {part}", TYPES[part])
+    weights = open_group(folder, group)
+    if group == "text":
+        return _text_params(folder, weights, config, dtype, place)
+    if group == "autoencoder":
+        return autoencoder_from_diffusers(weights, config, dtype, place)[1]
+    return condition_unet_from_diffusers(weights, config, dtype, place)[1]
+
+
+def weights_digest(folder: str | os.PathLike[str], group: str) -> str:
+    """Returns the SHA-256 of the names, types, shapes and numbers of a group's tensors as the files have them."""
+    weights, total = open_group(folder, group), hashlib.sha256()
+    for name in sorted(weights):
+        array = weights[name]
+        total.update(f"{name}{array.dtype}{array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
 
 
 def _text_params(

@@ -29,6 +29,7 @@ from jaxgen.parallel.sharding import Layout, bytes_per_device
 from jaxgen.planning import flops, hlo, roofline
 from jaxgen.runs import state as states
 from jaxgen.runs.loaded_groups import LoadedGroups, load_group
+from jaxgen.runs.pretrained import OPTIONS
 from jaxgen.runs.setup import make_loader, make_method, training_sources
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
@@ -235,14 +236,16 @@ def loaded_shapes(
     layout, params, memory, absent = Layout.of(config, mesh), {}, {}, []
     key = jax.random.key(0)
     made, left = jax.eval_shape(lambda key, batch: method.untrained(key, to_float(batch)), key, example)
-    for group in dict.fromkeys((*config.init_from, *method.required_groups)):
+    named = [group for group in config.init_from if group not in OPTIONS]
+    for group in dict.fromkeys((*named, *method.required_groups)):
         source = config.init_from.get(group)
+        whole = bool(config.init_from.get("pretrained")) and group in made  # its shapes are those of its own networks
         if not source and group not in made:
             continue
         try:
-            if not source:
+            if not source and not whole:
                 raise UserError(f"config.init_from.{group} is empty.")
-            weights, carried, _ = load_group(source, group)
+            weights, carried, _ = load_group(source, group) if source else (made[group], left.get(group), {})
         except UserError as error:
             if group not in made:
                 raise

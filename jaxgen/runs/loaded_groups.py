@@ -1,7 +1,7 @@
 """Loads parameter groups that are not initialised.
 
 `config.init_from.<group>` names another run, or a file, for one group; `config.init_from.pretrained` names a run whose
-groups are all loaded, those that it learned and those that it was given.
+groups are all loaded, those that it learned and those that it was given, or a folder that diffusers wrote.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -22,10 +24,12 @@ from ml_collections import ConfigDict
 from jaxgen.arrays import Memory, Params, Tree
 from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.files import user_path
+from jaxgen.interop.diffusers_pipeline import FOLDERS, is_pipeline, read_group, weights_digest
+from jaxgen.number_types import number_type
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.integrity import check_files, checksums, verify
-from jaxgen.runs.pretrained import pretrained_run
+from jaxgen.runs.pretrained import KEY, OPTIONS, pretrained_folder, pretrained_run
 from jaxgen.runs.published import published
 
 
@@ -58,23 +62,31 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
     memory: Memory = {}
     origins: dict[str, dict[str, Any]] = {}
     layout = Layout.of(config, mesh)
+    type_of = _types(config)
     run = pretrained_run(config)
+    weights: Params = {}
+    own = {group: origin for group, origin in recorded.items() if not config.init_from.get(group)}
     if run is not None:
-        weights, memory, origins = load_run(run, recorded)
-        params = {group: jax.device_put(w, layout.params({group: w})[group]) for group, w in weights.items()}
+        weights, memory, origins = load_run(run, own)
         memory = jax.device_put(memory, replicated(mesh))
+    elif config.init_from.get("pretrained"):
+        weights, origins = load_folder(pretrained_folder(config), own, type_of)
+    for group in list(weights):
+        placed = _as_type(weights.pop(group), type_of(group))
+        params[group] = jax.device_put(placed, layout.params({group: placed})[group])
     for group, source in config.init_from.items():
-        if not source or group == "pretrained":
+        if not source or group in OPTIONS:
             continue
         known = recorded.get(group)
-        weights, carried, origin = load_group(source, group, known["step"] if known else None)
+        found, carried, origin = load_group(source, group, known["step"] if known else None)
         if known and known["sha256"] != origin["sha256"]:
             raise UserError(
                 f"config.init_from.{group}: the weights in {source} are not those that this run began with "
                 f"(step {known['step']} there); restore them, or begin again in another workdir."
             )
         origins[group] = origin
-        params[group] = jax.device_put(weights, layout.params({group: weights})[group])
+        found = _as_type(found, type_of(group))
+        params[group] = jax.device_put(found, layout.params({group: found})[group])
         if carried is not None:
             memory[group] = jax.device_put(carried, replicated(mesh))
     return LoadedGroups(params, memory, origins)
@@ -101,6 +113,8 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, 
     folder, _, there = str(source).partition("#")
     there = there or group
     workdir = user_path(folder, f"config.init_from.{group}").absolute()
+    if is_pipeline(workdir):
+        return _of_folder(workdir, there, f"config.init_from.{group}={source!r}")
     if not (workdir / "config.json").exists():
         raise UserError(f"config.init_from.{group}={source!r} is not the workdir of a run (it has no config.json).")
     (learned, averaged, memory), _, step = _read_run(workdir, f"config.init_from.{group}={source!r}", step)
@@ -145,13 +159,71 @@ def load_run(
             )
         if carried is not None:
             memory.setdefault(group, carried)
+    _check_recorded(where, origins, recorded)
+    return params, memory, origins
+
+
+def load_folder(
+    folder: str, recorded: Mapping[str, dict[str, Any]], type_of: Callable[[str], str]
+) -> tuple[Params, dict[str, dict[str, Any]]]:
+    """Returns every group of a folder of diffusers, and the groups' origins.
+
+    Args:
+      folder: the folder's absolute path.
+      recorded: the origins that a checkpoint of the run that loads recorded.
+      type_of: the type of a group's weights; "" for float32.
+
+    Raises:
+      UserError: weights cannot be read, or are not those that were recorded.
+    """
+    where = f"{KEY}={folder!r}"
+    origins = {group: _origin(folder, group) for group in FOLDERS}
+    _check_recorded(where, origins, recorded)
+    return {group: read_group(folder, group, type_of(group) or "float32") for group in FOLDERS}, origins
+
+
+def _of_folder(folder: epath.Path, group: str, where: str) -> tuple[Tree, None, dict[str, Any]]:
+    """Returns one group of a folder of diffusers, as `load_group` does."""
+    if group not in FOLDERS:
+        raise UserError(f"{where}: a folder of diffusers has no group {group!r}; {nearest(group, FOLDERS)}")
+    return read_group(folder, group), None, _origin(os.fspath(folder), group)
+
+
+def _origin(folder: str, group: str) -> dict[str, Any]:
+    return {"source": f"{folder}#{group}", "step": 0, "sha256": weights_digest(folder, group)}
+
+
+def _check_recorded(
+    where: str, origins: Mapping[str, dict[str, Any]], recorded: Mapping[str, dict[str, Any]]
+) -> None:
+    """Raises a UserError where a group's weights are not those that were recorded."""
     for group, known in recorded.items():
         if group in origins and origins[group]["sha256"] != known["sha256"]:
             raise UserError(
                 f"{where}: the weights of {group!r} are not those that this run began with (step {known['step']} "
                 "there); restore them, or begin again in another workdir."
             )
-    return params, memory, origins
+
+
+def _types(config: ConfigDict) -> Callable[[str], str]:
+    """Returns a function that gives the type of a loaded group's weights, or "" for the type that they are read in.
+
+    `config.init_from.dtype` is the type of groups that do not learn; those that learn are float32.
+    """
+    if not config.init_from.get("dtype"):
+        return lambda group: ""
+    from jaxgen.runs.setup import make_method
+
+    kind, method = number_type(config.init_from.dtype, "config.init_from.dtype"), make_method(config)
+    learned = {group for _, stage in method.stages for turn in method.turns(stage) for group in turn.groups}
+    return lambda group: "float32" if group in learned else kind
+
+
+def _as_type(params: Tree, kind: str) -> Tree:
+    """Returns parameters whose floating arrays have a type; as they are for ""."""
+    if not kind:
+        return params
+    return jax.tree.map(lambda x: x.astype(jnp.dtype(kind)) if jnp.issubdtype(x.dtype, jnp.floating) else x, params)
 
 
 def _read_run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,12 +15,11 @@ from jaxgen.build import build
 from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
 from jaxgen.data.corruptions import Corruption
+from jaxgen.data.sources.captions import Tokenised
 from jaxgen.errors import UserError
-from jaxgen.files import user_path
-from jaxgen.interop.diffusers_pipeline import read_pipeline
 from jaxgen.methods.base import Method
 from jaxgen.registry import find
-from jaxgen.runs.pretrained import pretrained_config, pretrained_run
+from jaxgen.runs.pretrained import KEY, folder_fields, folder_tokenizer, pretrained_config, pretrained_run
 
 log = logging.getLogger("jaxgen")
 
@@ -56,11 +55,17 @@ def _make_method(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
         given["guidance"] = build(guidance, "guidance", "config.guidance", **given)
     elif guidance:
         raise UserError(f"config.guidance is set, but the method {config.method.name!r} takes none; remove it.")
-    if config.init_from.get("pretrained"):
-        given |= read_pipeline(pretrained_folder(config)).method_fields()
+    if "pretrained" in config.init_from:
+        given |= folder_fields(config, fields)
         if "spacing" in config.sampler:
             del given["spacing"]
-    return _checked(build(config.method, "method", "config.method", **given))
+    method = {k: v for k, v in config.method.items() if not _changes(k, v, given)}
+    return _checked(build(method, "method", "config.method", **given))
+
+
+def _changes(key: str, value: Any, given: Mapping[str, Any]) -> bool:
+    """Returns whether a key of the method is a section of changes to what a folder gives, which are made already."""
+    return key in given and isinstance(value, Mapping | ConfigDict) and "name" not in value
 
 
 def _checked(method: Method) -> Method:
@@ -77,22 +82,18 @@ def _checked(method: Method) -> Method:
 
 
 def _trained(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
-    """Returns the method of the run that `config.init_from.pretrained` names."""
+    """Returns the method of the run or of the folder of diffusers that `config.init_from.pretrained` names."""
     run = pretrained_run(config)
-    if run is None:
+    if run is not None and run in above:
+        raise UserError(f"config.init_from.pretrained={run} is a run that is built on itself; name a trained run.")
+    stored = pretrained_config(config)
+    if stored is None:
         named = config.init_from.get("pretrained") or "nothing"
         raise UserError(
             f"config.method.name={config.method.name!r} is built on a trained run: set config.init_from.pretrained to "
-            f"its workdir, not to {named}."
+            f"its workdir, not to {named}; a folder that diffusers wrote is one, too."
         )
-    if run in above:
-        raise UserError(f"config.init_from.pretrained={run} is a run that is built on itself; name a trained run.")
-    return _make_method(pretrained_config(config, run), (*above, run))
-
-
-def pretrained_folder(config: ConfigDict) -> str:
-    """Returns the path of the pipeline that `config.init_from.pretrained` names."""
-    return os.fspath(user_path(config.init_from.pretrained, "config.init_from.pretrained"))
+    return _make_method(stored, above if run is None else (*above, run))
 
 
 def _guidance(config: ConfigDict) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def tell_sources(sources: dict[str, Source]) -> None:
 
 
 def open_split(config: ConfigDict, split: str, source: str | None = None) -> Source:
-    """Returns one split of the config's data.
+    """Returns one split of the config's data; captions have the tokens of a pretrained folder where there is one.
 
     Raises:
       UserError: the source is unknown, or the split is missing, empty or does not fit; the message names the key that
@@ -151,7 +152,7 @@ def open_split(config: ConfigDict, split: str, source: str | None = None) -> Sou
     """
     height, width, channels = image_shape(config)
     try:
-        return open_source(
+        opened = open_source(
             source or config.data.source,
             split,
             resolution=(height, width),
@@ -163,6 +164,29 @@ def open_split(config: ConfigDict, split: str, source: str | None = None) -> Sou
         if source or split == config.data.split or split != config.data.eval_split:
             raise
         raise UserError(f"config.data.eval_split={split!r}: {error}") from error
+    return _with_tokens(config, opened, needed=not source)
+
+
+def _with_tokens(config: ConfigDict, source: Source, needed: bool) -> Source:
+    """Returns a source whose captions are tokens of the pretrained folder, if the config's model has one.
+
+    Raises:
+      UserError: the source has no captions where they are needed, or a vocabulary of its own.
+    """
+    tokenizer = folder_tokenizer(config) if source.name != "none" else None
+    if tokenizer is None or not (needed or "caption" in source[0]):
+        return source
+    if source.name.startswith("captions:"):
+        raise UserError(
+            f"config.data.source={source.name!r} has a vocabulary of its own, and {KEY} brings the tokenizer of its "
+            f"texts: set config.data.source={source.request.argument!r}."
+        )
+    if "caption" not in source[0]:
+        raise UserError(
+            f"The examples of {source.name!r} have no captions, and {KEY} names a model that learns from them: "
+            "docs/data.md says how a folder has captions."
+        )
+    return Tokenised(source.request, source, tokenizer)
 
 
 def make_loader(config: ConfigDict, sources: dict[str, Source]) -> Loader:

@@ -21,7 +21,8 @@ from jaxgen.parallel.mesh import replicated
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
 from jaxgen.runs.loaded_groups import load_groups
-from jaxgen.runs.setup import make_method, pretrained_folder
+from jaxgen.runs.pretrained import pretrained_folder
+from jaxgen.runs.setup import make_method
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.prompts import TextRequest, text_conditions

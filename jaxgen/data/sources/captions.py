@@ -30,29 +30,24 @@ KINDS = ("folder", "npz")
 ENDING = ".vocabulary.json"
 
 
-class Captions(Source):
-    """Gives another source's examples with the tokens of their captions.
+class Tokenised(Source):
+    """Gives another source's examples with the tokens of their captions, by a tokenizer that is given.
 
     Attributes:
       tokenizer: turns captions into tokens.
 
     Raises:
-      UserError: for data without captions or without a vocabulary.
+      UserError: for data without captions.
     """
 
-    takes = "<folder:path or npz:path>"
+    config_name = ""  # it is made of a source, and no config names it
 
-    def __init__(self, request: Request):
-        from jaxgen.data.sources import open_source
-
+    def __init__(self, request: Request, inner: Source, tokenizer: WordTokenizer | ClipTokenizer):
         super().__init__(request)
-        self.tokenizer = _tokenizer(request)
-        self._inner = open_source(
-            request.argument, request.split, request.resolution, request.channels, request.num_classes, request.root
-        )
-        self.num_classes, self.class_names = self._inner.num_classes, self._inner.class_names
-        if "caption" not in self._inner[0]:
-            raise UserError(f"The examples of {self._inner.name!r} have no captions, so {self.name!r} has no tokens.")
+        self.tokenizer, self._inner = tokenizer, inner
+        self.num_classes, self.class_names = inner.num_classes, inner.class_names
+        if "caption" not in inner[0]:
+            raise UserError(f"The examples of {inner.name!r} have no captions, so {self.name!r} has no tokens.")
         if self._inner.arrays is not None:
             self.arrays = self._with_tokens(self._inner.arrays)
         self.notes = (*self._inner.notes, *_notes(self.tokenizer, _captions_of(self._inner)))
@@ -69,6 +64,25 @@ class Captions(Source):
 
     def _with_tokens(self, arrays: Examples) -> Examples:
         return {**arrays, "tokens": self.tokenizer([str(caption) for caption in arrays["caption"]])}
+
+
+class Captions(Tokenised):
+    """Gives another source's examples with the tokens of their captions, by the tokenizer beside the data.
+
+    Raises:
+      UserError: for data without captions or without a vocabulary.
+    """
+
+    config_name = "captions"
+    takes = "<folder:path or npz:path>"
+
+    def __init__(self, request: Request):
+        from jaxgen.data.sources import open_source
+
+        tokenizer = _tokenizer(request)
+        size, channels = request.resolution, request.channels
+        inner = open_source(request.argument, request.split, size, channels, request.num_classes, request.root)
+        super().__init__(request, inner, tokenizer)
 
 
 def _captions_of(source: Source) -> list[str]:

@@ -53,6 +53,8 @@ class DDPM(Method):
       timesteps: how the times t in [0, 1] at which the network is trained are drawn, see `jaxgen.diffusion.timesteps`.
       label_dropout: share of training examples whose label, or other condition of a subclass, is replaced by the null
         class, for classifier-free guidance (Ho & Salimans 2022, Algorithm 1).
+      knows_null: the network was taught the null condition before, so that classifier-free guidance needs no
+        `label_dropout`, as in the fine-tuning of a pretrained network.
       learned_variance: the network has twice the images' channels and learns the reverse variance too (Nichol &
         Dhariwal 2021), by `vlb_weight` times the variational bound; for uint8 images, not for latents.
       guidance: how sampling is steered; `config.guidance`, which brings the networks of others with it.
@@ -68,6 +70,7 @@ class DDPM(Method):
     weighting: Weighting = Simple()
     timesteps: TimestepSampler = Uniform()
     label_dropout: float = 0.0
+    knows_null: bool = False
     learned_variance: bool = False
     vlb_weight: float = 1e-3
     guidance: Guidance | None = None
@@ -141,13 +144,15 @@ class DDPM(Method):
         return (weights * losses).mean(), ({}, memory)
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
-        return self.sampler(self.guided(model, batch), self.schedule, self._start(keys), keys)
+        schedule, times = self.walk()
+        return self.sampler(self.guided(model, batch), schedule, self._start(keys, batch), keys, times=times)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         frames = min(self.frames, self.sampler.steps)
         start = per_image_noise(keys, 0, self.shape)[None]
+        schedule, times = self.walk()
         _, found = self.sampler.trajectory(
-            self.guided(model, batch), self.schedule, self._start(keys), keys, frames
+            self.guided(model, batch), schedule, self._start(keys, batch), keys, frames, times
         )
         return {"trajectory": jnp.concatenate([start, found])}
 
@@ -168,13 +173,18 @@ class DDPM(Method):
         return found | {f"denoising_loss_by_time@{t}": errors[i] for i, t in enumerate(PROFILE)}
 
     def denoiser(
-        self, params: Params, group: str = "denoiser", network: nn.Module | None = None, **options: Any
+        self,
+        params: Params,
+        group: str = "denoiser",
+        network: nn.Module | None = None,
+        schedule: Schedule | None = None,
+        **options: Any,
     ) -> Denoiser:
-        """Returns the network, or another, as a denoiser `(x, t, label?) -> Prediction`; options go to it (`train`,
-        `rngs`).
+        """Returns the network, or another, as a denoiser `(x, t, label?) -> Prediction`, under the method's schedule or
+        another; options go to the network (`train`, `rngs`).
         """
         apply = functools.partial(apply_params, network or self.network, params[group], **options)
-        return denoiser(self.schedule, self.prediction_type, apply, self.learned_variance)
+        return denoiser(schedule or self.schedule, self.prediction_type, apply, self.learned_variance)
 
     def condition(self, params: Params, batch: Batch) -> Batch:
         """Returns the network's keyword arguments other than (x, t), from a batch with the entries `conditions`."""
@@ -194,15 +204,17 @@ class DDPM(Method):
 
     def guided(self, model: Model, batch: Batch) -> Denoiser:
         """Returns the denoiser of samplers: `(x, t) -> Prediction` for a batch's conditions, steered by `guidance`."""
-        denoise, condition = self.denoiser(model.params), self.condition(model.params, batch)
+        schedule, _ = self.walk()
+        denoise, condition = self.denoiser(model.params, schedule=schedule), self.condition(model.params, batch)
         if self.guidance is None:
             return lambda x, t: denoise(x, t, **condition)
         if "classifier" in self.required_groups:  # gradients inside the sampler's scan
             denoise = gradients_in_loops()(denoise)
-        null = self.condition(model.params, {**batch, **self._null(batch)}) if self.label_dropout else None
+        knows = self.knows_null or self.label_dropout > 0
+        null = self.condition(model.params, {**batch, **self._null(batch)}) if knows else None
         others: dict[str, Any] = {}
         if "weak" in self.required_groups:
-            others["weak"] = self.denoiser(model.params, "weak", self.guidance.weak)
+            others["weak"] = self.denoiser(model.params, "weak", self.guidance.weak, schedule)
         if "classifier" in self.required_groups:
             others["classifier"] = self._classifier(model.params["classifier"])
         return self.guidance(GuidanceInputs(denoise, condition, null, label=batch.get("label"), **others))
@@ -213,9 +225,10 @@ class DDPM(Method):
             return hybrid_loss(denoise, schedule, image, t, noises, weighting, self.vlb_weight, **condition)
         return denoising_loss(denoise, schedule, image, t, noises, weighting, **condition)
 
-    def _start(self, keys: Array) -> Array:
-        """Returns the noise at the first time, one image for each key."""
-        return self.schedule.prior_std * per_image_noise(keys, 0, self.shape)
+    def _start(self, keys: Array, batch: Batch) -> Array:
+        """Returns the noise at the first time, one image for each key; that of the entry `noise` where it is given."""
+        start = batch["noise"].astype(jnp.float32) if "noise" in batch else per_image_noise(keys, 0, self.shape)
+        return self.walk()[0].prior_std * start
 
     def _null(self, batch: Batch) -> Batch:
         """Returns entries for the batch that stand for no condition."""

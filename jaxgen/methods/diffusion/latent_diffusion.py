@@ -7,7 +7,7 @@ types, weightings, solvers and guidance are the same.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ from jaxtyping import Float, Key
 
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.diffusion.noise import per_image_noise
+from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.kl_autoencoder import scale_of
 from jaxgen.methods.base import LossResult, LossState, Model, Turn, check_loaded
@@ -40,6 +41,11 @@ class LatentDiffusion(DDPM):
     `context`, the features of the batch's `tokens`, where there is a text encoder. Scores are those of DDPM, in
     latents, and `latent_std`, the standard deviation of a whole data set's latents, which should be close to 1.
 
+    Where `config.init_from.pretrained` names a folder of diffusers, its networks, noise, scale and empty caption are
+    the fields that the config does not set (`jaxgen.runs.pretrained`), and `denoiser` learns from its weights on. A
+    batch to sample for may also have `null_tokens` int32 [B, L], the texts that guidance leads away from, and `noise`
+    float32 [B, h, w, D], the noise to start from.
+
     Attributes:
       autoencoder: the network of the first stage, equal to that run's `method.network`; its weights are
         `config.init_from.autoencoder`.
@@ -49,6 +55,8 @@ class LatentDiffusion(DDPM):
       empty: ids of the empty caption, which replaces a dropped one; it is filled up with `pad` to the captions' length.
       pad: the id of the tokens after a caption's end.
       mask_padding: whether attention leaves these positions out.
+      spacing: a function from the number of steps to the schedule to sample with, whose network may be told other
+        levels, and the sampler's times; None for the sampler's own spacing.
       cached: whether every batch must have `moments`, so that a plan, which sees no data, knows of them.
       decode_batch: number of images that are decoded at a time; 0 for the whole batch.
       decode_tile: side of a tile in latents; 0 decodes complete images.
@@ -62,6 +70,7 @@ class LatentDiffusion(DDPM):
     empty: tuple[int, ...] = (1,)
     pad: int = 0
     mask_padding: bool = True
+    spacing: Callable[[int], tuple[Schedule, np.ndarray]] | None = None
     cached: bool = False
     decode_batch: int = 0
     decode_tile: int = 0
@@ -176,6 +185,9 @@ class LatentDiffusion(DDPM):
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         return self.decode(model, super().sample(model, keys, batch))
 
+    def walk(self) -> tuple[Schedule, np.ndarray | None]:
+        return super().walk() if self.spacing is None else self.spacing(self.sampler.steps)
+
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """Returns `trajectory`, decoded. The first frames, decoded from noise, do not look like noise."""
         found = super().panels(model, keys, batch)
@@ -218,6 +230,8 @@ class LatentDiffusion(DDPM):
         null = super()._null(batch)
         if self.text is None:
             return null
+        if "null_tokens" in batch:
+            return null | {"tokens": batch["null_tokens"]}
         tokens = batch["tokens"]
         filled = jnp.full(tokens.shape[1:], self.pad, tokens.dtype).at[: len(self.empty)].set(jnp.asarray(self.empty))
         return null | {"tokens": jnp.broadcast_to(filled, tokens.shape)}
