@@ -61,7 +61,7 @@ def train(config: ConfigDict, flags: Flags) -> int:
 
 
 def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLock) -> int:
-    from jaxgen.evaluation.evaluate import check_before_training, evaluate
+    from jaxgen.evaluation.evaluate import check_before_training, check_best_metric, evaluate
     from jaxgen.files import read_json
     from jaxgen.parallel.distributed import barrier, is_first
     from jaxgen.report.page import write_report
@@ -82,6 +82,7 @@ def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLo
 
     # finds all that is wrong before the run's first file is written
     trainer = Trainer(config, workdir, scores, may_write=lock.check)
+    check_best_metric(config, trainer.generator, trainer.model(), trainer.logged)
     if first:
         if trainer.step == 0:
             keep_history(workdir)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.config import image_shape
 from jaxgen.data import Source
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Method, Model
 from jaxgen.metrics.base import RunMetric, SetMetric
 from jaxgen.metrics.choice import Chosen, Words, choose, open_network
@@ -88,11 +88,62 @@ def check_before_training(config: ConfigDict, method: Method) -> None:
       UserError: for held-out data, or weights, that are needed and cannot be had.
     """
     if config.evaluate.at_end or config.train.evaluate_every_images:
-        open_split(config, config.data.eval_split)
+        held_out = open_split(config, config.data.eval_split)
         for one in metrics_of(config, method):
+            _check_count(config, one.metric, held_out)
             if one.network is not None:
                 _open(one.network, image_shape(config))
         statistics_of(config, metrics_of(config, method))
+
+
+def _check_count(config: ConfigDict, metric: RunMetric, held_out: Source) -> None:
+    """Says that a metric will be left out for want of images.
+
+    Raises:
+      UserError: there are so few that it would end the evaluation.
+    """
+    count = min(len(held_out), config.evaluate.real)
+    if len(held_out) < 2 <= metric.least:
+        raise UserError(
+            f"{METRICS}: {metric.name!r} needs at least {metric.least} held-out images, and "
+            f"config.data.eval_split={config.data.eval_split!r} of {held_out.name} has {len(held_out)}: name a larger "
+            "split, or leave the metric out."
+        )
+    if metric.least > max(min(count, config.evaluate.num), 2):
+        log.warning(
+            "%s will be left out: it needs %d images of each set, and there are %d held-out images and %d samples",
+            metric.name, metric.least, count, config.evaluate.num,
+        )  # fmt: skip
+
+
+def check_best_metric(config: ConfigDict, generator: Generator, model: Model, logged: Sequence[str]) -> None:
+    """Checks that a run will have the number by which its best checkpoints are kept.
+
+    Args:
+      model: the model, or its shapes.
+      logged: the names in the training log, or beginnings of them that end in a slash.
+
+    Raises:
+      UserError: the run will not have it; the sentence names the nearest number.
+    """
+    name = config.train.best_metric
+    if not name or name in logged or any(one.endswith("/") and name.startswith(one) for one in logged):
+        return
+    known = [f"{one}loss" if one.endswith("/") else one for one in logged]
+    if config.train.evaluate_every_images:
+        chosen = metrics_of(config, generator.method)
+        others = [one.metric for one in chosen if not isinstance(one.metric, SetMetric)]
+        if not all(metric.numbers for metric in others):
+            return  # such a metric alone knows the names of its numbers
+        known += [number for metric in others for number in metric.numbers]
+        sets = [(one.metric, one.network) for one in chosen if isinstance(one.metric, SetMetric)]
+        known += [metric.number(network) for metric, network in sets if network is not None]
+        known += generator.score_names(model, generator.source(config.data.eval_split))
+        if name in known:
+            return
+    during = bool(config.train.evaluate_every_images)
+    elsewhere = "" if during else "; the numbers of an evaluation need evaluate_every_images"
+    raise UserError(f"config.train.best_metric={name!r} is no number of this run{elsewhere}: {nearest(name, known)}")
 
 
 def statistics_of(config: ConfigDict, chosen: Sequence[Chosen[RunMetric]]) -> Statistics | None:

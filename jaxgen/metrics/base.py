@@ -77,7 +77,13 @@ class Metric:
 
 
 class RunMetric(Metric, abc.ABC):
-    """This class is for metrics of a trained model's samples, which `config.evaluate.metrics` may name."""
+    """This class is for metrics of a trained model's samples, which `config.evaluate.metrics` may name.
+
+    Attributes:
+      numbers: the names of its numbers, where these do not depend on the network; () where nothing is said of them.
+    """
+
+    numbers: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -11,6 +12,8 @@ from typing import TextIO
 from tqdm import tqdm
 
 from jaxgen.report.numbers import duration, number
+
+log = logging.getLogger("jaxgen")
 
 PLAIN_SECONDS = 10.0  # least time between two progress lines where there is no terminal
 
@@ -40,6 +43,7 @@ class Progress:
         self._plain = enabled is None and not self._stream.isatty()
         self._images = self._last_images = start_images
         self._last_time = clock()
+        self._mark: tuple[int, float] | None = None  # images and time that the rate counts from: after compilation
         self._scalars: dict[str, float] = {}
         self._bar = None
         if enabled or (enabled is None and not self._plain):
@@ -51,8 +55,13 @@ class Progress:
     def update(self, images: int, scalars: Mapping[str, float] | None = None) -> None:
         """Shows that `images` training images have been seen, in all and not since the last call."""
         self._scalars.update({name: float(value) for name, value in (scalars or {}).items()})
+        began = self._mark is None and images > self._images
+        if began:
+            self._mark = (images, self._clock())
         self._images = images
         if self._bar is not None:
+            if began:
+                self._bar.unpause()  # the time of compilation is no part of the rate
             if scalars:
                 self._bar.set_postfix({k: number(v) for k, v in self._scalars.items()}, refresh=False)
             self._bar.update(images - self._bar.n)
@@ -75,11 +84,33 @@ class Progress:
 
     def _line(self) -> None:
         now = self._clock()
-        rate = (self._images - self._last_images) / max(now - self._last_time, 1e-9)
+        since, began = self._mark or (self._images, now)
+        rate = (self._images - since) / max(now - began, 1e-9)
         left = (self._total - self._images) / rate if rate > 0 else math.inf
-        words = [f"{self._images:,} of {self._total:,} images", f"{number(rate)} images/s"]
-        if self._images < self._total:
+        words = [f"{self._images:,} of {self._total:,} images", *([f"{number(rate)} images/s"] if rate > 0 else [])]
+        if self._images < self._total and (rate > 0 or now > began):
             words.append(f"{duration(left)} left" if math.isfinite(left) else "no progress")
         words += [f"{name} {number(value)}" for name, value in self._scalars.items()]
         print(", ".join(words), file=self._stream, flush=True)
-        self._last_images, self._last_time = self._images, now
+        self._last_images, self._last_time, self._mark = self._images, now, (self._images, now)
+
+
+class Steps:
+    """Logs a line of progress at most every ten seconds while many images are drawn or scored.
+
+    Args:
+      what: what is done, in a word or two, such as "sampling".
+      total: the number of images.
+      clock: a function that returns the time in seconds.
+    """
+
+    def __init__(self, what: str, total: int, clock: Callable[[], float] = time.monotonic):
+        self._what, self._total, self._clock = what, total, clock
+        self._last = clock()
+
+    def done(self, images: int) -> None:
+        """Says that so many images are done; the last ones need no line."""
+        now = self._clock()
+        if images < self._total and now - self._last >= PLAIN_SECONDS:
+            log.info("%s: %s of %s images", self._what, f"{images:,}", f"{self._total:,}")
+            self._last = now

@@ -23,6 +23,7 @@ from jaxgen.methods.base import Method, Model, check_limits
 from jaxgen.parallel.distributed import gathered
 from jaxgen.parallel.mesh import await_cpu, data_shards, make_mesh, over_data, place_full_batch, replicated
 from jaxgen.parallel.sharding import Layout
+from jaxgen.runs.progress import Steps
 from jaxgen.runs.setup import extra_held_out, make_corruptions, open_split
 from jaxgen.runs.state import seed_key
 from jaxgen.sampling.finite import NotFinite, finite_images, panel_told, told, with_nan
@@ -182,11 +183,13 @@ class Generator:
           UserError: where the method makes no images, or a label is not one of its classes.
         """
         parts: dict[str, list[np.ndarray]] = {"images": [], "finite": []}
+        steps = Steps("sampling", num)
         for start in range(0, num, self.batch_size):
             index = np.arange(start, start + self.batch_size)
             found = self._run("sample", model, seed, index, self._conditions(index, labels))
             for name, values in found.items():
                 parts[name].append(gathered(values))
+            steps.done(start + self.batch_size)
         chosen = self._labels(np.arange(num), labels) if "label" in self.method.conditions else None
         images, finite = (np.concatenate(parts[name])[:num] for name in ("images", "finite"))
         sentence = "" if finite.all() else told(finite, self.method, model)
@@ -218,6 +221,7 @@ class Generator:
         count = min(limit or len(source), len(source))
         chosen = np.linspace(0, len(source) - 1, count).astype(int)
         total: dict[str, list[np.ndarray]] = {}
+        steps = Steps(f"scores on {source.split}", count)
         for start in range(0, count, self.batch_size):
             index = np.arange(start, start + self.batch_size)
             batch = _numeric(source.take(list(chosen[index % count])))
@@ -226,12 +230,20 @@ class Generator:
                     batch |= _numeric(self._extra(name, index))
             for name, values in self._run("scores", model, seed, index, batch).items():
                 total.setdefault(name, []).append(gathered(values)[: count - start])
+            steps.done(start + self.batch_size)
         found = {name: np.concatenate(parts) for name, parts in total.items()}
         for name, values in found.items():
             broken = int((~np.isfinite(values)).sum())
             if broken:
                 log.warning("%s is not finite for %d of %d examples, so its mean is not", name, broken, count)
         return self.method.summary(found)
+
+    def score_names(self, model: Model, source: Source) -> list[str]:
+        """Returns the names of the numbers that `scores` gives, without computing them; the model may be shapes."""
+        index = np.arange(self.batch_size, dtype=np.uint32)
+        batch = _numeric(source.take(list(index % len(source))))
+        found = jax.eval_shape(self._program("scores"), model, jnp.uint32(0), index, batch)
+        return list(self.method.summary({name: np.ones(value.shape) for name, value in found.items()}))
 
     def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions) -> Tree:
         """Runs one of the method's functions of (model, keys, batch), compiled over the mesh."""

@@ -235,10 +235,13 @@ class Trainer:
             step, before = self.step, self.images
             self._metrics.add(step, self.take_step())
             self.seconds = time.monotonic() - clock
+            logged = self._crossed(train.log_every_images, before) or self.images >= train.total_images
+            if before == began and not logged:
+                mark = (self.images, self.seconds)  # the first step compiles, which is no part of the rate
             # numbers of all but the newest steps are ready: reading them does not hold up the device
             if self._metrics.waiting >= train.max_nonfinite_updates + 2:
                 self._read(leave=2)
-            if self._crossed(train.log_every_images, before) or self.images >= train.total_images:
+            if logged:
                 self._read()
                 rate = (self.images - mark[0]) / (self.seconds - mark[1])
                 rates = self._learning_rates(before)
@@ -302,6 +305,13 @@ class Trainer:
         """Returns `{"<group>/learning_rate": rate}` for the update that began at `images`, of the stage's groups."""
         groups = dict.fromkeys(group for turn in self.method.turns(self.stage) for group in turn.groups)
         return {f"{group}/learning_rate": self.builder.optimizers[group].rate_at(images) for group in groups}
+
+    @property
+    def logged(self) -> list[str]:
+        """Returns the names in the log; of those of turns and groups only the beginning, up to the slash."""
+        turns = [turn for _, stage in self.method.stages for turn in self.method.turns(stage)]
+        groups = [group for turn in turns for group in turn.groups]
+        return [*dict.fromkeys(f"{name}/" for name in [*(turn.name for turn in turns), *groups]), "images_per_second"]
 
     def _samples(self, writer: MetricsLog | NoLog) -> None:
         if not self.method.samples_images:

@@ -76,11 +76,16 @@ ARGUMENTS = {
     "negative seed of samples": (["--mode=sample", "--out=x", "--seed=-1"], "--seed=-1"),
     "labels beyond the images": (["--mode=sample", "--out=x", "--labels=0,1,2", "--num=2"], "--labels names (3)"),
     "best checkpoints that are not kept": (["--config.train.best_metric=x"], "config.train.keep_best is 0"),
+    "best by an unknown number": (
+        ["--config.train.keep_best=1", "--config.train.best_metric=denoising_los",
+         "--config.train.evaluate_every_images=64"], "'denoising_loss'"),
+    "best by a number that comes at the end only": (
+        ["--config.train.keep_best=1", "--config.train.best_metric=denoising_loss"], "need evaluate_every_images"),
     "weights of no network": (["--config.evaluate.network=", "--config.evaluate.weights=x"], "config.evaluate.weights"),
     "labels that are words": (["--mode=sample", "--out=x", "--labels=three"], "three"),
     "sampling before training": (["--mode=sample", "--out=x"], "--mode=train"),
     "evaluation before training": (["--mode=evaluate"], "--mode=train"),
-}
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -198,3 +198,12 @@ def test_the_metric_and_the_network_of_the_docs_are_one_config_line_each(tmp_pat
     assert shift.noise > shift.floor and shift.digest == "version 1"
     cls = importlib.import_module("my_metrics").MeanShift
     assert compare_samples(images, (cls(),), Digits())["mean_shift_digits"].value > 0
+
+
+def test_a_split_of_too_few_images_is_found_before_training(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", train_images=pixels[:8], test_images=pixels[8:])
+    config = config_of(("frechet",), "digits")
+    config.data.source, config.data.num_classes = f"npz:{tmp_path / 'few.npz'}", 0
+    with pytest.raises(UserError, match=r"'frechet' needs at least 2 held-out images, .*eval_split='test' .* has 1"):
+        check_before_training(config, make_method(config))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from jaxgen.runs.progress import Progress
+from jaxgen.runs.progress import Progress, Steps
 
 
 class Clock:
@@ -45,3 +45,24 @@ def test_the_bar_counts_all_images_and_shows_scalars():
     progress.note("a line")
     progress.close()
     assert "100%" in out.getvalue() and "loss=0.125" in out.getvalue() and "a line\n" in out.getvalue()
+
+
+def test_the_rate_is_without_the_time_of_compilation():
+    out, clock = io.StringIO(), Clock()
+    progress = Progress(1000, 0, stream=out, clock=clock)
+    for images, now in ((10, 50.0), (20, 51.0), (150, 64.0)):  # the first ten images took 50 seconds
+        clock.now = now
+        progress.update(images)
+    lines = out.getvalue().splitlines()
+    assert lines[0].startswith("10 of 1,000 images") and "images/s" not in lines[0] and "left" not in lines[0]
+    assert "10 images/s" in lines[1] and "150 of" in lines[1]
+
+
+def test_a_long_evaluation_says_how_far_it_is(caplog):
+    caplog.set_level("INFO", "jaxgen")
+    clock = Clock()
+    steps = Steps("sampling", 1000, clock)
+    for images in range(100, 1001, 100):
+        clock.now += 4
+        steps.done(images)
+    assert caplog.messages == [f"sampling: {n} of 1,000 images" for n in (300, 600, 900)]

@@ -122,6 +122,7 @@ def test_commands_on_a_run_whose_samples_are_not_finite(tmp_path, capfd, caplog,
     assert found == status and share(6 if status == 0 else 64, 64) in text
     assert list((run / "checkpoints").iterdir())
     assert (run / "samples" / "step_0000000016.png").exists() == (status == 0)
+    assert (run / "report.html").exists()
     scores = json.loads((run / "metrics.json").read_text()) if status == 0 else {}
     assert not any(name.startswith("frechet") for name in scores)
 

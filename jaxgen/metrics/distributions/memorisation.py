@@ -16,6 +16,7 @@ class Memorisation(RunMetric):
     """Gives `nearest_train_distance` and `share_of_near_copies`, of pixels; see `memorisation`."""
 
     needs = frozenset({"training images"})
+    numbers = ("nearest_train_distance", "share_of_near_copies")
 
     def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
         return memorisation(images)
