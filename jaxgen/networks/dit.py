@@ -108,6 +108,11 @@ class DiT(nn.Module):
     # same, the parameter names differ.
     scan_blocks: bool = False
 
+    @property
+    def side_multiple(self) -> int:
+        """Returns the number that the sides of its images are multiples of."""
+        return self.patch_size
+
     @nn.compact
     def __call__(
         self,

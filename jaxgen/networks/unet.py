@@ -130,6 +130,11 @@ class UNet(nn.Module):
     # convolutions and dense layers too.
     remat: str = ""
 
+    @property
+    def side_multiple(self) -> int:
+        """Returns the number that the sides of its images are multiples of."""
+        return 2 ** (len(self.channel_multipliers) - 1)
+
     @nn.compact
     def __call__(
         self,

@@ -170,3 +170,16 @@ def test_text_and_context_belong_together():
 def test_another_autoencoders_weights_are_refused():
     with pytest.raises(UserError, match=r"init_from\.autoencoder"):
         make().init(jax.random.key(0), batch(), 0, {"autoencoder": {"other": jnp.zeros(3)}}, {}, MOMENTS)
+
+
+def test_sizes_that_do_not_fit_are_told_in_pixels():
+    import tiny
+
+    from jaxgen.config.files import load_config
+    from jaxgen.runs.setup import make_method
+
+    config, _ = load_config(tiny.ROOT / "configs" / "latent_diffusion_shapes.py")
+    make_method(config)
+    config.data.resolution = (32, 33)
+    with pytest.raises(UserError, match=r"config\.data\.resolution is 32x33 pixels, .* multiples of \d+ here"):
+        make_method(config)

@@ -91,6 +91,13 @@ class LatentDiffusion(DDPM):
                 "A text encoder and a network with context belong together: set both config.method.text and "
                 "config.method.network.context_dim, or neither."
             )
+        factor, again = getattr(self.autoencoder, "factor", 1), getattr(self.network, "side_multiple", 1)
+        height, width, _ = self.image_shape
+        if again > 0 and (height % (factor * again) or width % (factor * again)):
+            raise UserError(
+                f"config.data.resolution is {height}x{width} pixels, whose sides must be multiples of {factor * again} "
+                f"here: the autoencoder divides them by {factor}, and the network works on multiples of {again}."
+            )
         if self.scale < 0 or self.decode_batch < 0:
             raise UserError("config.method.scale and config.method.decode_batch must be at least 0.")
 
