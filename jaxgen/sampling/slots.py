@@ -108,8 +108,9 @@ def _no_use(name: str, slots: Mapping[str, Slot], begun: Mapping[str, Slot], oth
     reads = f"it reads {_listed(slots)}" if slots else "it reads no picture as a condition"
     if begun:
         reads += ", and it can begin with --image and keep what is black in --mask"
-    elif not slots and others:
-        reads += f", only {_listed(others)}"
+    elif not slots:
+        reads += f", only {_listed(others)}" if others else ""
+        reads += ", and only a diffusion model can begin with one"
     guess = f"; {nearest(name, slots)}" if name not in ("", "image", "mask", "hint") and slots else "; leave it out."
     return f"{flag} was given, but this model has no use for it: {reads}{guess}"
 
