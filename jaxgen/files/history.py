@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.errors import UserError
+from jaxgen.files.paths import regular_file
 from jaxgen.files.reading import whole_number
 
 
@@ -23,7 +24,7 @@ def metric_lines(path: epath.PathLike) -> list[tuple[bytes, dict[str, Any]]]:
     Raises:
       UserError: any other line is not what `metrics.jsonl` holds; the message names the file and the line.
     """
-    lines = epath.Path(path).read_bytes().split(b"\n")
+    lines = regular_file(path, "the history").read_bytes().split(b"\n")
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -22,7 +22,7 @@ import numpy as np
 from jaxgen import files
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.files import inside, parse_json
+from jaxgen.files import inside, parse_json, regular_file
 from jaxgen.files.reading import as_type_of
 from jaxgen.interop.file_types import Header, TensorEntry, WeightsIndex
 
@@ -175,7 +175,7 @@ def read_header(path: pathlib.Path) -> dict[str, Place]:
       UserError: it is damaged or no such file, or it holds numbers of a type that is not read.
     """
     try:
-        with path.open("rb") as opened:
+        with (regular_file(path, "the weights") if path.exists() else path).open("rb") as opened:
             end = os.fstat(opened.fileno()).st_size
             start = opened.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.errors import UserError
+from jaxgen.files import regular_file
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -152,7 +153,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     try:
-        with path.open("rb") as opened:
+        with (regular_file(path, "the weights") if path.exists() else path).open("rb") as opened:
             zipped = opened.read(4) == b"PK\x03\x04"
             opened.seek(0)
             content, data, order = (_read_zip if zipped else _read_legacy)(opened, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import pytest
 import safetensors.numpy
 
 from jaxgen.errors import UserError
-from jaxgen.interop.diffusers_files import MODEL, Entry, open_weights, read_json, save_weights
+from jaxgen.interop import torch_file
+from jaxgen.interop.diffusers_files import MODEL, Entry, open_weights, read_header, read_json, save_weights
 
 FILE = f"{MODEL}.safetensors"
 
@@ -151,6 +153,13 @@ def test_an_index_of_other_types_is_named(value, tmp_path):
     (tmp_path / f"{FILE}.index.json").write_text(json.dumps({"weight_map": value}))
     with pytest.raises(UserError, match="weight_map"):
         open_weights(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_header, torch_file.read])
+def test_weights_that_are_a_pipe_are_not_waited_for(read, tmp_path):
+    os.mkfifo(tmp_path / FILE)
+    with pytest.raises(UserError, match=r"is a pipe \(FIFO\), not a file"):
+        read(tmp_path / FILE)
 
 
 def test_missing_files_are_named(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -98,6 +99,12 @@ def test_a_damaged_middle_line_stops_the_resume_and_loses_nothing(tmp_path):
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
         history.MetricsLog(tmp_path, tensorboard=False, resume_step=10)
     assert path.read_bytes() == before
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match=r"metrics\.jsonl is a pipe \(FIFO\), not a file"):
+        history.MetricsLog(tmp_path, tensorboard=False)
 
 
 def test_a_store_without_append_has_everything_after_flush_and_close(tmp_path, monkeypatch):
