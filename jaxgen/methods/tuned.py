@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Key
 
 from jaxgen.arrays import Array, Batch, Memory, Params
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Loss, LossResult, LossState, Method, Model, Turn
 from jaxgen.methods.grafts.base import Graft, in_order
 
@@ -27,7 +27,8 @@ class Tuned(Method):
     samples, panels and scores are those of the trained method, on parameters with the grafts put on.
 
     Raises:
-      UserError: there are no grafts, or one has the name of a group of the trained method.
+      UserError: there are no grafts, or one has the name of a group of the trained method, or changes none of its
+        groups.
     """
 
     trained: Method  # from `config.init_from.pretrained`
@@ -36,9 +37,17 @@ class Tuned(Method):
     def __post_init__(self) -> None:
         if not self.grafts:
             raise UserError("config.method.grafts is empty; name a graft, such as grafts.lora.name='low_rank'.")
-        taken = sorted(self.grafts.keys() & {*groups_of(self.trained)})
-        if taken:
-            raise UserError(f"config.method.grafts.{taken[0]}: the trained method has a group of this name.")
+        groups = groups_of(self.trained)
+        for name, graft in self.grafts.items():
+            if name in groups:
+                raise UserError(f"config.method.grafts.{name}: the trained method has a group of this name.")
+            if name in ("pretrained", "dtype"):
+                raise UserError(f"config.method.grafts.{name}: init_from has a key of this name; use another name.")
+            if graft.group not in groups:
+                raise UserError(
+                    f"config.method.grafts.{name}.group={graft.group!r}: the trained method has no such group; "
+                    f"{nearest(graft.group, groups)}"
+                )
 
     @property
     def method(self) -> Method:

@@ -53,7 +53,8 @@ def pretrained_config(config: ConfigDict) -> ConfigDict | None:
     `config.init_from.pretrained` names neither.
 
     Raises:
-      UserError: the run's config is damaged, names code of another package, or is of images of another shape.
+      UserError: the run's config is damaged, names code of another package, or is of images of another shape or of
+        another number of classes.
     """
     run = pretrained_run(config)
     if run is not None:
@@ -79,6 +80,11 @@ def _of_run(config: ConfigDict, run: epath.Path) -> ConfigDict:
         raise UserError(
             f"{KEY}={run} was trained on images of {height}x{width}x{channels}, and this config has "
             f"{ours[0]}x{ours[1]}x{ours[2]}: set config.data.resolution and config.data.channels to the run's."
+        )
+    if stored.data.num_classes != config.data.num_classes:
+        raise UserError(
+            f"{KEY}={run} was trained with config.data.num_classes={stored.data.num_classes}, and this config has "
+            f"{config.data.num_classes}: set config.data.num_classes to the run's."
         )
     return stored
 

@@ -203,3 +203,24 @@ def test_a_new_word_is_a_row_of_its_own_and_the_end_stays_the_end():
     assert (np.asarray(unused["rows"]) == 0).all()
     with pytest.raises(UserError, match="has 12 tokens, and initial_ids names 40"):
         begun(Tuned(trained, {"cat": TokenRows((40,))}), params, batch)
+
+
+@pytest.mark.parametrize(
+    ("grafts", "message"),
+    [
+        ({"lora": LowRank(group="unet")}, "grafts.lora.group='unet': the trained method has no such group.*denoiser"),
+        ({"word": TokenRows(initial_ids=(1,))}, "grafts.word.group='text': the trained method has no such group"),
+        ({"a": LowRank(), "b": LowRank(group="a")}, "grafts.b.group='a': the trained method has no such group"),
+        ({"denoiser": LowRank()}, "grafts.denoiser: the trained method has a group of this name"),
+        ({"pretrained": LowRank()}, "grafts.pretrained: init_from has a key of this name"),
+    ],
+)
+def test_a_graft_has_a_name_of_its_own_and_a_group_of_the_trained_method(base, grafts, message):
+    with pytest.raises(UserError, match=message):
+        Tuned(base[0], grafts)
+
+
+def test_new_words_need_a_table_of_tokens(base):
+    trained, params = base
+    with pytest.raises(UserError, match="grafts.word: the group 'denoiser' has no table of tokens"):
+        begun(Tuned(trained, {"word": TokenRows(initial_ids=(1,), group="denoiser")}), params)

@@ -88,6 +88,10 @@ def test_what_is_no_trained_run_is_one_sentence_before_anything_is_written(base,
     config.data.resolution = 16
     with pytest.raises(UserError, match="was trained on images of 8x8x1, and this config has 16x16x1"):
         running.run(config, tmp_path / "run", 32)
+    config = tuned_config(workdir)
+    config.data.num_classes = 10
+    with pytest.raises(UserError, match="was trained with config.data.num_classes=0, and this config has 10"):
+        running.run(config, tmp_path / "run", 32)
     with pytest.raises(UserError, match="no layer's path"):
         running.run(tuned_config(workdir, where="nothing"), tmp_path / "run", 32)
     assert not (tmp_path / "run" / "checkpoints").exists()

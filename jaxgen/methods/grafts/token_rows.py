@@ -35,6 +35,11 @@ class TokenRows(Graft):
             raise UserError("A graft of token rows needs initial_ids, the tokens that it starts from, and a count.")
 
     def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
+        if "embedding" not in params[self.group].get("token", {}):
+            raise UserError(
+                f"config.method.grafts.{name}: the group {self.group!r} has no table of tokens; name the group of a "
+                "text encoder."
+            )
         table = params[self.group]["token"]["embedding"]
         wrong = [i for i in self.initial_ids if not 0 <= i < len(table)]
         if wrong:
