@@ -3,7 +3,7 @@
 Paper: Zhao et al. 2017, "Energy-based Generative Adversarial Network".
 Command: python main.py --config=configs/ebgan_digits.py --workdir=runs/ebgan_digits
 Hardware and time: at most two CPU-minutes with compilation.
-Expected: an excess Fréchet distance of 0.016 and energies of 0.22 (real) and 0.27 (fake) (docs/results.md).
+Expected: an excess Fréchet distance of 0.010 and energies of 0.26 (real) and 0.32 (fake) (docs/results.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section
