@@ -81,9 +81,9 @@ def regular_file(path: epath.PathLike, named_by: str) -> epath.Path:
     path = epath.Path(path)
     kind = _kind(path, named_by)
     if kind == "a folder":
-        raise UserError(f"{named_by}={path} is a folder; name a file.")
+        raise UserError(f"{_named(named_by, path)} is a folder; name a file.")
     if kind != "a file":
-        raise UserError(f"{named_by}={path} is {kind}, not a file; name a file.")
+        raise UserError(f"{_named(named_by, path)} is {kind}, not a file; name a file.")
     return path
 
 
@@ -96,8 +96,13 @@ def folder(path: epath.PathLike, named_by: str) -> epath.Path:
     path = epath.Path(path)
     kind = _kind(path, named_by)
     if kind != "a folder":
-        raise UserError(f"{named_by}={path} is {kind}, not a folder; name a folder.")
+        raise UserError(f"{_named(named_by, path)} is {kind}, not a folder; name a folder.")
     return path
+
+
+def _named(named_by: str, path: object) -> str:
+    """Returns "--out=a" for a path that a flag or a key gives, and "the file a" for one that is not given by name."""
+    return f"{named_by} {path}" if named_by.startswith("the ") else f"{named_by}={path}"
 
 
 def _kind(path: epath.Path, named_by: str) -> str:
@@ -105,14 +110,14 @@ def _kind(path: epath.Path, named_by: str) -> str:
         if path.is_dir():
             return "a folder"
         if not path.exists():
-            raise UserError(f"{named_by}={path}: there is no such file or folder.")
+            raise UserError(f"{_named(named_by, path)}: there is no such file or folder.")
         return "a file"
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise UserError(f"{named_by}={path}: {os_refusal(error)}") from error
+        raise UserError(f"{_named(named_by, path)}: {os_refusal(error)}") from error
     except ValueError as error:
-        raise UserError(f"{named_by}={os.fspath(path)!r} cannot be the name of a file ({error}).") from error
+        raise UserError(f"{_named(named_by, repr(os.fspath(path)))} cannot be the name of a file ({error}).") from error
     if stat.S_ISDIR(mode):
         return "a folder"
     if stat.S_ISREG(mode):
