@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+import collections
+
+import pytest
+from fuzzing.calls import calls
 from fuzzing.cases import Case
+from fuzzing.drive import fuzz
 from fuzzing.judge import judge
+
+SEED, NUM, PARTS = 0, 300, 3  # `python tests/fuzzing --seed=1` for others
+OF_OTHER_RUNS = ("jaxgen.sampling.latents", "jaxgen.evaluation.export_classifier")  # the run here is of a DDPM
+
+
+@pytest.mark.slow
+def test_what_is_spoilt_was_sound():
+    for one, call in zip(fuzz(SEED, range(-len(calls()), 0)), calls(), strict=True):
+        assert one.verdict == ("refused" if call.command in OF_OTHER_RUNS else "run"), (one.case, one.err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_bad_inputs(part):
+    ended = list(fuzz(SEED, range(part, NUM, PARTS)))
+    faults = [f"--first={one.number}: {one.verdict}\n{one.case}\n{one.err}" for one in ended if one.fault]
+    assert not faults, "\n\n".join(faults)
+    counts = collections.Counter(one.verdict for one in ended)
+    assert counts["refused"] > len(ended) / 3 and counts["run"] > 0, counts  # the inputs are bad, and not all
 
 
 def test_a_fault_is_called_one():
