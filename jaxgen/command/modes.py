@@ -62,7 +62,7 @@ def train(config: ConfigDict, flags: Flags) -> int:
 
 def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLock) -> int:
     from jaxgen.evaluation.evaluate import check_before_training, check_best_metric, evaluate
-    from jaxgen.files import read_json
+    from jaxgen.evaluation.record import scored_step
     from jaxgen.parallel.distributed import barrier, is_first
     from jaxgen.report.page import write_report
     from jaxgen.runs.record import add_event, record
@@ -75,6 +75,7 @@ def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLo
     config, changed = open_workdir(workdir, config, training=True, writes=False)
     _check_workdir(workdir)
     check_before_training(config, make_method(config))
+    scored = scored_step(workdir)  # now, so that a damaged file is found before anything is written
 
     def scores(trainer: Trainer) -> dict[str, float]:
         entries = evaluate(trainer.generator, trainer.model(), images=trainer.images)
@@ -97,8 +98,7 @@ def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLo
             write_report(workdir)
         log.info("stopped at %d images; the same command resumes the run", trainer.images)
         return 0 if trainer.stopped_by == signal.SIGTERM else 130
-    scores_file = workdir / "metrics.json"
-    if scores_file.exists() and read_json(scores_file).get("_meta", {}).get("step") == trainer.step:
+    if scored == trainer.step:
         log.info("finished at %d images; a higher config.train.total_images extends the run", trainer.images)
     else:
         try:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from etils import epath
 
 from jaxgen.evaluation.evaluate import Evaluation
 from jaxgen.evaluation.examine import examine
-from jaxgen.files import write_json
+from jaxgen.files import read_json, write_json
 from jaxgen.report.images import save_png
+
+
+class _About(TypedDict, total=False):
+    step: int
+
+
+class _Scores(TypedDict, total=False):
+    _meta: _About
+
+
+def scored_step(workdir: epath.Path) -> int | None:
+    """Returns the step of the checkpoint that the numbers in `metrics.json` are of; None if there are no numbers.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = workdir / "metrics.json"
+    return read_json(path, _Scores).get("_meta", {}).get("step") if path.exists() else None
 
 
 def write_scores(workdir: epath.Path, entries: Evaluation, step: int, images: int) -> None:

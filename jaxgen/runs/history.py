@@ -21,6 +21,13 @@ from jaxgen.report.images import to_rgb
 REMOTE_SECONDS = 30.0  # least time between two rewrites of a remote metrics.jsonl
 
 
+def check_history(workdir: epath.PathLike) -> None:
+    """Raises a UserError if the folder's `metrics.jsonl` is damaged before its last line, so that it cannot go on."""
+    path = epath.Path(workdir) / "metrics.jsonl"
+    if path.exists():
+        metric_lines(path)
+
+
 class MetricsLog:
     """Writes one line for each logged step to `workdir/metrics.jsonl`, and the same numbers to `workdir/tensorboard`.
 

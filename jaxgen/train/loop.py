@@ -24,7 +24,7 @@ from jaxgen.parallel.sharding import check_state_fits
 from jaxgen.report.images import grid, save_png
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
-from jaxgen.runs.history import MetricsLog, NoLog
+from jaxgen.runs.history import MetricsLog, NoLog, check_history
 from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.optim import ends_before
 from jaxgen.runs.progress import Progress
@@ -93,6 +93,7 @@ class Trainer:
         self.builder.release(self.state)
 
     def _restore(self) -> None:
+        self._resumed = False
         found = self.checkpoints.restore(lambda meta: self._expect(meta.stage, meta.step, meta.images))
         if found is None:
             self._expect(self.stage, 0, 0)
@@ -102,8 +103,9 @@ class Trainer:
         self.stage, self.step, self.images, self.seconds = meta.stage, meta.step, meta.images, meta.seconds
         self.loader.set_state(meta.data)
         self._metrics = StepMetrics(meta.pending)
+        check_history(self.workdir)
         log.info("resuming at step %d, %d images", self.step, self.images)
-        self._event("resumed", f"at step {self.step}, {self.images} images")
+        self._resumed = True
 
     def _expect(self, stage: int, step: int, images: int) -> State:
         """Returns the shapes of a state that is about to be made or read.
@@ -204,6 +206,8 @@ class Trainer:
         writer: MetricsLog | NoLog = NoLog()
         if is_first():
             writer = MetricsLog(self.workdir, tensorboard=self.config.train.tensorboard, resume_step=self.step)
+        if self._resumed:
+            self._event("resumed", f"at step {self.step}, {self.images} images")
         early = ends_before(self.builder.optimizers, self.config.train.total_images)
         if early:
             log.warning("%s", early)

@@ -101,12 +101,8 @@ def complaint(capsys):
 
 
 def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
-    """Every file below a folder; without the log of events, which an attempt may be written into."""
-    return {
-        os.fspath(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in ("run.json", "report.html") and "tensorboard" not in path.parts
-    }
+    """Every file below a folder."""
+    return {os.fspath(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("case", ARGUMENTS)
@@ -278,6 +274,16 @@ def cut_record(run):
     return [], "run.json"
 
 
+def cut_scores(run):
+    (run / "metrics.json").write_text("{")
+    return [], "metrics.json"
+
+
+def scores_of_another_type(run):
+    (run / "metrics.json").write_text('{"_meta": []}')
+    return [], "metrics.json: '_meta' is []"
+
+
 def labels_for_none(run):
     return ["--mode=sample", f"--out={run.parent / 'out'}", "--labels=3"], "--labels"
 
@@ -291,8 +297,8 @@ def mesh(run):
 
 
 RUNS = [
-    cut_config, foreign_config, lost_config, cut_checkpoints, lost_parameters, cut_history, cut_record, labels_for_none,
-    width, mesh,
+    cut_config, foreign_config, lost_config, cut_checkpoints, lost_parameters, cut_history, cut_record, cut_scores,
+    scores_of_another_type, labels_for_none, width, mesh,
 ]  # fmt: skip
 
 
