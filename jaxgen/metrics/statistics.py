@@ -11,7 +11,6 @@ import dataclasses
 import os
 
 import numpy as np
-from etils import epath
 
 from jaxgen.errors import UserError
 from jaxgen.files.arrays import Archive
@@ -67,7 +66,9 @@ class Statistics:
 
 def open_statistics(path: str, named_by: str) -> Statistics | None:
     """Returns what `read_statistics` reads, or None where a path is no archive with `mu` and `sigma` and no pickle."""
-    file = epath.Path(path).expanduser()
+    if not path.endswith((".npz", *PICKLES)):  # a folder, or a data source
+        return None
+    file = user_path(path, named_by)
     if file.suffix == ".npz" and file.is_file():
         with Archive(file, named_by) as archive:
             if not {MEAN, COVARIANCE} <= set(archive.names):
@@ -79,8 +80,10 @@ def open_statistics(path: str, named_by: str) -> Statistics | None:
 
 def has_images(path: str) -> bool:
     """Returns False for an archive that holds statistics and no images, and True for anything else."""
-    file = epath.Path(path).expanduser()
-    if file.suffix != ".npz" or not file.is_file():
+    if not path.endswith(".npz"):
+        return True
+    file = user_path(path, "the reference")
+    if not file.is_file():
         return True
     with Archive(file) as archive:
         return not {MEAN, COVARIANCE} <= set(archive.names) or bool(set(KEYS) & set(archive.names))

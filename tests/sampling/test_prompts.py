@@ -16,7 +16,7 @@ from jaxgen.sampling.generator import Generator
 def asked(prompts, source="caption_shapes", conditions=("tokens",)):
     config = SimpleNamespace(data=SimpleNamespace(eval_split="test"))
     opened = open_source(source, "test", resolution=8, channels=3 if source == "caption_shapes" else 1)
-    method = SimpleNamespace(conditions=conditions)
+    method = SimpleNamespace(conditions=conditions, ignored={})
     generator = SimpleNamespace(method=method, config=config, source=lambda split: opened, _given={})
     Generator.use_prompts(generator, prompts)
     return generator._given["tokens"]
