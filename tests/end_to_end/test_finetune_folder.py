@@ -12,6 +12,7 @@ import tiny
 import tiny_finetune
 import tiny_pipeline
 
+from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.interop import diffusers_pipeline as interop
 from jaxgen.runs.setup import make_method, open_split
@@ -43,6 +44,7 @@ def loss(config, params) -> float:
     return generator.scores(Model(params, {}), 0, open_split(config, "train"))["denoising_loss"]
 
 
+@pytest.mark.slow
 def test_the_denoiser_alone_learns_and_the_loss_falls(made, trained):
     _, start, config = made
     _, state = trained
@@ -64,6 +66,7 @@ def test_it_resumes_bit_for_bit(made, trained, tmp_path):
     assert not running.differing(running.run(config, tmp_path / "run", 80), trained[1])
 
 
+@pytest.mark.slow
 def test_what_is_written_back_draws_the_images_of_the_run(made, trained, tmp_path):
     place, start, config = made
     workdir, state = trained
@@ -84,6 +87,7 @@ def test_what_is_written_back_draws_the_images_of_the_run(made, trained, tmp_pat
         export(workdir, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_what_does_not_learn_may_be_bfloat16(made, tmp_path):
     _, _, config = made
     config = config.copy_and_resolve_references()
@@ -96,6 +100,7 @@ def test_what_does_not_learn_may_be_bfloat16(made, tmp_path):
     assert kinds == {"denoiser": {"float32"}, "text": {"bfloat16"}, "autoencoder": {"bfloat16"}}
 
 
+@pytest.mark.slow
 def test_the_text_encoder_learns_too_where_it_is_asked_for(made, tmp_path):
     _, start, config = made
     config = config.copy_and_resolve_references()
@@ -140,6 +145,22 @@ def test_pictures_without_captions_and_another_vocabulary_are_refused(made, tmp_
         open_split(config, "train")
 
 
+@pytest.mark.slow
+def test_grafts_are_tuned_on_a_folder(made, tmp_path):
+    place, start, _ = made
+    config = tiny_finetune.finetune_config(place / "made", place / "pictures")
+    config.method = section(name="tuned", grafts=section(lora=section(name="low_rank", rank=1)))
+    state = running.run(config, tmp_path / "run", 8)
+    assert state.params.keys() == {"lora"}
+    assert any(np.abs(part["b"]).max() > 0 for part in state.params["lora"].values())
+    found = restore(config, tmp_path / "run")
+    assert found.generator.method.trained.text_learns is False
+    assert not running.differing(found.model.params["denoiser"], start["denoiser"])
+    with pytest.raises(UserError, match="is no run of latent_diffusion"):
+        export(tmp_path / "run", tmp_path / "out")
+
+
+@pytest.mark.slow
 def test_weights_that_have_changed_are_refused_at_the_next_start(made, tmp_path):
     place, _, config = made
     pipeline, params = tiny_pipeline.write(tmp_path / "other")

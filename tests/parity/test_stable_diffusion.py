@@ -9,7 +9,9 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+import running
 import tiny
+import tiny_finetune
 import tiny_pipeline
 
 torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
@@ -20,8 +22,9 @@ from jaxgen.config import files as config_files  # noqa: E402
 from jaxgen.diffusion.prediction_types import Epsilon, V  # noqa: E402
 from jaxgen.interop import diffusers_pipeline as interop  # noqa: E402
 from jaxgen.interop.diffusers_files import open_weights  # noqa: E402
+from jaxgen.sampling.export import export  # noqa: E402
 from jaxgen.sampling.prompts import TextRequest  # noqa: E402
-from jaxgen.sampling.restore import pretrained  # noqa: E402
+from jaxgen.sampling.restore import pretrained, restore  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -217,6 +220,29 @@ def test_what_was_made_here_is_drawn_alike_by_diffusers(prediction, tmp_path):
     wanted = theirs(tmp_path / "made", noise())
     assert wanted.std() > 0.05
     np.testing.assert_allclose(ours(tmp_path / "made", noise(), tmp_path), wanted, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_folder_is_drawn_alike_by_diffusers(tmp_path):
+    write_theirs(tmp_path / "theirs", diffusers.PNDMScheduler(**LIGHT, skip_prk_steps=True), linear=False)
+    before = theirs(tmp_path / "theirs", noise())
+    tiny_finetune.write_pictures(tmp_path / "pictures")
+    config = tiny_finetune.finetune_config(tmp_path / "theirs", tmp_path / "pictures")
+    running.run(config, tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "back")
+    wanted = theirs(tmp_path / "back", noise())
+    assert wanted.std() > 0.05 and np.abs(wanted - before).mean() > 0.01
+    np.testing.assert_allclose(ours(tmp_path / "back", noise(), tmp_path), wanted, atol=1e-3)
+
+    config.sampler.update(steps=STEPS, guidance_scale=SCALE)  # the run itself, without the folder that was written
+    found = restore(config, tmp_path / "run")
+    tokenizer = interop.read_tokenizer(tmp_path / "theirs", tiny_pipeline.LENGTH)
+    batch = {
+        "tokens": tokenizer(PROMPTS), "null_tokens": tokenizer([NEGATIVE] * 2), "noise": noise().transpose(0, 2, 3, 1)
+    }  # fmt: skip
+    with jax.default_matmul_precision("highest"):
+        drawn = jax.jit(found.generator.method.sample)(found.model, jax.random.split(jax.random.key(0), 2), batch)
+    np.testing.assert_allclose(np.clip(np.asarray(drawn) / 2 + 0.5, 0, 1), wanted, atol=1e-3)
 
 
 def test_the_command_writes_the_images_of_diffusers(tmp_path):
