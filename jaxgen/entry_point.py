@@ -17,6 +17,7 @@ import contextlib
 import functools
 import logging
 import os
+import pathlib
 import re
 import select
 import signal
@@ -268,7 +269,7 @@ def _replace_hooks() -> None:
             _send_again(signal.SIGINT)
         elif isinstance(seen.exc_value, SystemExit) and callable(signal.getsignal(signal.SIGTERM)):
             _send_again(signal.SIGTERM)
-        elif "Event loop is closed" not in str(seen.exc_value):
+        elif "Event loop is closed" not in str(seen.exc_value) and not _is_left_over(seen.object):
             unraisable(seen)
 
     def on_thread(seen: threading.ExceptHookArgs) -> None:
@@ -278,6 +279,12 @@ def _replace_hooks() -> None:
             in_thread(seen)
 
     sys.unraisablehook, threading.excepthook = on_unraisable, on_thread
+
+
+def _is_left_over(coroutine: object) -> bool:
+    """Returns whether a coroutine is one of Orbax, which leaves hundreds behind after the error that it has raised."""
+    code = getattr(coroutine, "cr_code", None)
+    return code is not None and "orbax" in pathlib.Path(code.co_filename).parts
 
 
 def _send_again(number: int) -> None:

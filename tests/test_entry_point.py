@@ -243,6 +243,22 @@ print("went on as if nothing had been asked")
     assert done.returncode == status and done.stdout == "" and "Traceback" not in done.stderr
 
 
+def test_what_a_failed_read_of_a_checkpoint_leaves_behind_is_not_told_again():
+    body = """
+import types
+source = "async def read():\\n try:\\n  await wait()\\n finally:\\n  raise ValueError(place)"
+for place in "/lib/orbax/checkpoint/read.py", "/own/read.py":
+    names = {"wait": types.coroutine(lambda: (yield)), "place": place}
+    exec(compile(source, place, "exec"), names)
+    left = names["read"]()
+    left.send(None)
+    del left
+    gc.collect()
+"""
+    done = spawn(body, '"$0" -c "$1"')
+    assert done.returncode == 0 and "ValueError: /own/read.py" in done.stderr and "ValueError: /lib" not in done.stderr
+
+
 def test_numbers_of_pairs_are_written_where_asked(tmp_path, monkeypatch, capsys):
     """A sound command passes the same checks."""
     monkeypatch.chdir(tmp_path)
