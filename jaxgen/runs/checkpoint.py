@@ -63,6 +63,9 @@ class Checkpoints:
       metric: the name of the number that decides which checkpoint is best.
       mode: "min" if a smaller number is better, "max" if a larger one is.
       read_only: whether nothing is created, cleaned up or put aside, since another process may be training there.
+
+    Raises:
+      UserError: one of the files that are read at once is a pipe or a device.
     """
 
     def __init__(
@@ -75,6 +78,11 @@ class Checkpoints:
         read_only: bool = False,
     ):
         self.folder = epath.Path(workdir).absolute() / "checkpoints"  # Orbax takes no other
+        try:
+            for read_at_once in ("*/*", "*/metrics/*"):
+                check_files(self.folder, read_at_once)
+        except ValueError as error:
+            raise UserError(f"{str(error).rstrip('.')}; remove it, or the checkpoint that it is in.") from error
         policies: list[checkpoint_managers.PreservationPolicy] = [checkpoint_managers.LatestN(keep_last)]
         if keep_best:
             policies.append(

@@ -27,9 +27,9 @@ SPLIT = "#sum"  # follows the path of an array whose checksum is computed from i
 CHUNK = 1 << 15  # the number of values that are mixed at once: few enough for a core's cache
 
 
-def check_files(folder: epath.PathLike) -> None:
+def check_files(folder: epath.PathLike, pattern: str = "**/*") -> None:
     """Raises a ValueError where a pipe or a device is in the place of a file: reading it might never end."""
-    for path in [] if is_remote(folder) else pathlib.Path(folder).rglob("*"):
+    for path in [] if is_remote(folder) else pathlib.Path(folder).glob(pattern):
         if path.exists() and not path.is_dir() and not path.is_file():
             raise ValueError(f"{path} is a pipe or a device, not a file.")
 

@@ -199,6 +199,15 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(workdir, dam
     assert differing(read(workdir)[0], make_state(2)) == []
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_pipe_among_what_is_read_at_once_is_refused(workdir, read_only):
+    (workdir / "checkpoints" / "2" / "_CHECKPOINT_METADATA").unlink()
+    os.mkfifo(workdir / "checkpoints" / "2" / "_CHECKPOINT_METADATA")
+    with pytest.raises(UserError, match="_CHECKPOINT_METADATA is a pipe or a device, not a file; remove it"):
+        read(workdir, read_only=read_only)
+    assert kept(workdir) == [1, 2]
+
+
 def test_a_reader_moves_nothing(workdir):
     flip(workdir / "checkpoints" / "2")
     state, meta = read(workdir, read_only=True)
