@@ -106,11 +106,11 @@ def test_labels_and_captions_reach_the_samples():
 def test_what_lies_behind_a_captions_end_is_not_seen():
     method, model = make(text=True), begun(text=True)
     blind = dataclasses.replace(method, mask_padding=False)
-    conditions = [jax.jit(m._condition)(model.params, batch()) for m in (method, blind)]
+    conditions = [jax.jit(m.condition)(model.params, batch()) for m in (method, blind)]
     np.testing.assert_array_equal(conditions[0]["context_mask"], batch()["tokens"] != 0)
     assert "context_mask" not in conditions[1]
     shorter = {**batch(), "tokens": batch()["tokens"][:2, :2]}
-    alone = jax.jit(method._condition)(model.params, shorter)["context"][1]
+    alone = jax.jit(method.condition)(model.params, shorter)["context"][1]
     np.testing.assert_allclose(alone, conditions[0]["context"][1, :2], atol=1e-5)
 
 
