@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
 from jaxgen.errors import UserError, nearest, os_refusal, printable
-from jaxgen.sizes import LARGEST
+from jaxgen.sizes import whole
 
 log = logging.getLogger("jaxgen")
 
@@ -83,18 +83,20 @@ def seed(text: str) -> int:
     Raises:
       UserError: the value is not a whole number in [0, 2**32).
     """
-    if not text.lstrip("+-").isdigit() or not 0 <= int(text) < 2**32:
+    number = whole(text.removeprefix("+"))
+    if number is None or number >= 2**32:
         raise UserError(f"--seed={text}: a seed is a whole number in [0, 2**32).")
-    return int(text)
+    return number
 
 
 def count(name: str, least: int = 1) -> Callable[[str], int]:
     """Returns the `type` for argparse of an argument `--name` that counts; it raises a UserError below `least`."""
 
     def parse(text: str) -> int:
-        if not text.lstrip("+-").isdigit() or len(text) > len(str(LARGEST)) or not least <= int(text) <= LARGEST:
+        number = whole(text.removeprefix("+"))
+        if number is None or number < least:
             raise UserError(f"--{name}={text}: give a whole number of at least {least} and below 2**63.")
-        return int(text)
+        return number
 
     return parse
 

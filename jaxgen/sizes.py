@@ -14,6 +14,15 @@ LARGEST = 2**63 - 1  # the largest whole number that arrays are counted with
 PER_STEP = 64  # bytes of a step of a schedule or a sampler, in the arrays of their coefficients
 
 
+def whole(text: str) -> int | None:
+    """Returns the number in [0, LARGEST] that a text of the digits 0 to 9 spells; None for any other text.
+
+    `str.isdigit` alone is also true of "²" and of digits of other scripts.
+    """
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST))
+    return int(text) if digits and int(text) <= LARGEST else None
+
+
 def memory_bytes() -> int:
     """Returns the bytes of memory that this process may use at most."""
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

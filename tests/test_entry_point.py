@@ -97,6 +97,9 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(command, plac
         ("jaxgen.editing.__main__", ["--workdir=--", "--out=o"], "--workdir=--: the two dashes"),
         ("jaxgen.metrics.command", ["a", "b", "--batch=0"], "--batch=0"),
         ("jaxgen.metrics.command", ["a", "b", "--num=-1"], "--num=-1"),
+        ("jaxgen.metrics.command", ["a", "b", "--resolution=²"], "--resolution=² is no size"),
+        ("jaxgen.metrics.command", ["a", "b", f"--resolution={'9' * 5000}"], "is no size"),
+        ("jaxgen.metrics.command", ["a", "b", "--resolution=8x2147483648"], "lower one of the two"),
         ("jaxgen.metrics.command", ["a"], "B"),
         ("jaxgen.sampling.latents", ["run"], "OUT.npz"),
         ("jaxgen.sampling.latents", ["run", "."], "is a folder"),
@@ -163,7 +166,7 @@ def test_a_full_disk_is_found_in_the_causes_of_an_error():
 
 def test_types_of_arguments():
     assert seed("0") == 0 and seed(str(2**32 - 1)) == 2**32 - 1 and count("num", 0)("0") == 0
-    for wrong in ("-1", "1.5", "", str(2**32)):
+    for wrong in ("-1", "1.5", "", str(2**32), "²", "١٢", "+-1", "9" * 5000):
         with pytest.raises(UserError, match="--seed"):
             seed(wrong)
     with pytest.raises(UserError, match="--num=0"):

@@ -32,6 +32,7 @@ from jaxgen.metrics.score import Score, display_name
 from jaxgen.metrics.sets import ImageBatch, ImageSet, is_source, open_set
 from jaxgen.metrics.statistics import Statistics, has_images, need_images, open_statistics, suffice
 from jaxgen.metrics.summary import Summary, summarise
+from jaxgen.sizes import check_fits, whole
 
 OF_A_RUN = "that is known of a run alone: use main.py --mode=evaluate"
 WORDS = Words(
@@ -109,15 +110,20 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
         if not given[side].strip():
             raise UserError(f"{side.upper()} is empty; name a folder, an .npz file, or a data source with its split.")
     given |= {name: given[name] or "" for name in ("weights", "json")}
-    given |= {"metrics": metrics, "resolution": _size(given["resolution"])}
+    given |= {"metrics": metrics, "resolution": _size(given["resolution"], given["batch"])}
     return Request(**given)
 
 
-def _size(text: str) -> tuple[int, int] | None:
-    sides = text.split("x") if text else []
-    if len(sides) > 2 or any(not side.isdigit() or int(side) < 1 for side in sides):
+def _size(text: str, batch: int) -> tuple[int, int] | None:
+    """Returns the height and width of --resolution, of which two batches of images must fit into memory."""
+    sides = [whole(side) or 0 for side in text.split("x")] if text else []
+    if len(sides) > 2 or 0 in sides:
         raise UserError(f"--resolution={text} is no size; write 32 or 32x48 (height x width).")
-    return (int(sides[0]), int(sides[-1])) if sides else None
+    if not sides:
+        return None
+    what = f"two batches of --batch={batch} images of --resolution={text}"
+    check_fits(2 * batch * sides[0] * sides[-1], what, "lower one of the two")
+    return sides[0], sides[-1]
 
 
 def run(request: Request) -> dict[str, dict[str, Any]]:

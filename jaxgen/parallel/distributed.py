@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from jaxgen.errors import UserError, first_line
+from jaxgen.sizes import whole
 
 log = logging.getLogger("jaxgen")
 
@@ -90,7 +91,7 @@ def _meet(coordinator: str, process: int, count: int, timeout: float) -> None:
         a process does not come.
     """
     host, colon, port = coordinator.rpartition(":")
-    if not (host and colon and port.isdigit() and 0 < int(port) < 2**16):
+    if not (host and colon and 0 < (whole(port) or 0) < 2**16):
         raise UserError(f"config.distributed.coordinator={coordinator!r} is no address; give host:port of process 0.")
     if process:
         _go_there(host.strip("[]"), int(port), process, count, timeout, coordinator)
@@ -130,7 +131,7 @@ def _await_all(server: socket.socket, count: int, timeout: float) -> None:
                 continue
             except (OSError, UnicodeDecodeError):  # another program has called and hung up
                 continue
-            if len(words) != 3 or words[0] != "jaxgen" or not words[1].isdigit():
+            if len(words) != 3 or words[0] != "jaxgen" or whole(words[1]) is None:
                 continue
             number = int(words[1])
             if number in came or not 0 < number < count or words[2] != str(count):
@@ -170,12 +171,13 @@ def _go_there(host: str, port: int, process: int, count: int, timeout: float, co
 
 def _from_environment(variable: str, key: str) -> int:
     text = os.environ.get(variable, "")
-    if not text.isdigit():
+    number = whole(text)
+    if number is None:
         raise UserError(
             f"config.distributed.coordinator is set, but config.distributed.{key} is not; set it, or {variable}, or "
             "let config.distributed.coordinator='auto' find out."
         )
-    return int(text)
+    return number
 
 
 def is_first() -> bool:

@@ -8,6 +8,7 @@ machine's processor as N virtual devices, `gpu:N` are GPUs that are here: XLA co
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import jax
 
 from jaxgen.errors import UserError, first_line
+from jaxgen.sizes import whole
 
 _FORM = re.compile(r"^(v5e|v5p|v6e|cpu|gpu):(\d+(?:x\d+)*)(?:\*(\d+))?$")
+MOST, MOST_HERE = 1_000_000, 1_024  # devices of a topology, and of one of this machine, where each takes a thread
 
 
 def use_topology(name: str) -> None:
@@ -94,11 +97,14 @@ def _here(kind: str, number: int, name: str) -> list[jax.Device]:
 
 def _parts(name: str) -> tuple[str, tuple[int, ...], int]:
     found = _FORM.match(name)
-    shape = tuple(int(n) for n in found[2].split("x")) if found else ()
+    shape = tuple(whole(n) or 0 for n in found[2].split("x")) if found else ()
     flat = found is not None and found[1] in ("cpu", "gpu")
-    if not found or min(shape) < 1 or (flat and (len(shape) > 1 or found[3])) or found[3] == "0":
+    if not found or min(shape) < 1 or (flat and (len(shape) > 1 or found[3])) or not whole(found[3] or "1"):
         raise UserError(
             f"--topology={name!r} is no machine; write v5e:2x4 (also v5p, v6e; v5e:16x16*2 is two slices), cpu:8 "
             "or gpu:2."
         )
-    return found[1], shape, int(found[3] or 1)
+    slices = whole(found[3] or "1") or 1
+    if math.prod(shape) * slices > MOST or (flat and shape[0] > MOST_HERE):
+        raise UserError(f"--topology={name} has more devices than {MOST_HERE if flat else MOST:,}; give fewer.")
+    return found[1], shape, slices

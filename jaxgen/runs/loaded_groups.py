@@ -31,6 +31,7 @@ from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.integrity import check_files, checksums, verify
 from jaxgen.runs.pretrained import KEY, OPTIONS, pretrained_folder, pretrained_run
 from jaxgen.runs.published import published
+from jaxgen.sizes import whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _read_run(
     The newest checkpoint is read where that of `step` is gone.
     """
     root = workdir / "checkpoints"
-    steps = sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.exists() else []
+    steps = sorted(int(p.name) for p in root.iterdir() if whole(p.name) is not None) if root.exists() else []
     if not steps:
         raise UserError(f"{where} has no finished checkpoint; train that run first.")
     step = step if step in steps else steps[-1]

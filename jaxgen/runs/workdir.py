@@ -16,6 +16,7 @@ from jaxgen.config import check_sections, defaults, differences, follow_total, f
 from jaxgen.config.trust import check_names
 from jaxgen.errors import UserError
 from jaxgen.files import FolderLock, check_writable, is_remote, metric_lines, read_text, write_bytes
+from jaxgen.sizes import whole
 
 log = logging.getLogger("jaxgen")
 
@@ -70,7 +71,8 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool,
     """
     workdir = epath.Path(workdir)
     _check_places(workdir)
-    saved = (workdir / "checkpoints").exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").iterdir())
+    folder = workdir / "checkpoints"
+    saved = folder.exists() and any(whole(path.name) is not None for path in folder.iterdir())
     if not saved and training:  # nothing was trained yet, so that another config hurts nobody
         _check_history(workdir)
         if writes:

@@ -38,7 +38,7 @@ def test_a_fault_is_called_one():
     ends = [
         (1, "Traceback (most recent call last):\nKeyError: 'x'\n", 1.0, set()), (2, said + said, 1.0, set()),
         (2, "", 1.0, set()), (2, said + "more\n", 1.0, set()), (2, said, 21.0, set()), (139, "", 1.0, set()),
-        (2, said, 1.0, {"run/config.json"}), (0, "", 1.0, {"run/checkpoints/2/meta"}), (0, "", 1.0, {"odd/file"}),
+        (2, said, 1.0, {"run/config.json"}), (0, "", 1.0, {"run/checkpoints/2/meta"}), (0, "", 1.0, {"arrays.npz"}),
         ("hang", "", 1.0, set()),
     ]  # fmt: skip
     for status, err, seconds, changed in ends:

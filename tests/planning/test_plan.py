@@ -191,6 +191,9 @@ def test_a_refused_program_says_what_it_would_have_used():
     [
         ("v5e", "is no machine; write v5e:2x4"),
         ("cpu:0", "is no machine"),
+        ("cpu:100000", "more devices than 1,024"),
+        ("v5e:2000x2000", "more devices than 1,000,000"),
+        (f"cpu:{'9' * 5000}", "is no machine"),
         ("cpu:2x2", "is no machine"),
         ("cpu:64", "this process has 8 CPU devices"),
         ("gpu:1", "XLA compiles for GPUs that are here, and there are 0"),
