@@ -193,7 +193,7 @@ def _npz(folder, **arrays):
 def nan_in_npz(folder):
     images = np.full((40, 8, 8, 3), 0.5, np.float32)
     images[7, 0, 0, 0] = np.nan
-    return _npz(folder, images=images), "Image "
+    return _npz(folder, images=images), "the first is image 7"
 
 
 def integers_in_npz(folder):

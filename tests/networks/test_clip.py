@@ -200,7 +200,7 @@ def test_damaged_folders_are_one_sentence(params, tmp_path):
     with pytest.raises(UserError, match="model.safetensors is damaged"):
         interop.load_clip(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(whole)
-    for text, says in (("{", "no JSON"), ("[1]", "no JSON object"), (json.dumps({}), "no 'text_config'")):
+    for text, says in (("{", "not valid JSON"), ("[1]", "an object of keys"), (json.dumps({}), "no 'text_config'")):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match=says):
             interop.load_clip(tmp_path)
