@@ -140,7 +140,7 @@ def test_update_and_sampler_are_traced(name):
     )
     assert metrics
     if job.method.samples_images:
-        assert job.trace_sampler().out_info.shape == (config.evaluate.batch_size, *image_shape(config))
+        assert job.trace_sampler().out_info["images"].shape == (config.evaluate.batch_size, *image_shape(config))
     if name in LARGE:
         learned = sum(leaf.size for leaf in jax.tree.leaves(job.state.params))
         assert round(learned / 1e6) == LARGE[name]
