@@ -89,6 +89,26 @@ def _made(target: type, values: dict[str, Any], name: str, path: str) -> Any:
     return made
 
 
+def build_field(target: type, name: str, section: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns `{name: object}` for a field of a dataclass that has a section of its own, such as `config.sampler`.
+
+    The field's annotation says which classes the section may name. An empty section leaves the field at its default,
+    so that nothing is returned, and a section without a name changes options of the default.
+
+    Raises:
+      UserError: as `build`.
+    """
+    field = next(f for f in dataclasses.fields(target) if f.name == name)
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if not section and default is not dataclasses.MISSING:
+        return {}
+    if "name" not in section and dataclasses.is_dataclass(default):
+        kind, known = type(default), [f.name for f in dataclasses.fields(default) if f.init]
+        options = {option: getattr(default, option) for option in known}
+        section = {"name": f"{kind.__module__}:{kind.__qualname__}", **options, **section}
+    return {name: _value(section, _hints(target)[name], path, {})}
+
+
 def path_of(made: object) -> str:
     """Returns the section that an object was built from, such as `config.method.network`; "" for other objects."""
     return getattr(made, PATH, "")

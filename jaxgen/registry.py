@@ -62,6 +62,7 @@ _ALL = (
     Kind("timestep_sampler", "jaxgen.diffusion.timesteps:TimestepSampler", ("jaxgen.diffusion",)),
     Kind("guidance", "jaxgen.diffusion.guidance.base:Guidance", ("jaxgen.diffusion",)),
     Kind("gan_loss", "jaxgen.adversarial.losses:GANLoss", ("jaxgen.adversarial",)),
+    Kind("gan_sampler", "jaxgen.adversarial.sampling:GANSampler", ("jaxgen.adversarial",)),
     Kind("source", "jaxgen.data.source:Source", ("jaxgen.data.sources",)),
     Kind("corruption", "jaxgen.data.corruptions:Corruption", ("jaxgen.data.corruptions",)),
     Kind("graft", "jaxgen.methods.grafts.base:Graft", ("jaxgen.methods.grafts",)),

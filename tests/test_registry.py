@@ -25,6 +25,7 @@ SOME = {  # of each kind, names and the classes that they mean
     "gan_loss": {"non_saturating": "NonSaturating", "energy_margin": "EnergyMargin", "hinge": "Hinge"},
     "source": {"digits": "Digits", "caption_shapes": "CaptionShapes", "tfds": "TFDS"},
     "likelihood": {"bernoulli": "Bernoulli", "gaussian": "Gaussian", "optimal_gaussian": "OptimalGaussian"},
+    "gan_sampler": {"truncated_normal": "TruncatedNormal"},
     "augmentation": {"diff_augment": "DiffAugment"},
 }
 

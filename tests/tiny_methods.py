@@ -249,6 +249,17 @@ class Lazy(Plain):
 
 
 @dataclasses.dataclass(frozen=True)
+class Shelf(Plain):
+    """As `Plain`, with a large group that is kept and that no turn trains, as the finished scales of SinGAN."""
+
+    size: int = 64
+
+    def init(self, key, batch, stage, given, params, memory):
+        params, memory = super().init(key, batch, stage, given, params, memory)
+        return {**params, "shelf": {"w": jax.random.normal(key, (self.size,))}}, memory
+
+
+@dataclasses.dataclass(frozen=True)
 class Growing(Method):
     """An autoencoder whose middle grows at `boundary` images, where a second group joins it.
 

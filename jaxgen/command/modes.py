@@ -317,9 +317,12 @@ def _pretrained(config: ConfigDict, flags: Flags) -> TrainedModel:
 
 
 def _tell_sampler(config: ConfigDict, trained: TrainedModel) -> None:
-    """Logs the sampler and, if the sampler knows it, the number of network evaluations for an image."""
+    """Logs the sampler and the number of network evaluations for an image, if the sampler has such a number."""
     sampler = getattr(trained.generator.method, "sampler", None)
     evaluations = getattr(sampler, "evaluations", None)
     if evaluations is not None:
-        most = "at most " if config.sampler.name == "ode" else ""
-        log.info("sampler %s: %s%d network evaluations an image", config.sampler.name, most, evaluations)
+        from jaxgen.registry import config_name
+
+        name = config.sampler.get("name") or config_name(type(sampler))
+        most = "at most " if name == "ode" else ""
+        log.info("sampler %s: %s%d network evaluations an image", name, most, evaluations)

@@ -63,7 +63,8 @@ DEFAULTS: dict[str, Any] = dict(
         max_nonfinite_updates=10,  # the run stops after so many updates in a row that were not finite and were undone
         tensorboard=True,  # whether TensorBoard's files are written too
     ),
-    sampler=dict(),  # how images are drawn, such as {"name": "ddim", "steps": 50}; empty for methods without a sampler
+    # How images are drawn, such as {"name": "ddim", "steps": 50}; empty for the method's own default, where it has one.
+    sampler=dict(),
     guidance=dict(),  # how sampling is guided, such as {"name": "classifier_free", "scale": 2.0}; empty for no guidance
     mesh=dict(
         data=0,  # devices that a batch is split over; 0 takes as many as fsdp and tensor leave and as divide the batch

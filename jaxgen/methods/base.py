@@ -90,7 +90,7 @@ class State:
       images: uint32, images drawn from the data.
       params: `{group: parameters}` of the groups that learn.
       memory: values that are carried and not learned by gradients: batch statistics, pools, histories.
-      opt_state: `{group: optax state}`.
+      opt_state: `{group: optax state}` of the groups that a turn of the stage trains.
       ema: `{group: averaged parameters}`.
       nonfinite_count: `{turn: int32}` consecutive updates that were rolled back for not being finite.
     """

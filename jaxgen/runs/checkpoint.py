@@ -207,10 +207,28 @@ class Checkpoints:
         meta = self._meta(step)
         target = _items(abstract(meta))
         items = {k: ocp.args.StandardRestore(v) for k, v in target.items() if jax.tree.leaves(v)}
-        arrays = self._manager.restore(step, args=ocp.args.Composite(**items))
-        verify(checksums(dict(arrays), meta.sums), meta.sums)
-        parts = {k: arrays[k] if k in items else target[k] for k in _ITEMS}
+        more = _recorded_groups(meta) - target["opt_state"].keys()
+        if more and "opt_state" in items:
+            del items["opt_state"]
+        arrays = dict(self._manager.restore(step, args=ocp.args.Composite(**items)))
+        if more:
+            arrays["opt_state"] = self._part_of_opt_state(step, target["opt_state"], more)
+        verify(checksums(arrays, meta.sums), meta.sums)
+        parts = {k: arrays.get(k, target[k]) for k in _ITEMS}
         return State(**parts.pop("counters"), **parts), meta
+
+    def _part_of_opt_state(self, step: int, target: dict[str, Any], more: set[str]) -> dict[str, Any]:
+        """Returns the optimiser state of a checkpoint of an older version without that of the groups `more`.
+
+        Older versions kept one of groups that no turn trains too; it was never used.
+        """
+        log.info("the optimiser state of %s is not read: no turn trains it", ", ".join(sorted(more)))
+        if not jax.tree.leaves(target):
+            return target
+        known = ocp.checkpoint_utils.construct_restore_args(target)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            part = ocp.args.PyTreeRestore(target, restore_args=known, partial_restore=True)
+            return reader.restore(self.folder / str(step) / "opt_state", part)
 
     def _put_aside(self, step: int) -> None:
         if is_first():
@@ -232,6 +250,11 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def _recorded_groups(meta: Meta) -> set[str]:
+    """Returns the groups whose optimiser state a checkpoint holds, by its checksums."""
+    return {path.split("/")[1] for path in meta.sums if path.startswith("opt_state/")}
 
 
 def _items(state: State) -> dict[str, Any]:

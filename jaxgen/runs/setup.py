@@ -11,7 +11,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.build import build
+from jaxgen.build import build, build_field
 from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
 from jaxgen.data.corruptions import Corruption
@@ -48,7 +48,7 @@ def _make_method(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
     if "trained" in fields:
         return build(config.method, "method", "config.method", **given, trained=_trained(config, above))
     if "sampler" in fields:
-        given["sampler"] = build(sampler, "sampler", "config.sampler")
+        given |= build_field(found, "sampler", sampler, "config.sampler")
     elif len(config.sampler):
         raise UserError(f"config.sampler is set, but the method {config.method.name!r} takes no sampler; remove it.")
     if "guidance" in fields and guidance:

@@ -184,12 +184,13 @@ class StateBuilder:
         return self._init(inputs.key, batch, stage=stage, given=inputs.params, params=params, memory=memory)
 
     def _new_state(self, stage: int, params: Params, memory: Memory, before: State | None) -> State:
-        """Returns a state with fresh optimisers.
+        """Returns a state with fresh optimisers, of the groups that a turn of the stage trains.
 
         Counters and, where shapes are kept, the EMA go on from the state `before`.
         """
         step, images, ema = (before.step, before.images, before.ema) if before is not None else (0, 0, {})
-        method = self.method
+        method, turns = self.method, self.method.turns(stage)
+        trained = {group for turn in turns for group in turn.groups}
         averaged = [g for g in params if self._averages and (method.ema_groups is None or g in method.ema_groups)]
         # an entry that init passes through as it is could share its buffer with what it came from
         params, memory = jax.tree.map(jnp.copy, (params, memory))
@@ -198,9 +199,9 @@ class StateBuilder:
             images=jnp.asarray(images, jnp.uint32),
             params=params,
             memory=memory,
-            opt_state={g: self.optimizers[g].init(params[g]) for g in params},
+            opt_state={g: self.optimizers[g].init(params[g]) for g in params if g in trained},
             ema={g: states.carry_over(ema.get(g, {}), params[g]) for g in averaged},
-            nonfinite_count={turn.name: jnp.zeros((), jnp.int32) for turn in method.turns(stage)},
+            nonfinite_count={turn.name: jnp.zeros((), jnp.int32) for turn in turns},
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from jaxgen.adversarial import losses
 from jaxgen.adversarial.augment import DiffAugment
+from jaxgen.adversarial.sampling import NORMAL
 from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.errors import UserError
@@ -234,8 +235,8 @@ class Rooms(GANNetwork):
 class OnTrees(GAN):
     uses_real = True
 
-    def sample_z(self, keys):
-        numbers, _ = super().sample_z(keys)
+    def sample_z(self, keys, sampler=NORMAL):
+        numbers, _ = super().sample_z(keys, sampler)
         return {"numbers": numbers, "key": jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)}, None
 
     def generator_terms(self, step):

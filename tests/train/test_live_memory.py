@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 
 import jax
 import numpy as np
@@ -59,6 +60,40 @@ def test_a_group_that_does_not_learn_is_alive_once(tmp_path):
     with opened(config, tmp_path / "run") as trainer:
         trainer.take_step()
         assert tables_alive() == 1
+
+
+def test_a_group_that_no_turn_trains_has_no_optimiser_state(tmp_path):
+    """It is alive as parameters and as EMA; Adam's two moments of it would be two more."""
+    size = 54_321  # no other test has an array of this size
+    config = tiny_config("Shelf", size=size)
+    config.mesh.data = 1
+    with opened(config, tmp_path) as trainer:
+        trainer.take_step()
+        gc.collect()
+        alive = [x for x in jax.live_arrays() if x.shape == (size,) and not x.is_deleted()]
+        assert len({x.addressable_shards[0].data.unsafe_buffer_pointer() for x in alive}) == 2
+        assert trainer.state.opt_state.keys() == {"net"} and trainer.state.params.keys() == {"net", "shelf"}
+
+
+@pytest.mark.parametrize("fsdp", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_checkpoint_with_optimiser_state_of_such_a_group_goes_on_to_the_same_bits(tmp_path, caplog, fsdp):
+    """Older versions of jaxgen wrote one; it was never used."""
+    config = tiny_config("Shelf")
+    config.mesh.fsdp, config.sharding.min_size = fsdp, 64
+    whole = run(config, tmp_path / "whole", 32)
+    with opened(config, tmp_path / "run") as trainer:
+        trainer.take_step()
+        trainer.take_step()
+        state = trainer.state
+        old = {**state.opt_state, "shelf": trainer.builder.optimizers["shelf"].init(state.params["shelf"])}
+        trainer.state = state.replace(opt_state=old)
+        trainer.save()
+        trainer.checkpoints.wait()
+    caplog.set_level(logging.INFO, logger="jaxgen")
+    gone_on = run(config, tmp_path / "run", 32)
+    assert "the optimiser state of shelf is not read: no turn trains it" in caplog.text
+    assert gone_on.step == 4 and differing(gone_on, whole) == []
+    assert differing(restore(config, tmp_path / "run").model.params, gone_on.ema) == []
 
 
 @pytest.mark.slow

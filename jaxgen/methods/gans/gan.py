@@ -17,6 +17,7 @@ from jaxtyping import Float, Key
 from jaxgen.adversarial import diagnostics, losses, penalties
 from jaxgen.adversarial.augment import Augmentation
 from jaxgen.adversarial.losses import GANLoss
+from jaxgen.adversarial.sampling import NORMAL, GANSampler, TruncatedNormal
 from jaxgen.arrays import Array, Batch, Memory, Metrics, Params, Tree
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
@@ -71,6 +72,7 @@ class GAN(Method):
     r1: float = 0.0  # weight of the squared slope at real images, over 2
     r1_every: int = 1  # the turn `r1` is due at steps divisible by this, with as many times the weight
     augment: Augmentation | None = None  # of all that the discriminator sees (DiffAugment, Zhao et al. 2020)
+    sampler: GANSampler = TruncatedNormal()  # `config.sampler`: how z is drawn when images are sampled
     statistics_batches: int = 8  # batches of 64 z that the statistics of averaged weights are estimated from
 
     ema_groups = ("generator",)
@@ -125,13 +127,18 @@ class GAN(Method):
         """Returns whether the generator's loss reads the discriminator's outputs of real images."""
         return self.loss.uses_real
 
-    def sample_z(self, keys: Key[Array, " B"]) -> tuple[Tree, dict[str, Array] | None]:
+    def sample_z(
+        self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL
+    ) -> tuple[Tree, dict[str, Array] | None]:
         """Returns the generator's input from one key per image, and its parts that a loss reads, such as codes.
 
         The input is an array or a tree of arrays with a leading batch axis. Random keys may be among them, one for each
         image, so that dropout, noise maps and style mixing of an image do not depend on the batch.
+
+        Args:
+          sampler: what draws the noise: the standard one in training, and the method's `sampler` for images.
         """
-        return jax.vmap(lambda key: jax.random.normal(key, (self.generator.z_dim,)))(keys), None
+        return jax.vmap(lambda key: sampler.noise(key, (self.generator.z_dim,)))(keys), None
 
     def between(self, a: Tree, b: Tree, t: Float[Array, ""]) -> Tree:
         """Returns inputs between two batches of them, for the panel `interpolation`; t is 0 at a and 1 at b.
@@ -229,7 +236,7 @@ class GAN(Method):
     # sampling
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
-        return self.sample_from_z(model, self.sample_z(keys)[0], batch)
+        return self.sample_from_z(model, self.sample_z(keys, self.sampler)[0], batch)
 
     def sample_from_z(self, model: Model, z: Tree, batch: Batch) -> Float[Array, "B H W C"]:
         """Returns the images of z by the averaged generator, with batch statistics that fit its weights."""
@@ -241,14 +248,17 @@ class GAN(Method):
         rows = min(ROWS, len(keys) // 2)
         if rows == 0 or self.image_shape[0] == 1:
             return {}
-        a, b = (self.sample_z(part)[0] for part in (keys[:rows], keys[rows : 2 * rows]))
+        a, b = (self.sample_z(part, self.sampler)[0] for part in (keys[:rows], keys[rows : 2 * rows]))
         walk = jax.vmap(lambda t: self.between(a, b, t))(jnp.linspace(0, 1, FRAMES))
         walk = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows * FRAMES, *x.shape[2:]), walk)
         kept = {name: jnp.repeat(batch[name][:rows], FRAMES, axis=0) for name in self.conditions}
         return {"interpolation": self.sample_from_z(model, walk, kept)}
 
     def _with_own_statistics(self, model: Model) -> Memory:
-        """Returns the memory with batch statistics of the averaged generator, estimated from z that never change."""
+        """Returns the memory with batch statistics of the averaged generator, estimated from z that never change.
+
+        They are drawn as those of images are: truncated z have statistics of their own (Brock et al. 2018, appendix B).
+        """
         others = [name for name in self.generator.reads if name != "label"]
         if others and "batch_stats" in model.memory["generator"]:
             raise UserError(
@@ -257,7 +267,7 @@ class GAN(Method):
             )
         shape = (self.statistics_batches, 64)
         keys = jax.random.split(jax.random.key(0), shape)
-        inputs: tuple[Tree, ...] = (jax.vmap(lambda k: self.sample_z(k)[0])(keys),)
+        inputs: tuple[Tree, ...] = (jax.vmap(lambda k: self.sample_z(k, self.sampler)[0])(keys),)
         if self.generator.conditional:
             inputs += (jnp.arange(shape[0] * shape[1]).reshape(shape) % self.num_classes,)
         memory = reestimate_statistics(self.generator, model.params["generator"], model.memory["generator"], inputs)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Key
 
 from jaxgen.adversarial.mutual_information import Codes
+from jaxgen.adversarial.sampling import NORMAL, GANSampler
 from jaxgen.arrays import Array, Batch, Params
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
@@ -47,8 +48,10 @@ class InfoGAN(GAN):
     def discriminator_with_heads(self) -> nn.Module:
         return self.discriminator.clone(heads={"code": self.codes.head_width})
 
-    def sample_z(self, keys: Key[Array, " B"]) -> tuple[Float[Array, "B Z"], CodeBatch]:
-        z, _ = super().sample_z(keys)
+    def sample_z(
+        self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL
+    ) -> tuple[Float[Array, "B Z"], CodeBatch]:
+        z, _ = super().sample_z(keys, sampler)
         codes = self.codes.sample(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
         return jnp.concatenate([z, self.codes.encode(codes)], axis=1), codes
 
@@ -76,7 +79,7 @@ class InfoGAN(GAN):
         """
         found = super().panels(model, keys, batch)
         rows = min(ROWS, len(keys))
-        z, codes = self.sample_z(keys[:rows])
+        z, codes = self.sample_z(keys[:rows], self.sampler)
 
         def row_images(columns: int, change: Callable[[CodeBatch, Array], CodeBatch]) -> Array:
             repeated = {k: jnp.repeat(v, columns, axis=0) for k, v in codes.items()}
