@@ -13,7 +13,8 @@ from jaxgen.errors import UserError
 from jaxgen.renamed import unknown_key
 
 # Sections that may have further keys: `jaxgen.build` checks their keys, or their keys are names that users choose.
-OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra", "data.corruptions")
+OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra",
+        "data.corruptions", "data.rename")  # fmt: skip
 
 # {key: (its least value, the words for this in a message)}
 AT_LEAST_1, NEVER = (1, "at least 1"), (0, "0 (never) or more")
@@ -41,7 +42,8 @@ LEAST = {
     "distributed.timeout": (1, "at least 1 second"),
 }
 CHOICES = {"evaluate.resize": ("", "legacy", "clean"), "train.best_mode": ("min", "max")}
-EXTRA = ("source", "split", "eval_split")  # the keys of each section of `data.extra`
+# The keys of each section of `data.extra`, and a value of the type that each must have.
+EXTRA = {"source": "", "split": "", "eval_split": "", "channels": 0, "rename": ConfigDict()}
 NEEDED = {
     "data.source": "name a data set, such as 'digits' or 'folder:photos'",
     "method.name": "name a method, such as 'ddpm'",
@@ -194,10 +196,22 @@ def _check_named_sections(config: ConfigDict) -> None:
                 f"config.data.corruptions.{name}: the entry {name!r} has a meaning of its own; use another name, such "
                 "as 'condition'."
             )
+    _check_rename(config.data.rename, "config.data.rename")
     for name, extra in config.data.extra.items():
         if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or "split" not in extra:
             raise UserError(f"config.data.extra.{name} must be a section with 'source' and 'split'.")
         for key, value in extra.items():
             if key not in EXTRA:
                 raise unknown_key(f"config.data.extra.{name}", key, EXTRA)
-            _check_type(value, "", f"config.data.extra.{name}.{key}")
+            if key == "rename":
+                _check_rename(value, f"config.data.extra.{name}.rename")
+            else:
+                _check_type(value, EXTRA[key], f"config.data.extra.{name}.{key}")
+
+
+def _check_rename(names: Any, path: str) -> None:
+    if not isinstance(names, Mapping | ConfigDict):
+        raise UserError(f"{path} must be a section of new and old names, such as section(condition='style').")
+    for new, old in names.items():
+        if not isinstance(old, str) or not old:
+            raise UserError(f"{path}.{new} must be the old name of an entry, such as 'style', not {old!r}.")

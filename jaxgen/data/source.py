@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -56,6 +56,7 @@ class Request:
       channels: number of channels that every image must have: 1 for grey, 3 for RGB, 4 for RGBA.
       num_classes: every `label` must lie in [0, num_classes); 0 asks for no labels.
       root: the folder that a relative path starts from, or None for the current one.
+      rename: `{new name of an entry: old name}`; `open_source` sees to it, after the source has been opened.
     """
 
     source: str
@@ -65,6 +66,7 @@ class Request:
     channels: int
     num_classes: int = 0
     root: str | None = None
+    rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Source:
@@ -86,6 +88,7 @@ class Source:
     # What follows the name and a colon: "" for nothing, "<path>" for an argument that must be there, None where an
     # argument may be there.
     takes: ClassVar[str | None] = None
+    renames: ClassVar[bool] = False  # whether it gives entries their new names itself, as one that is made of another
     class_names: tuple[str, ...] = ()
     arrays: dict[str, np.ndarray] | None = None
     notes: tuple[str, ...] = ()

@@ -217,9 +217,11 @@ def batch_shapes(config: ConfigDict, method: Method) -> Shapes:
     """
     size = config.train.batch_size
     found: Shapes = {}
+    height, width, own = image_shape(config)
     for name in ("", *config.data.extra):
         prefix = f"{name}_" if name else ""
-        found[f"{prefix}image"] = ((size, *image_shape(config)), np.uint8)
+        channels = (config.data.extra[name].get("channels") if name else 0) or own
+        found[f"{prefix}image"] = ((size, height, width, channels), np.uint8)
         if config.data.num_classes:
             found[f"{prefix}label"] = ((size,), np.int32)
     return found | {name: ((size, *shape), dtype) for name, (shape, dtype) in method.entries.items()}

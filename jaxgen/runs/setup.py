@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -109,8 +111,19 @@ def training_sources(config: ConfigDict) -> dict[str, Source]:
     data = config.data
     sources = {"": open_split(config, data.split)}
     for name, extra in data.extra.items():
-        sources[name] = open_split(config, extra["split"], source=extra["source"])
+        sources[name] = _open_extra(config, name, extra["split"])
     return sources
+
+
+def _open_extra(config: ConfigDict, name: str, split: str) -> Source:
+    """Returns a split of a source of `config.data.extra`; a UserError names the keys of that section."""
+    extra = config.data.extra[name]
+    channels, rename = extra.get("channels") or config.data.channels, dict(extra.get("rename", {}))
+    try:
+        return open_split(config, split, extra["source"], channels, rename)
+    except UserError as error:
+        keys = r"config\.data\.(source|split|channels|rename)\b"
+        raise UserError(re.sub(keys, rf"config.data.extra.{name}.\1", str(error))) from error
 
 
 def extra_held_out(config: ConfigDict, name: str) -> Source:
@@ -122,7 +135,7 @@ def extra_held_out(config: ConfigDict, name: str) -> Source:
     extra = config.data.extra[name]
     split = extra.get("eval_split") or config.data.eval_split
     try:
-        return open_split(config, split, source=extra["source"])
+        return _open_extra(config, name, split)
     except UserError as error:
         raise UserError(f"config.data.extra.{name}.eval_split={split!r}: {error}") from error
 
@@ -143,22 +156,32 @@ def tell_sources(sources: dict[str, Source]) -> None:
         log.info("data%s: %s", f" {name}" if name else "", source.summary())
 
 
-def open_split(config: ConfigDict, split: str, source: str | None = None) -> Source:
+def open_split(
+    config: ConfigDict,
+    split: str,
+    source: str = "",
+    channels: int = 0,
+    rename: Mapping[str, str] = MappingProxyType({}),
+) -> Source:
     """Returns one split of the config's data; captions have the tokens of a pretrained folder where there is one.
+
+    Args:
+      source: another source than the config's, whose labels are not used, with its own `channels` and `rename`.
 
     Raises:
       UserError: the source is unknown, or the split is missing, empty or does not fit; the message names the key that
         asks for the split.
     """
-    height, width, channels = image_shape(config)
+    height, width, own_channels = image_shape(config)
     try:
         opened = open_source(
             source or config.data.source,
             split,
             resolution=(height, width),
-            channels=channels,
+            channels=channels or own_channels,
             num_classes=0 if source else config.data.num_classes,
             root=config.data.root or None,
+            rename=rename if source else dict(config.data.rename),
         )
     except UserError as error:
         if source or split == config.data.split or split != config.data.eval_split:

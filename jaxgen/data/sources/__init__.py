@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from jaxgen.data.images import check_channels
 from jaxgen.data.source import Request, Source, check_labels
+from jaxgen.data.sources.renamed import Renamed
 from jaxgen.errors import UserError
 from jaxgen.registry import find, named, names
 from jaxgen.renamed import unknown_name
@@ -23,6 +27,7 @@ def open_source(
     channels: int,
     num_classes: int = 0,
     root: str | None = None,
+    rename: Mapping[str, str] = MappingProxyType({}),
 ) -> Source:
     """Opens one split of a data source.
 
@@ -35,6 +40,7 @@ def open_source(
       channels: 1 grey, 3 RGB, 4 RGBA. Files with another number are refused, never converted.
       num_classes: labels must lie in [0, num_classes); 0 asks for no labels.
       root: TFDS's data directory; for folders and npz files, what a relative path is relative to.
+      rename: `{new name of an entry: old name}` (`jaxgen.data.sources.renamed`).
 
     Raises:
       UserError: an unknown source or split, an empty set, a file or label that does not fit.
@@ -44,9 +50,12 @@ def open_source(
     check_channels(channels)
     if num_classes < 0:
         raise UserError(f"config.data.num_classes is {num_classes}; it must be 0 or more.")
-    opened = cls(Request(source, argument, split, size, channels, num_classes, root))
+    request = Request(source, argument, split, size, channels, num_classes, root, dict(rename))
+    of_others = "label" in {*rename, *rename.values()}  # the source's own labels are not those that are asked for
+    opened = cls(dataclasses.replace(request, num_classes=0) if of_others and not cls.renames else request)
     if len(opened) == 0:
         raise UserError(f"Split {split!r} of {source!r} is empty; choose another split or add examples.")
+    opened = Renamed(request, opened) if rename and not cls.renames else opened
     _check_example(opened)
     return opened
 

@@ -75,13 +75,15 @@ class Captions(Tokenised):
 
     config_name = "captions"
     takes = "<folder:path or npz:path>"
+    renames = True  # before the captions become tokens
 
     def __init__(self, request: Request):
         from jaxgen.data.sources import open_source
 
         tokenizer = _tokenizer(request)
         size, channels = request.resolution, request.channels
-        inner = open_source(request.argument, request.split, size, channels, request.num_classes, request.root)
+        options = (request.num_classes, request.root, request.rename)
+        inner = open_source(request.argument, request.split, size, channels, *options)
         super().__init__(request, inner, tokenizer)
 
 
