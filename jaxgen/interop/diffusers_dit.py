@@ -39,6 +39,7 @@ CONFIG_DEFAULTS = {
 FIXED = {
     "mlp_ratio": 4.0,
     "context_dim": 0,
+    "vector_dim": 0,
     "time_features": 256,
     "time_scale": 1.0,
     "time_cos_first": True,

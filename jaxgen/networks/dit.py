@@ -15,7 +15,7 @@ from jaxgen.arrays import Array
 from jaxgen.data_shards import keep_rows_sharded
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
-from jaxgen.networks.layers.contract import check_images, check_inputs
+from jaxgen.networks.layers.contract import check_images, check_inputs, check_vector
 from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, layer_norm
 
@@ -95,6 +95,7 @@ class DiT(nn.Module):
     # 0, or the number of labels 0..num_classes-1. Label num_classes is the null class of classifier-free guidance. The
     # label's embedding is added to that of time.
     num_classes: int = 0
+    vector_dim: int = 0  # 0, or the width of a vector, such as a pooled text, whose MLP is added to that of time
     context_dim: int = 0  # 0, or the width of context tokens, which every block then looks at
     time_features: int = 256  # sinusoidal features of time * time_scale
     time_scale: float = 1.0
@@ -122,20 +123,21 @@ class DiT(nn.Module):
         context: Float[Array, "B L D"] | None = None,
         context_mask: Shaped[Array, "B L"] | None = None,
         condition: Float[Array, "B H W D"] | None = None,
+        vector: Float[Array, "B D"] | None = None,
         train: bool = False,
     ) -> Float[Array, "B H W out"]:
         """Runs the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
         H and W are multiples of patch_size.
         """
-        self.check(x, time, label, context, context_mask, condition)
+        self.check(x, time, label, context, context_mask, condition, vector)
         height, width = x.shape[1:3]
         size = self.patch_size
 
         def dense(features: int, name: str, init: nn.initializers.Initializer = layers.kernel_init) -> nn.Dense:
             return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)
 
-        embedding = keep_rows_sharded(nn.silu(self.embed(time, label)))
+        embedding = keep_rows_sharded(nn.silu(self.embed(time, label, vector)))
         h = x if condition is None else jnp.concatenate([x, condition], -1)
         h = dense(self.width, "patch_in")(patchify(h, size))
         h = h + grid_positions(height // size, width // size, self.width).astype(h.dtype)
@@ -162,8 +164,8 @@ class DiT(nn.Module):
         h = dense(size**2 * self.out_channels, "patch_out", layers.zeros_init)(h)
         return unpatchify(h, size, height, width).astype(jnp.float32)
 
-    def embed(self, time: Array, label: Array | None) -> Array:
-        """Returns the embedding of time and class, one float32 vector [B, width]."""
+    def embed(self, time: Array, label: Array | None, vector: Array | None = None) -> Array:
+        """Returns the embedding of time, class and vector, one float32 vector [B, width]."""
         time = time * self.time_scale
         shift = self.time_freq_shift
         h = layers.sinusoidal(time, self.time_features, cos_first=self.time_cos_first, freq_shift=shift)
@@ -173,6 +175,9 @@ class DiT(nn.Module):
             # Peebles & Xie start it with a standard deviation of 0.02, which this is close to at their widths.
             init = nn.initializers.normal(self.width**-0.5)
             h = h + nn.Embed(self.num_classes + 1, self.width, embedding_init=init, name="class")(label)
+        if vector is not None:
+            told = nn.silu(nn.Dense(self.width, kernel_init=layers.kernel_init, name="vector_in")(vector))
+            h = h + nn.Dense(self.width, kernel_init=layers.kernel_init, name="vector_out")(told)
         return h
 
     def check(
@@ -183,6 +188,7 @@ class DiT(nn.Module):
         context: Array | None,
         context_mask: Array | None,
         condition: Array | None,
+        vector: Array | None = None,
     ) -> None:
         """Raises a UserError for options that make no network and inputs that do not fit them."""
         for field in ("patch_size", "depth", "heads"):
@@ -197,3 +203,4 @@ class DiT(nn.Module):
             )
         options = (self.num_classes, self.context_dim)
         check_inputs("DiT", *options, x, time, label, context, context_mask, condition)
+        check_vector("DiT", self.vector_dim, x, vector)

@@ -55,9 +55,7 @@ def after(hooks: Mapping[str, Hook]) -> Iterator[None]:
         raise UserError(f"The network has no module {missing[0]!r}; {nearest(missing[0], seen - {''})}")
 
 
-def inner(
-    network: nn.Module, params: Tree, paths: Iterable[str], *inputs: Any, **options: Any
-) -> dict[str, Any]:
+def inner(network: nn.Module, params: Tree, paths: Iterable[str], *inputs: Any, **options: Any) -> dict[str, Any]:
     """Returns `{path: output}` of modules inside a network, from one call of it.
 
     Args:

@@ -18,7 +18,7 @@ from jaxgen.data_shards import keep_rows_sharded
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.basic import Attention, Conv, GroupNorm
-from jaxgen.networks.layers.contract import check_choices, check_images, check_inputs
+from jaxgen.networks.layers.contract import check_choices, check_images, check_inputs, check_vector
 from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.layers.spatial_transformer import SpatialTransformer
 
@@ -108,6 +108,7 @@ class UNet(nn.Module):
     # vector of 4 * channels as it is.
     class_embedding: Literal["table", "timestep", "identity", "projection", "simple_projection"] = "table"
     class_dim: int = 0
+    vector_dim: int = 0  # 0, or the width of a vector, such as a pooled text, whose MLP is added to that of time
     context_dim: int = 0  # 0, or the width of context tokens; every attention is then a `SpatialTransformer` on them
     transformer_depth: int | tuple[int, ...] = 1  # its blocks, one number or one a level; the middle: the coarsest's
     only_cross_attention: bool | tuple[bool, ...] = False  # levels whose transformers have no self-attention
@@ -144,19 +145,24 @@ class UNet(nn.Module):
         context: Float[Array, "B L D"] | None = None,
         context_mask: Shaped[Array, "B L"] | None = None,
         condition: Float[Array, "B H W D"] | None = None,
+        vector: Float[Array, "B D"] | None = None,
+        residuals: tuple[Float[Array, "B h w D"], ...] = (),
         train: bool = False,
     ) -> Float[Array, "B H W out"]:
         """Runs the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
         H and W are multiples of 2^(levels - 1). With another `class_embedding` than "table" labels are float32 [B] or
-        [B, class_dim].
+        [B, class_dim]. `residuals`, where given, are added to what `way_down` hands to `way_up`, one to each in the
+        order of creation, and the last one to the output of the middle (Zhang et al. 2023, ControlNet, section 3.2).
         """
-        self.check(x, time, label, context, context_mask, condition)
-        told = Conditions(keep_rows_sharded(nn.silu(self.embed(time, label))), context, context_mask, train)
+        self.check(x, time, label, context, context_mask, condition, vector)
+        told = Conditions(keep_rows_sharded(nn.silu(self.embed(time, label, vector))), context, context_mask, train)
         h = x if condition is None else jnp.concatenate([x, condition], -1)
         h = self._conv(self.widths[0], "conv_in", size=self.input_kernel)(h)
         h, skips = self.way_down(h, told)
         h = self.middle(h, told)
+        if residuals:
+            *skips, h = _added([*skips, h], residuals)
         h = self.way_up(h, skips, told)
         h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm_out")(h))
         last = self._conv(self.out_channels, "conv_out", size=self.output_kernel, kernel_init=layers.zeros_init)
@@ -237,14 +243,16 @@ class UNet(nn.Module):
         options = (heads, depth, self.norm_groups, only_cross, self.dtype)
         return keep_rows_sharded(module(*options, name=name)(h, told.context, told.context_mask))
 
-    def embed(self, time: Array, label: Array | None) -> Array:
-        """Returns the embedding of time and class, one float32 vector [B, 4 channels]."""
+    def embed(self, time: Array, label: Array | None, vector: Array | None = None) -> Array:
+        """Returns the embedding of time, class and vector, one float32 vector [B, 4 channels]."""
         width = 4 * self.channels
 
         def dense(name: str) -> nn.Dense:
             return nn.Dense(width, kernel_init=layers.kernel_init, name=name)
 
         h = dense("time_out")(nn.silu(dense("time_in")(self.time_features(time * self.time_scale))))
+        if vector is not None:
+            h = h + dense("vector_out")(nn.silu(dense("vector_in")(vector)))
         if label is None:  # `check` has refused a missing label that the options need
             return h
         kind = self.class_embedding
@@ -283,6 +291,7 @@ class UNet(nn.Module):
         context: Array | None,
         context_mask: Array | None,
         condition: Array | None,
+        vector: Array | None = None,
     ) -> None:
         """Raises a UserError for options that do not exist and inputs that do not fit them."""
         check_choices(self)
@@ -319,6 +328,17 @@ class UNet(nn.Module):
                 )
             classes, label = 0, None
         check_inputs("U-Net", classes, self.context_dim, x, time, label, context, context_mask, condition)
+        check_vector("U-Net", self.vector_dim, x, vector)
+
+
+def _added(outputs: list[Array], residuals: tuple[Array, ...]) -> list[Array]:
+    """Returns the outputs of levels with what another network adds to them; raises a UserError where that differs."""
+    if len(residuals) != len(outputs) or any(r.shape != h.shape for r, h in zip(residuals, outputs, strict=True)):
+        raise UserError(
+            f"residuals have the shapes {[r.shape for r in residuals]}, but this U-Net adds them to outputs of "
+            f"{[h.shape for h in outputs]}: one for each of the way down, and one for the middle."
+        )
+    return [h + r.astype(h.dtype) for h, r in zip(outputs, residuals, strict=True)]
 
 
 def at_level(value: T | tuple[T, ...], level: int) -> T:

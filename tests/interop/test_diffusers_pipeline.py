@@ -222,6 +222,8 @@ def test_networks_that_diffusers_lacks_are_refused(made, tmp_path):
         again(unet=pipeline.unet.clone(resample="residual"))
     with pytest.raises(UserError, match="context_dim=0"):
         again(unet=pipeline.unet.clone(context_dim=0))
+    with pytest.raises(UserError, match="vector_dim=3"):
+        again(unet=pipeline.unet.clone(vector_dim=3))
     with pytest.raises(UserError, match="attention_levels"):
         again(unet=pipeline.unet.clone(attention_levels=None))
     with pytest.raises(UserError, match="norm_eps"):

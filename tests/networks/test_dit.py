@@ -17,7 +17,14 @@ VARIANTS = {
     "plain": {},
     "classes": {"num_classes": 3},
     "context": {"context_dim": 5},
-    "everything": {"num_classes": 3, "context_dim": 5, "out_channels": 6, "patch_size": 4, "time_scale": 0.5},
+    "everything": {
+        "num_classes": 3,
+        "vector_dim": 6,
+        "context_dim": 5,
+        "out_channels": 6,
+        "patch_size": 4,
+        "time_scale": 0.5,
+    },
 }
 BATCH, LENGTH = 3, 4
 
@@ -32,6 +39,8 @@ def inputs(dit, height=8, width=8, seed=0):
         given["label"] = jnp.arange(BATCH)
     if dit.context_dim:
         given["context"] = jax.random.normal(keys[1], (BATCH, LENGTH, dit.context_dim))
+    if dit.vector_dim:
+        given["vector"] = jax.random.normal(keys[1], (BATCH, dit.vector_dim))
     return given
 
 
@@ -284,6 +293,8 @@ def test_forward_mode_agrees_with_differences():
         ({"context_dim": 5}, {"context": jnp.zeros((3, 4, 6))}, "context"),
         ({"context_dim": 5}, {"context_mask": jnp.zeros((3, 3))}, "context_mask"),
         ({}, {"condition": jnp.zeros((3, 4, 4, 3))}, "resize"),
+        ({}, {"vector": jnp.zeros((3, 4))}, "set vector_dim to 4"),
+        ({"vector_dim": 5}, {"vector": None}, "needs a vector"),
         ({"heads": 3}, {}, "heads"),
         ({"heads": 0}, {}, "heads"),
         ({"depth": 0}, {}, "depth"),

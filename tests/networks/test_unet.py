@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
+from jaxgen.networks.hooks import after
 from jaxgen.networks.unet import UNet
 
 SMALL = {
@@ -39,6 +40,7 @@ VARIANTS = {
         "time_mode": "adaptive",
         "resample": "residual",
         "num_classes": 3,
+        "vector_dim": 6,
         "context_dim": 5,
         "out_channels": 6,
     },
@@ -56,6 +58,8 @@ def inputs(unet, height=8, width=8, seed=0):
         given["label"] = jnp.arange(BATCH)
     if unet.context_dim:
         given["context"] = jax.random.normal(keys[1], (BATCH, LENGTH, unet.context_dim))
+    if unet.vector_dim:
+        given["vector"] = jax.random.normal(keys[1], (BATCH, unet.vector_dim))
     return given
 
 
@@ -230,6 +234,37 @@ def test_condition_joins_the_channels():
     np.testing.assert_array_equal(run(unet, params, **given, condition=condition), expected)
 
 
+def test_a_vector_joins_the_embedding_of_time():
+    unet, params, given = make(vector_dim=6)
+    bare = {name: layer for name, layer in params.items() if not name.startswith("vector")}
+    without = run(UNet(**SMALL), bare, x=given["x"], time=given["time"])
+    silent = {**params, "vector_out": jax.tree.map(jnp.zeros_like, params["vector_out"])}
+    np.testing.assert_array_equal(run(unet, silent, **given), without)
+    assert np.abs(run(unet, params, **given) - without).max((1, 2, 3)).min() > 1e-3
+
+
+def test_residuals_are_added_to_the_skips_and_the_middle():
+    unet, params, given = make(attention_resolutions=())
+    y = run(unet, params, **given)
+    # conv_in, a block of each of two levels with a resampling between them, and the middle
+    shapes = [(8, 8, 8), (8, 8, 8), (4, 4, 8), (4, 4, 16), (4, 4, 16)]
+    zeros = tuple(jnp.zeros((BATCH, *shape)) for shape in shapes)
+    np.testing.assert_array_equal(run(unet, params, **given, residuals=zeros), y)
+    for i, zero in enumerate(zeros):
+        one = (*zeros[:i], zero.at[1].set(1.0), *zeros[i + 1 :])
+        found = run(unet, params, **given, residuals=one)
+        np.testing.assert_array_equal(found[0], y[0])
+        assert np.abs(found[1] - y[1]).max() > 1e-3, i
+    random = jnp.flip(given["x"].reshape(BATCH, -1))[:, : 4 * 4 * 4].reshape(BATCH, 4, 4, 4).repeat(4, -1)
+    with after({"middle_block_1": lambda h, *_: h + random}):
+        expected = unet.apply({"params": params}, **given)
+    found = unet.apply({"params": params}, **given, residuals=(*zeros[:-1], random))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for wrong in (zeros[1:], (*zeros[:-1], zeros[0])):
+        with pytest.raises(UserError, match="residuals have the shapes .* one for each of the way down"):
+            jax.eval_shape(lambda wrong=wrong: unet.apply({"params": params}, **given, residuals=wrong))
+
+
 def test_dropout_only_in_training():
     unet, params, given = make(dropout=0.5)
     params = {"params": params}
@@ -272,6 +307,10 @@ def test_forward_mode_agrees_with_differences():
         ({"context_dim": 5}, {"context": jnp.zeros((3, 4, 6))}, "context"),
         ({"context_dim": 5}, {"context_mask": jnp.zeros((3, 3))}, "context_mask"),
         ({}, {"condition": jnp.zeros((3, 4, 4, 3))}, "resize"),
+        ({}, {"vector": jnp.zeros((3, 4))}, "vector_dim=0: set vector_dim to 4"),
+        ({"vector_dim": 5}, {"vector": jnp.zeros((3, 4))}, "vector_dim=5: set vector_dim to 4"),
+        ({"vector_dim": 5}, {"vector": jnp.zeros((3, 4, 5))}, "the width of vectors"),
+        ({"vector_dim": 5}, {"vector": None}, "needs a vector"),
         ({"norm_groups": 3}, {}, "norm_groups"),
         ({"heads": 3}, {}, "heads"),
         ({"head_channels": 3}, {}, "head_channels"),

@@ -214,7 +214,7 @@ def test_states_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize(
-    "change", [{"context_dim": 4}, {"time_freq_shift": 0.0}, {"mlp_ratio": 2.0}, {"num_classes": 0}]
+    "change", [{"context_dim": 4}, {"vector_dim": 4}, {"time_freq_shift": 0.0}, {"mlp_ratio": 2.0}, {"num_classes": 0}]
 )
 def test_what_the_peer_cannot_express_is_refused(change):
     config, _, state = peer({})

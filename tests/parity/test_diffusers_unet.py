@@ -163,3 +163,5 @@ def test_states_that_do_not_fit_are_refused():
     _, params = unet_from_diffusers(state, config)
     with pytest.raises(UserError, match="context_dim"):
         unet_to_diffusers(params, UNet(context_dim=4))
+    with pytest.raises(UserError, match="vector_dim"):
+        unet_to_diffusers(params, UNet(vector_dim=4))

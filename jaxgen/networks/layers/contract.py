@@ -1,6 +1,6 @@
 """The contract of denoising networks says what they are called with; this module checks what does not fit.
 
-    network(x, time, label=None, context=None, context_mask=None, condition=None, train=False) -> image
+    network(x, time, label=None, context=None, context_mask=None, condition=None, vector=None, train=False) -> image
 
 x: float32 [B, H, W, C].
 time: float32 [B], on the scale of the network's `time_scale` (0..999 for the schedules' conditioning).
@@ -8,6 +8,7 @@ label: int32 [B] in 0..num_classes, where the network's num_classes is above 0 a
 context: float32 [B, L, context_dim], where the network's context_dim is above 0 and only there.
 context_mask: [B, L], nonzero on the context's valid tokens.
 condition: float32 [B, H, W, C'], joined to the channels of x.
+vector: float32 [B, vector_dim], where the network's vector_dim is above 0 and only there.
 train: whether dropout is on.
 
 The result is float32 [B, H, W, out_channels]. Inputs that do not fit the options raise a UserError. A network checks
@@ -79,4 +80,15 @@ def check_inputs(
         raise UserError(
             f"condition has shape {condition.shape}, but images of shape {x.shape} need the same batch, "
             "height and width: resize it first."
+        )
+
+
+def check_vector(name: str, vector_dim: int, x: Array, vector: Array | None) -> None:
+    """Raises a UserError unless `vector` is [B, vector_dim], or None where `vector_dim` is 0."""
+    if vector is None and vector_dim:
+        raise UserError(f"this {name} has vector_dim={vector_dim} and needs a vector [B, {vector_dim}].")
+    if vector is not None and (vector.shape != (x.shape[0], vector_dim) or not vector_dim):
+        raise UserError(
+            f"a vector of shape {vector.shape} was given, but this {name} has vector_dim={vector_dim}: set vector_dim "
+            f"to {vector.shape[-1] if vector.ndim == 2 else 'the width of vectors [B, D]'}."
         )
