@@ -37,7 +37,7 @@ class LossState(Protocol):
     @property
     def ema(self) -> Params:
         """Returns `{group: averaged parameters}`: for distillation. Without averaging, they are the parameters that the
-        step began with."""
+        step began with; behind lazy turns, those that these left."""
 
 
 LossResult = tuple[Array, tuple[Metrics, Memory]]  # (scalar, (metrics, the memory entries that change))
@@ -53,7 +53,7 @@ class Turn:
       groups: the parameter groups that learn; the loss is differentiated in these only.
       loss: `(params, batch, key, state) -> (scalar, (metrics, memory_updates))`; `params` holds every group,
         learned and frozen; `state` is the read-only rest (`memory`, `ema`, `step`, `images`).
-      every: the turn is due at steps divisible by this (lazy regularisation).
+      every: the turn is due at steps divisible by this (lazy regularisation); above 1 it runs before the others.
       repeats: how often it runs in a step, each time on a fresh batch (discriminator steps).
     """
 
@@ -217,7 +217,7 @@ class Method:
         return {}, {}
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
-        """Returns the turns of one step, in the order in which they run."""
+        """Returns the turns of one step, in the order in which they run; lazy ones come before the others."""
         raise NotImplementedError
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:

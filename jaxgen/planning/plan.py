@@ -49,7 +49,7 @@ class Plan:
     accumulate: int
     parameters: int  # how many learn, over all groups
     state: dict[str, int]  # bytes on one device, by part
-    programs: tuple[Program, ...]  # the update and, where the method samples, the sampler
+    programs: tuple[Program, ...]  # the update, lazy turns and, where the method samples, the sampler
     suggestions: tuple[Suggestion, ...] = ()  # changes that were compiled where something does not fit
     batches: dict[int, bool] = dataclasses.field(default_factory=dict)  # {batch size: fits} that a search tried
     assumptions: tuple[str, ...] = ()  # sentences that belong beside the estimates
@@ -80,13 +80,14 @@ def plan(config: ConfigDict, topology: str, sampler: bool = True, suggest: bool 
     """
     machine = devices(topology)
     job = job_of(config, machine)
-    programs = [job.update()]
+    programs = [job.update(), *job.lazy_turns()]
     suggestions: tuple[Suggestion, ...] = ()
     known = roofline.chip(machine[0])
     sentences = [*job.absent, *_effort(), *(roofline.assumptions(known) if known else _unknown(machine))]
-    if not programs[0].fits:
+    refused = [program for program in programs if not program.fits]
+    if refused:
         candidates = _candidates(config, len(machine)) if suggest else []
-        suggestions = _suggestions(config, machine, candidates, Job.update, programs[0])
+        suggestions = _suggestions(config, machine, candidates, Job.tightest, refused[0])
     elif sampler and job.method.samples_images:
         try:
             programs.append(job.sampler())
@@ -123,15 +124,15 @@ def find_batch(config: ConfigDict, topology: str, most: int = 2**20) -> tuple[in
       That batch size, 0 where none fits, and `{batch size: fits}` of all that were compiled.
     """
     machine, size = devices(topology), config.train.batch_size
-    first = job_of(config, machine).update()
+    first = job_of(config, machine).tightest()
     tried = {size: first.fits}
     if first.fits:
         while tried[size] and 2 * size <= most:
             size *= 2
-            tried[size] = job_of(_changed(config, {"train.batch_size": size}), machine).update().fits
+            tried[size] = job_of(_changed(config, {"train.batch_size": size}), machine).tightest().fits
         return max(size for size, fits in tried.items() if fits), tried
     smaller = [{"train.batch_size": half} for half in _halves(size)]
-    suggestions = _suggestions(config, machine, smaller, lambda job: job.update(), first)
+    suggestions = _suggestions(config, machine, smaller, lambda job: job.tightest(), first)
     tried |= {each.overrides["train.batch_size"]: each.fits for each in suggestions}
     return min(tried) if any(tried.values()) else 0, tried
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from jaxgen.arrays import Metrics, Tree
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Model
+from jaxgen.methods.base import Model, Turn
 from jaxgen.parallel.mesh import place
 from jaxgen.parallel.sharding import Layout
 from jaxgen.planning import flops, trace
@@ -30,6 +30,7 @@ from jaxgen.runs import state as states
 from jaxgen.runs.loaded_groups import LoadedGroups, load_groups
 from jaxgen.runs.setup import make_loader, training_sources
 from jaxgen.runs.state_builder import StateBuilder
+from jaxgen.train.update import draws
 
 UPDATES = 5  # how many are traced
 WARM = 2  # runs before a trace
@@ -39,7 +40,7 @@ WARM = 2  # runs before a trace
 class Program:
     """Holds a program and what its runs spent their time on."""
 
-    name: str  # update or sampler
+    name: str  # update, "lazy turn <name>, every <n> steps", or sampler
     images: int  # of one run, over all devices
     runs: int  # how many were traced
     seconds: float  # median of one run while traced
@@ -54,7 +55,7 @@ class Profile:
     device: str  # its kind
     mesh: dict[str, int]  # devices on each axis
     data: str  # the source that the batch came from, or "random"
-    programs: tuple[Program, ...]  # the update and, where the method samples, the sampler
+    programs: tuple[Program, ...]  # the update, lazy turns and, where the method samples, the sampler
     notes: tuple[str, ...]  # sentences on what differs from a real run
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,18 +87,22 @@ def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
     del loaded  # it would keep what has just been released
     frozen = builder.frozen(state)
 
-    traced = job.trace_update()
-    update = traced.lower().compile()
-    batches = (placed,) * (job.images // config.train.batch_size)
-    held = [state]
+    held, folder = [state], epath.Path(folder)
 
-    def train() -> Metrics:
-        held[0], metrics = update(held[0], frozen, batches)
-        return metrics
+    def timed(name: str, traced: jax.stages.Traced, turns: Sequence[Turn], images: int, place_of: str) -> Program:
+        update, batches = traced.lower().compile(), (placed,) * draws(turns)
 
-    folder = epath.Path(folder)
-    work = flops.count(traced.jaxpr) / job.images
-    found = [_traced(folder / "update", Program("update", job.images, UPDATES, 0.0, work), update, train)]
+        def take() -> Metrics:
+            held[0], metrics = update(held[0], frozen, batches)
+            return metrics
+
+        program = Program(name, images, UPDATES, 0.0, flops.count(traced.jaxpr) / images)
+        return _traced(folder / place_of, program, update, take)
+
+    found = [timed("update", job.trace_update(), job.turns, job.images, "update")]
+    for name, turn in job.lazy.items():
+        images = config.train.batch_size * turn.repeats
+        found.append(timed(name, job.trace_lazy(name), (turn,), images, f"turn_{turn.name}"))
     if job.method.samples_images:
         try:
             found.append(_sampler(job, states.model_of(held[0], frozen, job.stage), folder / "sampler"))

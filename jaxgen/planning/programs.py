@@ -22,7 +22,7 @@ from jaxgen.arrays import MissingEntry
 from jaxgen.config import image_shape
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Method, Model
+from jaxgen.methods.base import Method, Model, Turn
 from jaxgen.parallel import sharding
 from jaxgen.parallel.mesh import make_mesh, over_data
 from jaxgen.parallel.sharding import Layout, bytes_per_device
@@ -33,7 +33,7 @@ from jaxgen.runs.pretrained import OPTIONS
 from jaxgen.runs.setup import make_loader, make_method, training_sources
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
-from jaxgen.train.update import draws, update_of
+from jaxgen.train.update import draws, programs, update_of
 
 _FULL = re.compile(r"(?:RESOURCE_EXHAUSTED|[Rr]an out of memory|Exceeded (?:hbm|HBM))")
 # what a program would use of what there is, all of it or its temporaries alone
@@ -49,7 +49,7 @@ Shapes = dict[str, tuple[tuple[int, ...], DTypeLike]]  # {entry of a batch: (sha
 class Program:
     """Holds one compiled program. Bytes and FLOPs of the compiler are those of one device."""
 
-    name: str  # update or sampler
+    name: str  # update, "lazy turn <name>, every <n> steps", or sampler
     images: int  # how many one run consumes or makes, over all devices
     fits: bool  # whether the device's memory suffices
     # Bytes by what they hold; `temporaries` are activations and the like, `total` is compared with the device's
@@ -93,8 +93,10 @@ class Job:
         self.stage = self.method.stages[-1][1]
         self.state = self.builder.abstract(self.stage)
         self.frozen = self.builder.frozen(self.state)
+        self.turns, *lazy = reversed(programs(self.method.turns(self.stage), 0))  # at step 0 all are due
+        self.lazy = {f"lazy turn {turn.name}, every {turn.every} steps": turn for (turn,) in reversed(lazy)}
         self._batches = (self.example,) * draws(self.method.turns(self.stage))
-        self._traced_update: jax.stages.Traced | None = None
+        self._traced: dict[str, jax.stages.Traced] = {}
 
     def parts(self) -> dict[str, int]:
         """Returns the bytes of the state on one device."""
@@ -104,9 +106,22 @@ class Job:
         return {part: bytes_per_device(tree) for part, tree in zip(STATE, trees, strict=True)}
 
     def update(self) -> Program:
-        """Returns the update of a step on which every turn is due."""
+        """Returns the update: the turns of every step, and what ends a step."""
         parts = {**self.parts(), "batch": bytes_per_device(self._batches)}
         return self._program("update", self.trace_update(), self.images, parts)
+
+    def lazy_turns(self) -> tuple[Program, ...]:
+        """Returns the programs of the turns that are not due at every step; they run in front of the update."""
+        found = []
+        for name, turn in self.lazy.items():
+            parts = {**self.parts(), "batch": bytes_per_device(self._batches)}
+            images = self.config.train.batch_size * turn.repeats
+            found.append(self._program(name, self.trace_lazy(name), images, parts))
+        return tuple(found)
+
+    def tightest(self) -> Program:
+        """Returns the program of a step that fits worst."""
+        return max((self.update(), *self.lazy_turns()), key=lambda p: (not p.fits, p.memory["total"] or 0.0))
 
     @property
     def images(self) -> int:
@@ -114,16 +129,22 @@ class Job:
         return self.config.train.batch_size * len(self._batches)
 
     def trace_update(self) -> jax.stages.Traced:
-        """Traces the update of a step on which every turn is due, for its shapes.
+        """Traces the update, for its shapes.
 
         Raises:
           MissingEntry: where the method reads a batch entry that is not among the shapes.
         """
-        if self._traced_update is None:
-            turns = self.method.turns(self.stage)
+        return self._trace("update", self.turns)
+
+    def trace_lazy(self, name: str) -> jax.stages.Traced:
+        """Traces one of the lazy turns, by its program's name, for its shapes; it raises what `trace_update` does."""
+        return self._trace(name, (self.lazy[name],))
+
+    def _trace(self, name: str, turns: tuple[Turn, ...]) -> jax.stages.Traced:
+        if name not in self._traced:
             function = update_of(self.config, self.builder, self.stage, turns, self.state)
-            self._traced_update = function.trace(self.state, self.frozen, self._batches)
-        return self._traced_update
+            self._traced[name] = function.trace(self.state, self.frozen, self._batches[: draws(turns)])
+        return self._traced[name]
 
     def sampler(self) -> Program:
         """Returns the sampler at `config.evaluate.batch_size`.
@@ -204,6 +225,8 @@ def job_of(config: ConfigDict, machine: Sequence[jax.Device]) -> Job:
     try:
         job = Job(config, machine)
         job.trace_update()  # a MissingEntry where the config does not tell an entry that the method reads
+        for name in job.lazy:
+            job.trace_lazy(name)
     except MissingEntry:
         batch = next(make_loader(config, training_sources(config)))
         job = Job(config, machine, {k: (v.shape, v.dtype) for k, v in batch.items()})

@@ -57,6 +57,11 @@ def seconds(value: float) -> str:
     return f"{number(value / 1e-6)} us"
 
 
+def titled(name: str) -> str:
+    """Returns a program's name with a capital letter at its start; the name of a turn in it stays as it is."""
+    return name[:1].upper() + name[1:]
+
+
 def _verdict(plan: Mapping[str, Any]) -> str:
     mesh = ", ".join(f"{axis} {count}" for axis, count in plan["mesh"].items())
     words = "fits" if plan["fits"] else "DOES NOT FIT"
@@ -79,7 +84,7 @@ def _tables(plan: Mapping[str, Any]) -> list[Table]:
     state += [(name, size(count)) for name, count in plan["state"].items() if count]
     tables.append(Table("State, on one device", state))
     for program in plan["programs"]:
-        title = f"{program['name'].capitalize()}: {program['images']} images, on one device"
+        title = f"{titled(program['name'])}: {program['images']} images, on one device"
         tables.append(Table(title, _rows(program)))
     if plan["suggestions"]:
         rows = []

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from jaxgen.report.numbers import number, share
-from jaxgen.report.plan import seconds
+from jaxgen.report.plan import seconds, titled
 from jaxgen.report.tables import Profile, Table, cards, notes, read_as
 
 HEADS = ("share", "time", "calls", "operation", "layer")
@@ -65,7 +65,7 @@ def _tables(profile: Mapping[str, Any]) -> list[Table]:
         every = program["operations"]
         total = sum(each["seconds"] for each in every)
         rate = program["work"] * program["images"] / program["seconds"]
-        title = f"{program['name'].capitalize()}: {program['images']} images in {seconds(program['seconds'])}"
+        title = f"{titled(program['name'])}: {program['images']} images in {seconds(program['seconds'])}"
         title += f" (median of {program['runs']}, {number(rate / 1e9)} GFLOP/s over all devices)"
         if not every:
             tables.append(Table(f"{title}; the trace names no operation", [], HEADS))
@@ -80,7 +80,7 @@ def _tables(profile: Mapping[str, Any]) -> list[Table]:
             layers[each["layer"] or "(of no layer)"] += each["seconds"]
         slowest = sorted(layers.items(), key=lambda item: -item[1])[:SHOWN]
         sums = [(share(spent, total), seconds(spent), name) for name, spent in slowest]
-        tables.append(Table(f"{program['name'].capitalize()}: the slowest layers", sums, ("share", "time", "layer")))
+        tables.append(Table(f"{titled(program['name'])}: the slowest layers", sums, ("share", "time", "layer")))
     return tables
 
 

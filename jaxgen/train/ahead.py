@@ -1,11 +1,11 @@
-"""Compiles the first update on a thread of its own, and lets a run that is stopped end without waiting for it."""
+"""Compiles the first step on a thread of its own, and lets a run that is stopped end without waiting for it."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import jax
@@ -14,16 +14,16 @@ LOOK = 0.1  # seconds between two looks whether the run was stopped
 _THREAD = "compile-ahead"
 
 
-def compile_ahead(lowered: jax.stages.Lowered) -> Future:
-    """Starts to compile a program on another thread; a later call of the jitted function finds it."""
+def compile_ahead(lowered: Sequence[jax.stages.Lowered]) -> Future:
+    """Starts to compile programs on another thread; later calls of the jitted functions find them."""
     pool = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
-    future = pool.submit(lowered.compile)
+    future = pool.submit(lambda: [each.compile() for each in lowered])
     pool.shutdown(wait=False)
     return future
 
 
 def await_unless(future: Future, stopped: Callable[[], bool]) -> bool:
-    """Waits until the program is compiled, or until `stopped` returns true; returns whether it is compiled."""
+    """Waits until the programs are compiled, or until `stopped` returns true; returns whether they are compiled."""
     while not stopped():
         if wait([future], LOOK).done:
             return True

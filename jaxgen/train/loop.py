@@ -35,7 +35,7 @@ from jaxgen.sampling.finite import NotFinite
 from jaxgen.sampling.generator import Generator
 from jaxgen.train.ahead import await_unless, compile_ahead
 from jaxgen.train.step_metrics import StepMetrics
-from jaxgen.train.update import draws, due, update_of
+from jaxgen.train.update import draws, programs, update_of
 
 log = logging.getLogger("jaxgen")
 
@@ -110,8 +110,8 @@ class Trainer:
     def _expect(self, stage: int, step: int, images: int) -> State:
         """Returns the shapes of a state that is about to be made or read.
 
-        It also traces the sampler, so that its errors are found before training, and starts to compile the next update
-        on another thread.
+        It also traces the sampler, so that its errors are found before training, and starts to compile the next step's
+        programs on another thread.
         """
         self.stage = stage
         state = self.builder.abstract(stage)
@@ -122,8 +122,10 @@ class Trainer:
         # several processes compile together, one program at a time
         if goes_on and self._compiling is None and jax.process_count() == 1:
             turns = self.method.turns(stage)
-            batches = (self.builder.inputs.example,) * draws(turns)
-            lowered = self.update(due(turns, step), state).trace(state, frozen, batches).lower()
+            lowered = []
+            for program in programs(turns, step):
+                batches = (self.builder.inputs.example,) * draws(program)
+                lowered.append(self.update(program, state).trace(state, frozen, batches).lower())
             self._compiling = compile_ahead(lowered)
         return state
 
@@ -132,10 +134,10 @@ class Trainer:
         return self.builder.frozen(self.state)
 
     def update(self, turns: tuple[Turn, ...], state: State | None = None) -> jax.stages.Wrapped:
-        """Returns the jitted update for a set of due turns of the current stage; it is made once for each set.
+        """Returns the jitted update for the turns of one program of the current stage; it is made once.
 
         Args:
-          turns: the turns that are due.
+          turns: the program's turns, as `jaxgen.train.update.programs` gives them.
           state: a state, or its shapes, with the shardings of the run's states; by default the current state.
         """
         name = (self.stage, tuple(turn.name for turn in turns))
@@ -154,12 +156,13 @@ class Trainer:
         turns = self.method.turns(self.stage)
         count = draws(turns)
         batches = tuple(place(self._next_batch(), self.mesh) for _ in range(count))
-        update = self.update(due(turns, self.step))
         if self._compiling is not None:
             self._compiling.result()
             self._compiling = None
-        self.state, metrics = update(self.state, self.frozen, batches)
-        await_cpu(self.mesh, metrics)
+        metrics: Metrics = {}
+        for program in programs(turns, self.step):
+            self.state, found = self.update(program)(self.state, self.frozen, batches[: draws(program)])
+            metrics |= await_cpu(self.mesh, found)
         self.step += 1
         self.images += self.config.train.batch_size * count
         return metrics

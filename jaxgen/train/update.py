@@ -1,9 +1,12 @@
 """Makes one training step one jitted function: `update(state, frozen, batches) -> (state, metrics)`.
 
-The methods of `_Step` stand in the order of a step. It prepares the batches; each due turn computes its gradients,
-clips them and updates its groups, unless something is not finite; then the parameters are averaged and the counters go
-up. Turns, repeats and micro-batches are unrolled, since a loop over convolution gradients runs tens of times slower on
-a CPU.
+The methods of `_Step` stand in the order of a step. It prepares the batches; each turn computes its gradients, clips
+them and updates its groups, unless something is not finite; then the parameters are averaged and the counters go up.
+Turns, repeats and micro-batches are unrolled, since a loop over convolution gradients runs tens of times slower on a
+CPU.
+
+A lazy turn, whose `every` is above 1, is a program of its own in front of that function, so that the other turns are
+compiled once, not again for each set of turns that may be due.
 """
 
 from __future__ import annotations
@@ -30,12 +33,17 @@ from jaxgen.runs.state_builder import StateBuilder
 
 def draws(turns: Sequence[Turn]) -> int:
     """Returns the number of batches that a step draws from the data, whichever turns are due."""
-    return max(turn.repeats for turn in turns)
+    return max((turn.repeats for turn in turns), default=0)
 
 
-def due(turns: Sequence[Turn], step: int) -> tuple[Turn, ...]:
-    """Returns the turns that run at a step. The host decides this; each set of turns has its own compiled update."""
-    return tuple(turn for turn in turns if step % turn.every == 0)
+def programs(turns: Sequence[Turn], step: int) -> tuple[tuple[Turn, ...], ...]:
+    """Returns the turns of each program that runs at a step, in the order of the programs. The host decides this.
+
+    The lazy turns that are due come first, each alone, in the method's order. The turns of every step follow together,
+    in a program that ends the step.
+    """
+    lazy = ((turn,) for turn in turns if turn.every > 1 and step % turn.every == 0)
+    return (*lazy, tuple(turn for turn in turns if turn.every == 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +63,13 @@ class UpdateSettings:
 def update_of(
     config: ConfigDict, builder: StateBuilder, stage: int, turns: Sequence[Turn], state: State
 ) -> jax.stages.Wrapped:
-    """Makes the update of a run's config for the due turns of a stage.
+    """Makes one of the programs of a step, as `programs` gives them, for a run's config.
 
     Args:
       config: the run's config.
       builder: the builder of the run's states.
       stage: the stage that the turns belong to.
-      turns: the turns that are due.
+      turns: the program's turns.
       state: a state, or its shapes, with the shardings of the states to be updated.
     """
     settings = UpdateSettings(
@@ -73,7 +81,8 @@ def update_of(
         crop=config.data.crop,
         corruptions=builder.corruptions,
     )
-    return make_update(turns, builder.optimizers, builder.mesh, settings, builder.shardings(state))
+    ends = all(turn.every == 1 for turn in turns)
+    return make_update(turns, builder.optimizers, builder.mesh, settings, builder.shardings(state), ends)
 
 
 def make_update(
@@ -82,25 +91,27 @@ def make_update(
     mesh: Mesh,
     settings: UpdateSettings,
     shardings: tuple[State, Params] | None = None,
+    ends: bool = True,
 ) -> jax.stages.Wrapped:
-    """Makes the jitted update of one set of due turns: `update(state, frozen, batches) -> (state, metrics)`.
+    """Makes the jitted update of some turns: `update(state, frozen, batches) -> (state, metrics)`.
 
-    `state` is donated and `frozen` is not. `batches` holds one batch of the loader for each draw; repeat r of every
+    `state` is donated and `frozen` is not. `batches` holds one batch of the loader for each repeat; repeat r of every
     turn uses batch r. The metrics are float32 scalars: `<turn>/loss`, `<turn>/<name>` for the loss's own metrics,
     `<turn>/grad_norm`, and `finite/<turn>/<group>`, which is 0 if the loss or that group's gradient was not finite, so
     that the turn's update was undone, and 1 otherwise.
 
     Args:
-      turns: the turns that are due.
+      turns: the turns, in order.
       optimizers: `{group: optimizer}`.
       mesh: the devices.
       settings: the settings of the update.
       shardings: the shardings of `state` and of `frozen`; None where both are replicated on every device.
+      ends: whether the step ends with these turns, so that parameters are averaged and counters go up.
     """
     everywhere = replicated(mesh)
     of_state, of_frozen = shardings or (everywhere, everywhere)
     return jax.jit(
-        _Step(tuple(turns), optimizers, mesh, settings).update,
+        _Step(tuple(turns), optimizers, mesh, settings, ends).update,
         donate_argnums=0,
         in_shardings=(of_state, of_frozen, over_data(mesh)),
         out_shardings=(of_state, everywhere),
@@ -109,15 +120,16 @@ def make_update(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Step:
-    """Makes one step of due turns, in pure functions that are traced together."""
+    """Makes one step, or a lazy turn of it, in pure functions that are traced together."""
 
     turns: tuple[Turn, ...]
     optimizers: Mapping[str, Optimizer]
     mesh: Mesh
     settings: UpdateSettings
+    ends: bool
 
     def update(self, state: State, frozen: Params, batches: tuple[Batch, ...]) -> tuple[State, Metrics]:
-        """Makes the complete step."""
+        """Takes the turns, and ends the step if it ends with them."""
         averaged = bool(state.ema)
         if not averaged:
             state = dataclasses.replace(state, ema=state.params)  # for losses that read it; it is not kept
@@ -132,7 +144,8 @@ class _Step:
                     # the numbers are those of the last repeat, but "finite" is 1 only if all repeats were finite
                     all_finite = name.startswith("finite/") and name in metrics
                     metrics[name] = jnp.minimum(metrics[name], value) if all_finite else value
-        return self.counted(state if averaged else dataclasses.replace(state, ema={})), metrics
+        state = state if averaged else dataclasses.replace(state, ema={})
+        return self.counted(state) if self.ends else state, metrics
 
     def prepared(self, batch: Batch, key: jax.Array, number: int) -> Batch:
         """Returns a batch as losses see it: float32 images in [-1, 1], flipped and cropped at random."""

@@ -161,10 +161,12 @@ def test_the_batch_is_doubled_until_it_no_longer_fits(monkeypatch):
         def __init__(self, config, machine):
             asked.append(config.train.batch_size)
 
+        lazy = {}
+
         def trace_update(self):
             pass
 
-        def update(self):
+        def tightest(self):
             return programs.Program("update", asked[-1], asked[-1] <= limit, {"total": None, "limit": None}, 0.0)
 
     monkeypatch.setattr(programs, "Job", Job)

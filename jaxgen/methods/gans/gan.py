@@ -51,7 +51,9 @@ class GeneratorStep:
 
 @dataclasses.dataclass(frozen=True)
 class GAN(Method):
-    """Trains a generator against a discriminator: the turns `discriminator` and `generator`, and `r1` where it is due.
+    """Trains a generator against a discriminator: the turns `discriminator` and `generator`, and `r1` between them.
+
+    With an `r1_every` above 1, `r1` is lazy and comes before both (`Turn.every`).
 
     The turn `discriminator` runs `discriminator_steps` times, each on fresh images and fresh z.
 
