@@ -68,6 +68,7 @@ _ALL = (
     Kind("graft", "jaxgen.methods.grafts.base:Graft", ("jaxgen.methods.grafts",)),
     Kind("likelihood", "jaxgen.variational.likelihood:Likelihood", ("jaxgen.variational",)),
     Kind("augmentation", "jaxgen.adversarial.augment:Augmentation", ("jaxgen.adversarial",)),
+    Kind("output", "jaxgen.sampling.kinds:Output", ("jaxgen.sampling",)),
     Kind("metric", "jaxgen.metrics.base:Metric", ("jaxgen.metrics",)),
     Kind("feature_network", "jaxgen.metrics.networks.base:FeatureNetwork", ("jaxgen.metrics.networks",)),
 )

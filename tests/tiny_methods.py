@@ -414,3 +414,34 @@ class Restorer(Method):
 
     def scores(self, model, keys, batch):
         return {"error": jnp.square(self.restored(model.params, batch) - batch["image"]).mean((1, 2, 3))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Giver(Plain):
+    """As `Plain`, but samples are of a kind that the config names, with a further array beside them."""
+
+    kind: str = "image"
+    wrong: str = ""  # what is wrong with them: "shape", "type", "name", "rows", "kept"
+    conditions = ("label",)
+
+    @property
+    def gives(self):
+        return self.kind
+
+    def sample(self, model, keys, batch):
+        images = Plain.sample(self, model, keys, batch)
+        x, count = images.reshape(-1, PIXELS), len(images)
+        main = {
+            "image": images,
+            "video": jnp.stack([images, images * 0.5, -images], axis=1),
+            "embedding": x[:, :6],
+            "tokens": jnp.argsort(x[:, :5], axis=1),
+        }[self.kind]
+        if self.wrong == "shape":
+            main = main[..., None]
+        if self.wrong == "type":
+            main = main.astype(jnp.float16) > 0
+        more = {"latent": x[: count - (self.wrong == "rows"), :4], "mask": (images[..., 0] > 0).astype(jnp.int32)}
+        if self.wrong == "kept":
+            more["labels"] = more.pop("latent")
+        return {"picture" if self.wrong == "name" else self.kind: main, **more}

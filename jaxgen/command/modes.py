@@ -163,7 +163,7 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
 
 
 def sample(config: ConfigDict, flags: Flags) -> int:
-    """Samples from a model and writes samples.png, samples.npz and the method's pictures to --out."""
+    """Samples from a model and writes samples.npz, a picture of it and the method's panels to --out."""
     from jaxgen.editing.edited import given_pictures
     from jaxgen.files import check_writable
     from jaxgen.parallel.distributed import is_first
@@ -181,14 +181,13 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     if flags.files:
         trained, inputs = given_pictures(trained, flags.files, flags.strength, flags.num)
         check_names(out, inputs, flags.num)
-    drawn = trained.generator.images(trained.model, flags.seed, flags.num, flags.labels)
-    if is_first():
-        write_samples(out, drawn, prompts=flags.prompt)
+    drawn = trained.generator.draw(trained.model, flags.seed, flags.num, flags.labels)
+    first = write_samples(out, drawn, prompts=flags.prompt) if is_first() else ""
     if inputs is None:
         write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
-    elif is_first():
+    elif is_first() and trained.generator.method.samples_images:
         write_beside(out, inputs, drawn)
-    log.info("%d images at step %d: %s", len(drawn.images), trained.step, out / "samples.png")
+    log.info("%d %s at step %d: %s", len(drawn.main), drawn.output.plural, trained.step, out / first)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -12,25 +13,28 @@ from ml_collections import ConfigDict
 
 from jaxgen.config import image_shape
 from jaxgen.data import Source
+from jaxgen.data.corruptions import shapes_of
 from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Method, Model
-from jaxgen.metrics.base import RunMetric, SetMetric
+from jaxgen.metrics.base import RunFacts, RunMetric, SetMetric
 from jaxgen.metrics.choice import Chosen, Words, choose, open_network
 from jaxgen.metrics.images import EvaluationImages
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.score import Score
 from jaxgen.metrics.statistics import Statistics, need_images, read_statistics, suffice
 from jaxgen.registry import classes
-from jaxgen.runs.setup import open_split
+from jaxgen.runs.setup import make_corruptions, open_split
 from jaxgen.sampling.finite import NotFinite
-from jaxgen.sampling.generator import Generator, Samples
+from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.kinds import output_of
+from jaxgen.sampling.samples import Samples
 
 log = logging.getLogger("jaxgen")
 
 # Seed of the samples that are evaluated; not the one of a run's sample grids.
 SEED = 1_000_003
 METRICS = "config.evaluate.metrics"
-ON_SETS = "a run has none: sample from it, and use python -m jaxgen.metrics A B --metrics={name}"
+ON_SETS = "sample from it, and use python -m jaxgen.metrics A B --metrics={name}"
 
 
 class Evaluation(dict[str, dict[str, Any]]):
@@ -58,12 +62,20 @@ def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen[RunMetric], .
     asked = config.evaluate
     if not asked.metrics:
         return ()
-    if not method.samples_images:
+    if not method.has_sampler:
         raise UserError(f"{METRICS} is set, but {config.method.name!r} draws no samples to measure; leave it empty.")
     offers = {"training images"} | ({"labels"} if "label" in method.conditions else set())
-    unlabelled = f"the samples of this {config.method.name!r} are asked for none, so leave it out"
-    elsewhere = {"labels": unlabelled, "pairs": ON_SETS, "captions": ON_SETS}
-    words = Words(METRICS, "config.evaluate.network", RunMetric, frozenset(offers), elsewhere)
+    offers |= {"pairs", "captions", "truth"} if _of_examples(config, method) else set()
+    offers |= {"hints"} if hints_of(config, method) else set()
+    who = f"this {config.method.name!r}"
+    elsewhere = {
+        "labels": f"the samples of {who} are asked for none, so leave it out",
+        "pairs": f"the samples of {who} are drawn for no held-out example; {ON_SETS}",
+        "captions": f"the samples of {who} are drawn for no held-out example; {ON_SETS}",
+        "truth": f"the samples of {who} are drawn for none, so leave it out",
+        "hints": f"config.data.corruptions makes none that {who} reads, so leave it out",
+    }
+    words = Words(METRICS, "config.evaluate.network", RunMetric, frozenset(offers), elsewhere, method.gives, who)
     network = None
     if asked.network:
         network = open_network(asked.network, words.network, weights=asked.weights, resize=asked.resize)
@@ -81,6 +93,18 @@ def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen[RunMetric], .
     return tuple(found)
 
 
+def _of_examples(config: ConfigDict, method: Method) -> bool:
+    """Returns whether samples are drawn for held-out examples: whether a condition beside the label is of the data."""
+    extra = tuple(f"{name}_" for name in config.data.extra)
+    return any(name != "label" and not name.startswith(extra) for name in method.conditions)
+
+
+def hints_of(config: ConfigDict, method: Method) -> tuple[str, ...]:
+    """Returns the conditions of a method that `config.data.corruptions` make as pictures."""
+    made = shapes_of(make_corruptions(config), image_shape(config))
+    return tuple(name for name in method.conditions if name in made and made[name][1] == np.float32)
+
+
 def check_before_training(config: ConfigDict, method: Method) -> None:
     """Finds before training what would stop the evaluation after it.
 
@@ -89,11 +113,22 @@ def check_before_training(config: ConfigDict, method: Method) -> None:
     """
     if config.evaluate.at_end or config.train.evaluate_every_images:
         held_out = open_split(config, config.data.eval_split)
-        for one in metrics_of(config, method):
+        chosen = metrics_of(config, method)
+        for one in chosen:
             _check_count(config, one.metric, held_out)
+            try:
+                one.metric.check_run(_facts(config, method, held_out))
+            except UserError as error:
+                raise UserError(f"{METRICS}: {error}") from error
             if one.network is not None:
                 _open(one.network, image_shape(config))
-        statistics_of(config, metrics_of(config, method))
+        statistics_of(config, chosen)
+
+
+def _facts(config: ConfigDict, method: Method, held_out: Source) -> RunFacts:
+    entries = frozenset(held_out[0]) if len(held_out) else frozenset()
+    truth = output_of(method.gives, type(method).__name__).entry()
+    return RunFacts(image_shape(config), truth, held_out.name, entries, hints_of(config, method))
 
 
 def _check_count(config: ConfigDict, metric: RunMetric, held_out: Source) -> None:
@@ -225,7 +260,7 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
     seen = None
     if chosen:
         try:
-            samples = generator.images(model, seed, config.evaluate.num)
+            samples = generator.draw(model, seed, config.evaluate.num, asked=True)
         except NotFinite as error:
             if images is None:
                 raise
@@ -234,13 +269,14 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
         if not samples.finite.all():
             log.warning("the metrics of samples are left out: they would take values that are not finite for black")
             return Evaluation(scores)
-        seen = dataclasses.replace(_images(generator, samples, source, count, name), statistics=statistics)
+        seen = dataclasses.replace(_images(generator, samples, seed, source, count, name), statistics=statistics)
         for one in chosen:
             if not seen.enough(one.metric.least):
                 log.info("%s is left out: it needs %d images of each set", one.metric.name, one.metric.least)
                 continue
             scores |= one.metric.scores(seen, one.network)
-    return Evaluation(scores, seen, next((one.network for one in chosen if one.network is not None), None))
+    pictures = seen if generator.method.samples_images else None
+    return Evaluation(scores, pictures, next((one.network for one in chosen if one.network is not None), None))
 
 
 def _held_out(
@@ -265,14 +301,18 @@ def _held_out(
     }
 
 
-def _images(generator: Generator, samples: Samples, source: Source, count: int, name: str) -> EvaluationImages:
-    """Returns the samples, training images, and `count` images of the held-out source."""
-    config = generator.config
+def _images(
+    generator: Generator, samples: Samples, seed: int, source: Source, count: int, name: str
+) -> EvaluationImages:
+    """Returns the samples with what they were drawn for, training images, and `count` images of the held-out source."""
+    config, held = generator.config, generator.held_out
+    corrupted = functools.partial(held.corrupted, seed=seed) if held.made else None
     train = evenly_spaced(generator.source(config.data.split), config.evaluate.real)
     held_out = evenly_spaced(source, count)
     return EvaluationImages(
-        samples.images, samples.labels, train["image"], held_out["image"], held_out.get("label"), name
-    )
+        samples.main, samples.labels, train["image"], held_out["image"], held_out.get("label"), name,
+        asked=samples.asked, entry=samples.output.entry(), corrupted=corrupted,
+    )  # fmt: skip
 
 
 def evenly_spaced(source: Source, most: int) -> dict[str, np.ndarray]:

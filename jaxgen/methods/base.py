@@ -41,6 +41,7 @@ class LossState(Protocol):
 
 
 LossResult = tuple[Array, tuple[Metrics, Memory]]  # (scalar, (metrics, the memory entries that change))
+Sampled = Array | Mapping[str, Array]  # what `Method.gives` names, alone or with further arrays of as many rows
 Loss = Callable[[Params, Batch, Array, LossState], LossResult]  # (params, batch, key, state) -> result
 
 
@@ -143,9 +144,17 @@ class Method:
     def conditions(self) -> tuple[str, ...]:
         """Returns the batch entries that `sample` reads.
 
-        A label is made up where none is given; other entries are taken from held-out data.
+        Entries are taken from held-out data, and all of a sample's from one example. Where the label is the only one,
+        it is made up: sample i has class i.
         """
         return ()
+
+    @property
+    def gives(self) -> str:
+        """Returns what `sample` gives: "image" `[B, H, W, C]`, "video" `[B, F, H, W, C]`, "embedding" `[B, D]`,
+        "tokens" `[B, L]`, or another class of `jaxgen.sampling.kinds`.
+        """
+        return "image"
 
     @property
     def ignored(self) -> Mapping[str, str]:
@@ -220,8 +229,13 @@ class Method:
         """Returns the turns of one step, in the order in which they run; lazy ones come before the others."""
         raise NotImplementedError
 
-    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
-        """Returns float32 images `[B, H, W, C]` in [-1, 1], drawn from one key per image and the batch's conditions."""
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Sampled:
+        """Returns what `gives` names, drawn from one key per sample and the batch's conditions: as a rule float32
+        images `[B, H, W, C]` in [-1, 1].
+
+        Where there is more, such as latents or masks, it is a dict: `{"image": images, "latent": [B, ...], ...}`. The
+        further arrays are written to `samples.npz`, which the data source `npz:` reads.
+        """
         raise UserError(f"The method {type(self).__name__} makes no images; it has nothing to sample.")
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
@@ -241,9 +255,19 @@ class Method:
         return "higher" if score.startswith("accuracy") else "lower"
 
     @property
-    def samples_images(self) -> bool:
+    def has_sampler(self) -> bool:
         """Returns whether the method has a sampler."""
         return type(self).sample is not Method.sample
+
+    @property
+    def samples_images(self) -> bool:
+        """Returns whether the method has a sampler, and that gives images."""
+        return self.has_sampler and self.gives == "image"
+
+
+def main_of(sampled: Sampled, gives: str) -> Array:
+    """Returns the array that `gives` names of what a method's `sample` returned."""
+    return sampled[gives] if isinstance(sampled, Mapping) else sampled
 
 
 def check_limits(method: Method, batch: Mapping[str, np.ndarray]) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Key
 
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError, nearest
-from jaxgen.methods.base import Loss, LossResult, LossState, Method, Model, Turn
+from jaxgen.methods.base import Loss, LossResult, LossState, Method, Model, Sampled, Turn
 from jaxgen.methods.grafts.base import Graft, in_order
 
 
@@ -135,7 +135,7 @@ class Tuned(Method):
     def _model(self, model: Model) -> Model:
         return dataclasses.replace(model, params=self.on(model.params))
 
-    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
+    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Sampled:
         return self.method.sample(self._model(model), keys, batch)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
@@ -151,8 +151,12 @@ class Tuned(Method):
         return self.method.better(score)
 
     @property
-    def samples_images(self) -> bool:
-        return self.method.samples_images
+    def has_sampler(self) -> bool:
+        return self.method.has_sampler
+
+    @property
+    def gives(self) -> str:
+        return self.method.gives
 
 
 def groups_of(method: Method) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ class's in snake case; its fields are its options. Most derive from `SetMetric`,
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
@@ -30,6 +31,8 @@ NEEDS = {
     "training images": "the images that a model learned from",
     "pairs": "images in pairs",
     "captions": "a caption for each image",
+    "truth": "a held-out example for each sample",
+    "hints": "a condition that a corruption makes of an image",
 }
 OF_NETWORK = ("moments", "features", "probabilities", "maps")
 
@@ -46,15 +49,44 @@ class Value(NamedTuple):
     std: float | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class RunFacts:
+    """Holds what is known of a run before it is trained.
+
+    Attributes:
+      shape: `(H, W, C)` of the data's images.
+      truth: the entry of held-out examples that is the true one of a sample: "image", or what else the method gives.
+      source: the name of the held-out data.
+      entries: the names of their entries.
+      hints: the conditions that corruptions make as pictures.
+    """
+
+    shape: tuple[int, int, int]
+    truth: str
+    source: str
+    entries: frozenset[str]
+    hints: tuple[str, ...]
+
+    def need(self, entry: str, metric: Metric) -> None:
+        """Raises a UserError where the held-out examples do not have an entry that a metric reads."""
+        if entry not in self.entries:
+            raise UserError(
+                f"{metric.name!r} reads the entry {entry!r} of held-out examples, and those of {self.source} have "
+                f"{', '.join(sorted(self.entries))}; use other data, or leave it out."
+            )
+
+
 class Metric:
     """A metric computes a number, or several, about images.
 
     Attributes:
       needs: keys of `NEEDS`.
+      measures: what it can be of: "image", "video", "embedding", "tokens", as `Method.gives` has them.
       better: which way a model gets better; None where neither is.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    measures: ClassVar[frozenset[str]] = frozenset({"image"})
     better: Literal["lower", "higher"] | None = "lower"
 
     @property
@@ -77,13 +109,18 @@ class Metric:
 
 
 class RunMetric(Metric, abc.ABC):
-    """This class is for metrics of a trained model's samples, which `config.evaluate.metrics` may name.
+    """This class is for metrics of a trained model's samples, which `config.evaluate.metrics` may name."""
 
-    Attributes:
-      numbers: the names of its numbers, where these do not depend on the network; () where nothing is said of them.
-    """
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Returns the names of its numbers, where these do not depend on the network; () where nothing is said of them.
 
-    numbers: ClassVar[tuple[str, ...]] = ()
+        A class may set a plain tuple instead.
+        """
+        return ()
+
+    def check_run(self, facts: RunFacts) -> None:
+        """Raises a UserError where a run cannot give the number. It is called before training."""
 
     @abc.abstractmethod
     def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:

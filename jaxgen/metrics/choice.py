@@ -47,6 +47,8 @@ class Words:
       role: the class that the metrics of this place derive from; only those are proposed for an unknown name.
       offers: the `NEEDS` that this place can meet, those of networks left out.
       elsewhere: for each other need, what meets it; `{name}` stands for the metric's name.
+      gives: what is measured, as `Method.gives` has it.
+      who: whose that is, for messages.
     """
 
     metrics: str
@@ -54,6 +56,8 @@ class Words:
     role: type[Metric]
     offers: frozenset[str]
     elsewhere: Mapping[str, str]
+    gives: str = "image"
+    who: str = ""
 
 
 def open_network(name: str | Mapping[str, Any], path: str = "network", **options: Any) -> FeatureNetwork:
@@ -140,12 +144,19 @@ def _choose(
     found = find_metric(name, words)
     if own is not None:
         network = open_network(own, f"{words.metrics}: network of {name!r}")
+    if words.gives not in found.measures:
+        seen, drawn = " and ".join(map(_plural, sorted(found.measures))), _plural(words.gives)
+        raise UserError(f"{words.metrics}: {name!r} measures {seen}, and {words.who} gives {drawn}; leave it out.")
     _check_needs(name, found, network, words)
     metric = build(section, "metric", f"{words.metrics}[{name!r}]", network=network, **given)
     of_network = bool(found.needs & set(OF_NETWORK))
     if of_network:
         metric.check(network)
     return Chosen(metric, network if of_network else None, every)
+
+
+def _plural(kind: str) -> str:
+    return kind if kind.endswith("s") else f"{kind}s"
 
 
 def find_metric(name: str, words: Words) -> type[Metric]:

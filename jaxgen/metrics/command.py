@@ -40,7 +40,8 @@ WORDS = Words(
     network="--network",
     role=Metric,
     offers=frozenset({"pairs", "captions"}),
-    elsewhere={"labels": OF_A_RUN, "training images": OF_A_RUN},
+    elsewhere=dict.fromkeys(("labels", "training images", "truth", "hints"), OF_A_RUN),
+    who="an image set",
 )
 
 DESCRIPTION = """Computes numbers about the image set A, compared with the reference B.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from jaxgen.errors import UserError
 from jaxgen.metrics import reference
 from jaxgen.metrics.networks.base import FeatureNetwork, Features
 from jaxgen.metrics.statistics import Statistics
@@ -21,13 +23,16 @@ class EvaluationImages:
     """Holds the images that an evaluation compares, and caches what networks have seen of them.
 
     Attributes:
-      samples: uint8 `[N, H, W, C]`, from the model.
+      samples: uint8 `[N, H, W, C]`, from the model; `[N, ...]` of a method that gives something else.
       labels: int32 `[N]` they were asked for, or None.
       train: uint8 `[M, H, W, C]`, what the model learned from.
       held_out: uint8 `[K, H, W, C]`, what it never saw.
       held_out_labels: int32 `[K]` where the data have labels, else None.
       held_out_name: the data set, split and size of `held_out`, to be printed with each number.
       statistics: published ones, the reference of the metrics that need no more of it; None where that is `held_out`.
+      asked: `{entry: [N, ...]}`, what each sample was drawn for: conditions, and the held-out examples they are of.
+      entry: the entry of `asked` that is the true one of each sample.
+      corrupted: what the config's corruptions make of images `[N, H, W, C]`, with the random numbers of the N samples.
     """
 
     samples: UInt8[np.ndarray, "N H W C"]
@@ -37,7 +42,27 @@ class EvaluationImages:
     held_out_labels: Int[np.ndarray, " K"] | None
     held_out_name: str
     statistics: Statistics | None = None
+    asked: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    entry: str = "image"
+    corrupted: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None
     _seen: dict[tuple[str, ...], Summary] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Returns the true one of each sample, `[N, ...]`.
+
+        Raises:
+          UserError: there is none, or it has another shape than the samples.
+        """
+        if self.entry not in self.asked:
+            raise UserError(f"These samples were drawn for no held-out example with an entry {self.entry!r}.")
+        found = self.asked[self.entry]
+        if found.shape != self.samples.shape:
+            raise UserError(
+                f"The samples have the shape {self.samples.shape[1:]}, and the held-out {self.entry!r} of their "
+                f"examples {found.shape[1:]}; they are compared in equal shapes only."
+            )
+        return found
 
     @property
     def floor(self) -> UInt8[np.ndarray, "L H W C"]:

@@ -88,7 +88,7 @@ def plan(config: ConfigDict, topology: str, sampler: bool = True, suggest: bool 
     if refused:
         candidates = _candidates(config, len(machine)) if suggest else []
         suggestions = _suggestions(config, machine, candidates, Job.tightest, refused[0])
-    elif sampler and job.method.samples_images:
+    elif sampler and job.method.has_sampler:
         try:
             programs.append(job.sampler())
         except UserError as error:  # conditions that only the data can show, and those are not here

@@ -103,7 +103,7 @@ def profile(config: ConfigDict, folder: epath.PathLike) -> Profile:
     for name, turn in job.lazy.items():
         images = config.train.batch_size * turn.repeats
         found.append(timed(name, job.trace_lazy(name), (turn,), images, f"turn_{turn.name}"))
-    if job.method.samples_images:
+    if job.method.has_sampler:
         try:
             found.append(_sampler(job, states.model_of(held[0], frozen, job.stage), folder / "sampler"))
         except UserError as error:  # conditions that only the data can show, and those are not here

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
@@ -25,22 +25,30 @@ class NotFinite(UserError):
     """
 
 
-def finite_images(images: Float[Array, "B H W C"]) -> Bool[Array, "B"]:
-    """Returns which images are finite in every value; for use in a program."""
+def finite_images(images: Shaped[Array, "B *size"]) -> Bool[Array, "B"]:
+    """Returns which images, or other samples, are finite in every value; for use in a program."""
     return jnp.isfinite(images).all(axis=tuple(range(1, images.ndim)))
 
 
 def with_nan(images: np.ndarray, finite: Bool[np.ndarray, "N"]) -> np.ndarray:
-    """Returns uint8 images `[N, H, W, C]` as a grid draws them: where any is not finite, as floats with NaN in it."""
+    """Returns uint8 images or videos `[N, ..., H, W, C]` as a grid draws them: where any is not finite, as floats with
+    NaN in it.
+    """
     if finite.all():
         return images
-    return np.where(finite[:, None, None, None], images.astype(np.float32) / 127.5 - 1, np.nan)
+    sound = finite.reshape(-1, *[1] * (images.ndim - 1))
+    return np.where(sound, images.astype(np.float32) / 127.5 - 1, np.nan)
 
 
-def told(finite: Bool[np.ndarray, "N"], method: Method, model: Model) -> str:
-    """Returns one sentence that says how many of the drawn images are not finite, why, and what to do."""
+def told(finite: Bool[np.ndarray, "N"], method: Method, model: Model, plural: str = "images") -> str:
+    """Returns one sentence that says how many of the samples are not finite, why, and what to do.
+
+    Args:
+      plural: the word for several samples.
+    """
     count = int((~finite).sum())
-    who = f"{count} of {len(finite)} images are" if len(finite) > 1 else "The image is"
+    alone = "The image is" if plural == "images" else "What was sampled is"
+    who = f"{count} of {len(finite)} {plural} are" if len(finite) > 1 else alone
     return f"{who} not finite (NaN or infinity): {_cause(method, model)}."
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,53 +15,22 @@ from ml_collections import ConfigDict
 from jaxgen.arrays import Batch, Entries, Tree
 from jaxgen.config import image_shape
 from jaxgen.data import Source
-from jaxgen.data.corruptions import corrupt, entries_of
-from jaxgen.data.transforms import to_float, to_uint8
+from jaxgen.data.corruptions import corrupt
+from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, check_limits
 from jaxgen.parallel.distributed import gathered
 from jaxgen.parallel.mesh import await_cpu, data_shards, make_mesh, over_data, place_full_batch, replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.progress import Steps
-from jaxgen.runs.setup import extra_held_out, make_corruptions, open_split
-from jaxgen.runs.state import seed_key
-from jaxgen.sampling.finite import NotFinite, finite_images, panel_told, told, with_nan
+from jaxgen.sampling.finite import NotFinite, panel_told, told
+from jaxgen.sampling.held_out import Conditions, HeldOut, sample_keys
+from jaxgen.sampling.kinds import ANY, Shape, output_of, read
+from jaxgen.sampling.samples import Samples
 
 log = logging.getLogger("jaxgen")
 
 PANEL_IMAGES = 16  # how many images a run's panels are drawn for, or a few more
-
-Conditions = dict[str, np.ndarray]  # {batch entry: [N, ...]}: what the method's functions read, on the host
-
-
-@dataclasses.dataclass(frozen=True)
-class Samples:
-    """Holds what was drawn.
-
-    Attributes:
-      images: uint8 `[N, H, W, C]`. Those that are not finite hold no picture: `pictures` is for showing them all.
-      labels: int32 `[N]` where the method is conditional on them, else None.
-      finite: `[N]` which images are finite; not all of them are false.
-      told: a sentence that says how many are not, and why; "" where all are finite.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    finite: np.ndarray
-    told: str = ""
-
-    @property
-    def pictures(self) -> np.ndarray:
-        """Returns `[N, H, W, C]` images as `jaxgen.report.images.grid` draws them; images that are not finite become
-        magenta.
-        """
-        return with_nan(self.images, self.finite)
-
-    def need_finite(self, use: str) -> Samples:
-        """Returns these samples. Raises NotFinite unless all are finite; `use` says in a clause what cannot be done."""
-        if self.told:
-            raise NotFinite(f"{self.told.rstrip('.')}; {use}.")
-        return self
 
 
 class Generator:
@@ -90,23 +58,20 @@ class Generator:
         given: Mapping[str, np.ndarray] | None = None,
     ):
         self.method, self.config = method, config
+        self.output = output_of(method.gives, type(method).__name__)
         self.batch_size = batch_size or config.evaluate.batch_size
         if self.batch_size < 1:
             raise UserError(f"config.evaluate.batch_size is {self.batch_size}; it must be at least 1.")
         self.mesh = mesh or make_mesh(0, self.batch_size, config.mesh.fsdp, config.mesh.tensor)
         self.layout = Layout.of(config, self.mesh)
         self._programs: dict[str, jax.stages.Wrapped] = {}
-        self._sources = dict(sources or {})
         self._given = dict(given or {})
-        self._extras: dict[str, Source] = {}
-        self.corruptions = make_corruptions(config)
-        self._made = entries_of(self.corruptions, image_shape(config))
+        self.held_out = HeldOut(method, config, sources or {}, self._given)
+        self.corruptions = self.held_out.corruptions
 
     def source(self, split: str) -> Source:
         """Returns one split of the config's data, which is opened once."""
-        if split not in self._sources:
-            self._sources[split] = open_split(self.config, split)
-        return self._sources[split]
+        return self.held_out.source(split)
 
     @property
     def given(self) -> Mapping[str, np.ndarray]:
@@ -115,7 +80,7 @@ class Generator:
 
     def changed(self, method: Method, given: Mapping[str, np.ndarray]) -> Generator:
         """Returns a generator of another method with more given conditions, on the same devices and open data."""
-        config, sources = self.config, self._sources
+        config, sources = self.config, self.held_out.sources
         return Generator(method, config, self.batch_size, sources, self.mesh, {**self._given, **given})
 
     def use_prompts(self, prompts: Sequence[str]) -> None:
@@ -142,9 +107,10 @@ class Generator:
         """Traces the sampler and, for the last stage, the panels, so that their errors are found before training.
 
         Raises:
-          UserError: as sampling would; or the sampler gives no images, or a panel has a shape that cannot be drawn.
+          UserError: as sampling would; or the sampler does not give what the method's `gives` says, or a panel has a
+            shape that cannot be drawn.
         """
-        if self.method.samples_images:
+        if self.method.has_sampler:
             jax.eval_shape(self._program("sample"), model, jnp.uint32(0), *self.inputs())
         if model.stage != self.method.stages[-1][1]:
             return
@@ -174,30 +140,50 @@ class Generator:
         return index, self._conditions(index, None)
 
     def images(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> Samples:
-        """Draws `num` images. Image i has label `i % N` of the N given labels, or of all classes.
-
-        Where some are not finite, a warning says how many.
+        """Draws `num` images; see `draw`.
 
         Raises:
-          NotFinite: where no image is finite, or a solver has not finished one of them.
-          UserError: where the method makes no images, or a label is not one of its classes.
+          UserError: also where the method gives something else.
         """
-        parts: dict[str, list[np.ndarray]] = {"images": [], "finite": []}
+        if self.method.has_sampler and not self.method.samples_images:
+            raise UserError(f"The method {type(self.method).__name__} gives {self.output.plural}, and no images.")
+        return self.draw(model, seed, num, labels)
+
+    def draw(
+        self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None, asked: bool = False
+    ) -> Samples:
+        """Draws `num` samples, of what the method gives. Where some are not finite, a warning says how many.
+
+        Args:
+          labels: sample i has label `i % N` of these N. By default it has that of the held-out example which its other
+            conditions are of, and where there is no other condition, class `i % N` of all N.
+          asked: whether to say what each sample was drawn for, in `Samples.asked`.
+
+        Raises:
+          NotFinite: where no sample is finite, or a solver has not finished one of them.
+          UserError: where the method has no sampler, or a label is not one of its classes.
+        """
+        parts: list[dict[str, Any]] = []
+        wanted: list[Conditions] = []
         steps = Steps("sampling", num)
         for start in range(0, num, self.batch_size):
             index = np.arange(start, start + self.batch_size)
-            found = self._run("sample", model, seed, index, self._conditions(index, labels))
-            for name, values in found.items():
-                parts[name].append(gathered(values))
+            batch = self._conditions(index, labels)
+            parts.append(jax.tree.map(gathered, self._run("sample", model, seed, index, batch)))
+            labelled = {name: batch[name] for name in ("label",) if name in batch}
+            wanted.append(self.held_out.asked(seed, index, batch) if asked else labelled)
             steps.done(start + self.batch_size)
-        chosen = self._labels(np.arange(num), labels) if "label" in self.method.conditions else None
-        images, finite = (np.concatenate(parts[name])[:num] for name in ("images", "finite"))
-        sentence = "" if finite.all() else told(finite, self.method, model)
+        found = jax.tree.map(lambda *values: np.concatenate(values)[:num], *parts)
+        of = {name: np.concatenate([one[name] for one in wanted])[:num] for name in wanted[0]} if wanted else {}
+        finite, plural = found["finite"], self.output.plural
+        sentence = "" if finite.all() else told(finite, self.method, model, plural)
         if sentence and (not finite.any() or getattr(getattr(self.method, "sampler", None), "unfinished", "")):
             raise NotFinite(sentence)
         if sentence:
             log.warning(sentence)
-        return Samples(images, chosen, finite, sentence)
+        chosen = of["label"] if "label" in self.method.conditions else None
+        main = found[self.output.key or self.output.entry()]
+        return Samples(main, chosen, finite, sentence, self.output, found["more"], of if asked else {})
 
     def panels(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Returns the method's panels, `{name: pictures}`, for the keys of the first `num` images or a few more.
@@ -214,7 +200,7 @@ class Generator:
     def _panel_arguments(self, num: int, labels: Sequence[int] | None) -> tuple[np.ndarray, Conditions]:
         """Returns the images' numbers and the batch that panels are drawn for."""
         index = np.arange(-(-num // data_shards(self.mesh)) * data_shards(self.mesh), dtype=np.uint32)
-        return index, self._conditions(index, labels) | self._panel_inputs(index)
+        return index, self._conditions(index, labels) | self.held_out.panel_inputs(index)
 
     def scores(self, model: Model, seed: int, source: Source, limit: int = 0) -> dict[str, float]:
         """Returns the summary of the method's scores over a source, or over `limit` evenly spaced examples of it."""
@@ -227,7 +213,7 @@ class Generator:
             batch = _numeric(source.take(list(chosen[index % count])))
             for name, extra in self.config.data.extra.items():
                 if extra.get("eval_split"):
-                    batch |= _numeric(self._extra(name, index))
+                    batch |= _numeric(self.held_out.extra(name, index))
             for name, values in self._run("scores", model, seed, index, batch).items():
                 total.setdefault(name, []).append(gathered(values)[: count - start])
             steps.done(start + self.batch_size)
@@ -263,8 +249,7 @@ class Generator:
         everywhere, split = replicated(self.mesh), over_data(self.mesh)
 
         def program(model: Model, seed: jax.Array, index: jax.Array, batch: Batch) -> Tree:
-            root = seed_key(seed, "sample")
-            keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
+            keys = sample_keys(seed, index)
             batch = to_float(batch)
             if "image" in batch:
                 batch = corrupt(batch, keys, self.corruptions)
@@ -273,83 +258,25 @@ class Generator:
             result = function(model, keys, batch)
             if what != "sample":
                 return result
-            images = self._checked(result, len(index))
-            return {"images": to_uint8(images), "finite": finite_images(images)}
+            given = read(result, self.output, len(index), self._shape(), self._who())
+            return {self.output.key or self.output.entry(): given.main, "finite": given.finite, "more": given.more}
 
         out = everywhere if what == "panels" else split
         of_model = everywhere if self.layout.all_replicated else None  # None: as it was placed
         return jax.jit(program, in_shardings=(of_model, everywhere, split, split), out_shardings=out)
 
-    def _checked(self, images: Any, count: int) -> jax.Array:
-        """Returns what the method's `sample` gave; raises a UserError where that is not `count` images."""
-        shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", np.dtype(object))
-        wanted = (count, *getattr(self.method, "image_shape", image_shape(self.config)))
+    def _who(self) -> str:
+        return f"The method {self.config.method.name!r}"
+
+    def _shape(self) -> Shape:
+        """Returns the shape of one sample."""
+        shape = getattr(self.method, "image_shape", image_shape(self.config))
         # a pretrained pipeline has sizes of its own, and the images of an early stage may be smaller
         any_size = "pretrained" in self.config.init_from or len(self.method.stages) > 1
-        if shape is None or len(shape) != 4 or (shape[0] != count if any_size else tuple(shape) != wanted):
-            found = f"an array of shape {tuple(shape)}" if shape is not None else f"a {type(images).__name__}"
-        elif not jnp.issubdtype(dtype, jnp.floating):
-            found = f"numbers of type {dtype}"
-        else:
-            return images
-        raise UserError(
-            f"The method {self.config.method.name!r} samples {found}, where {count} images of floats in [-1, 1] and of "
-            f"shape {wanted} are needed: correct its sample, its sampler or its network."
-        )
+        return self.output.shape((ANY,) * len(shape) if any_size else shape)
 
     def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> Conditions:
-        """Returns the sampler's conditions for images of these numbers: labels by number, others from held-out data."""
-        wanted = self.method.conditions
-        batch = {"label": self._labels(index, labels)} if "label" in wanted else {}
-        if labels is not None and "label" not in wanted:
-            raise UserError("--labels was given, but this model is not conditional on labels; leave it out.")
-        if labels is not None and "label" in self.method.ignored:
-            raise UserError(f"--labels has no effect: {self.method.ignored['label']}; leave it out.")
-        batch |= {name: rows[index % len(rows)] for name, rows in self._given.items()}
-        derived = self._made if "image" in batch else ()
-        others = [name for name in wanted if name not in batch and name not in derived]
-        return batch | self._of_data(index, others) if others else batch
-
-    def _of_data(self, index: np.ndarray, names: Sequence[str]) -> Conditions:
-        """Returns entries of held-out examples; the images stand for those that a program makes of them.
-
-        Entries of the sources of `config.data.extra`, `<name>_<entry>`, are those of their held-out splits.
-        """
-        held = dict.fromkeys("image" if name in self._made else name for name in names)
-        found = Entries()
-        for extra in self.config.data.extra:
-            if any(name.startswith(f"{extra}_") for name in held):
-                found.update(self._extra(extra, index))
-        if any(name not in found for name in held):
-            held_out = self.source(self.config.data.eval_split)
-            found = Entries({**held_out.take(list(index % len(held_out))), **found})
-        return {name: np.asarray(found[name]) for name in held}
-
-    def _extra(self, name: str, index: np.ndarray) -> Conditions:
-        """Returns held-out examples of a source of `config.data.extra` as batches name them: `<name>_<entry>`."""
-        if name not in self._extras:
-            self._extras[name] = extra_held_out(self.config, name)
-        source = self._extras[name]
-        return {f"{name}_{key}": values for key, values in source.take(list(index % len(source))).items()}
-
-    def _panel_inputs(self, index: np.ndarray) -> Conditions:
-        """Returns held-out examples for the method's panels; none where the data cannot be opened."""
-        wanted = self.method.panel_inputs
-        if not wanted:
-            return {}
-        try:
-            self.source(self.config.data.eval_split)
-        except UserError as error:
-            log.info("no pictures of held-out data: %s", error)
-            return {}
-        return self._of_data(index, wanted)
-
-    def _labels(self, index: np.ndarray, labels: Sequence[int] | None) -> np.ndarray:
-        classes = self.config.data.num_classes
-        wanted = range(classes) if labels is None else labels
-        if len(wanted) == 0 or min(wanted) < 0 or max(wanted) >= classes:
-            raise UserError(f"--labels must be numbers from 0 to {classes - 1}, not {list(labels or ())}.")
-        return np.asarray(wanted, np.int32)[index % len(wanted)]
+        return self.held_out.conditions(index, labels)
 
 
 def _numeric(batch: Mapping[str, np.ndarray]) -> Conditions:

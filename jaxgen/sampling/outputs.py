@@ -1,4 +1,4 @@
-"""Writes the files of sampling to a folder: the images, a grid of them, and the method's own panels."""
+"""Writes the files of sampling to a folder: what was drawn, a picture of it, and the method's own panels."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from jaxgen.sampling.inputs import Inputs
 NAMED = "images"  # the folder of images that are named after their inputs
 
 
-def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> None:
-    """Writes `samples.png`, a grid of up to `shown` images, and `samples.npz`.
+def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> str:
+    """Writes `samples.npz` and what a person looks at: `samples.png`, a grid of up to `shown` images, or `samples.gif`
+    of videos. Returns the name of the file to look at first.
 
-    The archive has all `images` and, where there are any, `labels` and `prompts`; image i has prompt
-    `i % len(prompts)`. Where images are not finite, it also has `finite`, bool `[N]`, and the grid shows them in
-    magenta.
+    The archive has all `images`, or what the method gives (`video`, `embedding`, `tokens`), its further outputs, and
+    where there are any `labels` and `prompts`; sample i has prompt `i % len(prompts)`. Where samples are not finite, it
+    also has `finite`, bool `[N]`, and pictures show them in magenta.
     """
-    arrays = {"images": samples.images}
+    output, count = samples.output, len(samples.main)
+    arrays = {output.key or output.entry(): samples.main, **samples.more}
     if not samples.finite.all():
         arrays["finite"] = samples.finite
     if samples.labels is not None:
         arrays["labels"] = samples.labels
     if prompts:
-        arrays["prompts"] = np.asarray([prompts[i % len(prompts)] for i in range(len(samples.images))])
+        arrays["prompts"] = np.asarray([prompts[i % len(prompts)] for i in range(count)])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
     write_bytes(folder / "samples.npz", buffer.getvalue())
-    save_png(folder / "samples.png", grid(samples.pictures[:shown]))
+    return output.write(folder, samples.main[:shown], samples.finite[:shown])
 
 
 def check_names(folder: epath.Path, inputs: Inputs, num: int) -> None:
@@ -85,15 +87,16 @@ def write_panels(
     All processes draw them, and the first one writes.
 
     Args:
-      samples: the number of training images seen; where given, a grid is written as `step_<samples>.png` too.
+      samples: the number of training images seen; where given, a picture of samples is written too, as
+        `step_<samples>.png`.
 
     Raises:
       NotFinite: where no image of the grid is finite.
     """
-    if samples is not None and generator.method.samples_images:
-        drawn = generator.images(model, seed, 64, labels).pictures
-        if is_first():
-            save_png(folder / f"step_{samples:010d}.png", grid(drawn))
+    if samples is not None and generator.method.has_sampler and generator.output.pictured:
+        picture = generator.draw(model, seed, 64, labels).picture()
+        if picture is not None and is_first():
+            save_png(folder / f"step_{samples:010d}.png", picture)
     for name, value in generator.panels(model, seed, PANEL_IMAGES, labels).items():
         if not is_first():
             continue

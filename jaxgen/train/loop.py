@@ -21,7 +21,7 @@ from jaxgen.methods.base import Model, State, Turn, check_limits
 from jaxgen.parallel.distributed import is_first, told_to_stop
 from jaxgen.parallel.mesh import await_cpu, make_mesh, place
 from jaxgen.parallel.sharding import check_state_fits
-from jaxgen.report.images import grid, save_png
+from jaxgen.report.images import save_png
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
 from jaxgen.runs.history import MetricsLog, NoLog, check_history
@@ -321,17 +321,18 @@ class Trainer:
         return [*dict.fromkeys(f"{name}/" for name in [*(turn.name for turn in turns), *groups]), "images_per_second"]
 
     def _samples(self, writer: MetricsLog | NoLog) -> None:
-        if not self.method.samples_images:
+        if not self.method.has_sampler or not self.generator.output.pictured:
             return
         try:
-            picture = grid(self.generator.images(self.model(), self.config.seed, 64).pictures)
+            picture = self.generator.draw(self.model(), self.config.seed, 64).picture()
         except NotFinite as error:  # the run goes on: later weights may be better
             log.warning("no picture at %d images: %s", self.images, error)
             self._event("not finite", str(error))
             return
-        if is_first():
+        if picture is not None and is_first():
             save_png(self.workdir / "samples" / f"step_{self.images:010d}.png", picture)
-        writer.image("samples", self.images, picture)
+        if picture is not None:
+            writer.image("samples", self.images, picture)
 
     def model(self, ema: bool = True) -> Model:
         """Returns the current model for sampling and evaluation; `ema=False` takes the parameters, not the EMA."""

@@ -139,7 +139,7 @@ def test_update_and_sampler_are_traced(name):
         lambda x: (x.shape, x.dtype), (job.state.params, job.state.ema)
     )
     assert metrics
-    if job.method.samples_images:
+    if job.method.has_sampler:
         assert job.trace_sampler().out_info["images"].shape == (config.evaluate.batch_size, *image_shape(config))
     if name in LARGE:
         learned = sum(leaf.size for leaf in jax.tree.leaves(job.state.params))

@@ -4,23 +4,55 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.base import Metric
+from jaxgen.metrics.base import Metric, RunFacts, RunMetric
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.score import Score
 from jaxgen.metrics.sets import ImageBatch, ImageSet
-from jaxgen.metrics.summary import Summary
+from jaxgen.metrics.summary import Summary, in_batches
+
+if TYPE_CHECKING:
+    from jaxgen.metrics.images import EvaluationImages
 
 
-class PairMetric(Metric, abc.ABC):
-    """A pair metric computes a number of two images from their pixels."""
+class _OfARun(RunMetric):
+    """These metrics compare two sets on the command line and, of a run, samples with what they were drawn for."""
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+class PairMetric(_OfARun, abc.ABC):
+    """A pair metric computes a number of two images from their pixels.
+
+    Of a run these are a sample and the true image of the held-out example whose condition it was drawn for. The number
+    of two videos is the mean over their frames.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    measures: ClassVar[frozenset[str]] = frozenset({"image", "video"})
+
+    def check_run(self, facts: RunFacts) -> None:
+        facts.need(facts.truth, self)
+        self.check_size(facts.shape, facts.source)
+
+    def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
+        """Returns the mean over the samples; `noise` is that of noise in their place."""
+        truth, look = images.truth, self.look()
+        noise = _mean_of(self._of_frames(images.noise, truth))
+        found = self._of_frames(images.samples, truth)
+        return {self.name: _score(self, found, f"{images.held_out_name}, in pairs", len(found), look, noise)}
+
+    def _of_frames(self, a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " N"]:
+        """Returns `[N]` numbers of images, or of videos `[N, F, H, W, C]`."""
+        found = self.values(a.reshape(-1, *a.shape[-3:]), b.reshape(-1, *b.shape[-3:]))
+        return found.reshape(len(a), -1).mean(axis=1)
 
     @abc.abstractmethod
     def values(
@@ -36,20 +68,39 @@ class PairMetric(Metric, abc.ABC):
         return {}
 
 
-class FeaturePairMetric(Metric, abc.ABC):
+class FeaturePairMetric(_OfARun, abc.ABC):
     """A feature pair metric computes a number of two images from their features in a network."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs", "features"})
+
+    def check_run(self, facts: RunFacts) -> None:
+        facts.need(facts.truth, self)
+
+    def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
+        """Returns the mean over the samples and the true images of the examples that they were drawn for."""
+        if network is None:
+            raise UserError(f"{self.name} needs a feature network, and none is given.")
+        truth = Summary.of(network(images.truth))
+        found, bad = (self.values(images.summary(network, side), truth) for side in ("samples", "noise"))
+        name = f"{images.held_out_name}, in pairs"
+        return {self.name: _score(self, found, name, len(found), _look_of(network), _mean_of(bad))}
 
     @abc.abstractmethod
     def values(self, a: Summary, b: Summary) -> Float[np.ndarray, " N"]:
         """Returns `[N]` numbers of the images of two sets of equal size, in order."""
 
 
-class CaptionMetric(Metric, abc.ABC):
-    """A caption metric computes a number of an image and its caption."""
+class CaptionMetric(_OfARun, abc.ABC):
+    """A caption metric computes a number of an image and its caption; of a run, the one that it was drawn for."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    def check_run(self, facts: RunFacts) -> None:
+        facts.need("caption", self)
+
+    def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
+        captions = [str(text) for text in images.asked["caption"]]
+        return {self.name: self.score(in_batches(images.samples, 100), captions)}
 
     @abc.abstractmethod
     def score(self, batches: Iterable[ImageBatch], captions: Sequence[str], batch: int = 100) -> Score:
@@ -92,8 +143,10 @@ def compare_pixels(
             raise UserError("Pixels are compared in images of one size, not of several; give --resolution.")
         for metric in metrics:
             found[metric.name].append(metric.values(x, y, batch))
+    name, count = f"{reference.name} ({reference.count}), in pairs", reference.count
     return {
-        metric.name: _mean(metric, np.concatenate(found[metric.name]), reference, metric.look()) for metric in metrics
+        metric.name: _score(metric, np.concatenate(found[metric.name]), name, count, metric.look())
+        for metric in metrics
     }
 
 
@@ -101,17 +154,27 @@ def compare_features(
     metrics: Sequence[FeaturePairMetric], reference: ImageSet, a: Summary, b: Summary, network: FeatureNetwork
 ) -> dict[str, Score]:
     """Returns means over the pairs of two sets that `check_pairs` has passed, from their features in `network`."""
-    look = {"network": network.name, "digest": network.digest, "resize": network.resize}
-    return {metric.name: _mean(metric, metric.values(a, b), reference, look) for metric in metrics}
+    look, name = _look_of(network), f"{reference.name} ({reference.count}), in pairs"
+    return {metric.name: _score(metric, metric.values(a, b), name, reference.count, look) for metric in metrics}
 
 
-def _mean(metric: Metric, values: np.ndarray, reference: ImageSet, look: dict[str, Any]) -> Score:
+def _look_of(network: FeatureNetwork) -> dict[str, Any]:
+    return {"network": network.name, "digest": network.digest, "resize": network.resize}
+
+
+def _mean_of(values: np.ndarray) -> float | None:
+    """Returns the mean; None where it is not finite."""
+    return float(values.mean()) if np.isfinite(values).all() else None
+
+
+def _score(
+    metric: Metric, values: np.ndarray, reference: str, count: int, look: dict[str, Any], noise: float | None = None
+) -> Score:
     """Returns the mean, with the standard deviation between the pairs."""
-    count, note = reference.count, metric.note
-    infinite = int(np.isinf(values).sum())
+    note, infinite = metric.note, int(np.isinf(values).sum())
     if infinite:
         note += f" {infinite} of {len(values)} pairs are equal, where it is infinite."
     return Score(
-        float(values.mean()), n=count, reference=f"{reference.name} ({count}), in pairs", better=metric.better,
-        note=note, std=None if infinite else float(values.std()), reference_n=count, **look,
+        float(values.mean()), n=count, reference=reference, noise=noise, better=metric.better, note=note,
+        std=None if infinite else float(values.std()), reference_n=count, **look,
     )  # fmt: skip

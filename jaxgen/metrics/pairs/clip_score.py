@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.base import RunFacts
 from jaxgen.metrics.networks.clip import Clip
 from jaxgen.metrics.pairs.base import CaptionMetric
 from jaxgen.metrics.score import Score
@@ -22,6 +23,10 @@ class ClipScore(CaptionMetric):
 
     weights: str = ""  # a folder of CLIP and its tokenizer; "" finds or fetches the published ones
     scale: float = 100.0  # 100, as text-to-image papers report, or 2.5, as Hessel et al. have it
+
+    def check_run(self, facts: RunFacts) -> None:
+        super().check_run(facts)
+        Clip(self.weights).open()  # reads the weights, so that they are not missed after training
 
     def score(self, batches: Iterable[ImageBatch], captions: Sequence[str], batch: int = 100) -> Score:
         clip = Clip(self.weights)

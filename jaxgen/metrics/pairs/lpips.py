@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxgen.errors import UserError
+from jaxgen.metrics.base import RunFacts
 from jaxgen.metrics.networks.lpips import Lpips
 from jaxgen.metrics.pairs.base import PairMetric
 from jaxgen.networks.pretrained.lpips import layers_of
@@ -40,6 +41,10 @@ class LPIPS(PairMetric):
     @property
     def note(self) -> str:
         return f"Version 0.1, {self.trunk}."
+
+    def check_run(self, facts: RunFacts) -> None:
+        super().check_run(facts)
+        _ = self.network  # reads the weights, so that they are not missed after training
 
     def values(
         self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
