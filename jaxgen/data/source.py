@@ -125,7 +125,7 @@ class Source:
 
     def summary(self) -> str:
         """Returns one line that says what the source holds, such as "30 examples in 3 classes: bus, car, train"."""
-        from jaxgen.data.listing import some
+        from jaxgen.data.folders.listing import some
 
         first = self[0]
         found = f"{self.name}, split {self.split}: {len(self):,} {'example' if len(self) == 1 else 'examples'}"

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from jaxgen.data.listing import some
+from jaxgen.data.folders.listing import some
 from jaxgen.errors import UserError
 
 MEND = "give the partners the same names, or --pairs=order to pair them in the order of their names"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxgen.data import open_source
-from jaxgen.data.listing import walk
+from jaxgen.data.folders.listing import walk
 from jaxgen.data.sources import folder
 from jaxgen.errors import UserError
 from jaxgen.metrics.sets import open_set

@@ -23,10 +23,10 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from jaxgen.data.caption_files import captions_of, in_threads
+from jaxgen.data.folders.caption_files import captions_of, in_threads
+from jaxgen.data.folders.layout import CHOICES, Layout, layout_of
+from jaxgen.data.folders.listing import Listing, walk
 from jaxgen.data.images import ManyFrames, check_mode, decode
-from jaxgen.data.layout import CHOICES, Layout, layout_of
-from jaxgen.data.listing import Listing, walk
 from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels, locate
 from jaxgen.errors import UserError
 from jaxgen.files import folder

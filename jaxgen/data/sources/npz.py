@@ -20,9 +20,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxgen.data.folders.layout import SPLIT_LIKE
 from jaxgen.data.image_arrays import Range, check_layout, range_of
 from jaxgen.data.images import from_array
-from jaxgen.data.layout import SPLIT_LIKE
 from jaxgen.data.plain import plain
 from jaxgen.data.source import Request, Source, check_labels, check_split, hash_split, locate
 from jaxgen.errors import UserError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from jaxgen.data.listing import Listing, some
+from jaxgen.data.folders.listing import Listing, some
 from jaxgen.data.source import check_split, hash_split
 from jaxgen.errors import UserError
 

@@ -14,7 +14,7 @@ from typing import TypedDict, TypeVar
 
 from etils import epath
 
-from jaxgen.data.listing import Listing, shown, some
+from jaxgen.data.folders.listing import Listing, shown, some
 from jaxgen.errors import UserError
 from jaxgen.files import parse_json, read_text, text_lines
 
