@@ -110,7 +110,12 @@ def upright_size(image: Image.Image, where: str) -> tuple[int, int]:
 
 
 def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str, reader: str = "") -> np.ndarray:
-    """Decodes an encoded image to uint8 [H, W, C] at `resolution`, upright by its EXIF note.
+    """Decodes an encoded image to uint8 [H, W, C] at `resolution`, as `load` and `fit` do."""
+    return fit(load(data, channels, where, reader), resolution)
+
+
+def load(data: bytes, channels: int, where: str, reader: str = "") -> Image.Image:
+    """Returns an encoded image, upright by its EXIF note, in the mode of its channels.
 
     Raises UserError naming `where` for a truncated or foreign file, another number of channels, or 16 bits; `reader` is
     that of `check_mode`.
@@ -124,7 +129,7 @@ def decode(data: bytes, resolution: tuple[int, int], channels: int, where: str, 
             image = image.convert(MODES[channels])  # a palette or black and white: exact
     except DAMAGED as error:
         raise UserError(f"{where} is damaged ({brief(error)}); repair or remove it.") from error
-    return fit(image, resolution)
+    return image
 
 
 def decode_mask(data: bytes, resolution: tuple[int, int], where: str, classes: bool = False) -> np.ndarray:

@@ -9,7 +9,9 @@ of the file's name below the folder, so adding a file moves no other. A folder t
 `folder:<path>:classes` and `folder:<path>:splits` choose.
 
 Captions: a `captions.jsonl` in the folder or in that of the split, each line {"file": "<name below that
-folder>", "caption": "..."}, or a .txt beside each image. Where there is one caption there must be all.
+folder>", "caption": "..."}, or a .txt beside each image. Where there is one caption there must be all. Or a
+`metadata.jsonl` (`jaxgen.data.folders.metadata`) says which pictures are images, and gives captions, labels, numbers
+and further pictures.
 
 Images of another size are cropped in the centre to the right aspect and resized (Lanczos, antialiased). The mode of a
 file must be the one that `channels` asks for. What fits in memory is decoded at once, so that a damaged file is found
@@ -18,16 +20,20 @@ before training; of larger sets only every file's header is read at the start. A
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from etils import epath
 
 from jaxgen.data.folders.caption_files import captions_of, in_threads
+from jaxgen.data.folders.columns import Column, Columns, column
 from jaxgen.data.folders.layout import CHOICES, Layout, layout_of
 from jaxgen.data.folders.listing import Listing, walk
+from jaxgen.data.folders.metadata import Metadata, metadata_of, said_of, unnamed
 from jaxgen.data.images import ManyFrames, check_mode, decode
-from jaxgen.data.source import MEMORY_LIMIT, Example, Request, Source, check_labels, locate
+from jaxgen.data.source import MEMORY_LIMIT, Example, Examples, Request, Source, check_labels, locate
 from jaxgen.errors import UserError
 from jaxgen.files import folder
 from jaxgen.files.pictures import SUFFIXES, open_image
@@ -36,50 +42,96 @@ from jaxgen.files.pictures import SUFFIXES, open_image
 class Folder(Source):
     """Gives a folder's images, decoded when they are asked for, where they do not fit in memory.
 
-    An example has `image` uint8 [H, W, C], `label` int32 [] with class folders, and `caption` str with captions.
+    An example has `image` uint8 [H, W, C], `label` int32 [] with class folders, `caption` str with captions, and what
+    else a table says.
 
     Attributes:
       files: the images' names below `base`, sorted.
       base: the folder, or that of the split.
-      captions: the images' captions, or None without.
     """
 
     takes = "<path>"
+    choices: ClassVar[tuple[str, ...]] = CHOICES  # what may end the argument, behind a colon
+    of_file: ClassVar[tuple[str, ...]] = ("image",)  # the entries that one file gives
 
     def __init__(self, request: Request):
         super().__init__(request)
-        path, choice = chosen(request.argument, request.root)
+        path, choice = chosen(request.argument, request.root, self.choices)
         self._top = folder(path, "config.data.source")
-        listing = walk(path)
-        layout = layout_of(_without(request.source, choice), listing, self.split, choice)
+        whole = walk(path)
+        table = metadata_of(whole)
+        listing = table.listing if table else whole
+        layout = self._layout(listing, choice, table is not None)
         self.base = path / layout.prefix.rstrip("/") if layout.prefix else path
         self._check_some(layout, listing)
-        images, kept = self._looked_at(layout.files)
+        pictures, kept = self._looked_at(layout.files)
         files = [layout.files[i] for i in kept]
         self.files = tuple(file[len(layout.prefix) :] for file in files)
         self.num_classes = request.num_classes or len(layout.classes)
         self.class_names = layout.classes
-        self._labels = self._labels_of(layout, files)
-        captions = captions_of(listing, files, layout.prefix)
-        self.captions = captions.texts
+        self._known: dict[str, np.ndarray] = {}
+        self._paired: Columns | None = None
+        read, told = self._take_captions(listing, files, layout.prefix)
+        if table:
+            told += [*self._take_table(table, whole, files), unnamed(table, whole)]
+        else:
+            self._take_classes(layout, files)
         part = listing.below(layout.prefix.rstrip("/")) if layout.prefix else listing
-        read = [name[len(layout.prefix) :] for name in captions.read]
-        passed = part.passed_over(read, sorted({*layout.files} - {*files}))
-        self.notes = tuple(filter(None, (*layout.notes, *captions.notes, passed)))
+        names = [name[len(layout.prefix) :] for name in (*read, *(table.tables if table else ()))]
+        passed = part.passed_over(names, sorted({*layout.files} - {*files}))
+        self.notes = tuple(filter(None, (*layout.notes, *told, passed)))
         if not files:
             raise UserError(f"Split {self.split!r} of {self.name!r} is empty: {passed}.")
-        if images is not None:
-            self.arrays = {"image": images, **self._others(slice(None))}
+        if pictures is not None and (self._paired is None or self._paired.fits):
+            paired: Examples = self._paired.read_all() if self._paired else {}
+            self.arrays = {**pictures, **paired, **self._known}
 
-    def _looked_at(self, files: Sequence[str]) -> tuple[np.ndarray | None, list[int]]:
-        """Returns the images [N, H, W, C], or None where they do not fit in memory, and which files are one picture."""
+    def _layout(self, listing: Listing, choice: str, with_table: bool) -> Layout:
+        """Returns how the folder is meant; where a table says what the images are, folders are no classes."""
+        layout = layout_of(_without(self.name, choice), listing, self.split, choice if choice in CHOICES else "")
+        if not with_table:
+            return layout
+        notes = tuple(note for note in layout.notes if not note.startswith("no classes"))
+        return dataclasses.replace(layout, classes=(), notes=notes)
+
+    def _take_captions(self, listing: Listing, files: Sequence[str], prefix: str) -> tuple[tuple[str, ...], list[str]]:
+        """Reads the captions; returns the names of their files, and what is to be told."""
+        captions = captions_of(listing, files, prefix)
+        if captions.texts is not None:
+            self._known["caption"] = np.array(captions.texts)
+        return captions.read, [*captions.notes]
+
+    def _take_table(self, table: Metadata, whole: Listing, files: Sequence[str]) -> list[str]:
+        """Adds what a table says about the images; returns what is to be told."""
+        said = said_of(table, whole, files)
+        if "caption" in self._known and "caption" in said.arrays:
+            raise UserError(
+                f"{self.name!r} has captions in {table.tables[0]} and elsewhere (captions.jsonl, or a .txt beside an "
+                "image); keep one of them."
+            )
+        self._known.update(said.arrays)
+        classes = self.request.num_classes
+        if "label" in said.arrays or "mask" not in said.pictures:
+            check_labels(self.name, said.arrays.get("label"), classes)
+        if table.classes and "label" in said.arrays:
+            self.class_names, self.num_classes = table.classes, classes or len(table.classes)
+        if said.pictures:
+            image = Column("image", tuple(files), self.request.channels)
+            others = [column(self._top, entry, names, said.first[entry]) for entry, names in said.pictures.items()]
+            Columns(self._top, [image, *others], self.request.resolution).check()
+            of_masks = 0 if "label" in said.arrays else classes
+            self._paired = Columns(self._top, others, self.request.resolution, of_masks)
+        return [*table.notes, *said.notes]
+
+    def _looked_at(self, files: Sequence[str]) -> tuple[Examples | None, list[int]]:
+        """Returns what the files hold, stacked, or None where it does not fit in memory, and which are one picture."""
         height, width = self.request.resolution
-        if len(files) * height * width * self.request.channels > MEMORY_LIMIT:
+        if len(files) * height * width * self.request.channels * len(self.of_file) > MEMORY_LIMIT:
             single = in_threads(self._check_header, files)
             return None, [i for i, one in enumerate(single) if one]
-        found = [(i, image) for i, image in enumerate(in_threads(self._single, files)) if image is not None]
-        images = [image for _, image in found]
-        return np.stack(images) if images else None, [i for i, _ in found]
+        found = [(i, one) for i, one in enumerate(in_threads(self._single, files)) if one is not None]
+        stacked = {name: np.stack([one[name] for _, one in found]) for name in self.of_file} if found else None
+        return stacked, [i for i, _ in found]
 
     def _check_some(self, layout: Layout, listing: Listing) -> None:
         if layout.files:
@@ -91,7 +143,8 @@ class Folder(Source):
             told += f"; {listing.passed_over()}" if listing.passed_over() else ""
         raise UserError(f"Split {self.split!r} of {self.name!r} is empty: {told}.")
 
-    def _labels_of(self, layout: Layout, files: Sequence[str]) -> np.ndarray | None:
+    def _take_classes(self, layout: Layout, files: Sequence[str]) -> None:
+        """Adds the numbers of the class folders."""
         labels = np.array([layout.label(file) for file in files], np.int32) if layout.classes else None
         wanted, found = self.request.num_classes, len(layout.classes)
         if wanted and found > wanted:
@@ -104,16 +157,14 @@ class Folder(Source):
                 "class folders, or set config.data.num_classes to 0."
             )
         check_labels(self.name, labels, wanted)
-        return labels
+        if labels is not None:
+            self._known["label"] = labels
 
-    def _others(self, index: int | slice) -> Example:
-        found: Example = {}
-        if self._labels is not None:
-            found["label"] = self._labels[index]
-        if self.captions is not None:
-            texts = self.captions[index]
-            found["caption"] = np.str_(texts) if isinstance(texts, str) else np.array(texts)
-        return found
+    @property
+    def captions(self) -> list[str] | None:
+        """Returns the images' captions, or None without; no image is read for them."""
+        texts = self._known.get("caption")
+        return None if texts is None else [str(text) for text in texts]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -121,7 +172,9 @@ class Folder(Source):
     def __getitem__(self, index: int) -> Example:
         if self.arrays is not None:
             return super().__getitem__(index)
-        return {"image": self._decode(self.base / self.files[index]), **self._others(index)}
+        paired = self._paired.read(index) if self._paired else {}
+        known = {name: values[index] for name, values in self._known.items()}
+        return {**self._decode(self.base / self.files[index]), **paired, **known}
 
     def _check_header(self, file: str) -> bool:
         """Returns whether a file is one picture, by its header. Raises UserError for a wrong mode."""
@@ -133,22 +186,23 @@ class Folder(Source):
             return False
         return True
 
-    def _single(self, file: str) -> np.ndarray | None:
-        """Returns the image in a file, or None for an animation."""
+    def _single(self, file: str) -> Example | None:
+        """Returns what is in a file, or None for an animation."""
         try:
             return self._decode(self._top / file)
         except ManyFrames:
             return None
 
-    def _decode(self, path: epath.Path) -> np.ndarray:
-        return decode(path.read_bytes(), self.request.resolution, self.request.channels, repr(str(path)))
+    def _decode(self, path: epath.Path) -> Example:
+        """Returns the entries `of_file` of a file."""
+        return {"image": decode(path.read_bytes(), self.request.resolution, self.request.channels, repr(str(path)))}
 
 
-def chosen(argument: str, root: str | None) -> tuple[epath.Path, str]:
-    """Returns the path of the folder that an argument names, and the "classes" or "splits" that it ends with."""
+def chosen(argument: str, root: str | None, choices: Sequence[str] = CHOICES) -> tuple[epath.Path, str]:
+    """Returns the path of the folder that an argument names, and the choice that it ends with, such as "classes"."""
     path, _, choice = argument.rpartition(":")
     whole = locate(argument, root)
-    if path and choice in CHOICES and not whole.is_dir():
+    if path and choice in choices and not whole.is_dir():
         return locate(path, root), choice
     return whole, ""
 
