@@ -56,7 +56,7 @@ def test_a_folder_with_clips_tokenizer_beside_the_data_is_taken(archive, tmp_pat
 def test_mistakes_are_named(archive, tmp_path, capsys):
     with pytest.raises(UserError, match=r"no vocabulary.*python -m jaxgen\.data\.sources\.captions"):
         open_source(f"captions:{archive}", "train", 8, 3)
-    with pytest.raises(UserError, match="folder:<path> or npz:<path>"):
+    with pytest.raises(UserError, match="folder:<path>, pairs:<path> or npz:<path>"):
         open_source("captions:shapes", "train", 8, 3)
     np.savez(tmp_path / "bare.npz", train_images=np.zeros((2, 8, 8, 3), np.uint8))
     assert main([f"npz:{tmp_path / 'bare.npz'}"]) == 2

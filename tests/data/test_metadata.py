@@ -144,7 +144,7 @@ def test_columns_that_hold_nothing_usable_are_told(tmp_path):
     assert "1 lines of metadata.jsonl name no image: gone.png" in told
     assert "1 pictures that metadata.jsonl does not name passed over: extra.png" in told
     for column in ("objects (neither", "sizes (lists of several lengths)", "note (without a value in line 1)",
-                   "mixed (neither", "id (larger numbers than 32 bits hold)", "speed (values that are not"):  # fmt: skip
+                   "mixed (neither", "id (larger numbers than 32 bits", "speed (values that are not"):  # fmt: skip
         assert column in told
     assert "6 columns of metadata.jsonl passed over" in told
 
@@ -165,7 +165,7 @@ GOOD = {"file_name": "a.png", "text": "an ant", "hint": "b.png"}
         ([{**GOOD, "hint": "../outside.png"}], r"hint='\.\./outside\.png' is no picture below"),
         ([{**GOOD, "hint": "/a.png"}], r"hint='/a\.png' is no picture below"),
         ([{**GOOD, "hint": "missing.png"}], r"hint='missing\.png' is no picture below"),
-        ([{**GOOD, "hint_file_name": "b.png"}], "column 'hint_file_name' and another one are both 'hint'"),
+        ([{**GOOD, "hint_file_name": "b.png"}], "'hint_file_name' and another one are both 'hint'"),
         ([{**GOOD, "x_file_name": "notes.txt"}], r"x_file_name='notes\.txt' is no picture"),
         ([{**GOOD, "image": "b.png"}], "column 'image' and another one are both 'image'"),
         ([{**GOOD, "caption": "x"}], "column 'caption' and another one are both 'caption'"),

@@ -11,6 +11,7 @@ from tiny_methods import tiny_config
 from jaxgen.config import section
 from jaxgen.config.checks import check
 from jaxgen.data import Loader, open_source
+from jaxgen.data.sources import captions
 from jaxgen.errors import UserError
 from jaxgen.runs.setup import extra_held_out, open_split, training_sources
 from jaxgen.sampling.generator import Generator
@@ -80,6 +81,9 @@ def test_sources_that_draw_when_they_are_asked_are_renamed_too():
 
 def test_a_text_of_another_name_gives_the_tokens(stored, tmp_path):
     name, _ = stored
+    captions.main([name, "--split=all", "--length=4", "--caption=prompt"])
+    source = opened(f"captions:{name}", caption="prompt")
+    assert len(np.unique(source.arrays["tokens"], axis=0)) == 12
     words = ["<empty>", "<end>", "<unknown>", "a", "7"]
     from jaxgen.data.word_tokenizer import WordTokenizer
 

@@ -33,8 +33,9 @@ def open_source(
 
     Args:
       source: the name of a class in this room and, after a colon, its argument: "digits", "shapes", "caption_shapes",
-        "tfds:<name>", "folder:<path>", "pairs:<path>", "image:<file>", "npz:<path>", "captions:<folder:path or
-        npz:path>", "gaussians:<world>"; or any other class by "package.module:Class" or "package.module:Class:<argument>" (`jaxgen.data.source` shows one).
+        "tfds:<name>", "folder:<path>", "pairs:<path>", "image:<file>", "npz:<path>", "gaussians:<world>",
+        "captions:<folder:path, pairs:path or npz:path>"; or any other class by "package.module:Class" or
+        "package.module:Class:<argument>" (`jaxgen.data.source` shows one).
       split: a split's name; which there are is each source's to say (its module's docstring).
       resolution: height and width of every image, or one number for both.
       channels: 1 grey, 3 RGB, 4 RGBA. Files with another number are refused, never converted.

@@ -18,15 +18,17 @@ from typing import Any
 from etils import epath
 
 from jaxgen.data.clip_tokenizer import ClipTokenizer
+from jaxgen.data.folders.layout import CHOICES
 from jaxgen.data.lost_text import summary
 from jaxgen.data.source import Example, Examples, Request, Source, locate
 from jaxgen.data.sources.folder import chosen
+from jaxgen.data.sources.pairs import HALVES
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.entry_point import Parser, count, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import read_text
 
-KINDS = ("folder", "npz")
+KINDS = ("folder", "pairs", "npz")
 ENDING = ".vocabulary.json"
 
 
@@ -74,7 +76,7 @@ class Captions(Tokenised):
     """
 
     config_name = "captions"
-    takes = "<folder:path or npz:path>"
+    takes = "<folder:path, pairs:path or npz:path>"
     renames = True  # before the captions become tokens
 
     def __init__(self, request: Request):
@@ -116,11 +118,13 @@ def _tokenizer(request: Request) -> WordTokenizer | ClipTokenizer:
 
 
 def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:
-    """Returns the place of the vocabulary of `folder:<path>` or `npz:<path>`. Raises UserError for another source."""
+    """Returns the place of the vocabulary of a source of `KINDS`. Raises UserError for another source."""
     kind, _, path = argument.partition(":")
     if kind not in KINDS or not path:
-        raise UserError(f"'captions:{argument}' is unknown: captions are those of folder:<path> or npz:<path>.")
-    place = chosen(path, root)[0] if kind == "folder" else locate(path, root)
+        raise UserError(
+            f"'captions:{argument}' is unknown: captions are those of folder:<path>, pairs:<path> or npz:<path>."
+        )
+    place = locate(path, root) if kind == "npz" else chosen(path, root, (*CHOICES, *HALVES))[0]
     return place.parent / f"{place.name}{ENDING}"
 
 
@@ -143,13 +147,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from jaxgen.data.sources import open_source
 
     parser = Parser(prog="python -m jaxgen.data.sources.captions", description="Makes a vocabulary.")
-    parser.add_argument("source", help="folder:<path> or npz:<path>")
+    parser.add_argument("source", help="folder:<path>, pairs:<path> or npz:<path>")
     parser.add_argument("--length", type=count("length", 2), default=16, help="tokens of a caption, its end among them")
     parser.add_argument("--least", type=count("least"), default=1, help="how often a known word occurs, at least")
     parser.add_argument("--split", default="train")
+    parser.add_argument("--caption", help="the entry that is the caption, as config.data.rename.caption says")
     parser.add_argument("--channels", type=int, default=3, help="channels of the images: 1 or 3")
     given = parser.parse_args(arguments)
-    options: dict[str, Any] = {"resolution": 8, "channels": given.channels}
+    rename = {"caption": given.caption} if given.caption else {}
+    options: dict[str, Any] = {"resolution": 8, "channels": given.channels, "rename": rename}
     vocabulary_of(given.source)
     source = open_source(given.source, given.split, **options)
     print(source.summary(), file=sys.stderr)
