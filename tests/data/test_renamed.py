@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from tiny_methods import tiny_config
+from tiny_methods import Plain, tiny_config
 
 from jaxgen.config import section
 from jaxgen.config.checks import check
@@ -134,7 +134,7 @@ def test_a_run_reads_the_same_names_everywhere(stored):
     config.data.rename = section(image="style", condition="image")
     check(config)
     for source in (
-        training_sources(config)[""], open_split(config, "all"), Generator(None, config).source("all"),
+        training_sources(config)[""], open_split(config, "all"), Generator(Plain(), config).source("all"),
     ):
         np.testing.assert_array_equal(source.take([5])["condition"], arrays["images"][[5]])
 
