@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -141,8 +142,17 @@ def _value(value: Any, hint: Any, path: str, given: Mapping[str, Any]) -> Any:
         return _build({"name": value}, registry.kind_of(among), among, path, given)
     if typing.get_origin(hint) is typing.Literal:
         raise UserError(f"{path}={value!r} is unknown; {nearest(value, typing.get_args(hint))}")
-    wanted = hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else hint
-    raise UserError(f"{path} must be of type {wanted}, not {value!r}.")
+    raise UserError(f"{path} must be {_described(hint)}, not {value!r}.")
+
+
+def _described(hint: Any) -> str:
+    """Returns an annotation in words, for "must be ..."."""
+    if hint in MAPPINGS or typing.get_origin(hint) in MAPPINGS:
+        inner = typing.get_args(hint)[1:]
+        return f"a section of entries, each {_described(inner[0])}" if inner and inner[0] is not Any else "a section"
+    if inspect.isclass(hint) and not typing.get_args(hint):
+        return f"of type {hint.__name__}"
+    return f"of type {re.sub(r'(?:[A-Za-z_][A-Za-z0-9_]*[.])+(?=[A-Za-z_])', '', str(hint))}"
 
 
 def _section(value: Any, hint: Any, among: tuple[type, ...], path: str, given: Mapping[str, Any]) -> Any:

@@ -254,7 +254,9 @@ def _has_no_reader(stream: TextIO) -> bool:
 
 
 def _replace_hooks() -> None:
-    """Replaces Python's hooks for exceptions that no frame of the command can catch, until the process ends.
+    """Replaces Python's hooks for exceptions that no frame of the command can catch, and cleans the lines of the log.
+
+    Both last until the process ends.
 
     Threads of the storage libraries report one failed write in hundreds of lines; these become one line. Python
     swallows an exception that a signal raises inside a callback of the garbage collector, and the command would go on
@@ -262,6 +264,7 @@ def _replace_hooks() -> None:
     """
     for noisy in ("absl", "asyncio", "orbax"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    log.addFilter(_one_line)  # once, since a filter that is there is not added again
     unraisable, in_thread = sys.unraisablehook, threading.excepthook
     if getattr(unraisable, "__module__", "") == __name__:  # an earlier command of this process has replaced them
         return
@@ -281,6 +284,12 @@ def _replace_hooks() -> None:
             in_thread(seen)
 
     sys.unraisablehook, threading.excepthook = on_unraisable, on_thread
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    """Makes a log record one line that a terminal can show: names of files may hold control characters."""
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 def _is_left_over(coroutine: object) -> bool:

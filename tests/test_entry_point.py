@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -294,6 +295,17 @@ def test_other_errors_keep_their_traceback():
 
     with pytest.raises(ValueError, match="precision of this"):
         status_of(fail)
+
+
+def test_a_line_of_the_log_is_one_line_that_a_terminal_can_show(caplog):
+    """Names of files stand in it."""
+    caplog.set_level(logging.INFO, logger="jaxgen")
+
+    def tell():
+        logging.getLogger("jaxgen").info("%s: it is resized to %dx%d", "a\x1b[2J\nb\r.png", 8, 8)
+
+    assert status_of(tell) == 0
+    assert caplog.messages == ["a\\x1b[2J b\\r.png: it is resized to 8x8"]
 
 
 def test_what_a_file_holds_cannot_steer_the_terminal(capsys):

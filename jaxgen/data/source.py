@@ -131,9 +131,9 @@ class Source:
         found = f"{self.name}, split {self.split}: {len(self):,} {'example' if len(self) == 1 else 'examples'}"
         if self.class_names:
             names = some((str(name) for name in self.class_names), SHOWN)
-            found += f" in {len(self.class_names)} classes: {names}"
+            found += f" in {_classes(len(self.class_names))}: {names}"
         elif self.num_classes:
-            found += f" in {self.num_classes} classes"
+            found += f" in {_classes(self.num_classes)}"
         kinds = [_kind(key, value) for key, value in first.items() if key not in ("image", "label", "caption")]
         parts = [found, *(["with captions"] if "caption" in first else []), *([", ".join(kinds)] if kinds else [])]
         return "; ".join([*parts, *self.notes])
@@ -147,6 +147,10 @@ class Source:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.split!r}, {len(self)} examples)"
+
+
+def _classes(count: int) -> str:
+    return f"{count} {'class' if count == 1 else 'classes'}"
 
 
 def _kind(key: str, value: Any) -> str:

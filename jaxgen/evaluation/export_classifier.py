@@ -14,6 +14,7 @@ from etils import epath
 
 from jaxgen.entry_point import Parser, a_path, entry_point
 from jaxgen.errors import UserError
+from jaxgen.files import whole_file
 from jaxgen.methods.base import check_loaded
 from jaxgen.metrics import networks
 from jaxgen.metrics.networks.classifier import packaged
@@ -41,7 +42,7 @@ def export(workdir: epath.PathLike, name: str = "digits", folder: epath.PathLike
         ) from error
     flat = {f"{layer}/{leaf}": np.asarray(x, np.float16) for layer, p in params.items() for leaf, x in p.items()}
     path = epath.Path(folder or epath.Path(networks.__file__).parent) / known.file
-    with path.open("wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(file, **flat)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
     return path
 

@@ -6,8 +6,8 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 from etils import epath
 
@@ -18,17 +18,29 @@ from jaxgen.files.paths import is_remote, regular_file
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """Writes a file completely or not at all: a killed run leaves the old content, never a part of the new.
 
-    Local files are written under a temporary name in the same folder and renamed; an object store shows
-    an object only when it is complete, so it is written directly. Missing folders are created.
+    Missing folders are created.
+    """
+    with whole_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def whole_file(path: epath.PathLike) -> Iterator[BinaryIO]:
+    """Opens a file that appears under its name when the block ends without an error, complete; else nothing is left.
+
+    Local files are written under a temporary name in the same folder and renamed; an object store shows an object only
+    when it is complete, so it is written directly. Missing folders are created.
     """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(path):
-        path.write_bytes(data)
+        with path.open("wb") as file:
+            yield file
         return
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            yield file
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from jaxgen.arrays import MissingEntry
 from jaxgen.config import image_shape
+from jaxgen.data.sources import check_source
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn
@@ -28,7 +29,7 @@ from jaxgen.parallel.mesh import make_mesh, over_data
 from jaxgen.parallel.sharding import Layout, bytes_per_device
 from jaxgen.planning import flops, hlo, roofline
 from jaxgen.runs import state as states
-from jaxgen.runs.loaded_groups import LoadedGroups, load_group
+from jaxgen.runs.loaded_groups import LoadedGroups, as_type, group_types, load_group
 from jaxgen.runs.pretrained import OPTIONS
 from jaxgen.runs.setup import make_loader, make_method, training_sources
 from jaxgen.runs.state_builder import StateBuilder
@@ -237,7 +238,12 @@ def batch_shapes(config: ConfigDict, method: Method) -> Shapes:
     """Returns `{entry: (shape, dtype)}` of a batch of every source.
 
     It has images, labels where there are classes, and what else the method's own networks tell.
+
+    Raises:
+      UserError: the config names a source that does not exist; those that do are not opened.
     """
+    for source in (config.data.source, *(extra["source"] for extra in config.data.extra.values())):
+        check_source(source)
     size = config.train.batch_size
     found: Shapes = {}
     height, width, own = image_shape(config)
@@ -261,7 +267,7 @@ def loaded_shapes(
     layout, params, memory, absent = Layout.of(config, mesh), {}, {}, []
     key = jax.random.key(0)
     made, left = jax.eval_shape(lambda key, batch: method.untrained(key, to_float(batch)), key, example)
-    named = [group for group in config.init_from if group not in OPTIONS]
+    named, type_of = [group for group in config.init_from if group not in OPTIONS], group_types(config)
     for group in dict.fromkeys((*named, *method.required_groups)):
         source = config.init_from.get(group)
         whole = bool(config.init_from.get("pretrained")) and group in made  # its shapes are those of its own networks
@@ -276,6 +282,7 @@ def loaded_shapes(
                 raise
             absent.append(f"{str(error).rstrip('.')}: {group!r} has the shapes of the config's own network.")
             weights, carried = made[group], left.get(group)
+        weights = jax.eval_shape(functools.partial(as_type, kind=type_of(group)), weights)
         params[group] = sharding.shapes(weights, layout.params({group: weights})[group])
         if carried is not None:
             memory[group] = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), carried)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,8 @@ from jaxgen.runs.integrity import check_files, checksums, verify
 from jaxgen.runs.pretrained import KEY, OPTIONS, pretrained_folder, pretrained_run
 from jaxgen.runs.published import published
 from jaxgen.sizes import whole
+
+log = logging.getLogger("jaxgen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,7 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
     memory: Memory = {}
     origins: dict[str, dict[str, Any]] = {}
     layout = Layout.of(config, mesh)
-    type_of = _types(config)
+    type_of = group_types(config)
     run = pretrained_run(config)
     weights: Params = {}
     own = {group: origin for group, origin in recorded.items() if not config.init_from.get(group)}
@@ -73,7 +76,7 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
     elif config.init_from.get("pretrained"):
         weights, origins = load_folder(pretrained_folder(config), own, type_of)
     for group in list(weights):
-        placed = _as_type(weights.pop(group), type_of(group))
+        placed = as_type(weights.pop(group), type_of(group))
         params[group] = jax.device_put(placed, layout.params({group: placed})[group])
     for group, source in config.init_from.items():
         if not source or group in OPTIONS:
@@ -85,8 +88,10 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
                 f"config.init_from.{group}: the weights in {source} are not those that this run began with "
                 f"(step {known['step']} there); restore them, or begin again in another workdir."
             )
+        if group in origins:
+            log.info("config.init_from.%s takes the place of this group of %s", group, config.init_from.pretrained)
         origins[group] = origin
-        found = _as_type(found, type_of(group))
+        found = as_type(found, type_of(group))
         params[group] = jax.device_put(found, layout.params({group: found})[group])
         if carried is not None:
             memory[group] = jax.device_put(carried, replicated(mesh))
@@ -206,7 +211,7 @@ def _check_recorded(
             )
 
 
-def _types(config: ConfigDict) -> Callable[[str], str]:
+def group_types(config: ConfigDict) -> Callable[[str], str]:
     """Returns a function that gives the type of a loaded group's weights, or "" for the type that they are read in.
 
     `config.init_from.dtype` is the type of groups that do not learn; those that learn are float32.
@@ -220,7 +225,7 @@ def _types(config: ConfigDict) -> Callable[[str], str]:
     return lambda group: "float32" if group in learned else kind
 
 
-def _as_type(params: Tree, kind: str) -> Tree:
+def as_type(params: Tree, kind: str) -> Tree:
     """Returns parameters whose floating arrays have a type; as they are for ""."""
     if not kind:
         return params
@@ -245,12 +250,22 @@ def _read_run(
         items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
         meta = json.loads((at / "meta" / "metadata").read_text())
         verify(checksums(items, meta["sums"]), meta["sums"])
+        given = _checked_origins(meta.get("origins", {}))
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
         raise UserError(
             f"{where}: the checkpoint {at} cannot be read ({first_line(error)}); restore it from a copy, or resume "
             "that run, which puts a damaged checkpoint aside."
         ) from error
-    return (items["params"], items["ema"], items["memory"]), meta.get("origins", {}), step
+    return (items["params"], items["ema"], items["memory"]), given, step
+
+
+def _checked_origins(found: Any) -> dict[str, dict[str, Any]]:
+    """Returns the origins that a checkpoint records; raises a ValueError where one lacks its source, step or hash."""
+    kinds = {"source": str, "step": int, "sha256": str}
+    for origin in found.values() if isinstance(found, dict) else [found]:
+        if not isinstance(origin, dict) or any(type(origin.get(key)) is not kind for key, kind in kinds.items()):
+            raise ValueError("its record of where groups came from is damaged")
+    return found
 
 
 def read_item(item: epath.Path) -> dict[str, Any]:

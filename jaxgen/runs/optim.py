@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -163,9 +165,25 @@ def _transform(section: Mapping[str, Any], path: str) -> optax.GradientTransform
     return transform
 
 
+@functools.cache
 def optimizer_names() -> list[str]:
-    """Returns the names of optax's optimisers that a config may give."""
-    return [name for name in dir(optax) if not name.startswith("_") and _is_optimizer(getattr(optax, name))]
+    """Returns the names of optax's optimisers that a config may give, without those that training cannot use."""
+    names = [name for name in dir(optax) if not name.startswith("_") and _is_optimizer(getattr(optax, name))]
+    return [name for name in names if _is_usable(name)]
+
+
+def _is_usable(name: str) -> bool:
+    """Returns whether training can use an optimiser with its defaults; True where it has none for an argument."""
+    needed = inspect.signature(getattr(optax, name)).parameters.values()
+    if any(p.default is p.empty and p.name != "learning_rate" for p in needed if p.kind is not p.VAR_KEYWORD):
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # optax warns of what it will require
+            _transform({"name": name}, "config.optimizer")
+    except UserError:
+        return False
+    return True
 
 
 def _is_optimizer(function: object) -> bool:

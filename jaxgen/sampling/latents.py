@@ -25,7 +25,7 @@ from jaxgen.data.sources.npz import SYNONYMS
 from jaxgen.data.transforms import to_float
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable_file
+from jaxgen.files import check_writable_file, whole_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place, replicated
 
@@ -109,8 +109,7 @@ def write(
         for key, values in encoded(source, encode, params, size, flip and name == config.data.split).items():
             arrays[f"{name}_{IN_FILES.get(key, key)}"] = values
     path = epath.Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with whole_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
     return path
 

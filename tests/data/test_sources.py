@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen.data import Loader, open_source
-from jaxgen.data.source import locate
+from jaxgen.data.source import Arrays, locate
 from jaxgen.data.sources import digits, is_source
 from jaxgen.errors import UserError
 
@@ -339,3 +339,12 @@ def test_npz_files_that_are_none(tmp_path):
     np.save(tmp_path / "one.npy", IMAGES)
     with pytest.raises(UserError, match="single array"):
         open_source(f"npz:{tmp_path}/one.npy", "all", 6, 3)
+
+
+def test_one_class_is_said_as_one():
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    source = Arrays({"image": images, "label": np.zeros(3, np.int32)})
+    source.class_names = ("cat",)
+    assert "3 examples in 1 class: cat" in source.summary()
+    source.class_names = ("cat", "dog")
+    assert "3 examples in 2 classes: cat, dog" in source.summary()

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import tiny
+from running import run
 from tiny_methods import ddpm_config, tiny_config
 
 from jaxgen.config import section
@@ -140,6 +141,40 @@ def test_weights_that_are_not_here_have_the_shapes_of_the_configs_own_networks()
     config.init_from.perceptual = "/nowhere/at/all"  # which the method cannot make
     with pytest.raises(UserError, match="is not the workdir of a run"):
         programs.Job(absent(config), devices("cpu:2"))
+
+
+def test_frozen_weights_have_the_type_of_init_from(tmp_path):
+    run(tiny_config("Plain"), tmp_path / "plain", 8)
+    config = tiny_config("Borrower")
+    config.init_from = section(net=str(tmp_path / "plain"))
+    full = plans.plan(config, "cpu:1", sampler=False)
+    config.init_from.dtype = "bfloat16"
+    half = plans.plan(config, "cpu:1", sampler=False)
+    assert half.state["frozen"] * 2 == full.state["frozen"] > 0
+
+
+@pytest.mark.slow
+def test_a_whole_trained_model_in_half_precision_takes_half(tmp_path):
+    run(ddpm_config(middle_attention=True), tmp_path / "base", 8)
+    config = ddpm_config(middle_attention=True)
+    config.method = section(name="tuned", grafts=section(lora=section(name="low_rank", rank=1)))
+    config.sampler = section()
+    config.init_from.pretrained = str(tmp_path / "base")
+    full = plans.plan(config, "cpu:1", sampler=False)
+    config.init_from.dtype = "bfloat16"
+    half = plans.plan(config, "cpu:1", sampler=False)
+    assert half.state["frozen"] * 2 == full.state["frozen"] > 0
+    assert half.state["optimiser"] == full.state["optimiser"] > 0
+
+
+def test_a_source_that_does_not_exist_is_refused_though_no_data_are_opened():
+    config = tiny_config("Plain")
+    config.data.source = "digts"
+    with pytest.raises(UserError, match=r"config\.data\.source='digts' is unknown; did you mean 'digits'\?"):
+        plans.plan(config, "cpu:1")
+    config.data.update(source="digits", extra={"more": {"source": "folder", "split": "train"}})
+    with pytest.raises(UserError, match="The data source 'folder' lacks its argument"):
+        plans.plan(config, "cpu:1")
 
 
 @pytest.mark.parametrize("network", ["dit", "unet"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import pathlib
 import shutil
 
@@ -12,6 +14,8 @@ from tiny_methods import ddpm_config
 
 from jaxgen.config import section
 from jaxgen.errors import UserError
+from jaxgen.parallel.mesh import make_mesh
+from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.setup import make_method
 from jaxgen.runs.workdir import open_workdir
 from jaxgen.sampling.restore import restore
@@ -107,6 +111,28 @@ def test_weights_that_have_changed_are_not_taken_for_those_of_the_beginning(base
     running.run(changed, other, 32)
     with pytest.raises(UserError, match="are not those that this run began with"):
         running.run(tuned_config(other), tmp_path / "run", 64)
+
+
+def test_a_group_that_is_named_beside_a_whole_model_is_told(base, tmp_path, caplog):
+    workdir, _ = base
+    shutil.copytree(workdir, tmp_path / "other")
+    config = tuned_config(workdir)
+    config.init_from.denoiser = str(tmp_path / "other")
+    caplog.set_level(logging.INFO, logger="jaxgen")
+    origins = load_groups(config, make_mesh(1, 8), {}).origins
+    assert origins["denoiser"]["source"] == str(tmp_path / "other")
+    assert f"config.init_from.denoiser takes the place of this group of {workdir}" in caplog.text
+
+
+@pytest.mark.parametrize("origins", ["none", {"denoiser": "there"}, {"denoiser": {"source": 3, "step": 0}}])
+def test_origins_of_another_type_are_one_sentence(base, tmp_path, origins):
+    workdir, _ = base
+    shutil.copytree(workdir, tmp_path / "base")
+    (step,) = (tmp_path / "base" / "checkpoints").iterdir()
+    meta = json.loads((step / "meta" / "metadata").read_text())
+    (step / "meta" / "metadata").write_text(json.dumps({**meta, "origins": origins}))
+    with pytest.raises(UserError, match="cannot be read .*its record of where groups came from is damaged"):
+        running.run(tuned_config(tmp_path / "base"), tmp_path / "run", 32)
 
 
 def test_runs_that_are_built_on_each_other_are_refused(tmp_path):

@@ -66,6 +66,15 @@ def is_source(text: str) -> bool:
     return named("source", re.split("[:/]", text)[0]) or bool(re.match(r"[\w.]+:[A-Za-z_]\w*([:/]|$)", text))
 
 
+def check_source(source: str) -> None:
+    """Checks that a text names a source, with an argument where it takes one; nothing is opened.
+
+    Raises:
+      UserError: as `open_source` would.
+    """
+    _class_of(source)
+
+
 def _class_of(source: str) -> tuple[type[Source], str]:
     """Returns the class that a text names, and its argument."""
     name, colon, argument = source.partition(":")
