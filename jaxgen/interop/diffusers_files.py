@@ -29,6 +29,7 @@ from jaxgen.interop.file_types import Header, TensorEntry, WeightsIndex
 CONFIG = "config.json"
 MODEL = "diffusion_pytorch_model"  # the name of the file with the weights of a diffusers model, without its ending
 TEXT_MODEL = "model"  # the same of a transformers model
+METADATA = "__metadata__"  # the entry of a header that is no tensor
 VARIANTS = ("", ".fp16")  # in the order in which they are looked for
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".bin.index.json")  # and formats of other frameworks
 
@@ -174,6 +175,32 @@ def read_header(path: pathlib.Path) -> dict[str, Place]:
     Raises:
       UserError: it is damaged or no such file, or it holds numbers of a type that is not read.
     """
+    header, start, size = _header(path)
+    try:
+        entries = {
+            name: as_type_of(told, f"its header, tensor {name!r}", TensorEntry)
+            for name, told in header.items()
+            if name != METADATA
+        }
+    except UserError as error:
+        raise _damaged(path, str(error)) from error
+    return _places(path, entries, start, size)
+
+
+def read_metadata(path: pathlib.Path) -> dict[str, str]:
+    """Returns what the header of a safetensors file says beside its tensors, which are texts by name.
+
+    Raises:
+      UserError: as `read_header`.
+    """
+    try:
+        return as_type_of(_header(path)[0].get(METADATA, {}), f"its header's {METADATA}", dict[str, str])
+    except UserError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _header(path: pathlib.Path) -> tuple[Header, int, int]:
+    """Returns a file's header, the byte at which the numbers begin, and how many bytes of numbers there are."""
     try:
         with (regular_file(path, "the weights") if path.exists() else path).open("rb") as opened:
             end = os.fstat(opened.fileno()).st_size
@@ -186,15 +213,9 @@ def read_header(path: pathlib.Path) -> dict[str, Place]:
         claims = f"its header claims {length} bytes, and the file has {end}"
         raise _damaged(path, claims if length else "it has no header")
     try:
-        header = parse_json(text, "its header", Header)
-        entries = {
-            name: as_type_of(told, f"its header, tensor {name!r}", TensorEntry)
-            for name, told in header.items()
-            if name != "__metadata__"
-        }
+        return parse_json(text, "its header", Header), 8 + length, end - 8 - length
     except UserError as error:
         raise _damaged(path, str(error)) from error
-    return _places(path, entries, 8 + length, end - 8 - length)
 
 
 def _places(path: pathlib.Path, entries: Mapping[str, Any], start: int, size: int) -> dict[str, Place]:
@@ -270,7 +291,7 @@ def save_weights(path: str | os.PathLike[str], entries: Iterable[Entry], dtype: 
       UserError: the format does not have a tensor's type.
     """
     path, entries = pathlib.Path(path), list(entries)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {METADATA: {"format": "pt"}}
     place = 0
     kinds = []
     for entry in entries:

@@ -145,3 +145,12 @@ class TensorEntry(TypedDict):
 
 
 Header = dict[str, Any]
+
+
+class LoraConfig(TypedDict, total=False):
+    """Is the part of peft's config of a low-rank update that says its factor."""
+
+    lora_alpha: Positive | None
+    alpha_pattern: dict[str, Positive] | None
+    use_rslora: bool | None
+    use_dora: bool | None

@@ -65,6 +65,15 @@ class Tuned(Method):
         return found
 
     @property
+    def words(self) -> dict[str, tuple[int, ...]]:
+        """Returns `{word: its token ids}` of the new words of all grafts.
+
+        Raises:
+          UserError: two grafts teach the same word.
+        """
+        return words_of(self.trained, self.grafts)
+
+    @property
     def stages(self) -> tuple[tuple[int, int], ...]:
         return ((0, self.trained.stages[-1][1]),)
 
@@ -81,6 +90,14 @@ class Tuned(Method):
     @property
     def conditions(self) -> tuple[str, ...]:
         return self.method.conditions
+
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        return self.method.ignored
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        return self.method.limits
 
     @property
     def panel_inputs(self) -> tuple[str, ...]:
@@ -100,8 +117,9 @@ class Tuned(Method):
         method, on = self.trained, {group: value for group, value in given.items() if group not in self.grafts}
         learned: Params = {}
         for number, (name, graft) in enumerate(in_order(self.grafts)):
-            part = given.get(name)
-            if part is None or graft.learns:
+            if name in given:
+                part = graft.loaded(name, given[name], method, on, batch)
+            else:
                 part = graft.start(name, jax.random.fold_in(key, number), method, on, batch)
             if graft.learns:
                 learned[name] = part
@@ -157,6 +175,22 @@ class Tuned(Method):
     @property
     def gives(self) -> str:
         return self.method.gives
+
+
+def words_of(trained: Method, grafts: Mapping[str, Graft]) -> dict[str, tuple[int, ...]]:
+    """Returns `{word: its token ids}` of the new words of grafts on a method.
+
+    Raises:
+      UserError: two grafts teach the same word.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name, graft in in_order(grafts):
+        for word, ids in graft.words(trained).items():
+            if word in found:
+                raise UserError(f"The word {word!r} of the graft {name!r} is another graft's, too; use two words.")
+            found[word] = ids
+        trained = graft.onto(trained)
+    return found
 
 
 def groups_of(method: Method) -> tuple[str, ...]:

@@ -26,12 +26,14 @@ from jaxgen.arrays import Memory, Params, Tree
 from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.files import user_path
 from jaxgen.interop.diffusers_pipeline import FOLDERS, is_pipeline, read_group, weights_digest
+from jaxgen.methods.tuned import Tuned
 from jaxgen.number_types import number_type
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.integrity import check_files, checksums, verify
 from jaxgen.runs.pretrained import KEY, OPTIONS, pretrained_folder, pretrained_run
 from jaxgen.runs.published import published
+from jaxgen.runs.tuning.files import read_parts
 from jaxgen.sizes import whole
 
 log = logging.getLogger("jaxgen")
@@ -95,7 +97,34 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
         params[group] = jax.device_put(found, layout.params({group: found})[group])
         if carried is not None:
             memory[group] = jax.device_put(carried, replicated(mesh))
+    for name, part in _graft_files(config, params).items():
+        origins[name] = {"source": config.method.grafts[name].file, "step": 0, "sha256": digest(part)}
+        began = {name: recorded[name]} if name in recorded else {}
+        _check_recorded(f"config.method.grafts.{name}.file={origins[name]['source']!r}", origins, began)
+        params[name] = jax.device_put(part, layout.params({name: part})[name])
     return LoadedGroups(params, memory, origins)
+
+
+def _graft_files(config: ConfigDict, params: Params) -> dict[str, Tree]:
+    """Returns the parts of grafts that start from files.
+
+    Raises:
+      UserError: a file cannot be read, does not fit, or is named beside another place.
+    """
+    grafts = config.method.get("grafts") or {}
+    named = [name for name, graft in grafts.items() if isinstance(graft, Mapping | ConfigDict) and graft.get("file")]
+    for name in named:
+        if config.init_from.get(name):
+            raise UserError(
+                f"config.method.grafts.{name}.file and config.init_from.{name} both say where the graft starts; leave "
+                "one of them out."
+            )
+    if not named:
+        return {}
+    from jaxgen.runs.setup import make_method
+
+    method = make_method(config)
+    return read_parts(method.grafts, method.trained, params) if isinstance(method, Tuned) else {}
 
 
 def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, Tree | None, dict[str, Any]]:

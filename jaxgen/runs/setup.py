@@ -16,12 +16,15 @@ from ml_collections import ConfigDict
 from jaxgen.build import build, build_field
 from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
+from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.corruptions import Corruption
 from jaxgen.data.sources.captions import Tokenised
+from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
 from jaxgen.registry import find
 from jaxgen.runs.pretrained import KEY, folder_fields, folder_tokenizer, pretrained_config, pretrained_run
+from jaxgen.runs.tuning.words import base_tokenizer, completed
 
 log = logging.getLogger("jaxgen")
 
@@ -48,7 +51,8 @@ def _make_method(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
     sampler = {key: value for key, value in config.sampler.items() if key != "guidance_scale"}
     guidance = _guidance(config)
     if "trained" in fields:
-        return build(config.method, "method", "config.method", **given, trained=_trained(config, above))
+        trained = _trained(config, above)
+        return build(completed(config), "method", "config.method", **given, trained=trained)
     if "sampler" in fields:
         given |= build_field(found, "sampler", sampler, "config.sampler")
     elif len(config.sampler):
@@ -191,15 +195,20 @@ def open_split(
 
 
 def _with_tokens(config: ConfigDict, source: Source, needed: bool) -> Source:
-    """Returns a source whose captions are tokens of the pretrained folder, if the config's model has one.
+    """Returns a source whose captions are tokens of the model that the config is built on, if that reads texts.
 
     Raises:
       UserError: the source has no captions where they are needed, or a vocabulary of its own.
     """
-    tokenizer = folder_tokenizer(config) if source.name != "none" else None
-    if tokenizer is None or not (needed or "caption" in source[0]):
+    base = base_tokenizer(config) if source.name != "none" else None
+    if base is None or not (needed or "caption" in source[0]):
         return source
-    if source.name.startswith("captions:"):
+    words = new_words(config)
+    if pretrained_run(config) is not None and folder_tokenizer(config) is None:  # its data may give tokens themselves
+        same = getattr(source, "tokenizer", None) == base or "caption" not in source[0]
+        if not words and (same or "tokens" not in make_method(config).conditions):
+            return source
+    if source.name.startswith("captions:") and getattr(source, "tokenizer", None) != base:
         raise UserError(
             f"config.data.source={source.name!r} has a vocabulary of its own, and {KEY} brings the tokenizer of its "
             f"texts: set config.data.source={source.request.argument!r}."
@@ -209,7 +218,22 @@ def _with_tokens(config: ConfigDict, source: Source, needed: bool) -> Source:
             f"The examples of {source.name!r} have no captions, and {KEY} names a model that learns from them: "
             "docs/data.md says how a folder has captions."
         )
-    return Tokenised(source.request, source, tokenizer)
+    return Tokenised(source.request, source, base.with_words(words))
+
+
+def new_words(config: ConfigDict) -> dict[str, tuple[int, ...]]:
+    """Returns `{word: its token ids}` of the words that the config's grafts teach."""
+    return getattr(make_method(config), "words", {}) if config.method.get("grafts") else {}
+
+
+def text_tokenizer(config: ConfigDict) -> WordTokenizer | ClipTokenizer | None:
+    """Returns the tokenizer of the model that a config is built on, with the new words of its grafts; None without one.
+
+    Raises:
+      UserError: the tokenizer's files cannot be read.
+    """
+    base = base_tokenizer(config)
+    return None if base is None else base.with_words(new_words(config))
 
 
 def make_loader(config: ConfigDict, sources: dict[str, Source]) -> Loader:

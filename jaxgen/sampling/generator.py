@@ -23,6 +23,7 @@ from jaxgen.parallel.distributed import gathered
 from jaxgen.parallel.mesh import await_cpu, data_shards, make_mesh, over_data, place_full_batch, replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.progress import Steps
+from jaxgen.runs.setup import text_tokenizer
 from jaxgen.sampling.finite import NotFinite, panel_told, told
 from jaxgen.sampling.held_out import Conditions, HeldOut, sample_keys
 from jaxgen.sampling.kinds import ANY, Shape, output_of, read
@@ -46,6 +47,7 @@ class Generator:
       sources: `{split: source}` of the config's data that are already open.
       mesh: the devices to use; by default as many as divide the batch.
       given: conditions by name that replace those of held-out data; image i uses row `i % N` of each array.
+      words: `{word: its token ids}` of words that prompts may have beside those that the model learned with.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Generator:
         sources: dict[str, Source] | None = None,
         mesh: Mesh | None = None,
         given: Mapping[str, np.ndarray] | None = None,
+        words: Mapping[str, tuple[int, ...]] | None = None,
     ):
         self.method, self.config = method, config
         self.output = output_of(method.gives, type(method).__name__)
@@ -65,7 +68,7 @@ class Generator:
         self.mesh = mesh or make_mesh(0, self.batch_size, config.mesh.fsdp, config.mesh.tensor)
         self.layout = Layout.of(config, self.mesh)
         self._programs: dict[str, jax.stages.Wrapped] = {}
-        self._given = dict(given or {})
+        self._given, self.words = dict(given or {}), dict(words or {})
         self.held_out = HeldOut(method, config, sources or {}, self._given)
         self.corruptions = self.held_out.corruptions
 
@@ -81,7 +84,7 @@ class Generator:
     def changed(self, method: Method, given: Mapping[str, np.ndarray]) -> Generator:
         """Returns a generator of another method with more given conditions, on the same devices and open data."""
         config, sources = self.config, self.held_out.sources
-        return Generator(method, config, self.batch_size, sources, self.mesh, {**self._given, **given})
+        return Generator(method, config, self.batch_size, sources, self.mesh, {**self._given, **given}, self.words)
 
     def use_prompts(self, prompts: Sequence[str]) -> None:
         """Makes all later images follow these texts; image i has text `i % N` of N.
@@ -94,14 +97,16 @@ class Generator:
             raise UserError("--prompt was given, but this model is not conditional on text; leave it out.")
         if "tokens" in self.method.ignored:
             raise UserError(f"--prompt has no effect: {self.method.ignored['tokens']}; leave it out.")
-        source = self.source(self.config.data.eval_split)
-        tokenizer = getattr(source, "tokenizer", None)
+        tokenizer = text_tokenizer(self.config)
+        if tokenizer is None:
+            source = self.source(self.config.data.eval_split)
+            tokenizer = getattr(source, "tokenizer", None)
         if tokenizer is None:
             raise UserError(
                 f"--prompt needs the tokenizer that the model learned with; the data source {source.name} has none: "
                 "set config.data.source to the captions that it was trained on."
             )
-        self._given["tokens"] = tokenizer(list(prompts))
+        self._given["tokens"] = tokenizer.with_words(self.words)(list(prompts))
 
     def check(self, model: Model) -> None:
         """Traces the sampler and, for the last stage, the panels, so that their errors are found before training.

@@ -221,3 +221,24 @@ def test_a_token_of_the_unknown_is_needed_only_where_a_byte_is_lacking(folder, i
     copy_of(folder, place, vocab={entry: number for entry, number in ids.items() if entry != "q"})
     with pytest.raises(UserError, match=r"lacks 'q', and has no token '\[PAD\]' \(unk_token\)"):
         ClipTokenizer.from_folder(place)
+
+
+def test_new_words_become_their_ids(folder, ids):
+    plain = ClipTokenizer.from_folder(folder, length=10)
+    words = plain.with_words({"<Cat-Toy>": (700, 701), "sks": (702,)})
+    cat, dog = ids["cat</w>"], ids["dog</w>"]
+    assert words.ids("the <cat-toy> DOG<CAT-TOY> sks") == [ids["the</w>"], 700, 701, dog, 700, 701, 702]
+    assert 702 not in words.ids("desks skss") and words.ids("cat") == plain.ids("cat") == [cat]
+    assert words.tokenize("cat <cat-toy>")[0, :5].tolist() == [ids[START], cat, 700, 701, ids[END]]
+    assert (words.vocabulary, words.end, words.pad) == (plain.vocabulary, plain.end, plain.pad)
+    (lost,) = words.lost("cat cat cat <cat-toy> dog", length=6)
+    assert (lost.cut, lost.text) == (2, "<cat-toy> dog")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("cat", "'cat' is in .* already"), ("CAT", "already"), (END, "already"), ("", "empty"), ("a b", "has a space")],
+)
+def test_a_word_that_exists_or_is_none_is_no_new_word(folder, word, message):
+    with pytest.raises(UserError, match=message):
+        ClipTokenizer.from_folder(folder).with_words({word: (700,)})

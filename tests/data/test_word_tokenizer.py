@@ -61,3 +61,35 @@ def test_what_is_cut_and_unknown_is_told():
     told = summary([kept, cut, strange, strange])
     assert told == "1 of 4 captions are cut; 2 words are not in the vocabulary: 'gnu', 'zebra'."
     assert summary([kept]) == "" and not words.lost([""])[0].all_unknown
+
+
+def test_new_words_become_their_ids_before_a_caption_is_cut_into_words():
+    plain = WordTokenizer(["a", "red", "cat"], length=7)
+    words = plain.with_words({"<Red-Cat>": (6, 7), "sks": (8,), "<red-cat>_b": (9,)})
+    a, red, cat = (FIRST + i for i in range(3))
+    assert words(["a <red-cat>, red"]).tolist() == [[a, 6, 7, red, END, PAD, PAD]]
+    assert words(["A <RED-CAT> <red-cat>_b sks"]).tolist() == [[a, 6, 7, 9, 8, END, PAD]]
+    assert words(["sks desks sksy"]).tolist() == [[8, UNKNOWN, UNKNOWN, END, PAD, PAD, PAD]]
+    assert words(["a red cat"]).tolist() == plain(["a red cat"]).tolist()
+    assert plain(["a <red-cat>"]).tolist() == [[a, red, cat, END, PAD, PAD, PAD]]
+    assert words.ids("cat <red-cat>") == [cat, 6, 7] and words != plain
+    (lost,) = words.lost(["a a a a a <red-cat> zebra"])
+    assert (lost.cut, lost.text, lost.unknown) == (2, "<red-cat> zebra", ("zebra",))
+    assert plain.with_words({}) is plain
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("cat", "'cat' is in the vocabulary already"), ("Cat", "already"), ("", "empty"), ("<a b>", "has a space")],
+)
+def test_a_word_that_exists_or_is_none_is_no_new_word(word, message):
+    with pytest.raises(UserError, match=message):
+        WordTokenizer(["a", "cat"], length=4).with_words({word: (5,)})
+    with pytest.raises(UserError, match="'<X>' is in the vocabulary already"):
+        WordTokenizer(["a"], length=4).with_words({"<x>": (5,)}).with_words({"<X>": (6,)})
+
+
+def test_ids_of_a_text_need_words_that_are_known():
+    assert WordTokenizer(["a", "cat"], length=4).ids("a CAT") == [FIRST, FIRST + 1]
+    with pytest.raises(UserError, match="'car' is not in the captions' vocabulary; did you mean 'cat'"):
+        WordTokenizer(["a", "cat"], length=4).ids("a car")

@@ -130,3 +130,14 @@ def test_both_forms_give_the_ids_of_transformers(form, tmp_path):
             told = peer(TEXTS, padding="max_length", max_length=length, truncation=True, return_tensors="np").input_ids
             for text, row, wanted in zip(TEXTS, tokenizer.tokenize(TEXTS, length), told, strict=True):
                 np.testing.assert_array_equal(row, wanted, err_msg=f"{folder.name} {text!r}")
+
+
+def test_new_words_have_the_ids_of_tokens_that_transformers_adds(tmp_path):
+    first = write(tmp_path)
+    ours, theirs = ClipTokenizer.from_folder(tmp_path), transformers.CLIPTokenizer.from_pretrained(tmp_path)
+    words = ["<cat-toy>", "<Upper>", "<word>", "<acc\u00e9nt>"]
+    assert theirs.add_tokens(words) == len(words)
+    added = {word: (theirs.convert_tokens_to_ids(word),) for word in words}
+    assert set(added.values()) == {(first + i,) for i in range(len(words))}
+    wanted = theirs(TEXTS, padding="max_length", truncation=True, max_length=77)["input_ids"]
+    np.testing.assert_array_equal(ours.with_words(added).tokenize(TEXTS), wanted)

@@ -7,19 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jaxgen.data import open_source
+from jaxgen.config import defaults
 from jaxgen.data.sources.caption_shapes import TOKENIZER
 from jaxgen.errors import UserError
 from jaxgen.sampling.generator import Generator
 
 
-def asked(prompts, source="caption_shapes", conditions=("tokens",)):
-    config = SimpleNamespace(data=SimpleNamespace(eval_split="test"))
-    opened = open_source(source, "test", resolution=8, channels=3 if source == "caption_shapes" else 1)
-    method = SimpleNamespace(conditions=conditions, ignored={})
-    generator = SimpleNamespace(method=method, config=config, source=lambda split: opened, _given={})
-    Generator.use_prompts(generator, prompts)
-    return generator._given["tokens"]
+def asked(prompts, source="caption_shapes", conditions=("tokens",), words=None):
+    config = defaults()
+    config.data.update(source=source, resolution=8, channels=3 if source == "caption_shapes" else 1)
+    generator = Generator(SimpleNamespace(conditions=conditions, ignored={}), config, words=words)
+    generator.use_prompts(prompts)
+    return generator.given["tokens"]
 
 
 def test_texts_become_the_tokens_that_the_model_learned():
@@ -27,6 +26,13 @@ def test_texts_become_the_tokens_that_the_model_learned():
     tokens = asked(texts)
     np.testing.assert_array_equal(tokens, TOKENIZER(texts))
     assert [TOKENIZER.decode(row) for row in tokens] == texts
+
+
+def test_words_of_an_adapter_are_known():
+    tokens = asked(["a <new> circle", "a red circle"], words={"<new>": (40, 41)})
+    plain = TOKENIZER(["a red circle"])[0]
+    np.testing.assert_array_equal(tokens[0, :5], [plain[0], 40, 41, plain[2], plain[3]])
+    np.testing.assert_array_equal(tokens[1], plain)
 
 
 def test_what_cannot_be_asked_is_said():

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 
+from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.images import check_channels
 from jaxgen.data.source import Request, Source, check_labels
 from jaxgen.data.sources.renamed import Renamed
+from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
 from jaxgen.registry import find, named, names
 from jaxgen.renamed import unknown_name
@@ -59,6 +61,17 @@ def open_source(
     opened = Renamed(request, opened) if rename and not cls.renames else opened
     _check_example(opened)
     return opened
+
+
+def tokenizer_of(source: str, root: str | None = None) -> WordTokenizer | ClipTokenizer | None:
+    """Returns the tokenizer of a source's captions without opening the source; None where it has none.
+
+    Raises:
+      UserError: the source is unknown, or its vocabulary is missing.
+    """
+    cls, argument = _class_of(source)
+    beside: Callable[[str, str | None], WordTokenizer | ClipTokenizer] | None = getattr(cls, "tokenizer_of", None)
+    return beside(argument, root) if beside else getattr(cls, "tokenizer", None)
 
 
 def is_source(text: str) -> bool:

@@ -82,11 +82,25 @@ class Captions(Tokenised):
     def __init__(self, request: Request):
         from jaxgen.data.sources import open_source
 
-        tokenizer = _tokenizer(request)
+        tokenizer = self.tokenizer_of(request.argument, request.root)
         size, channels = request.resolution, request.channels
         options = (request.num_classes, request.root, request.rename)
         inner = open_source(request.argument, request.split, size, channels, *options)
         super().__init__(request, inner, tokenizer)
+
+    @staticmethod
+    def tokenizer_of(argument: str, root: str | None = None) -> WordTokenizer | ClipTokenizer:
+        """Returns the tokenizer beside the data: CLIP's where its files are, else that of the data's own vocabulary."""
+        path = vocabulary_of(argument, root)
+        published = path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
+        if published.is_dir():
+            return ClipTokenizer.from_folder(published)
+        if not path.exists():
+            raise UserError(
+                f"'captions:{argument}' has no vocabulary, {str(path)!r}; "
+                f"`python -m jaxgen.data.sources.captions {argument}` makes one."
+            )
+        return WordTokenizer.from_json(read_text(path), str(path))
 
 
 def _captions_of(source: Source) -> list[str]:
@@ -101,20 +115,6 @@ def _notes(tokenizer: WordTokenizer | ClipTokenizer, captions: list[str]) -> tup
     empty = sum(1 for caption in captions if not caption.strip())
     lost = summary(tokenizer.lost(captions)).rstrip(".")
     return tuple(filter(None, (f"{empty:,} of {len(captions):,} captions are empty" if empty else "", lost)))
-
-
-def _tokenizer(request: Request) -> WordTokenizer | ClipTokenizer:
-    """Returns the tokenizer beside the data: CLIP's where its files are, else that of the data's own vocabulary."""
-    path = vocabulary_of(request.argument, request.root)
-    published = path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
-    if published.is_dir():
-        return ClipTokenizer.from_folder(published)
-    if not path.exists():
-        raise UserError(
-            f"{request.source!r} has no vocabulary, {str(path)!r}; "
-            f"`python -m jaxgen.data.sources.captions {request.argument}` makes one."
-        )
-    return WordTokenizer.from_json(read_text(path), str(path))
 
 
 def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:

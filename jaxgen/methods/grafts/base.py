@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
+import jax
 
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Method
+from jaxgen.methods.base import Method, check_loaded
 from jaxgen.networks.hooks import Hook, after
 
 Order = Literal["leaves", "hooks", "around"]
@@ -29,7 +30,7 @@ class Graft:
     Attributes:
       order: where in that order the graft stands.
       group: the group of the trained method that it changes.
-      learns: whether the part is trained; if not, its weights are `config.init_from.<name>`.
+      learns: whether the part is trained; if not, its weights are `config.init_from.<name>`, or a file's.
     """
 
     order: ClassVar[Order]
@@ -50,6 +51,20 @@ class Graft:
           UserError: the graft does not fit the method.
         """
         raise NotImplementedError
+
+    def loaded(self, name: str, part: Tree, trained: Method, params: Params, batch: Batch) -> Tree:
+        """Returns a part that comes from a file or from another run, if it fits; the other arguments are `start`'s.
+
+        Raises:
+          UserError: the part does not fit.
+        """
+        fresh = jax.eval_shape(lambda key: self.start(name, key, trained, params, batch), jax.random.key(0))
+        check_loaded(name, part, fresh)
+        return part
+
+    def words(self, trained: Method) -> Mapping[str, tuple[int, ...]]:
+        """Returns `{word: its token ids}` of the words that the graft teaches; `trained` has the grafts before it."""
+        return {}
 
     def onto(self, trained: Method) -> Method:
         """Returns the method that takes the parameters that `grafted` gives."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
 import zlib
 from collections.abc import Mapping
@@ -16,10 +15,13 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Float
 
 from jaxgen.arrays import Array, Batch, Params, Tree
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Method
 from jaxgen.methods.grafts.base import Graft, Hooked, Order, with_network
 from jaxgen.networks.hooks import Hook
+
+ATTENTIONS = r"attention(_\d+)?/(query|key|value|out)$"  # the projections of all attentions
+RANK = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,50 +36,80 @@ class LowRank(Graft):
     noise of standard deviation 1 / rank and B as zero, so that training starts from the method as it was.
 
     Raises:
-      UserError: the rank is below 1, or `where` is not a regular expression.
+      UserError: the rank is negative, `where` is no regular expression, or a file's alpha is given too.
     """
 
     group: str = "denoiser"  # the group whose network is updated
-    # Layers whose path contains this regular expression: by default the projections of all attentions.
-    where: str = r"attention(_\d+)?/(query|key|value|out)$"
-    rank: int = 4
+    # Layers whose path contains this regular expression: "" takes the projections of all attentions, or a file's layers
+    where: str = ""
+    rank: int = 0  # 0 takes 4, or the ranks of a file
     alpha: float = 0.0  # 0 takes the rank, so that the factor alpha / rank is 1
-    learns: bool = True  # False: the weights are config.init_from.<name of the graft>
+    # A file of diffusers, peft or kohya that the updates start from; it brings its layers, its ranks and its alpha.
+    file: str = ""
+    learns: bool = True  # False: the weights stay those of the file, or of config.init_from.<name of the graft>
     order: ClassVar[Order] = "hooks"
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 0:
+        if self.rank < 0 or self.alpha < 0:
             raise UserError(f"A low-rank graft has a rank of 1 or more and an alpha of 0 or more, not {self}.")
+        if self.file and self.alpha:
+            raise UserError(f"A low-rank graft's file={self.file!r} brings its alpha: leave alpha={self.alpha} out.")
         try:
             re.compile(self.where)
         except re.error as error:
             raise UserError(f"A low-rank graft's where={self.where!r} is no regular expression ({error}).") from error
 
-    @property
-    def scale(self) -> float:
-        """Returns what the product of both matrices is multiplied by: alpha / rank."""
-        return (self.alpha or self.rank) / self.rank
-
     def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
-        found = {}
+        where, rank, found = self.where or ATTENTIONS, self.rank or RANK, {}
         for path, kernel in layers(params[self.group]).items():
-            if not re.search(self.where, path):
+            if not re.search(where, path):
                 continue
-            if kernel.ndim != 2:
-                raise UserError(
-                    f"config.method.grafts.{name}: {path!r} has a kernel of shape {kernel.shape}, and only linear "
-                    "layers [in, out] that are not scanned can be updated; narrow `where`, or unset the network's "
-                    "scan_blocks."
-                )
-            rows, columns = kernel.shape
-            noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(path.encode())), (rows, self.rank))
-            found[path.replace("/", "|")] = {"a": noise / self.rank, "b": jnp.zeros((self.rank, columns))}
+            rows, columns = self._sides(name, path, kernel)
+            noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(path.encode())), (rows, rank))
+            found[path.replace("/", "|")] = {"a": noise / rank, "b": jnp.zeros((rank, columns))}
         if not found:
             raise UserError(
-                f"config.method.grafts.{name}: no layer's path in the group {self.group!r} contains {self.where!r}; "
+                f"config.method.grafts.{name}: no layer's path in the group {self.group!r} contains {where!r}; "
                 "set `where` to a part of the paths that --mode=plan lists."
             )
         return found
+
+    def loaded(self, name: str, part: Tree, trained: Method, params: Params, batch: Batch) -> Tree:
+        kernels, source = layers(params[self.group]), self.file or f"config.init_from.{name}"
+        for key, matrices in part.items():
+            path = key.replace("|", "/")
+            if path not in kernels:
+                raise UserError(
+                    f"{source} updates {path!r}, and the group {self.group!r} has no such layer; "
+                    f"{nearest(path, kernels)}"
+                )
+            rows, columns = self._sides(name, path, kernels[path])
+            shapes, rank = (matrices["a"].shape, matrices["b"].shape), matrices["a"].shape[1]
+            if shapes != ((rows, rank), (rank, columns)):
+                raise UserError(
+                    f"{source} updates {path!r} by matrices of shapes {shapes[0]} and {shapes[1]}, and the layer is "
+                    f"{rows}x{columns}: it belongs to another model."
+                )
+            if self.where and not re.search(self.where, path):
+                raise UserError(
+                    f"{source} updates {path!r}, which config.method.grafts.{name}.where={self.where!r} does not "
+                    "choose; leave `where` out, so that the layers are those of the file."
+                )
+            if self.rank not in (0, rank):
+                raise UserError(
+                    f"{source} updates {path!r} by a rank of {rank}, and config.method.grafts.{name}.rank is "
+                    f"{self.rank}: leave `rank` out."
+                )
+        return part
+
+    def _sides(self, name: str, path: str, kernel: Array) -> tuple[int, ...]:
+        if kernel.ndim != 2:
+            raise UserError(
+                f"config.method.grafts.{name}: {path!r} has a kernel of shape {kernel.shape}, and only linear "
+                "layers [in, out] that are not scanned can be updated; narrow `where`, or unset the network's "
+                "scan_blocks."
+            )
+        return kernel.shape
 
     def onto(self, trained: Method) -> Method:
         return with_network(trained, self.group, lambda network: Hooked(network, self._hooks))
@@ -87,13 +119,23 @@ class LowRank(Graft):
 
     def merged(self, params: Params, part: Tree) -> Params:
         """Returns the method's own parameters with the update added to its weights, in float32, for export."""
-        return {**params, self.group: _merged(params[self.group], part, self.scale)}
+        return {**params, self.group: _merged(params[self.group], self.scaled(part))}
+
+    def scaled(self, part: Tree) -> dict[str, tuple[Array, Array]]:
+        """Returns `{path of a layer: (A [in, rank], B [rank, out])}`, with the factor alpha / rank in B."""
+        return {
+            key.replace("|", "/"): (matrices["a"], self._factor(matrices) * matrices["b"])
+            for key, matrices in part.items()
+        }
 
     def _hooks(self, part: Tree) -> Mapping[str, Hook]:
         return {
-            path.replace("|", "/"): functools.partial(_updated, part=matrices, scale=self.scale)
-            for path, matrices in part.items()
+            key.replace("|", "/"): functools.partial(_updated, part=matrices, scale=self._factor(matrices))
+            for key, matrices in part.items()
         }
+
+    def _factor(self, matrices: Tree) -> float:
+        return self.alpha / matrices["a"].shape[1] if self.alpha else 1.0
 
 
 def layers(params: Tree) -> dict[str, Array]:
@@ -110,20 +152,12 @@ def _updated(
     return output + (scale * update).astype(output.dtype)
 
 
-def _merged(params: Tree, part: Tree, scale: float) -> Tree:
-    def changed(tree: Tree, path: str) -> Tree:
-        found = {}
-        for name, entry in tree.items():
-            inner = f"{path}|{name}" if path else name
-            if name == "kernel" and path in part:
-                update = jnp.matmul(part[path]["a"], part[path]["b"], precision="highest")
-                entry = entry.astype(jnp.float32) + scale * update
-            found[name] = changed(entry, inner) if isinstance(entry, Mapping) else entry
-        return found
-
-    return changed(params, "")
-
-
-def parameters(part: Tree) -> int:
-    """Returns the number of values of a part."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
+def _merged(params: Tree, updates: Mapping[str, tuple[Array, Array]], above: str = "") -> Tree:
+    found = {}
+    for name, entry in params.items():
+        if isinstance(entry, Mapping):
+            entry = _merged(entry, updates, f"{above}/{name}" if above else name)
+        elif name == "kernel" and above in updates:
+            entry = entry.astype(jnp.float32) + jnp.matmul(*updates[above], precision="highest")
+        found[name] = entry
+    return found

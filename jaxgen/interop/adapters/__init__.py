@@ -1,0 +1,1 @@
+"""This room holds the files of small parts on a published model: low-rank updates, and vectors of new words."""

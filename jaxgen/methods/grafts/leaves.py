@@ -1,0 +1,54 @@
+"""Lets a part of a network's own parameters learn, or a whole network, while the rest stays frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxgen.arrays import Array, Batch, Params, Tree
+from jaxgen.errors import UserError
+from jaxgen.methods.base import Method
+from jaxgen.methods.grafts.base import Graft, Order
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaves(Graft):
+    """Some parameters of a group learn, in float32, in place of the frozen ones.
+
+    The keys and values of cross-attention are `where=r"cross_attention/(key|value)/"`, which Custom Diffusion learns
+    (Kumari et al. 2023); a whole network is `where=""`, as in DreamBooth (Ruiz et al. 2023). The part is
+    `{path of a parameter: array}` with "|" for the "/" of paths, and starts as the frozen parameters.
+
+    Raises:
+      UserError: `where` is no regular expression.
+    """
+
+    group: str = "denoiser"  # the group whose parameters learn
+    where: str = ""  # those whose path contains this regular expression learn; "" takes all
+    learns: bool = True  # False: the weights are config.init_from.<name of the graft>
+    order: ClassVar[Order] = "leaves"
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.where)
+        except re.error as error:
+            raise UserError(f"A graft's where={self.where!r} is no regular expression ({error}).") from error
+
+    def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
+        leaves = flatten_dict(params[self.group], sep="/")
+        chosen = {path: leaf for path, leaf in leaves.items() if re.search(self.where, path)}
+        if not chosen:
+            raise UserError(
+                f"config.method.grafts.{name}: no parameter's path in the group {self.group!r} contains "
+                f"{self.where!r}; set `where` to a part of the paths that --mode=plan lists."
+            )
+        return {path.replace("/", "|"): leaf.astype(jnp.float32) for path, leaf in chosen.items()}
+
+    def grafted(self, params: Params, part: Tree) -> Params:
+        leaves = flatten_dict(params[self.group], sep="/")
+        learned = {path.replace("|", "/"): leaf for path, leaf in part.items()}
+        return {**params, self.group: unflatten_dict({**leaves, **learned}, sep="/")}

@@ -1,0 +1,88 @@
+"""Reads the files that grafts start from, or apply as they are: low-rank updates, and the vectors of new words."""
+
+from __future__ import annotations
+
+import pathlib
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxgen.arrays import Params, Tree
+from jaxgen.errors import UserError
+from jaxgen.interop.adapters.learned_embeds import read_embeds
+from jaxgen.interop.adapters.lora import Names, Update, lora_file, names_of, read_lora
+from jaxgen.methods.base import Method
+from jaxgen.methods.grafts.base import Graft, network_field
+from jaxgen.methods.grafts.low_rank import LowRank, layers
+from jaxgen.methods.grafts.token_rows import TokenRows
+
+
+def layer_names(method: Method, params: Params, linear: bool = True) -> dict[str, Names]:
+    """Returns `{group: the names of its layers in files}` of a method's networks.
+
+    Args:
+      method: the trained method, without grafts.
+      params: its parameters, or their shapes.
+      linear: see `jaxgen.interop.adapters.lora.names_of`.
+    """
+    found = {}
+    for group, tree in params.items():
+        try:
+            network = getattr(method, network_field(method, group))
+        except UserError:  # a group without a network of its own
+            continue
+        found[group] = names_of(group, network, layers(tree), linear)
+    return found
+
+
+def read_parts(grafts: Mapping[str, Graft], trained: Method, params: Params) -> dict[str, Tree]:
+    """Returns `{name: part}` of the grafts that name a file.
+
+    Args:
+      grafts: all grafts of a method.
+      trained: the trained method, without grafts.
+      params: its parameters.
+
+    Raises:
+      UserError: a file cannot be read, or holds other groups than its grafts have.
+    """
+    files: dict[pathlib.Path, dict[str, LowRank]] = defaultdict(dict)
+    found: dict[str, Tree] = {}
+    for name, graft in grafts.items():
+        key = f"config.method.grafts.{name}.file"
+        if isinstance(graft, LowRank) and graft.file:
+            files[lora_file(graft.file, key)][name] = graft
+        elif isinstance(graft, TokenRows) and graft.file:
+            found[name] = {"rows": jnp.asarray(read_embeds(graft.file, key)[1])}
+    names = layer_names(trained, params) if files else {}
+    for file, of in files.items():
+        found |= _low_rank(file, of, read_lora(file, names))
+    return found
+
+
+def low_rank_part(updates: Mapping[str, Update], scale: float = 1.0) -> Tree:
+    """Returns updates, times a factor, as the part of a low-rank graft."""
+    return {
+        path.replace("/", "|"): {"a": jnp.asarray(update.a), "b": scale * jnp.asarray(update.b)}
+        for path, update in updates.items()
+    }
+
+
+def _low_rank(file: pathlib.Path, grafts: Mapping[str, LowRank], updates: Mapping[str, Any]) -> dict[str, Tree]:
+    wanted = {graft.group for graft in grafts.values()}
+    for group in updates:
+        if group not in wanted:
+            name = next(iter(grafts))
+            raise UserError(
+                f"{file} also updates the group {group!r}, which no graft with this file has: add one, such as "
+                f"config.method.grafts.{name}_{group}=section(name='low_rank', group={group!r}, file=...)."
+            )
+    for name, graft in grafts.items():
+        if graft.group not in updates:
+            raise UserError(
+                f"config.method.grafts.{name}.group={graft.group!r}: {file} updates {', '.join(sorted(updates))} only; "
+                "remove the graft, or name another group."
+            )
+    return {name: low_rank_part(updates[graft.group]) for name, graft in grafts.items()}
