@@ -16,7 +16,7 @@ from jaxgen.sampling.generator import Generator
 def asked(prompts, source="caption_shapes", conditions=("tokens",), words=None):
     config = defaults()
     config.data.update(source=source, resolution=8, channels=3 if source == "caption_shapes" else 1)
-    generator = Generator(SimpleNamespace(conditions=conditions, ignored={}), config, words=words)
+    generator = Generator(SimpleNamespace(conditions=conditions, ignored={}, gives="image"), config, words=words)
     generator.use_prompts(prompts)
     return generator.given["tokens"]
 
