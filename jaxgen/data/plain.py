@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxgen.data.images import MODES
 from jaxgen.errors import UserError
 from jaxgen.files.arrays import texts
 
@@ -13,7 +14,8 @@ def plain(values: np.ndarray, where: str, image_axes: int) -> np.ndarray:
 
     Args:
       where: what the array is called in messages.
-      image_axes: how many axes uint8 must have to be images; 3 in one example, 4 in an array of them.
+      image_axes: how many axes uint8 must have to be images; 3 in one example, 4 in an array of them. With one axis
+        more, of frames, they are a video, if the last axis is one of channels: 1, 3 or 4.
 
     Raises:
       UserError: for values that int32 or float32 do not hold, and other types.
@@ -22,7 +24,8 @@ def plain(values: np.ndarray, where: str, image_axes: int) -> np.ndarray:
     if kind in "SU":
         return texts(values, where)
     if kind in "biu":
-        if values.dtype == np.uint8 and values.ndim == image_axes:
+        video = values.ndim == image_axes + 1 and values.shape[-1] in MODES
+        if values.dtype == np.uint8 and (values.ndim == image_axes or video):
             return values
         limits = np.iinfo(np.int32)
         if values.size and (int(values.min()) < limits.min or int(values.max()) > limits.max):

@@ -41,6 +41,13 @@ def to_uint8(images: Float[jax.Array, "*shape"]) -> UInt8[jax.Array, "*shape"]:
     return jnp.round(levels).astype(jnp.uint8)
 
 
+# Entries of which a mirrored or shifted image tells nothing: why they are refused beside `flip` and `crop`.
+FIXED = {
+    "camera": "a mirrored or shifted picture is one of another camera",
+    "moments": "the latents of a mirrored image are others (`python -m jaxgen.sampling.latents --flip` writes both)",
+}
+
+
 def augment(
     key: Key[jax.Array, ""],
     batch: Mapping[str, jax.Array],
@@ -52,8 +59,9 @@ def augment(
 
     Args:
       key: a random key; each image's key is folded from it and the image's number.
-      batch: arrays with a leading batch axis. Images `[B, H, W, C]` and integer masks `[B, H, W]` are transformed, and
-        all other entries are unchanged. Row i of every entry gets transform i.
+      batch: arrays with a leading batch axis. Pictures `[B, H, W, C]`, videos and sets of pictures `[B, F, H, W, C]`,
+        and integer masks `[B, H, W]` are transformed, and all other entries are unchanged. Row i of every entry gets
+        transform i.
       flip: whether to mirror each image left to right with probability one half.
       crop: the largest shift of an image along each axis, in pixels, less than its height and width. The border is
         filled by reflection. 0 shifts nothing.
@@ -64,18 +72,15 @@ def augment(
       image alone.
 
     Raises:
-      UserError: where `crop` is not 0 and entries differ in size, or `crop` is not less than the size.
+      UserError: where `crop` is not 0 and entries differ in size, or `crop` is not less than the size; where an entry
+        would no longer belong to the image, or may be a map of its pixels or something else.
     """
-    images = {name: value for name, value in batch.items() if value.ndim == 4 or _is_mask(value)}
-    if not images or not (flip or crop):
+    if not (flip or crop):
         return dict(batch)
-    sizes = {value.shape[1:3] for value in images.values()}
-    if crop and (len(sizes) > 1 or crop < 0 or crop >= min(min(sizes))):
-        raise UserError(
-            f"A random crop by {crop} pixels needs entries of one size that is larger, but the batch has "
-            + ", ".join(f"{name} {value.shape[1]}x{value.shape[2]}" for name, value in images.items())
-            + "; lower config.data.crop."
-        )
+    images = _moving(batch)
+    if not images:
+        return dict(batch)
+    _check_crop(images, crop)
     if index is None:
         index = jnp.arange(len(next(iter(images.values()))))
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
@@ -84,13 +89,67 @@ def augment(
         flip_key, crop_key = jax.random.split(key)
         mirrored = jax.random.bernoulli(flip_key)
         shift = jax.random.randint(crop_key, (2,), 0, 2 * crop + 1)  # 0 .. 2 crop of the padded image
-        return {name: _move(value, mirrored if flip else None, shift, crop) for name, value in values.items()}
+
+        def one(image: jax.Array) -> jax.Array:
+            return _move(image, mirrored if flip else None, shift, crop)
+
+        return {name: jax.vmap(one)(value) if value.ndim == 4 else one(value) for name, value in values.items()}
 
     return {**batch, **jax.vmap(moved)(keys, images)}
 
 
-def _is_mask(value: jax.Array) -> bool:
-    return value.ndim == 3 and jnp.issubdtype(value.dtype, jnp.integer)
+def mirrored(batch: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    """Returns the batch with all pictures mirrored left to right, those that `augment` moves.
+
+    Raises:
+      UserError: as `augment` does.
+    """
+    moving = _moving(batch)
+    return {**batch, **{name: x[..., ::-1] if x.ndim == 3 else x[..., ::-1, :] for name, x in moving.items()}}
+
+
+def _moving(batch: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    """Returns the entries that are transformed.
+
+    Raises:
+      UserError: it is not clear whether an entry is, or one cannot be.
+    """
+    for name in batch:
+        of = next((fixed for fixed in FIXED if name == fixed or name.endswith(f"_{fixed}")), None)
+        if of:
+            raise UserError(f"config.data.flip and crop are not for data with {name!r}: {FIXED[of]}; leave them off.")
+    pictures = {name: value for name, value in batch.items() if value.ndim in (4, 5)}
+    sizes = {_size(value) for value in pictures.values()}
+    maps = {name: value for name, value in batch.items() if value.ndim == 3}
+    for name, value in maps.items() if pictures else ():
+        whole, alike = jnp.issubdtype(value.dtype, jnp.integer), _size(value) in sizes
+        if whole != alike:
+            mend = (
+                "is not of the image's size, so that it is not known whether it moves with it; bring it to that size"
+                if whole
+                else "is of the image's size, but a map of numbers is [H, W, 1]; save it so if it moves with the image"
+            )
+            raise UserError(
+                f"config.data.flip and crop: the entry {name!r}, {value.dtype} {list(value.shape[1:])}, {mend}, or "
+                "leave flip and crop off."
+            )
+    return pictures | {name: value for name, value in maps.items() if jnp.issubdtype(value.dtype, jnp.integer)}
+
+
+def _size(value: jax.Array | np.ndarray) -> tuple[int, int]:
+    """Returns the height and width of `[B, H, W]`, `[B, H, W, C]` or `[B, F, H, W, C]`."""
+    height, width = value.shape[2:4] if value.ndim == 5 else value.shape[1:3]
+    return height, width
+
+
+def _check_crop(images: Mapping[str, jax.Array], crop: int) -> None:
+    sizes = {_size(value) for value in images.values()}
+    if crop and (len(sizes) > 1 or crop < 0 or crop >= min(min(sizes))):
+        raise UserError(
+            f"A random crop by {crop} pixels needs entries of one size that is larger, but the batch has "
+            + ", ".join(f"{name} {_size(value)[0]}x{_size(value)[1]}" for name, value in images.items())
+            + "; lower config.data.crop."
+        )
 
 
 def _move(image: jax.Array, mirrored: jax.Array | None, shift: jax.Array, crop: int) -> jax.Array:

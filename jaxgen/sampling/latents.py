@@ -22,7 +22,7 @@ from etils import epath
 from jaxgen.arrays import Tree
 from jaxgen.data import Source, batches
 from jaxgen.data.sources.npz import SYNONYMS
-from jaxgen.data.transforms import to_float
+from jaxgen.data.transforms import mirrored, to_float
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable_file, whole_file
@@ -55,7 +55,7 @@ def encoded(
     found: dict[str, list[np.ndarray]] = {}
     for batch in batches(source, batch_size):
         arrays = {key: np.asarray(value) for key, value in batch.items()}
-        for example in (arrays, _mirrored(arrays)) if flip else (arrays,):
+        for example in (arrays, mirrored(arrays)) if flip else (arrays,):
             image = example["image"]
             short = batch_size - len(image)  # one shape for all, so that one program does
             filled = np.concatenate([image, np.repeat(image[-1:], short, axis=0)])
@@ -70,11 +70,6 @@ def encoded(
             "infinity), so nothing is written; use another first stage."
         )
     return arrays
-
-
-def _mirrored(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    side = arrays["image"].shape[1:3]
-    return {key: x[:, :, ::-1] if x.ndim > 2 and x.shape[1:3] == side else x for key, x in arrays.items()}
 
 
 def write(

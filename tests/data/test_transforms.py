@@ -85,3 +85,65 @@ def test_crops_of_unequal_sizes_are_refused():
         transforms.augment(jax.random.key(0), batch, True, 1)
     with pytest.raises(UserError, match="crop by 8"):
         transforms.augment(jax.random.key(0), {"image": batch["image"]}, True, 8)
+
+
+def related(count=5, frames=3, size=6, seed=0):
+    """Random pictures, and entries that are known functions of each of their pixels."""
+    image = np.random.default_rng(seed).integers(0, 200, (count, size, size, 3), dtype=np.uint8)
+    video = np.stack([image + frame for frame in range(frames)], axis=1).astype(np.uint8)
+    grey = image.sum(-1, dtype=np.int32)
+    return {"image": image, "condition": 255 - image, "hint": image[..., :1].astype(np.float32), "mask": grey,
+            "video": video, "label": np.arange(count, dtype=np.int32)}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("flip", "crop"), [(True, 0), (False, 2), (True, 2)])
+def test_what_belongs_to_an_image_still_does_afterwards(flip, crop, seed):
+    before = related(seed=seed)
+    after = {name: np.asarray(x) for name, x in augment(jax.random.key(seed), before, flip, crop).items()}
+    assert {name: (x.shape, x.dtype) for name, x in after.items()} == {n: (x.shape, x.dtype) for n, x in before.items()}
+    assert (after["image"] != before["image"]).any() and (after["label"] == before["label"]).all()
+    assert (after["condition"] == 255 - after["image"]).all()
+    assert (after["hint"] == after["image"][..., :1]).all()
+    assert (after["mask"] == after["image"].sum(-1, dtype=np.int32)).all()
+    for frame in range(3):
+        assert (after["video"][:, frame] == after["image"] + frame).all()
+
+
+def test_a_mirrored_copy_moves_the_same_entries_as_a_flip():
+    before = related(count=40)
+    after, turned = augment(jax.random.key(0), before, True, 0), transforms.mirrored(before)
+    moved = np.asarray((after["image"] != before["image"]).any((1, 2, 3)))
+    assert 0 < moved.sum() < 40
+    for name, values in turned.items():
+        np.testing.assert_array_equal(np.asarray(after[name])[moved], values[moved])
+
+
+def test_a_small_condition_is_flipped_with_its_image():
+    image = np.arange(6 * 8 * 8, dtype=np.float32).reshape(6, 8, 8, 1)
+    small = image[:, ::2, ::2] + image[:, 1::2, 1::2]  # of each block of four pixels, the first and the last
+    after = augment(jax.random.key(0), {"image": image, "condition": small}, True, 0)
+    image = np.asarray(after["image"])
+    flipped = (image[:, :, 0] > image[:, :, 1]).all((1, 2))
+    assert 0 < flipped.sum() < 6
+    wanted = {False: image[:, ::2, ::2] + image[:, 1::2, 1::2], True: image[:, ::2, 1::2] + image[:, 1::2, ::2]}
+    for i, turned in enumerate(flipped.tolist()):
+        np.testing.assert_array_equal(after["condition"][i], wanted[turned][i])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("camera", np.zeros((2, 25)), "data with 'camera': a mirrored or shifted picture is one of another camera"),
+        ("b_camera", np.zeros((2, 25)), "data with 'b_camera'"),
+        ("moments", np.zeros((2, 2, 2, 8)), "data with 'moments': the latents of a mirrored image are others"),
+        ("mask", np.zeros((2, 4, 4), np.int32), r"entry 'mask', int32 \[4, 4\], is not of the image's size"),
+        ("depth", np.zeros((2, 8, 8)), r"entry 'depth', float64 \[8, 8\], is of the image's size"),
+    ],
+)
+@pytest.mark.parametrize("crop", [0, 1])
+def test_what_may_not_belong_to_the_image_is_refused(name, value, told, crop):
+    batch = {"image": np.zeros((2, 8, 8, 1)), name: value}
+    with pytest.raises(UserError, match=told):
+        transforms.augment(jax.random.key(0), batch, True, crop)
+    assert transforms.augment(jax.random.key(0), batch, False, 0).keys() == batch.keys()

@@ -245,6 +245,6 @@ def _numbers(column: str, values: Sequence[Any]) -> np.ndarray | str:
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         return "values that are not finite"
     try:
-        return plain(found, f"the column {column!r}", image_axes=0)
+        return plain(found, f"the column {column!r}", image_axes=9)
     except UserError:
         return "larger numbers than 32 bits hold"

@@ -2,14 +2,15 @@
 
 Keys: `images` (or `image`), [N, H, W] or [N, H, W, C], and optionally `labels` (or `label`), [N] or a map of
 [N, H, W], which becomes `mask`; every other array of N rows passes through under its own name (`masks` and
-`captions` without their s). With splits in the file each key is prefixed,
+`captions` without their s). A `video`, [N, F, H, W, C], is of uint8 or floats as images are; in a file without images
+each image is the first frame. With splits in the file each key is prefixed,
 `train_images`, `train_labels`, `test_images`, ... Without, the splits are `all`, and `train` and `test`: nine
 tenths and one tenth by a hash of the index. Arrays of another length belong to no example and are left out, which is
 told; `class_names` (texts) gives the classes their names.
 
 Images are uint8, or floats in [0, 1], [-1, 1] or 0..255 (`jaxgen.data.image_arrays`); anything else is refused.
-As uint8 means an image in jaxgen, other integers than uint8 [N, H, W, C] become int32, and floats float32; values that
-these do not hold are refused. Bytes are texts in UTF-8.
+As uint8 means an image in jaxgen, other integers than uint8 [N, H, W, C] and [N, F, H, W, C] become int32, and floats
+float32; values that these do not hold are refused. Bytes are texts in UTF-8.
 Images of another size are cropped and resized as in folders, unless the file has other arrays of the same
 height and width (masks): those it refuses, since no one resize is right for both.
 """
@@ -22,14 +23,14 @@ import numpy as np
 
 from jaxgen.data.folders.layout import SPLIT_LIKE
 from jaxgen.data.image_arrays import Range, check_layout, range_of
-from jaxgen.data.images import from_array
+from jaxgen.data.images import MODES, from_array
 from jaxgen.data.plain import plain
 from jaxgen.data.source import Request, Source, check_labels, check_split, hash_split, locate
 from jaxgen.errors import UserError
 from jaxgen.files.arrays import Archive, texts
 
-SYNONYMS = {"images": "image", "labels": "label", "masks": "mask", "captions": "caption"}
-PER_IMAGE = ("label", "mask", "caption")  # arrays that are not left out where their length is another
+SYNONYMS = {"images": "image", "labels": "label", "masks": "mask", "captions": "caption", "videos": "video"}
+PER_IMAGE = ("label", "mask", "caption", "video")  # arrays that are not left out where their length is another
 
 
 class NPZ(Source):
@@ -45,6 +46,7 @@ class NPZ(Source):
         name, split = self.name, self.split
         with Archive(locate(request.argument, request.root), "config.data.source") as archive:
             content, strange = archive.read_all(), archive.others
+        framed = _with_first_frames(name, content)
         prefix, prefixes = _prefix(name, content, split)
         found, arrays, told = _images_of(name, content, prefix, prefixes, request.channels)
         count = len(arrays["image"])
@@ -55,6 +57,8 @@ class NPZ(Source):
             hashed = f"{int(kept.sum()):,} of {count:,} images, split by a hash of their numbers"
             arrays = {key: values[kept] for key, values in arrays.items()}
         images = _fitted(request, found.levels(arrays.pop("image")), arrays)
+        if "video" in arrays:
+            arrays["video"] = found.levels(arrays["video"])
         arrays = {key: plain(values, f"{key!r} of {name!r}", image_axes=4) for key, values in arrays.items()}
         labels = arrays.get("label")
         if labels is not None and labels.ndim == 3:
@@ -66,7 +70,7 @@ class NPZ(Source):
         self.arrays = {"image": images, **arrays}
         left = [*left, *told, *strange]
         passed = f"{len(left)} {'array' if len(left) == 1 else 'arrays'} passed over: {', '.join(left)}" if left else ""
-        self.notes = tuple(filter(None, (hashed, found.told, passed)))
+        self.notes = tuple(filter(None, (hashed, found.told, framed, passed)))
 
 
 def _prefix(name: str, content: Mapping[str, np.ndarray], split: str) -> tuple[str, list[str]]:
@@ -98,12 +102,29 @@ def _images_of(
     check_layout(name, own["image"].shape, channels)
     # One range for the whole file: a split without a negative value is still of [-1, 1] if another has one.
     keys = [f"{p}_{word}" for p in prefixes for word in ("image", "images")] if prefixes else ["image", "images"]
+    keys += [key for key in content if _names_video(key)]
     images = [content[key] for key in keys if key in content]
     starts = tuple(f"{p}_" for p in prefixes)
     told = [key for key in content if starts and not key.startswith(starts) and key != "class_names"]
     found = range_of(name, images)
     own["image"] = own["image"][..., None] if own["image"].ndim == 3 else own["image"]
     return found, own, told
+
+
+def _names_video(key: str) -> bool:
+    return key.removesuffix("s").split("_")[-1] == "video"
+
+
+def _with_first_frames(name: str, content: dict[str, np.ndarray]) -> str:
+    """Adds the first frame of each video as an image where a file has no images; returns what is to be told of it."""
+    told = ""
+    for key in [key for key in content if _names_video(key)]:
+        video, stem = content[key], key.removesuffix("s").removesuffix("video")
+        if video.ndim != 5 or video.shape[-1] not in MODES or 0 in video.shape[1:]:
+            raise UserError(f"{key!r} of {name!r} has shape {list(video.shape)}; [N, F, H, W, C] is needed.")
+        if not {f"{stem}image", f"{stem}images"} & content.keys():
+            content[f"{stem}images"], told = video[:, 0], "each image is the first frame of its video"
+    return told
 
 
 def _of_images(name: str, arrays: Mapping[str, np.ndarray], count: int) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -135,7 +156,8 @@ def _class_names(name: str, content: Mapping[str, np.ndarray], classes: int) -> 
 def _fitted(request: Request, images: np.ndarray, others: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns uint8 [N, H, W, C] at the resolution that is asked for."""
     resolution, channels = request.resolution, request.channels
-    same_size = [key for key, values in others.items() if values.shape[1:3] == images.shape[1:3]]
+    shape = images.shape[1:3]
+    same_size = [key for key, x in others.items() if shape == (x.shape[2:4] if x.ndim == 5 else x.shape[1:3])]
     if images.shape[1:3] != resolution and same_size:
         raise UserError(
             f"{request.source!r} holds {images.shape[1]}x{images.shape[2]} images and {same_size[0]!r} of the same "
