@@ -445,3 +445,37 @@ class Giver(Plain):
         if self.wrong == "kept":
             more["labels"] = more.pop("latent")
         return {"picture" if self.wrong == "name" else self.kind: main, **more}
+
+
+@dataclasses.dataclass(frozen=True)
+class Translator(Method):
+    """Makes an image of the picture `reads`, pixel by pixel; both may have any number of channels."""
+
+    image_shape: tuple[int, int, int]
+    reads: str = "condition"
+    panel_inputs = ("image",)
+
+    @property
+    def conditions(self):
+        return (self.reads,)
+
+    def net(self):
+        return nn.Dense(self.image_shape[-1])
+
+    def init(self, key, batch, stage, given, params, memory):
+        return {"network": self.net().init(key, batch[self.reads])["params"]}, {}
+
+    def translated(self, params, batch):
+        return self.net().apply({"params": params["network"]}, batch[self.reads])
+
+    def turns(self, stage):
+        return (Turn("translate", ("network",), self.loss),)
+
+    def loss(self, params, batch, key, state):
+        return jnp.square(self.translated(params, batch) - batch["image"]).mean(), ({}, {})
+
+    def sample(self, model, keys, batch):
+        return self.translated(model.params, batch)
+
+    def scores(self, model, keys, batch):
+        return {"error": jnp.square(self.translated(model.params, batch) - batch["image"]).mean((1, 2, 3))}
