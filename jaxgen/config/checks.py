@@ -43,7 +43,7 @@ LEAST = {
 }
 CHOICES = {"evaluate.resize": ("", "legacy", "clean"), "train.best_mode": ("min", "max")}
 # The keys of each section of `data.extra`, and a value of the type that each must have.
-EXTRA = {"source": "", "split": "", "eval_split": "", "channels": 0, "rename": ConfigDict()}
+EXTRA = {"source": "", "split": "", "eval_split": "", "channels": 0, "rename": ConfigDict(), "captions": ()}
 NEEDED = {
     "data.source": "name a data set, such as 'digits' or 'folder:photos'",
     "method.name": "name a method, such as 'ddpm'",
@@ -197,6 +197,7 @@ def _check_named_sections(config: ConfigDict) -> None:
                 "as 'condition'."
             )
     _check_rename(config.data.rename, "config.data.rename")
+    _check_captions(config.data.captions, "config.data.captions")
     for name, extra in config.data.extra.items():
         if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or "split" not in extra:
             raise UserError(f"config.data.extra.{name} must be a section with 'source' and 'split'.")
@@ -207,6 +208,13 @@ def _check_named_sections(config: ConfigDict) -> None:
                 _check_rename(value, f"config.data.extra.{name}.rename")
             else:
                 _check_type(value, EXTRA[key], f"config.data.extra.{name}.{key}")
+        _check_captions(extra.get("captions", ()), f"config.data.extra.{name}.captions")
+
+
+def _check_captions(texts: Any, path: str) -> None:
+    wrong = [text for text in texts if not isinstance(text, str) or not text.strip()]
+    if wrong:
+        raise UserError(f"{path} must be texts, such as ('a photo of a cat',), of which {wrong[0]!r} is none.")
 
 
 def _check_rename(names: Any, path: str) -> None:

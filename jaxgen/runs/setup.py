@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jaxgen.config import image_shape
 from jaxgen.data import Loader, Source, open_source
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.corruptions import Corruption
+from jaxgen.data.sources.captioned import Captioned
 from jaxgen.data.sources.captions import Tokenised
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
@@ -121,12 +121,10 @@ def training_sources(config: ConfigDict) -> dict[str, Source]:
 
 def _open_extra(config: ConfigDict, name: str, split: str) -> Source:
     """Returns a split of a source of `config.data.extra`; a UserError names the keys of that section."""
-    extra = config.data.extra[name]
-    channels, rename = extra.get("channels") or config.data.channels, dict(extra.get("rename", {}))
     try:
-        return open_split(config, split, extra["source"], channels, rename)
+        return open_split(config, split, name)
     except UserError as error:
-        keys = r"config\.data\.(source|split|channels|rename)\b"
+        keys = r"config\.data\.(source|split|channels|rename|captions)\b"
         raise UserError(re.sub(keys, rf"config.data.extra.{name}.\1", str(error))) from error
 
 
@@ -160,38 +158,58 @@ def tell_sources(sources: dict[str, Source]) -> None:
         log.info("data%s: %s", f" {name}" if name else "", source.summary())
 
 
-def open_split(
-    config: ConfigDict,
-    split: str,
-    source: str = "",
-    channels: int = 0,
-    rename: Mapping[str, str] = MappingProxyType({}),
-) -> Source:
+def open_split(config: ConfigDict, split: str, extra: str = "") -> Source:
     """Returns one split of the config's data; captions have the tokens of a pretrained folder where there is one.
 
     Args:
-      source: another source than the config's, whose labels are not used, with its own `channels` and `rename`.
+      extra: a source of `config.data.extra` in place of the config's own; its labels are not used.
 
     Raises:
       UserError: the source is unknown, or the split is missing, empty or does not fit; the message names the key that
         asks for the split.
     """
-    height, width, own_channels = image_shape(config)
+    height, width, channels = image_shape(config)
+    section = config.data.extra[extra] if extra else config.data
     try:
         opened = open_source(
-            source or config.data.source,
+            section["source"],
             split,
             resolution=(height, width),
-            channels=channels or own_channels,
-            num_classes=0 if source else config.data.num_classes,
+            channels=section.get("channels") or channels,
+            num_classes=0 if extra else config.data.num_classes,
             root=config.data.root or None,
-            rename=rename if source else dict(config.data.rename),
+            rename=dict(section.get("rename", {})),
         )
     except UserError as error:
-        if source or split == config.data.split or split != config.data.eval_split:
+        if extra or split == config.data.split or split != config.data.eval_split:
             raise
         raise UserError(f"config.data.eval_split={split!r}: {error}") from error
-    return _with_tokens(config, opened, needed=not source)
+    opened = _with_captions(config, opened, section.get("captions", ()))
+    return _with_tokens(config, opened, needed=not extra)
+
+
+def _with_captions(config: ConfigDict, source: Source, sentences: Sequence[str]) -> Source:
+    """Returns a source with each of some sentences as captions, where `{}` is the word that a graft teaches.
+
+    Raises:
+      UserError: the config's model reads no texts, or teaches no word or several.
+    """
+    if not sentences:
+        return source
+    if base_tokenizer(config) is None:
+        raise UserError(
+            f"config.data.captions is set, but no tokenizer is known for its texts: {KEY} names no model that reads "
+            "texts; name one, or write the texts beside the images of captions:folder:<path>."
+        )
+    if any("{}" in sentence for sentence in sentences):
+        words = list(new_words(config))
+        if len(words) != 1:
+            raise UserError(
+                "config.data.captions: {} stands for the word that a graft of token_rows teaches, and this config "
+                + (f"teaches {', '.join(words)}; write the one that is meant." if words else "teaches none; write it.")
+            )
+        sentences = [sentence.replace("{}", words[0]) for sentence in sentences]
+    return Captioned(source.request, source, sentences)
 
 
 def _with_tokens(config: ConfigDict, source: Source, needed: bool) -> Source:
