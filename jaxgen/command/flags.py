@@ -129,7 +129,13 @@ class Flags:
         None, "The share of --image that may change: 0 gives it back, 1 draws anew; 1 with --mask, else 0.6.",
         "sample", read=_share,
     )  # fmt: skip
-    noise: str = _flag("", "An npy file of noise to start from, [N, h, w, c] or [N, c, h, w].", "sample", path=True)
+    degrade: bool = _flag(
+        False, "--image is a clean picture: the run's own corruptions make of it what the model reads.", "sample"
+    )
+    noise: str = _flag(
+        "", "An npy file of noise that a diffusion model begins with, [N, h, w, c] or [N, c, h, w].", "sample",
+        path=True,
+    )  # fmt: skip
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",
         "sample", "evaluate", "plan", "profile",

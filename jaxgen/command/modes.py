@@ -165,8 +165,10 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
 def sample(config: ConfigDict, flags: Flags) -> int:
     """Samples from a model and writes samples.npz, a picture of it and the method's panels to --out."""
     from jaxgen.editing.edited import given_pictures
+    from jaxgen.editing.starts import with_noise
     from jaxgen.files import check_writable
     from jaxgen.parallel.distributed import is_first
+    from jaxgen.sampling.degraded import degraded_pictures
     from jaxgen.sampling.outputs import check_names, write_beside, write_panels, write_samples
 
     if is_first():
@@ -177,8 +179,15 @@ def sample(config: ConfigDict, flags: Flags) -> int:
         trained = _trained(config, flags)
         if flags.prompt:
             trained.generator.use_prompts(flags.prompt)
+        if flags.negative_prompt:
+            trained.generator.use_negative_prompt(flags.negative_prompt)
+        if flags.noise:
+            trained = with_noise(trained, flags.noise, flags.num)
     out, inputs = epath.Path(flags.out), None
-    if flags.files:
+    if flags.degrade:
+        trained, inputs = degraded_pictures(trained, flags.files, flags.num, flags.seed)
+        check_names(out, inputs, flags.num)
+    elif flags.files:
         trained, inputs = given_pictures(trained, flags.files, flags.strength, flags.num)
         check_names(out, inputs, flags.num)
     drawn = trained.generator.draw(trained.model, flags.seed, flags.num, flags.labels)

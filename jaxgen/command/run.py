@@ -108,8 +108,6 @@ def _check_flags(config: ConfigDict, flags: Flags) -> None:
     """Checks that the flags fit each other and the config; `check_use` has checked them against the mode."""
     if "pretrained" in config.init_from and config.method.name == "stable_diffusion":
         _check_pretrained(config, flags)
-    elif flags.negative_prompt or flags.noise:
-        raise UserError("--negative_prompt and --noise need config.init_from.pretrained.")
     elif flags.mode == "sample" and not flags.workdir:
         raise UserError("--workdir is needed in --mode=sample: give --workdir=<the folder of a trained run>.")
     check_needed(flags)

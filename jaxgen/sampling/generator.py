@@ -97,16 +97,35 @@ class Generator:
             raise UserError("--prompt was given, but this model is not conditional on text; leave it out.")
         if "tokens" in self.method.ignored:
             raise UserError(f"--prompt has no effect: {self.method.ignored['tokens']}; leave it out.")
+        self._given["tokens"] = self._tokens(list(prompts), "--prompt")
+
+    def use_negative_prompt(self, text: str) -> None:
+        """Makes guidance lead all later images away from a text, in place of the empty one.
+
+        Raises:
+          UserError: where the model is not conditional on text, no guidance leads away from a text, or as `use_prompts`
+            does.
+        """
+        if "tokens" not in self.method.conditions:
+            raise UserError("--negative_prompt was given, but this model is not conditional on text; leave it out.")
+        guidance = getattr(getattr(self.method, "method", self.method), "guidance", None)
+        if guidance is None or "null" not in guidance.reads:
+            why = "there is no config.guidance" if guidance is None else guidance.unread
+            raise UserError(f"--negative_prompt has no effect: {why}; leave it out.")
+        self._given["null_tokens"] = self._tokens([text], "--negative_prompt")
+
+    def _tokens(self, texts: list[str], flag: str) -> np.ndarray:
+        """Returns the tokens int32 `[N, L]` of texts that a flag gave, by the tokenizer that the model learned with."""
         tokenizer = text_tokenizer(self.config)
         if tokenizer is None:
             source = self.source(self.config.data.eval_split)
             tokenizer = getattr(source, "tokenizer", None)
         if tokenizer is None:
             raise UserError(
-                f"--prompt needs the tokenizer that the model learned with; the data source {source.name} has none: "
+                f"{flag} needs the tokenizer that the model learned with; the data source {source.name} has none: "
                 "set config.data.source to the captions that it was trained on."
             )
-        self._given["tokens"] = tokenizer.with_words(self.words)(list(prompts))
+        return tokenizer.with_words(self.words)(texts)
 
     def check(self, model: Model) -> None:
         """Traces the sampler and, for the last stage, the panels, so that their errors are found before training.
@@ -259,7 +278,8 @@ class Generator:
             if "image" in batch:
                 batch = corrupt(batch, keys, self.corruptions)
             if what == "sample" and self.corruptions:  # a sampler does not see what its conditions are made of
-                batch = Entries({name: batch[name] for name in batch.keys() & {*self.method.conditions}})
+                read_by_it = {*self.method.conditions, *(self._given.keys() - {"image"})}
+                batch = Entries({name: batch[name] for name in batch.keys() & read_by_it})
             result = function(model, keys, batch)
             if what != "sample":
                 return result

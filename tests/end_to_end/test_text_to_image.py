@@ -103,11 +103,3 @@ def test_a_pipeline_needs_its_method(folder, tmp_path, capsys):
     config = tiny.write_config(tmp_path)
     assert tiny.call(f"--config={config}", *command(folder, tmp_path / "out")[1:], "--prompt=a") == 2
     assert "--workdir is needed" in capsys.readouterr().err  # of a run that is built on a trained one
-
-
-def test_negative_prompts_need_a_pretrained_pipeline(tmp_path, capsys):
-    config = tiny.write_config(tmp_path)
-    status = tiny.call(
-        f"--config={config}", "--mode=sample", f"--out={tmp_path}", "--negative_prompt=a", f"--workdir={tmp_path}"
-    )
-    assert status == 2 and "need config.init_from.pretrained" in capsys.readouterr().err

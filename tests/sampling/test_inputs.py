@@ -78,6 +78,8 @@ def files(tmp_path):
         Image.fromarray(array.astype(np.uint8)).save(tmp_path / name)
     (tmp_path / "photos" / "notes.txt").write_text("no picture")
     (tmp_path / "empty").mkdir()
+    np.save(tmp_path / "noise.npy", chance.normal(size=(3, 8, 8, 1)).astype(np.float32))
+    np.save(tmp_path / "wide.npy", chance.normal(size=(3, 24, 32, 1)).astype(np.float32))
     (tmp_path / "broken.png").write_bytes((tmp_path / "wide.png").read_bytes()[:90])
     return tmp_path
 
@@ -125,6 +127,47 @@ def test_a_model_s_own_conditions_are_read_by_their_names(sample, files):
         np.testing.assert_array_equal(sample(hinted, *named), drawn)
 
 
+def test_a_clean_picture_becomes_what_the_model_reads_of_it(sample, files):
+    """The hole is in the centre; panel_inputs.png has the picture, what is known of it, the mask and the output."""
+    drawn, photos = sample(hinted, f"--image={files / 'photos'}", "--degrade"), pixels(files, "photos")
+    known = np.ones((8, 8), bool)
+    known[2:6, 2:6] = False
+    np.testing.assert_array_equal(drawn[:, known], photos[:, known])
+    assert (drawn[:, ~known] != photos[:, ~known]).mean() > 0.7
+    beside = np.asarray(Image.open(files / "out" / "panel_inputs.png"))
+    assert beside.shape == (3 * 49 + 1, 4 * 49 + 1)
+    read, mask = (beside[1:49:6, 49 * i + 1 : 49 * i + 49 : 6] for i in (1, 2))
+    np.testing.assert_array_equal(read, np.where(known, photos[0, ..., 0], 128))  # 0 of [-1, 1] is between two levels
+    np.testing.assert_array_equal(mask, np.where(known, 0, 255))
+
+
+def free_form():
+    config = hinted()
+    config.data.corruptions.condition = section(name="hole", form="free_form")
+    return config
+
+
+@pytest.mark.slow
+def test_held_out_pictures_in_files_give_the_images_of_held_out_data(sample, files):
+    """What is random in a corruption is drawn from the seed and the image's number in both."""
+    for name, image in zip("abc", open_split(hinted(), "test").take(range(3))["image"], strict=True):
+        Image.fromarray(image[..., 0]).save(files / "photos" / f"{name}.png")
+    drawn = sample(free_form, f"--image={files / 'photos'}", "--degrade", "--seed=5")
+    np.testing.assert_array_equal(drawn, sample(free_form, "--num=3", "--seed=5"))
+    assert (drawn != sample(free_form, f"--image={files / 'photos'}", "--degrade", "--seed=6")).any()
+
+
+def test_image_i_begins_with_row_i_of_the_noise(sample, files):
+    noise = np.load(files / "noise.npy")
+    drawn = sample(ddpm_config, f"--noise={files / 'noise.npy'}", "--num=3")
+    assert (drawn[0] != drawn[1]).mean() > 0.7
+    np.save(files / "turned.npy", noise[::-1].transpose(0, 3, 1, 2))  # in the layout of diffusers, with one channel
+    turned = sample(ddpm_config, f"--noise={files / 'turned.npy'}", "--num=3", "--seed=9")
+    np.testing.assert_array_equal(turned, drawn[::-1])
+    edited = sample(ddpm_config, f"--image={files / 'photos'}", "--strength=1", f"--noise={files / 'noise.npy'}")
+    np.testing.assert_array_equal(edited, drawn)
+
+
 def test_another_size_is_cropped_in_the_centre_and_resized(sample, files, caplog):
     with caplog.at_level("INFO"):
         drawn = sample(ddpm_config, f"--image={files / 'wide.png'}", "--strength=0")
@@ -147,6 +190,14 @@ def test_another_size_is_cropped_in_the_centre_and_resized(sample, files, caplog
         (ddpm_config, ["--image={}/wide.png", "--strength=nan"], "--strength=nan is no share"),
         (ddpm_config, ["--image={}/wide.png", "--strength=half"], "--strength=half is no number"),
         (ddpm_config, ["--strength=0.5"], "give --image"),
+        (ddpm_config, ["--degrade"], "--degrade is for a clean picture: give --image"),
+        (ddpm_config, ["--degrade", "--image={}/photos"], "this model reads nothing that its data make of images"),
+        (hinted, ["--degrade", "--image={}/photos", "--mask={}/masks"], "from --image alone: leave mask out"),
+        (hinted, ["--degrade", "--image={}/photos", "--strength=0.5"], "not for one that --degrade changes"),
+        (ddpm_config, ["--noise={}/wide.npy"], "holds float32 (3, 24, 32, 1), but noise for these images is floats"),
+        (ddpm_config, ["--noise={}/noise.npy", "--num=5"], "holds noise for 3 images, but 5 are asked for"),
+        (gan, ["--noise={}/noise.npy"], "does not begin with noise of its images' shape, as only diffusion models do"),
+        (ddpm_config, ["--negative_prompt=a circle"], "--negative_prompt was given, but this model is not conditional"),
         (ddpm_config, ["--mask={}/masks/a.png"], "give --image"),
         (ddpm_config, ["--hint={}/wide.png"], "--hint was given, but this model has no use for it: it"),
         (ddpm_config, ["--input=depth={}/wide.png"], "--input=depth was given, but this model has no use for it"),
