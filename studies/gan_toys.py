@@ -89,10 +89,11 @@ def play(world: str, loss: str, steps: int, out: Path) -> dict[str, Any]:
     save_gif(out / f"{world}_{loss}.gif", np.stack(frames), ms=120)
     coverage = modes_covered(samples, mixture.centres, mixture.std, least=10)
     share = coverage.counts / max(coverage.counts.sum(), 1)
-    evenness = -(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(len(share))
+    entropy = -(share * np.log(np.maximum(share, 1e-12))).sum()
+    evenness = round(float(entropy / np.log(len(share))), 4) if share.any() else None  # of no samples there is none
     return {
         "world": world, "loss": loss, "steps": steps, "modes": coverage.covered, "of": len(share),
-        "high_quality": round(coverage.high_quality, 4), "evenness": round(float(evenness), 4),
+        "high_quality": round(coverage.high_quality, 4), "evenness": evenness,
         "seconds": round(time.process_time() - begun, 1),
     }  # fmt: skip
 
@@ -157,7 +158,14 @@ def games_table(games: harness.Rows, steps: int) -> str:
     lines = []
     for loss in LOSSES:
         rows = [games.where(world=world, loss=loss, steps=steps)[0] for world in WORLDS]
-        cells = [(f"{r['modes']} of {r['of']}", f"{r['high_quality']:.3f}", f"{r['evenness']:.3f}") for r in rows]
+        cells = [
+            (
+                f"{r['modes']} of {r['of']}",
+                f"{r['high_quality']:.3f}",
+                "" if r["evenness"] is None else f"{r['evenness']:.3f}",
+            )
+            for r in rows
+        ]
         lines.append([loss, *(cell for row in cells for cell in row)])
     return harness.table(["loss", *heads], lines)
 
