@@ -177,7 +177,7 @@ def _diffusion(row: Row, device: str, small: bool) -> Any:
 
         conditions = ("context",)
 
-        def condition(self, params: Any, batch: Any) -> Any:
+        def condition(self, params: Any, batch: Any, keys: Any = None, train: bool = False) -> Any:
             return {"context": batch["context"]}
 
     name, described = diffusers_config(row.model, small)

@@ -65,6 +65,8 @@ _ALL = (
     Kind("gan_sampler", "jaxgen.adversarial.sampling:GANSampler", ("jaxgen.adversarial",)),
     Kind("source", "jaxgen.data.source:Source", ("jaxgen.data.sources",)),
     Kind("corruption", "jaxgen.data.corruptions:Corruption", ("jaxgen.data.corruptions",)),
+    Kind("condition", "jaxgen.conditions.base:Condition", ("jaxgen.conditions",)),
+    Kind("codec", "jaxgen.codecs.base:Codec", ("jaxgen.codecs",)),
     Kind("graft", "jaxgen.methods.grafts.base:Graft", ("jaxgen.methods.grafts",)),
     Kind("likelihood", "jaxgen.variational.likelihood:Likelihood", ("jaxgen.variational",)),
     Kind("augmentation", "jaxgen.adversarial.augment:Augmentation", ("jaxgen.adversarial",)),

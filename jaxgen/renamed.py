@@ -18,6 +18,7 @@ RENAMED: dict[str, str] = {
     "critic": "discriminator",
     "critic_steps": "discriminator_steps",
     "latents": "z_dim",
+    "method.scaling": "method.scale",
     "dcgan:Generator": "dcgan_generator",
     "dcgan:Discriminator": "dcgan_discriminator",
     "mlp:Generator": "mlp_generator",

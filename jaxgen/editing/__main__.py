@@ -60,7 +60,7 @@ class DiffusionMethod(Protocol):
 
     def denoiser(self, params: Params) -> Denoiser: ...
 
-    def condition(self, params: Params, batch: Batch) -> Batch: ...
+    def condition(self, params: Params, batch: Batch, keys: Key[Array, "B"] | None = None) -> Batch: ...
 
     def diffused(self, model: Model, batch: Batch) -> jax.Array: ...
 
@@ -151,7 +151,7 @@ def _drawn(
 
     @jax.jit
     def draw(model: Model, batch: Batch, keys: jax.Array):
-        condition = method.condition(model.params, batch)
+        condition = method.condition(model.params, batch, keys)
         images, guide = method.diffused(model, batch), method.diffused(model, {"image": coarse(batch["image"])})
         edited = DiffusionModel(functools.partial(network, model.params, condition), method.schedule, sampler)
         parted = draw_branches(edited, keys, images.shape[1:], settings.branch_times)

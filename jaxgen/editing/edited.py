@@ -49,7 +49,7 @@ class Editable(Protocol):
 
     def walk(self) -> tuple[Schedule, np.ndarray | None]: ...
 
-    def guided(self, model: Model, batch: Batch) -> Denoiser: ...
+    def guided(self, model: Model, batch: Batch, keys: Key[Array, " B"] | None = None) -> Denoiser: ...
 
     def diffused(self, model: Model, batch: Batch) -> jax.Array: ...
 
@@ -126,7 +126,7 @@ class Edited(Method):
         start = schedule.prior_std * noise
         if self.strength < 1:
             start = diffuse(schedule, z, jnp.asarray(times[0], z.dtype), noise)
-        diffusion = DiffusionModel(method.guided(model, batch), schedule, method.sampler)
+        diffusion = DiffusionModel(method.guided(model, batch, keys), schedule, method.sampler)
         if not self.masked:
             return method.decode(model, diffusion.draw(start, keys, times))
         free = batch[FREE]

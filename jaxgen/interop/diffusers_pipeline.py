@@ -96,21 +96,8 @@ class Pipeline:
     configs: Mapping[str, Mapping[str, Any]]
     tokenizer_files: Mapping[str, bytes]
 
-    def method_fields(self) -> dict[str, Any]:
-        """Returns the fields of `jaxgen.methods.diffusion.stable_diffusion.StableDiffusion` except the sampler."""
-        return {
-            "network": self.unet,
-            "autoencoder": self.autoencoder,
-            "text": self.text,
-            "schedule": self.noise.schedule,
-            "prediction_type": self.noise.prediction_type,
-            "spacing": self.noise.walk,
-            "scaling": self.scaling,
-            "latent_size": self.latent_size,
-        }
-
-    def training_fields(self, tokenizer: ClipTokenizer) -> dict[str, Any]:
-        """Returns the fields of `jaxgen.methods.diffusion.latent_diffusion.LatentDiffusion` except the sampler."""
+    def model_fields(self) -> dict[str, Any]:
+        """Returns what `jaxgen.methods.diffusion.latent_diffusion.LatentDiffusion` and its subclasses have of it."""
         return {
             "network": self.unet,
             "autoencoder": self.autoencoder,
@@ -119,6 +106,16 @@ class Pipeline:
             "prediction_type": self.noise.prediction_type,
             "spacing": self.noise.walk,
             "scale": self.scaling,
+        }
+
+    def method_fields(self) -> dict[str, Any]:
+        """Returns the fields of `jaxgen.methods.diffusion.stable_diffusion.StableDiffusion` except the sampler."""
+        return {**self.model_fields(), "latent_size": self.latent_size}
+
+    def training_fields(self, tokenizer: ClipTokenizer) -> dict[str, Any]:
+        """Returns the fields of `jaxgen.methods.diffusion.latent_diffusion.LatentDiffusion` except the sampler."""
+        return {
+            **self.model_fields(),
             "text_learns": False,
             "empty": (tokenizer.start, tokenizer.end),
             "pad": tokenizer.pad,

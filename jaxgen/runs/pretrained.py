@@ -115,7 +115,7 @@ def folder_fields(config: ConfigDict, fields: Collection[str]) -> dict[str, Any]
         raise UserError(f"{KEY} is empty; name the folder of a pipeline that diffusers wrote.")
     folder = pretrained_folder(config)
     pipeline = read_pipeline(folder)
-    if "scale" not in fields:  # stable_diffusion, which samples only
+    if "latent_size" in fields:  # stable_diffusion, which samples only, at the folder's size
         return pipeline.method_fields()
     _check_images(config, folder, pipeline)
     found = pipeline.training_fields(read_tokenizer(folder))

@@ -75,15 +75,18 @@ def _changes(key: str, value: Any, given: Mapping[str, Any]) -> bool:
 
 
 def _checked(method: Method) -> Method:
-    """Returns the method; raises a UserError where one of its networks lacks what the method reads of it."""
-    for field, names in method.network_needs.items():
-        network = getattr(method, field)
-        lacking = [name for name in names if network is not None and not hasattr(network, name)]
-        if lacking:
-            raise UserError(
-                f"config.method.{field} names the network {type(network).__name__}, which is of another kind than the "
-                f"method needs there: it has no {lacking[0]!r}."
-            )
+    """Returns the method; raises a UserError where a network of it or of its parts lacks what is read of it."""
+    parts = {f"config.method.parts.{name}": part for name, part in getattr(method, "parts", {}).items()}
+    codec = {"config.method.codec": method.codec} if hasattr(method, "codec") else {}
+    for path, owner in {"config.method": method, **codec, **parts}.items():
+        for field, names in getattr(owner, "network_needs", {}).items():
+            network = getattr(owner, field)
+            lacking = [name for name in names if network is not None and not hasattr(network, name)]
+            if lacking:
+                raise UserError(
+                    f"{path}.{field} names the network {type(network).__name__}, which is of another kind than the "
+                    f"method needs there: it has no {lacking[0]!r}."
+                )
     return method
 
 

@@ -54,17 +54,18 @@ def text_conditions(
     if any(request.prompts) and "tokens" in method.ignored:
         raise UserError(f"--prompt has no effect: {method.ignored['tokens']}; give --prompt='' for images of no text.")
     tokenizer, length = read_tokenizer(folder), read_pipeline(folder).length
-    if tokenizer.vocabulary > method.text.vocabulary:
+    known = method.limits["tokens"]
+    if tokenizer.vocabulary > known:
         raise UserError(
             f"the tokenizer in {folder} has {tokenizer.vocabulary} ids, but the text_encoder knows "
-            f"{method.text.vocabulary}: they do not belong together."
+            f"{known}: they do not belong together."
         )
     tell_lost(tokenizer, request, length)
     tokens = tokenizer.tokenize(list(request.prompts), length)
     null = np.repeat(tokenizer.tokenize(request.negative_prompt, length), len(request.prompts), axis=0)
     found = {"tokens": tokens, "null_tokens": null}
     if request.noise:
-        found["noise"] = read_noise(request.noise, method.latent_shape, request.num)
+        found["noise"] = read_noise(request.noise, method.shape, request.num)
     return found
 
 
@@ -88,7 +89,7 @@ def tell_lost(tokenizer: ClipTokenizer, request: TextRequest, length: int) -> No
         log.warning(f"all prompts: {summary(lost, 'texts')}")
 
 
-def read_noise(path: str | os.PathLike[str], shape: tuple[int, int, int], num: int) -> np.ndarray:
+def read_noise(path: str | os.PathLike[str], shape: tuple[int, ...], num: int) -> np.ndarray:
     """Reads noise float32 `[N, h, w, D]` from an npy file; its axes may also be those of diffusers, `[N, D, h, w]`.
 
     Raises:

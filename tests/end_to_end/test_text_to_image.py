@@ -77,7 +77,7 @@ def test_sizes_types_scales_and_batches(folder, tmp_path):
         (("--prompt=a", "--labels=1"), "leave it out"),
         (("--prompt=a", "--config.init_from.pretrained="), "config.init_from.pretrained is empty"),
         (("--prompt=a", "--config.init_from.pretrained=gone"), "gone with a pretrained pipeline"),
-        (("--prompt=a", "--config.sampler.clip=True"), "config.sampler.clip must be False"),
+        (("--prompt=a", "--config.sampler.clip=True"), "set config.sampler.clip to False"),
         (("--prompt=a", "--config.sampler.guidance_scale=much"), "could not convert string to float"),
         (("--prompt=a", "--config.method.heigth=8"), "did you mean 'height'"),
         (("--prompt=a", "--prompts=gone.txt"), "--prompts=gone.txt: there is no such file"),

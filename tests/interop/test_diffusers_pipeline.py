@@ -307,16 +307,16 @@ def test_the_method_refuses_what_does_not_fit(made):
     from jaxgen.diffusion.samplers.ddim import DDIM
 
     _, pipeline, _ = made
-    assert method(pipeline).latent_shape == (8, 8, 4)
-    assert method(pipeline, height=32, width=20).latent_shape == (16, 10, 4)
+    assert method(pipeline).shape == (8, 8, 4)
+    assert method(pipeline, height=32, width=20).shape == (16, 10, 4)
     with pytest.raises(UserError, match="config.method.height is 15; it must be a multiple"):
         method(pipeline, height=15)
-    with pytest.raises(UserError, match="clip must be False"):
+    with pytest.raises(UserError, match="config.sampler.clip to False"):
         method(pipeline, sampler=DDIM(4))
     with pytest.raises(UserError, match="needs weak"):
         method(pipeline, guidance=guidance.Autoguidance(scale=2.0))
     with pytest.raises(UserError, match="does not train"):
-        method(pipeline).turns(0)
+        method(pipeline).init(jax.random.key(0), {}, 0, {}, {}, {})
 
 
 # what the published config.json files of Stable Diffusion 1.5 and 2.1 say

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from jaxgen.build import build
+from jaxgen.codecs.latents import scale_of
 from jaxgen.config import section
 from jaxgen.errors import UserError
-from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder, scale_of, with_gradient
+from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder, with_gradient
 from jaxgen.methods.base import Model
 from jaxgen.metrics.networks.digits import Digits
 from jaxgen.networks.layers.stateful import apply_stateful

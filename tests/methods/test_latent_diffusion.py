@@ -73,8 +73,8 @@ def test_cached_latents_must_be_there_and_a_plan_knows_of_them():
 
 def test_the_scale_is_the_first_stages_or_the_configs():
     model = begun()
-    np.testing.assert_allclose(make()._scale(model.memory), 2.0, rtol=1e-6)
-    assert make(scale=0.5)._scale(model.memory) == 0.5
+    np.testing.assert_allclose(make().coding.scaling(model.memory["autoencoder"]), 2.0, rtol=1e-6)
+    assert make(scale=0.5).coding.scaling(None) == 0.5
     with pytest.raises(UserError, match=r"config\.method\.scale"):
         make().init(jax.random.key(0), batch(), 0, given(), {}, {})
     assert "denoiser" in jax.eval_shape(lambda: make(scale=0.5).init(jax.random.key(0), batch(), 0, given(), {}, {}))[0]
@@ -116,7 +116,7 @@ def test_what_lies_behind_a_captions_end_is_not_seen():
 
 def test_no_condition_is_the_empty_caption_and_the_null_class():
     method, model = make(3, True, label_dropout=0.5), begun(3, True)
-    null = method._null(batch())
+    null = method.told.null(batch())
     np.testing.assert_array_equal(null["tokens"], [[1, 0, 0, 0, 0]] * 3)
     np.testing.assert_array_equal(null["label"], [3, 3, 3])
     unconditional = dataclasses.replace(method, guidance=ClassifierFree(scale=0.0))
@@ -130,7 +130,7 @@ def test_no_condition_is_the_empty_caption_and_the_null_class():
 def test_dropped_captions_are_as_if_they_were_empty():
     method, model = make(3, True), begun(3, True)
     dropping = dataclasses.replace(method, label_dropout=1 - 1e-7)
-    null = {**batch(), **method._null(batch())}
+    null = {**batch(), **dropping.told.null(batch())}
     assert loss_of(dropping, model, batch()) == pytest.approx(loss_of(method, model, null), rel=1e-5)
     assert abs(loss_of(method, model, batch()) - loss_of(method, model, null)) > 1e-5
 

@@ -18,6 +18,7 @@ from jaxtyping import Float, Key
 from jaxgen.adversarial import diagnostics, losses
 from jaxgen.adversarial.losses import GANLoss
 from jaxgen.arrays import Array, Batch, Memory, Params, Tree
+from jaxgen.codecs.latents import scale_of
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
@@ -259,9 +260,3 @@ def with_gradient(x: Array, value: Array, gradient: Array) -> Array:
     """Returns a scalar that equals `value` and whose gradient in x is `gradient`; both are known already."""
     value, gradient = jax.lax.stop_gradient((value, gradient))
     return value + (gradient * (x - jax.lax.stop_gradient(x))).sum()
-
-
-def scale_of(moments: Moments) -> Array:
-    """Returns 1 / the standard deviation of latents with these moments (Rombach et al. 2022, Appendix G)."""
-    mean, square = (moments[name] / moments["weight"] for name in ("mean", "square"))
-    return 1 / jnp.sqrt(jnp.maximum(square - jnp.square(mean), 1e-12))

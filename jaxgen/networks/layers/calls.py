@@ -56,6 +56,16 @@ def check_call(network: nn.Module, inputs: Sequence[Any], options: Mapping[str, 
         raise _of_another_kind(network, f"takes {parameter.name!r} as {_told(hint)} there", inputs, options)
 
 
+def taken_by(network: Any) -> frozenset[str] | None:
+    """Returns the names of the inputs that a network's call takes; None where it takes any, or is no module."""
+    if not isinstance(network, nn.Module):
+        return None
+    parameters = list(inspect.signature(type(network).__call__).parameters.values())[1:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return frozenset(p.name for p in parameters)
+
+
 def check_outputs(network: nn.Module, outputs: Any, count: int = 1) -> Any:
     """Returns what a network gave; raises a UserError unless it is one array, or a tuple of `count` arrays."""
     found = outputs if isinstance(outputs, tuple) else (outputs,)

@@ -1,0 +1,58 @@
+"""Checks what a diffusion method is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from jaxgen.arrays import Array, Batch
+from jaxgen.errors import UserError
+from jaxgen.networks.layers.calls import taken_by
+
+if TYPE_CHECKING:
+    from jaxgen.methods.diffusion.ddpm import DDPM
+
+
+def check_codec(method: DDPM) -> None:
+    """Raises a UserError where the codec does not go with the method's other options."""
+    if method.coding.bounded:
+        return
+    if method.learned_variance:
+        raise UserError("config.method.learned_variance is for pixels, whose likelihood it needs, not for latents.")
+    if getattr(method.sampler, "clip", False):
+        raise UserError("Latents do not lie within [-1, 1]: set config.sampler.clip to False.")
+    if method.guidance is not None and method.guidance.classifier is not None:
+        raise UserError("A classifier sees images, not latents: choose another config.guidance.")
+    factor, again = method.coding.factor, getattr(method.network, "side_multiple", 1)
+    height, width, _ = method.image_shape
+    if again > 0 and (height % (factor * again) or width % (factor * again)):
+        raise UserError(
+            f"config.data.resolution is {height}x{width} pixels, whose sides must be multiples of {factor * again} "
+            f"here: the autoencoder divides them by {factor}, and the network works on multiples of {again}."
+        )
+
+
+def check_parts(method: DDPM) -> None:
+    """Raises a UserError for conditions that do not go together, or that the network does not take."""
+    codec = (method.coding.group,) if method.coding.group else ()
+    method.told.check(("denoiser", "classifier", "weak", "pretrained", "dtype", *codec))
+    takes, gives = taken_by(method.network), method.told.gives
+    for slot in method.network_inputs({slot: jnp.zeros(()) for slot in gives}):
+        if gives[slot] in method.parts and takes is not None and slot not in takes:
+            raise UserError(
+                f"config.method.parts.{gives[slot]} gives {slot!r}, which the network "
+                f"{type(method.network).__name__} does not take; it takes {', '.join(sorted(takes))}: name another "
+                "config.method.network, or leave the part out."
+            )
+
+
+def weights_of(batch: Batch) -> Array:
+    """Returns the entry `weight` of a batch, float32 [B]; raises a UserError where it has another shape or type."""
+    weight, count = batch["weight"], len(batch["image"])
+    if weight.shape != (count,) or not jnp.issubdtype(weight.dtype, jnp.floating):
+        raise UserError(
+            f"The data's entry 'weight' is {weight.dtype} of shape {weight.shape}, and the weights of the losses of "
+            f"{count} examples are floats of shape ({count},)."
+        )
+    return weight

@@ -1,0 +1,211 @@
+"""What each condition gives to a network, and how several are joined."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.arrays import MissingEntry
+from jaxgen.conditions.base import Condition
+from jaxgen.conditions.embedding import Embedding
+from jaxgen.conditions.image import Image
+from jaxgen.conditions.label import Label
+from jaxgen.conditions.parts import Parts, joined
+from jaxgen.conditions.text import Text
+from jaxgen.errors import UserError
+from jaxgen.networks.pretrained.clip import TextTower
+from jaxgen.networks.pretrained.text_encoder import TextEncoder
+
+ENCODER = TextEncoder(vocabulary=9, length=5, width=8, depth=1, heads=2)
+TOWER = TextTower(vocabulary=9, length=5, width=8, depth=1, heads=2, mlp_features=16)
+SHAPE = (8, 8, 3)
+KEYS = jax.random.split(jax.random.key(3), 4)
+
+
+def batch():
+    random = np.random.default_rng(0)
+    return {
+        "tokens": jnp.asarray([[4, 5, 1, 0, 0], [6, 1, 0, 0, 0], [6, 7, 8, 4, 1], [2, 1, 0, 0, 0]], jnp.int32),
+        "condition": jnp.asarray(random.uniform(-1, 1, (4, 4, 4, 3)), jnp.float32),
+        "embedding": jnp.asarray(random.normal(size=(4, 6)), jnp.float32),
+        "label": jnp.arange(4),
+    }
+
+
+def given(part, changed=None, keys=KEYS, train=False):
+    params = part.init(jax.random.key(0), batch())
+    return part(params, {**batch(), **(changed or {})}, keys, SHAPE, train)
+
+
+@pytest.mark.parametrize(
+    "part", [Text(ENCODER), Text(TOWER, pooled=True), Image(), Image(noise=0.5), Embedding(tokens=2, width=5), Label(4)]
+)
+def test_a_condition_gives_what_it_says_and_reads_no_more(part):
+    alone = {name: batch()[name] for name in part.entries}
+    params = jax.jit(part.init)(jax.random.key(0), alone)
+    call = jax.jit(lambda params, batch, keys: part(params, batch, keys, SHAPE, True))
+    found = call(params, alone, KEYS)
+    assert found.keys() == {*part.gives}
+    null = part.null(alone)
+    assert null.keys() == alone.keys()
+    assert all(null[name].shape == alone[name].shape and null[name].dtype == alone[name].dtype for name in null)
+    assert bool(params) == part.learns and bool(part.group("mine")) == part.learns
+    other = {name: jnp.concatenate([value[:1], value[:0:-1]]) for name, value in alone.items()}
+    changed = call(params, other, jnp.concatenate([KEYS[:1], KEYS[:0:-1]]))
+    for name, value in changed.items():
+        np.testing.assert_array_equal(value[0], found[name][0])
+
+
+def test_a_text_is_told_by_its_tokens_or_as_a_whole():
+    both = given(Text(TOWER, pooled=True))
+    assert both["context"].shape == (4, 5, 8) and both["vector"].shape == (4, 8)
+    np.testing.assert_array_equal(both["context_mask"], batch()["tokens"] != 0)
+    whole = given(Text(TOWER, pooled=True, context=False))
+    assert whole.keys() == {"vector"}
+    np.testing.assert_array_equal(whole["vector"], both["vector"])
+    assert "context_mask" not in given(Text(ENCODER, mask_padding=False))
+    with pytest.raises(UserError, match="pooled is set, and TextEncoder gives the features of tokens alone"):
+        given(Text(ENCODER, pooled=True))
+
+
+def test_the_null_of_a_text_is_the_empty_one_or_a_negative_prompt():
+    part = Text(ENCODER, empty=(3, 1), entry="words")
+    words = {"words": batch()["tokens"]}
+    np.testing.assert_array_equal(part.null(words)["words"], [[3, 1, 0, 0, 0]] * 4)
+    other = batch()["tokens"][::-1]
+    np.testing.assert_array_equal(part.null({**words, "null_words": other})["words"], other)
+    assert part.limits == {"words": 9, "null_words": 9} and part.shapes["words"][0] == (5,)
+
+
+def test_a_picture_has_the_size_of_what_is_diffused():
+    part = Image()
+    found = given(part, {"condition": jnp.full((4, 4, 4, 3), 0.25)})["condition"]
+    np.testing.assert_allclose(found, jnp.full((4, *SHAPE), 0.25), atol=1e-6)
+    fitting = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (4, *SHAPE)), jnp.float32)
+    np.testing.assert_array_equal(given(part, {"condition": fitting})["condition"], fitting)
+    with pytest.raises(
+        UserError, match=r"reads the entry 'condition' as pictures .*, and it has the shape \(4, 8, 8\)"
+    ):
+        given(part, {"condition": fitting[..., 0]})
+
+
+def test_noise_of_a_picture_keeps_its_power_and_its_level_is_told():
+    keys = jax.random.split(jax.random.key(0), 400)
+    picture = {"condition": jnp.asarray(np.random.default_rng(1).normal(size=(400, *SHAPE)), jnp.float32)}
+    part = Image(noise=1.0, sampling_noise=0.6)
+    drawn = part({}, picture, keys, SHAPE, True)
+    kept = (drawn["condition"] * picture["condition"]).mean((1, 2, 3))  # sqrt(1 - s^2), of an s in [0, 1]
+    np.testing.assert_allclose(kept.mean(), np.pi / 4, atol=0.03)
+    np.testing.assert_allclose(drawn["condition"].std(), 1, atol=0.01)
+    assert len(np.unique(np.round(drawn["vector"], 4), axis=0)) > 390
+    used = part({}, picture, keys, SHAPE, False)
+    np.testing.assert_allclose((used["condition"] * picture["condition"]).mean(), 0.8, atol=0.02)
+    np.testing.assert_array_equal(used["vector"], jnp.broadcast_to(used["vector"][0], used["vector"].shape))
+    clean = Image(noise=1.0)({}, picture, keys, SHAPE, False)
+    np.testing.assert_array_equal(clean["condition"], picture["condition"])
+    with pytest.raises(UserError, match="adds noise, which needs a key for each image"):
+        part({}, picture, None, SHAPE, False)
+
+
+def test_an_embedding_becomes_tokens_by_a_linear_map():
+    part = Embedding(tokens=4, width=8)
+    params = part.init(jax.random.key(0), batch())
+    a, b = batch()["embedding"], batch()["embedding"][::-1]
+    told = [part(params, {"embedding": x}, None, SHAPE)["context"] for x in (a, b, a + b, 0 * a)]
+    assert told[0].shape == (4, 4, 8)
+    np.testing.assert_allclose(told[0] + told[1], told[2] + told[3], atol=1e-5)
+    assert Embedding(vector=False, tokens=1, width=2).gives == ("context",)
+
+
+def test_what_several_give_is_joined():
+    one = {"context": jnp.ones((2, 3, 4)), "context_mask": jnp.asarray([[1, 1, 0]] * 2), "vector": jnp.ones((2, 5))}
+    two = {"context": jnp.zeros((2, 1, 4)), "vector": jnp.zeros((2, 1)), "condition": jnp.ones((2, 8, 8, 3))}
+    three = {"condition": jnp.zeros((2, 8, 8, 1)), "camera": jnp.ones((2, 16))}
+    found = joined({"one": one, "two": two, "three": three})
+    assert {k: v.shape for k, v in found.items()} == {
+        "context": (2, 4, 4), "context_mask": (2, 4), "vector": (2, 6), "condition": (2, 8, 8, 4), "camera": (2, 16),
+    }  # fmt: skip
+    np.testing.assert_array_equal(found["context_mask"], [[1, 1, 0, 1]] * 2)
+    np.testing.assert_array_equal(found["context"][:, 3], 0)
+    assert joined({"one": one})["context_mask"] is one["context_mask"]
+    with pytest.raises(UserError, match="different widths, 4 of one, 2 of other: they must be equal"):
+        joined({"one": one, "other": {"context": jnp.ones((2, 3, 2))}})
+
+
+def test_own_conditions_are_dropped_together_and_others_alone():
+    n = 4000
+    many = {
+        "label": jnp.zeros(n, jnp.int32), "tokens": jnp.full((n, 3), 7, jnp.int32), "condition": jnp.ones((n, 2, 2, 1)),
+        "embedding": jnp.ones((n, 2)),
+    }  # fmt: skip
+    own = {"label": Label(3), "text": Text(ENCODER)}
+    named = {"image": Image(dropout=0.5), "embedding": Embedding(dropout=0.25)}
+    found = Parts(own, named, dropout=0.2).dropped(many, jax.random.key(0))
+    gone = {
+        "label": found["label"] == 3, "text": found["tokens"][:, 0] == 1, "image": found["condition"][:, 0, 0, 0] == 0,
+        "embedding": found["embedding"][:, 0] == 0,
+    }  # fmt: skip
+    np.testing.assert_array_equal(gone["label"], gone["text"])
+    for name, share in (("label", 0.2), ("image", 0.5), ("embedding", 0.25)):
+        assert abs(float(gone[name].mean()) - share) < 0.03, name
+    both = float((gone["image"] & gone["embedding"]).mean())
+    assert abs(both - 0.125) < 0.02  # independent
+    assert Parts(own, {}, 0.0).dropped(many, jax.random.key(0)) == many
+
+
+def test_guidance_leads_away_from_what_the_network_knows_the_null_of():
+    parts = Parts({"label": Label(3)}, {"image": Image(), "text": Text(ENCODER, knows_null=True)})
+    assert list(parts.guiding) == ["text"]
+    assert parts.null(batch()).keys() == {"tokens"}
+    assert list(Parts({"label": Label(3)}, {"image": Image(dropout=0.1)}, own_guide=True).guiding) == ["label", "image"]
+
+
+def test_the_order_of_the_config_changes_nothing():
+    parts = {"b": Image("condition"), "a": Image("other")}
+    told = {"condition": jnp.ones((1, 8, 8, 1)), "other": jnp.zeros((1, 8, 8, 1))}
+    for named in (parts, dict(reversed(parts.items()))):
+        found = Parts({}, named)({}, told, None, SHAPE)
+        np.testing.assert_array_equal(found["condition"][0, 0, 0], [0, 1])
+
+
+def test_parts_may_share_weights():
+    frozen = Text(ENCODER, learns=False, shares="clip")
+    parts = Parts({}, {"text": frozen, "style": dataclasses.replace(frozen, entry="style"), "own": Text(ENCODER)})
+    assert list(parts.frozen) == ["clip"] and list(parts.learned) == ["own"]
+    assert parts.entries == ("tokens", "style")
+
+
+def test_a_part_that_is_told_nothing_or_tells_something_else_is_named():
+    with pytest.raises(
+        MissingEntry, match=r"config\.method\.parts\.text reads the entry 'tokens' of a batch that has im"
+    ):
+        Parts({}, {"text": Text(ENCODER)})({}, {"image": jnp.zeros(3)}, None, SHAPE)
+
+    @dataclasses.dataclass(frozen=True)
+    class Liar(Condition):
+        entries = ("label",)
+        gives = ("vector",)
+
+        def __call__(self, params, batch, keys, shape, train=False):
+            return {"label": batch["label"]}
+
+    with pytest.raises(UserError, match="parts.liar gives label, and its `gives` says vector: correct Liar"):
+        Parts({}, {"liar": Liar()})({}, batch(), None, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Image(dropout=1.0), "dropout of a part .* is a share below 1, not 1.0"),
+        (lambda: Image(noise=0.2, sampling_noise=0.5), "0 <= sampling_noise <= noise <= 1, not 0.5 and 0.2"),
+        (lambda: Embedding(tokens=3), "tokens of a width above 0"),
+        (lambda: Embedding(vector=False), "gives a vector, or tokens"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(make, said):
+    with pytest.raises(UserError, match=said):
+        make()
