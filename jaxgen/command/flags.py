@@ -15,6 +15,7 @@ from absl import flags as absl_flags
 from etils import epath
 
 from jaxgen.errors import UserError
+from jaxgen.sampling.grafts.requests import Adapter
 
 MODES = ("train", "sample", "evaluate", "plan", "profile")
 T = TypeVar("T")
@@ -88,7 +89,7 @@ class Use:
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Holds the values of the command line without the config. Each field is a flag, except the last three."""
+    """Holds the values of the command line without the config. Each field is a flag, except the last four."""
 
     workdir: str = _flag(
         "", "The run's folder; it is created, or its run is resumed. gs:// works.",
@@ -136,6 +137,10 @@ class Flags:
         "", "An npy file of noise that a diffusion model begins with, [N, h, w, c] or [N, c, h, w].", "sample",
         path=True,
     )  # fmt: skip
+    adapter: tuple[str, ...] = _flag(
+        (), "lora:FILE[:scale] or embedding:FILE[:word]: low-rank updates, or a new word, that are put on the model as "
+        "they are; may be given several times.", "sample",
+    )  # fmt: skip
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",
         "sample", "evaluate", "plan", "profile",
@@ -153,6 +158,7 @@ class Flags:
     command: str = ""  # the complete command, which the run records
     summary: str = ""  # the first line of the config's docstring, which the run records
     files: Mapping[str, Sequence[epath.Path]] = dataclasses.field(default_factory=dict)  # of --input, by entry
+    adapters: Sequence[Adapter] = ()  # what --adapter says
 
 
 def table() -> Iterator[tuple[str, object, Use]]:

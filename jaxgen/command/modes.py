@@ -309,7 +309,7 @@ def _trained(config: ConfigDict, flags: Flags) -> TrainedModel:
     config, changed = open_workdir(flags.workdir, config, training=False)
     for key, (old, new) in changed.items():
         log.info("config.%s is %r here and was %r in training", key, new, old)
-    trained = restore(config, flags.workdir, flags.checkpoint)
+    trained = restore(config, flags.workdir, flags.checkpoint, flags.adapters)
     _tell_sampler(config, trained)
     return trained
 
@@ -319,7 +319,7 @@ def _pretrained(config: ConfigDict, flags: Flags) -> TrainedModel:
     from jaxgen.sampling.restore import pretrained
 
     request = TextRequest(flags.prompt, flags.negative_prompt, flags.noise, flags.num)
-    trained = pretrained(config, request)
+    trained = pretrained(config, request, flags.adapters)
     _tell_sampler(config, trained)
     return trained
 

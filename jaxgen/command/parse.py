@@ -21,6 +21,7 @@ from jaxgen.errors import UserError, nearest
 from jaxgen.files import folder, is_remote, read_text, text_lines
 from jaxgen.renamed import unknown_key
 from jaxgen.runs.workdir import stored_config
+from jaxgen.sampling.grafts.requests import read_adapter
 
 # Sections in which the command line may create sections.
 GROWING = ("sampler", "guidance", "optimizers")
@@ -102,6 +103,7 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
     given = {name for name in found if values[name].present}
     check_use(flags.mode, given)
     flags = dataclasses.replace(flags, prompt=(*flags.prompt, *_lines(flags.prompts)), files=asked_files(flags))
+    flags = dataclasses.replace(flags, adapters=tuple(map(read_adapter, flags.adapter)))
     rows = max(len(flags.prompt), *map(len, flags.files.values()), 0)
     return dataclasses.replace(flags, num=rows if rows and "num" not in given else flags.num), rest
 

@@ -1,17 +1,24 @@
-"""Writes a run that was fine-tuned from a folder of diffusers back as such a folder.
+"""Writes a run that was fine-tuned or tuned back in the files of diffusers.
 
     python -m jaxgen.sampling.export RUN OUT
     python -m jaxgen.sampling.export RUN OUT --dtype=float16
+    python -m jaxgen.sampling.export RUN OUT --merge
 
-`OUT` is what `StableDiffusionPipeline.from_pretrained(OUT, safety_checker=None)` of diffusers loads, and so does
-`config.init_from.pretrained=OUT` here. Groups that learned are the run's averaged weights; the others, the tokenizer
-and the configs are those of the folder that the run began with.
+`OUT` of a run that was fine-tuned from a folder of diffusers is what `StableDiffusionPipeline.from_pretrained(OUT,
+safety_checker=None)` of diffusers loads, and so does `config.init_from.pretrained=OUT` here. Groups that learned are
+the run's averaged weights; the others, the tokenizer and the configs are those of the folder that the run began with.
+
+`OUT` of a run of the method `tuned` has the files of its grafts: `pytorch_lora_weights.safetensors` and
+`learned_embeds.safetensors`. With `--merge` it is the whole pipeline, with low-rank updates added to the weights in
+float32, and the files of new words beside it.
 """
 
 from __future__ import annotations
 
+import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from etils import epath
 
@@ -19,8 +26,13 @@ from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable
 from jaxgen.host import use_compilation_cache, use_cpu_cores
-from jaxgen.interop.diffusers_pipeline import read_params, read_pipeline, save_pipeline
+from jaxgen.interop.diffusers_pipeline import INDEX, read_params, read_pipeline, save_pipeline
 from jaxgen.number_types import number_type
+
+if TYPE_CHECKING:
+    from jaxgen.arrays import Params
+    from jaxgen.methods.base import Method
+    from jaxgen.methods.tuned import Tuned
 
 
 def export(
@@ -29,8 +41,9 @@ def export(
     dtype: str = "",
     checkpoint: str | int = "last",
     trust: Sequence[str] = (),
-) -> list[str]:
-    """Writes the folder; returns the names of the groups that the run learned.
+    merge: bool = False,
+) -> dict[str, str]:
+    """Writes the folder; returns `{file in it: what it holds}`, where `model_index.json` stands for a whole pipeline.
 
     Args:
       workdir: the run's folder.
@@ -38,22 +51,30 @@ def export(
       dtype: the type of all weights in the files; by default learned ones are float32 and others keep their own.
       checkpoint: "last", "best" or a step.
       trust: packages beside jaxgen whose classes the run's config may name.
+      merge: whether a run with grafts becomes a whole pipeline.
 
     Raises:
-      UserError: there is no such run, it was not begun with a folder of diffusers, or `out` cannot be written.
+      UserError: there is no such run, it has no form that diffusers reads, or `out` cannot be written.
     """
     from jaxgen.methods.diffusion.latent_diffusion import LatentDiffusion
-    from jaxgen.runs.pretrained import folder_of
+    from jaxgen.methods.tuned import Tuned
+    from jaxgen.runs.pretrained import folder_of, pretrained_run
     from jaxgen.runs.setup import make_method
     from jaxgen.runs.workdir import stored_config
+    from jaxgen.sampling.grafts.written import check_grafts
     from jaxgen.sampling.restore import restore
 
     dtype = number_type(dtype, "--dtype") if dtype else ""
     config = stored_config(workdir, trust)
     if config is None:
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
-    folder = folder_of(config)
-    if folder is None or not isinstance(make_method(config), LatentDiffusion):
+    folder, method = folder_of(config), make_method(config)
+    if isinstance(method, Tuned):
+        check_grafts(method.grafts, merge)
+    elif merge:
+        raise UserError(f"--merge is for runs with grafts, and {workdir} has none; leave it out.")
+    whole = merge or not isinstance(method, Tuned)
+    if whole and (folder is None or not isinstance(_base(method), LatentDiffusion)):
         raise UserError(
             f"{workdir} is no run of latent_diffusion that began with a folder of diffusers "
             "(config.init_from.pretrained), so there is none to write it back to."
@@ -62,27 +83,63 @@ def export(
     place = epath.Path(out)
     if place.exists() and any(place.iterdir()):
         raise UserError(f"OUT={out} has files already; name a folder that is empty or missing.")
-    pipeline, method, params = read_pipeline(folder), make_method(config), read_params(folder, "")
-    learned = list(dict.fromkeys(group for turn in method.turns(method.stages[-1][1]) for group in turn.groups))
-    model = restore(config, workdir, checkpoint).model
-    save_pipeline(out, pipeline, {**params, **{group: model.params[group] for group in learned}}, dtype)
-    return learned
+    if merge and "dtype" in config.init_from:
+        config.init_from.dtype = ""  # what is merged is not rounded first
+    params = restore(config, workdir, checkpoint).model.params
+    if isinstance(method, Tuned):
+        return _write_grafts(
+            pathlib.Path(out), method, params, folder, dtype, merge, pretrained_run(config) is not None
+        )
+    learned = _learned(method)
+    return _write_pipeline(out, str(folder), {group: params[group] for group in learned}, dtype)
+
+
+def _base(method: Method) -> Method:
+    return getattr(method, "trained", method)
+
+
+def _learned(method: Method) -> list[str]:
+    """Returns the groups that the turns of a method train."""
+    return list(dict.fromkeys(group for turn in method.turns(method.stages[-1][1]) for group in turn.groups))
+
+
+def _write_pipeline(out: epath.PathLike, folder: str, changed: Params, dtype: str) -> dict[str, str]:
+    """Writes a folder of diffusers with some groups changed."""
+    save_pipeline(out, read_pipeline(folder), {**read_params(folder, ""), **changed}, dtype)
+    return {INDEX: f"a StableDiffusionPipeline; {' and '.join(changed)} learned, the rest is as it was"}
+
+
+def _write_grafts(
+    out: pathlib.Path, method: Tuned, params: Params, folder: str | None, dtype: str, merge: bool, run: bool
+) -> dict[str, str]:
+    from jaxgen.sampling.grafts.written import merged, merged_groups, write_low_rank, write_words
+
+    if merge:
+        weights, own = merged(method, params), _learned(method.trained) if run else []
+        changed = dict.fromkeys([*own, *merged_groups(method)])
+        files = _write_pipeline(out, str(folder), {group: weights[group] for group in changed}, dtype)
+    else:
+        linear = folder is None or bool(read_pipeline(folder).configs["unet"].get("use_linear_projection", False))
+        files = write_low_rank(out, method, params, linear, dtype)
+    return files | write_words(out, method, params, dtype)
 
 
 @entry_point
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the folder and says what it holds."""
-    parser = Parser(prog="python -m jaxgen.sampling.export", description="Writes a run as a folder of diffusers.")
+    parser = Parser(prog="python -m jaxgen.sampling.export", description="Writes a run in the files of diffusers.")
     parser.add_argument("workdir", metavar="RUN", type=a_path("RUN"), help="the run, begun with init_from.pretrained")
     parser.add_argument("out", metavar="OUT", type=a_path("OUT"), help="the folder to write")
     parser.add_argument("--dtype", default="", help="type of all weights, such as float16; by default as they are")
     parser.add_argument("--checkpoint", default="last", help="last, best or a step")
+    parser.add_argument("--merge", action="store_true", help="write a whole pipeline with the run's grafts in it")
     add_trust(parser)
     given = parser.parse_args(arguments)
     use_cpu_cores()
     use_compilation_cache()
-    learned = export(given.workdir, given.out, given.dtype, given.checkpoint, given.trust)
-    print(f"{given.out}: a StableDiffusionPipeline; {' and '.join(learned)} learned, the rest is as it was")
+    files = export(given.workdir, given.out, given.dtype, given.checkpoint, given.trust, given.merge)
+    for file, told in files.items():
+        print(f"{given.out}/{file}: {told}")
 
 
 if __name__ == "__main__":

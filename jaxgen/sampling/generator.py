@@ -81,10 +81,13 @@ class Generator:
         """Returns the conditions that replace those of held-out data; image i uses row `i % N` of each array."""
         return self._given
 
-    def changed(self, method: Method, given: Mapping[str, np.ndarray]) -> Generator:
-        """Returns a generator of another method with more given conditions, on the same devices and open data."""
+    def changed(
+        self, method: Method, given: Mapping[str, np.ndarray], words: Mapping[str, tuple[int, ...]] | None = None
+    ) -> Generator:
+        """Returns a generator of another method with more given conditions and words, on the same devices and data."""
         config, sources = self.config, self.held_out.sources
-        return Generator(method, config, self.batch_size, sources, self.mesh, {**self._given, **given}, self.words)
+        given, words = {**self._given, **given}, {**self.words, **(words or {})}
+        return Generator(method, config, self.batch_size, sources, self.mesh, given, words)
 
     def use_prompts(self, prompts: Sequence[str]) -> None:
         """Makes all later images follow these texts; image i has text `i % N` of N.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,7 +33,10 @@ class TextRequest:
 
 
 def text_conditions(
-    method: StableDiffusion, folder: str | os.PathLike[str], request: TextRequest
+    method: StableDiffusion,
+    folder: str | os.PathLike[str],
+    request: TextRequest,
+    words: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """Returns the sampler's conditions for a request; image i uses row i % N of each array.
 
@@ -40,6 +44,7 @@ def text_conditions(
       method: the method that samples.
       folder: the pipeline's folder, which has the tokenizer.
       request: the texts and the noise.
+      words: `{word: its token ids}` of words that the tokenizer does not know yet.
 
     Returns:
       `tokens` and `null_tokens` int32 `[N, L]` and, where a file of noise is given, `noise` float32 `[N, h, w, D]`.
@@ -60,6 +65,7 @@ def text_conditions(
             f"the tokenizer in {folder} has {tokenizer.vocabulary} ids, but the text_encoder knows "
             f"{known}: they do not belong together."
         )
+    tokenizer = tokenizer.with_words(words)
     tell_lost(tokenizer, request, length)
     tokens = tokenizer.tokenize(list(request.prompts), length)
     null = np.repeat(tokenizer.tokenize(request.negative_prompt, length), len(request.prompts), axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 from etils import epath
@@ -25,6 +25,8 @@ from jaxgen.runs.pretrained import pretrained_folder
 from jaxgen.runs.setup import make_method
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.grafts.adapted import adapted
+from jaxgen.sampling.grafts.requests import Adapter
 from jaxgen.sampling.prompts import TextRequest, text_conditions
 
 log = logging.getLogger("jaxgen")
@@ -43,7 +45,9 @@ class TrainedModel:
     example: Mapping[str, Shape] = dataclasses.field(default_factory=dict)  # the entries of the batches it learned from
 
 
-def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int = "last") -> TrainedModel:
+def restore(
+    config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int = "last", adapters: Sequence[Adapter] = ()
+) -> TrainedModel:
     """Reads the model of a run's checkpoint.
 
     Args:
@@ -51,6 +55,7 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
       workdir: the run's folder.
       checkpoint: "last" is the newest that can be read, "best" the best by the config's `train.best_metric`; a number
         is a step.
+      adapters: files of small parts that are put on the model.
 
     Raises:
       UserError: where there is no such checkpoint.
@@ -77,11 +82,14 @@ def restore(config: ConfigDict, workdir: epath.PathLike, checkpoint: str | int =
     state, meta = found
     model = states.model_of(state, states.frozen_groups(loaded.params, state), meta.stage)
     example = {name: (tuple(shape[1:]), dtype) for name, (shape, dtype) in meta.example.items()}
+    if adapters:
+        method, params, words = adapted(method, model.params, adapters)
+        generator, model = generator.changed(method, {}, words), dataclasses.replace(model, params=params)
     return TrainedModel(generator, model, meta.step, meta.images, example)
 
 
-def pretrained(config: ConfigDict, request: TextRequest) -> TrainedModel:
-    """Reads the diffusers pipeline that `config.init_from.pretrained` names, with the texts of a request.
+def pretrained(config: ConfigDict, request: TextRequest, adapters: Sequence[Adapter] = ()) -> TrainedModel:
+    """Reads the diffusers pipeline that `config.init_from.pretrained` names, with the texts of a request and adapters.
 
     Raises:
       UserError: for a folder, texts or noise that cannot be used.
@@ -95,10 +103,15 @@ def pretrained(config: ConfigDict, request: TextRequest) -> TrainedModel:
         )
     if method.spacing is not None:
         log.info(read_pipeline(folder).noise.told)
-    given = text_conditions(method, folder, request)
-    generator = Generator(method, config, given=given)
+    given = {} if adapters else text_conditions(method, folder, request)  # before the weights are read
+    generator = Generator(method, config)
     place = functools.partial(jax.device_put, device=replicated(generator.mesh))
-    return TrainedModel(generator, Model(read_params(folder, method.param_dtype, place), {}), 0, 0)
+    params = read_params(folder, method.param_dtype, place)
+    if adapters:
+        method, params, words = adapted(method, params, adapters)
+        assert isinstance(method, StableDiffusion)  # with other networks
+        given = text_conditions(method, folder, request, words)
+    return TrainedModel(generator.changed(method, given), Model(params, {}), 0, 0)
 
 
 def _step(checkpoints: Checkpoints, asked: str | int, workdir: epath.PathLike) -> int:

@@ -64,7 +64,7 @@ class LowRank(Graft):
         for path, kernel in layers(params[self.group]).items():
             if not re.search(where, path):
                 continue
-            rows, columns = self._sides(name, path, kernel)
+            rows, columns = _sides(f"config.method.grafts.{name}", path, kernel)
             noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(path.encode())), (rows, rank))
             found[path.replace("/", "|")] = {"a": noise / rank, "b": jnp.zeros((rank, columns))}
         if not found:
@@ -83,7 +83,7 @@ class LowRank(Graft):
                     f"{source} updates {path!r}, and the group {self.group!r} has no such layer; "
                     f"{nearest(path, kernels)}"
                 )
-            rows, columns = self._sides(name, path, kernels[path])
+            rows, columns = _sides(source, path, kernels[path])
             shapes, rank = (matrices["a"].shape, matrices["b"].shape), matrices["a"].shape[1]
             if shapes != ((rows, rank), (rank, columns)):
                 raise UserError(
@@ -101,15 +101,6 @@ class LowRank(Graft):
                     f"{self.rank}: leave `rank` out."
                 )
         return part
-
-    def _sides(self, name: str, path: str, kernel: Array) -> tuple[int, ...]:
-        if kernel.ndim != 2:
-            raise UserError(
-                f"config.method.grafts.{name}: {path!r} has a kernel of shape {kernel.shape}, and only linear "
-                "layers [in, out] that are not scanned can be updated; narrow `where`, or unset the network's "
-                "scan_blocks."
-            )
-        return kernel.shape
 
     def onto(self, trained: Method) -> Method:
         return with_network(trained, self.group, lambda network: Hooked(network, self._hooks))
@@ -143,6 +134,15 @@ def layers(params: Tree) -> dict[str, Array]:
     while set(params) == {"network", "part"}:
         params = params["network"]
     return {"/".join(path[:-1]): leaf for path, leaf in flatten_dict(params).items() if path[-1] == "kernel"}
+
+
+def _sides(where: str, path: str, kernel: Array) -> tuple[int, ...]:
+    if kernel.ndim != 2:
+        raise UserError(
+            f"{where}: {path!r} has a kernel of shape {kernel.shape}, and only linear layers [in, out] that are not "
+            "scanned can be updated; narrow `where`, or unset the network's scan_blocks."
+        )
+    return kernel.shape
 
 
 def _updated(

@@ -68,12 +68,16 @@ class TokenRows(Graft):
         return {"rows": table[jnp.asarray(ids)].astype(jnp.float32)}
 
     def loaded(self, name: str, part: Tree, trained: Method, params: Params, batch: Batch) -> Tree:
-        shape, wanted = part["rows"].shape, (self.rows, self._table(name, params).shape[1])
-        if shape != wanted:
+        source, (count, width) = self.file or f"config.init_from.{name}", part["rows"].shape
+        wanted = self._table(name, params).shape[1]
+        if width != wanted:
             raise UserError(
-                f"{self.file or f'config.init_from.{name}'} has {shape[0]} vectors of {shape[1]} features, and "
-                f"config.method.grafts.{name} needs {wanted[0]} of {wanted[1]}, as the text encoder has: it belongs to "
-                "another model, or `count` is another."
+                f"{source} has vectors of {width} features, and the text encoder's have {wanted}: it belongs to "
+                "another model."
+            )
+        if count != self.rows:
+            raise UserError(
+                f"{source} has {count} vectors, and config.method.grafts.{name} has {self.rows}: set its count."
             )
         return part
 

@@ -1,0 +1,62 @@
+"""Reads what --adapter says: the kind of a file, its path, and how it is put on. Nothing is opened or imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from jaxgen.errors import UserError, nearest
+
+KINDS = {"lora": "lora:FILE[:scale]", "embedding": "embedding:FILE[:word]"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """Names a file of a small part that is put on a trained model as it is.
+
+    Attributes:
+      kind: "lora", low-rank updates, or "embedding", the vectors of a new word.
+      file: the file, or a folder with a file of the usual name.
+      scale: what low-rank updates are multiplied by.
+      word: the new word, in place of the one that the file says; "" keeps that.
+    """
+
+    kind: str
+    file: str
+    scale: float = 1.0
+    word: str = ""
+
+    def __str__(self) -> str:
+        return f"--adapter={self.kind}:{self.file}"
+
+
+def read_adapter(text: str) -> Adapter:
+    """Returns the adapter that a text such as "lora:FILE:0.5" means.
+
+    A last part that is a number is a scale, and one that has neither "/" nor "." is a word; anything else belongs to
+    the path.
+
+    Raises:
+      UserError: the kind is unknown, or there is no file.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in KINDS:
+        raise UserError(
+            f"--adapter={text}: {kind!r} is no kind of adapter; {nearest(kind, KINDS)} Write --adapter="
+            f"{' or --adapter='.join(KINDS.values())}."
+        )
+    file, _, last = rest.rpartition(":")
+    if kind == "lora" and file and _is_number(last):
+        return Adapter(kind, file, scale=float(last))
+    if kind == "embedding" and file and last and not {"/", "."} & {*last}:
+        return Adapter(kind, file, word=last)
+    if not rest:
+        raise UserError(f"--adapter={text} names no file; write --adapter={KINDS[kind]}.")
+    return Adapter(kind, rest)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
