@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxgen.errors import UserError
 
@@ -15,6 +16,20 @@ Params = dict[str, Tree]  # the parameters of each group: {"generator": ..., "di
 Memory = dict[str, Tree]  # carried from step to step without gradients: {"generator": batch statistics, ...}
 Batch = dict[str, Array]  # arrays with a leading batch axis: {"image": [B, H, W, C], "label": [B], ...}
 Metrics = dict[str, Array]  # scalars to be logged
+
+
+def carry_over(old: Tree, new: Tree) -> Tree:
+    """Returns `new` with each leaf replaced by that of `old` which has its path and shape; other leaves are copied.
+
+    A method that grows keeps by it what an earlier stage learned: a layer that has its name and shape in both trees.
+    """
+    kept = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(old)[0]}
+
+    def choose(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
+        before = kept.get(jax.tree_util.keystr(path))
+        return before if before is not None and before.shape == leaf.shape else jnp.copy(leaf)
+
+    return jax.tree_util.tree_map_with_path(choose, new)
 
 
 class MissingEntry(UserError):

@@ -21,6 +21,7 @@ from jaxgen.diffusion.prediction import Prediction, denoiser
 from jaxgen.diffusion.samplers.edm import EDM
 from jaxgen.diffusion.spacing import time_grid
 from jaxgen.evaluation.evaluate import evaluate
+from jaxgen.methods.base import Model
 from jaxgen.metrics.networks.base import Features
 from jaxgen.metrics.summary import Summary
 from jaxgen.train.loop import Trainer
@@ -210,6 +211,24 @@ def test_the_recipe_of_a_solver_is_exact_on_a_straight_path(recipe):
         got = sampler(denoise, flow, start, keys, times=np.asarray([1.0, 0.7, 0.4, 0.25]))
         np.testing.assert_allclose(got, 0.25 * start + 0.75 * x0, atol=1e-5)
         assert sampler.evaluations == evaluations
+
+
+def test_the_recipe_that_grows_keeps_what_it_learned_and_draws_finer_images(recipe):
+    up, down, progressive = (recipe("A method that grows", name) for name in ("Up", "Down", "Progressive"))
+    method = progressive(up((8, 8, 1)), down(), (8, 8, 1), grow_at=(32, 64))
+    assert [stage for _, stage in method.stages] == [0, 1, 2]
+    key, batch, params, memory = jax.random.key(0), {"image": jnp.zeros((4, 8, 8, 1))}, {}, {}
+    for stage in (0, 1):
+        before = _leaves(params)
+        init = jax.jit(lambda key, params, memory, s=stage: method.init(key, batch, s, {}, params, memory))
+        params, memory = init(jax.random.fold_in(key, stage), params, memory)
+        after = _leaves(params)
+        assert before.keys() <= after.keys() and all((after[path] == before[path]).all() for path in before)
+        new = {path[1] for path in after.keys() - before.keys()}
+        assert new == ({"conv_0"} if stage else {"start", "image", "logit"})
+        images = method.sample(Model(params, memory, stage), jax.random.split(key, 3), {})
+        blocks = images.reshape(3, 4, 2, 4, 2).std(axis=(2, 4))
+        assert images.shape == (3, 8, 8, 1) and (blocks.max() > 1e-3) == bool(stage)
 
 
 def test_the_recipes_of_diffusion_do_what_they_say(recipe):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 
 from jaxgen.arrays import Params, Tree
 from jaxgen.errors import UserError
@@ -37,17 +36,6 @@ def with_loaded(fresh: Mapping[str, Tree], loaded: Mapping[str, Tree]) -> dict[s
     for name in sorted(fresh.keys() & loaded.keys()):
         check_loaded(name, loaded[name], fresh[name])
     return {name: loaded.get(name, value) for name, value in fresh.items()}
-
-
-def carry_over(old: Tree, new: Tree) -> Tree:
-    """Returns `new`, with the leaf of `old` where it has one of the same path and shape; other leaves are copied."""
-    kept = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(old)[0]}
-
-    def choose(path: jax.tree_util.KeyPath, leaf: jax.Array) -> jax.Array:
-        before = kept.get(jax.tree_util.keystr(path))
-        return before if before is not None and before.shape == leaf.shape else jnp.copy(leaf)
-
-    return jax.tree_util.tree_map_with_path(choose, new)
 
 
 def frozen_groups(loaded: Params, state: State) -> Params:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from jaxgen.arrays import Batch, Memory, Params
+from jaxgen.arrays import Batch, Memory, Params, carry_over
 from jaxgen.data.transforms import prepare
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, State
@@ -200,7 +200,7 @@ class StateBuilder:
             params=params,
             memory=memory,
             opt_state={g: self.optimizers[g].init(params[g]) for g in params if g in trained},
-            ema={g: states.carry_over(ema.get(g, {}), params[g]) for g in averaged},
+            ema={g: carry_over(ema.get(g, {}), params[g]) for g in averaged},
             nonfinite_count={turn.name: jnp.zeros((), jnp.int32) for turn in turns},
         )
 

@@ -14,6 +14,7 @@ import tiny_methods
 from running import differing, largest_difference, named, on_host, opened, run
 from tiny_methods import tiny_config
 
+from jaxgen.arrays import carry_over
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
 from jaxgen.runs.setup import make_loader, training_sources
@@ -165,6 +166,16 @@ def test_crossing_keeps_what_fits_and_begins_the_rest_anew(tmp_path):
     assert all(not np.any(x) for x in jax.tree.leaves(state.opt_state))
     assert any(np.any(x) for x in jax.tree.leaves(before.opt_state))
     assert state.memory["seen"].shape == (5,) and state.memory["kept"] == 4
+
+
+def test_what_has_its_path_and_shape_is_carried_over_and_the_rest_is_a_copy():
+    old = {"a": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}, "gone": jnp.ones(1)}
+    new = {"a": {"kernel": jnp.zeros((2, 4)), "bias": jnp.zeros(3)}, "more": {"bias": jnp.zeros(3)}}
+    found = carry_over(old, new)
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, new)
+    assert found["a"]["bias"] is old["a"]["bias"]
+    assert not found["a"]["kernel"].any() and not found["more"]["bias"].any()
+    assert found["more"]["bias"].unsafe_buffer_pointer() != new["more"]["bias"].unsafe_buffer_pointer()
 
 
 # ------------------------------------------------------------------ one learned row of a frozen table
