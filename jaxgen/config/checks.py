@@ -43,7 +43,8 @@ LEAST = {
 }
 CHOICES = {"evaluate.resize": ("", "legacy", "clean"), "train.best_mode": ("min", "max")}
 # The keys of each section of `data.extra`, and a value of the type that each must have.
-EXTRA = {"source": "", "split": "", "eval_split": "", "channels": 0, "rename": ConfigDict(), "captions": ()}
+EXTRA = {"source": "", "split": "", "eval_split": "", "channels": 0, "rename": ConfigDict(), "captions": (), "num": 0}
+SAMPLED = "sampled"  # the source of `data.extra` whose images the pretrained model draws
 NEEDED = {
     "data.source": "name a data set, such as 'digits' or 'folder:photos'",
     "method.name": "name a method, such as 'ddpm'",
@@ -199,7 +200,8 @@ def _check_named_sections(config: ConfigDict) -> None:
     _check_rename(config.data.rename, "config.data.rename")
     _check_captions(config.data.captions, "config.data.captions")
     for name, extra in config.data.extra.items():
-        if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or "split" not in extra:
+        drawn = isinstance(extra, Mapping | ConfigDict) and extra.get("source") == SAMPLED
+        if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or not drawn and "split" not in extra:
             raise UserError(f"config.data.extra.{name} must be a section with 'source' and 'split'.")
         for key, value in extra.items():
             if key not in EXTRA:
@@ -209,6 +211,22 @@ def _check_named_sections(config: ConfigDict) -> None:
             else:
                 _check_type(value, EXTRA[key], f"config.data.extra.{name}.{key}")
         _check_captions(extra.get("captions", ()), f"config.data.extra.{name}.captions")
+        _check_sampled(name, extra, drawn)
+
+
+def _check_sampled(name: str, extra: Mapping[str, Any], drawn: bool) -> None:
+    key = f"config.data.extra.{name}"
+    if not drawn:
+        if "num" in extra:
+            raise UserError(f"{key}.num is for source='sampled', whose images are drawn; remove it.")
+        return
+    if not name.isidentifier():
+        raise UserError(f"{key}: its images are kept in a file of this name; use a plain word, such as 'prior'.")
+    if not extra.get("captions") or extra.get("num", 0) < 1:
+        raise UserError(f"{key} draws images: it needs captions, such as ('a photo of a dog',), and num, how many.")
+    for other in ("split", "eval_split", "channels", "rename"):
+        if extra.get(other):
+            raise UserError(f"{key}.{other} has no use with source='sampled', whose images are drawn; remove it.")
 
 
 def _check_captions(texts: Any, path: str) -> None:

@@ -37,7 +37,7 @@ DEFAULTS: dict[str, Any] = dict(
         captions=(),  # texts, such as ("a photo of {}",): each image has each of them; {} is the word of a graft
         # Further sources: data.extra.<name> = {source, split, eval_split, channels, rename, captions}, whose entries
         # come as <name>_image, ...; eval_split, by default that of the data, gives the conditions of samples; channels
-        # is by default that of the data, too.
+        # is by default that of the data, too. {source="sampled", captions, num} has the pretrained model draw images.
         extra=dict(),
     ),
     optimizer=dict(

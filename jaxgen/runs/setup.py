@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,12 +15,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.build import build, build_field
-from jaxgen.config import image_shape
-from jaxgen.data import Loader, Source, open_source
+from jaxgen.config import SAMPLED, image_shape
+from jaxgen.data import Loader, Request, Source, open_source
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.corruptions import Corruption
 from jaxgen.data.sources.captioned import Captioned
 from jaxgen.data.sources.captions import Tokenised
+from jaxgen.data.sources.sampled import Sampled
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
@@ -113,13 +116,55 @@ def _guidance(config: ConfigDict) -> dict[str, Any]:
     return {"name": "classifier_free", "scale": config.sampler.guidance_scale, **guidance}
 
 
-def training_sources(config: ConfigDict) -> dict[str, Source]:
-    """Returns the named sources that training draws from; the main one's name is empty."""
+def training_sources(
+    config: ConfigDict, sampled: Mapping[str, Sampled] = MappingProxyType({})
+) -> dict[str, Source]:
+    """Returns the named sources that training draws from; the main one's name is empty.
+
+    Args:
+      sampled: the sources of images that the pretrained model draws (`sampled_sources`). Those that are missing here
+        give black images.
+    """
     data = config.data
     sources = {"": open_split(config, data.split)}
     for name, extra in data.extra.items():
-        sources[name] = _open_extra(config, name, extra["split"])
+        if extra["source"] == SAMPLED:
+            source = sampled.get(name) or _sampled(config, name, None)
+            sources[name] = _with_tokens(config, source, needed=True)
+        else:
+            sources[name] = _open_extra(config, name, extra["split"])
     return sources
+
+
+def sampled_sources(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Sampled]:
+    """Returns the sources of `config.data.extra` whose images the pretrained model draws before the first step.
+
+    Raises:
+      UserError: there is no such model, or it draws no texts; or the file of the workdir holds other images.
+    """
+    extra = config.data.extra
+    return {name: _sampled(config, name, epath.Path(workdir)) for name in extra if extra[name]["source"] == SAMPLED}
+
+
+def _sampled(config: ConfigDict, name: str, workdir: epath.Path | None) -> Sampled:
+    extra, key = config.data.extra[name], f"config.data.extra.{name}"
+    stored = pretrained_config(config) if base_tokenizer(config) is not None else None
+    if stored is None or "tokens" not in make_method(stored).conditions:
+        raise UserError(
+            f"{key}.source='sampled' asks {KEY} to draw images for texts, and it names no model that does; name one, "
+            "or a source of images."
+        )
+    if any("{}" in sentence for sentence in extra["captions"]):
+        raise UserError(
+            f"{key}.captions: the pretrained model does not know the word that {{}} stands for; write texts for the "
+            "class, such as 'a photo of a dog'."
+        )
+    height, width, channels = image_shape(config)
+    request = Request(SAMPLED, "", "all", (height, width), channels)
+    how = {"sampler": config.sampler.to_dict(), "guidance": config.guidance.to_dict(), "seed": config.seed}
+    drawn_by = json.dumps({"model": config.init_from.pretrained, **how}, sort_keys=True, default=str)
+    path = None if workdir is None else workdir / f"{name}.npz"
+    return Sampled(request, extra["captions"], extra["num"], path, drawn_by)
 
 
 def _open_extra(config: ConfigDict, name: str, split: str) -> Source:
@@ -138,6 +183,8 @@ def extra_held_out(config: ConfigDict, name: str) -> Source:
       UserError: the source has no such split.
     """
     extra = config.data.extra[name]
+    if extra["source"] == SAMPLED:
+        raise UserError(f"config.data.extra.{name} is drawn for training and has no held-out split.")
     split = extra.get("eval_split") or config.data.eval_split
     try:
         return _open_extra(config, name, split)

@@ -29,11 +29,12 @@ from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.optim import ends_before
 from jaxgen.runs.progress import Progress
 from jaxgen.runs.record import add_event
-from jaxgen.runs.setup import make_loader, make_method, tell_sources, training_sources
+from jaxgen.runs.setup import make_loader, make_method, sampled_sources, tell_sources, training_sources
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.finite import NotFinite
 from jaxgen.sampling.generator import Generator
 from jaxgen.train.ahead import await_unless, compile_ahead
+from jaxgen.train.class_images import draw_missing
 from jaxgen.train.step_metrics import StepMetrics
 from jaxgen.train.update import draws, programs, update_of
 
@@ -67,7 +68,8 @@ class Trainer:
         self.method = make_method(config)
         sizes = config.mesh
         self.mesh = make_mesh(sizes.data, train.batch_size // train.accumulate, sizes.fsdp, sizes.tensor)
-        self.sources = training_sources(config)
+        self._sampled = sampled_sources(config, workdir)
+        self.sources = training_sources(config, self._sampled)
         tell_sources(self.sources)
         self.loader = make_loader(config, self.sources)
         start = self.loader.get_state()
@@ -147,7 +149,13 @@ class Trainer:
         return self._updates[name]
 
     def take_step(self) -> Metrics:
-        """Changes the stage if the next one is due, draws batches and updates the state; returns the metrics."""
+        """Changes the stage if the next one is due, draws batches and updates the state; returns the metrics.
+
+        Before the first batch the images that the config asks of its pretrained model are drawn.
+        """
+        if self._sampled:
+            draw_missing(self.config, self._sampled.values())
+            self._sampled = {}
         stage = states.stage_at(self.method, self.images)
         if stage != self.stage:
             log.info("stage %d begins at %d images", stage, self.images)
