@@ -19,6 +19,7 @@ from jaxgen.data import open_source, sources
 from jaxgen.data.folders.caption_files import THREADS, Captions, captions_of
 from jaxgen.data.folders.layout import SPLIT_LIKE
 from jaxgen.data.folders.listing import some, walk
+from jaxgen.data.folders.metadata import named_images
 from jaxgen.data.image_arrays import check_layout
 from jaxgen.data.images import check_mode, decode, from_array, own_channels, upright_size
 from jaxgen.errors import UserError
@@ -133,13 +134,13 @@ def _of_folder(
     name: str, path: epath.Path, resolution: tuple[int, int] | None, channels: int | None, num: int, captioned: bool,
     beside: ImageSet | None,
 ) -> ImageSet:  # fmt: skip
-    listing = walk(path)
+    listing, of_table = named_images(walk(path), captioned)
     files = list(listing.images)
     passed = listing.passed_over()
     if not files:
         told = f"; {passed}" if passed else ""
         raise UserError(f"There are no images ({', '.join(SUFFIXES)}) in the folder {name!r}{told}.")
-    found = captions_of(listing, files) if captioned else Captions(None)
+    found = of_table or (captions_of(listing, files) if captioned else Captions(None))
     splits = [word for word in listing.folders if word.lower() in SPLIT_LIKE]
     mixed = f"those of the folders {some(splits)} among them; name one of these for a split" if splits else ""
     notes = tuple(filter(None, (mixed, *found.notes, listing.passed_over(found.read))))

@@ -11,6 +11,7 @@ from PIL import Image
 from jaxgen.data import open_source
 from jaxgen.data.sources import folder
 from jaxgen.errors import UserError
+from jaxgen.metrics.sets import open_set
 
 RNG = np.random.default_rng(0)
 MARK = "\ufeff".encode()
@@ -207,3 +208,15 @@ def test_masks_beside_images_hold_classes(tmp_path):
     assert (opened(tmp_path, classes=4)[0]["mask"] == classes).all()
     with pytest.raises(UserError, match=r"m\.png' holds class 3, outside \[0, 3\)"):
         opened(tmp_path, classes=3)
+
+
+def test_metrics_see_the_images_and_texts_of_a_table(tmp_path):
+    made = put(tmp_path, "b.png", "a.png")
+    put(tmp_path, "hints/a.png", "extra.png", mode="L")
+    table(tmp_path, {"file_name": "b.png", "text": "b", "x": 1, "hint": "hints/a.png"},
+          {"file_name": "a.png", "text": "a", "hint": "hints/a.png"})  # fmt: skip
+    found = open_set(str(tmp_path), captioned=True)
+    assert found.count == 2 and list(found.captions) == ["a", "b"]
+    assert (np.stack(next(iter(found.batches(2)))) == [made["a.png"], made["b.png"]]).all()
+    assert "1 pictures that metadata.jsonl does not name passed over: extra.png" in found.notes
+    assert open_set(str(tmp_path)).captions is None

@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from jaxgen.data.folders.caption_files import Captions
 from jaxgen.data.folders.listing import Listing, shown, some
 from jaxgen.data.plain import plain
 from jaxgen.errors import UserError
@@ -181,6 +182,24 @@ def said_of(metadata: Metadata, whole: Listing, files: Sequence[str]) -> Said:
             arrays[entry] = found
     told = f"{len(left)} {'column' if len(left) == 1 else 'columns'} of {TABLE} passed over: {', '.join(left)}"
     return Said(arrays, pictures, first, (told,) if left else ())
+
+
+def named_images(listing: Listing, captioned: bool) -> tuple[Listing, Captions | None]:
+    """Returns a folder's content with the images that its tables name, and their captions if they have any.
+
+    Args:
+      captioned: whether captions are wanted.
+
+    Raises:
+      UserError: as `metadata_of` and `said_of` do.
+    """
+    metadata = metadata_of(listing)
+    if metadata is None:
+        return listing, None
+    said = said_of(metadata, listing, metadata.listing.images) if captioned else Said({}, {}, {}, ())
+    texts = [str(text) for text in said.arrays["caption"]] if "caption" in said.arrays else None
+    notes = tuple(note for note in (*metadata.notes, unnamed(metadata, listing)) if note)
+    return metadata.listing, Captions(texts, metadata.tables, notes)
 
 
 def unnamed(metadata: Metadata, whole: Listing) -> str:
