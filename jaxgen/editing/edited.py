@@ -2,7 +2,8 @@
 
 `Edited` is a method around a method: its batches also have the pictures, `edit_image`, and where there is one the mask,
 `edit_mask`. For latents, pictures are encoded first, the network holds what the mask keeps in latents, and the kept
-pixels are pasted at the end, so that they are exact.
+pixels are pasted at the end, so that they are exact. Where a batch has `noise`, edits begin with it, and what a mask
+keeps has this noise at every time.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Edited(Method):
             return method.decode(model, diffusion.draw(start, keys, times))
         free = batch[FREE]
         cells = in_cells(free, (z.shape[1], z.shape[2]))[..., None].astype(z.dtype)
-        drawn = hold(diffusion, z, cells, keys).draw(start, keys, times)
+        drawn = hold(diffusion, z, cells, keys, batch.get("noise")).draw(start, keys, times)
+        drawn = jnp.where(cells == 1, drawn, z)  # the decoder sees the kept part beside what is drawn
         return jnp.where(free[..., None] == 1, method.decode(model, drawn), images)
 
 

@@ -73,7 +73,11 @@ def times_from(model: DiffusionModel, t0: float) -> Float[np.ndarray, "N"]:
 
 
 def hold(
-    model: DiffusionModel, images: Float[Array, "B *shape"], mask: Float[Array, "..."], keys: Key[Array, "B"]
+    model: DiffusionModel,
+    images: Float[Array, "B *shape"],
+    mask: Float[Array, "..."],
+    keys: Key[Array, "B"],
+    noise: Float[Array, "B *shape"] | None = None,
 ) -> DiffusionModel:
     """Returns the model whose denoiser sees the known part of images in place of its own where `mask` is 0.
 
@@ -85,6 +89,7 @@ def hold(
       images: `[B, ...]` the images whose part is kept.
       mask: broadcasts against images: 1 where the model may draw.
       keys: `[B]` random keys, one for each image.
+      noise: `[B, ...]` the noise of the known part at all times; None draws it from the keys, anew for each time.
     """
 
     def held(x: jax.Array, t: jax.Array) -> Prediction:
@@ -93,8 +98,8 @@ def hold(
             time = jnp.asarray(t, jnp.float32).reshape(-1)[0]
             # the bits of t number its noise: no two times share one, and samplers' own numbers are far smaller
             number = jax.lax.bitcast_convert_type(time, jnp.uint32)
-        noise = per_image_noise(keys, number, images.shape[1:]).astype(x.dtype)
-        known = diffuse(model.schedule, images, _as(t, images), noise)
+        own = per_image_noise(keys, number, images.shape[1:]) if noise is None else noise
+        known = diffuse(model.schedule, images, _as(t, images), own.astype(x.dtype))
         return model.denoise(mask * x + (1 - mask) * known, t)
 
     return dataclasses.replace(model, denoise=held)

@@ -128,7 +128,8 @@ class Generator:
                 f"{flag} needs the tokenizer that the model learned with; the data source {source.name} has none: "
                 "set config.data.source to the captions that it was trained on."
             )
-        return tokenizer.with_words(self.words)(texts)
+        known = tokenizer.with_words(self.words) if self.words else tokenizer  # a source's own may be any function
+        return known(texts)
 
     def check(self, model: Model) -> None:
         """Traces the sampler and, for the last stage, the panels, so that their errors are found before training.
