@@ -134,9 +134,9 @@ def test_columns_that_hold_nothing_usable_are_told(tmp_path):
     table(
         tmp_path,
         {"file_name": "a.png", "text": "a", "objects": {"bbox": [1, 2]}, "sizes": [1], "note": None, "mixed": 1,
-         "id": 2**40, "speed": float("nan")},
+         "id": 2**40, "speed": float("nan"), "none": [], "": 1},
         {"file_name": "b.png", "text": "b", "objects": {"bbox": [3]}, "sizes": [1, 2], "note": "x", "mixed": "y",
-         "id": 1, "speed": 1.0},
+         "id": 1, "speed": 1.0, "none": [], "": 2},
         {"file_name": "gone.png", "text": "c"},
     )  # fmt: skip
     source = opened(tmp_path)
@@ -145,9 +145,10 @@ def test_columns_that_hold_nothing_usable_are_told(tmp_path):
     assert "1 lines of metadata.jsonl name no image: gone.png" in told
     assert "1 pictures that metadata.jsonl does not name passed over: extra.png" in told
     for column in ("objects (neither", "sizes (lists of several lengths)", "note (without a value in line 1)",
-                   "mixed (neither", "id (larger numbers than 32 bits", "speed (values that are not"):  # fmt: skip
+                   "mixed (neither", "id (larger numbers than 32 bits", "speed (values that are not",
+                   "none (empty lists)", "'' (no name of an entry)"):  # fmt: skip
         assert column in told
-    assert "6 columns of metadata.jsonl passed over" in told
+    assert "8 columns of metadata.jsonl passed over" in told
 
 
 GOOD = {"file_name": "a.png", "text": "an ant", "hint": "b.png"}
@@ -173,7 +174,11 @@ GOOD = {"file_name": "a.png", "text": "an ant", "hint": "b.png"}
         ([GOOD, {"file_name": "b.png", "text": "b", "hint": None}], "line 2 gives no picture for 'hint'"),
         ([GOOD, {"file_name": "b.png", "hint": "a.png"}], "line 2 has no 'text', while others have"),
         ([GOOD, {"file_name": "b.png", "text": 3, "hint": "a.png"}], "line 2: 'text' is 3, where a text is needed"),
-        ([{**GOOD, "label": 1.5}], "'label' is 1.5, where a whole number, or always a text, is needed"),
+        ([{**GOOD, "label": 1.5}], "'label' is 1.5, where a number from 0 on, or always a text, is needed"),
+        ([{**GOOD, "label": -1}], "'label' is -1, where a number from 0 on"),
+        ([{**GOOD, "label": 2**40}], "where a number from 0 on"),
+        ([{"file_name": ""}], "it has ''; file_name is"),
+        ([], "empty: no metadata.jsonl below .* names an image; add lines"),
         ([{**GOOD, "hint": "sub/wide.png"}], r"wide\.png' has 16x8 pixels, and its image a\.png 8x8"),
     ],
 )

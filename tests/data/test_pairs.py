@@ -200,7 +200,7 @@ def test_layouts_that_may_be_meant_otherwise(photos, tmp_path):
     with pytest.raises(UserError, match="no folder 'image' .*'pairs:.*:left' or 'pairs:.*:right'"):
         opened(tmp_path / "halves")
     put(tmp_path / "lone/train/image/1.png")
-    with pytest.raises(UserError, match="a folder 'image' and none such as 'condition' beside it"):
+    with pytest.raises(UserError, match="pictures in folders 'image' and none in one beside it"):
         opened(tmp_path / "lone")
     with pytest.raises(UserError, match="there is no such file or folder"):
         opened(tmp_path / "nowhere")

@@ -27,8 +27,8 @@ from jaxgen.files.pictures import SUFFIXES
 from jaxgen.files.reading import as_type_of
 
 TABLE = "metadata.jsonl"
-FILE, FILES = "_file_name", "_file_names"  # the endings of columns that name pictures
-STRICT = {"caption": (str, "a text"), "label": (int, "a whole number, or always a text,")}  # what is never passed over
+FILE = "_file_name"  # the ending of columns that name pictures
+STRICT = {"caption": "a text", "label": "a number from 0 on, or always a text,"}  # what is never passed over
 NAMES = {"text": "caption", "conditioning_image": "hint"}  # the entries of columns that others call differently
 
 
@@ -109,7 +109,7 @@ def metadata_of(listing: Listing) -> Metadata | None:
             name = values.pop("file_name")
             image = images.get(_place(folder, name))
             if image is None:
-                strange.append(name)
+                strange.append(name or "''")
             elif image in rows:
                 raise UserError(f"{where} names {shown(name)}, which {rows[image].where} does already; keep one line.")
             else:
@@ -170,6 +170,9 @@ def said_of(metadata: Metadata, whole: Listing, files: Sequence[str]) -> Said:
     left = []
     for column in dict.fromkeys(column for row in rows for column in row.values):
         entry = _entry(column)
+        if not entry:
+            left.append(f"{column!r} (no name of an entry)")
+            continue
         if entry in ("image", *arrays, *pictures):
             raise UserError(f"{rows[0].where}: the column {column!r} and another one are both {entry!r}; rename one.")
         if _of_pictures(column, rows):
@@ -247,10 +250,10 @@ def _array(entry: str, column: str, rows: Sequence[Row], classes: tuple[str, ...
         return f"without a value in {missing.rsplit(', ', 1)[-1]}"
     if all(isinstance(value, str) for value in values):
         return np.array([classes.index(value) for value in values], np.int32) if entry == "label" else np.array(values)
-    kind, word = STRICT.get(entry, (object, ""))
-    for row, value in zip(rows, values, strict=True):
-        if not isinstance(value, kind):
-            raise UserError(f"{row.where}: {column!r} is {value!r}, where {word} is needed; correct it.")
+    for row, value in zip(rows, values, strict=True) if entry in STRICT else ():
+        good = isinstance(value, str) if entry == "caption" else isinstance(value, int) and 0 <= value < 2**31
+        if not good:
+            raise UserError(f"{row.where}: {column!r} is {value!r}, where {STRICT[entry]} is needed; correct it.")
     return _numbers(column, values)
 
 
@@ -261,6 +264,8 @@ def _numbers(column: str, values: Sequence[Any]) -> np.ndarray | str:
         return "lists of several lengths"
     if found.dtype.kind not in "biuf":
         return "neither numbers nor one text each"
+    if not found.size:
+        return "empty lists"
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         return "values that are not finite"
     try:

@@ -31,7 +31,7 @@ from jaxgen.data.folders.caption_files import captions_of, in_threads
 from jaxgen.data.folders.columns import Column, Columns, column
 from jaxgen.data.folders.layout import CHOICES, Layout, layout_of
 from jaxgen.data.folders.listing import Listing, walk
-from jaxgen.data.folders.metadata import Metadata, metadata_of, said_of, unnamed
+from jaxgen.data.folders.metadata import TABLE, Metadata, metadata_of, said_of, unnamed
 from jaxgen.data.images import ManyFrames, check_mode, decode
 from jaxgen.data.source import MEMORY_LIMIT, Example, Examples, Request, Source, check_labels, locate
 from jaxgen.errors import UserError
@@ -138,6 +138,8 @@ class Folder(Source):
             return
         if layout.everything:
             told = f"all {layout.everything:,} images of the folder belong to other splits"
+        elif any(name.endswith(TABLE) for name in listing.others):
+            told = f"no {TABLE} below {str(listing.folder)!r} names an image; add lines, or remove the table"
         else:
             told = f"there are no images ({', '.join(SUFFIXES)}) below {str(listing.folder)!r}"
             told += f"; {listing.passed_over()}" if listing.passed_over() else ""

@@ -144,7 +144,7 @@ class PairedFolders(Source):
         super().__init__(request)
         check_split(self.name, self.split, ("all", "train", "test") if "" in places else sorted(places))
         prefix = "" if "" in places else f"{self.split}/"
-        entries = _entries(self.name, places)
+        entries = _entries(self.name, places, listing.passed_over())
         named = {entry: _by_stem(places[prefix[:-1]].get(entry, ()), f"{prefix}{entry}/") for entry in entries}
         _check_partners(f"{self.name!r}, split {self.split}", named)
         stems = [s for s in sorted(named["image"]) if prefix or self.split in ("all", hash_split(s))]
@@ -196,11 +196,14 @@ def _grouped(files: Sequence[str], depth: int) -> dict[str, list[str]]:
     return found
 
 
-def _entries(source: str, places: Places) -> list[str]:
+def _entries(source: str, places: Places, passed: str) -> list[str]:
     """Returns the names of the entries over all splits, the image's first."""
     others = sorted({entry for found in places.values() for entry in found} - {"image"})
     if not others:
-        raise UserError(f"{source!r} has a folder 'image' and none such as 'condition' beside it; add the partners.")
+        raise UserError(
+            f"{source!r} has pictures in folders 'image' and none in one beside it, such as 'condition'; add them"
+            + (f" ({passed})." if passed else ".")
+        )
     for entry in others:
         if not entry.isidentifier() or entry in TAKEN:
             raise UserError(
