@@ -82,6 +82,16 @@ class Parts:
                     )
                 givers[slot] = name
 
+    def init(self, keys: Mapping[str, Array], batch: Batch) -> Params:
+        """Returns fresh parameters of the groups that learn, from one random key for each.
+
+        Raises:
+          MissingEntry: the batch lacks an entry that a part reads.
+        """
+        for name, part in self.named.items():
+            _check_entries(name, part, batch)
+        return {group: part.init(keys[group], batch) for group, part in self.learned.items()}
+
     def __call__(
         self, params: Params, batch: Batch, keys: Key[Array, " B"] | None, shape: tuple[int, ...], train: bool = False
     ) -> Batch:

@@ -24,7 +24,7 @@ def with_noise(trained: TrainedModel, path: str | os.PathLike[str], num: int) ->
     """
     generator = trained.generator
     diffusion = editable(generator.method)
-    shape = getattr(diffusion, "shape", None) or getattr(diffusion, "latent_shape", None)
+    shape = getattr(diffusion, "shape", None)
     if shape is None:
         raise UserError(
             "--noise was given, but this model does not begin with noise of its images' shape, as only diffusion "

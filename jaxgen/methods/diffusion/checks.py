@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from jaxgen.arrays import Array, Batch
+from jaxgen.conditions.base import Condition
+from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
+from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.calls import taken_by
 
@@ -45,6 +49,20 @@ def check_parts(method: DDPM) -> None:
                 f"{type(method.network).__name__} does not take; it takes {', '.join(sorted(takes))}: name another "
                 "config.method.network, or leave the part out."
             )
+
+
+def steered(guidance: Guidance, inputs: GuidanceInputs, parts: Mapping[str, Condition]) -> Denoiser:
+    """Returns the guided denoiser; the error of a guidance that lacks a null says which parts could have one."""
+    try:
+        return guidance(inputs)
+    except UserError as error:
+        if inputs.null is not None or not parts:
+            raise
+        names = " or ".join(f"config.method.parts.{name}" for name in sorted(parts))
+        raise UserError(
+            f"{str(error).rstrip('.')}. Give {names} a dropout above 0 in training, or set its knows_null where the "
+            "network was taught the null before; or leave config.guidance out."
+        ) from error
 
 
 def weights_of(batch: Batch) -> Array:

@@ -37,7 +37,7 @@ from jaxgen.diffusion.timesteps import TimestepSampler, Uniform, uniform_timeste
 from jaxgen.diffusion.weighting import Simple, Weighting
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
-from jaxgen.methods.diffusion.checks import check_codec, check_parts, weights_of
+from jaxgen.methods.diffusion.checks import check_codec, check_parts, steered, weights_of
 from jaxgen.methods.diffusion.classified import classifier_logits
 from jaxgen.networks.layers.convolution import gradients_in_loops
 from jaxgen.networks.layers.stateless import apply_params, init_params
@@ -178,7 +178,7 @@ class DDPM(Method):
             check_loaded(group, given[group], fresh)
         self.coding.check(memory.get(group))
         of_network, of_parts = self._init_keys(key)
-        learned = {group: part.init(of_parts[group], batch) for group, part in self.told.learned.items()}
+        learned = self.told.init(of_parts, batch)
         count, *image_shape = batch["image"].shape
         x, time = jnp.zeros((count, *self.coding.shape(tuple(image_shape)))), jnp.zeros(count)
         keys = jax.random.split(key, count)
@@ -336,7 +336,8 @@ class DDPM(Method):
             others["weak"] = self.denoiser(model.params, "weak", self.guidance.weak, schedule)
         if "classifier" in self.required_groups:
             others["classifier"] = classifier_logits(self.guidance, self.schedule, model.params["classifier"])
-        return self.guidance(GuidanceInputs(denoise, condition, null, label=batch.get("label"), **others))
+        inputs = GuidanceInputs(denoise, condition, null, label=batch.get("label"), **others)
+        return steered(self.guidance, inputs, self.parts)
 
     def _losses(self, denoise: Denoiser, image: Array, condition: Batch, t: Array, noises: Array) -> Array:
         schedule, weighting = self.schedule, self.weighting
