@@ -10,13 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_latents
 
+from jaxgen.codecs.latents import Latents
+from jaxgen.conditions.text import Text
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.prediction_types import V
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn
 from jaxgen.methods.diffusion.ddpm import DDPM
+from jaxgen.methods.grafts.base import network_of
 from jaxgen.methods.grafts.low_rank import LowRank
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned
@@ -24,6 +28,7 @@ from jaxgen.networks.dit import DiT
 from jaxgen.networks.hooks import after
 from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.networks.pretrained.clip import TextTower
+from jaxgen.networks.unet import UNet
 
 SHAPE = (8, 8, 1)
 KEYS = jax.random.split(jax.random.key(3), 4)
@@ -129,6 +134,34 @@ def test_the_order_of_grafts_is_not_the_configs(base):
     assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), begun(one, params), again))
     model = Model(params={**params, **parts}, memory={})
     np.testing.assert_array_equal(jax.jit(one.sample)(model, KEYS, {}), jax.jit(other.sample)(model, KEYS, {}))
+
+
+def test_grafts_are_put_on_the_networks_of_parts_and_codecs():
+    tower = TextTower(vocabulary=9, length=5, width=8, depth=1, heads=2, mlp_features=16)
+    text = Text(tower, learns=False, shares="clip", pooled=True, context=False)
+    parts = {"text": text, "style": dataclasses.replace(text, entry="style")}
+    unet = UNet(4, 8, (1,), 1, (), middle_attention=False, norm_groups=4, vector_dim=16)
+    codec = Latents(tiny_latents.Folded(), 1.0)
+    trained = DDPM(unet, schedules.Cosine(), DDIM(2, clip=False), (16, 16, 1), codec=codec, parts=parts)
+    grafts = {"word": TokenRows(initial_ids=(4,), group="clip"), "lora": LowRank(group="clip", where="block_0", rank=2)}
+    method = Tuned(trained, grafts)
+    assert method.limits["tokens"] == method.limits["style"] == 10
+    same = method.trained.codec.autoencoder
+    assert network_of(trained, "autoencoder") is same and network_of(trained, "denoiser") is unet
+    tokens = jnp.asarray([[4, 5, 8, 0, 0], [9, 8, 0, 0, 0]], jnp.int32)  # 8 ends a text, as the largest id does
+    batch = {"image": jnp.zeros((2, 16, 16, 1)), "tokens": tokens, "style": tokens[::-1]}
+
+    def asked(key):
+        given, memory = trained.untrained(key, batch)
+        given |= trained.init(key, batch, 0, given, {}, memory)[0]
+        learned, _ = method.init(key, batch, 0, given, {}, memory)
+        params = {**given, **learned}
+        told = method.method.condition(method.on(params), batch)["vector"]
+        known = {**batch, "tokens": jnp.where(tokens == 9, 4, tokens)}
+        return told, trained.condition(params, {**known, "style": known["tokens"][::-1]})["vector"]
+
+    told, expected = jax.jit(asked)(jax.random.key(0))  # a new row begins as that of the word it is like
+    np.testing.assert_allclose(told, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -80,25 +80,51 @@ def in_order(grafts: Mapping[str, Graft]) -> list[tuple[str, Graft]]:
     return sorted(grafts.items(), key=lambda item: (ORDER.index(item[1].order), item[0]))
 
 
-def network_field(method: Method, group: str) -> str:
-    """Returns the name of the method's field that holds a group's network.
+def network_of(method: Method, group: str) -> Any:
+    """Returns a group's network, which is a field of the method, of one of its `parts`, or of its `codec`.
 
-    It is the group's own name, and `network` for the group `denoiser`.
+    The method's field has the group's own name, and the name `network` for the group `denoiser`.
 
     Raises:
       UserError: the method has no such network.
     """
-    fields = {field.name for field in dataclasses.fields(method)}  # type: ignore[arg-type]
-    name = "network" if group == "denoiser" and group not in fields else group
-    if name in fields and isinstance(getattr(method, name), nn.Module | Hooked):
-        return name
-    raise UserError(f"The method {type(method).__name__} has no network of a group {group!r} to put a graft on.")
+    found: list[Any] = []
+
+    def seen(network: Any) -> Any:
+        found.append(network)
+        return network
+
+    with_network(method, group, seen)
+    return found[0]
 
 
 def with_network(method: Method, group: str, change: Callable[[Any], Any]) -> Method:
-    """Returns the method with another network in place of a group's."""
-    name = network_field(method, group)
-    return dataclasses.replace(method, **{name: change(getattr(method, name))})  # type: ignore[type-var]
+    """Returns the method with another network in place of a group's, wherever the method uses it.
+
+    Raises:
+      UserError: the method has no such network.
+    """
+    for name in (group, "network") if group == "denoiser" else (group,):
+        if _is_network(method, name):
+            return _changed(method, name, change)
+    parts = getattr(method, "parts", {})
+    users = {k: part for k, part in parts.items() if part.group(k) == group and _is_network(part, "network")}
+    if users:
+        changed = {k: _changed(part, "network", change) for k, part in users.items()}
+        return dataclasses.replace(method, parts={**parts, **changed})  # type: ignore[type-var]
+    codec = getattr(method, "codec", None)
+    if codec is not None and codec.group == group and _is_network(codec, group):
+        return dataclasses.replace(method, codec=_changed(codec, group, change))  # type: ignore[type-var]
+    raise UserError(f"The method {type(method).__name__} has no network of a group {group!r} to put a graft on.")
+
+
+def _is_network(owner: Any, field: str) -> bool:
+    names = {one.name for one in dataclasses.fields(owner)}
+    return field in names and isinstance(getattr(owner, field), nn.Module | Hooked)
+
+
+def _changed(owner: Any, field: str, change: Callable[[Any], Any]) -> Any:
+    return dataclasses.replace(owner, **{field: change(getattr(owner, field))})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
-from jaxgen.methods.grafts.base import Graft, Order, network_field, with_network
+from jaxgen.methods.grafts.base import Graft, Order, network_of, with_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class TokenRows(Graft):
     def words(self, trained: Method) -> Mapping[str, tuple[int, ...]]:
         if not self.word:
             return {}
-        first = getattr(trained, network_field(trained, self.group)).vocabulary
+        first = network_of(trained, self.group).vocabulary
         return {self.word: tuple(range(first, first + self.rows))}
 
     def onto(self, trained: Method) -> Method:

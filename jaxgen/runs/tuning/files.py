@@ -14,7 +14,7 @@ from jaxgen.errors import UserError
 from jaxgen.interop.adapters.learned_embeds import read_embeds
 from jaxgen.interop.adapters.lora import Names, Update, lora_file, names_of, read_lora
 from jaxgen.methods.base import Method
-from jaxgen.methods.grafts.base import Graft, network_field
+from jaxgen.methods.grafts.base import Graft, network_of
 from jaxgen.methods.grafts.low_rank import LowRank, layers
 from jaxgen.methods.grafts.token_rows import TokenRows
 
@@ -30,7 +30,7 @@ def layer_names(method: Method, params: Params, linear: bool = True) -> dict[str
     found = {}
     for group, tree in params.items():
         try:
-            network = getattr(method, network_field(method, group))
+            network = network_of(method, group)
         except UserError:  # a group without a network of its own
             continue
         found[group] = names_of(group, network, layers(tree), linear)
