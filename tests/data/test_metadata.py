@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxgen.data import open_source
-from jaxgen.data.sources import folder
+from jaxgen.data.sources import captions, folder
 from jaxgen.errors import UserError
 from jaxgen.metrics.sets import open_set
 
@@ -68,7 +69,7 @@ def test_a_large_folder_gives_the_same(tmp_path, monkeypatch):
 
     for module in (folder, columns):
         monkeypatch.setattr(module, "MEMORY_LIMIT", 0)
-    streamed = opened(tmp_path)
+    streamed = pickle.loads(pickle.dumps(opened(tmp_path)))  # as reader processes need it
     assert streamed.arrays is None and held.arrays is not None
     for name, values in streamed.take([1, 0]).items():
         np.testing.assert_array_equal(values, held.arrays[name][[1, 0]])
@@ -79,6 +80,9 @@ def test_the_text_of_another_column_is_the_caption(tmp_path):
     table(tmp_path, {"file_name": "a.png", "edit_prompt": "in red", "edited_image": "edited/a.png"})
     source = opened(tmp_path, caption="edit_prompt", image="edited_image", condition="image")
     assert source.arrays["caption"].tolist() == ["in red"] and set(source[0]) == {"image", "condition", "caption"}
+    captions.main([f"folder:{tmp_path}", "--split=all", "--length=4", "--caption=edit_prompt"])
+    told = open_source(f"captions:folder:{tmp_path}", "all", 8, 3, rename={"caption": "edit_prompt"})
+    assert told[0]["tokens"].shape == (4,) and "unknown" not in told.summary()
 
 
 @pytest.mark.parametrize(("start", "end"), [(MARK, "\r\n"), (b"", "\r\n"), (MARK, "\n\n")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import unicodedata
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_pictures_of_one_name_are_one_example(photos, monkeypatch, streamed):
     source = opened(top)
     assert (source.arrays is None) == streamed and len(source) == 3
     assert source._inner.files == ("train/image/a.png", "train/image/b.png", "train/image/deep/c.png")
-    rows = source.take([0, 1, 2])
+    rows = pickle.loads(pickle.dumps(source)).take([0, 1, 2])  # as reader processes need it
     for i, file in enumerate(source._inner.files):
         image, condition = made[file.replace("image", "{}")]
         assert (rows["image"][i] == image).all() and (rows["condition"][i, ..., 0] == condition).all()
@@ -158,6 +159,12 @@ def test_without_splits_a_pair_is_in_one_of_them(tmp_path):
     parts = [set(opened(tmp_path, split)._inner.files) for split in ("train", "test", "all")]
     assert parts[0] | parts[1] == parts[2] and not parts[0] & parts[1] and 0 < len(parts[1]) < 12
     assert "of 40 pairs, split by a hash of their names" in opened(tmp_path).summary()
+    for i in range(1, 40):
+        os.remove(tmp_path / f"image/{i}.png")
+        os.remove(tmp_path / f"condition/{i}.jpg")
+    empty = "test" if opened(tmp_path, "all")._inner.files == opened(tmp_path)._inner.files else "train"
+    with pytest.raises(UserError, match=f"Split '{empty}' of .* is empty: its 1 pairs belong to other splits"):
+        opened(tmp_path, empty)
 
 
 def test_the_other_direction_has_the_other_channels(photos):

@@ -148,6 +148,9 @@ class PairedFolders(Source):
         named = {entry: _by_stem(places[prefix[:-1]].get(entry, ()), f"{prefix}{entry}/") for entry in entries}
         _check_partners(f"{self.name!r}, split {self.split}", named)
         stems = [s for s in sorted(named["image"]) if prefix or self.split in ("all", hash_split(s))]
+        if not stems:
+            every = f"{len(named['image']):,} pairs"
+            raise UserError(f"Split {self.split!r} of {self.name!r} is empty: its {every} belong to other splits.")
         self.files = tuple(named["image"][stem] for stem in stems)
         columns = [self._column(path, entry, [named[entry][stem] for stem in stems], places) for entry in entries]
         self._columns = Columns(path, columns, request.resolution, request.num_classes)
@@ -157,7 +160,7 @@ class PairedFolders(Source):
         hashed = f"{len(stems):,} of {len(named['image']):,} pairs, split by a hash of their names"
         by_hash = [hashed] if not prefix and self.split != "all" else []
         self.notes = (*by_hash, *captions.notes, *_passed_over(listing, places, prefix, captions.read))
-        if self._columns.fits and self.files:
+        if self._columns.fits:
             texts = {} if captions.texts is None else {"caption": np.array(captions.texts)}
             self.arrays = {**self._columns.read_all(), **texts}
 
