@@ -21,7 +21,8 @@ from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn
 from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.methods.grafts.base import network_of
-from jaxgen.methods.grafts.low_rank import LowRank
+from jaxgen.methods.grafts.leaves import Leaves
+from jaxgen.methods.grafts.low_rank import LowRank, layers
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned
 from jaxgen.networks.dit import DiT
@@ -164,6 +165,81 @@ def test_grafts_are_put_on_the_networks_of_parts_and_codecs():
     np.testing.assert_allclose(told, expected, atol=1e-5)
 
 
+def test_leaves_begin_as_they_are_and_take_the_place_of_frozen_ones(base):
+    trained, params = base
+    method = Tuned(trained, {"kv": Leaves(where=r"attention/(key|value)/")})
+    learned = begun(method, params)
+    assert len(learned["kv"]) == 2 * 2 * 2  # two blocks, keys and values, each a kernel and a bias
+    model = Model(params={**params, **learned}, memory={})
+    plain = jax.jit(trained.sample)(Model(params=params, memory={}), KEYS, {})
+    np.testing.assert_array_equal(jax.jit(method.sample)(model, KEYS, {}), plain)
+    part = drawn(learned["kv"])
+    on = method.on({**params, "kv": part})["denoiser"]
+    np.testing.assert_array_equal(on["block_0"]["attention"]["key"]["kernel"], part["block_0|attention|key|kernel"])
+    for path, kernel in layers(params["denoiser"]).items():
+        if not path.endswith(("attention/key", "attention/value")):
+            np.testing.assert_array_equal(layers(on)[path], kernel)
+    (turn,) = method.turns(0)
+    gradient = jax.grad(lambda part: turn.loss({**params, "kv": part}, {"image": IMAGE}, KEYS[0], STATE)[0])(part)
+    assert all(np.abs(leaf).max() > 0 for name, leaf in gradient.items() if not name.endswith("key|bias"))
+
+
+def test_all_leaves_are_the_whole_group_and_none_is_a_sentence(base):
+    trained, params = base
+    whole = begun(Tuned(trained, {"all": Leaves()}), params)["all"]
+    assert sum(x.size for x in jax.tree.leaves(whole)) == sum(x.size for x in jax.tree.leaves(params["denoiser"]))
+    half = {"denoiser": jax.tree.map(lambda x: x.astype(jnp.bfloat16), params["denoiser"])}
+    assert {x.dtype.name for x in begun(Tuned(trained, {"all": Leaves()}), half)["all"].values()} == {"float32"}
+    with pytest.raises(UserError, match="no parameter's path in the group 'denoiser' contains 'no_such'"):
+        begun(Tuned(trained, {"kv": Leaves(where="no_such")}), params)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_hooks_see_the_leaves_that_learned_whatever_the_names_and_the_configs_order(base, names):
+    """A low-rank update of a key that also learns itself, beside weights that were put together by hand."""
+    trained, params = base
+    kv, lora = names
+    grafts = {lora: LowRank(where="block_0/attention/key$", rank=2), kv: Leaves(where="block_0/attention/key/kernel")}
+    method = Tuned(trained, grafts)
+    parts = {name: drawn(part) for name, part in begun(method, params).items()}
+    model = Model(params={**params, **parts}, memory={})
+    found = jax.jit(method.sample)(model, KEYS, {})
+    again = Tuned(trained, dict(reversed(grafts.items())))
+    np.testing.assert_array_equal(jax.jit(again.sample)(model, KEYS, {}), found)
+    ((_, a_and_b),) = parts[lora].items()
+    kernel = parts[kv]["block_0|attention|key|kernel"] + a_and_b["a"] @ a_and_b["b"]
+    by_hand = jax.tree.map(lambda x: x, params["denoiser"])
+    by_hand["block_0"]["attention"]["key"]["kernel"] = kernel
+    wanted = jax.jit(trained.sample)(Model(params={"denoiser": by_hand}, memory={}), KEYS, {})
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"where": "mlp"}, "which config.method.grafts.lora.where='mlp' does not choose"),
+        ({"rank": 3}, "by a rank of 2, and config.method.grafts.lora.rank is 3"),
+    ],
+)
+def test_a_part_of_a_file_brings_its_layers_and_ranks(base, change, told):
+    trained, params = base
+    rng = np.random.default_rng(0)
+    part = {"block_1|attention|out": {"a": rng.normal(size=(16, 2)), "b": rng.normal(size=(2, 16))}}
+    method = Tuned(trained, {"lora": LowRank(file="updates.safetensors")})
+    learned = begun(method, {**params, "lora": part})
+    assert [*learned["lora"]] == [*part] and method.learned == ("lora",)
+    with pytest.raises(UserError, match=f"updates.safetensors updates 'block_1/attention/out'.*{told}"):
+        begun(Tuned(trained, {"lora": LowRank(file="updates.safetensors", **change)}), {**params, "lora": part})
+    other = {"block_1|attention|outt": part["block_1|attention|out"]}
+    with pytest.raises(UserError, match="has no such layer; did you mean 'block_1/attention/out'"):
+        begun(method, {**params, "lora": other})
+    wide = {"block_1|attention|out": {"a": np.zeros((9, 2)), "b": np.zeros((2, 16))}}
+    with pytest.raises(UserError, match="the layer is 16x16: it belongs to another model"):
+        begun(method, {**params, "lora": wide})
+    with pytest.raises(UserError, match="brings its alpha"):
+        LowRank(file="updates.safetensors", alpha=2.0)
+
+
 @pytest.mark.parametrize(
     ("grafts", "told"),
     [
@@ -234,6 +310,7 @@ def test_a_new_word_is_a_row_of_its_own_and_the_end_stays_the_end():
     assert (np.abs(gradient["rows"]).max(axis=1) > 0).all()
     unused = jax.grad(lambda part: turn.loss({**params, "cat": part}, batch, KEYS[0], STATE)[0])(learned["cat"])
     assert (np.asarray(unused["rows"]) == 0).all()
+    assert method.limits["tokens"] == 14 and trained.limits["tokens"] == 12
     with pytest.raises(UserError, match="has 12 tokens, and initial_ids names 40"):
         begun(Tuned(trained, {"cat": TokenRows((40,))}), params, batch)
 
@@ -257,3 +334,44 @@ def test_new_words_need_a_table_of_tokens(base):
     trained, params = base
     with pytest.raises(UserError, match="grafts.word: the group 'denoiser' has no table of tokens"):
         begun(Tuned(trained, {"word": TokenRows(initial_ids=(1,), group="denoiser")}), params)
+
+
+def test_words_have_the_ids_of_their_rows_in_the_order_of_the_grafts():
+    text = TextTower(vocabulary=12, length=6, width=8, depth=1, heads=2, mlp_features=16)
+    trained = Captioned(text, nn.Dense(1))
+    grafts = {
+        "second": TokenRows((4,), word="<b>"),
+        "first": TokenRows((4,), word="<a>", count=2),
+        "mute": TokenRows((4,)),
+    }
+    assert Tuned(trained, grafts).words == {"<a>": (12, 13), "<b>": (15,)}
+    assert Tuned(trained, grafts).method.text.vocabulary == 16 and Tuned(trained, grafts).method.text.end == 11
+    with pytest.raises(UserError, match="'<a>' of the graft 'second' is another graft's, too"):
+        _ = Tuned(trained, {**grafts, "second": TokenRows((4,), word="<a>")}).words
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "needs a word to start from"),
+        ({"initial": "cat", "file": "f"}, "starts from its file or from initial, not from both"),
+        ({"initial_ids": (1,), "count": -1}, "a count of 1 or more"),
+    ],
+)
+def test_rows_that_start_from_nothing_or_from_two_things_are_refused(options, told):
+    with pytest.raises(UserError, match=told):
+        TokenRows(**options)
+
+
+def test_rows_of_a_file_fit_the_table():
+    text = TextTower(vocabulary=12, length=6, width=8, depth=1, heads=2, mlp_features=16)
+    trained, graft = Captioned(text, nn.Dense(1)), TokenRows(file="toy.safetensors", count=2)
+    params = {"text": {"token": {"embedding": jnp.zeros((12, 8))}}, "head": {}}
+    rows = jnp.ones((2, 8))
+    assert begun(Tuned(trained, {"toy": graft}), {**params, "toy": {"rows": rows}}, {})["toy"]["rows"] is rows
+    for wrong, told in (
+        (jnp.ones((2, 9)), "vectors of 9 features, and the text encoder's have 8"),
+        (rows[:1], "1 vectors"),
+    ):
+        with pytest.raises(UserError, match=f"toy.safetensors has {told}"):
+            begun(Tuned(trained, {"toy": graft}), {**params, "toy": {"rows": wrong}}, {})
