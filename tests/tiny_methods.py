@@ -479,3 +479,65 @@ class Translator(Method):
 
     def scores(self, model, keys, batch):
         return {"error": jnp.square(self.translated(model.params, batch) - batch["image"]).mean((1, 2, 3))}
+
+
+class PaintNetwork(nn.Module):
+    """A picture of what it is told: `tokens`, `label`, a `condition` of any size."""
+
+    image_shape: tuple[int, int, int]
+
+    @nn.compact
+    def __call__(self, told):
+        height, width, channels = self.image_shape
+        words = [nn.Embed(64, 8, name=name)(told[name]) for name in ("tokens", "label") if name in told]
+        found = jnp.zeros((1, *self.image_shape))
+        for i, word in enumerate(words):
+            mean = word.reshape(len(word), -1, 8).mean(axis=1)
+            found += nn.Dense(height * width * channels, name=f"paint_{i}")(mean).reshape(-1, *self.image_shape)
+        if "condition" in told:
+            picture = jax.image.resize(told["condition"], (len(told["condition"]), height, width, channels), "linear")
+            found += picture + nn.Conv(channels, (3, 3), name="sharpen")(picture)
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Painter(Method):
+    """Paints what it reads, with a little noise: one stage of a chain of any number."""
+
+    image_shape: tuple[int, int, int]
+    reads: tuple[str, ...] = ("tokens",)
+    kind: str = "image"
+    noise: float = 0.1
+    limit: int = 64
+
+    @property
+    def conditions(self):
+        return self.reads
+
+    @property
+    def gives(self):
+        return self.kind
+
+    @property
+    def limits(self):
+        return {name: self.limit for name in self.reads if name in ("tokens", "label")}
+
+    def painted(self, params, batch):
+        told = {name: batch[name] for name in self.reads}
+        return PaintNetwork(self.image_shape).apply({"params": params["painter"]}, told)
+
+    def init(self, key, batch, stage, given, params, memory):
+        told = {name: batch[name] for name in self.reads}
+        return {"painter": PaintNetwork(self.image_shape).init(key, told)["params"]}, {"seen": jnp.zeros(())}
+
+    def turns(self, stage):
+        return (Turn("paint", ("painter",), self.loss),)
+
+    def loss(self, params, batch, key, state):
+        error = jnp.square(self.painted(params, batch) - batch["image"]).mean()
+        return error, ({}, {"seen": state.memory["seen"] + 1})
+
+    def sample(self, model, keys, batch):
+        noise = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(keys)
+        painted = jnp.tanh(self.painted(model.params, batch) + self.noise * noise)
+        return painted if self.kind == "image" else painted.reshape(len(painted), -1)[:, :6]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from absl import flags as absl_flags
@@ -193,10 +193,14 @@ def check_use(mode: str, given: set[str]) -> None:
             raise UserError(f"--{name} has no use in --mode={mode}; it is for {_spoken(use.modes)}.")
 
 
-def check_needed(flags: Flags) -> None:
-    """Raises a UserError for a flag that the mode requires and that was not given."""
+def check_needed(flags: Flags, without: Collection[str] = ()) -> None:
+    """Raises a UserError for a flag that the mode requires and that was not given.
+
+    Args:
+      without: flags that this call can do without.
+    """
     for name, default, use in table():
-        if flags.mode in use.needed and getattr(flags, name) == default:
+        if flags.mode in use.needed and name not in without and getattr(flags, name) == default:
             raise UserError(f"--{name} is needed in --mode={flags.mode}: give --{name}={use.such_as}.")
 
 

@@ -204,7 +204,8 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
     """Evaluates a checkpoint and prints its scores as one JSON line on stdout.
 
     For the newest and for the best checkpoint it also writes metrics.json or metrics_best.json, and the report, in the
-    workdir. If that cannot be written, the scores are printed all the same, and the status is 2.
+    workdir, which a chain of runs may do without. If that cannot be written, the scores are printed all the same, and
+    the status is 2.
     """
     from jaxgen.evaluation.evaluate import evaluate as scored
     from jaxgen.evaluation.quiz import make_quiz
@@ -212,8 +213,11 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.files import strict_json
     from jaxgen.parallel.distributed import is_first
     from jaxgen.report.page import write_report
+    from jaxgen.runs.chains.stages import is_chain
 
     _check_names(config)
+    if is_chain(config):
+        _check_chain(config, flags)
     trained = _trained(config, flags)
     if flags.quiz:
         log.info("quiz: %s", make_quiz(flags.workdir, trained, flags.seed, flags.num))
@@ -222,7 +226,7 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
         return 0
     print(strict_json(entries), flush=True)  # first, since the workdir may not be writable
     write = {"last": write_scores, "best": write_best}.get(flags.checkpoint)
-    if write:
+    if write and flags.workdir:
         try:
             write(epath.Path(flags.workdir), entries, trained.step, trained.images)
             write_report(flags.workdir)
@@ -302,10 +306,30 @@ def _check_names(config: ConfigDict) -> None:
     metrics_of(config, make_method(config))
 
 
+def _check_chain(config: ConfigDict, flags: Flags) -> None:
+    """Checks what an evaluation of a chain needs, before its weights are read.
+
+    Raises:
+      UserError: a metric cannot be computed, or the folder of the numbers cannot be written.
+    """
+    from jaxgen.evaluation.evaluate import check_before_training
+    from jaxgen.files import check_writable
+    from jaxgen.runs.setup import make_method
+
+    if flags.workdir:
+        check_writable(flags.workdir, "--workdir")
+    check_before_training(config, make_method(config))
+
+
 def _trained(config: ConfigDict, flags: Flags) -> TrainedModel:
+    from jaxgen.runs.chains.stages import is_chain
     from jaxgen.runs.workdir import open_workdir
     from jaxgen.sampling.restore import restore
 
+    if is_chain(config):
+        from jaxgen.sampling.chains import open_chain
+
+        return open_chain(config, flags.checkpoint)
     config, changed = open_workdir(flags.workdir, config, training=False)
     for key, (old, new) in changed.items():
         log.info("config.%s is %r here and was %r in training", key, new, old)

@@ -187,7 +187,8 @@ def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[
         name, equals, text = argument.partition("=")
         keys = name.removeprefix("--config.").split(".")
         found: Any = config
-        if name.startswith("--config.") and equals and len(keys) > 2 and keys[0] in GROWING:
+        grows = keys[0] in GROWING or keys[:2] == ["method", "overrides"]
+        if name.startswith("--config.") and equals and len(keys) > 2 and grows:
             for key in keys[:-1]:
                 found = found.get(key) if isinstance(found, ConfigDict) else None
             if found is None:

@@ -16,6 +16,7 @@ from jaxgen.command.parse import parse
 from jaxgen.config import check, check_count, check_sizes, defaults
 from jaxgen.entry_point import check_text, status_of
 from jaxgen.errors import UserError
+from jaxgen.files import user_path
 
 DESCRIPTION = """jaxgen's command line.
 
@@ -108,9 +109,11 @@ def _check_flags(config: ConfigDict, flags: Flags) -> None:
     """Checks that the flags fit each other and the config; `check_use` has checked them against the mode."""
     if "pretrained" in config.init_from and config.method.name == "stable_diffusion":
         _check_pretrained(config, flags)
+    elif _is_chain(config):
+        _check_chain(flags)
     elif flags.mode == "sample" and not flags.workdir:
         raise UserError("--workdir is needed in --mode=sample: give --workdir=<the folder of a trained run>.")
-    check_needed(flags)
+    check_needed(flags, without=("workdir",) if _is_chain(config) else ())
     if flags.mode == "profile" and not (flags.out or flags.workdir):
         raise UserError("--mode=profile needs --out=<folder for the trace>, or the --workdir of a run.")
     if flags.mode == "evaluate" and not flags.quiz:
@@ -127,6 +130,31 @@ def _check_flags(config: ConfigDict, flags: Flags) -> None:
             )
     if not 0 <= flags.seed < 2**32:
         raise UserError(f"--seed={flags.seed}: a seed is in [0, 2**32).")
+
+
+def _is_chain(config: ConfigDict) -> bool:
+    """Returns whether a config is of runs that are sampled one behind the other, before it is checked."""
+    named = config.init_from.get("pretrained") if hasattr(config.get("init_from"), "get") else None
+    name = config.method.get("name") if hasattr(config.get("method"), "get") else None
+    return name == "cascade" or isinstance(named, tuple | list)
+
+
+def _check_chain(flags: Flags) -> None:
+    if flags.mode not in ("sample", "evaluate"):
+        raise UserError(
+            f"--mode={flags.mode} is for one model, and a cascade does not train: train each stage by its own config, "
+            "and use --mode=sample or --mode=evaluate."
+        )
+    if flags.mode == "sample" and flags.workdir:
+        raise UserError(
+            "a cascade is sampled from the runs in config.init_from.pretrained, not from one: leave --workdir out."
+        )
+    if flags.workdir and (user_path(flags.workdir, "--workdir") / "config.json").exists():
+        raise UserError(
+            f"--workdir={flags.workdir} holds a run, whose numbers those of the chain would replace; name another."
+        )
+    if flags.quiz and not flags.workdir:
+        raise UserError("--quiz writes quiz.html to --workdir: give --workdir=<a folder for the chain's numbers>.")
 
 
 def _check_pretrained(config: ConfigDict, flags: Flags) -> None:

@@ -180,6 +180,9 @@ def _check_named_sections(config: ConfigDict) -> None:
     """Checks the sections whose keys are names that users choose."""
     shared = defaults().optimizer
     for group, source in config.init_from.items():
+        if group == "pretrained" and isinstance(source, tuple | list) and all(isinstance(run, str) for run in source):
+            if len(source) > 1 or config.method.get("name") == "cascade":
+                continue  # the runs of a chain
         if not isinstance(source, str):
             found = "a section" if isinstance(source, ConfigDict) else repr(source)
             raise UserError(f"config.init_from.{group} must be a text, such as the workdir of a run, not {found}.")

@@ -25,6 +25,11 @@ def check_names(config: ConfigDict, file: Any, trust: Collection[str] = ()) -> N
     Raises:
       UserError: a text names a module that is not trusted; the message gives the key, the text and the package.
     """
+    method = config.get("method")
+    if hasattr(method, "items") and "trust" in method:  # of a chain, see `jaxgen.methods.cascade`
+        raise UserError(
+            f"{file}: config.method.trust is for a config of your own; a run's files may not trust a package."
+        )
     for key, text in texts(config):
         module = None if key.startswith("init_from.") else foreign(text)
         package = module.partition(".")[0] if module else ""

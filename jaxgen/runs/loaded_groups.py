@@ -30,6 +30,7 @@ from jaxgen.methods.tuned import Tuned
 from jaxgen.number_types import number_type
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
+from jaxgen.runs.chains.stages import is_chain
 from jaxgen.runs.integrity import check_files, checksums, verify
 from jaxgen.runs.pretrained import KEY, OPTIONS, pretrained_folder, pretrained_run
 from jaxgen.runs.published import published
@@ -64,6 +65,8 @@ def load_groups(config: ConfigDict, mesh: Mesh, recorded: Mapping[str, dict[str,
     Raises:
       UserError: where a source cannot be read, or its weights are not those that this run began with.
     """
+    if is_chain(config):
+        raise UserError(f"{KEY} names several runs, which are sampled one behind the other and do not train.")
     params: Params = {}
     memory: Memory = {}
     origins: dict[str, dict[str, Any]] = {}

@@ -29,9 +29,9 @@ SAMPLER = {"name": "ddim", "steps": 50, "clip": False, "guidance_scale": 7.5}  #
 
 
 def pretrained_run(config: ConfigDict) -> epath.Path | None:
-    """Returns the workdir that `config.init_from.pretrained` names; None where it names no run, or nothing."""
+    """Returns the workdir that `config.init_from.pretrained` names; None where it names no run, several, or nothing."""
     source = config.init_from.get("pretrained")
-    if not source:
+    if not source or not isinstance(source, str):
         return None
     path = user_path(source, KEY)
     path = path if is_remote(path) else path.absolute()
@@ -164,7 +164,12 @@ def folder_of(config: ConfigDict, above: tuple[epath.Path, ...] = ()) -> str | N
     """Returns the folder of diffusers that a config's model goes back to, directly or by the runs that it is built on.
 
     None where there is none. `above` are runs that were passed already: one that is built on itself goes back to none.
+    A chain goes back to the folder of its first stage that has one.
     """
+    named = config.init_from.get("pretrained")
+    if named and not isinstance(named, str):
+        stages = (stored_config(user_path(text, KEY), config.method.get("trust", ())) for text in named)
+        return next(filter(None, (folder_of(stage, above) for stage in stages if stage is not None)), None)
     run = pretrained_run(config)
     if run is not None:
         stored = stored_config(run) if run not in above else None

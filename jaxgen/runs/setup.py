@@ -26,6 +26,7 @@ from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
 from jaxgen.registry import find
+from jaxgen.runs.chains.stages import chain_stages, is_chain
 from jaxgen.runs.pretrained import KEY, folder_fields, folder_tokenizer, pretrained_config, pretrained_run
 from jaxgen.runs.tuning.words import base_tokenizer, completed
 
@@ -51,6 +52,14 @@ def _make_method(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
     if not dataclasses.is_dataclass(found):
         raise UserError(f"config.method.name={config.method.name!r}: {found.__name__} must be a frozen dataclass.")
     fields = {f.name for f in dataclasses.fields(found)}
+    if "chain" in fields:
+        chain = chain_stages(config, make_method, make_corruptions)
+        return build(config.method, "method", "config.method", chain=chain)
+    if is_chain(config):
+        raise UserError(
+            f"{KEY} names several runs, which the method cascade samples one behind the other; name one for "
+            f"{config.method.name!r}."
+        )
     sampler = {key: value for key, value in config.sampler.items() if key != "guidance_scale"}
     guidance = _guidance(config)
     if "trained" in fields:

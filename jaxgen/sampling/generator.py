@@ -301,7 +301,7 @@ class Generator:
         """Returns the shape of one sample."""
         shape = getattr(self.method, "image_shape", image_shape(self.config))
         # a pretrained pipeline has sizes of its own, and the images of an early stage may be smaller
-        any_size = "pretrained" in self.config.init_from or len(self.method.stages) > 1
+        any_size = isinstance(self.config.init_from.get("pretrained"), str) or len(self.method.stages) > 1
         return self.output.shape((ANY,) * len(shape) if any_size else shape)
 
     def _conditions(self, index: np.ndarray, labels: Sequence[int] | None) -> Conditions:

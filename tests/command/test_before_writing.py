@@ -52,7 +52,7 @@ class Reader(tiny_methods.Plain):
 class Odd(tiny_methods.Plain):
     """Samples something that is no batch of images."""
 
-    gives: str = "number"
+    kind: str = "number"
 
     def sample(self, model, keys, batch):
         images = jnp.zeros((len(keys), 8, 8, 1))
@@ -64,7 +64,7 @@ class Odd(tiny_methods.Plain):
             "labels": images.astype(jnp.int32),
             "pair": (images, images),
             "nothing": None,
-        }[self.gives]
+        }[self.kind]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +105,9 @@ def test_an_entry_that_the_data_do_not_have(place, refused):
     assert "reads the entry 'tokens' of a batch that has" in said and "config.data.source" in said
 
 
-@pytest.mark.parametrize("gives", ["number", "larger", "colour", "fewer", "labels", "pair", "nothing"])
-def test_a_sampler_that_gives_no_images(gives, refused):
-    said = refused("Odd", gives=gives)
+@pytest.mark.parametrize("kind", ["number", "larger", "colour", "fewer", "labels", "pair", "nothing"])
+def test_a_sampler_that_gives_no_images(kind, refused):
+    said = refused("Odd", kind=kind)
     assert "test_before_writing:Odd" in said and "(8, 8, 8, 1)" in said
 
 
