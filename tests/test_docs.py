@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import running
 from ml_collections import ConfigDict
 
 from jaxgen.config import check, defaults, section
@@ -24,6 +25,7 @@ from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.methods.base import Model
 from jaxgen.metrics.networks.base import Features
 from jaxgen.metrics.summary import Summary
+from jaxgen.sampling.chains import open_chain
 from jaxgen.train.loop import Trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -87,11 +89,11 @@ def test_the_method_in_the_docs_trains(tmp_path, monkeypatch):
     assert max(jax.tree.leaves(changed)) > 0
 
 
-def _recipes() -> dict[str, tuple[str, str]]:
-    """`{heading: (a module, the lines of a config that use it)}` of docs/extending.md."""
+def _recipes() -> dict[str, tuple[str, ...]]:
+    """`{heading: (a module, the lines of a config that use it)}` of docs/extending.md; a chain has a config more."""
     sections = re.split(r"^## ", (ROOT / "docs" / "extending.md").read_text(), flags=re.M)[1:]
     found = {text.partition("\n")[0]: re.findall(r"```python\n(.*?)```", text, re.S) for text in sections}
-    assert all(len(blocks) == 2 for blocks in found.values()), "a recipe is a module and the lines of a config"
+    assert all(len(blocks) == 2 + (heading == "A chain") for heading, blocks in found.items())
     return {heading: tuple(blocks) for heading, blocks in found.items()}
 
 
@@ -103,7 +105,7 @@ def _leaves(tree) -> dict[tuple[str, ...], np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", _recipes())
 def test_every_recipe_trains_and_is_sampled_or_scored(recipe, tmp_path, monkeypatch):
-    module, lines = _recipes()[recipe]
+    module, lines, *_ = _recipes()[recipe]
     (tmp_path / re.match(r"# (\w+\.py)\n", module)[1]).write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
     config: ConfigDict = defaults()
@@ -125,6 +127,32 @@ def test_every_recipe_trains_and_is_sampled_or_scored(recipe, tmp_path, monkeypa
     else:
         scores = trainer.generator.scores(model, 0, trainer.generator.source("test"))
         assert all(np.isfinite(values).all() for values in scores.values())
+
+
+@pytest.mark.slow
+def test_the_recipe_of_a_chain_samples_and_is_evaluated(tmp_path, monkeypatch):
+    module, stage, chain = _recipes()["A chain"]
+    (tmp_path / "my_enlargers.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    base = section(
+        name="gan",
+        generator=section(name="mlp_generator", z_dim=4, widths=(32,)),
+        discriminator=section(name="mlp_discriminator", widths=(32,)),
+    )
+    lines = {"base": "config.data.update(source='digits', resolution=4, channels=1)", "enlarger": stage}
+    for name, said in lines.items():
+        config: ConfigDict = defaults()
+        config.method = base
+        exec(said, {"config": config, "section": section})
+        config.train.update(batch_size=16, total_images=64, log_every_images=32, tensorboard=False)
+        running.run(config, tmp_path / "runs" / name)
+    config = defaults()
+    exec(chain, {"config": config, "section": section})
+    found = open_chain(config)
+    drawn = found.generator.draw(found.model, 0, 4)
+    assert drawn.images.shape == (4, 8, 8, 1) and drawn.more["stage_0"].shape == (4, 4, 4, 1)
+    assert np.isfinite(evaluate(found.generator, found.model)["frechet_digits"]["value"])
 
 
 def test_the_page_of_one_step_names_functions_that_are_there():

@@ -132,6 +132,8 @@ def _check_ranges(config: ConfigDict) -> None:
         return config[name].get(last)
 
     for key, (least, words) in LEAST.items():
+        if key == "train.total_images" and config.method.get("name") == "cascade":
+            continue  # it does not train
         if value_of(key) < least:
             raise UserError(f"config.{key} is {value_of(key)}; it must be {words}.")
     if not 0 <= config.seed < 2**32:

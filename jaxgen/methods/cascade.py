@@ -22,6 +22,7 @@ from jaxgen.arrays import Array, Batch, Entries, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Sampled, Turn, main_of
 
+ACROSS = 4  # samples in a row of the panel
 Entry = tuple[tuple[int, ...], DTypeLike]  # shape without the batch axis, and dtype
 
 
@@ -185,7 +186,7 @@ class Cascade(Method):
 
     @property
     def columns(self) -> Mapping[str, int]:
-        return {"stages": len(self.chain)}
+        return {"stages": ACROSS * len(self.chain)}
 
     @property
     def guidance(self) -> Any:

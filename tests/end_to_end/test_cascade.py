@@ -47,6 +47,7 @@ def chain(*runs, size=32, **method):
     config = tiny_config("Painter")
     config.method = section(name="cascade", trust=("tiny_methods",), **method)
     config.init_from.pretrained = tuple(map(str, runs))
+    config.train.total_images = 0
     config.data.update(source="caption_shapes", resolution=size, channels=3)
     config.evaluate.update(num=12, real=20, batch_size=6, metrics=("psnr", "attribute_accuracy"))
     return config
@@ -190,7 +191,10 @@ def test_stages_that_do_not_fit_are_one_sentence(stages, told):
         (lambda c, runs: c.init_from.update(pretrained=()), "names 0: name two or more"),
         (lambda c, runs: c.init_from.update(pretrained=("/nowhere", "/else")), "stage 0, /nowhere, is not the workdir"),
         (lambda c, runs: c.init_from.update(pretrained=(3, 4)), "must be a text"),
-        (lambda c, runs: c.method.update(name="ddpm"), "names several runs, which the method cascade samples"),
+        (
+            lambda c, runs: (c.method.update(name="ddpm"), c.train.update(total_images=1)),
+            "names several runs, which the method cascade samples",
+        ),
         (lambda c, runs: c.method.update(trust=()), "would run code of .*name it in config.method.trust=..tiny"),
         (lambda c, runs: c.data.update(resolution=16), "has images of 32x32x3, and this config of 16x16x3"),
         (lambda c, runs: c.data.update(source="shapes"), "the words of caption_shapes, which are others"),

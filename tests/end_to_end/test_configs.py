@@ -15,13 +15,14 @@ from jaxgen.config import files as config_files
 from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
 
-# stable_diffusion.py needs a folder of weights and does not train: test_stable_diffusion.py
-APART = ("stable_diffusion.py",)
+# what does not train: stable_diffusion.py needs a folder of weights (test_stable_diffusion.py), a cascade its stages
+APART = ("stable_diffusion.py", "cascade_digits.py")
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
 LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
 # of the parts of another that is trained here, or its first stage
 TWINS = (
     "acgan_fashion_mnist.py",
+    "cascade_digits_base.py",
     "ddpm_fashion_mnist.py",
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",
@@ -146,3 +147,27 @@ def test_update_and_sampler_are_traced(name):
         assert round(learned / 1e6) == LARGE[name]
         assert set(job.frozen) == set(config.init_from) == set(job.method.required_groups)
         assert len(job.absent) == len(config.init_from)
+
+
+@pytest.mark.slow
+def test_a_cascade_is_sampled_and_evaluated_from_the_runs_of_its_stages(tmp_path, capsys):
+    config, _ = config_files.load_config(tiny.ROOT / "configs" / "cascade_digits.py")
+    names = [pathlib.PurePath(run).name for run in config.init_from.pretrained]
+    for name in names:
+        other, _ = config_files.load_config(tiny.ROOT / "configs" / f"{name}.py")
+        assert tiny.call(*command_of(tmp_path, name, other)) == 0
+    command = [
+        "--config=configs/cascade_digits.py",
+        f"--config.init_from.pretrained={tuple(str(tmp_path / name) for name in names)}",
+        "--config.evaluate.batch_size=8",
+        "--config.method.overrides.stage_0.sampler.steps=2",
+        "--config.method.overrides.stage_1.sampler.steps=3",
+    ]
+    capsys.readouterr()
+    assert tiny.call(*command, "--mode=sample", "--labels=3,7", "--num=4", f"--out={tmp_path / 'out'}") == 0
+    drawn = np.load(tmp_path / "out" / "samples.npz")
+    assert drawn["images"].shape == (4, 8, 8, 1) and drawn["stage_0"].shape == (4, 4, 4, 1)
+    assert list(drawn["labels"]) == [3, 7, 3, 7]
+    assert tiny.call(*command, "--mode=evaluate", "--config.evaluate.num=16") == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert {"label_accuracy", "frechet_digits"} <= set(numbers)
