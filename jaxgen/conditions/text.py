@@ -46,6 +46,17 @@ class Text(Condition):
     pooled: bool = False
     shares: str = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        words = getattr(self.network, "vocabulary", 0) or 2**31
+        length = getattr(self.network, "length", 0) or len(self.empty)
+        ids = (*self.empty, self.pad)
+        if not all(0 <= i < words for i in ids) or len(self.empty) > length:
+            raise UserError(
+                f"The empty text {self.empty}, filled up with {self.pad}, is no text of {type(self.network).__name__}, "
+                f"which reads up to {length} ids in [0, {words}): set empty and pad to those of the tokenizer."
+            )
+
     @property
     def entries(self) -> tuple[str, ...]:
         return (self.entry,)
@@ -75,6 +86,8 @@ class Text(Condition):
         if f"null_{self.entry}" in batch:
             return {self.entry: batch[f"null_{self.entry}"]}
         tokens = batch[self.entry]
+        if len(self.empty) > tokens.shape[1]:
+            raise UserError(f"The empty text {self.empty} is longer than the texts of the data, {tokens.shape[1]} ids.")
         filled = jnp.full(tokens.shape[1:], self.pad, tokens.dtype).at[: len(self.empty)].set(jnp.asarray(self.empty))
         return {self.entry: jnp.broadcast_to(filled, tokens.shape)}
 

@@ -20,6 +20,7 @@ from etils import epath
 from jaxtyping import Key
 
 from jaxgen.arrays import Array, Batch, Params
+from jaxgen.data.corruptions import corrupt
 from jaxgen.data.transforms import to_float
 from jaxgen.diffusion.prediction import Denoiser
 from jaxgen.diffusion.samplers.base import Sampler
@@ -176,14 +177,17 @@ def _held_out(trained: TrainedModel, num: int, seed: int) -> tuple[dict[str, jax
     found = to_float(source.take(list(range(min(num, len(source))))))
     count = len(found["image"])
     found |= {name: rows[np.arange(count) % len(rows)] for name, rows in generator.given.items()}
+    root = seed_key(jax.numpy.uint32(seed), "editing")
+    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(count))
+    if generator.corruptions:
+        arrays = {name: values for name, values in found.items() if np.asarray(values).dtype.kind in "uifb"}
+        found |= jax.jit(lambda batch, keys: corrupt(batch, keys, generator.corruptions))(arrays, keys)
     for name in generator.method.conditions:
         if name not in found:
             raise UserError(f"The model reads {name}, which the held-out data {source.name!r} do not have.")
     wanted = ("image", "moments", *generator.method.conditions)
     batch = {name: np.asarray(found[name]) for name in wanted if name in found}
     check_limits(generator.method, batch)
-    root = seed_key(jax.numpy.uint32(seed), "editing")
-    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(count))
     return jax.tree.map(jax.numpy.asarray, batch), keys
 
 

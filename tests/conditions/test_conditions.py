@@ -204,6 +204,10 @@ def test_a_part_that_is_told_nothing_or_tells_something_else_is_named():
         (lambda: Image(noise=0.2, sampling_noise=0.5), "0 <= sampling_noise <= noise <= 1, not 0.5 and 0.2"),
         (lambda: Embedding(tokens=3), "tokens of a width above 0"),
         (lambda: Embedding(vector=False), "gives a vector, or tokens"),
+        (lambda: Text(ENCODER, empty=(9,)), r"The empty text \(9,\), filled up with 0, is no text of TextEncoder"),
+        (lambda: Text(ENCODER, pad=-1), "is no text of TextEncoder"),
+        (lambda: Text(ENCODER, empty=(1,) * 6), r"reads up to 5 ids in \[0, 9\): set empty and pad"),
+        (lambda: Text(ENCODER, empty=(1, 1)).null({"tokens": jnp.zeros((2, 1), int)}), "longer than the texts of the"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(make, said):

@@ -11,6 +11,7 @@ from exact import LINEAR, make_keys, modes
 from PIL import Image
 from tiny_methods import tiny_config
 
+from jaxgen.config import section
 from jaxgen.data import Arrays
 from jaxgen.diffusion.samplers.ddim import DDIM as ddim
 from jaxgen.editing import __main__ as command
@@ -18,6 +19,7 @@ from jaxgen.editing.__main__ import MOVING, edit, main
 from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.panels import CAPTIONS, coarse, editing_panels, right_half
 from jaxgen.errors import UserError
+from jaxgen.runs.setup import make_method
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import TrainedModel
 
@@ -118,6 +120,16 @@ def test_a_model_of_latents_and_texts_is_edited_in_latents_and_decoded(tmp_path,
     assert said["inversion_error"] != numbers["inversion_error"]
     with pytest.raises(UserError, match=r"tokens 10, .* those in \[0, 9\)"):
         edit("run", tmp_path, **few, prompts=["abcdefghij"])
+
+
+def test_what_a_model_reads_is_made_of_the_held_out_images():
+    config = tiny_config("Restorer")
+    config.data.corruptions.condition = section(name="hole", form="centre", share=0.5)
+    generator = Generator(make_method(config), config, 4)
+    batch, keys = command._held_out(TrainedModel(generator, None, 0, 0), 3, 0)
+    assert batch.keys() == {"image", "condition", "mask"} and len(keys) == len(batch["image"]) == 3
+    np.testing.assert_array_equal(batch["condition"], np.where(batch["mask"][..., None] == 1, 0, batch["image"]))
+    assert 0 < batch["mask"].mean() < 1
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ class DDPM(Method):
     guidance: Guidance | None = None
     frames: int = 24
     codec: Codec = Pixels()
-    parts: Mapping[str, Condition] = dataclasses.field(default_factory=dict)
+    parts: Mapping[str, Condition] = dataclasses.field(default_factory=dict, hash=False)  # a dict has no hash
 
     def __post_init__(self) -> None:
         check_prediction_type(self.schedule, self.prediction_type)
