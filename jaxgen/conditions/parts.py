@@ -181,7 +181,9 @@ def _check_entries(name: str, part: Condition, batch: Batch) -> None:
     for entry in part.entries:
         if entry not in batch:
             there = ", ".join(sorted(batch)) or "nothing"
+            picture = "condition" in part.gives
+            made = f", or make it of the images by config.data.corruptions.{entry}" if picture else ""
             raise MissingEntry(
                 f"config.method.parts.{name} reads the entry {entry!r} of a batch that has {there}: choose a "
-                f"config.data.source that gives it, or make it of the images by config.data.corruptions.{entry}."
+                f"config.data.source that gives it, or name the one that it has in config.data.rename.{entry}{made}."
             )

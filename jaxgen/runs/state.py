@@ -58,16 +58,21 @@ def stage_at(method: Method, images: int) -> int:
     return [stage for start, stage in method.stages if images >= start][-1]
 
 
+def check_required(method: Method, loaded: Params) -> None:
+    """Raises a UserError where a group that the method requires was not loaded."""
+    for group in method.required_groups:
+        if group not in loaded:
+            name = type(method).__name__
+            raise UserError(f"{name} needs trained weights: set config.init_from.{group}=<workdir of a run>.")
+
+
 def check_groups(method: Method, learned: tuple[str, ...], loaded: Params) -> None:
     """Compares the groups that `config.init_from` loaded with those of the method.
 
     Raises:
       UserError: where a group that the method requires was not loaded, or one was loaded that it does not have.
     """
-    for group in method.required_groups:
-        if group not in loaded:
-            name = type(method).__name__
-            raise UserError(f"{name} needs trained weights: set config.init_from.{group}=<workdir of a run>.")
+    check_required(method, loaded)
     for group in loaded:
         if group not in learned and group not in method.required_groups:
             known = ", ".join((*learned, *method.required_groups))

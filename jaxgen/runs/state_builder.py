@@ -62,6 +62,7 @@ class StateBuilder:
         self.layout = Layout.of(config, mesh)
         # jitted to be traced once: it is asked for its groups, for the state's shapes and for the state
         self._init = jax.jit(_init_of(method), static_argnames="stage")
+        states.check_required(method, loaded.params)  # before `init` reads them
         groups = self._groups()
         states.check_groups(method, groups, loaded.params)
         if config.train.accumulate > 1:

@@ -84,6 +84,11 @@ def test_a_prompt_and_a_picture_reach_the_samples(run, tmp_path):
     ("changes", "said"),
     [
         (["--config.data.source=shapes"], "config.method.parts.text reads the entry 'tokens' of a batch that has"),
+        (["--config.data.source=digits", "--config.data.channels=1"], "reads the entry 'tokens' of a batch that"),
+        (["--config.method.parts.image.entry=hint"], "or make it of the images by config.data.corruptions.hint."),
+        (["--config.method.parts.text.learns=False"], "set config.init_from.text=<workdir of a run>"),
+        (["--config.method.parts.text.shares=denoiser"], "the method has a part or a group of parameters of the name"),
+        (["--config.method.codec=latnts"], "config.method.codec.name='latnts' is unknown; did you mean 'latents'"),
         (["--config.method.network.context_dim=0"], "context was given, but this U-Net has context_dim=0"),
         (["--config.method.parts.text.network.width=16"], "context has shape"),
         (["--config.method.parts.text.dropout=0"], "Give config.method.parts.image or config.method.parts.text a"),
