@@ -114,22 +114,27 @@ class Tuned(Method):
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
-        method, on = self.trained, {group: value for group, value in given.items() if group not in self.grafts}
-        learned: Params = {}
-        for number, (name, graft) in enumerate(in_order(self.grafts)):
-            if name in given:
-                part = graft.loaded(name, given[name], method, on, batch)
-            else:
-                part = graft.start(name, jax.random.fold_in(key, number), method, on, batch)
-            if graft.learns:
-                learned[name] = part
-            method, on = graft.onto(method), graft.grafted(on, part)
-        return learned, dict(memory)
+        parts = self._parts(key, given, batch)
+        return {name: parts[name] for name in self.learned}, dict(memory)
 
     def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
         given, memory = self.trained.untrained(key, batch)
         learned, carried = self.trained.init(key, batch, self.trained.stages[0][1], given, {}, memory)
-        return {**given, **learned}, {**memory, **carried}
+        found = {**given, **learned}
+        frozen = {name: part for name, part in self._parts(key, found, batch).items() if name not in self.learned}
+        return {**found, **frozen}, {**memory, **carried}
+
+    def _parts(self, key: Array, given: Params, batch: Batch) -> Params:
+        """Returns the parameters of all grafts at the start: those that are given, and fresh ones of the others."""
+        method, on = self.trained, {group: value for group, value in given.items() if group not in self.grafts}
+        found: Params = {}
+        for number, (name, graft) in enumerate(in_order(self.grafts)):
+            if name in given:
+                found[name] = graft.loaded(name, given[name], method, on, batch)
+            else:
+                found[name] = graft.start(name, jax.random.fold_in(key, number), method, on, batch)
+            method, on = graft.onto(method), graft.grafted(on, found[name])
+        return found
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         """Returns the trained method's turns in which a graft learns.

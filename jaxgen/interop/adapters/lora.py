@@ -95,10 +95,13 @@ def names_of(group: str, network: Any, paths: Iterable[str], linear: bool = True
       paths: the paths of its layers.
       linear: whether the projections before and after transformers are linear layers in diffusers' network.
     """
+    paths = list(paths)
     if isinstance(network, UNet) and network.context_dim and group == "denoiser":
         layers = list(diffusers_condition_unet.layers(network, linear))
         pointwise = frozenset(ours for ours, _, kind in layers if kind == "pointwise")
-        return Names("unet", {ours: theirs for ours, theirs, _ in layers}, pointwise)
+        names = {ours: theirs for ours, theirs, _ in layers}
+        if set(paths) <= names.keys():  # attention at resolutions, in place of levels, is nothing that diffusers has
+            return Names("unet", names, pointwise)
     if isinstance(network, TextTower):
         kernel, weight = "/kernel", ".weight"
         table = [(ours, theirs) for ours, theirs, _ in clip.text_names(network.depth) if ours.endswith(kernel)]
