@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from jaxgen.config import image_shape, section
+from jaxgen.data.folders.listing import some
 from jaxgen.data.sources.sampled import Sampled
 from jaxgen.parallel.distributed import all_agree, barrier, is_first
 from jaxgen.runs.pretrained import SAMPLER, pretrained_config, pretrained_run
@@ -34,7 +35,8 @@ def draw_missing(config: ConfigDict, sources: Iterable[Sampled]) -> None:
         if all_agree(source.drawn):
             continue
         sentences = [str(text) for text in source.arrays["caption"]] if source.arrays else []
-        log.info("%d images are drawn for %r, ... : %s", len(source), sentences[0], source.path)
+        told = some(map(repr, dict.fromkeys(sentences)))
+        log.info("%d images are drawn for %s; %s keeps them", len(source), told, source.path)
         trained = _pretrained(config, sentences)
         drawn = trained.generator.images(trained.model, config.seed, len(source))
         source.fill(drawn.need_finite("no class images are kept").images)
