@@ -51,6 +51,7 @@ def test_texts_numbers_labels_and_pictures_become_entries(tmp_path):
     )  # fmt: skip
     source = opened(tmp_path, classes=2)
     assert source.files == ("a.png", "b.png") and source.captions == ["an ant", "a bee"] and source.notes == ()
+    assert source.num_classes == opened(tmp_path).num_classes == 2
     rows = source.take([0, 1])
     assert rows["caption"].tolist() == ["an ant", "a bee"] and rows["label"].tolist() == [0, 1]
     assert (rows["hint"][..., 0] == [hints["hints/1.png"], hints["hints/2.png"]]).all()

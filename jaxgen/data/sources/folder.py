@@ -113,8 +113,9 @@ class Folder(Source):
         classes = self.request.num_classes
         if "label" in said.arrays or "mask" not in said.pictures:
             check_labels(self.name, said.arrays.get("label"), classes)
-        if table.classes and "label" in said.arrays:
-            self.class_names, self.num_classes = table.classes, classes or len(table.classes)
+        if "label" in said.arrays:
+            found = len(table.classes) or int(said.arrays["label"].max()) + 1
+            self.class_names, self.num_classes = table.classes, classes or found
         if said.pictures:
             image = Column("image", tuple(files), self.request.channels)
             others = [column(self._top, entry, names, said.first[entry]) for entry, names in said.pictures.items()]
