@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import tiny
 from ml_collections import ConfigDict
-from tiny_methods import tiny_config
+from PIL import Image
+from tiny_methods import Plain, tiny_config
 
 from jaxgen.config import section, to_json
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
+from jaxgen.methods.base import Model
 from jaxgen.methods.cascade import Cascade, ChainStage
 from jaxgen.runs.chains.stages import stage_configs
 from jaxgen.runs.setup import make_method
@@ -111,6 +114,32 @@ def test_a_sample_does_not_depend_on_the_batch(runs):
     assert np.abs(images[0] - images[1]).max() <= 1
 
 
+def test_a_picture_of_the_user_s_goes_through_a_chain_of_upsamplers(runs, tmp_path, capsys):
+    config = chain(runs["middle"], runs["top"])
+    config.data.corruptions.condition = section(name="low_resolution", factor=4)
+    config.evaluate.metrics = ("hint_error",)
+    file, out = written(config, tmp_path / "chain.py"), tmp_path / "out"
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(photo)
+    words = ["--mode=sample", "--prompt=a red star at the top", f"--out={out}"]
+    assert tiny.call(f"--config={file}", *words, f"--image={photo}") == 0
+    drawn = np.load(out / "samples.npz")
+    assert drawn["images"].shape == (1, 32, 32, 3) and drawn["stage_0"].shape == (1, 16, 16, 3)
+    own = [f"--workdir={runs['middle']}", "--trust=tiny_methods", f"--out={tmp_path / 'own'}"]
+    assert tiny.call(*own, *words[:2], f"--image={photo}") == 0  # the first stage draws what its own run draws
+    np.testing.assert_array_equal(np.load(tmp_path / "own" / "samples.npz")["images"], drawn["stage_0"])
+    assert tiny.call(f"--config={file}", *words) == 0  # of held-out images' small copies
+    capsys.readouterr()
+    assert tiny.call(f"--config={file}", "--mode=evaluate") == 0
+    assert json.loads(capsys.readouterr().out)["hint_error"]["n"] == 12
+    for factor, told in ((2, "reads 'condition' of shape (8, 8, 3), and is given (16, 16, 3)"), (0, "'condition'")):
+        config.data.corruptions = section(condition=section(name="low_resolution", factor=2)) if factor else section()
+        config.evaluate.metrics = ()
+        file = written(config, tmp_path / f"wrong_{factor}.py")
+        assert tiny.call(f"--config={file}", *words) == 2
+        assert told in capsys.readouterr().err
+
+
 def test_a_chain_is_evaluated_as_a_whole_and_its_numbers_have_a_folder_of_their_own(runs, tmp_path, capsys):
     file = written(chain(*runs.values()), tmp_path / "chain.py")
     assert tiny.call(f"--config={file}", "--mode=evaluate") == 0
@@ -158,6 +187,43 @@ def test_images_are_fitted_to_the_size_that_the_next_stage_reads():
     half = Cascade((model_of(image_shape=(16, 16, 3)), model_of(**UP)))
     given = half._given_on(1, jnp.full((2, 16, 16, 3), 0.25))
     np.testing.assert_allclose(given, np.full((2, 8, 8, 3), 0.25), atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior(Plain):
+    """Gives its label, and a random number, as an embedding."""
+
+    gives = "embedding"
+    conditions = ("label",)
+
+    def sample(self, model, keys, batch):
+        return {"embedding": jnp.stack([batch["label"] / 10, jax.vmap(jax.random.uniform)(keys)], axis=1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder(Plain):
+    """Draws the first number of an embedding, and a random number, as two greys."""
+
+    conditions = ("embedding",)
+
+    def sample(self, model, keys, batch):
+        greys = jnp.stack([batch["embedding"][:, 0], jax.vmap(jax.random.uniform)(keys)], axis=1)
+        return greys[:, None, :, None].repeat(2, axis=1)
+
+
+def test_an_embedding_goes_from_a_prior_to_a_decoder():
+    prior = ChainStage(Prior(), "runs/prior", (2, 2, 1), {"label": ((), np.int32)})
+    decoder = ChainStage(Decoder(), "runs/decoder", (2, 2, 1), {"embedding": ((2,), np.float32)})
+    keys, batch = jax.random.split(jax.random.key(0), 5), {"label": jnp.arange(5)}
+    drawn = Cascade((prior, decoder)).sample(Model({}, {}), keys, batch)
+    np.testing.assert_allclose(drawn["image"][:, 0, 0, 0], np.arange(5) / 10)
+    # stages draw random numbers of their own, and sample i the same whatever is drawn beside it
+    assert (np.abs(drawn["stage_0"][:, 1] - drawn["image"][:, 0, 1, 0]) > 1e-3).all()
+    alone = Cascade((prior, decoder)).sample(Model({}, {}), keys[3:4], {"label": jnp.array([3])})
+    np.testing.assert_array_equal(alone["image"][0], drawn["image"][3])
+    wide = dataclasses.replace(decoder, entries={"embedding": ((3,), np.float32)})
+    with pytest.raises(UserError, match=r"decoder\) reads 'embedding' of shape \(3,\), and is given \(2,\)"):
+        Cascade((prior, wide)).sample(Model({}, {}), keys, batch)
 
 
 @pytest.mark.parametrize(
