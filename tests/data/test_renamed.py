@@ -98,7 +98,7 @@ def test_a_text_of_another_name_gives_the_tokens(stored, tmp_path):
 @pytest.mark.parametrize(
     ("rename", "told"),
     [
-        ({"condition": "stile"}, r"rename\.condition='stile': .* no such entry, but .*; did you mean 'style'"),
+        ({"condition": "stile"}, r"rename\.condition='stile': .* have no such entry; did you mean 'style'"),
         ({"condition": "style", "hint": "style"}, r"rename\.condition and config\.data\.rename\.hint are both 'style'"),
         ({"image": "kind"}, r"images of 'npz:.*' are int32 \(\), where .* ask for uint8 \(8, 8, 3\)"),
         ({"label": "points"}, r"rename\.label='points' is float32 of shape \[2\], not one whole number"),

@@ -78,8 +78,7 @@ def _check_names(old: Mapping[str, str], source: str, known: Sequence[str]) -> N
     for new, name in old.items():
         if name not in known:
             raise UserError(
-                f"{KEY}.{new}={name!r}: the examples of {source!r} have no such entry, but {', '.join(known)}; "
-                f"{nearest(name, known)}"
+                f"{KEY}.{new}={name!r}: the examples of {source!r} have no such entry; {nearest(name, known)}"
             )
     for name in known:
         several = [f"{KEY}.{new}" for new, of in old.items() if of == name]
