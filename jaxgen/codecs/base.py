@@ -20,6 +20,7 @@ class Codec:
     Derive a frozen dataclass from this class.
 
     Attributes:
+      gives: what `decode` returns, "image" or another of `jaxgen.methods.base.Method.gives`.
       group: the name of the codec's parameters, which are frozen and given by `config.init_from.<group>`; "" has none.
       random: whether `encode` draws noise. A method then splits a random key for it.
       bounded: whether values lie within [-1, 1], as those of images do. If not, no sampler may clip, and scores have
@@ -27,6 +28,7 @@ class Codec:
       network_needs: `{field: names of attributes}`, what it reads of its networks beside calling them.
     """
 
+    gives: ClassVar[str] = "image"
     group: ClassVar[str] = ""
     random: ClassVar[bool] = False
     bounded: ClassVar[bool] = True
@@ -70,7 +72,7 @@ class Codec:
         raise NotImplementedError
 
     def decode(self, params: Tree, x: Float[Array, "B ..."], memory: Tree | None) -> Float[Array, "B H W C"]:
-        """Returns the images, in [-1, 1], of what was diffused."""
+        """Returns the images, in [-1, 1], of what was diffused, or what else `gives` says."""
         raise NotImplementedError
 
 

@@ -202,8 +202,8 @@ def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> tuple[Tra
         raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
     trained = restore(config, workdir)
     method = trained.generator.method
-    if not isinstance(method, DiffusionMethod):
-        raise UserError(f"The method {config.method.name!r} is no diffusion model; there is nothing to edit with.")
+    if not isinstance(method, DiffusionMethod) or method.gives != "image":
+        raise UserError(f"The method {config.method.name!r} is no diffusion model of images; there is nothing to edit.")
     return trained, method
 
 

@@ -147,7 +147,7 @@ def in_cells(mask: Int[Array, "B H W"], shape: tuple[int, int]) -> Int[Array, "B
 def editable(method: Method) -> Editable | None:
     """Returns the diffusion method in a method, without its grafts' place for parameters; None if it is none."""
     inner = method.method if isinstance(method, Tuned) else method
-    return inner if isinstance(inner, Editable) else None
+    return inner if isinstance(inner, Editable) and inner.gives == "image" else None
 
 
 def given_pictures(

@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 from tiny_latents import MOMENTS, SHAPE, Folded, batch, given
 
+from jaxgen.codecs.embedding import Embedding
 from jaxgen.codecs.latents import Latents
 from jaxgen.codecs.pixels import Pixels
 from jaxgen.errors import UserError
+
+
+def test_vectors_of_the_batch_are_diffused():
+    codec, vectors = Embedding(6, scale=3.0), jnp.asarray(np.random.default_rng(0).normal(size=(4, 6)), jnp.float32)
+    x = codec.encode({}, {"embedding": vectors}, None)
+    np.testing.assert_allclose(x.std() / vectors.std(), 3, rtol=1e-5)
+    np.testing.assert_allclose(codec.decode({}, x, None), vectors, rtol=1e-6)
+    assert codec.gives == "embedding" and codec.shape((8, 8, 3)) == x.shape[1:]
+    with pytest.raises(UserError, match=r"has width=5, and the data's entry 'embedding' has the shape \(4, 6\)"):
+        Embedding(5).encode({}, {"embedding": vectors}, None)
+    with pytest.raises(UserError, match="a width and a scale above 0"):
+        Embedding(6, scale=0.0)
 
 
 @pytest.mark.parametrize("codec", [Pixels(), Latents(Folded(), 0.5), Latents(Folded())])

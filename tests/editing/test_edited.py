@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny_latents
 
+from jaxgen.codecs.embedding import Embedding
 from jaxgen.data.transforms import to_uint8
 from jaxgen.diffusion.guidance import ClassifierFree
 from jaxgen.diffusion.samplers.ddim import DDIM
@@ -18,6 +19,7 @@ from jaxgen.diffusion.samplers.ode import ODE
 from jaxgen.editing.edited import Edited, editable, in_cells
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
+from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.methods.grafts.low_rank import LowRank
 from jaxgen.methods.tuned import Tuned
 
@@ -105,6 +107,9 @@ def test_what_is_no_diffusion_model_is_refused():
     assert editable(Method()) is None
     with pytest.raises(UserError, match="no diffusion model"):
         Edited(Method(), 0.5)
+    pictures = tiny_latents.make(scale=0.5)
+    vectors = DDPM(pictures.network, pictures.schedule, pictures.sampler, pictures.image_shape, codec=Embedding(6))
+    assert editable(pictures) is pictures and editable(vectors) is None
 
 
 def test_a_strength_between_two_times_begins_at_the_nearest_level():

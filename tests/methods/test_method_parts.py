@@ -91,6 +91,11 @@ SYSTEMS = {
         {"network": unet(), "parts": {"label": section(name="label", dropout=0.3), "image": "image"}},
         {"denoiser"}, set(), {"label", "condition"},
     ),
+    "unCLIP's prior": (
+        {"network": section(name="test_method_parts:Prior", width=6), "prediction_type": "x0",
+         "codec": section(name="embedding", width=6, scale=2.0), "parts": {"text": text(dropout=0.1)}},
+        {"denoiser", "text"}, set(), {"tokens"},
+    ),
     "a transformer": (
         {"network": section(name="dit", width=16, depth=1, heads=2, time_features=16, vector_dim=6, context_dim=8),
          "parts": {"text": text(), "embedding": "embedding", "image": "image"}},
@@ -140,7 +145,7 @@ def test_a_system_is_a_config(name):
     assert {*method.conditions} == entries and {*method.required_groups} == frozen
     assert {group for turn in method.turns(0) for group in turn.groups} == learned
     told = {k: v for k, v in batch().items() if k in entries}
-    seen = {**told, "image": batch()["image"]}
+    seen = {**told, "image": batch()["image"], "embedding": batch()["embedding"]}
 
     def everything(key):
         model, params, _ = begin(method, seen)
@@ -156,7 +161,7 @@ def test_a_system_is_a_config(name):
 
     value, slopes, drawn, _ = jax.eval_shape(everything, jax.random.key(0))
     assert value.shape == () and slopes.keys() == learned
-    assert drawn.shape == (COUNT, SIZE, SIZE, CHANNELS)
+    assert drawn.shape == ((COUNT, 6) if method.gives == "embedding" else (COUNT, SIZE, SIZE, CHANNELS))
 
 
 def test_a_guided_sampler_takes_all_parts():
@@ -338,6 +343,17 @@ def test_a_denoiser_may_use_what_the_network_is_not_called_with():
 def test_parts_that_do_not_fit_are_refused_by_name(options, said):
     with pytest.raises(UserError, match=said):
         make_method(config(options))
+
+
+class Prior(nn.Module):
+    """Predicts a vector from a noisy one and a text."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x, time, context, context_mask, train=False):
+        words = (context * context_mask[..., None]).sum(1)
+        return nn.Dense(self.width)(jnp.concatenate([x, words, time[:, None] / 1000], -1))
 
 
 class Blind(nn.Module):

@@ -113,6 +113,10 @@ class DDPM(Method):
         return self.codec
 
     @property
+    def gives(self) -> str:
+        return self.coding.gives
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Returns `(H, W, C)` of what is diffused: images, or what the codec makes of them."""
         return self.coding.shape(self.image_shape)
@@ -220,6 +224,8 @@ class DDPM(Method):
         return self.decode(model, self.sampler(self.guided(model, batch, keys), schedule, start, keys, times=times))
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
+        if self.gives != "image":
+            return {}
         frames = min(self.frames, self.sampler.steps)
         start = per_image_noise(keys, 0, self.shape)[None]
         schedule, times = self.walk()
