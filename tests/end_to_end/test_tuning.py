@@ -151,8 +151,14 @@ def test_the_files_of_a_run_put_on_its_base_draw_its_images(tuning, tuned, tmp_p
         where = ("--config=configs/stable_diffusion.py", f"--config.init_from.pretrained={base}",
                  "--config.sampler.steps=2", "--config.sampler.guidance_scale=2.0")  # fmt: skip
     else:
-        where = (f"--workdir={base}", "--config.sampler.name=ddim", "--config.sampler.steps=2",
-                 "--config.sampler.spacing=uniform", "--config.guidance.scale=2.0")  # fmt: skip
+        where = (
+            f"--workdir={base}",
+            "--config.sampler.name=ddim",
+            "--config.sampler.steps=2",
+            "--config.sampler.spacing=uniform",
+            "--config.sampler.clip=False",
+            "--config.guidance.scale=2.0",
+        )
     where += ("--mode=sample", "--config.evaluate.batch_size=8")
     found = {}
     for name, adapters in (("with", files), ("tenth", (f"{files[0]}:0.1", files[1])), ("without", ())):
@@ -198,4 +204,7 @@ def test_bad_words_files_and_adapters_are_one_sentence_before_anything_is_writte
     for adapter, told in adapters.items():
         words = (f"--workdir={tuned}", "--mode=sample", f"--adapter={adapter}", f"--out={new}")
         assert told in complaint(capsys, *words)
+    if not (base / "model_index.json").exists():
+        assert export([str(tuned), str(new), "--merge"]) == 2
+        assert "is no run of latent_diffusion that began with a folder of diffusers" in capsys.readouterr().err
     assert not new.exists()

@@ -12,11 +12,14 @@ import tiny_latents
 
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
+from jaxgen.methods.grafts.base import Graft
+from jaxgen.methods.grafts.leaves import Leaves
 from jaxgen.methods.grafts.low_rank import LowRank
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned
 from jaxgen.sampling.grafts.adapted import adapted
 from jaxgen.sampling.grafts.requests import Adapter, read_adapter
+from jaxgen.sampling.grafts.written import check_grafts
 
 
 @pytest.mark.parametrize(
@@ -131,3 +134,22 @@ def test_adapters_that_do_not_fit_are_one_sentence(model, files, tmp_path):
     safetensors.numpy.save_file(wide, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="the layer is 8x8: it belongs to another model"):
         adapted(method, params, [read_adapter(f"lora:{tmp_path / 'other.safetensors'}")])
+
+
+class Odd(Graft):
+    """A graft that nothing outside of jaxgen knows."""
+
+
+@pytest.mark.parametrize(
+    ("grafts", "merge", "told"),
+    [
+        ({"kv": Leaves(where="key")}, False, "'kv' is of the class Leaves, which has no file format.* give --merge"),
+        ({"mute": TokenRows((1,))}, False, r"without a name.* set config\.method\.grafts\.mute\.word"),
+        ({"odd": Odd()}, True, "'odd' is of the class Odd, which has no file format"),
+        ({"token": TokenRows((1,), word="<toy>")}, True, "--merge has no use"),
+    ],
+)
+def test_grafts_without_a_form_of_their_own_are_not_written(grafts, merge, told):
+    with pytest.raises(UserError, match=told):
+        check_grafts(grafts, merge)
+    check_grafts({"kv": Leaves(), "token": TokenRows((1,), word="<toy>"), "lora": LowRank()}, True)
