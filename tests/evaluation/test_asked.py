@@ -20,6 +20,7 @@ from jaxgen.metrics.base import NEEDS
 from jaxgen.metrics.choice import find_metric
 from jaxgen.metrics.command import WORDS
 from jaxgen.metrics.images import EvaluationImages
+from jaxgen.metrics.pairs.pixels import PSNR
 from jaxgen.runs.setup import make_method, open_split
 from jaxgen.sampling.generator import Generator
 
@@ -171,6 +172,19 @@ def test_embeddings_and_tokens_are_held_against_the_true_ones(vectors):
     vectors.evaluate.metrics = ("token_accuracy",)
     found = evaluate(Generator(Encode(gives="tokens"), vectors), Model({}, {}))["token_accuracy"]
     assert found["value"] == pytest.approx(7 / 8)
+
+
+def test_the_number_of_a_video_is_the_mean_of_its_frames():
+    chance = np.random.default_rng(0)
+    ours, truth = (chance.integers(0, 256, (4, 3, 8, 8, 3), dtype=np.uint8) for _ in range(2))
+    still = truth[:, 0]
+    seen = EvaluationImages(ours, None, still, still, None, "x", asked={"video": truth}, entry="video")
+    found = PSNR().scores(seen, None)["psnr"]
+    frames = [[peak_signal_noise_ratio(truth[i, f], ours[i, f]) for f in range(3)] for i in range(4)]
+    assert found.value == pytest.approx(np.mean(frames)) and found.std == pytest.approx(np.mean(frames, axis=1).std())
+    short = dataclasses.replace(seen, asked={"video": truth[:, :2]})
+    with pytest.raises(UserError, match="compared in equal shapes only"):
+        PSNR().scores(short, None)
 
 
 @pytest.mark.parametrize(
