@@ -16,6 +16,7 @@ from jaxgen.arrays import Batch, Entries, Tree
 from jaxgen.config import image_shape
 from jaxgen.data import Source
 from jaxgen.data.corruptions import corrupt
+from jaxgen.data.lost_text import summary
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, check_limits
@@ -31,6 +32,7 @@ from jaxgen.sampling.samples import Samples
 
 log = logging.getLogger("jaxgen")
 
+MOST_LINES = 20  # if more texts lost something, one line sums up
 PANEL_IMAGES = 16  # how many images a run's panels are drawn for, or a few more
 
 
@@ -129,7 +131,14 @@ class Generator:
                 "set config.data.source to the captions that it was trained on."
             )
         known = tokenizer.with_words(self.words) if self.words else tokenizer  # a source's own may be any function
-        return known(texts)
+        tokens = known(texts)
+        lost = dict(zip(texts, known.lost(texts), strict=True)) if hasattr(known, "lost") else {}
+        sentences = [found.told(f"{flag}={text!r}") for text, found in lost.items() if found]
+        if len(sentences) > MOST_LINES:
+            sentences = [f"the texts of {flag}: {summary(list(lost.values()), 'texts')}"]
+        for sentence in sentences:
+            log.warning(sentence)
+        return tokens
 
     def check(self, model: Model) -> None:
         """Traces the sampler and, for the last stage, the panels, so that their errors are found before training.

@@ -35,6 +35,12 @@ def test_words_of_an_adapter_are_known():
     np.testing.assert_array_equal(tokens[1], plain)
 
 
+def test_what_a_prompt_loses_is_told(caplog):
+    asked(["a red circle at the top left right right", "a red circle"])
+    (line,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert line == "--prompt='a red circle at the top left right right': 2 tokens past 7 are cut: 'right right'."
+
+
 def test_what_cannot_be_asked_is_said():
     with pytest.raises(UserError, match="mauve"):
         asked(["a mauve circle"])
