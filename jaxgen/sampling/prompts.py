@@ -71,7 +71,8 @@ def text_conditions(
     null = np.repeat(tokenizer.tokenize(request.negative_prompt, length), len(request.prompts), axis=0)
     found = {"tokens": tokens, "null_tokens": null}
     if request.noise:
-        found["noise"] = read_noise(request.noise, method.shape, request.num)
+        mend = "config.method.height and width set the images' size"
+        found["noise"] = read_noise(request.noise, method.shape, request.num, mend)
     return found
 
 
@@ -95,23 +96,29 @@ def tell_lost(tokenizer: ClipTokenizer, request: TextRequest, length: int) -> No
         log.warning(f"all prompts: {summary(lost, 'texts')}")
 
 
-def read_noise(path: str | os.PathLike[str], shape: tuple[int, ...], num: int) -> np.ndarray:
+def read_noise(
+    path: str | os.PathLike[str], shape: tuple[int, ...], num: int, mend: str = "make it of this shape"
+) -> np.ndarray:
     """Reads noise float32 `[N, h, w, D]` from an npy file; its axes may also be those of diffusers, `[N, D, h, w]`.
 
+    Args:
+      path: the file.
+      shape: that of one image's noise, (h, w, D).
+      num: the number of images.
+      mend: a clause for the message that says what to do about another shape.
+
     Raises:
-      UserError: for a file that is missing, damaged, of another shape than `shape` = (h, w, D), or of fewer than
-        `num` rows.
+      UserError: for a file that is missing, damaged, of another shape, or of fewer than `num` rows.
     """
     path = user_path(path, "--noise")
     found = read_npy(path, "--noise")
-    height, width, channels = shape
-    if found.shape[1:] == (channels, height, width) and found.shape[1:] != shape:
-        found = found.transpose(0, 2, 3, 1)
+    turned = (shape[-1], *shape[:-1])
+    if found.shape[1:] == turned != shape:
+        found = np.moveaxis(found, 1, -1)
+    shapes = " or ".join(f"[N, {', '.join(map(str, sizes))}]" for sizes in dict.fromkeys((shape, turned)))
     if found.shape[1:] != shape or found.dtype.kind != "f":
         raise UserError(
-            f"{path} holds {found.dtype} {found.shape}, but noise for these images is floats "
-            f"[N, {height}, {width}, {channels}] or [N, {channels}, {height}, {width}]; "
-            f"config.method.height and width set the images' size."
+            f"{path} holds {found.dtype} {found.shape}, but noise for these images is floats {shapes}; {mend}."
         )
     if len(found) < num:
         raise UserError(

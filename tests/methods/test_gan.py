@@ -6,21 +6,19 @@ import dataclasses
 import functools
 from types import SimpleNamespace
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_games import OnTrees, Rooms, Scales
 
 from jaxgen.adversarial import losses
 from jaxgen.adversarial.augment import DiffAugment
-from jaxgen.adversarial.sampling import NORMAL
 from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
-from jaxgen.methods.gans.gan import FRAMES, GAN, slerp
-from jaxgen.networks.gans.gan_layers import GANNetwork
+from jaxgen.methods.gans.gan import FRAMES, slerp
 from jaxgen.networks.layers.stateful import apply_stateful
 
 BATCH = 8
@@ -203,45 +201,6 @@ def test_slerp_keeps_lengths_and_ends():
     ends = (jnp.linalg.norm(a, axis=1) + jnp.linalg.norm(b, axis=1)) / 2
     np.testing.assert_allclose(middle, ends, rtol=1e-5)
     assert (jnp.linalg.norm((a + b) / 2, axis=1) < 0.9 * ends).all()  # the straight line would leave the shell
-
-
-class Scales(GANNetwork):
-    """A discriminator of two maps, the second of the image at half its side, that also sees a picture."""
-
-    reads = ("outline",)
-
-    @nn.compact
-    def __call__(self, x, outline, train=False):
-        seen = jnp.concatenate([x, outline], axis=-1)
-        half = nn.avg_pool(seen, (2, 2), (2, 2))
-        maps = {"fine": nn.Conv(1, (3, 3))(nn.relu(nn.Conv(4, (3, 3))(seen))), "coarse": nn.Conv(1, (3, 3))(half)}
-        return {"logits": {name: found[..., 0] for name, found in maps.items()}, "features": half}
-
-
-class Rooms(GANNetwork):
-    """A generator that reads a picture, and whose z is a tree: numbers, and a key for the noise of each image."""
-
-    z_dim: int = 4
-    reads = ("outline",)
-
-    @nn.compact
-    def __call__(self, z, outline, train=False):
-        noise = jax.vmap(lambda key: jax.random.normal(key, outline.shape[1:]))(z["key"])
-        told = nn.Dense(4)(z["numbers"])[:, None, None]
-        return nn.tanh(nn.Conv(1, (3, 3))(jnp.concatenate([outline, noise], axis=-1)) + told.mean(-1, keepdims=True))
-
-
-@dataclasses.dataclass(frozen=True)
-class OnTrees(GAN):
-    uses_real = True
-
-    def sample_z(self, keys, sampler=NORMAL):
-        numbers, _ = super().sample_z(keys, sampler)
-        return {"numbers": numbers, "key": jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)}, None
-
-    def generator_terms(self, step):
-        difference = jnp.abs(step.outputs["features"] - step.real_outputs["features"]).mean()
-        return difference, {"feature_distance": difference}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,94 @@
+"""Every door: its run is killed, stopped and resumed to the same bits, and sampled with a user's pictures, on one
+device and on eight."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+
+import numpy as np
+import pytest
+import running
+import tiny
+from ml_collections import ConfigDict
+from tiny_doors import DOORS, IMAGES, prepared
+
+pytestmark = pytest.mark.slow
+
+BOTH = [(door, devices) for door in DOORS for devices in (1, 8)]
+
+
+class Killed(BaseException):
+    """What no code of the project expects."""
+
+
+def killed_before(call: int):
+    """Raises at its so many-th call: before each step and each checkpoint there is one."""
+    calls = iter(range(call))
+
+    def check() -> None:
+        if next(calls, None) is None:
+            raise Killed
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """`run(door, devices)`: the config, a folder with the pictures, and the state at the end of a whole run in it."""
+
+    @functools.cache
+    def made(door: str) -> tuple[ConfigDict, pathlib.Path]:
+        folder = tmp_path_factory.mktemp(door)
+        return prepared(door, folder), folder
+
+    @functools.cache
+    def trained(door: str, devices: int):
+        config, folder = made(door)
+        config = ConfigDict(config.to_dict(), type_safe=False)
+        config.mesh.data = devices
+        return config, folder, running.run(config, folder / f"run_{devices}")
+
+    return trained
+
+
+@pytest.mark.parametrize(("door", "devices"), BOTH)
+def test_a_run_that_was_killed_and_stopped_ends_with_the_same_bits(run, door, devices, tmp_path):
+    config, _, whole = run(door, devices)
+    assert whole.step == IMAGES // 8
+    with pytest.raises(Killed):
+        running.run(config, tmp_path, may_write=killed_before(7))
+    saved = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
+    assert saved and max(saved) < whole.step
+    stopped = running.run(config, tmp_path, IMAGES - 16)
+    assert stopped.step == whole.step - 2 and running.differing(stopped, whole)
+    assert running.differing(running.run(config, tmp_path), whole) == []
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_devices_change_rounding_only(run, door):
+    one, eight = run(door, 1)[2], run(door, 8)[2]
+    assert running.largest_difference(one.params, eight.params) < 2e-3  # of learning rates of 1e-3, eight steps
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_it_is_sampled_with_a_file_and_with_a_folder(run, door, tmp_path):
+    _, folder, _ = run(door, 1)
+    workdir = folder / "run_1"
+
+    def images(name: str, pictures: pathlib.Path, devices: int) -> np.ndarray:
+        words = [word.format(pictures, here=folder) for word in DOORS[door].words]
+        common = [f"--workdir={workdir}", "--mode=sample", "--trust=tiny_methods", "--trust=tiny_games"]
+        out = tmp_path / f"{name}_{devices}"
+        assert tiny.call(*common, f"--config.evaluate.batch_size={devices}", f"--out={out}", *words) == 0
+        named = {path.stem for path in (out / "images").iterdir()}
+        assert named == ({"a", "b", "c"} if pictures.is_dir() else {pictures.stem})
+        return np.load(out / "samples.npz")["images"].astype(int)
+
+    for devices in (1, 8):
+        several, single = (images(n, folder / p, devices) for n, p in (("folder", "photos"), ("file", "photos/a.png")))
+        assert len(several) == 3 and len(single) == 1
+        np.testing.assert_array_equal(single[0], several[0])
+        assert (several[0] != several[1]).any()
+    one, eight = (np.load(tmp_path / f"folder_{n}" / "samples.npz")["images"].astype(int) for n in (1, 8))
+    assert np.abs(one - eight).max() <= 2

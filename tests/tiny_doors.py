@@ -1,0 +1,118 @@
+"""Tiny runs, one for each door of the code: what their batches gain, what they are built on, what a user gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import running
+import tiny_finetune
+import tiny_pipeline
+from ml_collections import ConfigDict
+from PIL import Image
+from tiny_methods import ddpm_config, tiny_config
+
+from jaxgen.config import section
+
+IMAGES = 64  # of a whole run: eight steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Door:
+    """One kind of run.
+
+    Attributes:
+      config: from a folder, in which it makes what the run is built on, to the run's config.
+      words: how it is sampled; `{}` stands for a picture or for a folder of them, and `{here}` for the folder above.
+      shape: of these pictures.
+    """
+
+    config: Callable[[pathlib.Path], ConfigDict]
+    words: tuple[str, ...]
+    shape: tuple[int, int, int] = (8, 8, 1)
+
+
+def corruption(folder: pathlib.Path) -> ConfigDict:
+    """Restores a hole that its batches gain from their images."""
+    config = tiny_config("Restorer")
+    config.data.corruptions.condition = section(name="hole", form="free_form")
+    return config
+
+
+def inputs(folder: pathlib.Path) -> ConfigDict:
+    """A plain diffusion model that begins with a picture and keeps a part of it."""
+    Image.fromarray(np.repeat([[0] * 3 + [255] * 5], 8, 0).astype(np.uint8)).save(folder / "mask.png")
+    return ddpm_config()
+
+
+def graft(folder: pathlib.Path) -> ConfigDict:
+    """Low-rank changes of a trained run."""
+    base = ddpm_config(middle_attention=True)
+    base.train.ema_decay = 0.5
+    running.run(base, folder / "base", 16)
+    base.method = section(name="tuned", grafts=section(lora=section(name="low_rank", rank=1)))
+    base.sampler = section()
+    base.init_from.pretrained = str(folder / "base")
+    return base
+
+
+def pretrained(folder: pathlib.Path) -> ConfigDict:
+    """The fine-tuning of a folder of diffusers."""
+    tiny_pipeline.write(folder / "made")
+    tiny_finetune.write_pictures(folder / "pictures")
+    np.save(folder / "noise.npy", np.random.default_rng(0).normal(size=(3, 4, 8, 8)).astype(np.float32))
+    return tiny_finetune.finetune_config(folder / "made", folder / "pictures")
+
+
+def text(folder: pathlib.Path) -> ConfigDict:
+    """A diffusion model of pixels and texts, whose text encoder learns with it."""
+    config = ddpm_config(context_dim=8, attention_resolutions=(8,), out_channels=3)
+    encoder = section(name="text_encoder", vocabulary=64, length=8, width=8, depth=1, heads=2)
+    config.method.parts = section(text=section(name="text", network=encoder, dropout=0.2))
+    config.guidance = section(name="classifier_free", scale=2.0)
+    config.data.update(source="caption_shapes", channels=3, flip=False)
+    return config
+
+
+def games(folder: pathlib.Path) -> ConfigDict:
+    """A GAN on trees that reads a picture, with a lazy turn and truncated z."""
+    config = tiny_config("Plain")
+    config.method = section(
+        name="tiny_games:OnTrees", generator=section(name="tiny_games:Rooms", channels=3),
+        discriminator=section(name="tiny_games:Scales"), loss="relativistic", r1=1.0, r1_every=3,
+    )  # fmt: skip
+    config.sampler = section(threshold=1.0)
+    config.optimizer.eps = 1e-3  # or Adam blows rounding up where nothing is to be learnt
+    config.data.update(source="shapes", split="val", eval_split="test", channels=3)
+    return config
+
+
+DOORS = {
+    "corruption": Door(corruption, ("--image={}", "--degrade")),
+    "inputs": Door(inputs, ("--image={}", "--mask={here}/mask.png")),
+    "graft": Door(graft, ("--image={}", "--strength=0.7")),
+    "pretrained": Door(
+        pretrained,
+        ("--image={}", "--prompt=a red cat", "--negative_prompt=a dog", "--noise={here}/noise.npy", "--strength=0.7"),
+        (16, 16, 3),
+    ),
+    "text": Door(text, ("--image={}", "--prompt=a red circle", "--negative_prompt=a blue star"), (8, 8, 3)),
+    "games": Door(games, ("--input=outline={}",)),
+}
+
+
+def prepared(name: str, folder: pathlib.Path) -> ConfigDict:
+    """Returns a door's config, with checkpoints every other step of eight images; writes three pictures beside it."""
+    door, chance = DOORS[name], np.random.default_rng(1)
+    (folder / "photos").mkdir(parents=True)
+    for picture in "abc":
+        levels = chance.integers(0, 256, door.shape, dtype=np.uint8)
+        Image.fromarray(levels.squeeze()).save(folder / "photos" / f"{picture}.png")
+    config = door.config(folder)
+    config.train.update(batch_size=8, total_images=IMAGES, checkpoint_every_images=16, log_every_images=16)
+    config.train.update(keep_last=10, sample_every_images=0, tensorboard=False)
+    config.optimizer.decay_images = IMAGES  # a run that stops early learns at the rates of the whole one
+    config.evaluate.at_end = False
+    return config
