@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,23 @@ class Parts:
                         "a network takes once: leave one of them out."
                     )
                 givers[slot] = name
+        self._check_shared()
+
+    def _check_shared(self) -> None:
+        """Raises a UserError where parts read one entry, which is dropped for all of them, and differ in dropout."""
+        readers: dict[str, str] = {}
+        for name, part in self.all.items():
+            for entry in part.entries:
+                first = readers.setdefault(entry, name)
+                before = self.all[first]
+                own = first in self.own and name in self.named
+                wrong = part.dropout > 0 or part.knows_null if own else _nulls(part) != _nulls(before)
+                advice = "leave its dropout and knows_null out" if own else "give them the same dropout and knows_null"
+                if wrong:
+                    raise UserError(
+                        f"config.method.parts.{name} reads the entry {entry!r} as {first!r} does, and the null takes "
+                        f"its place for both: {advice}."
+                    )
 
     def init(self, keys: Mapping[str, Array], batch: Batch) -> Params:
         """Returns fresh parameters of the groups that learn, from one random key for each.
@@ -127,7 +145,8 @@ class Parts:
         for name, part in sorted(self.named.items()):
             if part.dropout:
                 _check_entries(name, part, batch)
-                own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+                # of the entries and not of the name: parts that read the same are dropped together
+                own = jax.random.fold_in(key, zlib.crc32(",".join(part.entries).encode()))
                 batch = _mixed(batch, part.null(batch), own, part.dropout)
         return batch
 
@@ -160,6 +179,10 @@ def joined(given: Mapping[str, Batch]) -> Batch:
 
 def _together(slot: str, arrays: list[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays, AXES[slot])
+
+
+def _nulls(part: Condition) -> tuple[Any, ...]:
+    return part.entries, part.dropout, part.knows_null
 
 
 def _folded(keys: Key[Array, " B"], name: str) -> Key[Array, " B"]:

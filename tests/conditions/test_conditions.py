@@ -157,6 +157,20 @@ def test_own_conditions_are_dropped_together_and_others_alone():
     assert Parts(own, {}, 0.0).dropped(many, jax.random.key(0)) == many
 
 
+def test_parts_that_read_one_entry_are_dropped_together():
+    part = Image(dropout=0.5)
+    once = Parts({}, {"one": part}).dropped(batch(), jax.random.key(0))
+    twice = Parts({}, {"one": part, "two": dataclasses.replace(part, noise=0.1)})
+    twice.check(())
+    np.testing.assert_array_equal(twice.dropped(batch(), jax.random.key(0))["condition"], once["condition"])
+    with pytest.raises(UserError, match=r"parts\.two reads the entry 'condition' as 'one' does.*give them the same"):
+        Parts({}, {"one": part, "two": Image()}).check(())
+    own = {"text": Text(ENCODER)}
+    Parts(own, {"style": Text(ENCODER)}, 0.1).check(())
+    with pytest.raises(UserError, match=r"parts\.style reads the entry 'tokens' as 'text' does.*leave its dropout"):
+        Parts(own, {"style": Text(ENCODER, dropout=0.1)}, 0.1).check(())
+
+
 def test_guidance_leads_away_from_what_the_network_knows_the_null_of():
     parts = Parts({"label": Label(3)}, {"image": Image(), "text": Text(ENCODER, knows_null=True)})
     assert list(parts.guiding) == ["text"]

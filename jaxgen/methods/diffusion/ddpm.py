@@ -105,7 +105,10 @@ class DDPM(Method):
         if not 0 <= self.label_dropout < 1:
             raise UserError(f"config.method.label_dropout is {self.label_dropout}; it is a share below 1.")
         if self.label_dropout and not self.own_parts:
-            raise UserError("config.method.label_dropout needs labels: set config.data.num_classes.")
+            raise UserError(
+                "config.method.label_dropout needs labels: set config.data.num_classes. Each of config.method.parts "
+                "has a dropout of its own."
+            )
 
     @property
     def coding(self) -> Codec:
