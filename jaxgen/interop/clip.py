@@ -17,6 +17,7 @@ import safetensors.numpy
 
 from jaxgen.downloads import Published, locate
 from jaxgen.errors import UserError, nearest
+from jaxgen.files import write_bytes
 from jaxgen.interop.diffusers_files import (
     TEXT_MODEL,
     Weights,
@@ -134,7 +135,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _write(folder: str | os.PathLike[str], state: dict[str, np.ndarray], config: Mapping[str, Any]) -> None:
     folder = pathlib.Path(folder)
     write_json(folder / CONFIG, config)
-    safetensors.numpy.save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    write_bytes(folder / WEIGHTS, safetensors.numpy.save(state, metadata={"format": "pt"}))
 
 
 def text_tower(config: Mapping[str, Any]) -> TextTower:

@@ -22,7 +22,7 @@ import numpy as np
 from jaxgen import files
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
-from jaxgen.files import inside, parse_json, regular_file
+from jaxgen.files import inside, parse_json, regular_file, whole_file
 from jaxgen.files.reading import as_type_of
 from jaxgen.interop.file_types import Header, TensorEntry, WeightsIndex
 
@@ -280,7 +280,7 @@ class Entry:
 
 
 def save_weights(path: str | os.PathLike[str], entries: Iterable[Entry], dtype: str = "") -> None:
-    """Writes a safetensors file, one tensor after the other.
+    """Writes a safetensors file, one tensor after the other; it appears under its name when it is complete.
 
     Args:
       path: the file.
@@ -305,8 +305,7 @@ def save_weights(path: str | os.PathLike[str], entries: Iterable[Entry], dtype: 
         kinds.append(kind)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as opened:
+    with whole_file(path) as opened:
         opened.write(struct.pack("<Q", len(text)) + text)
         for entry, kind in zip(entries, kinds, strict=True):
             opened.write(entry.array().astype(kind, copy=False).tobytes())
