@@ -15,8 +15,8 @@ from jaxgen.config import files as config_files
 from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
 
-# what does not train: stable_diffusion.py needs a folder of weights (test_stable_diffusion.py), a cascade its stages
-APART = ("stable_diffusion.py", "cascade_digits.py")
+# tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), a cascade its stages
+APART = ("stable_diffusion.py", "stable_diffusion_finetune.py", "cascade_digits.py")
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
 LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
 # of the parts of another that is trained here, or its first stage
