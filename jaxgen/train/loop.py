@@ -266,7 +266,10 @@ class Trainer:
             if self._crossed(train.sample_every_images, before):
                 self._samples(writer)
             if self._crossed(train.evaluate_every_images, before) and self.evaluate is not None:
-                self._scores = {**self._scores, **self.evaluate(self)}
+                found = self.evaluate(self)
+                named = {f"evaluate/{name}": value for name, value in found.items()}
+                writer.write(self.step, self.images, self.seconds, named)
+                self._scores = {**self._scores, **found}
             if self._crossed(train.checkpoint_every_images, before):
                 writer.flush()  # the log is never behind a checkpoint
                 self._read()

@@ -172,6 +172,10 @@ def test_during_training_only_what_is_due_is_computed(tmp_path, monkeypatch):
     assert computed == ["frechet", "frechet", "memorisation", "frechet"] + ["frechet", "memorisation"]  # at the end
     written = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {"frechet_digits", "share_of_near_copies"} <= set(written)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    logged = {row["images"]: row["evaluate/frechet_digits"] for row in lines if "evaluate/frechet_digits" in row}
+    assert list(logged) == [64, 128, 192] and logged[192] == pytest.approx(written["frechet_digits"]["value"])
+    assert [row["images"] for row in lines if "evaluate/share_of_near_copies" in row] == [128]
 
 
 def test_the_metric_and_the_network_of_the_docs_are_one_config_line_each(tmp_path, monkeypatch):
