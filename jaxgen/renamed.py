@@ -8,7 +8,7 @@ from jaxgen.errors import UserError, nearest
 
 # {old: new}. An entry is the end of a key's path ("critic_steps", "sampler.grid", without the leading `config.`) or a
 # class's name in a config ("dcgan:Generator"). The longest entry that matches is used, and only where the section has
-# a key of the new name.
+# a key of the new name. Where one name became several, they stand with commas between them.
 RENAMED: dict[str, str] = {
     "train.max_bad_steps": "train.max_nonfinite_updates",
     "sampler.grid": "sampler.spacing",
@@ -19,6 +19,8 @@ RENAMED: dict[str, str] = {
     "critic_steps": "discriminator_steps",
     "latents": "z_dim",
     "method.scaling": "method.scale",
+    "judge": "class_entropy, confidence, label_accuracy",
+    "prdc": "precision, recall, density, coverage",
     "dcgan:Generator": "dcgan_generator",
     "dcgan:Discriminator": "dcgan_discriminator",
     "mlp:Generator": "mlp_generator",
@@ -48,5 +50,7 @@ def unknown_key(section: str, key: str, known: Iterable[str]) -> UserError:
 def unknown_name(path: str, name: str, known: Iterable[str]) -> UserError:
     """Returns the error for `<path>=<name>`, with its new name or else the most similar of the known names."""
     if name in RENAMED:
-        return UserError(f"{path}={name!r} does not exist: it is called {RENAMED[name]!r} now.")
+        now = [repr(each) for each in RENAMED[name].split(", ")]
+        called = "it is called" if len(now) == 1 else "its parts are called"
+        return UserError(f"{path}={name!r} does not exist: {called} {', '.join(now)} now.")
     return UserError(f"{path}={name!r} is unknown; {nearest(name, known)}")
