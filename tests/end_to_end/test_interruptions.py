@@ -170,7 +170,7 @@ def begin(*args):
     if "{inside}" == "train":
         threading.Timer(0.3, send).start()
     return train(*args)
-loop.compile_ahead = lambda lowered: ahead(types.SimpleNamespace(compile=compile))
+loop.compile_ahead = lambda lowered: ahead([types.SimpleNamespace(compile=compile)])
 loop.Trainer._train = begin
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
