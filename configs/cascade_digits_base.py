@@ -2,6 +2,8 @@
 
 Paper: Ho et al. 2022, "Cascaded Diffusion Models for High Fidelity Image Generation".
 Command: python main.py --config=configs/cascade_digits_base.py --workdir=runs/cascade_digits_base
+Hardware and time: two CPU cores, about 5 minutes, which is an estimate.
+Expected: it is judged in the chain: an excess Fréchet distance of 0.013 and a label accuracy of 1.00.
 """
 
 from jaxgen.config import defaults, section

