@@ -28,9 +28,10 @@ import numpy as np
 
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.prediction_types import Epsilon
+from jaxgen.files import write_json
 from jaxgen.interop import diffusers_autoencoder, diffusers_condition_unet, diffusers_pipeline
 from jaxgen.interop.clip import text_names
-from jaxgen.interop.diffusers_files import MODEL, TEXT_MODEL, Entry, open_weights, save_weights, write_json
+from jaxgen.interop.diffusers_files import MODEL, TEXT_MODEL, Entry, open_weights, save_weights
 from jaxgen.interop.diffusers_scheduler import Noise, noise_to_diffusers
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower

@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from jaxgen.downloads import Published, locate
 from jaxgen.errors import UserError, nearest
-from jaxgen.files import write_bytes
+from jaxgen.files import write_bytes, write_json
 from jaxgen.interop.diffusers_files import (
     TEXT_MODEL,
     Weights,
@@ -25,7 +25,6 @@ from jaxgen.interop.diffusers_files import (
     open_weights,
     read_header,
     read_json,
-    write_json,
 )
 from jaxgen.interop.file_types import ClipFile
 from jaxgen.networks.pretrained.clip import CLIP, ImageTower, TextTower

@@ -67,13 +67,6 @@ def read_json(path: str | os.PathLike[str], what: str, as_type: Any = dict[str, 
     return found
 
 
-def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
-    """Writes a JSON object, and creates its folder if that is missing."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
 @dataclasses.dataclass(frozen=True)
 class Place:
     """Says where a tensor is: `size` bytes of the file `path`, from the byte `start` on."""

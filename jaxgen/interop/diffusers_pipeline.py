@@ -25,6 +25,7 @@ import numpy as np
 from jaxgen.data import tokenizer_files
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.errors import UserError
+from jaxgen.files import write_json
 from jaxgen.interop import clip
 from jaxgen.interop.diffusers_autoencoder import (
     SCALING,
@@ -48,7 +49,6 @@ from jaxgen.interop.diffusers_files import (
     open_weights,
     read_json,
     save_weights,
-    write_json,
 )
 from jaxgen.interop.diffusers_layers import Placer
 from jaxgen.interop.diffusers_scheduler import Noise, noise_from_diffusers, noise_to_diffusers

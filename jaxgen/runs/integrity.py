@@ -13,6 +13,7 @@ import math
 import pathlib
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,8 +21,10 @@ from etils import epath
 from jax.typing import ArrayLike
 
 from jaxgen.arrays import Tree
+from jaxgen.errors import UserError
 from jaxgen.files import is_remote
 from jaxgen.parallel.distributed import added, gathered
+from jaxgen.sizes import whole
 
 SPLIT = "#sum"  # follows the path of an array whose checksum is computed from its parts
 CHUNK = 1 << 15  # the number of values that are mixed at once: few enough for a core's cache
@@ -120,3 +123,17 @@ def verify(found: dict[str, int], recorded: dict[str, int]) -> None:
     for name, value in found.items():
         if recorded.get(name, value) != value:
             raise ValueError(f"{name!r} is not what was written: its checksum differs")
+
+
+def checkpoint_folders(workdir: epath.Path, where: str) -> dict[int, epath.Path]:
+    """Returns `{step: folder}` of a run's checkpoints. Raises a UserError that names `where` if there is none."""
+    root = workdir / "checkpoints"
+    found = {int(p.name): p for p in root.iterdir() if whole(p.name) is not None} if root.exists() else {}
+    if not found:
+        raise UserError(f"{where} has no finished checkpoint; train that run first.")
+    return found
+
+
+def read_meta(at: epath.Path) -> dict[str, Any]:
+    """Returns what a checkpoint's folder records beside its arrays: the fields of `jaxgen.runs.checkpoint.Meta`."""
+    return json.loads((at / "meta" / "metadata").read_text())

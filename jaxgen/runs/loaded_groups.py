@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -31,11 +30,10 @@ from jaxgen.number_types import number_type
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.chains.stages import is_chain
-from jaxgen.runs.integrity import check_files, checksums, verify
+from jaxgen.runs.integrity import check_files, checkpoint_folders, checksums, read_meta, verify
 from jaxgen.runs.pretrained import KEY, OPTIONS, pretrained_folder, pretrained_run
 from jaxgen.runs.published import published
 from jaxgen.runs.tuning.files import read_parts
-from jaxgen.sizes import whole
 
 log = logging.getLogger("jaxgen")
 
@@ -271,16 +269,13 @@ def _read_run(
 
     The newest checkpoint is read where that of `step` is gone.
     """
-    root = workdir / "checkpoints"
-    steps = sorted(int(p.name) for p in root.iterdir() if whole(p.name) is not None) if root.exists() else []
-    if not steps:
-        raise UserError(f"{where} has no finished checkpoint; train that run first.")
-    step = step if step in steps else steps[-1]
-    at = root / str(step)
+    found = checkpoint_folders(workdir, where)
+    step = step if step in found else max(found)
+    at = found[step]
     try:
         check_files(at)
         items = {name: read_item(at / name) for name in ("params", "ema", "memory")}
-        meta = json.loads((at / "meta" / "metadata").read_text())
+        meta = read_meta(at)
         verify(checksums(items, meta["sums"]), meta["sums"])
         given = _checked_origins(meta.get("origins", {}))
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.config import image_shape
+from jaxgen.data.transforms import to_uint8
 from jaxgen.errors import UserError
 from jaxgen.sampling.inputs import Inputs, read_inputs
 from jaxgen.sampling.restore import TrainedModel
@@ -48,4 +50,4 @@ def degraded_pictures(trained: TrainedModel, asked: Files, num: int, seed: int) 
 
 def _levels(rows: np.ndarray) -> np.ndarray:
     """Returns pictures in [-1, 1] as uint8; masks stay as they are."""
-    return np.round((rows + 1) * 127.5).clip(0, 255).astype(np.uint8) if rows.dtype.kind == "f" else rows
+    return np.asarray(to_uint8(jnp.asarray(rows))) if rows.dtype.kind == "f" else rows

@@ -10,9 +10,10 @@ import pytest
 from jaxgen.codecs.latents import scale_of
 from jaxgen.data import open_source
 from jaxgen.errors import UserError
+from jaxgen.files import write_json
 from jaxgen.interop.clip import save_text
 from jaxgen.interop.diffusers_autoencoder import autoencoder_config, autoencoder_to_diffusers
-from jaxgen.interop.diffusers_files import save_weights, write_json
+from jaxgen.interop.diffusers_files import save_weights
 from jaxgen.metrics.networks.digits import Digits
 from jaxgen.networks.autoencoder_kl import AutoencoderKL
 from jaxgen.networks.pretrained.clip import TextTower

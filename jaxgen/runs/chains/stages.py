@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,9 +20,9 @@ from jaxgen.files import is_remote, user_path
 from jaxgen.interop.diffusers_pipeline import is_pipeline
 from jaxgen.methods.base import Method
 from jaxgen.methods.cascade import ChainStage, Entry
+from jaxgen.runs.integrity import checkpoint_folders, read_meta
 from jaxgen.runs.pretrained import KEY
 from jaxgen.runs.workdir import stored_config
-from jaxgen.sizes import whole
 
 OVERRIDES = "config.method.overrides"
 OF_A_STAGE = ("sampler", "guidance", "parts", "entry")
@@ -172,15 +171,12 @@ def _example(run: epath.Path) -> dict[str, Entry]:
     Raises:
       UserError: it has no checkpoint that can be read.
     """
-    root = run / "checkpoints"
-    steps = sorted(int(p.name) for p in root.iterdir() if whole(p.name) is not None) if root.exists() else []
-    if not steps:
-        raise UserError(f"{KEY}: {run} has no finished checkpoint; train that run first.")
+    _, at = max(checkpoint_folders(run, f"{KEY}: {run}").items())
     try:
-        example = json.loads((root / str(steps[-1]) / "meta" / "metadata").read_text())["example"]
+        example = read_meta(at)["example"]
         return {name: (tuple(shape[1:]), np.dtype(dtype)) for name, (shape, dtype) in example.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{KEY}: the checkpoint {root / str(steps[-1])} cannot be read ({first_line(error)}); restore it from a "
+            f"{KEY}: the checkpoint {at} cannot be read ({first_line(error)}); restore it from a "
             "copy, or resume that run."
         ) from error
