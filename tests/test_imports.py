@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "jaxgen").rglob("*.py"))
@@ -146,6 +150,41 @@ def test_tests_import_no_study_and_no_benchmark():
         names = {name.split(".")[0] for name in imported(path)}
         assert not names & {"studies", "benchmarks"}, f"{path} imports from a script"
         assert not re.search(r"ROOT / .(studies|benchmarks)", path.read_text()) or path.name == "test_imports.py", path
+
+
+def brought_by_the_tests() -> set[str]:
+    """The distributions that `pip install .[test]` brings, in normal form, and jaxgen itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+    found = set()
+    while waiting:
+        asked = waiting.pop()
+        for extra in {"", *asked.extras} - {extra for name, extra in found if name == canonicalize_name(asked.name)}:
+            found.add((canonicalize_name(asked.name), extra))
+            try:
+                needed = [Requirement(line) for line in importlib.metadata.requires(asked.name) or []]
+            except importlib.metadata.PackageNotFoundError:  # it is for another system, or optional
+                continue
+            waiting += [r for r in needed if r.marker is None or r.marker.evaluate({"extra": extra})]
+    return {name for name, _ in found} | {"jaxgen"}
+
+
+def test_without_the_extra_for_parity_all_test_files_can_be_imported():
+    """A test file outside tests/parity imports, at its top, what `pip install .[test]` brings and no more."""
+    here, origin = brought_by_the_tests(), importlib.metadata.packages_distributions()
+    assert "scikit-learn" in here and "scikit-image" not in here
+    foreign = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        if "parity" in path.parts:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+                for top in {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names):
+                    owners = {canonicalize_name(owner) for owner in origin.get(top, ())}
+                    if owners and not owners & here:
+                        foreign.add(f"{path.relative_to(ROOT)} imports {top}")
+    assert not foreign
 
 
 @pytest.mark.parametrize("module", ["jaxgen", "jaxgen.config", "jaxgen.command.run", "jaxgen.entry_point"])
