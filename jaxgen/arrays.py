@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
 
 Array = jax.Array
 Tree = Any  # nested dicts of arrays, such as the parameters of one network
@@ -16,6 +19,13 @@ Params = dict[str, Tree]  # the parameters of each group: {"generator": ..., "di
 Memory = dict[str, Tree]  # carried from step to step without gradients: {"generator": batch statistics, ...}
 Batch = dict[str, Array]  # arrays with a leading batch axis: {"image": [B, H, W, C], "label": [B], ...}
 Metrics = dict[str, Array]  # scalars to be logged
+
+
+def to_uint8(images: Float[Array, "*shape"]) -> UInt8[Array, "*shape"]:
+    """Clips float images to [-1, 1] and rounds them to the nearest of 256 levels: the inverse of
+    `jaxgen.data.transforms.to_float`."""
+    levels = (jnp.clip(images.astype(jnp.float32), -1, 1) + 1) * 127.5
+    return jnp.round(levels).astype(jnp.uint8)
 
 
 def carry_over(old: Tree, new: Tree) -> Tree:

@@ -24,7 +24,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxgen.data.transforms import to_float, to_uint8
+from jaxgen.arrays import to_uint8
+from jaxgen.data.transforms import to_float
 from jaxgen.methods.base import Model
 from jaxgen.metrics.analysis.shape_attributes import agreement, read_attributes
 from jaxgen.report.images import grid, save_png

@@ -102,7 +102,8 @@ def measure(workdir: Path, num: int) -> dict[str, float]:
     """Returns the numbers of one run; see the module."""
     import jax
 
-    from jaxgen.data.transforms import to_float, to_uint8
+    from jaxgen.arrays import to_uint8
+    from jaxgen.data.transforms import to_float
     from jaxgen.evaluation.evaluate import SEED, evaluate
     from jaxgen.methods.gans.ebgan import EBGAN
     from jaxgen.methods.gans.infogan import InfoGAN

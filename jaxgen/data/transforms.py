@@ -1,4 +1,4 @@
-"""Transforms batches on the device: uint8 to float and back, and geometric augmentation.
+"""Transforms batches on the device: uint8 to float, and geometric augmentation.
 
 Pure JAX, to be called under jit.
 """
@@ -18,7 +18,7 @@ from jaxgen.data.corruptions import Corruption, corrupt
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, Key, UInt8
+    from jaxtyping import Int, Key
 
 AnyArray = TypeVar("AnyArray", jax.Array, np.ndarray)
 
@@ -33,12 +33,6 @@ def to_float(batch: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
 
 def _to_float(image: AnyArray) -> AnyArray:
     return image.astype(jnp.float32) / 127.5 - 1
-
-
-def to_uint8(images: Float[jax.Array, "*shape"]) -> UInt8[jax.Array, "*shape"]:
-    """Clips float images to [-1, 1] and rounds them to the nearest of 256 levels: the inverse of `to_float`."""
-    levels = (jnp.clip(images.astype(jnp.float32), -1, 1) + 1) * 127.5
-    return jnp.round(levels).astype(jnp.uint8)
 
 
 # Entries of which a mirrored or shifted image tells nothing: why they are refused beside `flip` and `crop`.

@@ -65,8 +65,10 @@ def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen[RunMetric], .
     if not method.has_sampler:
         raise UserError(f"{METRICS} is set, but {config.method.name!r} draws no samples to measure; leave it empty.")
     offers = {"training images"} | ({"labels"} if "label" in method.conditions else set())
-    offers |= {"pairs", "captions", "truth"} if _of_examples(config, method) else set()
+    offers |= {"pairs", "captions", "truth", "labels"} if _of_examples(config, method) else set()
     offers |= {"hints"} if hints_of(config, method) else set()
+    offers |= {"mask"} if is_masked(config, method) else set()
+    offers |= {"conditions"} if method.conditions else set()
     who = f"this {config.method.name!r}"
     elsewhere = {
         "labels": f"the samples of {who} are asked for none, so leave it out",
@@ -74,6 +76,8 @@ def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen[RunMetric], .
         "captions": f"the samples of {who} are drawn for no held-out example; {ON_SETS}",
         "truth": f"the samples of {who} are drawn for none, so leave it out",
         "hints": f"config.data.corruptions makes none that {who} reads, so leave it out",
+        "mask": f"config.data.corruptions makes none for {who}, so leave it out",
+        "conditions": f"{who} is told none, so leave it out",
     }
     words = Words(METRICS, "config.evaluate.network", RunMetric, frozenset(offers), elsewhere, method.gives, who)
     network = None
@@ -105,6 +109,11 @@ def hints_of(config: ConfigDict, method: Method) -> tuple[str, ...]:
     return tuple(name for name in method.conditions if name in made and made[name][1] == np.float32)
 
 
+def is_masked(config: ConfigDict, method: Method) -> bool:
+    """Returns whether a corruption gives the conditions of a method with a mask of what is unknown."""
+    return bool(hints_of(config, method)) and "mask" in shapes_of(make_corruptions(config), image_shape(config))
+
+
 def check_before_training(config: ConfigDict, method: Method) -> None:
     """Finds before training what would stop the evaluation after it.
 
@@ -128,7 +137,8 @@ def check_before_training(config: ConfigDict, method: Method) -> None:
 def _facts(config: ConfigDict, method: Method, held_out: Source) -> RunFacts:
     entries = frozenset(held_out[0]) if len(held_out) else frozenset()
     truth = output_of(method.gives, type(method).__name__).entry()
-    return RunFacts(image_shape(config), truth, held_out.name, entries, hints_of(config, method))
+    hints, masked, labelled = hints_of(config, method), is_masked(config, method), "label" in method.conditions
+    return RunFacts(image_shape(config), truth, held_out.name, entries, hints, masked, labelled)
 
 
 def _check_count(config: ConfigDict, metric: RunMetric, held_out: Source) -> None:
@@ -170,7 +180,8 @@ def check_best_metric(config: ConfigDict, generator: Generator, model: Model, lo
         others = [one.metric for one in chosen if not isinstance(one.metric, SetMetric)]
         if not all(metric.numbers for metric in others):
             return  # such a metric alone knows the names of its numbers
-        known += [number for metric in others for number in metric.numbers]
+        facts = _facts(config, generator.method, generator.source(config.data.eval_split))
+        known += [number for metric in others for number in metric.numbers_of(facts)]
         sets = [(one.metric, one.network) for one in chosen if isinstance(one.metric, SetMetric)]
         known += [metric.number(network) for metric, network in sets if network is not None]
         known += generator.score_names(model, generator.source(config.data.eval_split))
@@ -269,7 +280,9 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
         if not samples.finite.all():
             log.warning("the metrics of samples are left out: they would take values that are not finite for black")
             return Evaluation(scores)
-        seen = dataclasses.replace(_images(generator, samples, seed, source, count, name), statistics=statistics)
+        draws = _draws(generator, model, seed, samples, chosen)
+        seen = _images(generator, samples, seed, source, count, name)
+        seen = dataclasses.replace(seen, statistics=statistics, draws=draws)
         for one in chosen:
             if not seen.enough(one.metric.least):
                 log.info("%s is left out: it needs %d images of each set", one.metric.name, one.metric.least)
@@ -277,6 +290,23 @@ def evaluate(generator: Generator, model: Model, seed: int = SEED, images: int |
             scores |= one.metric.scores(seen, one.network)
     pictures = seen if generator.method.samples_images else None
     return Evaluation(scores, pictures, next((one.network for one in chosen if one.network is not None), None))
+
+
+def _draws(
+    generator: Generator, model: Model, seed: int, samples: Samples, chosen: Sequence[Chosen[RunMetric]]
+) -> np.ndarray | None:
+    """Returns `[P, D, ...]` samples under the conditions of the first P, those first; None where no metric needs them.
+
+    Raises:
+      NotFinite: where one of the further samples is not finite.
+    """
+    wanted = [one.metric.repeated for one in chosen]
+    count, most = min(max(count for count, _ in wanted), len(samples.main)), max(draws for _, draws in wanted)
+    if not count or most < 2:
+        return None
+    use = "the distances between samples under one condition cannot be computed"
+    further = (generator.draw(model, seed, count, again=k).need_finite(use) for k in range(1, most))
+    return np.stack([samples.main[:count], *(one.main for one in further)], axis=1)
 
 
 def _held_out(
@@ -311,9 +341,11 @@ def _images(
     corrupted = functools.partial(held.corrupted, seed=seed) if held.made else None
     train = evenly_spaced(generator.source(config.data.split), config.evaluate.real)
     held_out = evenly_spaced(source, count)
+    labels = samples.labels if samples.labels is not None else samples.asked.get("label")
     return EvaluationImages(
-        samples.main, samples.labels, train["image"], held_out["image"], held_out.get("label"), name,
-        asked=samples.asked, entry=samples.output.entry(), corrupted=corrupted,
+        samples.main, labels, train["image"], held_out["image"], held_out.get("label"), name,
+        asked=samples.asked, entry=samples.output.entry(), corrupted=corrupted, train_labels=train.get("label"),
+        hints=hints_of(config, generator.method), masked=is_masked(config, generator.method),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float, Key
 
-from jaxgen.arrays import Array, Batch, Entries, Memory, Params
+from jaxgen.arrays import Array, Batch, Entries, Memory, Params, to_uint8
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Sampled, Turn, main_of
 
@@ -275,7 +275,7 @@ class Cascade(Method):
     def _levels(self, number: int, found: Array) -> Array:
         if self.chain[number].method.gives not in ("image", "video"):
             return found
-        return jnp.round((jnp.clip(found, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+        return to_uint8(found)
 
 
 def fitted(before: tuple[int, ...], wanted: tuple[int, ...]) -> str:

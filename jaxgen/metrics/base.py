@@ -33,6 +33,8 @@ NEEDS = {
     "captions": "a caption for each image",
     "truth": "a held-out example for each sample",
     "hints": "a condition that a corruption makes of an image",
+    "mask": "a condition with a mask of what is unknown",
+    "conditions": "a condition that the samples are drawn under",
 }
 OF_NETWORK = ("moments", "features", "probabilities", "maps")
 
@@ -59,6 +61,8 @@ class RunFacts:
       source: the name of the held-out data.
       entries: the names of their entries.
       hints: the conditions that corruptions make as pictures.
+      masked: whether corruptions make a mask too, so that a part of each image is unknown.
+      labelled: whether the model is asked for labels; samples are otherwise held against those of their examples.
     """
 
     shape: tuple[int, int, int]
@@ -66,6 +70,8 @@ class RunFacts:
     source: str
     entries: frozenset[str]
     hints: tuple[str, ...]
+    masked: bool = False
+    labelled: bool = True
 
     def need(self, entry: str, metric: Metric) -> None:
         """Raises a UserError where the held-out examples do not have an entry that a metric reads."""
@@ -118,6 +124,18 @@ class RunMetric(Metric, abc.ABC):
         A class may set a plain tuple instead.
         """
         return ()
+
+    def numbers_of(self, facts: RunFacts) -> tuple[str, ...]:
+        """Returns `numbers`, of which some may be there for some runs alone."""
+        return self.numbers
+
+    @property
+    def repeated(self) -> tuple[int, int]:
+        """Returns how many conditions are needed with several samples each, and how many samples each; (0, 1) for none.
+
+        `EvaluationImages.draws` holds them.
+        """
+        return 0, 1
 
     def check_run(self, facts: RunFacts) -> None:
         """Raises a UserError where a run cannot give the number. It is called before training."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from jaxgen.errors import UserError
 from jaxgen.metrics import reference
@@ -16,6 +17,7 @@ from jaxgen.metrics.statistics import Statistics
 from jaxgen.metrics.summary import Summary
 
 Which = Literal["samples", "held_out", "floor", "noise"]
+NEIGHBOURS, POOL = 100, 200  # samples that have a real image of a similar condition, and images that it is chosen from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,13 @@ class EvaluationImages:
       statistics: published ones, the reference of the metrics that need no more of it; None where that is `held_out`.
       asked: `{entry: [N, ...]}`, what each sample was drawn for: conditions, and the held-out examples they are of.
       entry: the entry of `asked` that is the true one of each sample.
-      corrupted: what the config's corruptions make of images `[N, H, W, C]`, with the random numbers of the N samples.
+      corrupted: what the config's corruptions make of images `[N, H, W, C]`, with the random numbers of the N samples,
+        or of those whose numbers are given as `index`.
+      hints: the entries of `asked` that corruptions made as pictures.
+      masked: whether `asked["mask"]` was made by a corruption and says what is unknown.
+      train_labels: int32 `[M]` where the data have labels, else None.
+      draws: uint8 `[P, D, H, W, C]`, D samples under each of the conditions of the first P samples, those first; None
+        where no metric needs them.
     """
 
     samples: UInt8[np.ndarray, "N H W C"]
@@ -44,7 +52,11 @@ class EvaluationImages:
     statistics: Statistics | None = None
     asked: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     entry: str = "image"
-    corrupted: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None
+    corrupted: Callable[..., Mapping[str, np.ndarray]] | None = None
+    hints: tuple[str, ...] = ()
+    masked: bool = False
+    train_labels: Int[np.ndarray, " M"] | None = None
+    draws: UInt8[np.ndarray, "P D H W C"] | None = None
     _seen: dict[tuple[str, ...], Summary] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -63,6 +75,32 @@ class EvaluationImages:
                 f"examples {found.shape[1:]}; they are compared in equal shapes only."
             )
         return found
+
+    @property
+    def unknown(self) -> Bool[np.ndarray, "N H W"] | None:
+        """Returns which pixels of each sample were to be drawn; None where all were, since there is no mask."""
+        if not self.masked or self.asked["mask"].shape != self.samples.shape[:-1]:
+            return None
+        return self.asked["mask"].astype(bool)
+
+    @functools.cached_property
+    def neighbours(self) -> UInt8[np.ndarray, "F H W C"] | None:
+        """Returns other real images in the place of the first samples: those with the most similar conditions.
+
+        Each of the first 100 samples has the one of at most 200 training images of which the corruptions make, with the
+        sample's own random numbers, the condition that is nearest to the sample's, in squared differences. None
+        where no corruption makes a picture of an image.
+        """
+        if self.corrupted is None or not self.hints or self.entry != "image" or not len(self.train):
+            return None
+        chosen = np.linspace(0, len(self.train) - 1, min(len(self.train), POOL)).astype(int)
+        pool, count = self.train[chosen], min(len(self.samples), NEIGHBOURS)
+        nearest = []
+        for i in range(count):
+            made = self.corrupted(pool, index=np.full(len(pool), i))
+            squares = [np.square(made[name] - self.asked[name][i]).reshape(len(pool), -1).sum(1) for name in self.hints]
+            nearest.append(int(np.argmin(sum(squares))))
+        return pool[nearest]
 
     @property
     def floor(self) -> UInt8[np.ndarray, "L H W C"]:

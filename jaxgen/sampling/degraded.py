@@ -7,8 +7,8 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arrays import to_uint8
 from jaxgen.config import image_shape
-from jaxgen.data.transforms import to_uint8
 from jaxgen.errors import UserError
 from jaxgen.sampling.inputs import Inputs, read_inputs
 from jaxgen.sampling.restore import TrainedModel

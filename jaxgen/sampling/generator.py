@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from jaxgen.sampling.samples import Samples
 log = logging.getLogger("jaxgen")
 
 MOST_LINES = 20  # if more texts lost something, one line sums up
+ANOTHER = zlib.crc32(b"another draw")  # folded into the keys of further draws under the same conditions
 PANEL_IMAGES = 16  # how many images a run's panels are drawn for, or a few more
 
 
@@ -187,14 +189,16 @@ class Generator:
         return self.draw(model, seed, num, labels)
 
     def draw(
-        self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None, asked: bool = False
-    ) -> Samples:
+        self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None, asked: bool = False,
+        again: int = 0,
+    ) -> Samples:  # fmt: skip
         """Draws `num` samples, of what the method gives. Where some are not finite, a warning says how many.
 
         Args:
           labels: sample i has label `i % N` of these N. By default it has that of the held-out example which its other
             conditions are of, and where there is no other condition, class `i % N` of all N.
           asked: whether to say what each sample was drawn for, in `Samples.asked`.
+          again: 0, or the number of a further draw under the same conditions, what corruptions draw at random included.
 
         Raises:
           NotFinite: where no sample is finite, or a solver has not finished one of them.
@@ -206,7 +210,8 @@ class Generator:
         for start in range(0, num, self.batch_size):
             index = np.arange(start, start + self.batch_size)
             batch = self._conditions(index, labels)
-            parts.append(jax.tree.map(gathered, self._run("sample", model, seed, index, batch)))
+            found = self._run("again" if again else "sample", model, seed, index, batch, again)
+            parts.append(jax.tree.map(gathered, found))
             labelled = {name: batch[name] for name in ("label",) if name in batch}
             wanted.append(self.held_out.asked(seed, index, batch) if asked else labelled)
             steps.done(start + self.batch_size)
@@ -268,13 +273,16 @@ class Generator:
         found = jax.eval_shape(self._program("scores"), model, jnp.uint32(0), index, batch)
         return list(self.method.summary({name: np.ones(value.shape) for name, value in found.items()}))
 
-    def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions) -> Tree:
+    def _run(
+        self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions, again: int = 0
+    ) -> Tree:
         """Runs one of the method's functions of (model, keys, batch), compiled over the mesh."""
         check_limits(self.method, batch)
         placed = place_full_batch({**batch, "index": index.astype(np.uint32)}, self.mesh)
         numbers = placed.pop("index")
         model = jax.device_put(model, self.layout.model(model))
-        return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), numbers, placed))
+        more = (jnp.uint32(again),) if again else ()
+        return await_cpu(self.mesh, self._program(what)(model, jnp.uint32(seed), numbers, placed, *more))
 
     def _program(self, what: str) -> jax.stages.Wrapped:
         if what not in self._programs:
@@ -282,14 +290,17 @@ class Generator:
         return self._programs[what]
 
     def _compile(self, what: str) -> jax.stages.Wrapped:
+        again, what = what == "again", "sample" if what == "again" else what
         function = getattr(self.method, what)
         everywhere, split = replicated(self.mesh), over_data(self.mesh)
 
-        def program(model: Model, seed: jax.Array, index: jax.Array, batch: Batch) -> Tree:
+        def program(model: Model, seed: jax.Array, index: jax.Array, batch: Batch, *number: jax.Array) -> Tree:
             keys = sample_keys(seed, index)
             batch = to_float(batch)
             if "image" in batch:
                 batch = corrupt(batch, keys, self.corruptions)
+            if number:  # another draw under the same conditions
+                keys = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, ANOTHER), number[0]))(keys)
             if what == "sample" and self.corruptions:  # a sampler does not see what its conditions are made of
                 read_by_it = {*self.method.conditions, *(self._given.keys() - {"image"})}
                 batch = Entries({name: batch[name] for name in batch.keys() & read_by_it})
@@ -301,7 +312,8 @@ class Generator:
 
         out = everywhere if what == "panels" else split
         of_model = everywhere if self.layout.all_replicated else None  # None: as it was placed
-        return jax.jit(program, in_shardings=(of_model, everywhere, split, split), out_shardings=out)
+        more = (everywhere,) if again else ()
+        return jax.jit(program, in_shardings=(of_model, everywhere, split, split, *more), out_shardings=out)
 
     def _who(self) -> str:
         return f"The method {self.config.method.name!r}"

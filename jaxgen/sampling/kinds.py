@@ -15,8 +15,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Bool, UInt8
 
-from jaxgen.arrays import Array
-from jaxgen.data.transforms import to_uint8
+from jaxgen.arrays import Array, to_uint8
 from jaxgen.errors import UserError
 from jaxgen.registry import config_name, find
 from jaxgen.report.images import animation, grid, save_gif, save_png

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.arrays import to_uint8
 from jaxgen.data import transforms
 from jaxgen.errors import UserError
 
@@ -18,13 +19,13 @@ def test_every_level_survives_the_round_trip_and_spans_the_range():
     batch = transforms.to_float({"image": levels, "label": np.array([3], np.int32)})
     assert batch["image"].dtype == jnp.float32 and batch["label"].dtype == jnp.int32
     assert (float(batch["image"].min()), float(batch["image"].max())) == (-1.0, 1.0)
-    assert (transforms.to_uint8(batch["image"]) == levels).all()
+    assert (to_uint8(batch["image"]) == levels).all()
 
 
 def test_to_uint8_clips_and_takes_the_nearest_level():
     step = 1 / 127.5
     values = jnp.array([-2.0, 5.0, -1 + 10.4 * step, -1 + 10.6 * step])
-    assert transforms.to_uint8(values).tolist() == [0, 255, 10, 11]
+    assert to_uint8(values).tolist() == [0, 255, 10, 11]
 
 
 def numbered_pixels(count=6, size=8):

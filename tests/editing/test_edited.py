@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tiny_latents
 
+from jaxgen.arrays import to_uint8
 from jaxgen.codecs.embedding import Embedding
-from jaxgen.data.transforms import to_uint8
 from jaxgen.diffusion.guidance import ClassifierFree
 from jaxgen.diffusion.samplers.ddim import DDIM
 from jaxgen.diffusion.samplers.ode import ODE

@@ -155,3 +155,15 @@ def test_a_groups_draw_is_its_own():
 def test_no_diversity_is_one_sentence(groups, pairs, says):
     with pytest.raises(UserError, match=says):
         intra_set_diversity(apart, levels([1, 2, 3]), np.array(groups), pairs)
+
+
+def test_the_distance_of_a_region_is_of_that_region(lpips):
+    a = images(3)
+    b = a.copy()
+    b[:, :, 16:] = images(3, 1)[:, :, 16:]
+    everything = np.ones((3, SIZE, SIZE), bool)
+    np.testing.assert_allclose(lpips.inside(a, b, everything, 8), lpips(a, b, 8), rtol=1e-5)
+    columns = np.broadcast_to(np.arange(SIZE), everything.shape)
+    left, right = (lpips.inside(a, b, part, 8) for part in (columns < 4, columns > 28))
+    assert (left < 1e-6).all() and (right > lpips(a, b, 8)).all()
+    assert np.isnan(lpips.inside(a, b, ~everything, 8)).all()

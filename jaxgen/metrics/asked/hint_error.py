@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxgen.errors import UserError, nearest
-from jaxgen.metrics.base import RunFacts, RunMetric
+from jaxgen.metrics.base import Metric, RunFacts, RunMetric
 from jaxgen.metrics.images import EvaluationImages
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.score import Score
@@ -31,13 +31,7 @@ class HintError(RunMetric):
     note = "Of values in [-1, 1]; the true images have 0."
 
     def check_run(self, facts: RunFacts) -> None:
-        if self.entry and self.entry not in facts.hints:
-            raise UserError(
-                f"'hint_error' has entry={self.entry!r}, which no corruption makes for this model; "
-                f"{nearest(self.entry, facts.hints)}"
-            )
-        if not self.entry and len(facts.hints) > 1:
-            raise UserError(f"'hint_error' needs an entry: corruptions make {', '.join(facts.hints)} for this model.")
+        check_entry(self, self.entry, facts.hints)
 
     def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
         if images.corrupted is None:
@@ -52,6 +46,16 @@ class HintError(RunMetric):
                 noise=float(noise.mean()) or None, note=self.note, std=float(error.std()), reference_n=len(error),
             )
         }  # fmt: skip
+
+
+def check_entry(metric: Metric, entry: str, hints: Sequence[str]) -> None:
+    """Raises a UserError unless corruptions make the condition `entry`, or, where that is "", one condition alone."""
+    if entry and entry not in hints:
+        raise UserError(
+            f"{metric.name!r} has entry={entry!r}, which no corruption makes for this model; {nearest(entry, hints)}"
+        )
+    if not entry and len(hints) > 1:
+        raise UserError(f"{metric.name!r} needs an entry: corruptions make {', '.join(hints)} for this model.")
 
 
 def hint_error(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxgen.errors import UserError
-from jaxgen.metrics.base import SetMetric, Value
+from jaxgen.metrics.base import RunFacts, SetMetric, Value
 from jaxgen.metrics.summary import Summary
 
 
@@ -42,10 +42,18 @@ class Confidence(_Classes):
 
 
 class LabelAccuracy(_Classes):
-    """The label accuracy says how often the network sees the class asked for; see `class_accuracy`."""
+    """The label accuracy says how often the network sees the class asked for; see `class_accuracy`.
+
+    Samples of a model that reads no label, but is asked for a held-out example by a picture or a text, are held against
+    that example's label.
+    """
 
     needs = frozenset({"probabilities", "labels"})
     note = "Share of samples in which the network sees the class asked for."
+
+    def check_run(self, facts: RunFacts) -> None:
+        if not facts.labelled:
+            facts.need("label", self)
 
     def value(self, samples: Summary, reference: Summary) -> Value:
         return Value(class_accuracy(samples.known_probabilities, samples.known_labels).value)

@@ -9,7 +9,7 @@ import functools
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
@@ -56,6 +56,13 @@ class Lpips:
             one = functools.partial(apply_params, network, params, found, method="compare")
             return jax.lax.map(one, references).T  # [B, K]
 
+        def inside(params: Tree, images: jax.Array) -> jax.Array:
+            both = features(params, images[:, :2].reshape(-1, *images.shape[2:]))
+            first, second = ([x[i::2] for x in both] for i in (0, 1))
+            region = images[:, 2, ..., 0].astype(np.float32)
+            return apply_params(network, params, first, second, region, method="compare")
+
+        self._inside = Extractor(inside, self._params)
         self._features, self._to_references = features, to_references
         self._pairs = Extractor(pairs, self._params)
 
@@ -77,6 +84,14 @@ class Lpips:
         a, b = self._rgb(a), self._rgb(b)
         parts = [self._pairs(np.stack([a[i : i + batch], b[i : i + batch]], 1), batch) for i in range(0, len(a), batch)]
         return np.concatenate(parts).astype(np.float64)
+
+    def inside(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], region: Bool[np.ndarray, "N H W"],
+        batch: int = 32,
+    ) -> Float[np.ndarray, " N"]:  # fmt: skip
+        """Returns distances, float64 `[N]`, of a region of each pair; NaN where it is empty. Raises as above."""
+        where = np.repeat(region[..., None].astype(np.uint8), 3, -1)
+        return self._inside(np.stack([self._rgb(a), self._rgb(b), where], 1), batch).astype(np.float64)
 
     def matrix(
         self, images: UInt8[np.ndarray, "N H W C"], references: UInt8[np.ndarray, "K H W C"], batch: int = 32

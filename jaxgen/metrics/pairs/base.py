@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import Metric, RunFacts, RunMetric
@@ -32,22 +33,46 @@ class PairMetric(_OfARun, abc.ABC):
     """A pair metric computes a number of two images from their pixels.
 
     Of a run these are a sample and the true image of the held-out example whose condition it was drawn for. The number
-    of two videos is the mean over their frames.
+    of two videos is the mean over their frames. Where the condition has a mask, `<name>_unknown` is the number of the
+    part that was unknown.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
     measures: ClassVar[frozenset[str]] = frozenset({"image", "video"})
+
+    def numbers_of(self, facts: RunFacts) -> tuple[str, ...]:
+        return (*self.numbers, *([f"{self.name}_unknown"] if facts.masked and self.has_regions else []))
 
     def check_run(self, facts: RunFacts) -> None:
         facts.need(facts.truth, self)
         self.check_size(facts.shape, facts.source)
 
     def scores(self, images: EvaluationImages, network: FeatureNetwork | None) -> dict[str, Score]:
-        """Returns the mean over the samples; `noise` is that of noise in their place."""
-        truth, look = images.truth, self.look()
-        noise = _mean_of(self._of_frames(images.noise, truth))
-        found = self._of_frames(images.samples, truth)
-        return {self.name: _score(self, found, f"{images.held_out_name}, in pairs", len(found), look, noise)}
+        """Returns the mean over the samples; `noise` is that of noise in their place, `floor` that of real images.
+
+        The real images are those whose conditions are the most similar (`EvaluationImages.neighbours`).
+        """
+        found = {self.name: self._of_run(images, self._of_frames)}
+        unknown = images.unknown
+        if unknown is not None and self.has_regions:
+
+            def inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+                values = self.values_inside(a, b, unknown[: len(a)])
+                return values[~np.isnan(values)]
+
+            if unknown.any():
+                found[f"{self.name}_unknown"] = self._of_run(images, inside, " Of the unknown part alone.")
+        return found
+
+    def _of_run(
+        self, images: EvaluationImages, values: Callable[[np.ndarray, np.ndarray], np.ndarray], note: str = ""
+    ) -> Score:
+        truth, others = images.truth, images.neighbours
+        found = values(images.samples, truth)
+        floor = None if others is None else _mean_of(values(others, truth[: len(others)]))
+        noise = _mean_of(values(images.noise, truth))
+        score = _score(self, found, f"{images.held_out_name}, in pairs", len(found), self.look(), noise)
+        return _with_floor(score, floor, 0 if others is None else len(others), note)
 
     def _of_frames(self, a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " N"]:
         """Returns `[N]` numbers of images, or of videos `[N, F, H, W, C]`."""
@@ -59,6 +84,21 @@ class PairMetric(_OfARun, abc.ABC):
         self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
     ) -> Float[np.ndarray, " N"]:
         """Returns `[N]` numbers of uint8 images `[N, H, W, C]` and their partners, with `batch` images in a program."""
+
+    @property
+    def has_regions(self) -> bool:
+        """Returns whether the number is also defined of a part of an image, by `values_inside`."""
+        return type(self).values_inside is not PairMetric.values_inside
+
+    def values_inside(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], region: Bool[np.ndarray, "N H W"],
+        batch: int = 100,
+    ) -> Float[np.ndarray, " N"]:  # fmt: skip
+        """Returns `[N]` numbers of the pixels of a region; NaN where that is empty, or holds too little.
+
+        A class that does not define it has numbers of whole images alone.
+        """
+        raise NotImplementedError
 
     def check_size(self, shape: tuple[int, int, int], name: str) -> None:
         """Raises a UserError for images `(H, W, C)` of the set `name` that the metric does not see."""
@@ -83,7 +123,11 @@ class FeaturePairMetric(_OfARun, abc.ABC):
         truth = Summary.of(network(images.truth))
         found, bad = (self.values(images.summary(network, side), truth) for side in ("samples", "noise"))
         name = f"{images.held_out_name}, in pairs"
-        return {self.name: _score(self, found, name, len(found), _look_of(network), _mean_of(bad))}
+        score, others = _score(self, found, name, len(found), _look_of(network), _mean_of(bad)), images.neighbours
+        if others is None:
+            return {self.name: score}
+        real = self.values(Summary.of(network(others)), Summary.of(network(images.truth[: len(others)])))
+        return {self.name: _with_floor(score, _mean_of(real), len(others))}
 
     @abc.abstractmethod
     def values(self, a: Summary, b: Summary) -> Float[np.ndarray, " N"]:
@@ -162,9 +206,19 @@ def _look_of(network: FeatureNetwork) -> dict[str, Any]:
     return {"network": network.name, "digest": network.digest, "resize": network.resize}
 
 
+def _with_floor(score: Score, floor: float | None, count: int, note: str = "") -> Score:
+    """Returns a score with the number of real images; without noise where that has the same number."""
+    if floor is not None:
+        note += f" Floor: {count} other real images, those with the most similar conditions."
+    noise = None if score.noise == floor else score.noise
+    return dataclasses.replace(
+        score, floor=floor, floor_n=count if floor is not None else None, noise=noise, note=score.note + note
+    )
+
+
 def _mean_of(values: np.ndarray) -> float | None:
-    """Returns the mean; None where it is not finite."""
-    return float(values.mean()) if np.isfinite(values).all() else None
+    """Returns the mean; None where it is not finite, or of nothing."""
+    return float(values.mean()) if len(values) and np.isfinite(values).all() else None
 
 
 def _score(

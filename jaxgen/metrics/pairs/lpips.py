@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import RunFacts
@@ -50,6 +50,13 @@ class LPIPS(PairMetric):
         self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
     ) -> Float[np.ndarray, " N"]:
         return self.network(a, b, batch)
+
+    def values_inside(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], region: Bool[np.ndarray, "N H W"],
+        batch: int = 100,
+    ) -> Float[np.ndarray, " N"]:  # fmt: skip
+        """Returns distances whose means over positions are weighted by their share of the region, at each depth."""
+        return self.network.inside(a, b, region, batch)
 
     def look(self) -> dict[str, Any]:
         return {"network": self.network.name, "digest": self.network.digest, "published": True}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import correlate1d
 
 from jaxgen.errors import UserError
@@ -24,6 +26,13 @@ class PSNR(PairMetric):
     ) -> Float[np.ndarray, " N"]:
         return psnr(a, b)
 
+    def values_inside(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], region: Bool[np.ndarray, "N H W"],
+        batch: int = 100,
+    ) -> Float[np.ndarray, " N"]:  # fmt: skip
+        with np.errstate(divide="ignore"):
+            return 10 * np.log10(RANGE**2 / _means_inside(np.square, a, b, region))
+
 
 class SSIM(PairMetric):
     """SSIM is the structural similarity, in the Gaussian window; see `ssim`."""
@@ -35,6 +44,13 @@ class SSIM(PairMetric):
         self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
     ) -> Float[np.ndarray, " N"]:
         return ssim(a, b)
+
+    def values_inside(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], region: Bool[np.ndarray, "N H W"],
+        batch: int = 100,
+    ) -> Float[np.ndarray, " N"]:  # fmt: skip
+        """Returns the means over the windows whose centre is in the region."""
+        return ssim(a, b, region=region)
 
     def check_size(self, shape: tuple[int, int, int], name: str) -> None:
         if min(shape[:2]) < WINDOWS["gaussian"]:
@@ -51,6 +67,12 @@ class L1(PairMetric):
     ) -> Float[np.ndarray, " N"]:
         return absolute_error(a, b)
 
+    def values_inside(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], region: Bool[np.ndarray, "N H W"],
+        batch: int = 100,
+    ) -> Float[np.ndarray, " N"]:  # fmt: skip
+        return _means_inside(np.abs, a, b, region)
+
 
 class L2(PairMetric):
     """L2 is the root of the mean squared difference; see `squared_error`."""
@@ -61,6 +83,20 @@ class L2(PairMetric):
         self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], batch: int = 100
     ) -> Float[np.ndarray, " N"]:
         return np.sqrt(squared_error(a, b))
+
+    def values_inside(
+        self, a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], region: Bool[np.ndarray, "N H W"],
+        batch: int = 100,
+    ) -> Float[np.ndarray, " N"]:  # fmt: skip
+        return np.sqrt(_means_inside(np.square, a, b, region))
+
+
+def _means_inside(
+    function: Callable[[np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, region: np.ndarray
+) -> Float[np.ndarray, " N"]:
+    """Returns `[N]` means of a function of the differences over the pixels of a region; NaN where it is empty."""
+    pairs = zip(_pairs(a, b), region, strict=True)
+    return np.array([function(x - y)[inside].mean() if inside.any() else np.nan for (x, y), inside in pairs])
 
 
 def absolute_error(a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"]) -> Float[np.ndarray, " N"]:
@@ -87,8 +123,9 @@ def psnr(a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"]) -> Fl
 
 
 def ssim(
-    a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], window: str = "gaussian"
-) -> Float[np.ndarray, " N"]:
+    a: UInt8[np.ndarray, "N H W C"], b: UInt8[np.ndarray, "N H W C"], window: str = "gaussian",
+    region: Bool[np.ndarray, "N H W"] | None = None,
+) -> Float[np.ndarray, " N"]:  # fmt: skip
     """Returns `[N]` structural similarities in [-1, 1], 1 for equal images (Wang et al. 2004, Eq. 13).
 
     It is the mean over channels and over all positions where the window is inside the image, with the constants 0.01
@@ -98,6 +135,7 @@ def ssim(
       a, b: uint8 `[N, H, W, C]`, the pairs in order.
       window: "gaussian", 11x11 pixels with a standard deviation of 1.5 and plain covariances, as in the paper; or
         "uniform", 7x7 pixels and unbiased covariances, scikit-image's default. They are different numbers: name it.
+      region: bool `[N, H, W]`; only windows whose centre is in it count. An image without such a window has NaN.
 
     Raises:
       UserError: for other types, unequal shapes, no images, images smaller than the window, or an unknown window.
@@ -115,10 +153,17 @@ def ssim(
         weights = np.ones(side)
         correction = side**2 / (side**2 - 1)
     weights /= weights.sum()
-    return np.array([_similarity(x, y, weights, correction) for x, y in _pairs(a, b)])
+    found = (_similarities(x, y, weights, correction) for x, y in _pairs(a, b))
+    if region is None:
+        return np.array([float(local.mean()) for local in found])
+    half = side // 2
+    inside = region[:, half : size[0] - half, half : size[1] - half]
+    both = zip(found, inside, strict=True)
+    return np.array([float(local[centres].mean()) if centres.any() else np.nan for local, centres in both])
 
 
-def _similarity(x: np.ndarray, y: np.ndarray, weights: np.ndarray, correction: float) -> float:
+def _similarities(x: np.ndarray, y: np.ndarray, weights: np.ndarray, correction: float) -> np.ndarray:
+    """Returns `[h, w, C]` similarities, one for each position where the window is inside the image."""
     half = len(weights) // 2
 
     def local(z):
@@ -131,7 +176,7 @@ def _similarity(x: np.ndarray, y: np.ndarray, weights: np.ndarray, correction: f
     covariance = correction * (local(x * y) - mean_x * mean_y)
     c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    return float((similarity / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))).mean())
+    return similarity / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
 
 
 def _pairs(a: np.ndarray, b: np.ndarray):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
@@ -103,6 +104,12 @@ def unit_length(x: Array) -> Array:
     return x / (length + EPS)
 
 
+def _mean_inside(values: Float[Array, "B h w"], region: Float[Array, "B H W"]) -> Float[Array, " B"]:
+    """Returns means weighted by a region that is made smaller to the values' size."""
+    weights = jax.image.resize(region, values.shape, "linear")
+    return (weights * values).sum((-2, -1)) / weights.sum((-2, -1))
+
+
 class LPIPS(nn.Module):
     """Computes the LPIPS distance of image pairs: x, y [B, H, W, 3] in [-1, 1] -> float32 [B], at least 0.
 
@@ -149,10 +156,18 @@ class LPIPS(nn.Module):
         return tuple(taps)
 
     def compare(
-        self, a: tuple[Float[Array, "... h w D"], ...], b: tuple[Float[Array, "... h w D"], ...]
-    ) -> Float[Array, " ..."]:
-        """Returns the distances [B] between the results of `features` for two batches; leading axes broadcast."""
+        self, a: tuple[Float[Array, "... h w D"], ...], b: tuple[Float[Array, "... h w D"], ...],
+        region: Float[Array, "B H W"] | None = None,
+    ) -> Float[Array, " ..."]:  # fmt: skip
+        """Returns the distances [B] between the results of `features` for two batches; leading axes broadcast.
+
+        Args:
+          region: where given, a depth's mean over positions is weighted by the share of their pixels in the region, in
+            [0, 1]; NaN where that is empty.
+        """
         layers = zip(a, b, self.heads, strict=True)
+        if region is not None:
+            return jnp.asarray(sum(_mean_inside(jnp.square(x - y) @ head, region) for x, y, head in layers))
         return jnp.asarray(sum((jnp.square(x - y) @ head).mean((-2, -1)) for x, y, head in layers))
 
     def __call__(self, x: Float[Array, "B H W 3"], y: Float[Array, "B H W 3"]) -> Float[Array, " B"]:
