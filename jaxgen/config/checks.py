@@ -14,7 +14,7 @@ from jaxgen.renamed import unknown_key
 
 # Sections that may have further keys: `jaxgen.build` checks their keys, or their keys are names that users choose.
 OPEN = ("method", "sampler", "guidance", "optimizer", "optimizers", "init_from", "data.extra",
-        "data.corruptions", "data.rename")  # fmt: skip
+        "data.corruptions", "data.rename", "data.options")  # fmt: skip
 
 # {key: (its least value, the words for this in a message)}
 AT_LEAST_1, NEVER = (1, "at least 1"), (0, "0 (never) or more")
@@ -43,7 +43,8 @@ LEAST = {
 }
 CHOICES = {"evaluate.resize": ("", "legacy", "clean"), "train.best_mode": ("min", "max")}
 # The keys of each section of `data.extra`, and a value of the type that each must have.
-EXTRA = {"source": "", "split": "", "eval_split": "", "channels": 0, "rename": ConfigDict(), "captions": (), "num": 0}
+EXTRA = {"source": "", "split": "", "eval_split": "", "channels": 0, "rename": ConfigDict(), "options": ConfigDict(),
+         "captions": (), "num": 0}  # fmt: skip
 SAMPLED = "sampled"  # the source of `data.extra` whose images the pretrained model draws
 NEEDED = {
     "data.source": "name a data set, such as 'digits' or 'folder:photos'",
@@ -213,6 +214,9 @@ def _check_named_sections(config: ConfigDict) -> None:
                 raise unknown_key(f"config.data.extra.{name}", key, EXTRA)
             if key == "rename":
                 _check_rename(value, f"config.data.extra.{name}.rename")
+            elif key == "options":
+                if not isinstance(value, Mapping | ConfigDict):
+                    raise UserError(f"config.data.extra.{name}.options must be a section with keys, not {value!r}.")
             else:
                 _check_type(value, EXTRA[key], f"config.data.extra.{name}.{key}")
         _check_captions(extra.get("captions", ()), f"config.data.extra.{name}.captions")
@@ -229,7 +233,7 @@ def _check_sampled(name: str, extra: Mapping[str, Any], drawn: bool) -> None:
         raise UserError(f"{key}: its images are kept in a file of this name; use a plain word, such as 'prior'.")
     if not extra.get("captions") or extra.get("num", 0) < 1:
         raise UserError(f"{key} draws images: it needs captions, such as ('a photo of a dog',), and num, how many.")
-    for other in ("split", "eval_split", "channels", "rename"):
+    for other in ("split", "eval_split", "channels", "rename", "options"):
         if extra.get(other):
             raise UserError(f"{key}.{other} has no use with source='sampled', whose images are drawn; remove it.")
 

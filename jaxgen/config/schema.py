@@ -34,10 +34,12 @@ DEFAULTS: dict[str, Any] = dict(
         workers=0,  # extra processes that read ahead, for data that do not fit in memory
         corruptions=dict(),  # corruptions.<entry> = {name, ...}: a picture that each image gives, see docs/data.md
         rename=dict(),  # rename.<new> = "<old>": other names for the source's entries, all taken from the old ones
+        options=dict(),  # options of the source's own, such as {size: 5, unseen: ("8", "9")} of "sets:digits"
         captions=(),  # texts, such as ("a photo of {}",): each image has each of them; {} is the word of a graft
-        # Further sources: data.extra.<name> = {source, split, eval_split, channels, rename, captions}, whose entries
-        # come as <name>_image, ...; eval_split, by default that of the data, gives the conditions of samples; channels
-        # is by default that of the data, too. {source="sampled", captions, num} has the pretrained model draw images.
+        # Further sources: data.extra.<name> = {source, split, eval_split, channels, rename, options, captions}, whose
+        # entries come as <name>_image, ...; eval_split, by default that of the data, gives the conditions of samples;
+        # channels is by default that of the data, too. {source="sampled", captions, num} has the pretrained model draw
+        # images.
         extra=dict(),
     ),
     optimizer=dict(

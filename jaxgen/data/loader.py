@@ -148,7 +148,9 @@ class _Batches:
         batch = {}
         for name, source in self.sources.items():
             indices = _at_positions(self.seed, name, len(source), first, self.share)
-            for key, values in source.take(indices).items():
+            epochs = (first + np.arange(self.share)) // len(source)
+            seeds = [(self.seed, zlib.crc32(name.encode()), int(epoch)) for epoch in epochs]
+            for key, values in source.draw(indices, seeds).items():
                 batch[f"{name}_{key}" if name else key] = values
         if self.transform is not None:
             batch = self.transform(batch)

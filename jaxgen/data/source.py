@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # its import takes long, and only paths need it
 MEMORY_LIMIT = 512 * 2**20
 
 SHOWN = 12  # names of classes in one line
+CHUNK = 256  # examples that are read at a time
 
 Example = dict[str, Any]  # one example: arrays, and NumPy's numbers and texts
 Examples = dict[str, np.ndarray]  # several examples, stacked: arrays with a leading axis
@@ -57,6 +58,7 @@ class Request:
       num_classes: every `label` must lie in [0, num_classes); 0 asks for no labels.
       root: the folder that a relative path starts from, or None for the current one.
       rename: `{new name of an entry: old name}`; `open_source` sees to it, after the source has been opened.
+      options: the source's own options, all of them (`Source.options`), from `config.data.options`.
     """
 
     source: str
@@ -67,6 +69,7 @@ class Request:
     num_classes: int = 0
     root: str | None = None
     rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Source:
@@ -89,6 +92,8 @@ class Source:
     # argument may be there.
     takes: ClassVar[str | None] = None
     renames: ClassVar[bool] = False  # whether it gives entries their new names itself, as one that is made of another
+    # The keys of `config.data.options` that it takes and their defaults, whose types the values must have.
+    options: ClassVar[Mapping[str, Any]] = {}
     class_names: tuple[str, ...] = ()
     arrays: dict[str, np.ndarray] | None = None
     notes: tuple[str, ...] = ()
@@ -122,6 +127,29 @@ class Source:
             return {key: values[np.asarray(indices)] for key, values in self.arrays.items()}
         examples = [self[int(i)] for i in indices]
         return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+    def draw(self, indices: Sequence[int], seeds: Sequence[tuple[int, ...]]) -> Examples:
+        """Returns the examples at `indices`, stacked, as training reads them.
+
+        A source whose examples have a random part overrides this method; `take` and `[]` then give one fixed draw.
+
+        Args:
+          indices: the examples.
+          seeds: for each example whole numbers of 0 or more that differ in every epoch; the random part may depend on
+            these and on the index, and on nothing else.
+        """
+        return self.take(indices)
+
+    def column(self, entry: str) -> np.ndarray:
+        """Returns one entry of all examples, `[len, ...]`; a source that knows it without reading images overrides it.
+
+        Raises:
+          KeyError: the examples have no such entry.
+        """
+        if self.arrays is not None:
+            return self.arrays[entry]
+        chunks = [range(i, min(i + CHUNK, len(self))) for i in range(0, len(self), CHUNK)]
+        return np.concatenate([self.take(chunk)[entry] for chunk in chunks])
 
     def summary(self) -> str:
         """Returns one line that says what the source holds, such as "30 examples in 3 classes: bus, car, train"."""

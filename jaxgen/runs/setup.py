@@ -181,7 +181,7 @@ def _open_extra(config: ConfigDict, name: str, split: str) -> Source:
     try:
         return open_split(config, split, name)
     except UserError as error:
-        keys = r"config\.data\.(source|split|channels|rename|captions)\b"
+        keys = r"config\.data\.(source|split|channels|rename|options|captions)\b"
         raise UserError(re.sub(keys, rf"config.data.extra.{name}.\1", str(error))) from error
 
 
@@ -238,6 +238,7 @@ def open_split(config: ConfigDict, split: str, extra: str = "") -> Source:
             num_classes=0 if extra else config.data.num_classes,
             root=config.data.root or None,
             rename=dict(section.get("rename", {})),
+            options=dict(section.get("options", {})),
         )
     except UserError as error:
         if extra or split == config.data.split or split != config.data.eval_split:

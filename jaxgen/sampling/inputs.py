@@ -26,8 +26,8 @@ class Inputs:
     """Holds what was read.
 
     Attributes:
-      rows: `{entry: [N, ...]}`, uint8 pictures and int32 masks; image i has row `i % N`.
-      files: the files that outputs are named after; image i comes from file `i % N`.
+      rows: `{entry: [N, ...]}`, uint8 pictures and sets of pictures, and int32 masks; image i has row `i % N`.
+      files: the files, or folders of sets, that outputs are named after; image i comes from file `i % N`.
     """
 
     rows: dict[str, np.ndarray]
@@ -51,20 +51,43 @@ def read_inputs(asked: Files, slots: Mapping[str, Slot], num: int) -> Inputs:
     Raises:
       UserError: a file cannot be read, has other channels, or is a mask of another size than its image.
     """
-    rows, sizes = {}, {}
+    rows, sizes, named = {}, {}, {}
     for name, slot in slots.items():
-        files = asked[name][:num]
-        check_fits(len(files) * math.prod(slot.shape) * 4, f"{len(files)} pictures of {slot.entry}", "give fewer")
+        sets = _sets(name or "input", asked[name], num) if slot.kind == "set" else {}
+        files = [file for of in sets.values() for file in of] if sets else asked[name][:num]
+        check_fits(len(files) * math.prod(slot.shape[-3:]) * 4, f"{len(files)} pictures of {slot.entry}", "give fewer")
         read = [_read(file, slot) for file in files]
-        rows[slot.entry] = np.stack([values for values, _ in read])
+        values = np.stack([values for values, _ in read])
+        rows[slot.entry] = values.reshape(len(sets), -1, *values.shape[1:]) if sets else values
         sizes[slot.entry] = [size for _, size in read]
+        named[name] = list(sets) if sets else files
         _tell(name or "input", files, slot, read)
     for mask, image in ((FREE, BEGUN), ("mask", "condition"), ("mask", "image")):
         if mask in sizes and image in sizes:
             _check_sizes(sizes[mask], sizes[image])
     most = max(map(len, rows.values()))
-    first = next(name for name in (*(n for n in ("image", "") if n in slots), *slots) if len(asked[name][:num]) == most)
-    return Inputs(rows, tuple(asked[first][:num]))
+    first = next(name for name in (*(n for n in ("image", "") if n in slots), *slots) if len(named[name]) == most)
+    return Inputs(rows, tuple(named[first]))
+
+
+def _sets(name: str, files: Sequence[epath.Path], num: int) -> dict[epath.Path, list[epath.Path]]:
+    """Returns `{folder: its pictures}`, at most the first `num`: the pictures of one folder are one set.
+
+    Raises:
+      UserError: sets of one call differ in size.
+    """
+    found: dict[epath.Path, list[epath.Path]] = {}
+    for file in files:
+        found.setdefault(file.parent, []).append(file)
+    found = dict(list(found.items())[:num])
+    if len({len(of) for of in found.values()}) > 1:
+        counts = ", ".join(f"{folder} {len(of)}" for folder, of in found.items())
+        raise UserError(
+            f"{name}: the sets of one call have equal numbers of pictures, and these have {counts}; give one folder at "
+            "a time, or folders of as many pictures."
+        )
+    log.info("%s: %s", name, "; ".join(f"a set of {len(of)} pictures from {folder}" for folder, of in found.items()))
+    return found
 
 
 def _read(file: epath.Path, slot: Slot) -> tuple[np.ndarray, tuple[int, int]]:
@@ -72,8 +95,9 @@ def _read(file: epath.Path, slot: Slot) -> tuple[np.ndarray, tuple[int, int]]:
     data, where = regular_file(file, "the picture").read_bytes(), str(file)
     with open_image(data, where) as image:
         size = upright_size(image, where)
-    if slot.kind == "picture":
-        return decode(data, (slot.shape[0], slot.shape[1]), slot.shape[2], where, "this model"), size
+    if slot.kind in ("picture", "set"):
+        height, width, channels = slot.shape[-3:]
+        return decode(data, (height, width), channels, where, "this model"), size
     levels = decode_mask(data, (slot.shape[0], slot.shape[1]), where, slot.kind == "classes")
     return (levels >= 128).astype(np.int32) if slot.kind == "mask" else levels, size
 
@@ -92,7 +116,7 @@ def _tell(
     name: str, files: Sequence[epath.Path], slot: Slot, read: Sequence[tuple[np.ndarray, tuple[int, int]]]
 ) -> None:
     """Logs what a flag's files became."""
-    height, width = slot.shape[:2]
+    height, width = slot.shape[-3:-1] if slot.kind == "set" else slot.shape[:2]
     sizes = [size for _, size in read]
     fitted = sum(size != (height, width) for size in sizes)
     cropped = sum(round(size[1] * height / width) != size[0] for size in sizes)

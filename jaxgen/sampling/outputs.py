@@ -53,19 +53,41 @@ def check_names(folder: epath.Path, inputs: Inputs, num: int) -> None:
 
 def write_beside(folder: epath.Path, inputs: Inputs, samples: Samples, shown: int = 64) -> None:
     """Writes each image as `images/<name of its file>.png`, and `panel_inputs.png`: up to `shown` images, with what the
-    model was given to the left of each.
+    model was given to the left of each. What it was given as a set is in `panel_<entry>.png`, a set in each line.
     """
     pictures = samples.pictures
     for name, picture in zip(inputs.names(len(pictures)), pictures, strict=True):
         save_png(folder / NAMED / f"{name}.png", picture)
     drawn = to_rgb(pictures[:shown])
     size, cells = drawn.shape[1:3], []
-    for rows in inputs.rows.values():
+    for entry, rows in inputs.rows.items():
+        if rows.ndim == 5:
+            write_sets(folder / f"panel_{entry}.png", rows, pictures[:shown])
+            continue
         levels = rows if rows.dtype == np.uint8 else (rows * (255 // max(1, rows.max()))).astype(np.uint8)[..., None]
         cells.append(_resized(to_rgb(levels), size)[np.arange(len(drawn)) % len(rows)])
+    if not cells:
+        return
     beside = np.stack([*cells, drawn], axis=1)
     across = max(1, round(math.sqrt(len(drawn) / beside.shape[1])))
     save_png(folder / "panel_inputs.png", grid(beside.reshape(-1, *drawn.shape[1:]), across * beside.shape[1]))
+
+
+def write_sets(path: epath.Path, sets: np.ndarray, pictures: np.ndarray, most: int = 8) -> None:
+    """Writes a picture with a line for each set: its pictures, a white gap, and up to `most` images drawn for it.
+
+    Args:
+      sets: uint8 `[S, K, H, W, C]`; image i is drawn for set `i % S`.
+      pictures: uint8 `[N, H, W, C]`.
+    """
+    drawn = to_rgb(pictures)
+    size, count = drawn.shape[1:3], min(most, -(-len(drawn) // len(sets)))
+    white, lines = np.full((1, *drawn.shape[1:]), 255, np.uint8), []
+    for i, shown in enumerate(sets[: len(drawn)]):
+        own = drawn[i :: len(sets)][:count]
+        rest = np.repeat(white, count - len(own), axis=0)
+        lines.append(np.concatenate([_resized(to_rgb(shown), size), white, own, rest]))
+    save_png(path, grid(np.concatenate(lines), len(lines[0])))
 
 
 def _resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -31,13 +31,15 @@ class Slot:
 
     Attributes:
       entry: the entry of a batch.
-      shape: `(H, W, C)` of a picture, `(H, W)` of others.
-      kind: "mask" is 1 where a grey file is white, and 0 elsewhere; "classes" are a file's grey levels or indices.
+      shape: `(H, W, C)` of a picture, `(K, H, W, C)` of a set of pictures, `(H, W)` of others. A set may be larger or
+        smaller than the K that the model learned with.
+      kind: "set" is all pictures of a folder; "mask" is 1 where a grey file is white, and 0 elsewhere; "classes" are a
+        file's grey levels or indices.
     """
 
     entry: str
     shape: tuple[int, ...]
-    kind: Literal["picture", "mask", "classes"] = "picture"
+    kind: Literal["picture", "set", "mask", "classes"] = "picture"
 
 
 def slots_of(trained: TrainedModel) -> dict[str, Slot]:
@@ -49,8 +51,8 @@ def slots_of(trained: TrainedModel) -> dict[str, Slot]:
     for name in generator.method.conditions:
         shape, dtype = known.get(name, ((), "float32"))
         kind = np.dtype(dtype).kind
-        if len(shape) == 3 and shape[-1] in MODES and (kind == "f" or np.dtype(dtype) == np.uint8):
-            found[name] = Slot(name, shape)
+        if len(shape) in (3, 4) and shape[-1] in MODES and (kind == "f" or np.dtype(dtype) == np.uint8):
+            found[name] = Slot(name, shape, "picture" if len(shape) == 3 else "set")
         elif len(shape) == 2 and kind in "iu":
             found[name] = Slot(name, shape, "mask" if name in made else "classes")
     return found
@@ -67,8 +69,8 @@ def matched(
     """Returns which slot each entry that the user names is for.
 
     Args:
-      asked: the files; "image" is the model's own entry `image` or `condition` if it reads one, and else the picture
-        to begin with; "" is the only picture that the model reads.
+      asked: the files; "image" is the model's own entry `image` or `condition` if it reads one, or its set of pictures,
+        and else the picture to begin with; "" is the only picture that the model reads.
       slots: the conditions that the model reads from pictures.
       begun: what it reads to begin with a picture; empty where it cannot.
       others: the model's other conditions.
@@ -76,8 +78,9 @@ def matched(
     Raises:
       UserError: the model has no use for an entry; the message says what it reads.
     """
-    pictures = [name for name, slot in slots.items() if slot.kind == "picture"]
-    own = next((name for name in ("image", "condition") if name in pictures), "")
+    pictures = [name for name, slot in slots.items() if slot.kind in ("picture", "set")]
+    sets = [name for name in pictures if slots[name].kind == "set"]
+    own = next((name for name in ("image", "condition", *sets) if name in pictures), "")
     if "" in asked and len(pictures) > 1:
         raise UserError(f"--input has no entry, and this model reads {_listed(pictures)}: give --input=<entry>=<file>.")
     alone = own or "".join(pictures)

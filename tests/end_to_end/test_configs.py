@@ -28,6 +28,7 @@ TWINS = (
     "ddpm_mnist.py",
     "ddpm_photos.py",
     "ddpm_shapes_classes.py",
+    "fsdm_omniglot.py",
     "kl_autoencoder_digits.py",
     "kl_autoencoder_emoji.py",
     "kl_autoencoder_fashion_mnist.py",

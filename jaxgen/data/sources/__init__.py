@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from jaxgen.data.images import check_channels
 from jaxgen.data.source import Request, Source, check_labels
 from jaxgen.data.sources.renamed import Renamed
 from jaxgen.data.word_tokenizer import WordTokenizer
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, nearest
 from jaxgen.registry import find, named, names
 from jaxgen.renamed import unknown_name
 
@@ -30,30 +31,33 @@ def open_source(
     num_classes: int = 0,
     root: str | None = None,
     rename: Mapping[str, str] = MappingProxyType({}),
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Source:
     """Opens one split of a data source.
 
     Args:
       source: the name of a class in this room and, after a colon, its argument: "digits", "shapes", "caption_shapes",
         "tfds:<name>", "folder:<path>", "pairs:<path>", "image:<file>", "npz:<path>", "gaussians:<world>",
-        "captions:<folder:path, pairs:path or npz:path>"; or any other class by "package.module:Class" or
-        "package.module:Class:<argument>" (`jaxgen.data.source` shows one).
+        "captions:<folder:path, pairs:path or npz:path>", "sets:<labelled source>"; or any other class by
+        "package.module:Class" or "package.module:Class:<argument>" (`jaxgen.data.source` shows one).
       split: a split's name; which there are is each source's to say (its module's docstring).
       resolution: height and width of every image, or one number for both.
       channels: 1 grey, 3 RGB, 4 RGBA. Files with another number are refused, never converted.
       num_classes: labels must lie in [0, num_classes); 0 asks for no labels.
       root: TFDS's data directory; for folders and npz files, what a relative path is relative to.
       rename: `{new name of an entry: old name}` (`jaxgen.data.sources.renamed`).
+      options: options of the source's own (`Source.options`); those that are left out have their defaults.
 
     Raises:
-      UserError: an unknown source or split, an empty set, a file or label that does not fit.
+      UserError: an unknown source, option or split, an empty set, a file or label that does not fit.
     """
     cls, argument = _class_of(source)
     size = _check_resolution(resolution)
     check_channels(channels)
     if num_classes < 0:
         raise UserError(f"config.data.num_classes is {num_classes}; it must be 0 or more.")
-    request = Request(source, argument, split, size, channels, num_classes, root, dict(rename))
+    own = _checked_options(cls, source, options)
+    request = Request(source, argument, split, size, channels, num_classes, root, dict(rename), own)
     of_others = "label" in {*rename, *rename.values()}  # the source's own labels are not those that are asked for
     opened = cls(dataclasses.replace(request, num_classes=0) if of_others and not cls.renames else request)
     if len(opened) == 0:
@@ -107,6 +111,21 @@ def _class_of(source: str) -> tuple[type[Source], str]:
 def _may_be_module(name: str) -> bool:
     """Returns whether `name` may be a module: a dotted one, or a whole one that Python finds; nothing is imported."""
     return "." in name or (name.isidentifier() and importlib.util.find_spec(name) is not None)
+
+
+def _checked_options(cls: type[Source], source: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all options of a source: those that are given, and the defaults of the others."""
+    for key, value in options.items():
+        here = f"config.data.options.{key}"
+        if not cls.options:
+            raise UserError(f"{here}: the data source {source!r} takes no options; leave it out.")
+        if key not in cls.options:
+            raise UserError(f"{here}: the data source {source!r} has no such option; {nearest(key, cls.options)}")
+        known = cls.options[key]
+        kinds = (tuple, list) if isinstance(known, tuple) else (type(known),)
+        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known, bool):
+            raise UserError(f"{here} must be of type {type(known).__name__}, such as {known!r}, not {value!r}.")
+    return {**cls.options, **options}
 
 
 def _check_resolution(resolution: int | tuple[int, int]) -> tuple[int, int]:

@@ -47,6 +47,11 @@ class Captioned(Source):
         sentence, image = divmod(index, len(self._inner))
         return {**self._inner[image], "caption": self._sentences[sentence]}
 
+    def draw(self, indices: Sequence[int], seeds: Sequence[tuple[int, ...]]) -> Examples:
+        sentence, image = np.divmod(np.asarray(indices), len(self._inner))
+        own = [(*seed, int(i)) for seed, i in zip(seeds, sentence, strict=True)]
+        return {**self._inner.draw(image.tolist(), own), "caption": self._sentences[sentence]}
+
     def take(self, indices: Sequence[int]) -> Examples:
         sentence, image = np.divmod(np.asarray(indices), len(self._inner))
         return {**self._inner.take(image.tolist()), "caption": self._sentences[sentence]}

@@ -64,6 +64,10 @@ class Tokenised(Source):
     def take(self, indices: Sequence[int]) -> Examples:
         return super().take(indices) if self.arrays is not None else self._with_tokens(self._inner.take(indices))
 
+    def draw(self, indices: Sequence[int], seeds: Sequence[tuple[int, ...]]) -> Examples:
+        fixed = self.arrays is not None
+        return self.take(indices) if fixed else self._with_tokens(self._inner.draw(indices, seeds))
+
     def _with_tokens(self, arrays: Examples) -> Examples:
         return {**arrays, "tokens": self.tokenizer([str(caption) for caption in arrays["caption"]])}
 

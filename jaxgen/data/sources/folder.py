@@ -169,6 +169,9 @@ class Folder(Source):
         texts = self._known.get("caption")
         return None if texts is None else [str(text) for text in texts]
 
+    def column(self, entry: str) -> np.ndarray:
+        return self._known[entry] if entry in self._known else super().column(entry)
+
     def __len__(self) -> int:
         return len(self.files)
 

@@ -62,6 +62,15 @@ class Renamed(Source):
     def take(self, indices: Sequence[int]) -> Examples:
         return super().take(indices) if self.arrays is not None else self._renamed(self._inner.take(indices))
 
+    def draw(self, indices: Sequence[int], seeds: Sequence[tuple[int, ...]]) -> Examples:
+        fixed = self.arrays is not None
+        return self.take(indices) if fixed else self._renamed(self._inner.draw(indices, seeds))
+
+    def column(self, entry: str) -> np.ndarray:
+        if entry not in self._old and entry in self._old.values():
+            raise KeyError(entry)
+        return self._inner.column(self._old.get(entry, entry))
+
     def _renamed(self, entries: Mapping[str, Any]) -> dict[str, Any]:
         kept = {name: values for name, values in entries.items() if name not in self._old.values()}
         found = {**kept, **{new: entries[old] for new, old in self._old.items()}}
