@@ -1,4 +1,4 @@
-"""Few-shot diffusion on 8x8 digits: draws a digit of which it is shown five, eights and nines without having met any.
+"""Few-shot diffusion on 8x8 digits: draws eights and nines from five of them, without having met any before.
 
 Paper: Giannone, Nielsen & Winther 2022, "Few-Shot Diffusion Models".
 Command: python main.py --config=configs/fsdm_digits.py --workdir=runs/fsdm_digits

@@ -1,4 +1,4 @@
-"""Few-shot diffusion on Omniglot (28x28): draws a character of an alphabet that it has never met from five drawings.
+"""Few-shot diffusion on Omniglot (28x28): draws a character of an unknown alphabet from five drawings of it.
 
 Two of the eight alphabets are held out (Balinese and Korean, 64 of 242 characters). The data are yours to give, as an
 npz file with `images` uint8 [N, 28, 28] (ink is 255), `character` and `alphabet` int [N]:
