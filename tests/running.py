@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import pathlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxgen.runs import comparison
 from jaxgen.runs.workdir import open_workdir
 from jaxgen.train.loop import Trainer
 
@@ -34,6 +37,22 @@ def run(config: ConfigDict, workdir: pathlib.Path, images: int = 0, **options: A
     with opened(config, workdir, **options) as trainer:
         trainer.train()
         return on_host(trainer.state)
+
+
+def run_until_killed(config: ConfigDict, workdir: pathlib.Path) -> int:
+    """Trains in a process of its own, which SIGKILL ends while it writes its second checkpoint or a later one.
+
+    The server of the processes imports the code once, and does not start JAX. Returns the exit code.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["running", "jaxgen.sampling.restore", "tiny_methods"])
+    process = context.Process(target=run, args=(config, workdir))
+    process.start()
+    while process.is_alive() and not (comparison.finished_steps(workdir) and comparison.partial_saves(workdir)):
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+    return process.exitcode or 0
 
 
 def on_host(tree: Any) -> Any:

@@ -24,7 +24,10 @@ from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.grafts.requests import read_adapter
 
 # Sections in which the command line may create sections.
-GROWING = ("sampler", "guidance", "optimizers")
+GROWING = (
+    "sampler", "guidance", "optimizers", "method.overrides", "method.grafts", "method.parts", "data.extra",
+    "data.corruptions",
+)  # fmt: skip
 HIDDEN = ("flagfile", "undefok")  # flags that absl adds by itself
 
 
@@ -187,7 +190,7 @@ def _set_deep_ones_aside(argv: Sequence[str], config: ConfigDict) -> tuple[list[
         name, equals, text = argument.partition("=")
         keys = name.removeprefix("--config.").split(".")
         found: Any = config
-        grows = keys[0] in GROWING or keys[:2] == ["method", "overrides"]
+        grows = keys[0] in GROWING or ".".join(keys[:2]) in GROWING
         if name.startswith("--config.") and equals and len(keys) > 2 and grows:
             for key in keys[:-1]:
                 found = found.get(key) if isinstance(found, ConfigDict) else None

@@ -218,8 +218,8 @@ def _halves(size: int) -> list[int]:
 
 def _has_remat(network: Mapping[str, Any]) -> bool:
     name = network.get("name", "") if network else ""
-    if not name:
-        return False
+    if not name:  # changes to the network of a folder
+        return "remat" in network
     return "remat" in getattr(find("network", name, "config.method.network.name"), "__dataclass_fields__", {})
 
 

@@ -78,6 +78,9 @@ class Job:
 
     Attributes:
       absent: a sentence for each group whose weights are not here.
+
+    Raises:
+      UserError: as training would, or the batch leaves TPU chips idle.
     """
 
     def __init__(self, config: ConfigDict, machine: Sequence[jax.Device], shapes: Shapes | None = None):
@@ -85,6 +88,8 @@ class Job:
         train, sizes = config.train, config.mesh
         micro = train.batch_size // train.accumulate
         self.mesh = make_mesh(sizes.data, micro, sizes.fsdp, sizes.tensor, machine)
+        parts = " / config.train.accumulate" if train.accumulate > 1 else ""
+        check_complete(machine, self.mesh, f"config.train.batch_size{parts}={micro}")
         self.method = make_method(config)
         shapes = batch_shapes(config, self.method) if shapes is None else shapes
         split = over_data(self.mesh)
@@ -153,12 +158,8 @@ class Job:
         Raises:
           UserError: where only data that are not here show what it is conditional on, or it leaves TPU chips idle.
         """
-        used, there = self.generator.mesh.size, len(self.machine)
-        if self.machine[0].platform == "tpu" and used < there:
-            raise UserError(
-                f"config.evaluate.batch_size={self.generator.batch_size} fills {used} of {there} chips, and a TPU's "
-                f"compiler knows complete slices only; make it a multiple of {there}."
-            )
+        key = f"config.evaluate.batch_size={self.generator.batch_size}"
+        check_complete(self.machine, self.generator.mesh, key)
         parts = {"parameters": bytes_per_device(self._model.params)}
         return self._program("sampler", self.trace_sampler(), self.generator.batch_size, parts)
 
@@ -215,6 +216,23 @@ class Job:
         estimate = roofline.estimate(counted, traffic, collectives, known) if known else None
         kinds = _by_kind(collectives)
         return Program(name, images, total <= limit, memory, work, counted, traffic, kinds, estimate, seconds)
+
+
+def check_complete(machine: Sequence[jax.Device], mesh: Mesh, batch: str) -> None:
+    """Checks that a batch uses all chips of a TPU.
+
+    Args:
+      mesh: what the batch is split over.
+      batch: the batch as its key and value, for the message.
+
+    Raises:
+      UserError: it leaves some idle.
+    """
+    if machine[0].platform == "tpu" and mesh.size < len(machine):
+        raise UserError(
+            f"{batch} fills {mesh.size} of {len(machine)} chips, and a TPU's compiler knows complete slices only; make "
+            f"it a multiple of {len(machine) // mesh.shape['tensor']}, or take a smaller --topology."
+        )
 
 
 def job_of(config: ConfigDict, machine: Sequence[jax.Device]) -> Job:

@@ -131,6 +131,12 @@ def test_overrides_may_add_sections(seen, tmp_path):
         "guidance.network.name": "classifier",
         "guidance.network.widths": (12, 16),
         "optimizers.denoiser.learning_rate": 3e-4,
+        "data.extra.b.source": "shapes",
+        "data.extra.b.split": "val",
+        "data.corruptions.condition.name": "low_resolution",
+        "data.corruptions.condition.factor": 2,
+        "method.parts.picture.name": "image",
+        "method.grafts.lora.name": "low_rank",
     }
     assert tiny.call(f"--config={path}", "--workdir=w", *[f"--config.{k}={v}" for k, v in overrides.items()]) == 0
     ((config, _),) = seen

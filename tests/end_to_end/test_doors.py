@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -13,24 +14,11 @@ import tiny
 from ml_collections import ConfigDict
 from tiny_doors import DOORS, IMAGES, prepared
 
+from jaxgen.runs import comparison
+
 pytestmark = pytest.mark.slow
 
 BOTH = [(door, devices) for door in DOORS for devices in (1, 8)]
-
-
-class Killed(BaseException):
-    """What no code of the project expects."""
-
-
-def killed_before(call: int):
-    """Raises at its so many-th call: before each step and each checkpoint there is one."""
-    calls = iter(range(call))
-
-    def check() -> None:
-        if next(calls, None) is None:
-            raise Killed
-
-    return check
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +44,8 @@ def run(tmp_path_factory):
 def test_a_run_that_was_killed_and_stopped_ends_with_the_same_bits(run, door, devices, tmp_path):
     config, _, whole = run(door, devices)
     assert whole.step == IMAGES // 8
-    with pytest.raises(Killed):
-        running.run(config, tmp_path, may_write=killed_before(7))
-    saved = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
+    assert running.run_until_killed(config, tmp_path) == -signal.SIGKILL
+    saved = comparison.finished_steps(tmp_path)
     assert saved and max(saved) < whole.step
     stopped = running.run(config, tmp_path, IMAGES - 16)
     assert stopped.step == whole.step - 2 and running.differing(stopped, whole)

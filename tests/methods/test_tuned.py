@@ -245,7 +245,7 @@ def test_a_part_of_a_file_brings_its_layers_and_ranks(base, change, told):
     [
         ({}, "is empty"),
         ({"denoiser": LowRank()}, "has a group of this name"),
-        ({"lora": LowRank(where="no_such_layer")}, "no layer's path in the group 'denoiser' contains 'no_such_layer'"),
+        ({"lora": LowRank(where="no_such_layer")}, "contains 'no_such_layer'; set `where` to a part of .*: block_<n>/"),
         ({"row": TokenRows((1,))}, "no network of a group 'text'"),
     ],
 )

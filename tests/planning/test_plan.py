@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxgen.config import section
 from jaxgen.config.files import load_config
 from jaxgen.errors import UserError
 from jaxgen.files import read_json
+from jaxgen.parallel.mesh import make_mesh
 from jaxgen.planning import plan as plans
 from jaxgen.planning import programs, roofline
 from jaxgen.planning.topology import devices
@@ -177,10 +179,11 @@ def test_a_source_that_does_not_exist_is_refused_though_no_data_are_opened():
         plans.plan(config, "cpu:1")
 
 
-@pytest.mark.parametrize("network", ["dit", "unet"])
+@pytest.mark.parametrize("network", [section(name="dit"), section(name="unet"), section(dtype="float32", remat="")])
 def test_candidates_go_from_mild_to_harsh(network):
+    """The last section has no name: it changes the network of a folder."""
     config = ddpm_config()
-    config.method.network = section(name=network)
+    config.method.network = network
     config.train.batch_size = 8
     found = plans._candidates(config, 8)
     assert found[:3] == [{"mesh.data": 0, "mesh.fsdp": 8}, {"method.network.remat": "block"}, {**found[0], **found[1]}]
@@ -239,6 +242,16 @@ def test_a_refused_program_says_what_it_would_have_used():
 def test_a_machine_that_cannot_be_planned_for_is_refused(name, message):
     with pytest.raises(UserError, match=message):
         devices(name)
+
+
+@pytest.mark.parametrize(("tensor", "needed"), [(1, 8), (2, 4)])
+def test_a_batch_that_leaves_chips_of_a_tpu_idle_is_refused(tensor, needed):
+    chips = [types.SimpleNamespace(platform="tpu")] * 8
+    half, whole = (make_mesh(n // tensor, n, 1, tensor, jax.devices()[:n]) for n in (4, 8))
+    with pytest.raises(UserError, match=f"size=4 fills 4 of 8 chips.* make it a multiple of {needed}, or take"):
+        programs.check_complete(chips, half, "config.train.batch_size=4")
+    programs.check_complete(chips, whole, "config.train.batch_size=8")
+    programs.check_complete(devices("cpu:8"), half, "config.train.batch_size=4")
 
 
 def test_a_tpu_without_its_compiler_is_refused(monkeypatch):

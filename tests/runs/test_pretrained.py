@@ -96,7 +96,7 @@ def test_what_is_no_trained_run_is_one_sentence_before_anything_is_written(base,
     config.data.num_classes = 10
     with pytest.raises(UserError, match="was trained with config.data.num_classes=0, and this config has 10"):
         running.run(config, tmp_path / "run", 32)
-    with pytest.raises(UserError, match="no layer's path"):
+    with pytest.raises(UserError, match="no linear layer's path"):
         running.run(tuned_config(workdir, where="nothing"), tmp_path / "run", 32)
     assert not (tmp_path / "run" / "checkpoints").exists()
 

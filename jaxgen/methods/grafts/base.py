@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ from jaxgen.networks.hooks import Hook, after
 
 Order = Literal["leaves", "hooks", "around"]
 ORDER: tuple[Order, ...] = ("leaves", "hooks", "around")
+KNOWN = 20  # paths that a message lists
 
 
 class Graft:
@@ -78,6 +80,16 @@ class Graft:
 def in_order(grafts: Mapping[str, Graft]) -> list[tuple[str, Graft]]:
     """Returns `(name, graft)` in the order in which they are put on."""
     return sorted(grafts.items(), key=lambda item: (ORDER.index(item[1].order), item[0]))
+
+
+def nothing_chosen(name: str, group: str, where: str, what: str, paths: Iterable[str]) -> UserError:
+    """Returns the error of a graft whose `where` chooses nothing among these paths of layers or parameters."""
+    known = list(dict.fromkeys(re.sub(r"\d+", "<n>", path) for path in paths))
+    listed = ", ".join(known[:KNOWN]) + (f" and {len(known) - KNOWN} more" if len(known) > KNOWN else "")
+    return UserError(
+        f"config.method.grafts.{name}: no {what}'s path in the group {group!r} contains {where!r}; "
+        + (f"set `where` to a part of one of them, where <n> are numbers: {listed}." if known else f"it has no {what}.")
+    )
 
 
 def network_of(method: Method, group: str) -> Any:

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
-from jaxgen.methods.grafts.base import Graft, Order
+from jaxgen.methods.grafts.base import Graft, Order, nothing_chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Leaves(Graft):
         leaves = flatten_dict(params[self.group], sep="/")
         chosen = {path: leaf for path, leaf in leaves.items() if re.search(self.where, path)}
         if not chosen:
-            raise UserError(
-                f"config.method.grafts.{name}: no parameter's path in the group {self.group!r} contains "
-                f"{self.where!r}; set `where` to a part of the paths that --mode=plan lists."
-            )
+            raise nothing_chosen(name, self.group, self.where, "parameter", leaves)
         return {path.replace("/", "|"): leaf.astype(jnp.float32) for path, leaf in chosen.items()}
 
     def grafted(self, params: Params, part: Tree) -> Params:

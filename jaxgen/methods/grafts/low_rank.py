@@ -17,7 +17,7 @@ from jaxtyping import Float
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Method
-from jaxgen.methods.grafts.base import Graft, Hooked, Order, with_network
+from jaxgen.methods.grafts.base import Graft, Hooked, Order, nothing_chosen, with_network
 from jaxgen.networks.hooks import Hook
 
 ATTENTIONS = r"attention(_\d+)?/(query|key|value|out)$"  # the projections of all attentions
@@ -61,17 +61,16 @@ class LowRank(Graft):
 
     def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
         where, rank, found = self.where or ATTENTIONS, self.rank or RANK, {}
-        for path, kernel in layers(params[self.group]).items():
+        kernels = layers(params[self.group])
+        for path, kernel in kernels.items():
             if not re.search(where, path):
                 continue
             rows, columns = _sides(f"config.method.grafts.{name}", path, kernel)
             noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(path.encode())), (rows, rank))
             found[path.replace("/", "|")] = {"a": noise / rank, "b": jnp.zeros((rank, columns))}
         if not found:
-            raise UserError(
-                f"config.method.grafts.{name}: no layer's path in the group {self.group!r} contains {where!r}; "
-                "set `where` to a part of the paths that --mode=plan lists."
-            )
+            linear = [path for path, kernel in kernels.items() if kernel.ndim == 2]
+            raise nothing_chosen(name, self.group, where, "linear layer", linear)
         return found
 
     def loaded(self, name: str, part: Tree, trained: Method, params: Params, batch: Batch) -> Tree:
