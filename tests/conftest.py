@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -52,3 +53,6 @@ def _small_enough():
     if jax is not None and resident > LARGE:
         jax.clear_caches()
         gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc, which keeps what is freed until it is told
+        if trim is not None:
+            trim(0)
