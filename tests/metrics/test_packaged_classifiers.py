@@ -13,6 +13,7 @@ from jaxgen.data import open_source
 from jaxgen.errors import UserError
 from jaxgen.evaluation import export_classifier
 from jaxgen.evaluation.export_classifier import export
+from jaxgen.metrics.choice import open_network
 from jaxgen.metrics.compare import compare_samples
 from jaxgen.metrics.distributions.classes import entropy
 from jaxgen.metrics.distributions.memorisation import memorisation, nearest_distances
@@ -20,6 +21,7 @@ from jaxgen.metrics.images import EvaluationImages
 from jaxgen.metrics.networks.digits import Digits
 from jaxgen.metrics.networks.fashion import Fashion
 from jaxgen.metrics.score import Score
+from jaxgen.networks.classifier import Classifier
 from jaxgen.runs.loaded_groups import load_group
 
 
@@ -193,3 +195,33 @@ def test_nearest_distances_against_brute_force():
 def test_numbers_that_cannot_tell_gives_no_excess():
     with pytest.raises(UserError, match="noise"):
         Score(1.0, 10, "x", floor=2.0, noise=2.0).to_dict()
+
+
+def test_a_trained_classifier_of_any_data_becomes_a_feature_network(tmp_path, capsys):
+    lean = ["--config.train.total_images=128", "--config.train.checkpoint_every_images=128"]
+    lean += ["--config.evaluate.at_end=False", "--config.data.resolution=16"]
+    run, file = tmp_path / "run", tmp_path / "shapes.npz"
+    assert tiny.call("--config=configs/classifier_shapes.py", f"--workdir={run}", *lean) == 0
+    assert export_classifier.main([str(run), f"--out={file}"]) == 0
+    network = open_network("classifier", weights=str(file))
+    images = open_source("caption_shapes", "test", 16, 3, 8).take(range(5))["image"]
+    seen = network(images)
+    params, _, _ = load_group(run, "classifier")
+    logits, features = Classifier(25, (8, 16, 32, 48, 48), 64).apply({"params": params}, images / 127.5 - 1)
+    np.testing.assert_allclose(seen.features, features, atol=1e-4)
+    np.testing.assert_allclose(seen.probabilities, jax.nn.softmax(logits[:, :8]), atol=1e-5)  # the shape alone
+    assert network.digest == open_network(dict(name="classifier", weights=str(file))).digest and network.width == 64
+    with pytest.raises(UserError, match=r"sees images of shape \(16, 16, 3\), not \(8, 8, 1\)"):
+        network.check_shape((8, 8, 1))
+    capsys.readouterr()
+    assert export_classifier.main([str(run), "digits", f"--out={file}"]) == 2
+    assert "give one of the two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arrays", [{}, {"shape": [8, 8, 1], "classes": 3}, {"shape": [8, 8], "classes": "x"}])
+def test_a_file_without_a_classifier_is_refused_by_its_name(tmp_path, arrays):
+    np.savez(tmp_path / "mine.npz", image=np.zeros((2, 8, 8, 1), np.uint8), **arrays)
+    with pytest.raises(UserError, match="mine.npz' holds no classifier .*export_classifier RUN --out=FILE"):
+        open_network("classifier", weights=str(tmp_path / "mine.npz")).open()
+    with pytest.raises(UserError, match="network is missing the key 'weights'"):
+        open_network("classifier")
