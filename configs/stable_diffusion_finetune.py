@@ -5,8 +5,8 @@ Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusi
 Command: python main.py --config=configs/stable_diffusion_finetune.py --config.init_from.pretrained=FOLDER
     --config.data.source=folder:PHOTOS --workdir=runs/finetune, where PHOTOS has captions (docs/data.md); then
     python -m jaxgen.sampling.export runs/finetune OUT writes a folder that diffusers loads.
-Hardware and time: it has been tried with tiny networks only; 18 GB for the state at the size of Stable Diffusion 1.5,
-    computed, with the activations on top.
+Hardware and time: it has been tried with tiny networks only; at the size of Stable Diffusion 1.5 it needs 18 GB
+    with gradients, and 21 GB with the activations of four images in bfloat16 and remat="block" (docs/scale.md).
 Expected: it has not been measured.
 """
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxgen import registry
-from jaxgen.errors import UserError, first_line, nearest
+from jaxgen.errors import UserError, check_entry_name, first_line, nearest
 from jaxgen.number_types import is_type_key, number_type
 from jaxgen.renamed import unknown_key
 
@@ -161,6 +161,8 @@ def _section(value: Any, hint: Any, among: tuple[type, ...], path: str, given: M
         return _build(value, registry.kind_of(among), among, path, given)
     mapping = typing.get_origin(hint) in MAPPINGS
     if mapping and _contracts(inner := typing.get_args(hint)[1]):
+        for entry in value:
+            check_entry_name(str(entry), path)
         return {k: _value(v, inner, f"{path}.{k}", given) for k, v in value.items()}
     if mapping or hint is dict or (hint is Any and "name" not in value):
         return dict(value.items())

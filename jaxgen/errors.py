@@ -47,6 +47,16 @@ def os_refusal(error: OSError) -> str:
     return f"{sentences.get(error.errno or 0, error.strerror or str(error))}{where}."
 
 
+def check_entry_name(name: str, section: str) -> None:
+    """Checks a name that a user has chosen for an entry of a section: it becomes part of paths, files and flags.
+
+    Raises:
+      UserError: it has other characters than letters, digits, "_" and "-", or none.
+    """
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise UserError(f"{section} has an entry called {name!r}; a name has letters, digits, '_' and '-' alone.")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns a text to append to "unknown <name>": the known name that is most similar, or else all known names."""
     known = sorted(known)

@@ -111,6 +111,7 @@ WRONG = [
     ({"network": "ddpm"}, r"config\.method\.network\.name='ddpm' is unknown"),
     ({"trailers": {"a": "engin"}}, r"config\.method\.trailers\.a\.name='engin' is unknown; did you mean 'engine'"),
     ({"trailers": {"a": 3}}, r"config\.method\.trailers\.a must be of type Engine, not 3"),
+    ({"trailers": {"a/b": {"name": "diesel"}}}, r"config\.method\.trailers has an entry called 'a/b'"),
     ({"trailers": 3}, r"config\.method\.trailers must be a section of entries, each of type Engine, not 3"),
     ({"engine": {"power": 1}}, r"config\.method\.engine needs a 'name'"),
     ({"engine": {"name": "engin"}}, r"config\.method\.engine\.name='engin' is unknown; did you mean 'engine'\?"),

@@ -1,6 +1,7 @@
 """The examples in the README and the docs run as they stand."""
 
 import ast
+import dataclasses
 import importlib
 import pathlib
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import running
 from ml_collections import ConfigDict
+from tiny_methods import ddpm_config
 
 from jaxgen.config import check, defaults, section
 from jaxgen.data.source import Request
@@ -21,6 +23,7 @@ from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Prediction, denoiser
 from jaxgen.diffusion.samplers.edm import EDM
 from jaxgen.diffusion.spacing import time_grid
+from jaxgen.errors import UserError
 from jaxgen.evaluation.evaluate import evaluate
 from jaxgen.methods.base import Model
 from jaxgen.metrics.networks.base import Features
@@ -102,10 +105,20 @@ def _leaves(tree) -> dict[tuple[str, ...], np.ndarray]:
     return {tuple(str(key.key) for key in path): leaf for path, leaf in found}
 
 
+def _train_base(lines: str, folder: pathlib.Path) -> None:
+    """Trains the run that the lines name as `init_from.pretrained`: a tiny DDPM with attention."""
+    for place in re.findall(r'init_from\.pretrained = "([\w/]+)"', lines):
+        base = ddpm_config(middle_attention=True)
+        base.train.update(total_images=16, tensorboard=False)
+        running.run(base, folder / place)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", _recipes())
 def test_every_recipe_trains_and_is_sampled_or_scored(recipe, tmp_path, monkeypatch):
     module, lines, *_ = _recipes()[recipe]
+    monkeypatch.chdir(tmp_path)
+    _train_base(lines, tmp_path)
     (tmp_path / re.match(r"# (\w+\.py)\n", module)[1]).write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
     config: ConfigDict = defaults()
@@ -226,6 +239,17 @@ def _recipe(tmp_path, monkeypatch):
         return getattr(importlib.import_module(file), name)
 
     return found
+
+
+def test_the_recipe_of_a_graft_scales_what_it_chooses(recipe):
+    scales = recipe("A graft", "Scales")(where="key$")
+    params = {"denoiser": {"key": {"kernel": jnp.ones((2, 3))}, "value": {"kernel": jnp.ones((2, 3))}}}
+    part = scales.start("scales", jax.random.key(0), None, params, {})
+    assert set(part) == {"key"} and (part["key"] == 1).all()
+    hooked = sys.modules[type(scales).__module__].hooks({"a|key": jnp.asarray([1.0, 2.0, -1.0])})
+    np.testing.assert_array_equal(hooked["a/key"](jnp.ones((2, 3)), None), [[1.0, 2.0, -1.0]] * 2)
+    with pytest.raises(UserError, match="grafts.scales: no layer.s path .* one of them.*: key, value"):
+        dataclasses.replace(scales, where="query").start("scales", jax.random.key(0), None, params, {})
 
 
 def test_the_recipe_of_a_solver_is_exact_on_a_straight_path(recipe):

@@ -96,7 +96,7 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
     try:
         rest = values(["", *words], known_only=True)[1:]
     except absl_flags.Error as error:
-        raise UserError(f"{_last_line(error).rstrip('.')}; see --help.") from error
+        raise UserError(f"{_refused_value(error)}; see --help.") from error
     found: dict[str, Any] = {}
     for name, _, use in table():
         found[name] = use.value(name, values[name].value, bool(values[name].present))
@@ -145,7 +145,7 @@ def _override(config: ConfigDict, arguments: Sequence[str], file: str) -> list[s
         )
         rest = values(argv, known_only=True)[1:]
     except absl_flags.Error as error:
-        raise UserError(f"{_last_line(error).rstrip('.')}; see --help.") from error
+        raise UserError(f"{_refused_value(error)}; see --help.") from error
     except (KeyError, AttributeError) as error:
         raise _unknown_section(argv, config) from error
     except (TypeError, ValueError) as error:
@@ -238,6 +238,17 @@ def _refuse(rest: Sequence[str], config: ConfigDict | None) -> None:
         raise UserError(f"the flag --{flag} does not exist; {nearest(flag, known)}")
     if rest:
         raise UserError(f"{unknown!r} is not a flag; flags look like --workdir=runs/name, with two dashes and '='.")
+
+
+def _refused_value(error: absl_flags.Error) -> str:
+    """Returns what is wrong with a flag's value, in words of its own where absl's are about its own types."""
+    said = _last_line(error).rstrip(".")
+    if switch := re.match(r"flag (--\w+=.*): \('Non-boolean argument", said):
+        return f"{switch[1]}: this flag is a switch and takes no value"
+    if section_given := re.match(r"flag (--([\w.]+)=.*): Failed to parse .* as a ConfigDict", said):
+        flag, key = section_given.groups()
+        return f"{flag}: {key} is a section; give its keys, such as --{key}.<key>=<value>, or \"{{'key': value}}\""
+    return said
 
 
 def _last_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.config.schema import defaults
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, check_entry_name
 from jaxgen.renamed import unknown_key
 
 # Sections that may have further keys: `jaxgen.build` checks their keys, or their keys are names that users choose.
@@ -196,6 +196,7 @@ def _check_named_sections(config: ConfigDict) -> None:
             if key in shared:
                 _check_type(own[key], shared[key], f"config.optimizers.{group}.{key}")
     for name, corruption in config.data.corruptions.items():
+        check_entry_name(name, "config.data.corruptions")
         if not isinstance(corruption, str | Mapping | ConfigDict):
             raise UserError(f"config.data.corruptions.{name} must be a section with a 'name', not {corruption!r}.")
         if name in ("image", "label", "tokens", "mask"):
@@ -206,6 +207,7 @@ def _check_named_sections(config: ConfigDict) -> None:
     _check_rename(config.data.rename, "config.data.rename")
     _check_captions(config.data.captions, "config.data.captions")
     for name, extra in config.data.extra.items():
+        check_entry_name(name, "config.data.extra")
         drawn = isinstance(extra, Mapping | ConfigDict) and extra.get("source") == SAMPLED
         if not isinstance(extra, Mapping | ConfigDict) or "source" not in extra or not drawn and "split" not in extra:
             raise UserError(f"config.data.extra.{name} must be a section with 'source' and 'split'.")

@@ -59,7 +59,7 @@ def _check_plain(image: Image.Image, mode: str, where: str) -> None:
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise ManyFrames(f"{where} has {getattr(image, 'n_frames', 2)} frames; save the one that is meant.")
     if _is_deep(image):
-        raise UserError(f"{where} has more than 8 bits a channel; save it as an 8-bit {mode} file.")
+        raise UserError(f"{where} has more than 8 bits a channel; save it as an 8-bit {WORDS.get(mode, mode)} file.")
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -17,7 +17,7 @@ class Lost:
       cut: how many tokens were cut off.
       text: the text that was cut off.
       unknown: the words that were replaced by the token of unknown ones, in their order.
-      all_unknown: whether the text has words, and none of them is known.
+      all_unknown: whether the text is not empty, and has no word that is known.
     """
 
     room: int

@@ -127,7 +127,7 @@ class WordTokenizer:
             unknown = tuple(word for word in words if word not in self._ids and word not in self.new)
             rest = places[room:]
             cut = text[rest[0][0] :] if rest else ""
-            found.append(Lost(room, len(rest), cut, unknown, bool(words) and len(unknown) == len(words)))
+            found.append(Lost(room, len(rest), cut, unknown, bool(text.strip()) and len(unknown) == len(words)))
         return found
 
     def _places(self, caption: str) -> list[tuple[int, str]]:

@@ -283,7 +283,7 @@ def _header(file: IO[bytes], size: int, where: str) -> Header:
     header = Header(tuple(int(side) for side in shape), dtype, fortran)
     if dtype.kind not in KINDS or dtype.itemsize == 0:
         kind = "Python objects" if dtype.hasobject else "records"
-        raise UserError(f"{where} holds {kind} ({dtype}), no objects are read; save plain arrays of numbers.")
+        raise UserError(f"{where} holds {kind} ({dtype}), and no objects are read; save plain arrays of numbers.")
     if any(side < 0 for side in header.shape):
         raise ValueError(f"its header claims the shape {header.shape}")
     if header.bytes != size - file.tell():

@@ -282,7 +282,8 @@ def check_limits(method: Method, batch: Mapping[str, np.ndarray]) -> None:
         if values.size and (values.min() < 0 or values.max() >= count):
             wrong = int(values.min()) if values.min() < 0 else int(values.max())
             raise UserError(
-                f"The data have {name} {wrong}, and {type(method).__name__} knows those in [0, {count}): "
+                f"The data have {name} {wrong}, and {type(method).__name__} knows "
+                f"{f'those in [0, {count})' if count else 'none'}: "
                 f"{advice.get(name, 'use the tokenizer that belongs to the text network, or a larger vocabulary')}."
             )
 

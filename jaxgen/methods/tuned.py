@@ -40,7 +40,9 @@ class Tuned(Method):
         groups = groups_of(self.trained)
         for name, graft in self.grafts.items():
             if name in groups:
-                raise UserError(f"config.method.grafts.{name}: the trained method has a group of this name.")
+                raise UserError(
+                    f"config.method.grafts.{name}: the trained method has a group of this name; use another name."
+                )
             if name in ("pretrained", "dtype"):
                 raise UserError(f"config.method.grafts.{name}: init_from has a key of this name; use another name.")
             if graft.group not in groups:

@@ -49,7 +49,8 @@ def read_inputs(asked: Files, slots: Mapping[str, Slot], num: int) -> Inputs:
       slots: `{entry as the user calls it: slot}`.
 
     Raises:
-      UserError: a file cannot be read, has other channels, or is a mask of another size than its image.
+      UserError: a file cannot be read, has other channels, or is a mask that is all black or of another size than its
+        image.
     """
     rows, sizes, named = {}, {}, {}
     for name, slot in slots.items():
@@ -57,6 +58,8 @@ def read_inputs(asked: Files, slots: Mapping[str, Slot], num: int) -> Inputs:
         files = [file for of in sets.values() for file in of] if sets else asked[name][:num]
         check_fits(len(files) * math.prod(slot.shape[-3:]) * 4, f"{len(files)} pictures of {slot.entry}", "give fewer")
         read = [_read(file, slot) for file in files]
+        if slot.kind == "mask":
+            _check_masks(files, read)
         values = np.stack([values for values, _ in read])
         rows[slot.entry] = values.reshape(len(sets), -1, *values.shape[1:]) if sets else values
         sizes[slot.entry] = [size for _, size in read]
@@ -110,6 +113,12 @@ def _check_sizes(masks: Sequence[tuple[int, int]], images: Sequence[tuple[int, i
                 f"the mask of image {i} has {mask[1]}x{mask[0]} pixels, and the image {image[1]}x{image[0]}; make them "
                 "of one size."
             )
+
+
+def _check_masks(files: Sequence[epath.Path], read: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> None:
+    for file, (mask, _) in zip(files, read, strict=True):
+        if not mask.any():
+            raise UserError(f"{file} is a mask without white: nothing would be drawn; paint white what may change.")
 
 
 def _tell(

@@ -120,6 +120,8 @@ def read_noise(
         raise UserError(
             f"{path} holds {found.dtype} {found.shape}, but noise for these images is floats {shapes}; {mend}."
         )
+    if not len(found):
+        raise UserError(f"{path} holds noise for no image; make it for {num}.")
     if len(found) < num:
         raise UserError(
             f"{path} holds noise for {len(found)} images, but {num} are asked for: give --num={len(found)}."

@@ -322,6 +322,9 @@ def test_reading_a_config_needs_no_way_of_importing_that_python_gives_up():
         ("--config.method.netwrok.channels=8", "config.method.netwrok does not exist; did you mean 'network'?"),
         ("--config.seed.low=1", "config.seed=0 is no section"),
         ("--config.method.network=decodr", "config.method.network.name='decodr' is unknown"),
+        ("--config.data.extra=5", "--config.data.extra=5: config.data.extra is a section; give its"),
+        ("--config.data.extra={'a/b': {'source': 'digits'}}", "config.data.extra has an entry called 'a/b'"),
+        ("--config.data.corruptions={'': {'name': 'grey'}}", "config.data.corruptions has an entry called ''; a name"),
     ],
 )
 def test_a_flag_or_section_that_is_not_there(word, said, tmp_path, capsys):

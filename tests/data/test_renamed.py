@@ -103,7 +103,7 @@ def test_a_text_of_another_name_gives_the_tokens(stored, tmp_path):
         ({"image": "kind"}, r"images of 'npz:.*' are int32 \(\), where .* ask for uint8 \(8, 8, 3\)"),
         ({"label": "points"}, r"rename\.label='points' is float32 of shape \[2\], not one whole number"),
         ({"caption": "kind"}, r"rename\.caption='kind' is int32 of shape \[\], not one text"),
-        ({"condition": "image"}, "must be a dict with an 'image'"),
+        ({"condition": "image"}, "has no 'image', only style, .*; name the entry"),
     ],
 )
 def test_names_that_do_not_fit(stored, rename, told):

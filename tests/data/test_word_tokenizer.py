@@ -60,7 +60,8 @@ def test_what_is_cut_and_unknown_is_told():
     assert strange.all_unknown and strange.told("caption 3") == "caption 3: not in the vocabulary: 'zebra', 'gnu'."
     told = summary([kept, cut, strange, strange])
     assert told == "1 of 4 captions are cut; 2 words are not in the vocabulary: 'gnu', 'zebra'."
-    assert summary([kept]) == "" and not words.lost([""])[0].all_unknown
+    assert summary([kept]) == "" and not any(lost.all_unknown for lost in words.lost(["", "  "]))
+    assert all(lost.all_unknown for lost in words.lost(["!?", "\N{GRINNING FACE}"]))
 
 
 def test_new_words_become_their_ids_before_a_caption_is_cut_into_words():

@@ -94,6 +94,7 @@ def test_a_prompt_and_a_picture_reach_the_samples(run, tmp_path):
         (["--config.method.parts.text.dropout=0"], "Give config.method.parts.image or config.method.parts.text a"),
         (["--config.method.parts.image.name=imag"], "config.method.parts.image.name='imag' is unknown; did you mean"),
         (["--config.method.parts.text.network.vocabulary=5"], "knows those in [0, 5)"),
+        (["--config.method.parts.text.network.vocabulary=0"], "a text encoder's vocabulary is 0; it must be at"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_before_anything_is_written(changes, said, tmp_path, capsys):

@@ -78,6 +78,8 @@ def files(tmp_path):
         Image.fromarray(array.astype(np.uint8)).save(tmp_path / name)
     (tmp_path / "photos" / "notes.txt").write_text("no picture")
     (tmp_path / "empty").mkdir()
+    Image.fromarray(np.full((8, 8), 100, np.uint8)).save(tmp_path / "black.png")
+    np.save(tmp_path / "none.npy", np.zeros((0, 8, 8, 1), np.float32))
     np.save(tmp_path / "noise.npy", chance.normal(size=(3, 8, 8, 1)).astype(np.float32))
     np.save(tmp_path / "wide.npy", chance.normal(size=(3, 24, 32, 1)).astype(np.float32))
     (tmp_path / "broken.png").write_bytes((tmp_path / "wide.png").read_bytes()[:90])
@@ -186,6 +188,8 @@ def test_another_size_is_cropped_in_the_centre_and_resized(sample, files, caplog
         (ddpm_config, ["--image={}/wide.png", "--mask={}/masks/a.png"], "has 8x8 pixels, and the image 32x24"),
         (ddpm_config, ["--image={}/photos/a.png", "--mask={}/colour.png"], "colour.png is coloured"),
         (ddpm_config, ["--image={}/photos", "--mask={}/masks/a.png", "--mask={}/masks/b.png"], "--image 3, --mask 2"),
+        (ddpm_config, ["--image={}/photos/a.png", "--mask={}/black.png"], "black.png is a mask without white"),
+        (hinted, ["--image={}/photos/a.png", "--mask={}/black.png"], "nothing would be drawn; paint white"),
         (ddpm_config, ["--image={}/wide.png", "--strength=2"], "--strength=2 is no share from 0 to 1"),
         (ddpm_config, ["--image={}/wide.png", "--strength=nan"], "--strength=nan is no share"),
         (ddpm_config, ["--image={}/wide.png", "--strength=half"], "--strength=half is no number"),
@@ -195,6 +199,8 @@ def test_another_size_is_cropped_in_the_centre_and_resized(sample, files, caplog
         (hinted, ["--degrade", "--image={}/photos", "--mask={}/masks"], "from --image alone: leave mask out"),
         (hinted, ["--degrade", "--image={}/photos", "--strength=0.5"], "not for one that --degrade changes"),
         (ddpm_config, ["--noise={}/wide.npy"], "holds float32 (3, 24, 32, 1), but noise for these images is floats"),
+        (ddpm_config, ["--noise={}/none.npy"], "none.npy holds noise for no image; make it for 64."),
+        (ddpm_config, ["--degrade=5"], "--degrade=5: this flag is a switch and takes no value; see --help."),
         (ddpm_config, ["--noise={}/noise.npy", "--num=5"], "holds noise for 3 images, but 5 are asked for"),
         (gan, ["--noise={}/noise.npy"], "does not begin with noise of its images' shape, as only diffusion models do"),
         (ddpm_config, ["--negative_prompt=a circle"], "--negative_prompt was given, but this model is not conditional"),

@@ -140,8 +140,13 @@ def _check_resolution(resolution: int | tuple[int, int]) -> tuple[int, int]:
 def _check_example(source: Source) -> None:
     """Raises UserError unless the first example is what was asked for; a source of one's own may give anything."""
     request, example = source.request, source[0]
-    if not isinstance(example, dict) or "image" not in example:
+    if not isinstance(example, dict):
         raise UserError(f"An example of {source.name!r} must be a dict with an 'image', not {type(example).__name__}.")
+    if "image" not in example:
+        raise UserError(
+            f"An example of {source.name!r} has no 'image', only {', '.join(map(str, example))}; "
+            "name the entry that is the image in config.data.rename.image."
+        )
     image = np.asarray(example["image"])
     wanted = (*request.resolution, request.channels)
     if image.dtype not in (np.uint8, np.float32) or image.shape != wanted:

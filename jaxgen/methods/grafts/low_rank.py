@@ -51,7 +51,9 @@ class LowRank(Graft):
 
     def __post_init__(self) -> None:
         if self.rank < 0 or self.alpha < 0:
-            raise UserError(f"A low-rank graft has a rank of 1 or more and an alpha of 0 or more, not {self}.")
+            raise UserError(
+                f"A low-rank graft's rank and alpha are not negative, and here they are {self.rank} and {self.alpha:g}."
+            )
         if self.file and self.alpha:
             raise UserError(f"A low-rank graft's file={self.file!r} brings its alpha: leave alpha={self.alpha} out.")
         try:

@@ -35,6 +35,9 @@ class TextEncoder(nn.Module):
 
         Raises a UserError for tokens of another shape or type, and for too many of them.
         """
+        for field in ("vocabulary", "length", "width", "depth", "heads"):
+            if getattr(self, field) < 1:
+                raise UserError(f"a text encoder's {field} is {getattr(self, field)}; it must be at least 1.")
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise UserError(f"a text encoder takes token ids [B, L], not {tokens.dtype} of shape {tokens.shape}.")
         if tokens.shape[1] > self.length:
