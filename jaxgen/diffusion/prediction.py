@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import flax.struct
 import jax
@@ -82,6 +83,7 @@ class Prediction:
 
 
 Denoiser = Callable[..., Prediction]  # (x, t) -> Prediction
+Embed = Literal["time", "noise_level"]  # what a network embeds for a time t, see `embedded`
 
 
 def denoiser(
@@ -89,14 +91,16 @@ def denoiser(
     prediction_type: PredictionType,
     network: Callable[..., Float[Array, "B *output"]],
     learned_variance: bool = False,
+    embed: Embed = "time",
 ) -> Denoiser:
     """Makes a denoiser `(x, t, **condition) -> Prediction` from a network `(x, time, **condition) -> [B, ...]`.
 
-    `t` is a scalar or `[B]` in [0, 1]; the network gets its `time`, `schedule.conditioning(t)`, float32 `[B]`, and x as
-    `prediction_type.network_input` scales it.
+    `t` is a scalar or `[B]` in [0, 1]; the network gets its `time`, float32 `[B]`, which `embedded` makes of t, and x
+    as `prediction_type.network_input` scales it.
 
     Args:
       learned_variance: the network gives twice the channels of x; the second half is `log_variance`.
+      embed: what the network's `time` is.
 
     Raises:
       UserError: for a type that says nothing about x0 where the schedule leaves no signal at t = 1, and for a
@@ -108,7 +112,7 @@ def denoiser(
         t = jnp.broadcast_to(jnp.asarray(t), x.shape[:1])
         now = Prediction(x, x, t, schedule, prediction_type)
         scaled = prediction_type.network_input(now)
-        value = network(scaled.astype(x.dtype), schedule.conditioning(t), **condition)
+        value = network(scaled.astype(x.dtype), embedded(schedule, t, embed), **condition)
         log_variance = None
         if learned_variance and value.shape == (*x.shape[:-1], 2 * x.shape[-1]):
             value, log_variance = jnp.split(value.astype(x.dtype), 2, axis=-1)
@@ -122,6 +126,27 @@ def denoiser(
         return dataclasses.replace(now, value=value.astype(x.dtype), log_variance=log_variance)
 
     return denoise
+
+
+def embedded(schedule: Schedule, t: Float[Array, "*shape"], embed: Embed) -> Float[Array, "*shape"]:
+    """Returns the number that a network embeds for the times t.
+
+    With "time" it is `schedule.conditioning(t)`. With "noise_level" it is 1000 alpha(t), where alpha = sqrt(alpha_bar)
+    is the share of the image in x_t (Saharia et al. 2021, "Image Super-Resolution via Iterative Refinement", section
+    2.1; Chen et al. 2021, "WaveGrad", section 3.1), so that the network can be asked at any level of noise, whatever
+    the schedule. Both are within 0..1000, which is the range that the networks' sinusoids are made for.
+    """
+    return schedule.conditioning(t) if embed == "time" else 1000.0 * schedule.alpha(t)
+
+
+def check_embed(schedule: Schedule, embed: Embed) -> None:
+    """Raises a UserError where a network that embeds the noise level could not tell two of the schedule's levels."""
+    if embed == "noise_level" and schedule.alpha(0.0) == schedule.alpha(1.0):
+        raise UserError(
+            "config.method.embed='noise_level' tells the network the image's share alpha(t) of x_t, which is "
+            f"{schedule.alpha(1.0):g} at all times of the schedule {type(schedule).__name__}; use embed='time', or a "
+            "schedule that preserves the variance, such as 'cosine' or 'vp'."
+        )
 
 
 def check_prediction_type(schedule: Schedule, prediction_type: PredictionType) -> None:

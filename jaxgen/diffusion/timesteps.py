@@ -1,6 +1,7 @@
 """Says at which times t a network is trained, and by what the loss at each is multiplied.
 
-A timestep sampler gives `(t [B], weights [B])`, both float32, t in [first level or t_min, 1]. The weights are 1
+A timestep sampler gives `(t [B], weights [B])`, both float32, t in [first level or t_min, 1]; `BetweenLevels` also
+draws below the first level. The weights are 1
 except for `LossAware`, which draws unevenly only to reduce the variance: the weighted losses have the mean that uniform
 times give. The uneven densities of `LogitNormal` and `LogNormal` are part of the objective.
 
@@ -22,10 +23,13 @@ from jaxtyping import Float, Key
 
 from jaxgen.arrays import Array
 from jaxgen.diffusion.schedules import Schedule
+from jaxgen.diffusion.schedules.base import vp_log_snr
 from jaxgen.errors import UserError
 
 Memory = dict[str, jax.Array]
 Draw = tuple[Float[Array, "count"], Float[Array, "count"]]  # times and their weights
+# The smallest share of the first step at which `between_levels` trains; a discrete schedule rounds less to no noise
+NOISIER_THAN_NONE = 0.002
 
 
 class TimestepSampler(abc.ABC):
@@ -35,9 +39,11 @@ class TimestepSampler(abc.ABC):
 
     Attributes:
       carries: whether `init` and `update` give anything, which the method then keeps in its state.
+      on_levels: whether times under a discrete schedule are its levels.
     """
 
     carries: ClassVar[bool] = False
+    on_levels: ClassVar[bool] = True
 
     def init(self, schedule: Schedule) -> Memory:
         """Returns the memory at the first step."""
@@ -76,6 +82,30 @@ class Stratified(TimestepSampler):
     def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
         share = (jax.random.uniform(key) + jnp.arange(count) / count) % 1.0
         return _from_share(share, schedule), jnp.ones(count)
+
+
+@dataclasses.dataclass(frozen=True)
+class BetweenLevels(TimestepSampler):
+    """Draws noise levels continuously, for networks that embed them (Saharia et al. 2021, Algorithm 1; `method.embed`).
+
+    Each example draws one step i of a discrete schedule, and alpha_bar uniformly between those of the levels i - 1 and
+    i. Under a continuous schedule, which has no steps, times are those of `uniform`. Where the last level has no signal
+    at all, the schedule tells levels within 0.4 of log(alpha_bar) of the level before it not apart from that level.
+    """
+
+    on_levels: ClassVar[bool] = False
+
+    def sample(self, key: Key[Array, ""], count: int, schedule: Schedule, memory: Memory | None = None) -> Draw:
+        if not schedule.steps:
+            return uniform_timesteps(key, count, schedule), jnp.ones(count)
+        of_step, within = jax.random.split(key)
+        below = jax.random.randint(of_step, (count,), 0, schedule.steps)
+        logs = 2 * np.log(schedule.alpha(np.arange(schedule.steps + 1) / schedule.steps))  # of alpha_bar at each level
+        start, step = (jnp.asarray(x, jnp.float32)[below] for x in (logs[:-1], np.diff(logs)))
+        # alpha_bar = (1 - u) above + u below, relative to the cleaner level, so that nothing is lost near alpha_bar = 1
+        log_alpha_bar = start + jnp.log1p(jax.random.uniform(within, (count,)) * jnp.expm1(step))
+        t = schedule.t_from_log_snr(vp_log_snr(log_alpha_bar))
+        return jnp.maximum(t, NOISIER_THAN_NONE / schedule.steps), jnp.ones(count)
 
 
 @dataclasses.dataclass(frozen=True)

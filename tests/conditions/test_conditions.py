@@ -12,7 +12,7 @@ import pytest
 from jaxgen.arrays import MissingEntry
 from jaxgen.conditions.base import Condition
 from jaxgen.conditions.embedding import Embedding
-from jaxgen.conditions.image import Image
+from jaxgen.conditions.image import Image, blurred
 from jaxgen.conditions.label import Label
 from jaxgen.conditions.parts import Parts, joined
 from jaxgen.conditions.text import Text
@@ -216,6 +216,7 @@ def test_a_part_that_is_told_nothing_or_tells_something_else_is_named():
     [
         (lambda: Image(dropout=1.0), "dropout of a part .* is a share below 1, not 1.0"),
         (lambda: Image(noise=0.2, sampling_noise=0.5), "0 <= sampling_noise <= noise <= 1, not 0.5 and 0.2"),
+        (lambda: Image(blur=(0.6, 0.4)), r"the smaller first, .* not \(0.6, 0.4\) and 0.5"),
         (lambda: Embedding(tokens=3), "tokens of a width above 0"),
         (lambda: Embedding(vector=False), "gives a vector, or tokens"),
         (lambda: Text(ENCODER, empty=(9,)), r"The empty text \(9,\), filled up with 0, is no text of TextEncoder"),
@@ -227,3 +228,35 @@ def test_a_part_that_is_told_nothing_or_tells_something_else_is_named():
 def test_options_that_do_not_go_together_are_refused(make, said):
     with pytest.raises(UserError, match=said):
         make()
+
+
+def test_a_blur_is_a_gaussian_of_each_picture_s_own_width_and_keeps_means():
+    sigma = jnp.asarray([0.0, 0.5, 1.5, 3.0])
+    point = jnp.zeros((4, 31, 31, 1)).at[:, 15, 15].set(1.0)
+    seen = np.asarray(jax.jit(blurred, static_argnums=2)(point, sigma, 14))[..., 0].astype(np.float64)
+    np.testing.assert_allclose(seen.sum((1, 2)), 1, atol=1e-5)
+    np.testing.assert_array_equal(seen[0], point[0, ..., 0])
+    rows = np.arange(31) - 15
+    for picture, width in zip(seen[2:], (1.5, 3.0), strict=True):
+        assert abs(np.sqrt((picture.sum(1) * rows**2).sum()) - width) < 0.02
+        np.testing.assert_allclose(picture, picture.T, atol=1e-7)
+    flat = blurred(jnp.full((1, 5, 5, 2), 0.3), jnp.ones(1), 3)  # reflected, so that borders are not darkened
+    np.testing.assert_allclose(flat, 0.3, rtol=1e-6)
+
+
+def test_only_training_pictures_are_blurred_and_only_a_share_of_them():
+    picture = jax.random.uniform(jax.random.key(0), (400, 4, 4, 1), minval=-1, maxval=1)
+    keys = jax.random.split(jax.random.key(1), 400)
+    part, plain = Image(blur=(0.4, 0.6), blur_share=0.25), Image()
+
+    def told(part):
+        return jax.jit(lambda picture, keys: part({}, {"condition": picture}, keys, SHAPE, True))(picture, keys)
+
+    shown, clean = (told(one)["condition"] for one in (part, plain))
+    share = (np.abs(shown - clean).max((1, 2, 3)) > 0).mean()
+    assert 0.15 < share < 0.35
+    np.testing.assert_array_equal(part({}, {"condition": picture}, None, SHAPE)["condition"], clean)
+    noisy = [told(dataclasses.replace(one, noise=0.5))["vector"] for one in (part, plain)]
+    np.testing.assert_array_equal(*noisy)  # the noise draws what it drew without
+    with pytest.raises(UserError, match="blurs, which needs a key for each image"):
+        part({}, {"condition": picture}, None, SHAPE, True)

@@ -161,3 +161,34 @@ def test_bad_settings_are_refused():
             bad()
     with pytest.raises(UserError, match="share"):
         ways.LossAware(uniform=2.0)
+
+
+@pytest.mark.parametrize("schedule", [TEN, schedules.Cosine(steps=7)], ids=["linear", "cosine"])
+def test_noise_levels_are_drawn_evenly_between_neighbours(schedule):
+    t, weights = draw(ways.BetweenLevels(), schedule)
+    bar = np.square(np.asarray(schedule.alpha(np.arange(schedule.steps + 1) / schedule.steps)))
+    drawn = np.square(np.asarray(schedule.alpha(np.asarray(t, np.float64))))
+    above = np.ceil(np.asarray(t, np.float64) * schedule.steps - 1e-4).astype(int)  # the level at the step's noisy end
+    assert above.min() == 1 and above.max() == schedule.steps and (weights == 1).all()
+    share = (bar[above - 1] - drawn) / (bar[above - 1] - bar[above])
+    assert (np.abs(np.bincount(above)[1:] - 20_000 / schedule.steps) < 5 * np.sqrt(20_000 / schedule.steps)).all()
+    assert share.min() > -1e-3 and share.max() < 1 + 1e-3
+    for level in range(1, schedule.steps + 1):  # within each step, the first and the last too
+        np.testing.assert_allclose(np.quantile(share[above == level], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.05)
+    assert len(np.unique(t)) > 19_900  # one of its own for each example
+    assert float(t.min()) > 0 and (np.asarray(schedule.sigma(t)) > 0).all() and float(t.max()) <= 1
+
+
+def test_noise_levels_are_finite_where_the_last_level_has_no_signal():
+    schedule = schedules.Cosine(steps=7, zero_terminal_snr=True)
+    t, _ = draw(ways.BetweenLevels(), schedule)
+    alpha = np.asarray(schedule.alpha(t))
+    assert np.isfinite(t).all() and 0 < float(t.min()) and float(t.max()) <= 1
+    last = np.asarray(schedule.alpha(jnp.asarray(6 / 7)))
+    assert abs((alpha < last).mean() - 1 / 7) < 0.06 and alpha.min() < 0.05 * last
+
+
+def test_a_continuous_schedule_has_no_levels_to_draw_between():
+    key = jax.random.key(5)
+    ours, uniform = (way.sample(key, 50, FLOW)[0] for way in (ways.BetweenLevels(), ways.Uniform()))
+    np.testing.assert_array_equal(ours, uniform)

@@ -10,12 +10,22 @@ import jax.numpy as jnp
 from jaxgen.arrays import Array, Batch
 from jaxgen.conditions.base import Condition
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
-from jaxgen.diffusion.prediction import Denoiser
+from jaxgen.diffusion.prediction import Denoiser, check_embed
 from jaxgen.errors import UserError
 from jaxgen.networks.layers.calls import taken_by
 
 if TYPE_CHECKING:
     from jaxgen.methods.diffusion.ddpm import DDPM
+
+
+def check_times(method: DDPM) -> None:
+    """Raises a UserError where the noise levels that are drawn or embedded do not go with the other options."""
+    check_embed(method.schedule, method.embed)
+    if method.learned_variance and not method.timesteps.on_levels:
+        raise UserError(
+            "config.method.learned_variance is trained at the levels of the schedule, and config.method.timesteps "
+            f"{type(method.timesteps).__name__} draws noise levels between them; use uniform timesteps."
+        )
 
 
 def check_codec(method: DDPM) -> None:

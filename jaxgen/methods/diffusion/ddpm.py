@@ -28,7 +28,7 @@ from jaxgen.conditions.parts import Parts
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
 from jaxgen.diffusion.loss import denoising_loss, hybrid_loss
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Denoiser, check_prediction_type, denoiser
+from jaxgen.diffusion.prediction import Denoiser, Embed, check_prediction_type, denoiser
 from jaxgen.diffusion.prediction_types import Epsilon, PredictionType
 from jaxgen.diffusion.process import diffuse
 from jaxgen.diffusion.samplers.base import Sampler
@@ -37,7 +37,7 @@ from jaxgen.diffusion.timesteps import TimestepSampler, Uniform, uniform_timeste
 from jaxgen.diffusion.weighting import Simple, Weighting
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
-from jaxgen.methods.diffusion.checks import check_codec, check_parts, steered, weights_of
+from jaxgen.methods.diffusion.checks import check_codec, check_parts, check_times, steered, weights_of
 from jaxgen.methods.diffusion.classified import classifier_logits
 from jaxgen.networks.layers.convolution import gradients_in_loops
 from jaxgen.networks.layers.stateless import apply_params, init_params
@@ -77,6 +77,8 @@ class DDPM(Method):
       codec: what is diffused of images, see `jaxgen.codecs`.
       parts: what else the network is told, by name, see `jaxgen.conditions`. A part that has parameters has a group of
         its name, which learns in the same turn or is frozen.
+      embed: what the network embeds for a time: the "time" itself, or the "noise_level" sqrt(alpha_bar), as SR3 does
+        (Saharia et al. 2021); see `jaxgen.diffusion.prediction.embedded`.
 
     Where a batch has `weight` float32 [B], each example's loss is multiplied by it.
     """
@@ -97,9 +99,11 @@ class DDPM(Method):
     frames: int = 24
     codec: Codec = Pixels()
     parts: Mapping[str, Condition] = dataclasses.field(default_factory=dict, hash=False)  # a dict has no hash
+    embed: Embed = "time"
 
     def __post_init__(self) -> None:
         check_prediction_type(self.schedule, self.prediction_type)
+        check_times(self)
         check_codec(self)
         check_parts(self)
         if not 0 <= self.label_dropout < 1:
@@ -287,7 +291,7 @@ class DDPM(Method):
             inputs = self.network_inputs(condition)
             return apply_params(network or self.network, params[group], x, time, **inputs, **options)
 
-        return denoiser(schedule or self.schedule, self.prediction_type, apply, self.learned_variance)
+        return denoiser(schedule or self.schedule, self.prediction_type, apply, self.learned_variance, self.embed)
 
     def condition(
         self, params: Params, batch: Batch, keys: Key[Array, " B"] | None = None, train: bool = False
