@@ -35,7 +35,24 @@ RETRY = 0.05  # seconds after which a swallowed signal is sent again
 
 
 class Parser(argparse.ArgumentParser):
-    """This is argparse's parser, but it raises a UserError instead of printing its usage and ending the process."""
+    """This is argparse's parser, but it raises a UserError instead of printing its usage and ending the process.
+
+    It also does so for a flag that is given twice and has one value, of which argparse would take the last.
+    """
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._once: set[str] = set()
+        for action, kind in ((None, _Once), ("store", _Once), ("store_true", _OnceTrue)):
+            self.register("action", action, kind)
+
+    def take(self, flag: str | None) -> None:
+        """Raises a UserError for a flag of one value, or for a switch, that has been taken already."""
+        if flag is None:  # an argument without a name
+            return
+        if flag in self._once:
+            raise given_twice(flag)
+        self._once.add(flag)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2]
@@ -54,7 +71,25 @@ class Parser(argparse.ArgumentParser):
         for word in words:
             if word.startswith("-") and word.endswith("=--"):
                 raise UserError(f"{word}: the two dashes are no value; give one.")
+        self._once.clear()
         return super().parse_known_args(args, namespace)
+
+
+class _Once(argparse._StoreAction):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        parser.take(option_string and self.option_strings[0])
+        super().__call__(parser, namespace, values, option_string)
+
+
+class _OnceTrue(argparse._StoreTrueAction):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        parser.take(self.option_strings[0])
+        super().__call__(parser, namespace, values, option_string)
+
+
+def given_twice(flag: str) -> UserError:
+    """Returns the error for a flag that has one value and is given twice: one of the values would be dropped."""
+    return UserError(f"{flag} is given twice; give it once.")
 
 
 def check_text(arguments: Sequence[str]) -> None:

@@ -57,6 +57,18 @@ def check_entry_name(name: str, section: str) -> None:
         raise UserError(f"{section} has an entry called {name!r}; a name has letters, digits, '_' and '-' alone.")
 
 
+def shown(name: str) -> str:
+    """Returns a file's name as it can be printed: bytes that are no text, and line breaks, are written as escapes."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """Returns the first names of several, such as "a.png, b.png, c.png and 7 more"."""
+    names = list(names)
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(shown(name) for name in names[:most]) + rest
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns a text to append to "unknown <name>": the known name that is most similar, or else all known names."""
     known = sorted(known)

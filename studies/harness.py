@@ -187,7 +187,8 @@ def config_path(name: str) -> Path:
 
 
 def command(config: str | Path, workdir: Path, *settings: str) -> list[str]:
-    """`python main.py` of a config file; a setting is `key=value`, without `--config.`."""
+    """`python main.py` of a config file; a setting is `key=value`, without `--config.`; of a key, the last counts."""
+    settings = tuple({setting.partition("=")[0]: setting for setting in settings}.values())
     flags = [f"--config={config}", f"--workdir={workdir}", *(f"--config.{setting}" for setting in settings)]
     return [sys.executable, os.fspath(ROOT / "main.py"), *flags]
 

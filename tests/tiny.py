@@ -101,6 +101,12 @@ def load(path: pathlib.Path) -> types.ModuleType:
     return module
 
 
+def replaced(words: Sequence[str], *more: str) -> list[str]:
+    """Words of a command line with others, in whose favour those of the same flag are left out."""
+    again = {word.partition("=")[0] for word in more}
+    return [*(word for word in words if word.partition("=")[0] not in again), *more]
+
+
 def call(*arguments: str | os.PathLike) -> int:
     """The status of `main.py arguments` in this process, in the project's folder."""
     with contextlib.chdir(ROOT):

@@ -17,6 +17,7 @@ from jaxgen.command.inputs import asked_files
 from jaxgen.config import section
 from jaxgen.config.files import load_config
 from jaxgen.config.trust import foreign, texts
+from jaxgen.entry_point import given_twice
 from jaxgen.errors import UserError, nearest
 from jaxgen.files import folder, is_remote, read_text, text_lines
 from jaxgen.renamed import unknown_key
@@ -72,11 +73,21 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
 
 
 def _take_config(arguments: Sequence[str]) -> tuple[list[str], str]:
-    """Returns the arguments without --config, and the value of the last --config or ""."""
+    """Returns the arguments without --config, and its value or "".
+
+    Raises:
+      UserError: --config, or one key of it, is given twice.
+    """
     rest, found = [], ""
+    once: set[str] = set()
     words = iter(arguments)
     for word in words:
         name, equals, value = word.partition("=")
+        key = name.lstrip("-").removeprefix("no")
+        if name.startswith("-") and (key == "config" or key.startswith("config.")):
+            if key in once:
+                raise given_twice(f"--{key}")
+            once.add(key)
         if name in ("--config", "-config"):
             found = value if equals else next(words, "")
         else:
@@ -103,6 +114,9 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
     flags = Flags(**found, command=command)
     if flags.mode not in MODES:
         raise UserError(f"--mode={flags.mode} is unknown; {nearest(flags.mode, MODES)}")
+    repeated = [name for name in found if values[name].present > 1 and not isinstance(values[name].value, list)]
+    if repeated:
+        raise given_twice(f"--{repeated[0]}")
     given = {name for name in found if values[name].present}
     check_use(flags.mode, given)
     flags = dataclasses.replace(flags, prompt=(*flags.prompt, *_lines(flags.prompts)), files=asked_files(flags))

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from jaxgen.errors import UserError, nearest
+from jaxgen.errors import UserError, nearest, some
 
 if TYPE_CHECKING:  # its import takes long, and only paths need it
     from etils import epath
@@ -153,8 +153,6 @@ class Source:
 
     def summary(self) -> str:
         """Returns one line that says what the source holds, such as "30 examples in 3 classes: bus, car, train"."""
-        from jaxgen.data.folders.listing import some
-
         first = self[0]
         found = f"{self.name}, split {self.split}: {len(self):,} {'example' if len(self) == 1 else 'examples'}"
         if self.class_names:

@@ -307,3 +307,9 @@ def check_loaded(group: str, given: Tree, fresh: Tree) -> None:
     for name in old:
         if name not in new:
             raise UserError(f"config.init_from.{group}: the loaded weights have {name!r}, which the method lacks.")
+
+
+def learned_groups(method: Method, stage: int | None = None) -> tuple[str, ...]:
+    """Returns the names of the groups that the turns of a stage learn, each once; those of all stages for None."""
+    stages = [own for _, own in method.stages] if stage is None else [stage]
+    return tuple(dict.fromkeys(group for own in stages for turn in method.turns(own) for group in turn.groups))

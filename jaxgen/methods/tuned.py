@@ -15,7 +15,7 @@ from jaxtyping import Float, Key
 
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError, nearest
-from jaxgen.methods.base import Loss, LossResult, LossState, Method, Model, Sampled, Turn
+from jaxgen.methods.base import Loss, LossResult, LossState, Method, Model, Sampled, Turn, learned_groups
 from jaxgen.methods.grafts.base import Graft, in_order
 
 
@@ -202,5 +202,4 @@ def words_of(trained: Method, grafts: Mapping[str, Graft]) -> dict[str, tuple[in
 
 def groups_of(method: Method) -> tuple[str, ...]:
     """Returns the names of all parameter groups of a method: those that it is given, and those that it learns."""
-    learned = [group for _, stage in method.stages for turn in method.turns(stage) for group in turn.groups]
-    return tuple(dict.fromkeys((*method.required_groups, *learned)))
+    return tuple(dict.fromkeys((*method.required_groups, *learned_groups(method))))

@@ -9,8 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from jaxgen.data.folders.listing import some
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, some
 
 MEND = "give the partners the same names, or --pairs=order to pair them in the order of their names"
 

@@ -18,11 +18,11 @@ from etils import epath
 from jaxgen.data import open_source, sources
 from jaxgen.data.folders.caption_files import THREADS, Captions, captions_of
 from jaxgen.data.folders.layout import SPLIT_LIKE
-from jaxgen.data.folders.listing import some, walk
+from jaxgen.data.folders.listing import walk
 from jaxgen.data.folders.metadata import named_images
 from jaxgen.data.image_arrays import check_layout
 from jaxgen.data.images import check_mode, decode, from_array, own_channels, upright_size
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, some
 from jaxgen.files import user_path
 from jaxgen.files.arrays import Archive
 from jaxgen.files.pictures import SUFFIXES, open_image

@@ -25,6 +25,7 @@ from jaxgen.arrays import Memory, Params, Tree
 from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.files import user_path
 from jaxgen.interop.diffusers_pipeline import FOLDERS, is_pipeline, read_group, weights_digest
+from jaxgen.methods.base import learned_groups
 from jaxgen.methods.tuned import Tuned
 from jaxgen.number_types import number_type
 from jaxgen.parallel.mesh import replicated
@@ -251,7 +252,7 @@ def group_types(config: ConfigDict) -> Callable[[str], str]:
     from jaxgen.runs.setup import make_method
 
     kind, method = number_type(config.init_from.dtype, "config.init_from.dtype"), make_method(config)
-    learned = {group for _, stage in method.stages for turn in method.turns(stage) for group in turn.groups}
+    learned = learned_groups(method)
     return lambda group: "float32" if group in learned else kind
 
 

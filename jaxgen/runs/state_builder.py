@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from jaxgen.arrays import Batch, Memory, Params, carry_over
 from jaxgen.data.transforms import prepare
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Method, State
+from jaxgen.methods.base import Method, State, learned_groups
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs import state as states
@@ -191,7 +191,7 @@ class StateBuilder:
         """
         step, images, ema = (before.step, before.images, before.ema) if before is not None else (0, 0, {})
         method, turns = self.method, self.method.turns(stage)
-        trained = {group for turn in turns for group in turn.groups}
+        trained = learned_groups(method, stage)
         averaged = [g for g in params if self._averages and (method.ema_groups is None or g in method.ema_groups)]
         # an entry that init passes through as it is could share its buffer with what it came from
         params, memory = jax.tree.map(jnp.copy, (params, memory))

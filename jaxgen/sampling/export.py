@@ -100,7 +100,9 @@ def _base(method: Method) -> Method:
 
 def _learned(method: Method) -> list[str]:
     """Returns the groups that the turns of a method train."""
-    return list(dict.fromkeys(group for turn in method.turns(method.stages[-1][1]) for group in turn.groups))
+    from jaxgen.methods.base import learned_groups
+
+    return list(learned_groups(method, method.stages[-1][1]))
 
 
 def _write_pipeline(out: epath.PathLike, folder: str, changed: Params, dtype: str) -> dict[str, str]:

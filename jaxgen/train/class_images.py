@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from jaxgen.config import image_shape, section
-from jaxgen.data.folders.listing import some
 from jaxgen.data.sources.sampled import Sampled
+from jaxgen.errors import some
 from jaxgen.parallel.distributed import all_agree, barrier, is_first
 from jaxgen.runs.pretrained import SAMPLER, pretrained_config, pretrained_run
 from jaxgen.runs.tuning.words import base_tokenizer

@@ -17,7 +17,7 @@ from jaxgen.arrays import Metrics, Params
 from jaxgen.config import check
 from jaxgen.data.loader import HostBatch
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Model, State, Turn, check_limits
+from jaxgen.methods.base import Model, State, Turn, check_limits, learned_groups
 from jaxgen.parallel.distributed import is_first, told_to_stop
 from jaxgen.parallel.mesh import await_cpu, make_mesh, place
 from jaxgen.parallel.sharding import check_state_fits
@@ -321,15 +321,15 @@ class Trainer:
 
     def _learning_rates(self, images: int) -> dict[str, float]:
         """Returns `{"<group>/learning_rate": rate}` for the update that began at `images`, of the stage's groups."""
-        groups = dict.fromkeys(group for turn in self.method.turns(self.stage) for group in turn.groups)
+        groups = learned_groups(self.method, self.stage)
         return {f"{group}/learning_rate": self.builder.optimizers[group].rate_at(images) for group in groups}
 
     @property
     def logged(self) -> list[str]:
         """Returns the names in the log; of those of turns and groups only the beginning, up to the slash."""
-        turns = [turn for _, stage in self.method.stages for turn in self.method.turns(stage)]
-        groups = [group for turn in turns for group in turn.groups]
-        return [*dict.fromkeys(f"{name}/" for name in [*(turn.name for turn in turns), *groups]), "images_per_second"]
+        turns = [turn.name for _, stage in self.method.stages for turn in self.method.turns(stage)]
+        names = dict.fromkeys((*turns, *learned_groups(self.method)))
+        return [*(f"{name}/" for name in names), "images_per_second"]
 
     def _samples(self, writer: MetricsLog | NoLog) -> None:
         if not self.method.has_sampler or not self.generator.output.pictured:

@@ -263,6 +263,26 @@ def test_flags_that_do_not_go_with_the_mode(arguments, words, tmp_path, capsys):
     assert words in tiny.Result(2, *capsys.readouterr()).complaint
 
 
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["--out=a", "--out=b"], "--out"),
+        (["--out=a", "--out", "a"], "--out"),
+        (["--num=3", "--seed=1", "--num=3"], "--num"),
+        (["--degrade", "--degrade"], "--degrade"),
+        (["--config.seed=1", "--config.seed=2"], "--config.seed"),
+        (["--config.data.flip", "--noconfig.data.flip"], "--config.data.flip"),
+        (["--config=other.py"], "--config"),
+    ],
+)
+def test_a_flag_that_is_given_twice_is_refused_since_one_value_would_be_lost(arguments, flag, seen, tmp_path, capsys):
+    start = [f"--config={tiny.write_config(tmp_path)}", f"--workdir={tmp_path / 'run'}", "--mode=sample"]
+    assert tiny.call(*start, *arguments) == 2
+    assert tiny.Result(2, *capsys.readouterr()).complaint == f"jaxgen: {flag} is given twice; give it once."
+    assert not seen and not (tmp_path / "run").exists()
+    assert tiny.call(*start, "--out=x", "--prompt=a", "--prompt=a", "--config.seed=1", "--config.data.flip") == 0
+
+
 def test_overrides_without_a_config_say_what_is_missing(tmp_path, capsys):
     for words in (["--mode=sample", "--out=x"], []):
         assert tiny.call(f"--workdir={tmp_path}", "--config.sampler.steps=10", *words) == 2

@@ -126,12 +126,9 @@ def test_the_text_encoder_learns_too_where_it_is_asked_for(made, tmp_path):
 )
 def test_bad_input_is_one_sentence_before_anything_is_written(key, value, told, made, tmp_path, capsys):
     place, _, config = made
-    status = tiny.call(
-        "--config=configs/stable_diffusion_finetune.py", f"--config.init_from.pretrained={place / 'made'}",
-        f"--config.data.source=folder:{place / 'pictures'}", "--config.data.resolution=16",
-        f"--config.{key}={value}", f"--workdir={tmp_path / 'run'}",
-    )  # fmt: skip
-    assert status == 2
+    words = [f"--config.init_from.pretrained={place / 'made'}", f"--config.data.source=folder:{place / 'pictures'}"]
+    words = tiny.replaced([*words, "--config.data.resolution=16"], f"--config.{key}={value}")
+    assert tiny.call("--config=configs/stable_diffusion_finetune.py", *words, f"--workdir={tmp_path / 'run'}") == 2
     complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jaxgen: ")]
     assert len(complaints) == 1 and told in complaints[0], complaints
     assert not (tmp_path / "run" / "checkpoints").exists() and not (tmp_path / "run" / "run.json").exists()

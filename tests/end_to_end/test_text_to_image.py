@@ -92,7 +92,7 @@ def test_sizes_types_scales_and_batches(folder, tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence(change, words, folder, tmp_path, capsys):
-    assert tiny.call(*command(folder, tmp_path / "out", *change)) == 2
+    assert tiny.call(*tiny.replaced(command(folder, tmp_path / "out"), *change)) == 2
     said = capsys.readouterr().err
     complaints = [line for line in said.splitlines() if line.startswith("jaxgen: ")]
     assert len(complaints) == 1 and words in complaints[0], said

@@ -61,9 +61,10 @@ def write_run(place: pathlib.Path) -> pathlib.Path:
     status = tiny.call(
         "--config=configs/latent_diffusion_shapes.py", f"--workdir={second}", f"--config.init_from.autoencoder={first}",
         "--config.method.network.heads=2", "--config.method.network.attention_resolutions=(8,)",
-        "--config.method.text.width=16", "--config.method.network.context_dim=16", *lean("network", "autoencoder"),
+        "--config.method.text.width=16", "--config.method.network.context_dim=16",
         # layers that begin at zero have to leave it, or nothing in front of them changes a picture
-        "--config.train.total_images=64", "--config.optimizer.learning_rate=0.05", "--config.optimizer.warmup_images=0",
+        "--config.optimizer.learning_rate=0.05", "--config.optimizer.warmup_images=0",
+        *tiny.replaced(lean("network", "autoencoder"), "--config.train.total_images=64"),
     )  # fmt: skip
     assert status == 0
     return second

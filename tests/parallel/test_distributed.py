@@ -171,7 +171,7 @@ EXTRA = [
 
 def begin(folder: pathlib.Path, name: str, count: int, *extra: str):
     config = tiny.write_config(folder)
-    command = tiny.command(f"--config={config}", f"--workdir={folder / name}", *EXTRA, *extra)
+    command = tiny.command(f"--config={config}", f"--workdir={folder / name}", *tiny.replaced(EXTRA, *extra))
     return rehearsal.Processes(command, folder / name, count, devices=2)
 
 

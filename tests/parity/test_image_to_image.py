@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 import tiny
-import tiny_pipeline
 from PIL import Image
+from tiny_edits import NEGATIVE, PROMPTS, SCALE, STEPS, photos, quiet, without_chance, write_inputs
 
-torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
+pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
 import diffusers  # noqa: E402
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as peer  # noqa: E402
 
@@ -20,32 +20,18 @@ from jaxgen.sampling.restore import pretrained  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
-PROMPTS, NEGATIVE, STEPS, SCALE = ["a red cat", "dog & CAT!"], "red dog", 10, 5.0
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A pipeline, two pictures and a noise."""
-    folder = tmp_path_factory.mktemp("made")
-    tiny_pipeline.write(folder / "pipeline")
-    chance = np.random.default_rng(3)
-    (folder / "photos").mkdir()
-    for name in "ab":
-        Image.fromarray(chance.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / "photos" / f"{name}.png")
-    Image.fromarray(np.repeat([[0] * 5 + [255] * 11], 16, 0).astype(np.uint8)).save(folder / "mask.png")
-    np.save(folder / "noise.npy", chance.standard_normal((2, 4, 8, 8)).astype(np.float32))
-    return folder
+    """A pipeline, two pictures, a mask and a noise."""
+    return write_inputs(tmp_path_factory.mktemp("made"), known=5)
 
 
 def theirs(folder, strength, monkeypatch):
     """Images [2, 16, 16, 3] in [0, 1]; latents are the posterior's mean, in place of a sample from it."""
-    retrieve, noise = peer.retrieve_latents, torch.from_numpy(np.load(folder / "noise.npy"))
-    monkeypatch.setattr(peer, "retrieve_latents", lambda found, generator: retrieve(found, sample_mode="argmax"))
-    monkeypatch.setattr(peer, "randn_tensor", lambda *_, **__: noise)
-    pipe = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(folder / "pipeline", safety_checker=None)
-    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
-    pipe.set_progress_bar_config(disable=True)
-    images = [Image.open(folder / "photos" / f"{name}.png") for name in "ab"]
+    without_chance(peer, folder, monkeypatch)
+    place = folder / "pipeline"
+    pipe = quiet(diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(place, safety_checker=None))
+    images = [Image.open(file) for file in photos(folder)]
     return pipe(
         PROMPTS, images, strength, STEPS, guidance_scale=SCALE, negative_prompt=[NEGATIVE] * 2, output_type="np"
     ).images
@@ -58,14 +44,14 @@ def test_pictures_become_those_of_diffusers(folder, strength, monkeypatch):
     config.init_from.pretrained = str(folder / "pipeline")
     config.sampler.update(steps=STEPS, guidance_scale=SCALE)
     trained = pretrained(config, TextRequest(PROMPTS, NEGATIVE, folder / "noise.npy", 2))
-    files = [folder / "photos" / f"{name}.png" for name in "ab"]
+    files = photos(folder)
     trained, _ = given_pictures(trained, {"image": files}, strength, 2)
     batch = {**trained.generator.given, "edit_image": trained.generator.given["edit_image"] / np.float32(127.5) - 1}
     with jax.default_matmul_precision("highest"):
         keys = jax.random.split(jax.random.key(0), 2)
         found = jax.jit(trained.generator.method.sample)(trained.model, keys, batch)
-    photos = np.stack([np.asarray(Image.open(file)) for file in files]) / 255
-    assert wanted.std() > 0.05 and np.abs(wanted - photos).mean() > 0.05
+    given = np.stack([np.asarray(Image.open(file)) for file in files]) / 255
+    assert wanted.std() > 0.05 and np.abs(wanted - given).mean() > 0.05
     np.testing.assert_allclose(np.clip(np.asarray(found) / 2 + 0.5, 0, 1), wanted, atol=1e-3)
 
 

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 import tiny
-import tiny_pipeline
 from PIL import Image
+from tiny_edits import NEGATIVE, PROMPTS, SCALE, STEPS, photos, quiet, without_chance, write_inputs
 
-torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
+pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
 import diffusers  # noqa: E402
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_inpaint as peer  # noqa: E402
 
@@ -20,33 +20,19 @@ from jaxgen.sampling.restore import pretrained  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
-PROMPTS, NEGATIVE, STEPS, SCALE = ["a red cat", "dog & CAT!"], "red dog", 10, 5.0
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A pipeline, two pictures, a mask whose border is one of latents, and a noise."""
-    folder = tmp_path_factory.mktemp("made")
-    tiny_pipeline.write(folder / "pipeline")
-    chance = np.random.default_rng(3)
-    for name in "ab":
-        Image.fromarray(chance.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{name}.png")
-    Image.fromarray(np.repeat([[0] * 6 + [255] * 10], 16, 0).astype(np.uint8)).save(folder / "mask.png")
-    np.save(folder / "noise.npy", chance.standard_normal((2, 4, 8, 8)).astype(np.float32))
-    return folder
+    return write_inputs(tmp_path_factory.mktemp("made"), known=6)
 
 
 def theirs(folder, strength, monkeypatch):
     """Images [2, 16, 16, 3] in [0, 1]; latents are the posterior's mean, in place of a sample from it."""
-    retrieve, noise = peer.retrieve_latents, torch.from_numpy(np.load(folder / "noise.npy"))
-    monkeypatch.setattr(peer, "retrieve_latents", lambda found, generator: retrieve(found, sample_mode="argmax"))
-    monkeypatch.setattr(peer, "randn_tensor", lambda *_, **__: noise)
+    without_chance(peer, folder, monkeypatch)
     whole = diffusers.StableDiffusionPipeline.from_pretrained(folder / "pipeline", safety_checker=None)
-    pipe = diffusers.StableDiffusionInpaintPipeline(**whole.components, requires_safety_checker=False)
+    pipe = quiet(diffusers.StableDiffusionInpaintPipeline(**whole.components, requires_safety_checker=False))
     assert pipe.unet.config.in_channels == 4
-    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
-    pipe.set_progress_bar_config(disable=True)
-    images = [Image.open(folder / f"{name}.png") for name in "ab"]
+    images = [Image.open(file) for file in photos(folder)]
     return pipe(
         PROMPTS, images, [Image.open(folder / "mask.png")] * 2, height=16, width=16, strength=strength,
         num_inference_steps=STEPS, guidance_scale=SCALE, negative_prompt=[NEGATIVE] * 2, output_type="np",
@@ -59,7 +45,7 @@ def test_what_a_mask_frees_becomes_that_of_diffusers(folder, strength, monkeypat
     config, _ = load_config(tiny.ROOT / "configs" / "stable_diffusion.py")
     config.init_from.pretrained = str(folder / "pipeline")
     config.sampler.update(steps=STEPS, guidance_scale=SCALE)
-    files = {"image": [folder / "a.png", folder / "b.png"], "mask": [folder / "mask.png"]}
+    files = {"image": photos(folder), "mask": [folder / "mask.png"]}
 
     def ours(noise):
         trained = pretrained(config, TextRequest(PROMPTS, NEGATIVE, noise, 2))
@@ -72,8 +58,8 @@ def test_what_a_mask_frees_becomes_that_of_diffusers(folder, strength, monkeypat
             found = jax.jit(trained.generator.method.sample)(trained.model, keys, batch)
         return np.clip(np.asarray(found) / 2 + 0.5, 0, 1)
 
-    found, photos = ours(folder / "noise.npy"), np.stack([np.asarray(Image.open(f)) for f in files["image"]]) / 255
+    found, given = ours(folder / "noise.npy"), np.stack([np.asarray(Image.open(f)) for f in files["image"]]) / 255
     np.testing.assert_allclose(found[:, :, 6:], wanted[:, :, 6:], atol=1e-3)
-    np.testing.assert_allclose(found[:, :, :6], photos[:, :, :6], atol=1e-6)
-    assert np.abs(wanted - photos)[:, :, 6:].mean() > 0.05
+    np.testing.assert_allclose(found[:, :, :6], given[:, :, :6], atol=1e-6)
+    assert np.abs(wanted - given)[:, :, 6:].mean() > 0.05
     assert np.abs(ours("") - wanted)[:, :, 6:].max() > 0.05  # another noise gives another image

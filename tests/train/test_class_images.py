@@ -146,8 +146,8 @@ def test_keys_that_do_not_fit(place, extra, told, tmp_path):
 
 def test_names_and_models_that_do_not_fit(place, tmp_path):
     config = of(place)
-    config.data.extra = {"out/b": config.data.extra.prior}
-    with pytest.raises(UserError, match=r"out/b: its images are kept in a file of this name"):
+    config.data.extra = {"out-b": config.data.extra.prior}
+    with pytest.raises(UserError, match=r"out-b: its images are kept in a file of this name"):
         check(config)
     config = of(place)
     config.init_from = section()

@@ -14,8 +14,8 @@ from typing import TypedDict, TypeVar
 
 from etils import epath
 
-from jaxgen.data.folders.listing import Listing, shown, some
-from jaxgen.errors import UserError
+from jaxgen.data.folders.listing import Listing
+from jaxgen.errors import UserError, shown, some
 from jaxgen.files import parse_json, read_text, text_lines
 
 TABLE = "captions.jsonl"

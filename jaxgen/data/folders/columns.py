@@ -13,10 +13,9 @@ import numpy as np
 from etils import epath
 
 from jaxgen.data.folders.caption_files import in_threads
-from jaxgen.data.folders.listing import shown
 from jaxgen.data.images import check_mode, decode, decode_mask, own_channels, upright_size
 from jaxgen.data.source import MEMORY_LIMIT
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown
 from jaxgen.files.pictures import open_image
 
 CLASSES = "mask"  # the entry whose files hold numbers of classes: grey levels, or the indices of a palette

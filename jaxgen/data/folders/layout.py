@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from jaxgen.data.folders.listing import Listing, some
+from jaxgen.data.folders.listing import Listing
 from jaxgen.data.source import check_split, hash_split
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, some
 
 SPLITS = ("train", "test", "val", "validation")
 SPLIT_LIKE = frozenset({*SPLITS, "training", "testing", "valid", "dev", "eval"})  # in small letters

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from jaxgen.errors import UserError, os_refusal
+from jaxgen.errors import UserError, os_refusal, shown
 from jaxgen.files import is_remote
 from jaxgen.files.pictures import SUFFIXES
 
@@ -81,18 +81,6 @@ class Listing:
 def ending(name: str) -> str:
     """Returns a file's ending in small letters, such as ".tif", or "without ending"."""
     return os.path.splitext(name.rsplit("/", 1)[-1])[1].lower() or "without ending"
-
-
-def shown(name: str) -> str:
-    """Returns a file's name as it can be printed: bytes that are no text, and line breaks, are written as escapes."""
-    return name if name.isprintable() else repr(name)[1:-1]
-
-
-def some(names: Iterable[str], most: int = 3) -> str:
-    """Returns the first names of several, such as "a.png, b.png, c.png and 7 more"."""
-    names = list(names)
-    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(shown(name) for name in names[:most]) + rest
 
 
 def walk(folder: epath.Path) -> Listing:

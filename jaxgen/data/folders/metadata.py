@@ -19,9 +19,9 @@ from typing import Any, TypedDict
 import numpy as np
 
 from jaxgen.data.folders.caption_files import Captions
-from jaxgen.data.folders.listing import Listing, shown, some
+from jaxgen.data.folders.listing import Listing
 from jaxgen.data.plain import plain
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown, some
 from jaxgen.files import parse_json, read_text, text_lines
 from jaxgen.files.pictures import SUFFIXES
 from jaxgen.files.reading import as_type_of

@@ -25,11 +25,11 @@ from etils import epath
 from jaxgen.data.folders.caption_files import captions_of
 from jaxgen.data.folders.columns import CLASSES, Column, Columns, column
 from jaxgen.data.folders.layout import SPLIT_LIKE, Layout, layout_of
-from jaxgen.data.folders.listing import Listing, shown, some, walk
+from jaxgen.data.folders.listing import Listing, walk
 from jaxgen.data.images import fit, load, upright_size
 from jaxgen.data.source import Example, Examples, Request, Source, check_split, hash_split
 from jaxgen.data.sources.folder import Folder, chosen
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, shown, some
 from jaxgen.files import folder
 from jaxgen.files.pictures import open_image
 

@@ -21,9 +21,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxgen.data.folders.listing import some
 from jaxgen.data.source import SHOWN, Example, Examples, Request, Source
-from jaxgen.errors import UserError, nearest
+from jaxgen.errors import UserError, nearest, some
 
 OPTIONS = "config.data.options"
 UNSEEN = "/unseen"  # what ends a split of held-out classes
