@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.arrays import Array, Entries
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Key
@@ -274,18 +274,23 @@ class OneOf(Corruption):
     channel. Where a corruption gives no mask, the whole image is unknown.
 
     Raises:
-      UserError: there are no tasks.
+      UserError: there are no tasks, or `only` is none of them.
     """
 
     tasks: Mapping[str, Corruption]
+    only: str = ""  # the one task that is done, as where a model of several is evaluated on one; "" draws one for each
 
     def __post_init__(self) -> None:
         if not self.tasks:
             raise UserError("one_of needs tasks, such as tasks=section(colour=section(name='grey')).")
+        if self.only and self.only not in self.tasks:
+            raise UserError(f"one_of has no task only={self.only!r}; {nearest(self.only, sorted(self.tasks))}")
 
     def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
         of_task, of_corruption = jax.random.split(key)
         names = sorted(self.tasks)
+        if self.only:
+            return Corrupted(*self._as_image(self.tasks[self.only], of_corruption, image))
         chosen = jax.random.randint(of_task, (), 0, len(names))
         functions = [lambda key, image, name=name: self._as_image(self.tasks[name], key, image) for name in names]
         return Corrupted(*jax.lax.switch(chosen, functions, of_corruption, image))

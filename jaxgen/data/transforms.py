@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.arrays import Batch, Entries
-from jaxgen.data.corruptions import Corruption, corrupt
+from jaxgen.data.corruptions import Corruption, corrupt, entries_of
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -175,6 +175,11 @@ def prepare(
     if taken:
         raise UserError(
             f"config.data.corruptions.{taken[0]}: the data have an entry {taken[0]!r} already; use another name."
+        )
+    if corruptions and "mask" in batch and "mask" in entries_of(corruptions, batch["image"].shape[1:]):
+        raise UserError(
+            "config.data.corruptions make a 'mask', and the data have an entry 'mask' of their own: give that another "
+            "name, such as config.data.rename.object_mask='mask'."
         )
     if flip or crop:
         batch = augment(key, batch, flip, crop)

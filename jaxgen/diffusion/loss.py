@@ -26,6 +26,7 @@ def denoising_loss(
     t: Float[Array, "B"],
     noise: Float[Array, "B *shape"],
     weighting: Weighting = SIMPLE,
+    counted: Float[Array, "B *#shape"] | None = None,
     **condition: jax.Array,
 ) -> Float[Array, "B"]:
     """Returns `[B]` losses: the weighted mean, over an example's values, of the prediction's squared error.
@@ -34,9 +35,10 @@ def denoising_loss(
       x0: `[B, ...]` clean images in [-1, 1].
       t: `[B]` in (0, 1].
       noise: standard normal, of x0's shape.
+      counted: 1 for the values that the mean is over, and 0 for others; by default all are counted.
     """
     now = denoise(diffuse(schedule, x0, t, noise), t, **condition)
-    return _weighted_error(now, x0, noise, weighting)
+    return _weighted_error(now, x0, noise, weighting, counted)
 
 
 def hybrid_loss(
@@ -71,10 +73,22 @@ def hybrid_loss(
     return simple + vlb_weight * schedule.steps * level_term(fixed_mean, x0, (level - 1) / schedule.steps, "learned")
 
 
+def mean_of(values: Float[Array, "B *shape"], counted: Float[Array, "B *#shape"] | None = None) -> Float[Array, "B"]:
+    """Returns `[B]` means over an example's values, or over those with `counted` 1; 0 where an example has none."""
+    flat = values.reshape(values.shape[0], -1)
+    if counted is None:
+        return flat.mean(axis=1)
+    weights = jnp.broadcast_to(counted, values.shape).reshape(flat.shape).astype(flat.dtype)
+    return (flat * weights).sum(axis=1) / jnp.maximum(weights.sum(axis=1), 1)
+
+
 def _weighted_error(
-    now: Prediction, x0: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], weighting: Weighting
+    now: Prediction,
+    x0: Float[Array, "B *shape"],
+    noise: Float[Array, "B *shape"],
+    weighting: Weighting,
+    counted: Float[Array, "B *#shape"] | None = None,
 ) -> Float[Array, "B"]:
     """Returns `[B]` means over an example's values of the squared error, times the weight."""
     error = now.value - now.prediction_type.target(now, x0, noise)
-    squared = jnp.square(error).reshape(x0.shape[0], -1).mean(axis=1)
-    return squared * weighting(now.schedule, now.t, now.prediction_type)
+    return mean_of(jnp.square(error), counted) * weighting(now.schedule, now.t, now.prediction_type)

@@ -198,7 +198,7 @@ def unet_to_diffusers(params: Mapping[str, Any], unet: UNet) -> dict[str, np.nda
       UserError: `unet` has an option that `UNet2DModel` cannot express.
     """
     defaults = {"context_dim": 0, "time_embedding": "sinusoidal", "time_scale": 1.0, "middle_blocks": 2}
-    defaults |= {"class_embedding": "table", "input_kernel": 3, "output_kernel": 3, "vector_dim": 0}
+    defaults |= {"class_embedding": "table", "input_kernel": 3, "output_kernel": 3, "vector_dim": 0, "patch_size": 1}
     for field, only in defaults.items():
         if getattr(unet, field) != only:
             raise UserError(f"UNet2DModel has no equivalent for {field}={getattr(unet, field)!r}, only {only!r}.")

@@ -16,23 +16,9 @@ from jaxgen.data_shards import keep_rows_sharded
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.contract import check_images, check_inputs, check_vector
+from jaxgen.networks.layers.patches import patchify, unpatchify
 from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.transformer import MLP, TokenAttention, grid_positions, layer_norm
-
-
-def patchify(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B N D"]:
-    """Cuts images [B, H, W, C] into tokens [B, (H/size) (W/size), size size C], row by row, channels last."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // size, size, width // size, size, channels).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, (height // size) * (width // size), size * size * channels)
-
-
-def unpatchify(tokens: Float[Array, "B N D"], size: int, height: int, width: int) -> Float[Array, "B H W C"]:
-    """Inverts `patchify` for images of this height and width in pixels."""
-    batch, _, features = tokens.shape
-    channels = features // size**2
-    x = tokens.reshape(batch, height // size, width // size, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height, width, channels)
 
 
 class DiTBlock(nn.Module):

@@ -19,6 +19,7 @@ from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.basic import Attention, Conv, GroupNorm
 from jaxgen.networks.layers.contract import check_choices, check_images, check_inputs, check_vector
+from jaxgen.networks.layers.patches import from_patches, to_patches
 from jaxgen.networks.layers.remat import remat
 from jaxgen.networks.layers.spatial_transformer import SpatialTransformer
 
@@ -126,6 +127,9 @@ class UNet(nn.Module):
     norm_eps: float = 1e-5  # of every group normalisation but those of transformers, which have 1e-6
     input_kernel: int = 3  # size of the first convolution, odd
     output_kernel: int = 3  # size of the last convolution, odd
+    # Pixels of a side that are joined into one position of the finest level: with 2 the network has a quarter of the
+    # positions, four times the input's and the output's channels, and a quarter of the cost.
+    patch_size: int = 1
     dtype: str | None = None  # of the arithmetic, say "bfloat16"; parameters, time embedding and output stay float32
     # "", or what a residual block or an attention keeps for the backward pass: "block" its input alone, "dots" its
     # convolutions and dense layers too.
@@ -134,7 +138,7 @@ class UNet(nn.Module):
     @property
     def side_multiple(self) -> int:
         """Returns the number that the sides of its images are multiples of."""
-        return 2 ** (len(self.channel_multipliers) - 1)
+        return self.patch_size * 2 ** (len(self.channel_multipliers) - 1)
 
     @nn.compact
     def __call__(
@@ -151,13 +155,14 @@ class UNet(nn.Module):
     ) -> Float[Array, "B H W out"]:
         """Runs the network; arguments and errors are those of `jaxgen.networks.layers.contract`.
 
-        H and W are multiples of 2^(levels - 1). With another `class_embedding` than "table" labels are float32 [B] or
+        H and W are multiples of `side_multiple`. With another `class_embedding` than "table" labels are float32 [B] or
         [B, class_dim]. `residuals`, where given, are added to what `way_down` hands to `way_up`, one to each in the
         order of creation, and the last one to the output of the middle (Zhang et al. 2023, ControlNet, section 3.2).
         """
         self.check(x, time, label, context, context_mask, condition, vector)
         told = Conditions(keep_rows_sharded(nn.silu(self.embed(time, label, vector))), context, context_mask, train)
         h = x if condition is None else jnp.concatenate([x, condition], -1)
+        h = to_patches(h, self.patch_size)
         h = self._conv(self.widths[0], "conv_in", size=self.input_kernel)(h)
         h, skips = self.way_down(h, told)
         h = self.middle(h, told)
@@ -165,8 +170,9 @@ class UNet(nn.Module):
             *skips, h = _added([*skips, h], residuals)
         h = self.way_up(h, skips, told)
         h = nn.silu(GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm_out")(h))
-        last = self._conv(self.out_channels, "conv_out", size=self.output_kernel, kernel_init=layers.zeros_init)
-        return last(h).astype(jnp.float32)
+        features = self.patch_size**2 * self.out_channels
+        last = self._conv(features, "conv_out", size=self.output_kernel, kernel_init=layers.zeros_init)
+        return from_patches(last(h), self.patch_size).astype(jnp.float32)
 
     @property
     def widths(self) -> list[int]:
@@ -311,10 +317,12 @@ class UNet(nn.Module):
                 raise UserError(f"{field} is {getattr(self, field)}; it must be odd, to keep the size.")
         check_images("U-Net", x)
         height, width = x.shape[1:3]
-        factor = 2 ** (len(self.channel_multipliers) - 1)
+        if self.patch_size < 1:
+            raise UserError(f"patch_size is {self.patch_size}; it must be at least 1.")
+        factor, patches = self.side_multiple, f"cut into patches of {self.patch_size} and " * (self.patch_size > 1)
         if height % factor or width % factor:
             raise UserError(
-                f"images of {height}x{width} cannot be halved {len(self.channel_multipliers) - 1} times: pad "
+                f"images of {height}x{width} cannot be {patches}halved {len(self.channel_multipliers) - 1} times: pad "
                 f"them to multiples of {factor} or use fewer channel_multipliers."
             )
         classes = self.num_classes

@@ -15,6 +15,7 @@ from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.data import corruptions
 from jaxgen.data.corruptions import corrupt
+from jaxgen.data.transforms import prepare
 from jaxgen.errors import UserError
 
 KEY = jax.random.key(0)
@@ -119,6 +120,26 @@ def test_one_of_several_tasks_is_drawn_for_each_image(levels):
     assert 0 < whole.sum() < 30 and (np.asarray(masks)[~whole].mean((1, 2)) == 0.25).all()
 
 
+def test_only_one_of_the_tasks_gives_what_the_mixture_gives_where_it_draws_it(levels):
+    tasks = {"hole": corruptions.Hole("free_form"), "uncrop": corruptions.Uncrop("all")}
+    keys, image = jax.random.split(KEY, 12), floats(levels)[:32, :32]
+
+    def masks(key):
+        return [corruptions.OneOf(tasks, only)(key, image).mask for only in ("", "hole", "uncrop")]
+
+    mixed, holes, uncrops = map(np.asarray, jax.jit(jax.vmap(masks))(keys))
+    drawn = np.array([np.array_equal(m, h) for m, h in zip(mixed, holes, strict=True)])
+    assert 0 < drawn.sum() < 12
+    np.testing.assert_array_equal(mixed[~drawn], uncrops[~drawn])
+
+
+def test_a_mask_of_the_data_and_one_of_a_corruption_are_not_mistaken_for_each_other():
+    batch = {"image": jnp.zeros((2, 8, 8, 3)), "mask": jnp.ones((2, 8, 8), jnp.int32)}
+    with pytest.raises(UserError, match="config.data.rename.object_mask='mask'"):
+        prepare(batch, KEY, corruptions={"condition": corruptions.Hole("centre")})
+    prepare(batch, KEY, corruptions={"condition": corruptions.LowResolution(2)})  # which makes no mask
+
+
 def test_an_image_s_entries_depend_on_its_own_key_alone(levels):
     images = jnp.stack([floats(levels)[:, i : i + 32] for i in range(6)])
     made = {"condition": corruptions.Hole("free_form"), "hint": corruptions.Edges()}
@@ -154,6 +175,7 @@ def test_what_a_user_gives_is_kept(levels):
         (lambda: corruptions.Edges(-1.0), "must not be negative"),
         (lambda: corruptions.Grey()(KEY, jnp.zeros((8, 8, 1))), "3 channels"),
         (lambda: corruptions.OneOf({}), "needs tasks"),
+        (lambda: corruptions.OneOf({"hole": corruptions.Hole()}, "hoel"), "only='hoel'; did you mean 'hole'"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(make, told):

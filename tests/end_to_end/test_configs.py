@@ -23,6 +23,7 @@ LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
 TWINS = (
     "acgan_fashion_mnist.py",
     "cascade_digits_base.py",
+    "classifier_scenes.py",
     "ddpm_fashion_mnist.py",
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",
@@ -35,6 +36,7 @@ TWINS = (
     "kl_autoencoder_shapes.py",
     "latent_diffusion_emoji.py",
     "latent_diffusion_fashion_mnist.py",
+    "palette_shapes.py",
     "wgan_gp_fashion_mnist.py",
 )
 CONFIGS = sorted({p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py")} - {*APART, *LARGE, *TWINS})

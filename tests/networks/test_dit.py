@@ -9,7 +9,8 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_dit import stack_blocks, unstack_blocks
-from jaxgen.networks.dit import DiT, DiTBlock, patchify, unpatchify
+from jaxgen.networks.dit import DiT, DiTBlock
+from jaxgen.networks.layers.patches import patchify, unpatchify
 from jaxgen.networks.transformer import grid_positions, layer_norm
 
 SMALL = {"width": 16, "depth": 2, "heads": 2, "time_features": 32}

@@ -330,3 +330,18 @@ def test_what_does_not_fit_is_refused(options, change, word):
     given = {**inputs(unet), **change}
     with pytest.raises(UserError, match=word):
         jax.eval_shape(unet.init, jax.random.key(0), **given)
+
+
+def test_patches_are_positions_of_the_finest_level():
+    options = dict(channels=8, channel_multipliers=(1,), blocks=1, attention_resolutions=(), norm_groups=4)
+    options["middle_attention"] = False
+    whole, cut = UNet(out_channels=2, patch_size=2, **options), UNet(out_channels=8, **options)
+    x = jax.random.normal(jax.random.key(0), (1, 8, 4, 3))
+    pieces = jnp.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], axis=3).reshape(1, 4, 2, 12)
+    params = cut.init(jax.random.key(1), pieces, jnp.ones(1))
+    params = jax.tree.map(lambda v: v + 0.1, params)  # the last layer starts at zero
+    given, wanted = whole.apply(params, x, jnp.ones(1)), cut.apply(params, pieces, jnp.ones(1))
+    for place, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        np.testing.assert_allclose(given[:, i::2, j::2], wanted[..., 2 * place : 2 * place + 2], rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match="9x8 cannot be cut into patches of 2 and halved 0 times"):
+        whole.init(jax.random.key(1), jnp.zeros((1, 9, 8, 3)), jnp.ones(1))

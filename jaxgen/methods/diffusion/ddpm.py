@@ -26,7 +26,7 @@ from jaxgen.conditions.base import Condition
 from jaxgen.conditions.label import Label
 from jaxgen.conditions.parts import Parts
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
-from jaxgen.diffusion.loss import denoising_loss, hybrid_loss
+from jaxgen.diffusion.loss import denoising_loss, hybrid_loss, mean_of
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.prediction import Denoiser, Embed, check_prediction_type, denoiser
 from jaxgen.diffusion.prediction_types import Epsilon, PredictionType
@@ -260,7 +260,7 @@ class DDPM(Method):
         def error(time: Array) -> Array:
             t = jnp.full(image.shape[0], time)
             now = denoise(diffuse(self.schedule, image, t, noises), t, **condition)
-            return jnp.square(now.epsilon - noises).reshape(image.shape[0], -1).mean(axis=1)
+            return mean_of(jnp.square(now.epsilon - noises), self.counted(condition))
 
         errors = jax.lax.map(error, jnp.asarray(self.schedule.snap_to_levels(np.asarray(PROFILE)), jnp.float32))
         found |= {f"denoising_loss_by_time@{t}": errors[i] for i, t in enumerate(PROFILE)}
@@ -311,6 +311,14 @@ class DDPM(Method):
         """
         return condition
 
+    def counted(self, condition: Batch) -> Array | None:
+        """Returns the values that the loss counts, 1 of `[B, ...]` and 0 for others; None, as here, counts all.
+
+        Args:
+          condition: the denoiser's keyword arguments.
+        """
+        return None
+
     def diffused(self, model: Model, batch: Batch) -> Float[Array, "B ..."]:
         """Returns what is diffused of a batch's images, without noise of the codec's own."""
         return self._encoded(model.params, batch, model.memory, None)
@@ -356,7 +364,9 @@ class DDPM(Method):
         schedule, weighting = self.schedule, self.weighting
         if self.learned_variance:
             return hybrid_loss(denoise, schedule, image, t, noises, weighting, self.vlb_weight, **condition)
-        return denoising_loss(denoise, schedule, image, t, noises, weighting, **condition)
+        return denoising_loss(
+            denoise, schedule, image, t, noises, weighting, self.counted(condition), **condition
+        )
 
     def _start(self, keys: Array, batch: Batch) -> Array:
         """Returns the noise at the first time, one image for each key; that of the entry `noise` where it is given."""

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
-from jaxgen.networks.dit import patchify
 from jaxgen.networks.layers.basic import kernel_init
+from jaxgen.networks.layers.patches import patchify
 
 TEMPERATURE = 0.07  # at the start of training
 
