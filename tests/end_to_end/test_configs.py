@@ -28,6 +28,7 @@ TWINS = (
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",
     "ddpm_photos.py",
+    "ddpm_shapes.py",
     "ddpm_shapes_classes.py",
     "fsdm_omniglot.py",
     "kl_autoencoder_digits.py",
