@@ -1,10 +1,10 @@
-"""Few-shot diffusion on 8x8 digits: draws eights and nines from five of them, without having met any before.
+"""Few-shot diffusion on 8x8 digits: is shown five eights or five nines, classes that it has never met.
 
 Paper: Giannone, Nielsen & Winther 2022, "Few-Shot Diffusion Models".
 Command: python main.py --config=configs/fsdm_digits.py --workdir=runs/fsdm_digits
-Hardware and time: two CPU cores, about 8 minutes.
+Hardware and time: two CPU cores, about 7 minutes (11 CPU minutes).
 To sample for pictures of your own: --mode=sample --image=FOLDER --out=DIR
-Expected: see docs/few_shot.md.
+Expected: unseen classes are NOT drawn: accuracy 0.003, no set 0.013; 8 classes are too few (docs/few_shot.md).
 """
 
 from jaxgen.config import SAMPLE_METRICS, defaults, section

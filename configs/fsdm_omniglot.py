@@ -7,9 +7,9 @@ npz file with `images` uint8 [N, 28, 28] (ink is 255), `character` and `alphabet
 Paper: Giannone, Nielsen & Winther 2022, "Few-Shot Diffusion Models".
 Command: python main.py --config=configs/fsdm_omniglot.py --config.data.source=sets:npz:omniglot28.npz \
     --workdir=runs/fsdm_omniglot
-Hardware and time: two CPU cores, about 25 minutes.
+Hardware and time: two CPU cores, about 15 minutes.
 To sample for drawings of your own: --mode=sample --image=FOLDER --out=DIR
-Expected: see docs/few_shot.md.
+Expected: accuracy 0.172 on unseen characters, no set 0.045, another set 0.041, real 0.920 (docs/few_shot.md).
 """
 
 from jaxgen.config import defaults, section

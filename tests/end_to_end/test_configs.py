@@ -15,8 +15,9 @@ from jaxgen.config import files as config_files
 from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
 
-# tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), a cascade its stages
-APART = ("stable_diffusion.py", "stable_diffusion_finetune.py", "cascade_digits.py")
+# tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), a cascade its stages,
+# and one sets of its user's data (test_few_shot.py)
+APART = ("stable_diffusion.py", "stable_diffusion_finetune.py", "cascade_digits.py", "fsdm_omniglot.py")
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
 LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
 # of the parts of another that is trained here, or its first stage
@@ -30,7 +31,6 @@ TWINS = (
     "ddpm_photos.py",
     "ddpm_shapes.py",
     "ddpm_shapes_classes.py",
-    "fsdm_omniglot.py",
     "kl_autoencoder_digits.py",
     "kl_autoencoder_emoji.py",
     "kl_autoencoder_fashion_mnist.py",

@@ -12,6 +12,8 @@ import tiny
 from PIL import Image
 
 from jaxgen.config.files import load_config
+from jaxgen.planning.programs import job_of
+from jaxgen.planning.topology import devices
 from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.restore import restore
 
@@ -151,3 +153,16 @@ def test_the_shipped_configs_hold_classes_out():
         config, _ = load_config(tiny.ROOT / "configs" / f"{name}.py")
         assert config.data.options.unseen and config.data.eval_split.endswith("/unseen")
         assert not config.data.split.endswith("/unseen") and config.data.num_classes == 0
+
+
+@pytest.mark.slow
+def test_the_config_of_omniglot_is_traced_for_data_that_its_user_gives(tmp_path):
+    """What `--mode=plan` does: the size of a set is known from the data."""
+    config, _ = load_config(tiny.ROOT / "configs" / "fsdm_omniglot.py")
+    kind = np.arange(70) % 10
+    np.savez(tmp_path / "own.npz", images=np.zeros((70, 28, 28), np.uint8), character=kind, alphabet=kind // 2)
+    config.data.source = f"sets:npz:{tmp_path / 'own.npz'}"
+    job = job_of(config, devices("cpu:8"))
+    assert job.example["set"].shape == (32, 5, 28, 28, 1)
+    assert job.state.params.keys() == {"denoiser", "set"}
+    assert job.trace_sampler().out_info["images"].shape == (80, 28, 28, 1)
