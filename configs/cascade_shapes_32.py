@@ -1,0 +1,46 @@
+"""The second stage of configs/cascade_shapes.py: shapes of 32x32 pixels from copies of 16x16 and their class.
+
+Gaussian noise on the copies, whose level the network is told, is the paper's conditioning augmentation for low
+resolutions (section 4.2). Without it: --config.method.parts.low.noise=0 --config.method.network.vector_dim=0.
+
+Paper: Ho et al. 2022, "Cascaded Diffusion Models for High Fidelity Image Generation".
+Command: python main.py --config=configs/cascade_shapes_32.py --workdir=runs/cascade_shapes_32
+Hardware and time: two CPU cores, about 2 minutes.
+Expected: it is judged in the chain, see docs/cascades.md.
+"""
+
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="ddpm",
+        network=section(
+            name="unet",
+            out_channels=3,
+            channels=16,
+            channel_multipliers=(1, 2, 2),
+            blocks=1,
+            attention_resolutions=(8,),
+            norm_groups=8,
+            vector_dim=32,  # tells the network how much noise was added
+        ),
+        parts=section(low=section(name="image", noise=0.5, noise_features=32)),
+        schedule=section(name="cosine", steps=1000),
+        prediction_type="v",
+    )
+    config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
+    config.data.update(source="shapes", resolution=32, channels=3, num_classes=8)
+    config.data.corruptions.condition = section(name="low_resolution", factor=2)
+    config.optimizer.update(learning_rate=2e-3, warmup_images=2_000, decay="cosine", clip_norm=1.0)
+    config.train.update(
+        batch_size=16,
+        total_images=24_000,
+        log_every_images=2_000,
+        checkpoint_every_images=6_000,
+        sample_every_images=24_000,
+        ema_decay=0.998,
+    )
+    config.evaluate.update(num=200, real=2000, batch_size=50, metrics=("psnr", "hint_error"))
+    return config

@@ -1,0 +1,42 @@
+"""The first of the three stages of configs/cascade_shapes.py: shapes of 16x16 pixels from their class.
+
+Paper: Ho et al. 2022, "Cascaded Diffusion Models for High Fidelity Image Generation".
+Command: python main.py --config=configs/cascade_shapes_base.py --workdir=runs/cascade_shapes_base
+Hardware and time: two CPU cores, about 5 minutes.
+Expected: it is judged in the chain, see docs/cascades.md.
+"""
+
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="ddpm",
+        network=section(
+            name="unet",
+            out_channels=3,
+            channels=32,
+            channel_multipliers=(1, 2, 2),
+            blocks=1,
+            attention_resolutions=(8,),
+            norm_groups=8,
+        ),
+        label_dropout=0.1,
+        schedule=section(name="cosine", steps=1000),
+        prediction_type="v",
+    )
+    config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
+    config.guidance = section(name="classifier_free", scale=1.5)
+    config.data.update(source="shapes", resolution=16, channels=3, num_classes=8)
+    config.optimizer.update(learning_rate=2e-3, warmup_images=2_000, decay="cosine", clip_norm=1.0)
+    config.train.update(
+        batch_size=16,
+        total_images=96_000,
+        log_every_images=2_000,
+        checkpoint_every_images=6_000,
+        sample_every_images=96_000,
+        ema_decay=0.998,
+    )
+    config.evaluate.update(num=200, real=2000, batch_size=50, metrics=())
+    return config
