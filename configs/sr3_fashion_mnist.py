@@ -2,9 +2,10 @@
 
 Paper: Saharia et al. 2021, "Image Super-Resolution via Iterative Refinement".
 Command: python main.py --config=configs/sr3_fashion_mnist.py --workdir=runs/sr3_fashion_mnist
-Hardware and time: two CPU cores, about 8 minutes.
+Hardware and time: two CPU cores, about 10 minutes of CPU.
 Data: the data must be prepared first, see docs/data.md.
-Expected: unknown, since it has not been run to its end yet.
+Expected: a PSNR of 18.6 dB (the control: 21.6), a hint error of 0.023, a label accuracy of 0.83 (true images: 0.92)
+    and a Fréchet distance of 1.50 (the control: 2.53, true images: 0.61).
 Its control is configs/regression_fashion_mnist.py. A picture of your own: --mode=sample --image=small.png, and with
 --degrade a large one, which is made small first.
 """

@@ -133,7 +133,7 @@ def embedded(schedule: Schedule, t: Float[Array, "*shape"], embed: Embed) -> Flo
 
     With "time" it is `schedule.conditioning(t)`. With "noise_level" it is 1000 alpha(t), where alpha = sqrt(alpha_bar)
     is the share of the image in x_t (Saharia et al. 2021, "Image Super-Resolution via Iterative Refinement", section
-    2.1; Chen et al. 2021, "WaveGrad", section 3.1), so that the network can be asked at any level of noise, whatever
+    2.4; Chen et al. 2021, "WaveGrad", section 3.1), so that the network can be asked at any level of noise, whatever
     the schedule. Both are within 0..1000, which is the range that the networks' sinusoids are made for.
     """
     return schedule.conditioning(t) if embed == "time" else 1000.0 * schedule.alpha(t)

@@ -12,24 +12,42 @@ import tiny
 
 from jaxgen.config import check, image_shape
 from jaxgen.config import files as config_files
+from jaxgen.data.corruptions import shapes_of
+from jaxgen.methods.cascade import Cascade, ChainStage
 from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
+from jaxgen.runs.setup import make_corruptions, make_method
 
+<<<<<<< HEAD
 # tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), a cascade its stages,
 # and one sets of its user's data (test_few_shot.py)
 APART = ("stable_diffusion.py", "stable_diffusion_finetune.py", "cascade_digits.py", "fsdm_omniglot.py")
+=======
+# tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), a cascade its stages
+APART = ("stable_diffusion.py", "stable_diffusion_finetune.py", "cascade_digits.py", "cascade_shapes.py")
+>>>>>>> 38af9d5 (Super-resolution has its page, numbers and study; a page of cascades; configs for emoji)
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
 LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
 # of the parts of another that is trained here, or its first stage
 TWINS = (
     "acgan_fashion_mnist.py",
     "cascade_digits_base.py",
+<<<<<<< HEAD
     "classifier_scenes.py",
+=======
+    "cascade_shapes_32.py",
+    "cascade_shapes_64.py",
+    "cascade_shapes_base.py",
+>>>>>>> 38af9d5 (Super-resolution has its page, numbers and study; a page of cascades; configs for emoji)
     "ddpm_fashion_mnist.py",
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",
     "ddpm_photos.py",
+<<<<<<< HEAD
     "ddpm_shapes.py",
+=======
+    "ddpm_shapes_64.py",
+>>>>>>> 38af9d5 (Super-resolution has its page, numbers and study; a page of cascades; configs for emoji)
     "ddpm_shapes_classes.py",
     "kl_autoencoder_digits.py",
     "kl_autoencoder_emoji.py",
@@ -37,7 +55,12 @@ TWINS = (
     "kl_autoencoder_shapes.py",
     "latent_diffusion_emoji.py",
     "latent_diffusion_fashion_mnist.py",
+<<<<<<< HEAD
     "palette_shapes.py",
+=======
+    "regression_emoji.py",
+    "sr3_emoji.py",
+>>>>>>> 38af9d5 (Super-resolution has its page, numbers and study; a page of cascades; configs for emoji)
     "wgan_gp_fashion_mnist.py",
 )
 CONFIGS = sorted({p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py")} - {*APART, *LARGE, *TWINS})
@@ -175,3 +198,17 @@ def test_a_cascade_is_sampled_and_evaluated_from_the_runs_of_its_stages(tmp_path
     assert tiny.call(*command, "--mode=evaluate", "--config.evaluate.num=16") == 0
     numbers = json.loads(capsys.readouterr().out)
     assert {"label_accuracy", "frechet_digits"} <= set(numbers)
+
+
+def test_the_stages_of_the_cascade_of_shapes_fit_each_other():
+    config, _ = config_files.load_config(tiny.ROOT / "configs" / "cascade_shapes.py")
+    check(config)
+    stages = []
+    for run in config.init_from.pretrained:
+        own, _ = config_files.load_config(tiny.ROOT / "configs" / f"{pathlib.PurePath(run).name}.py")
+        made = shapes_of(make_corruptions(own), image_shape(own))
+        entries = {"label": ((), np.dtype(np.int32)), **made}
+        stages.append(ChainStage(make_method(own), run, image_shape(own), entries, tuple(made)))
+    chain = Cascade(tuple(stages))
+    assert [chain.link(i) for i in range(3)] == ["", "condition", "condition"] and chain.conditions == ("label",)
+    assert [stage.image_shape[0] for stage in stages] == [16, 32, 64] and chain.image_shape == image_shape(config)
