@@ -18,36 +18,31 @@ from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
 from jaxgen.runs.setup import make_corruptions, make_method
 
-<<<<<<< HEAD
-# tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), a cascade its stages,
+# tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), cascades their stages,
 # and one sets of its user's data (test_few_shot.py)
-APART = ("stable_diffusion.py", "stable_diffusion_finetune.py", "cascade_digits.py", "fsdm_omniglot.py")
-=======
-# tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), a cascade its stages
-APART = ("stable_diffusion.py", "stable_diffusion_finetune.py", "cascade_digits.py", "cascade_shapes.py")
->>>>>>> 38af9d5 (Super-resolution has its page, numbers and study; a page of cascades; configs for emoji)
+APART = (
+    "stable_diffusion.py",
+    "stable_diffusion_finetune.py",
+    "cascade_digits.py",
+    "cascade_shapes.py",
+    "fsdm_omniglot.py",
+)
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
 LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
 # of the parts of another that is trained here, or its first stage
 TWINS = (
     "acgan_fashion_mnist.py",
     "cascade_digits_base.py",
-<<<<<<< HEAD
-    "classifier_scenes.py",
-=======
     "cascade_shapes_32.py",
     "cascade_shapes_64.py",
     "cascade_shapes_base.py",
->>>>>>> 38af9d5 (Super-resolution has its page, numbers and study; a page of cascades; configs for emoji)
+    "classifier_scenes.py",
     "ddpm_fashion_mnist.py",
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",
     "ddpm_photos.py",
-<<<<<<< HEAD
     "ddpm_shapes.py",
-=======
     "ddpm_shapes_64.py",
->>>>>>> 38af9d5 (Super-resolution has its page, numbers and study; a page of cascades; configs for emoji)
     "ddpm_shapes_classes.py",
     "kl_autoencoder_digits.py",
     "kl_autoencoder_emoji.py",
@@ -55,12 +50,9 @@ TWINS = (
     "kl_autoencoder_shapes.py",
     "latent_diffusion_emoji.py",
     "latent_diffusion_fashion_mnist.py",
-<<<<<<< HEAD
     "palette_shapes.py",
-=======
     "regression_emoji.py",
     "sr3_emoji.py",
->>>>>>> 38af9d5 (Super-resolution has its page, numbers and study; a page of cascades; configs for emoji)
     "wgan_gp_fashion_mnist.py",
 )
 CONFIGS = sorted({p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py")} - {*APART, *LARGE, *TWINS})
