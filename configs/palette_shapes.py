@@ -1,4 +1,4 @@
-"""One Palette for six tasks on shapes at 64 pixels: colourisation, JPEG restoration, three kinds of holes, uncropping.
+"""One Palette for six tasks on shapes at 64 pixels: colour, JPEG, three kinds of holes and uncropping.
 
 Each training image has one of the tasks, drawn at random. A model of one task alone has the same command with
 --config.data.corruptions.condition.only=<task>; the same flag evaluates this model on that task.

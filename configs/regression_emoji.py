@@ -1,4 +1,4 @@
-"""The control of configs/sr3_emoji.py: emoji at 64 pixels from copies of 16x16, by one pass of the same network.
+"""The control of sr3_emoji: emoji at 64 pixels from copies of 16x16, by one pass of the same network.
 
 It minimises the squared error, so that its PSNR is higher than that of SR3 and its images are blurred.
 

@@ -1,4 +1,4 @@
-"""The control of SR3: Fashion-MNIST (28x28, through TFDS) from copies of 7x7 pixels, by one pass of the same network.
+"""The control of sr3_fashion_mnist: 28x28 pixels from copies of 7x7, by one pass of the same network.
 
 It minimises the squared error, so that its PSNR is higher than that of SR3 and its images are blurred.
 
