@@ -1,10 +1,10 @@
 """The classifier of textured shapes at 64 pixels, which predicts all six attributes of a scene.
 
-Its features and its judgement of the shape are what `studies/palette.py` measures completed images by.
+python -m jaxgen.evaluation.export_classifier makes a feature network of it, for models of such scenes.
 
 Command: python main.py --config=configs/classifier_scenes.py --workdir=runs/classifier_scenes
 Hardware and time: two CPU cores, about 2 minutes.
-Expected: docs/palette.md.
+Expected: not recorded yet.
 """
 
 from jaxgen.config import defaults, section
