@@ -3,7 +3,8 @@
 Inversion and interpolation become animations, `<name>.gif`, with their frames as rows of `<name>.png`; branching,
 SDEdit and a masked edit become `panel_<name>.png`. `captions.json` has their captions and `editing.json` the numbers.
 With the run's own `samples` folder as --out, `python -m jaxgen.report RUN` shows each of them once. A model of latents
-is edited in latents: images are encoded, and all that is drawn is decoded.
+is edited in latents: images are encoded, and all that is drawn is decoded. The images are held-out ones, or your own,
+--image.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ from jaxgen.editing.model import DiffusionModel
 from jaxgen.editing.panels import CAPTIONS, coarse, draw_branches, editing_panels
 from jaxgen.entry_point import Parser, a_path, add_trust, count, entry_point, seed
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable, read_json, write_json
+from jaxgen.files import check_writable, read_json, user_path, write_json
+from jaxgen.files.pictures import picture_files
 from jaxgen.host import use_compilation_cache
 from jaxgen.methods.base import Model, check_limits
 from jaxgen.report.images import animation, grid, save_gif, save_png
 from jaxgen.runs.state import seed_key
 from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.finite import NotFinite, panel_told, told
+from jaxgen.sampling.inputs import read_inputs
 from jaxgen.sampling.restore import TrainedModel, restore
+from jaxgen.sampling.slots import BEGUN, begun_slots
 from jaxgen.sizes import PER_STEP, check_fits
 
 log = logging.getLogger("jaxgen")
@@ -80,6 +84,7 @@ def edit(
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75),
     prompts: Sequence[str] = (),
     trust: Sequence[str] = (),
+    images: Sequence[epath.PathLike] = (),
 ) -> dict[str, dict[str, float]]:
     """Draws the pictures, measures, and returns the numbers of `editing.json`.
 
@@ -95,19 +100,23 @@ def edit(
       strengths: the strengths of SDEdit.
       prompts: texts that a model of captions follows, image i the text i % N; by default the images' own captions.
       trust: packages other than jaxgen whose classes the run's config may name.
+      images: files of pictures, and folders of them, to work on in place of held-out images; at most the first `num`.
+        They are fitted to the model's size, which is told.
 
     Raises:
       NotFinite: nothing that the model draws is finite.
-      UserError: there is no such run, its method has no denoiser, it reads no text, or `out` cannot be written.
+      UserError: there is no such run, its method has no denoiser, it reads no text, a picture cannot be read, or
+        `out` cannot be written.
     """
     if not 0 <= eta <= 1:
         raise UserError(f"--eta={eta}: DDIM's eta lies in [0, 1].")
     check_fits(steps * PER_STEP, f"--steps={steps}", "lower it")
     check_writable(out, "--out")
+    files = [file for path in images for file in picture_files(user_path(path, "--image"), "--image")]
     trained, method = _diffusion_model(workdir, trust)
     if prompts:
         trained.generator.use_prompts(prompts)
-    batch, keys = _held_out(trained, num, seed)
+    batch, keys = _examples(trained, num, seed, files)
     levels = method.schedule.steps
     inversion_steps = [count for count in inversion_steps if not levels or count <= levels] or [levels]
     settings = Settings(steps, eta, tuple(inversion_steps), branch_times, strengths)
@@ -166,16 +175,27 @@ def _drawn(
     return jax.device_get(draw(model, batch, keys))
 
 
-def _held_out(trained: TrainedModel, num: int, seed: int) -> tuple[dict[str, jax.Array], Key[Array, "B"]]:
+def _examples(
+    trained: TrainedModel, num: int, seed: int, files: Sequence[epath.Path]
+) -> tuple[dict[str, jax.Array], Key[Array, "B"]]:
     """Returns a batch of at most `num` held-out examples, as methods see it, and a key for each.
 
+    Where there are files, their pictures take the place of the examples' images, and the other entries stay.
+
     Raises:
-      UserError: the examples lack what the method reads.
+      UserError: a file cannot be read, or the examples lack what the method reads.
     """
     generator = trained.generator
     source = generator.source(generator.config.data.eval_split)
-    found = to_float(source.take(list(range(min(num, len(source))))))
-    count = len(found["image"])
+    count = min(num, len(files)) if files else min(num, len(source))
+    found = to_float(source.take([i % len(source) for i in range(count)]))
+    if files:
+        slot = begun_slots(found["image"].shape[1:])["image"]
+        found["image"] = to_float({"image": read_inputs({"image": files}, {"image": slot}, num).rows[BEGUN]})["image"]
+        found.pop("moments", None)  # they are those of the held-out images
+        asked = [name for name in generator.method.conditions if name in found and name not in generator.given]
+        if asked:
+            log.info("the pictures are asked for with the %s of held-out data", " and the ".join(asked))
     found |= {name: rows[np.arange(count) % len(rows)] for name, rows in generator.given.items()}
     root = seed_key(jax.numpy.uint32(seed), "editing")
     keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jax.numpy.arange(count))
@@ -224,7 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(prog="python -m jaxgen.editing", description=__doc__.split("\n\n")[1])
     parser.add_argument("--workdir", required=True, type=a_path("--workdir"), help="the folder of a run")
     parser.add_argument("--out", required=True, type=a_path("--out"), help="the folder for the pictures")
-    parser.add_argument("--num", type=count("num"), default=8, help="held-out images to work on")
+    parser.add_argument("--num", type=count("num"), default=8, help="how many images to work on")
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="PATH",
+        help="a picture, or a folder of them, in place of held-out images; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--steps", type=count("steps"), default=50, help="the number of steps of all samplers")
     parser.add_argument(
@@ -245,6 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.eta,
         prompts=given.prompt,
         trust=given.trust,
+        images=given.image,
     )
     for name, values in numbers.items():
         if name != "_meta":

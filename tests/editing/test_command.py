@@ -126,10 +126,24 @@ def test_what_a_model_reads_is_made_of_the_held_out_images():
     config = tiny_config("Restorer")
     config.data.corruptions.condition = section(name="hole", form="centre", share=0.5)
     generator = Generator(make_method(config), config, 4)
-    batch, keys = command._held_out(TrainedModel(generator, None, 0, 0), 3, 0)
+    batch, keys = command._examples(TrainedModel(generator, None, 0, 0), 3, 0, ())
     assert batch.keys() == {"image", "condition", "mask"} and len(keys) == len(batch["image"]) == 3
     np.testing.assert_array_equal(batch["condition"], np.where(batch["mask"][..., None] == 1, 0, batch["image"]))
     assert 0 < batch["mask"].mean() < 1
+
+
+def test_pictures_of_the_user_take_the_place_of_held_out_images(tmp_path, of_texts, caplog):
+    own = np.random.default_rng(1).integers(0, 256, (3, 16, 16), dtype=np.uint8)
+    for i, picture in enumerate(own):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    with caplog.at_level("INFO", logger="jaxgen"):
+        batch, keys = command._examples(of_texts, 2, 0, files)  # at most two
+    np.testing.assert_allclose(batch["image"][..., 0], own[:2] / 127.5 - 1, atol=1e-6)
+    assert len(keys) == 2 and "with the tokens of held-out data" in caplog.text
+    with pytest.raises(UserError, match="--image=.*nothing"):
+        edit("run", tmp_path / "out", images=[tmp_path / "nothing.png"])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
