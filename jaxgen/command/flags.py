@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
@@ -36,6 +37,13 @@ def _share(text: str) -> float:
     if not 0 <= found <= 1:
         raise UserError(f"--strength={text} is no share from 0 to 1: 0 gives the image back, 1 draws it anew.")
     return found
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if not found:
+        raise UserError(f"--size={text} is no size: give <height>x<width> in pixels, such as --size=96x128.")
+    return int(found[1]), int(found[2])
 
 
 def _flag(
@@ -104,6 +112,14 @@ class Flags:
     out: str = _flag(
         "", "The folder that the results are written to.", "sample", "plan", "profile",
         needed=("sample",), such_as="<the folder for the images>", path=True,
+    )  # fmt: skip
+    draws: int = _flag(
+        1, "How many images are drawn under each of the --num conditions, such as pictures: panel_draws.png has them "
+        "side by side.", "sample",
+    )  # fmt: skip
+    size: tuple[int, int] | None = _flag(
+        None, "<height>x<width> in pixels, such as 96x128, at which a diffusion model draws and reads pictures, where "
+        "its network takes any; by default the size that it learned with.", "sample", read=_size,
     )  # fmt: skip
     labels: tuple[int, ...] | None = _flag(
         None, "The classes to draw, such as 3 or 0,1,2; by default all classes.", "sample", read=_labels

@@ -164,7 +164,9 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
 
 def sample(config: ConfigDict, flags: Flags) -> int:
     """Samples from a model and writes samples.npz, a picture of it and the method's panels to --out."""
+    from jaxgen.editing.draws import check_draws, draw_several, write_draws
     from jaxgen.editing.edited import given_pictures
+    from jaxgen.editing.sized import at_size, check_memory
     from jaxgen.editing.starts import with_noise
     from jaxgen.files import check_writable
     from jaxgen.parallel.distributed import is_first
@@ -174,9 +176,13 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     if is_first():
         check_writable(flags.out, "--out")
     if "pretrained" in config.init_from and config.method.name == "stable_diffusion":
+        if flags.size:
+            raise UserError("--size is for a run; a folder of diffusers draws at config.data.resolution: set that.")
         trained = _pretrained(config, flags)
     else:
         trained = _trained(config, flags)
+        if flags.size:
+            trained = at_size(trained, flags.size, flags.num)
         if flags.prompt:
             trained.generator.use_prompts(flags.prompt)
         if flags.negative_prompt:
@@ -186,16 +192,22 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     out, inputs = epath.Path(flags.out), None
     if flags.degrade:
         trained, inputs = degraded_pictures(trained, flags.files, flags.num, flags.seed)
-        check_names(out, inputs, flags.num)
+        check_names(out, inputs, flags.num * max(1, flags.draws))
     elif flags.files:
         trained, inputs = given_pictures(trained, flags.files, flags.strength, flags.num)
-        check_names(out, inputs, flags.num)
-    drawn = trained.generator.draw(trained.model, flags.seed, flags.num, flags.labels)
+        check_names(out, inputs, flags.num * max(1, flags.draws))
+    method = trained.generator.method
+    check_draws(method, flags.draws, flags.num, len(inputs.files) if inputs else 0, len(flags.prompt))
+    if flags.size:
+        check_memory(trained.generator, trained.model)
+    drawn = draw_several(trained, flags.seed, flags.num, flags.draws, flags.labels)
     first = write_samples(out, drawn, prompts=flags.prompt) if is_first() else ""
     if inputs is None:
         write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
-    elif is_first() and trained.generator.method.samples_images:
+    elif is_first() and method.samples_images:
         write_beside(out, inputs, drawn)
+    if flags.draws > 1 and is_first() and method.samples_images:
+        write_draws(out, drawn, method, flags.draws)
     log.info("%d %s at step %d: %s", len(drawn.main), drawn.output.plural, trained.step, out / first)
     return 0
 

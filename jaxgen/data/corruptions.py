@@ -303,6 +303,19 @@ class OneOf(Corruption):
         return jnp.broadcast_to(picture, image.shape), unknown
 
 
+def leaves_nothing_known(corruption: Corruption, image_shape: tuple[int, ...]) -> bool:
+    """Returns whether a corruption, or one of its tasks, changes the whole of an image `(H, W, C)`, without a mask.
+
+    Raises:
+      UserError: as the corruption does for such images.
+    """
+    if isinstance(corruption, OneOf):
+        tasks = [corruption.tasks[corruption.only]] if corruption.only else list(corruption.tasks.values())
+        return any(leaves_nothing_known(task, image_shape) for task in tasks)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(corruption, key, jax.ShapeDtypeStruct(image_shape, jnp.float32)).mask is None
+
+
 def luminance(image: Float[Array, "*shape 3"]) -> Float[Array, "*shape 1"]:
     """Returns the luminance of RGB images (ITU-R BT.601)."""
     return (image * _LUMINANCE).sum(-1, keepdims=True)

@@ -33,7 +33,7 @@ from jaxgen.methods.base import Method, Model
 from jaxgen.methods.tuned import Tuned
 from jaxgen.sampling.inputs import Inputs, read_inputs
 from jaxgen.sampling.restore import TrainedModel
-from jaxgen.sampling.slots import BEGUN, FREE, Files, begun_slots, matched, slots_of
+from jaxgen.sampling.slots import BEGUN, FREE, Files, begun_slots, draws_whole, matched, slots_of
 
 log = logging.getLogger("jaxgen")
 STRENGTH = 0.6  # of an edit without a mask
@@ -172,7 +172,12 @@ def given_pictures(
     entries = {slot.entry for slot in found.values()}
     if strength is not None and BEGUN not in entries:
         raise UserError(f"--strength was given, but this model reads the image as its {min(entries)}; leave it out.")
+    whole = draws_whole(generator, entries)
     inputs, method = read_inputs(asked, found, num), generator.method
+    if whole:
+        pictures = inputs.rows["condition"]
+        inputs = dataclasses.replace(inputs, rows={**inputs.rows, "mask": np.ones(pictures.shape[:3], np.int32)})
+        log.info("no --mask: the whole image is drawn")
     if BEGUN in entries:
         masked = FREE in entries
         method = Edited(method, (1.0 if masked else STRENGTH) if strength is None else strength, masked)

@@ -140,6 +140,17 @@ class UNet(nn.Module):
         """Returns the number that the sides of its images are multiples of."""
         return self.patch_size * 2 ** (len(self.channel_multipliers) - 1)
 
+    def levels_kept(self, height: int, width: int) -> UNet:
+        """Returns the network that attends, at every size of images, at the levels where it does at this one.
+
+        A network whose levels attend by their sizes has its weights for these.
+        """
+        if self.attention_levels is not None:
+            return self
+        sides = [min(height, width) // self.patch_size // 2**level for level in range(len(self.channel_multipliers))]
+        levels = tuple(level for level, side in enumerate(sides) if side in self.attention_resolutions)
+        return self.clone(attention_levels=levels)
+
     @nn.compact
     def __call__(
         self,

@@ -59,7 +59,7 @@ def read_inputs(asked: Files, slots: Mapping[str, Slot], num: int) -> Inputs:
         check_fits(len(files) * math.prod(slot.shape[-3:]) * 4, f"{len(files)} pictures of {slot.entry}", "give fewer")
         read = [_read(file, slot) for file in files]
         if slot.kind == "mask":
-            _check_masks(files, read)
+            _check_masks(files, read, slot.entry)
         values = np.stack([values for values, _ in read])
         rows[slot.entry] = values.reshape(len(sets), -1, *values.shape[1:]) if sets else values
         sizes[slot.entry] = [size for _, size in read]
@@ -97,9 +97,11 @@ def _read(file: epath.Path, slot: Slot) -> tuple[np.ndarray, tuple[int, int]]:
     """Returns a file's array, of the slot's shape, and the height and width of its picture."""
     data, where = regular_file(file, "the picture").read_bytes(), str(file)
     with open_image(data, where) as image:
-        size = upright_size(image, where)
+        size, grey = upright_size(image, where), image.mode in ("L", "1") and "transparency" not in image.info
     if slot.kind in ("picture", "set"):
         height, width, channels = slot.shape[-3:]
+        if channels == 3 and grey:  # exact: one level for red, green and blue
+            return np.repeat(decode(data, (height, width), 1, where, "this model"), 3, axis=-1), size
         return decode(data, (height, width), channels, where, "this model"), size
     levels = decode_mask(data, (slot.shape[0], slot.shape[1]), where, slot.kind == "classes")
     return (levels >= 128).astype(np.int32) if slot.kind == "mask" else levels, size
@@ -115,10 +117,17 @@ def _check_sizes(masks: Sequence[tuple[int, int]], images: Sequence[tuple[int, i
             )
 
 
-def _check_masks(files: Sequence[epath.Path], read: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> None:
+def _check_masks(
+    files: Sequence[epath.Path], read: Sequence[tuple[np.ndarray, tuple[int, int]]], entry: str
+) -> None:
     for file, (mask, _) in zip(files, read, strict=True):
         if not mask.any():
             raise UserError(f"{file} is a mask without white: nothing would be drawn; paint white what may change.")
+        if mask.all() and entry == "mask":  # a picture to begin with may change everywhere
+            raise UserError(
+                f"{file} is a mask without black: nothing of the image would be kept; paint black what is known, or, "
+                "for a model that draws whole images, leave the mask out."
+            )
 
 
 def _tell(
@@ -133,6 +142,9 @@ def _tell(
     if fitted:
         how = "cropped in the centre and resized" if cropped else "resized"
         said.append(f"{fitted if len(files) > 1 else 'it'} {'is' if fitted == 1 else 'are'} {how} to {width}x{height}")
+    colours = np.stack([values for values, _ in read]) if slot.shape[-1] == 3 else None
+    if colours is not None and (colours == colours[..., :1]).all():
+        said.append("grey, so that red, green and blue are equal")
     if slot.kind == "mask":
         said.append(f"white, {100 * np.mean([mask.mean() for mask, _ in read]):.3g} % of the pixels, is drawn")
     log.info("%s: %s", name, "; ".join(said))

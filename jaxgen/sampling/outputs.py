@@ -65,7 +65,7 @@ def write_beside(folder: epath.Path, inputs: Inputs, samples: Samples, shown: in
             write_sets(folder / f"panel_{entry}.png", rows, pictures[:shown])
             continue
         levels = rows if rows.dtype == np.uint8 else (rows * (255 // max(1, rows.max()))).astype(np.uint8)[..., None]
-        cells.append(_resized(to_rgb(levels), size)[np.arange(len(drawn)) % len(rows)])
+        cells.append(resized(to_rgb(levels), size)[np.arange(len(drawn)) % len(rows)])
     if not cells:
         return
     beside = np.stack([*cells, drawn], axis=1)
@@ -86,11 +86,11 @@ def write_sets(path: epath.Path, sets: np.ndarray, pictures: np.ndarray, most: i
     for i, shown in enumerate(sets[: len(drawn)]):
         own = drawn[i :: len(sets)][:count]
         rest = np.repeat(white, count - len(own), axis=0)
-        lines.append(np.concatenate([_resized(to_rgb(shown), size), white, own, rest]))
+        lines.append(np.concatenate([resized(to_rgb(shown), size), white, own, rest]))
     save_png(path, grid(np.concatenate(lines), len(lines[0])))
 
 
-def _resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Returns images `[N, H, W, C]` of another height and width, by repeated or left out pixels."""
     rows, columns = (np.arange(new) * old // new for new, old in zip(size, images.shape[1:3], strict=True))
     return images[:, rows][:, :, columns]

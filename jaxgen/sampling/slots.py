@@ -8,16 +8,17 @@ learned with. Or a diffusion model begins with a picture and changes it (`jaxgen
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from etils import epath
 
 from jaxgen.config import image_shape
-from jaxgen.data.corruptions import shapes_of
+from jaxgen.data.corruptions import leaves_nothing_known, shapes_of
 from jaxgen.data.images import MODES
 from jaxgen.errors import UserError, nearest
+from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import TrainedModel
 
 BEGUN, FREE = "edit_image", "edit_mask"  # the picture that an edit begins with; int32 [H, W], 1 where it may change
@@ -102,6 +103,32 @@ def matched(
     if FREE in entries and BEGUN not in entries:
         raise UserError("--mask says which part of an image is drawn anew: give --image=<file or folder> too.")
     return found
+
+
+def draws_whole(generator: Generator, entries: Collection[str]) -> bool:
+    """Returns whether a model that reads `condition` and `mask` is to draw the whole of a user's picture, as where an
+    image is colourised: the picture is given, without a mask, and the model learned to do so.
+
+    Args:
+      generator: that of the model.
+      entries: the entries that the user gives.
+
+    Raises:
+      UserError: the model learned only to draw a part of an image, or a mask is given without its picture.
+    """
+    both = {"condition", "mask"}
+    if not both <= {*generator.held_out.made} & {*generator.method.conditions}:
+        return False
+    if "mask" in entries and "condition" not in entries:
+        raise UserError("--mask says which part of a picture is drawn: give --image=<file or folder> too.")
+    if "mask" in entries or "condition" not in entries:
+        return False
+    if not leaves_nothing_known(generator.corruptions["condition"], image_shape(generator.config)):
+        raise UserError(
+            "--image: this model draws the unknown part of a picture: give --mask=<file> too, white where it is to be "
+            "drawn; or --degrade, which makes a hole in --image."
+        )
+    return True
 
 
 def _no_use(name: str, slots: Mapping[str, Slot], begun: Mapping[str, Slot], others: Sequence[str]) -> str:

@@ -50,6 +50,7 @@ TWINS = (
     "kl_autoencoder_shapes.py",
     "latent_diffusion_emoji.py",
     "latent_diffusion_fashion_mnist.py",
+    "palette_emoji.py",
     "palette_shapes.py",
     "regression_emoji.py",
     "sr3_emoji.py",
