@@ -308,17 +308,24 @@ def layers(unet: UNet, linear: bool) -> Iterator[Layer]:
     yield "conv_out", "conv_out", "conv"
 
 
-def unet_shapes(unet: UNet, in_channels: int) -> dict[str, Any]:
-    """Returns the shapes of the params of a `UNet` for text, without computing the params."""
+def unet_inputs(unet: UNet, in_channels: int) -> dict[str, jax.ShapeDtypeStruct | None]:
+    """Returns the shapes of what a `UNet` for text is called with, of the smallest image that it takes."""
     side = 2 ** (len(unet.channel_multipliers) - 1)
     labels = {"timestep": (), "identity": (4 * unet.channels,)}.get(unet.class_embedding, (unet.class_dim,))
     label = None if unet.class_embedding == "table" else jax.ShapeDtypeStruct((1, *labels), np.float32)
     if unet.class_embedding == "table" and unet.num_classes:
         label = jax.ShapeDtypeStruct((1,), np.int32)
-    x = jax.ShapeDtypeStruct((1, side, side, in_channels), np.float32)
-    time = jax.ShapeDtypeStruct((1,), np.float32)
-    context = jax.ShapeDtypeStruct((1, 1, unet.context_dim), np.float32)
-    return jax.eval_shape(unet.init, jax.random.key(0), x, time, label, context)["params"]
+    return {
+        "x": jax.ShapeDtypeStruct((1, side, side, in_channels), np.float32),
+        "time": jax.ShapeDtypeStruct((1,), np.float32),
+        "label": label,
+        "context": jax.ShapeDtypeStruct((1, 1, unet.context_dim), np.float32),
+    }
+
+
+def unet_shapes(unet: UNet, in_channels: int) -> dict[str, Any]:
+    """Returns the shapes of the params of a `UNet` for text, without computing the params."""
+    return jax.eval_shape(unet.init, jax.random.key(0), **unet_inputs(unet, in_channels))["params"]
 
 
 def condition_unet_from_diffusers(

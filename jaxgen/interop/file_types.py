@@ -57,6 +57,15 @@ class UNetFile(TypedDict, total=False):
     projection_class_embeddings_input_dim: Count | None
 
 
+class ControlNetFile(UNetFile, total=False):
+    """Is `config.json` of a `ControlNetModel`."""
+
+    conditioning_channels: Count
+    conditioning_embedding_out_channels: Widths | None
+    controlnet_conditioning_channel_order: str
+    global_pool_conditions: bool
+
+
 class AutoencoderFile(TypedDict, total=False):
     """Is `config.json` of an `AutoencoderKL`."""
 

@@ -290,6 +290,13 @@ def check_limits(method: Method, batch: Mapping[str, np.ndarray]) -> None:
 
 def check_loaded(group: str, given: Tree, fresh: Tree) -> None:
     """Raises a UserError unless loaded weights have the names and shapes of fresh ones."""
+    wrong = difference(given, fresh)
+    if wrong:
+        raise UserError(f"config.init_from.{group}: {wrong}.")
+
+
+def difference(given: Tree, fresh: Tree) -> str:
+    """Returns what is wrong with the names and shapes of loaded weights beside fresh ones; "" where nothing is."""
 
     def shapes(tree: Tree) -> Mapping[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
@@ -298,15 +305,16 @@ def check_loaded(group: str, given: Tree, fresh: Tree) -> None:
     old, new = shapes(given), shapes(fresh)
     for name in new:
         if name not in old:
-            raise UserError(f"config.init_from.{group}: the loaded weights have no {name!r}, which the method needs.")
+            return f"the loaded weights have no {name!r}, which the method needs"
         if tuple(old[name]) != tuple(new[name]):
-            raise UserError(
-                f"config.init_from.{group}: {name!r} has shape {tuple(old[name])} in the loaded weights "
-                f"and {tuple(new[name])} in the method; use the config that the weights were trained with."
+            return (
+                f"{name!r} has shape {tuple(old[name])} in the loaded weights and {tuple(new[name])} in the method; "
+                "use the config that the weights were trained with"
             )
     for name in old:
         if name not in new:
-            raise UserError(f"config.init_from.{group}: the loaded weights have {name!r}, which the method lacks.")
+            return f"the loaded weights have {name!r}, which the method lacks"
+    return ""
 
 
 def learned_groups(method: Method, stage: int | None = None) -> tuple[str, ...]:

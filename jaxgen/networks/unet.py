@@ -172,10 +172,7 @@ class UNet(nn.Module):
         """
         self.check(x, time, label, context, context_mask, condition, vector)
         told = Conditions(keep_rows_sharded(nn.silu(self.embed(time, label, vector))), context, context_mask, train)
-        h = x if condition is None else jnp.concatenate([x, condition], -1)
-        h = to_patches(h, self.patch_size)
-        h = self._conv(self.widths[0], "conv_in", size=self.input_kernel)(h)
-        h, skips = self.way_down(h, told)
+        h, skips = self.way_down(self.way_in(x, condition), told)
         h = self.middle(h, told)
         if residuals:
             *skips, h = _added([*skips, h], residuals)
@@ -189,6 +186,12 @@ class UNet(nn.Module):
     def widths(self) -> list[int]:
         """Returns the channels of each level, the finest first."""
         return [self.channels * multiplier for multiplier in self.channel_multipliers]
+
+    def way_in(self, x: Array, condition: Array | None) -> Array:
+        """Computes the first convolution, of the noisy image and of the picture beside it."""
+        h = x if condition is None else jnp.concatenate([x, condition], -1)
+        h = to_patches(h, self.patch_size)
+        return self._conv(self.widths[0], "conv_in", size=self.input_kernel)(h)
 
     def way_down(self, h: Array, told: Conditions) -> tuple[Array, list[Array]]:
         """Computes the levels from the finest to the coarsest.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import flax.linen as nn
 import jax
@@ -132,7 +132,7 @@ def with_network(method: Method, group: str, change: Callable[[Any], Any]) -> Me
 
 def _is_network(owner: Any, field: str) -> bool:
     names = {one.name for one in dataclasses.fields(owner)}
-    return field in names and isinstance(getattr(owner, field), nn.Module | Hooked)
+    return field in names and isinstance(getattr(owner, field), nn.Module | Wrapped)
 
 
 def _changed(owner: Any, field: str, change: Callable[[Any], Any]) -> Any:
@@ -140,18 +140,35 @@ def _changed(owner: Any, field: str, change: Callable[[Any], Any]) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Hooked:
-    """Stands for a network of which some modules' outputs pass through hooks that read parameters of their own.
+class Wrapped:
+    """Stands for a network that is called together with a part: the parameters are `{"network": ..., "part": ...}`.
 
-    Its parameters are `{"network": those of the network, "part": those of the hooks}`. It is no module, so the
-    network's own paths stay as they are; what it does not have itself is the network's.
+    It is no module, so the network's own paths stay as they are; what it does not have itself is the network's.
 
     Attributes:
-      network: the network, or another `Hooked`.
-      hooks: `part -> {path of a module: hook}`.
+      network: the network, or another `Wrapped`.
     """
 
     network: Any
+
+    def clone(self, **fields: Any) -> Self:
+        """Returns the same on a copy of the network with other fields."""
+        return dataclasses.replace(self, network=self.network.clone(**fields))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.network, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooked(Wrapped):
+    """Stands for a network of which some modules' outputs pass through hooks that read parameters of their own.
+
+    Attributes:
+      hooks: `part -> {path of a module: hook}`.
+    """
+
     hooks: Callable[[Tree], Mapping[str, Hook]]
 
     def apply(self, variables: Mapping[str, Tree], *inputs: Any, **options: Any) -> Any:
@@ -160,11 +177,16 @@ class Hooked:
         with after(self.hooks(params["part"])):
             return self.network.apply({**variables, "params": params["network"]}, *inputs, **options)
 
-    def clone(self, **fields: Any) -> Hooked:
-        """Returns the same hooks on a copy of the network with other fields."""
-        return dataclasses.replace(self, network=self.network.clone(**fields))
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.network, name)
+def bare_network(network: Any) -> Any:
+    """Returns the network inside of what grafts made of it."""
+    while isinstance(network, Wrapped):
+        network = network.network
+    return network
+
+
+def bare_params(params: Tree) -> Tree:
+    """Returns the parameters of the network inside of what grafts made of it, from those of the whole."""
+    while set(params) == {"network", "part"}:
+        params = params["network"]
+    return params

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Method
-from jaxgen.methods.grafts.base import Graft, Hooked, Order, nothing_chosen, with_network
+from jaxgen.methods.grafts.base import Graft, Hooked, Order, bare_params, nothing_chosen, with_network
 from jaxgen.networks.hooks import Hook
 
 ATTENTIONS = r"attention(_\d+)?/(query|key|value|out)$"  # the projections of all attentions
@@ -132,9 +132,8 @@ class LowRank(Graft):
 
 def layers(params: Tree) -> dict[str, Array]:
     """Returns `{path: kernel}` of the layers of a network that have a kernel; the inner part of a hooked network's."""
-    while set(params) == {"network", "part"}:
-        params = params["network"]
-    return {"/".join(path[:-1]): leaf for path, leaf in flatten_dict(params).items() if path[-1] == "kernel"}
+    found = flatten_dict(bare_params(params))
+    return {"/".join(path[:-1]): leaf for path, leaf in found.items() if path[-1] == "kernel"}
 
 
 def _sides(where: str, path: str, kernel: Array) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Reads the files that grafts start from, or apply as they are: low-rank updates, and the vectors of new words."""
+"""Reads the files that grafts start from, or apply as they are: low-rank updates, new words, ControlNets."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxgen.arrays import Params, Tree
 from jaxgen.errors import UserError
+from jaxgen.interop.adapters.controlnet import check_beside, read_controlnet
 from jaxgen.interop.adapters.learned_embeds import read_embeds
 from jaxgen.interop.adapters.lora import Names, Update, lora_file, names_of, read_lora
 from jaxgen.methods.base import Method
-from jaxgen.methods.grafts.base import Graft, network_of
+from jaxgen.methods.grafts.base import Graft, bare_network, network_of
+from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.low_rank import LowRank, layers
 from jaxgen.methods.grafts.token_rows import TokenRows
+from jaxgen.networks.unet import UNet
 
 
 def layer_names(method: Method, params: Params, linear: bool = True) -> dict[str, Names]:
@@ -56,6 +60,8 @@ def read_parts(grafts: Mapping[str, Graft], trained: Method, params: Params) -> 
             files[lora_file(graft.file, key)][name] = graft
         elif isinstance(graft, TokenRows) and graft.file:
             found[name] = {"rows": jnp.asarray(read_embeds(graft.file, key)[1])}
+        elif isinstance(graft, Control) and graft.file:
+            found[name] = controlnet_part(graft.file, key, trained, graft.group)
     names = layer_names(trained, params) if files else {}
     for file, of in files.items():
         found |= _low_rank(file, of, read_lora(file, names))
@@ -68,6 +74,26 @@ def low_rank_part(updates: Mapping[str, Update], scale: float = 1.0) -> Tree:
         path.replace("/", "|"): {"a": jnp.asarray(update.a), "b": scale * jnp.asarray(update.b)}
         for path, update in updates.items()
     }
+
+
+def controlnet_part(folder: str, named_by: str, method: Method, group: str = "denoiser") -> Tree:
+    """Returns the part of a control from a folder of diffusers' `ControlNetModel`.
+
+    Args:
+      folder: the folder.
+      named_by: the flag or the key that names it, for messages.
+      method: the trained method.
+      group: the group of the U-Net that it steers.
+
+    Raises:
+      UserError: the folder cannot be read, or belongs to another U-Net.
+    """
+    network, params = read_controlnet(folder, named_by)
+    unet = bare_network(network_of(method, group))
+    if not isinstance(unet, UNet):
+        raise UserError(f"{named_by}={folder}: a ControlNet steers a U-Net, and this model has none; leave it out.")
+    check_beside(network, unet, f"{named_by}={folder}")
+    return jax.tree.map(jnp.asarray, params)
 
 
 def _low_rank(file: pathlib.Path, grafts: Mapping[str, LowRank], updates: Mapping[str, Any]) -> dict[str, Tree]:

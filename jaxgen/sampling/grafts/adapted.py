@@ -1,4 +1,4 @@
-"""Puts files of small parts on a trained model for sampling: low-rank updates (LoRA), and the vectors of new words.
+"""Puts files of small parts on a trained model for sampling: low-rank updates (LoRA), new words, ControlNets.
 
 An adapter is a graft that does not learn (`jaxgen.methods.grafts`): its order and its arithmetic are those of tuning.
 """
@@ -17,10 +17,11 @@ from jaxgen.interop.adapters.learned_embeds import read_embeds
 from jaxgen.interop.adapters.lora import lora_file, read_lora
 from jaxgen.methods.base import Method
 from jaxgen.methods.grafts.base import Graft, in_order
+from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.low_rank import LowRank
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned, words_of
-from jaxgen.runs.tuning.files import layer_names, low_rank_part
+from jaxgen.runs.tuning.files import controlnet_part, layer_names, low_rank_part
 from jaxgen.sampling.grafts.requests import Adapter
 
 Words = dict[str, tuple[int, ...]]
@@ -40,9 +41,14 @@ def adapted(method: Method, params: Params, adapters: Sequence[Adapter]) -> tupl
     grafts: dict[str, Graft] = {}
     parts: dict[str, Tree] = {}
     base = method.trained if isinstance(method, Tuned) else method
+    controls = sum(isinstance(graft, Control) for graft in method.grafts.values()) if isinstance(method, Tuned) else 0
     for number, adapter in enumerate(adapters, 1):
-        read = _updates if adapter.kind == "lora" else _rows
-        for name, (graft, part) in read(base, params, adapter).items():
+        if adapter.kind == "controlnet":
+            controls += 1
+            found = _control(base, adapter, controls)
+        else:
+            found = (_updates if adapter.kind == "lora" else _rows)(base, params, adapter)
+        for name, (graft, part) in found.items():
             name = f"~{number}_{name}"  # behind the grafts of the model, whose words keep their ids
             grafts[name], parts[name] = graft, jax.tree.map(jnp.asarray, part)
     if isinstance(method, Tuned):
@@ -77,3 +83,16 @@ def _rows(base: Method, params: Params, adapter: Adapter) -> dict[str, tuple[Gra
     word, vectors = read_embeds(adapter.file, "--adapter")
     graft = TokenRows(count=len(vectors), word=adapter.word or word, file=adapter.file, learns=False)
     return {"word": (graft, {"rows": vectors})}
+
+
+def _control(base: Method, adapter: Adapter, number: int) -> dict[str, tuple[Graft, Tree]]:
+    """Returns the control of a folder; the first one reads the entry `hint`, and others `hint_2`, `hint_3`, ..."""
+    part = controlnet_part(adapter.file, f"--adapter={adapter.kind}", base)
+    graft = Control(
+        entry="hint" if number == 1 else f"hint_{number}",
+        scale=adapter.scale,
+        channels=part["hint"]["conv_in"]["kernel"].shape[-2],
+        file=adapter.file,
+        learns=False,
+    )
+    return {"control": (graft, part)}

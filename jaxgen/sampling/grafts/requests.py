@@ -7,7 +7,11 @@ import math
 
 from jaxgen.errors import UserError, nearest
 
-KINDS = {"lora": "lora:FILE[:scale]", "embedding": "embedding:FILE[:word]"}
+KINDS = {
+    "lora": "lora:FILE[:scale]",
+    "embedding": "embedding:FILE[:word]",
+    "controlnet": "controlnet:FOLDER[:scale]",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +19,10 @@ class Adapter:
     """Names a file of a small part that is put on a trained model as it is.
 
     Attributes:
-      kind: "lora", low-rank updates, or "embedding", the vectors of a new word.
+      kind: "lora", low-rank updates, "embedding", the vectors of a new word, or "controlnet", a network that reads a
+        hint.
       file: the file, or a folder with a file of the usual name.
-      scale: what low-rank updates are multiplied by.
+      scale: what low-rank updates, or what a ControlNet adds, are multiplied by.
       word: the new word, in place of the one that the file says; "" keeps that.
     """
 
@@ -46,7 +51,7 @@ def read_adapter(text: str) -> Adapter:
             f"{' or --adapter='.join(KINDS.values())}."
         )
     file, _, last = rest.rpartition(":")
-    if kind == "lora" and file and _is_number(last):
+    if kind in ("lora", "controlnet") and file and _is_number(last):
         return Adapter(kind, file, scale=float(last))
     if kind == "embedding" and file and last and not {"/", "."} & {*last}:
         return Adapter(kind, file, word=last)

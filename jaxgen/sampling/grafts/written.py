@@ -9,12 +9,14 @@ import numpy as np
 
 from jaxgen.arrays import Params
 from jaxgen.errors import UserError
-from jaxgen.interop.adapters import learned_embeds, lora
-from jaxgen.methods.grafts.base import Graft, in_order
+from jaxgen.interop.adapters import controlnet, learned_embeds, lora
+from jaxgen.methods.grafts.base import Graft, bare_network, in_order, network_of
+from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.leaves import Leaves
 from jaxgen.methods.grafts.low_rank import LowRank
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned
+from jaxgen.networks.control import ControlNet, hint_widths
 from jaxgen.runs.tuning.files import layer_names
 
 
@@ -30,15 +32,20 @@ def check_grafts(grafts: Mapping[str, Graft], merge: bool) -> None:
                 f"The graft {name!r} teaches a word without a name, and a file needs one: set "
                 f"config.method.grafts.{name}.word before the run is trained."
             )
+        if isinstance(graft, Control) and merge:
+            raise UserError(
+                f"The graft {name!r} is a ControlNet, which stands beside the U-Net and cannot be merged into it: "
+                "leave --merge out."
+            )
         if isinstance(graft, Leaves) and not merge:
             raise UserError(
                 f"The graft {name!r} is of the class Leaves, which has no file format of its own: give --merge for the "
                 "whole pipeline with it."
             )
-        if not isinstance(graft, LowRank | TokenRows | Leaves):
+        if not isinstance(graft, LowRank | TokenRows | Leaves | Control):
             raise UserError(
                 f"The graft {name!r} is of the class {type(graft).__name__}, which has no file format that other "
-                "programs read; written are low_rank, token_rows and leaves."
+                "programs read; written are low_rank, token_rows, control and leaves."
             )
     if merge and all(isinstance(graft, TokenRows) for graft in grafts.values()):
         raise UserError("--merge has no use: the run has no graft that is merged into a network; leave it out.")
@@ -86,6 +93,25 @@ def _sum(before: lora.Update | None, a: np.ndarray, b: np.ndarray) -> lora.Updat
     if before is None:
         return lora.Update(a, b)
     return lora.Update(np.concatenate([before.a, a], axis=1), np.concatenate([before.b, b], axis=0))
+
+
+def write_controls(
+    out: pathlib.Path, method: Tuned, params: Params, linear: bool = True, dtype: str = ""
+) -> dict[str, str]:
+    """Writes a folder of each control, which has the graft's name; returns `{folder: what it holds}`.
+
+    Args:
+      linear: see `jaxgen.interop.adapters.lora.names_of`.
+    """
+    found = {}
+    for name, graft in in_order(method.grafts):
+        if isinstance(graft, Control):
+            part = params[name]
+            unet = bare_network(network_of(method.trained, graft.group))
+            network = ControlNet.beside(unet, hint_widths(part))
+            controlnet.write_controlnet(out / name, part, network, linear, dtype)
+            found[name] = f"a ControlNet of the hint {graft.entry!r}, for ControlNetModel.from_pretrained"
+    return found
 
 
 def merged_groups(method: Tuned) -> list[str]:

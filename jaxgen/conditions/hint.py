@@ -1,0 +1,68 @@
+"""Gives a picture to a network that steers another one: contours, a depth map, a sketch (ControlNet)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Key
+
+from jaxgen.arrays import Array, Batch, Tree
+from jaxgen.build import path_of
+from jaxgen.conditions.base import Condition
+from jaxgen.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Hint(Condition):
+    """Gives a picture of the batch as `hint_<entry>` [B, H, W, C] in [0, 1]; the null is black.
+
+    The graft `control` adds this condition to the method that it is put on.
+
+    Attributes:
+      entry: the entry of the batch that has the picture, float32 [B, h, w, C] in [-1, 1] of any size.
+      factor: the picture is resized to so many times the sides of what is diffused, 8 for the latents of Stable
+        Diffusion.
+      size: `(H, W, C)` of pictures that are given at sampling, where no data say it.
+    """
+
+    entry: str = "hint"
+    factor: int = 1
+    size: tuple[int, int, int] | None = None
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        return (self.entry,)
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        return (slot_of(self.entry),)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
+        return {} if self.size is None else {self.entry: (self.size, "float32")}
+
+    def null(self, batch: Batch) -> Batch:
+        return {self.entry: jnp.full_like(batch[self.entry], -1)}
+
+    def __call__(
+        self, params: Tree, batch: Batch, keys: Key[Array, " B"] | None, shape: tuple[int, ...], train: bool = False
+    ) -> Batch:
+        picture = batch[self.entry]
+        if picture.ndim != 4:
+            raise UserError(
+                f"{path_of(self) or 'a hint'} reads the entry {self.entry!r} as pictures [B, h, w, C], and it has the "
+                f"shape {picture.shape}."
+            )
+        height, width = (self.factor * side for side in shape[:2])
+        if picture.shape[1:3] != (height, width):
+            picture = jax.image.resize(picture, (len(picture), height, width, picture.shape[-1]), "linear")
+        return {slot_of(self.entry): (picture.astype(jnp.float32) + 1) / 2}
+
+
+def slot_of(entry: str) -> str:
+    """Returns the name of the input of a network that has the hint of this entry."""
+    return f"hint_{entry}"
