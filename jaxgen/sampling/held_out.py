@@ -27,6 +27,13 @@ Conditions = dict[str, np.ndarray]  # {batch entry: [N, ...]}: what the method's
 AT_ONCE = 100  # images that corruptions are made of in one program
 
 
+def _flag_of(entry: str) -> str:
+    """Returns the flag that gives a condition to a model."""
+    if entry == "tokens":
+        return "--prompt"
+    return f"--{entry}" if entry in ("image", "mask", "hint") else f"--input={entry}=<file>"
+
+
 def sample_keys(seed: jax.Array, index: jax.Array) -> jax.Array:
     """Returns the random key of each sample of these numbers, `[B]`."""
     root = seed_key(seed, "sample")
@@ -119,6 +126,11 @@ class HeldOut:
             if any(name.startswith(f"{extra}_") for name in held):
                 found.update(self.extra(extra, index))
         if any(name not in found for name in held):
+            if self.config.data.source == "none":
+                raise UserError(
+                    f"This model reads {', '.join(names)}, and its config has no data to take them from: give "
+                    f"{' and '.join(map(_flag_of, names))}."
+                )
             held_out = self.source(self.config.data.eval_split)
             found = Entries({**held_out.take(list(index % len(held_out))), **found})
         return found

@@ -76,7 +76,7 @@ class Control(Graft):
             )
 
     def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
-        unet, factor = self._unet(trained), self._factor(trained)
+        unet, factor = self.unet(trained), self._factor(trained)
         widths = self.hint_widths or _widths(factor)
         if 2 ** (len(widths) - 1) != factor:
             raise UserError(
@@ -113,7 +113,7 @@ class Control(Graft):
         return part
 
     def onto(self, trained: Method) -> Method:
-        self._unet(trained)
+        self.unet(trained)
         assert isinstance(trained, DDPM)
         low, high = sorted(
             float(embedded(trained.schedule, np.float32(1 - share), trained.embed))  # type: ignore[arg-type]
@@ -131,7 +131,8 @@ class Control(Graft):
     def grafted(self, params: Params, part: Tree) -> Params:
         return {**params, self.group: {"network": params[self.group], "part": part}}
 
-    def _unet(self, trained: Method) -> UNet:
+    def unet(self, trained: Method) -> UNet:
+        """Returns the U-Net that is steered, without other grafts. Raises a UserError where there is none."""
         if not isinstance(trained, DDPM):
             raise UserError(f"A control steers a diffusion model, and {type(trained).__name__} is none; leave it out.")
         unet = bare_network(network_of(trained, self.group))
@@ -142,6 +143,10 @@ class Control(Graft):
             )
         return unet
 
+    def network(self, trained: Method, part: Tree) -> ControlNet:
+        """Returns the network that a part has the parameters of."""
+        return ControlNet.beside(self.unet(trained), hint_widths(part))
+
     def _scale(self, trained: Method) -> int:
         """Returns how many times the sides of what is diffused an image's sides are."""
         assert isinstance(trained, DDPM)
@@ -149,7 +154,7 @@ class Control(Graft):
 
     def _factor(self, trained: Method) -> int:
         """Returns how many times the sides of the U-Net's first features an image's sides are."""
-        return self._scale(trained) * self._unet(trained).patch_size
+        return self._scale(trained) * self.unet(trained).patch_size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,11 +16,10 @@ from jaxgen.interop.adapters.controlnet import check_beside, read_controlnet
 from jaxgen.interop.adapters.learned_embeds import read_embeds
 from jaxgen.interop.adapters.lora import Names, Update, lora_file, names_of, read_lora
 from jaxgen.methods.base import Method
-from jaxgen.methods.grafts.base import Graft, bare_network, network_of
+from jaxgen.methods.grafts.base import Graft, network_of
 from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.low_rank import LowRank, layers
 from jaxgen.methods.grafts.token_rows import TokenRows
-from jaxgen.networks.unet import UNet
 
 
 def layer_names(method: Method, params: Params, linear: bool = True) -> dict[str, Names]:
@@ -86,12 +85,10 @@ def controlnet_part(folder: str, named_by: str, method: Method, group: str = "de
       group: the group of the U-Net that it steers.
 
     Raises:
-      UserError: the folder cannot be read, or belongs to another U-Net.
+      UserError: the folder cannot be read, or belongs to another U-Net, or the model has none.
     """
+    unet = Control(group=group).unet(method)
     network, params = read_controlnet(folder, named_by)
-    unet = bare_network(network_of(method, group))
-    if not isinstance(unet, UNet):
-        raise UserError(f"{named_by}={folder}: a ControlNet steers a U-Net, and this model has none; leave it out.")
     check_beside(network, unet, f"{named_by}={folder}")
     return jax.tree.map(jnp.asarray, params)
 

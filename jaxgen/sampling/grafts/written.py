@@ -10,13 +10,12 @@ import numpy as np
 from jaxgen.arrays import Params
 from jaxgen.errors import UserError
 from jaxgen.interop.adapters import controlnet, learned_embeds, lora
-from jaxgen.methods.grafts.base import Graft, bare_network, in_order, network_of
+from jaxgen.methods.grafts.base import Graft, in_order
 from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.leaves import Leaves
 from jaxgen.methods.grafts.low_rank import LowRank
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned
-from jaxgen.networks.control import ControlNet, hint_widths
 from jaxgen.runs.tuning.files import layer_names
 
 
@@ -106,10 +105,8 @@ def write_controls(
     found = {}
     for name, graft in in_order(method.grafts):
         if isinstance(graft, Control):
-            part = params[name]
-            unet = bare_network(network_of(method.trained, graft.group))
-            network = ControlNet.beside(unet, hint_widths(part))
-            controlnet.write_controlnet(out / name, part, network, linear, dtype)
+            network = graft.network(method.trained, params[name])
+            controlnet.write_controlnet(out / name, params[name], network, linear, dtype)
             found[name] = f"a ControlNet of the hint {graft.entry!r}, for ControlNetModel.from_pretrained"
     return found
 
