@@ -26,6 +26,6 @@ def get_config():
         overrides=section(stage_1=section(parts=section(low=section(sampling_noise=0.2)))),
     )
     config.init_from.pretrained = ("runs/cascade_shapes_base", "runs/cascade_shapes_32", "runs/cascade_shapes_64")
-    config.data.update(source="shapes", resolution=64, channels=3, num_classes=8)
+    config.data.update(source="caption_shapes", resolution=64, channels=3, num_classes=8)
     config.evaluate.update(num=400, real=2000, batch_size=50, metrics=())
     return config

@@ -31,16 +31,16 @@ def get_config():
         prediction_type="v",
     )
     config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
-    config.data.update(source="shapes", resolution=32, channels=3, num_classes=8)
+    config.data.update(source="caption_shapes", resolution=32, channels=3, num_classes=8)
     config.data.corruptions.condition = section(name="low_resolution", factor=2)
     config.optimizer.update(learning_rate=2e-3, warmup_images=2_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=16,
-        total_images=24_000,
+        total_images=6_000,
         log_every_images=2_000,
-        checkpoint_every_images=6_000,
-        sample_every_images=24_000,
-        ema_decay=0.998,
+        checkpoint_every_images=3_000,
+        sample_every_images=6_000,
+        ema_decay=0.995,
     )
     config.evaluate.update(num=200, real=2000, batch_size=50, metrics=("psnr", "hint_error"))
     return config

@@ -28,15 +28,15 @@ def get_config():
     )
     config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
     config.guidance = section(name="classifier_free", scale=1.5)
-    config.data.update(source="shapes", resolution=16, channels=3, num_classes=8)
+    config.data.update(source="caption_shapes", resolution=16, channels=3, num_classes=8)
     config.optimizer.update(learning_rate=2e-3, warmup_images=2_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=16,
-        total_images=96_000,
+        total_images=16_000,
         log_every_images=2_000,
-        checkpoint_every_images=6_000,
-        sample_every_images=96_000,
-        ema_decay=0.998,
+        checkpoint_every_images=3_000,
+        sample_every_images=16_000,
+        ema_decay=0.995,
     )
     config.evaluate.update(num=200, real=2000, batch_size=50, metrics=())
     return config

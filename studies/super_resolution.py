@@ -12,6 +12,9 @@ The fool rate is that of the quiz (docs/quiz.md), with a network in the place of
 the true one side by side, in a random order, learns on two thirds of the pairs to say which is real, and is asked
 about the others. 50 % is the best that can be had. Prints a table, and writes a picture with --out: in each column a
 small copy, the enlarged images in the table's order, and the truth.
+
+The classifier is that of config.evaluate.network, or with --classifier that of a file of export_classifier. The
+feature distance is the mean squared distance of an image to its own true one in the classifier's features.
 """
 
 from __future__ import annotations
@@ -29,13 +32,18 @@ from jaxgen.metrics.analysis.classification import classification_accuracy_score
 from jaxgen.metrics.analysis.human import wilson_interval
 from jaxgen.metrics.asked.hint_error import hint_error
 from jaxgen.metrics.choice import open_network
+from jaxgen.metrics.networks.base import FeatureNetwork
+from jaxgen.metrics.networks.trained import TrainedClassifier
 from jaxgen.metrics.pairs.pixels import psnr, ssim
 from jaxgen.networks.classifier import Classifier
 from jaxgen.report.images import grid, save_png
 from jaxgen.sampling.restore import TrainedModel
 from studies import harness
 
-HEADS = ("enlarged by", "PSNR", "SSIM", "distance of small copies", "class accuracy", "fool rate of a network")
+HEADS = (
+    "enlarged by", "PSNR", "SSIM", "distance of small copies", "class accuracy", "feature distance",
+    "fool rate of a network",
+)  # fmt: skip
 
 
 def side_by_side(found: np.ndarray, truth: np.ndarray, swapped: np.ndarray) -> np.ndarray:
@@ -59,20 +67,24 @@ def fool_rate(found: np.ndarray, truth: np.ndarray, steps: int) -> str:
     return f"{fooled / len(order):.3f} ({low:.3f} to {high:.3f})"
 
 
-def numbers(name: str, found: np.ndarray, truth: np.ndarray, trained: TrainedModel, steps: int) -> list[str]:
+def numbers(
+    name: str, found: np.ndarray, truth: np.ndarray, trained: TrainedModel, network: FeatureNetwork, steps: int
+) -> list[str]:
     """Returns a row of the table."""
     config, held_out = trained.generator.config, trained.generator.held_out
     entry = next(iter(config.data.corruptions))
     asked, again = (held_out.corrupted(images, 0) for images in (truth, found))
-    network = open_network(config.evaluate.network)
     labels = trained.generator.source(config.data.eval_split).take(list(range(len(truth))))["label"]
-    seen = (network(found).probabilities.argmax(axis=1) == labels).mean()
+    see, real = network(found), network(truth)
+    assert see.probabilities is not None
+    right = (see.probabilities.argmax(axis=1) == labels).mean()
+    away = np.square(see.features - real.features).mean(axis=1).mean()
     same = np.array_equal(found, truth)
     cells = ["", "1", "0"] if same else [
         f"{psnr(found, truth).mean():.2f}", f"{ssim(found, truth).mean():.3f}",
         f"{hint_error(asked, again, entry).mean():.3f}",
     ]  # fmt: skip
-    return [name, *cells, f"{seen:.3f}", "" if same else fool_rate(found, truth, steps)]
+    return [name, *cells, f"{right:.3f}", f"{away:.3f}", "" if same else fool_rate(found, truth, steps)]
 
 
 def main(
@@ -80,11 +92,14 @@ def main(
     control: Annotated[str, "a run of the method regression on the same data"],
     num: Annotated[int, "held-out images"] = 600,
     steps: Annotated[int, "of the training of the network that is asked which is real"] = 400,
+    classifier: Annotated[str, "a file of export_classifier; the run's config.evaluate.network by default"] = "",
     out: Annotated[str, "a PNG that is written"] = "",
 ) -> None:
     harness.prepare()
     runs = {path: harness.trained(path) for path in (workdir, control)}
     trained = runs[workdir]
+    named = trained.generator.config.evaluate.network
+    network = TrainedClassifier(classifier) if classifier else open_network(named, "config.evaluate.network")
     config = trained.generator.config
     truth = trained.generator.source(config.data.eval_split).take(list(range(num)))["image"]
     small = next(iter(trained.generator.held_out.corrupted(truth, 0).values()))
@@ -95,7 +110,8 @@ def main(
 
     drawn = {Path(path).name: run.generator.images(run.model, 0, num).images for path, run in runs.items()}
     drawn |= {"cubic kernel": resized("cubic"), "nearest neighbours": resized("nearest"), "(truth)": truth}
-    print(harness.table(HEADS, [numbers(name, found, truth, trained, steps) for name, found in drawn.items()]))
+    rows = [numbers(name, found, truth, trained, network, steps) for name, found in drawn.items()]
+    print(harness.table(HEADS, rows))
     if out:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         columns = [drawn["nearest neighbours"], *list(drawn.values())[:3], truth]

@@ -57,7 +57,8 @@ class Image(Condition):
         if not 0 <= self.sampling_noise <= self.noise <= 1:
             raise UserError(
                 "A picture of config.method.parts has 0 <= sampling_noise <= noise <= 1, not "
-                f"{self.sampling_noise} and {self.noise}."
+                f"{self.sampling_noise} and {self.noise}: set sampling_noise to at most the noise of training, in a "
+                "stage of a cascade by config.method.overrides.stage_<number>.parts."
             )
         if not (0 <= self.blur[0] <= self.blur[1] < math.inf and 0 < self.blur_share <= 1):
             raise UserError(

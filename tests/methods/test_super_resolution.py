@@ -164,8 +164,13 @@ def tiny_run(name):
     config = ddpm_config()
     low = section(name="image", noise=0.3, noise_features=8, blur=(0.4, 0.6))
     network = {**config.method.network.to_dict(), "vector_dim": 8}
-    config.method = section(name=name, network=section(**network), parts=section(low=low))
-    if name == "ddpm":
+    config.method = section(
+        name="ddpm" if name == "stage" else name, network=section(**network), parts=section(low=low)
+    )
+    if name == "stage":  # of a cascade: the small picture and the class
+        config.method.update(schedule=section(name="cosine", steps=100), prediction_type="v", label_dropout=0.1)
+        config.data.num_classes = 10
+    elif name == "ddpm":
         config.method.update(schedule=section(name="cosine", steps=100), prediction_type="v", embed="noise_level")
         config.method.timesteps = "between_levels"
     else:
@@ -175,7 +180,7 @@ def tiny_run(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddpm", "regression"])
+@pytest.mark.parametrize("name", ["ddpm", "regression", "stage"])
 def test_a_run_resumes_bit_for_bit_and_devices_change_rounding_only(name, tmp_path):
     config = tiny_run(name)
     whole = running.run(config, tmp_path / "whole", 64)
