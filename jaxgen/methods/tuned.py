@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float, Key
@@ -16,7 +17,10 @@ from jaxtyping import Float, Key
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Loss, LossResult, LossState, Method, Model, Sampled, Turn, learned_groups
+from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.methods.grafts.base import Graft, in_order
+
+PRIOR = "prior_"  # how the entries of the source `config.data.extra.prior` begin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +30,22 @@ class Tuned(Method):
     A graft's name is its group. Everything but the grafts is frozen, and a checkpoint holds the grafts alone. Losses,
     samples, panels and scores are those of the trained method, on parameters with the grafts put on.
 
+    Where batches have `prior_<entry>`, from the source `config.data.extra.prior`, the loss of these examples is added,
+    times `prior_weight`: the prior preservation of DreamBooth (Ruiz et al. 2023, section 3.3) and the regularisation
+    of Custom Diffusion (Kumari et al. 2023, section 3.3).
+
     Raises:
       UserError: there are no grafts, or one has the name of a group of the trained method, or changes none of its
-        groups.
+        groups; or the prior's weight is negative.
     """
 
     trained: Method  # from `config.init_from.pretrained`
     grafts: Mapping[str, Graft]
+    prior_weight: float | None = None  # of the source `prior`; None takes 1
 
     def __post_init__(self) -> None:
+        if self.prior_weight is not None and self.prior_weight < 0:
+            raise UserError(f"config.method.prior_weight is {self.prior_weight:g}; it is at least 0.")
         if not self.grafts:
             raise UserError("config.method.grafts is empty; name a graft, such as grafts.lora.name='low_rank'.")
         groups = groups_of(self.trained)
@@ -116,7 +127,13 @@ class Tuned(Method):
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
+        if self.prior_weight is not None and PRIOR + "image" not in batch:
+            raise UserError(
+                f"config.method.prior_weight={self.prior_weight:g} weights the images of config.data.extra.prior, and "
+                "there are none: add that source, or leave prior_weight out."
+            )
         parts = self._parts(key, given, batch)
+        self._with_prior(batch)  # now, so that an entry that is missing is named before the first step
         return {name: parts[name] for name in self.learned}, dict(memory)
 
     def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
@@ -153,9 +170,47 @@ class Tuned(Method):
 
     def _loss(self, turn: Turn) -> Loss:
         def loss(params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
-            return turn.loss(self.on(params), batch, key, state)
+            return turn.loss(self.on(params), self._with_prior(batch), key, state)
 
         return loss
+
+    def _with_prior(self, batch: Batch) -> Batch:
+        """Returns a batch with the examples of the source `prior` after its own, each behind the one of its row.
+
+        The mean of the weighted losses is the mean over the batch's own examples plus `prior_weight` times the mean
+        over the prior's.
+        """
+        if PRIOR + "image" not in batch:
+            return batch
+        if not isinstance(self.trained, DDPM):
+            raise UserError(
+                f"config.data.extra.prior is for diffusion models, and {type(self.trained).__name__} is none: leave it "
+                "out, or give the source another name."
+            )
+        names = [name for name in ("image", *self.conditions, "weight") if name in batch]
+        missing = next((name for name in names if name != "weight" and PRIOR + name not in batch), None)
+        if missing is not None:
+            raise UserError(
+                f"The model reads {missing!r}, and the source config.data.extra.prior does not give it: choose "
+                "one that does, or leave the prior or the graft that reads it out."
+            )
+        count = len(batch["image"])
+        fine = {**batch, "weight": batch.get("weight", jnp.ones(count)), PRIOR + "weight": jnp.ones(count)}
+        fine["weight"], fine[PRIOR + "weight"] = 2 * fine["weight"], 2 * self._prior * fine[PRIOR + "weight"]
+        found = {}
+        for name in dict.fromkeys((*names, "weight")):
+            own, prior = fine[name], fine[PRIOR + name]
+            if own.shape != prior.shape:
+                raise UserError(
+                    f"The entry {name!r} has the shape {own.shape[1:]}, and that of config.data.extra.prior "
+                    f"{prior.shape[1:]}: give both sources the same channels and texts of one tokenizer."
+                )
+            found[name] = jnp.stack([own, prior], axis=1).reshape(2 * count, *own.shape[1:])
+        return found
+
+    @property
+    def _prior(self) -> float:
+        return 1.0 if self.prior_weight is None else self.prior_weight
 
     def _model(self, model: Model) -> Model:
         return dataclasses.replace(model, params=self.on(model.params))

@@ -34,6 +34,7 @@ def get_config():
     config.init_from.pretrained = "BASE"
     config.data.update(source="folder:PICTURES", resolution=16, channels=3)
     config.data.captions = ("a {}", "the {} at the left")
+    config.data.extra.prior = section(source="sampled", captions=("a star",), num=8)
     config.optimizer.learning_rate = 1e-2
     config.train.update(
         batch_size=8, total_images=48, log_every_images=8, checkpoint_every_images=0, sample_every_images=0,

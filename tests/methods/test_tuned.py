@@ -214,6 +214,35 @@ def test_hooks_see_the_leaves_that_learned_whatever_the_names_and_the_configs_or
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
+def test_the_prior_is_a_second_mean_of_the_loss(base):
+    trained, params = base
+    batch = {"image": IMAGE, "prior_image": -IMAGE}
+    method = Tuned(trained, {"kv": Leaves(where="attention")}, prior_weight=0.5)
+    params = {**params, **begun(method, params, batch)}
+    (turn,), (own,) = method.turns(0), trained.turns(0)
+    loss = jax.jit(lambda: turn.loss(params, batch, KEYS[0], STATE)[0])()
+    rows = jnp.stack([IMAGE, -IMAGE], 1).reshape(-1, *SHAPE)  # the noise and the time of a row are those of its place
+
+    @jax.jit
+    def alone(weights):
+        return own.loss(params, {"image": rows, "weight": weights}, KEYS[0], STATE)[0]
+
+    of_own, of_prior = (alone(jnp.asarray([*pair] * len(IMAGE))) for pair in ((2.0, 0.0), (0.0, 2.0)))
+    assert of_own > 0.1 and of_prior > 0.1
+    np.testing.assert_allclose(loss, of_own + 0.5 * of_prior, rtol=1e-5)
+
+
+def test_a_prior_that_cannot_be_used_is_one_sentence(base):
+    trained, params = base
+    kv = {"kv": Leaves(where="attention")}
+    with pytest.raises(UserError, match="weights the images of config.data.extra.prior, and there are none"):
+        begun(Tuned(trained, kv, prior_weight=1.0), params)
+    with pytest.raises(UserError, match="it is at least 0"):
+        Tuned(trained, kv, prior_weight=-1.0)
+    with pytest.raises(UserError, match="give both sources the same channels"):
+        begun(Tuned(trained, kv), params, {"image": IMAGE, "prior_image": IMAGE.repeat(3, -1)})
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
