@@ -192,10 +192,10 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     out, inputs = epath.Path(flags.out), None
     if flags.degrade:
         trained, inputs = degraded_pictures(trained, flags.files, flags.num, flags.seed)
-        check_names(out, inputs, flags.num * max(1, flags.draws))
+        check_names(out, inputs, flags.num * max(1, flags.draws), trained.generator.output)
     elif flags.files:
         trained, inputs = given_pictures(trained, flags.files, flags.strength, flags.num)
-        check_names(out, inputs, flags.num * max(1, flags.draws))
+        check_names(out, inputs, flags.num * max(1, flags.draws), trained.generator.output)
     method = trained.generator.method
     check_draws(method, flags.draws, flags.num, len(inputs.files) if inputs else 0, len(flags.prompt))
     if flags.size:
@@ -204,7 +204,7 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     first = write_samples(out, drawn, prompts=flags.prompt) if is_first() else ""
     if inputs is None:
         write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
-    elif is_first() and method.samples_images:
+    elif is_first() and trained.generator.output.named:
         write_beside(out, inputs, drawn)
     if flags.draws > 1 and is_first() and method.samples_images:
         write_draws(out, drawn, method, flags.draws)

@@ -33,6 +33,7 @@ LEAST = {
     "evaluate.batch_size": AT_LEAST_1,
     "data.crop": (0, "0 (none) or more"),
     "data.num_classes": (0, "0 (none) or more"),
+    "data.examples": (0, "0 (all) or more"),
     "data.workers": (0, "0 (none) or more"),
     "mesh.data": (0, "0 (as many as divide the batch) or more"),
     "mesh.fsdp": (1, "1 (no splitting) or more"),

@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = dict(
         eval_split="test",  # the held-out split, for numbers and for the pictures of the report
         resolution=32,  # every image's size in pixels, one number or (height, width)
         channels=3,  # 1 for grey, 3 for RGB, 4 for RGBA images
+        examples=0,  # how many examples of the split are learned from, chosen by the seed; 0 takes all
         num_classes=0,  # labels lie in [0, num_classes); with 0 they are not used
         flip=False,  # whether each image is mirrored left to right with a probability of 1/2
         crop=0,  # each image is shifted at random by up to this many pixels; its reflection fills the gap

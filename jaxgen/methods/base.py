@@ -218,6 +218,13 @@ class Method:
         classes, words = getattr(self, "num_classes", 0), getattr(getattr(self, "text", None), "vocabulary", 0)
         return ({"label": classes} if classes else {}) | ({"tokens": words, "null_tokens": words} if words else {})
 
+    @property
+    def exempt(self) -> Mapping[str, int]:
+        """Returns `{entry: number}`: one number outside of `limits` that the method does not look up, such as the 255
+        of pixels without a class.
+        """
+        return {}
+
     def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
         """Returns fresh weights of the groups in `required_groups`, and the memory that would come with them.
 
@@ -276,9 +283,14 @@ def check_limits(method: Method, batch: Mapping[str, np.ndarray]) -> None:
     Raises:
       UserError: an entry of `method.limits` has a number outside of its range.
     """
-    advice = {"label": "correct the labels, or set config.data.num_classes"}
+    advice = {
+        "label": "correct the labels, or set config.data.num_classes",
+        "mask": "correct the masks, or set config.method.classes, or ignore for a number that is no class",
+    }
     for name, count in method.limits.items():
         values = np.asarray(batch.get(name, 0))
+        if name in method.exempt:
+            values = values[values != method.exempt[name]]
         if values.size and (values.min() < 0 or values.max() >= count):
             wrong = int(values.min()) if values.min() < 0 else int(values.max())
             raise UserError(

@@ -87,7 +87,7 @@ class Metric:
 
     Attributes:
       needs: keys of `NEEDS`.
-      measures: what it can be of: "image", "video", "embedding", "tokens", as `Method.gives` has them.
+      measures: what it can be of: "image", "video", "mask", "embedding", "tokens", as `Method.gives` has them.
       better: which way a model gets better; None where neither is.
     """
 

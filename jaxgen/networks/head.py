@@ -1,4 +1,4 @@
-"""Holds a small network on features: it gives logits of the class, and a unit vector for contrastive learning."""
+"""Holds small networks on features, for the class of an image (and a unit vector), or for that of a pixel."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.networks.encoder import activation
+from jaxgen.networks.layers.batch_norm import BatchNorm
 
 
 class Head(nn.Module):
@@ -35,3 +36,22 @@ class Head(nn.Module):
             return logits, jnp.zeros((len(x), 0))
         point = jnp.asarray(nn.Dense(self.embedding, name="embedding")(x), jnp.float32)
         return logits, point / jnp.maximum(jnp.linalg.norm(point, axis=1, keepdims=True), 1e-6)
+
+
+class PixelHead(nn.Module):
+    """Maps features of pixels `[P, D]` to logits of their classes `[P, num_classes]`: dense, ReLU, batch normalisation,
+    for each hidden layer, then dense (Zhang et al. 2021, DatasetGAN; Baranchuk et al. 2022, section 4).
+    """
+
+    num_classes: int = 0  # set by the method
+    hidden: tuple[int, ...] = (128, 32)  # widths of the layers before the last
+    normalise: bool = True  # features are normalised, too, so that none is heard only because it is large
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "P D"], train: bool = False) -> Float[Array, "P num_classes"]:
+        x = jnp.asarray(x, jnp.float32)
+        if self.normalise:
+            x = BatchNorm(name="norm_in")(x, train)
+        for level, width in enumerate(self.hidden):
+            x = BatchNorm(name=f"norm_{level}")(nn.relu(nn.Dense(width, name=f"dense_{level}")(x)), train)
+        return nn.Dense(self.num_classes, name="classes")(x)

@@ -6,6 +6,8 @@ layers between frames and taps of features are hooks.
     with after({"middle_attention/query": lambda y, x: y + x @ a @ b}):
         y = network.apply({"params": params}, image, time)
     features = inner(network, params, ("up_1_block_0",), image, time)["up_1_block_0"]
+    with taken(("up_1_block_0",)) as found:
+        network.apply({"params": params}, image, time)
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
+from flax.core.tracers import current_trace
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError, nearest
@@ -55,6 +58,37 @@ def after(hooks: Mapping[str, Hook]) -> Iterator[None]:
         raise UserError(f"The network has no module {missing[0]!r}; {nearest(missing[0], seen - {''})}")
 
 
+@contextlib.contextmanager
+def taken(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Gives a dict that has `{path: output}` of modules inside a network once it was called in the block.
+
+    Raises:
+      UserError: a module gives something other than one array, or lies in layers that run as one scan or are computed
+        again in the backward pass; at the end of the block, a path has met no module.
+    """
+    found: dict[str, Any] = {}
+    outside = current_trace()
+
+    def keep(path: str) -> Hook:
+        def hook(output: Any, *_: Any, **__: Any) -> Any:
+            if current_trace() != outside:
+                raise UserError(
+                    f"The module {path!r} lies in layers that run as one scan, or are computed again in the backward "
+                    "pass, so that its output cannot be taken: unset the network's scan_blocks and remat, or take "
+                    "another module."
+                )
+            if not hasattr(output, "shape"):
+                what = f"gives a {type(output).__name__} and not one array"
+                raise UserError(f"The module {path!r} {what}; take another one.")
+            found[path] = output
+            return output
+
+        return hook
+
+    with after({path: keep(path) for path in paths}):
+        yield found
+
+
 def inner(network: nn.Module, params: Tree, paths: Iterable[str], *inputs: Any, **options: Any) -> dict[str, Any]:
     """Returns `{path: output}` of modules inside a network, from one call of it.
 
@@ -64,17 +98,8 @@ def inner(network: nn.Module, params: Tree, paths: Iterable[str], *inputs: Any, 
       inputs: arguments of the call. `options` are its keyword arguments, and flax's own (`rngs`, `method`).
 
     Raises:
-      UserError: a path names no module of the network.
+      UserError: as `taken`.
     """
-    found: dict[str, Any] = {}
-
-    def keep(path: str) -> Hook:
-        def hook(output: Any, *_: Any, **__: Any) -> Any:
-            found[path] = output
-            return output
-
-        return hook
-
-    with after({path: keep(path) for path in paths}):
+    with taken(paths) as found:
         network.apply({"params": params}, *inputs, **options)
     return found

@@ -80,13 +80,17 @@ class TokenAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """The MLP is dense, GELU in its tanh form, dropout, dense: [..., D] -> [..., D]; parameters are `in` and `out`."""
+    """The MLP is dense, GELU, dropout, dense: [..., D] -> [..., D]; parameters are `in` and `out`.
+
+    The GELU is in its tanh form, or exact.
+    """
 
     config_name = ""  # a part of other networks; no config names it
 
     features: int
     dropout: float = 0.0
     dtype: str | None = None
+    exact: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"], train: bool = False) -> Float[Array, "... D"]:
@@ -94,7 +98,7 @@ class MLP(nn.Module):
             return nn.Dense(features, kernel_init=kernel_init, dtype=self.dtype, dot_general=rows_dot, name=name)
 
         h = dense(self.features, "in")(x)
-        h = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(h, approximate=True))
+        h = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(h, approximate=not self.exact))
         return dense(x.shape[-1], "out")(h)
 
 

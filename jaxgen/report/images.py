@@ -120,6 +120,18 @@ def animation(
     return canvas
 
 
+def save_indices(
+    path: epath.PathLike, array: UInt8[np.ndarray, "H W"], colours: UInt8[np.ndarray, "K 3"]
+) -> None:
+    """Writes numbers of classes `[H, W]`, uint8, as a PNG file whose palette shows class i in colour i of at most 256.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(array))
+    picture.putpalette(colours.astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    write_bytes(path, buffer.getvalue())
+
+
 def save_png(path: epath.PathLike, array: Shaped[np.ndarray, "H W C"]) -> None:
     """Writes one picture `[H, W, 1, 3 or 4]`, uint8 or float in [-1, 1], atomically as a PNG file; `gs://` works.
 

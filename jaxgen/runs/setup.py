@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from jaxgen.build import build, build_field
 from jaxgen.config import SAMPLED, image_shape
 from jaxgen.data import Loader, Request, Source, open_source
+from jaxgen.data.chosen import Chosen
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.corruptions import Corruption
 from jaxgen.data.sources.captioned import Captioned
@@ -63,8 +64,7 @@ def _make_method(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
     sampler = {key: value for key, value in config.sampler.items() if key != "guidance_scale"}
     guidance = _guidance(config)
     if "trained" in fields:
-        trained = _trained(config, above)
-        return build(completed(config), "method", "config.method", **given, trained=trained)
+        return build(completed(config), "method", "config.method", **given, **_trained(config, above, found))
     if "sampler" in fields:
         given |= build_field(found, "sampler", sampler, "config.sampler")
     elif len(config.sampler):
@@ -102,8 +102,13 @@ def _checked(method: Method) -> Method:
     return method
 
 
-def _trained(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
-    """Returns the method of the run or of the folder of diffusers that `config.init_from.pretrained` names."""
+def _trained(config: ConfigDict, above: tuple[epath.Path, ...], method: type) -> dict[str, Method]:
+    """Returns the field `trained`: the method of the run or the folder of diffusers that `config.init_from.pretrained`
+    names; nothing where none is named and the class `method` has a default.
+    """
+    needed = next(f for f in dataclasses.fields(method) if f.name == "trained").default is dataclasses.MISSING
+    if not needed and not config.init_from.get("pretrained"):
+        return {}
     run = pretrained_run(config)
     if run is not None and run in above:
         raise UserError(f"config.init_from.pretrained={run} is a run that is built on itself; name a trained run.")
@@ -114,7 +119,7 @@ def _trained(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
             f"config.method.name={config.method.name!r} is built on a trained run: set config.init_from.pretrained to "
             f"its workdir, not to {named}; a folder that diffusers wrote is one, too."
         )
-    return _make_method(stored, above if run is None else (*above, run))
+    return {"trained": _make_method(stored, above if run is None else (*above, run))}
 
 
 def _guidance(config: ConfigDict) -> dict[str, Any]:
@@ -221,7 +226,8 @@ def open_split(config: ConfigDict, split: str, extra: str = "") -> Source:
     """Returns one split of the config's data; captions have the tokens of a pretrained folder where there is one.
 
     Args:
-      extra: a source of `config.data.extra` in place of the config's own; its labels are not used.
+      extra: a source of `config.data.extra` in place of the config's own; its labels are not used. Of the split that is
+        trained on, `config.data.examples` examples are chosen.
 
     Raises:
       UserError: the source is unknown, or the split is missing, empty or does not fit; the message names the key that
@@ -244,6 +250,8 @@ def open_split(config: ConfigDict, split: str, extra: str = "") -> Source:
         if extra or split == config.data.split or split != config.data.eval_split:
             raise
         raise UserError(f"config.data.eval_split={split!r}: {error}") from error
+    if not extra and split == config.data.split and config.data.examples:
+        opened = Chosen(opened, config.data.examples, config.seed)
     opened = _with_captions(config, opened, section.get("captions", ()))
     return _with_tokens(config, opened, needed=not extra)
 

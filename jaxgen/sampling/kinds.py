@@ -1,4 +1,4 @@
-"""What a method's `sample` may give, as `Method.gives` names it: images, videos, embeddings or tokens.
+"""What a method's `sample` may give, as `Method.gives` names it: images, videos, masks, embeddings or tokens.
 
 Each is a class that says which arrays it takes, how they are stored and written, and which picture of them fits in a
 log. `Method.gives` is the class's name in snake case, and `package.module:Class` for one of your own.
@@ -7,7 +7,7 @@ log. `Method.gives` is the class's name in snake case, and `package.module:Class
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ from etils import epath
 from jaxtyping import Bool, UInt8
 
 from jaxgen.arrays import Array, to_uint8
+from jaxgen.colours import class_colours
 from jaxgen.errors import UserError
 from jaxgen.registry import config_name, find
-from jaxgen.report.images import animation, grid, save_gif, save_png
+from jaxgen.report.images import animation, grid, save_gif, save_indices, save_png
 from jaxgen.sampling.finite import finite_images, with_nan
 
 Shape = tuple[int, ...]
@@ -35,9 +36,11 @@ class Output(abc.ABC):
       key: the array's name in `samples.npz`; "" takes the name of the entry.
       numbers: "floating" or "integer", the type that `sample` gives.
       pictured: whether `picture` gives one.
+      named: the folders of the files that `write_named` writes; () where it writes none.
     """
 
     plural: ClassVar[str]
+    named: ClassVar[tuple[str, ...]] = ()
     key: ClassVar[str] = ""
     numbers: ClassVar[Literal["floating", "integer"]] = "floating"
     pictured: ClassVar[bool] = False
@@ -68,11 +71,28 @@ class Output(abc.ABC):
         """Writes what a person looks at beside `samples.npz`; returns the name of the file to look at first."""
         return "samples.npz"
 
+    def pictures(self, values: np.ndarray, finite: Bool[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W C"] | None:
+        """Returns a picture of each sample, of the images' size; None where there is nothing to see."""
+        return None
+
+    def write_named(  # noqa: B027  # kinds without pictures write none
+        self, folder: epath.Path, names: Sequence[str], values: np.ndarray, pictures: np.ndarray, given: np.ndarray
+    ) -> None:
+        """Writes a file for each sample, `<a folder of named>/<name>.png`.
+
+        Args:
+          names: of the N files, without their ending.
+          values: the samples as they are stored, `[N, ...]`.
+          pictures: what `pictures` gives.
+          given: uint8 `[N, H, W, 3]`, the picture that each sample was made of.
+        """
+
 
 class Image(Output):
     """Images, float `[B, H, W, C]` in [-1, 1]; written as a grid, `samples.png`."""
 
     plural = "images"
+    named = ("images",)
     key = "images"
     pictured = True
     values = "floats in [-1, 1]"
@@ -89,6 +109,53 @@ class Image(Output):
     def write(self, folder: epath.Path, values: np.ndarray, finite: Bool[np.ndarray, " N"]) -> str:
         save_png(folder / "samples.png", grid(with_nan(values, finite)))
         return "samples.png"
+
+    def pictures(self, values: np.ndarray, finite: Bool[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W C"] | None:
+        return with_nan(values, finite)
+
+    def write_named(
+        self, folder: epath.Path, names: Sequence[str], values: np.ndarray, pictures: np.ndarray, given: np.ndarray
+    ) -> None:
+        for name, picture in zip(names, pictures, strict=True):
+            save_png(folder / self.named[0] / f"{name}.png", picture)
+
+
+class Mask(Output):
+    """Masks, integers `[B, H, W]`, the class of each pixel; written as a grid of colours, `samples.png`.
+
+    Of a user's pictures, `masks/<name>.png` has the classes as the indices of a palette, as `pairs:` and `folder:` read
+    them, and `overlays/<name>.png` the picture in the colours of its classes.
+    """
+
+    plural = "masks"
+    numbers = "integer"
+    pictured = True
+    values = "whole numbers in [0, 256)"
+    named = ("masks", "overlays")
+
+    def shape(self, image_shape: Shape) -> Shape:
+        return image_shape[:2]
+
+    def stored(self, values: Array) -> Array:
+        return values.astype(jnp.int32)
+
+    def picture(self, values: np.ndarray, finite: Bool[np.ndarray, " N"]) -> UInt8[np.ndarray, "H W 3"] | None:
+        return grid(self.pictures(values, finite))
+
+    def write(self, folder: epath.Path, values: np.ndarray, finite: Bool[np.ndarray, " N"]) -> str:
+        save_png(folder / "samples.png", grid(self.pictures(values, finite)))
+        return "samples.png"
+
+    def pictures(self, values: np.ndarray, finite: Bool[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W C"]:
+        return class_colours(256)[values % 256]
+
+    def write_named(
+        self, folder: epath.Path, names: Sequence[str], values: np.ndarray, pictures: np.ndarray, given: np.ndarray
+    ) -> None:
+        for name, mask, picture, behind in zip(names, values, pictures, given, strict=True):
+            save_indices(folder / self.named[0] / f"{name}.png", mask.astype(np.uint8), class_colours(256))
+            mixed = np.where(mask[..., None] > 0, (behind.astype(np.uint16) + picture + 1) // 2, behind)
+            save_png(folder / self.named[1] / f"{name}.png", mixed.astype(np.uint8))
 
 
 class Video(Output):

@@ -17,8 +17,7 @@ from jaxgen.parallel.distributed import is_first
 from jaxgen.report.images import animation, grid, save_gif, save_png, to_rgb
 from jaxgen.sampling.generator import PANEL_IMAGES, Generator, Samples
 from jaxgen.sampling.inputs import Inputs
-
-NAMED = "images"  # the folder of images that are named after their inputs
+from jaxgen.sampling.kinds import Output
 
 
 def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> str:
@@ -43,33 +42,35 @@ def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompt
     return output.write(folder, samples.main[:shown], samples.finite[:shown])
 
 
-def check_names(folder: epath.Path, inputs: Inputs, num: int) -> None:
+def check_names(folder: epath.Path, inputs: Inputs, num: int, output: Output) -> None:
     """Raises a UserError if an image that `write_beside` names after its input would take the place of an input."""
     for i, name in enumerate(inputs.names(num)):
-        path, file = folder / NAMED / f"{name}.png", inputs.files[i % len(inputs.files)]
-        if path.exists() and os.path.realpath(path) == os.path.realpath(file):
-            raise UserError(f"--out={folder}: the image would take the place of {file}; name another folder.")
+        file = inputs.files[i % len(inputs.files)]
+        for path in (folder / named / f"{name}.png" for named in output.named):
+            if path.exists() and os.path.realpath(path) == os.path.realpath(file):
+                raise UserError(f"--out={folder}: the image would take the place of {file}; name another folder.")
 
 
 def write_beside(folder: epath.Path, inputs: Inputs, samples: Samples, shown: int = 64) -> None:
-    """Writes each image as `images/<name of its file>.png`, and `panel_inputs.png`: up to `shown` images, with what the
-    model was given to the left of each. What it was given as a set is in `panel_<entry>.png`, a set in each line.
+    """Writes each sample under the name of its file, such as `images/<name>.png`, and `panel_inputs.png`: up to `shown`
+    samples, with what the model was given to the left of each. What it was given as a set is in `panel_<entry>.png`, a
+    set in each line.
     """
     pictures = samples.pictures
-    for name, picture in zip(inputs.names(len(pictures)), pictures, strict=True):
-        save_png(folder / NAMED / f"{name}.png", picture)
-    drawn = to_rgb(pictures[:shown])
-    size, cells = drawn.shape[1:3], []
+    drawn = to_rgb(pictures)
+    size, count, cells = drawn.shape[1:3], len(drawn), []
     for entry, rows in inputs.rows.items():
         if rows.ndim == 5:
             write_sets(folder / f"panel_{entry}.png", rows, pictures[:shown])
             continue
         levels = rows if rows.dtype == np.uint8 else (rows * (255 // max(1, rows.max()))).astype(np.uint8)[..., None]
-        cells.append(resized(to_rgb(levels), size)[np.arange(len(drawn)) % len(rows)])
+        cells.append(resized(to_rgb(levels), size)[np.arange(count) % len(rows)])
+    given = cells[0] if cells else drawn
+    samples.output.write_named(folder, inputs.names(count), samples.main, pictures, given)
     if not cells:
         return
-    beside = np.stack([*cells, drawn], axis=1)
-    across = max(1, round(math.sqrt(len(drawn) / beside.shape[1])))
+    beside = np.stack([*cells, drawn], axis=1)[:shown]
+    across = max(1, round(math.sqrt(len(beside) / beside.shape[1])))
     save_png(folder / "panel_inputs.png", grid(beside.reshape(-1, *drawn.shape[1:]), across * beside.shape[1]))
 
 

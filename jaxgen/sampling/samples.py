@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped, UInt8
 
 from jaxgen.errors import UserError
-from jaxgen.sampling.finite import NotFinite, with_nan
+from jaxgen.sampling.finite import NotFinite
 from jaxgen.sampling.kinds import Image, Output
 
 
@@ -46,10 +46,13 @@ class Samples:
 
     @property
     def pictures(self) -> np.ndarray:
-        """Returns `[N, H, W, C]` images as `jaxgen.report.images.grid` draws them; images that are not finite become
-        magenta.
+        """Returns a picture of each sample, as `jaxgen.report.images.grid` draws them; images that are not finite
+        become magenta. Raises a UserError where the method gives something that cannot be seen.
         """
-        return with_nan(self.images, self.finite)
+        found = self.output.pictures(self.main, self.finite)
+        if found is None:
+            raise UserError(f"This method gives {self.output.plural}, and no images.")
+        return found
 
     def picture(self) -> UInt8[np.ndarray, "H W 3"] | None:
         """Returns one picture of all samples, for a log; None where there is nothing to see of what the method gives.

@@ -19,13 +19,15 @@ from jaxgen.planning.topology import devices
 from jaxgen.runs.setup import make_corruptions, make_method
 
 # tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), cascades their stages,
-# and one sets of its user's data (test_few_shot.py)
+# one sets of its user's data (test_few_shot.py), and two give masks (test_segmentation_run.py)
 APART = (
     "stable_diffusion.py",
     "stable_diffusion_finetune.py",
     "cascade_digits.py",
     "cascade_shapes.py",
     "fsdm_omniglot.py",
+    "segmentation_nuclei.py",
+    "segmentation_shapes.py",
 )
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
 LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
@@ -40,16 +42,20 @@ TWINS = (
     "ddpm_fashion_mnist.py",
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",
+    "ddpm_nuclei.py",
     "ddpm_photos.py",
+    "ddpm_scenes.py",
     "ddpm_shapes.py",
     "ddpm_shapes_64.py",
     "ddpm_shapes_classes.py",
     "kl_autoencoder_digits.py",
     "kl_autoencoder_emoji.py",
     "kl_autoencoder_fashion_mnist.py",
+    "kl_autoencoder_scenes.py",
     "kl_autoencoder_shapes.py",
     "latent_diffusion_emoji.py",
     "latent_diffusion_fashion_mnist.py",
+    "mae_nuclei.py",
     "palette_emoji.py",
     "palette_shapes.py",
     "regression_emoji.py",

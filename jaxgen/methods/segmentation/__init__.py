@@ -1,0 +1,1 @@
+"""This room segments images by small networks on the features of a trained model, from few labelled images."""
