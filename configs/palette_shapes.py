@@ -5,7 +5,7 @@ Each training image has one of the tasks, drawn at random. A model of one task a
 
 Paper: Saharia et al. 2022, "Palette: Image-to-Image Diffusion Models".
 Command: python main.py --config=configs/palette_shapes.py --workdir=runs/palette_shapes
-Hardware and time: two CPU cores, about 11 minutes when nothing else runs there.
+Hardware and time: two CPU cores, about 20 minutes when nothing else runs there.
 Expected: see docs/palette.md; --mode=evaluate gives PSNR and L1, also of the unknown pixels alone.
 """
 
@@ -47,10 +47,10 @@ def get_config():
     config.optimizer.update(learning_rate=2e-3, warmup_images=2_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=16,
-        total_images=40_000,
+        total_images=72_000,
         log_every_images=2_000,
         checkpoint_every_images=8_000,
-        sample_every_images=20_000,
+        sample_every_images=24_000,
         ema_decay=0.998,
     )
     config.evaluate.update(num=120, real=2000, batch_size=60, metrics=("psnr", "l1"))

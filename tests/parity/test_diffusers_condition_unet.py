@@ -106,6 +106,22 @@ def test_outputs_equal_and_weights_travel_both_ways(name):
         np.testing.assert_array_equal(back[key], value)
 
 
+def test_an_inpainting_network_is_told_the_mask_and_the_known_latents_as_a_condition():
+    """Their nine channels are four of noisy latents, one of the mask and four of what is known, in this order."""
+    config, model = peer({"in_channels": 9})
+    unet, params = interop.condition_unet_from_diffusers(arrays(model), config)
+    rng = np.random.default_rng(1)
+    x, known = rng.standard_normal((2, 2, 8, 8, 4)).astype(np.float32)
+    mask = rng.integers(0, 2, (2, 8, 8, 1)).astype(np.float32)
+    context, time = rng.standard_normal((2, 7, 12)).astype(np.float32), np.asarray([1.0, 981.0], np.float32)
+    seen = np.concatenate([x, mask, known * (1 - mask)], axis=-1)
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(seen.transpose(0, 3, 1, 2)), torch.from_numpy(time), torch.from_numpy(context))
+    with jax.default_matmul_precision("highest"):
+        ours = jax.jit(unet.apply)({"params": params}, x, time, None, context, condition=seen[..., 4:])
+    np.testing.assert_allclose(ours, theirs.sample.numpy().transpose(0, 2, 3, 1), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_written_config_is_of_the_same_network(name, tmp_path):
     config, _ = peer(CONFIGS[name])
