@@ -165,6 +165,8 @@ def test_labels_go_to_every_stage_that_reads_them(tmp_path):
     assert (drawn.labels == 3).all()
     other = found.generator.draw(found.model, 0, 4, labels=[5])
     assert (drawn.images != other.images).any() and (drawn.more["stage_0"] != other.more["stage_0"]).any()
+    with pytest.raises(UserError, match=r"--labels must be numbers from 0 to 7, not \[8\]"):
+        found.generator.draw(found.model, 0, 1, labels=[8])
 
 
 def model_of(**options) -> ChainStage:
