@@ -192,13 +192,15 @@ class Segmentation(Method):
         return None if score == "uncertainty" else super().better(score)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """Returns `masks`: held-out images, their true masks, the masks of the vote, and the uncertainty (white: high).
+        """Returns `masks`: held-out images, their true masks, the masks of the vote, and the uncertainty, whose highest
+        value in these images is white.
         """
         if "mask" not in batch or "image" not in batch:
             return {}
         mask, uncertainty = self.segmented(model, batch)
         image = jnp.broadcast_to(batch["image"], (*batch["image"].shape[:3], 3))
-        doubt = jnp.broadcast_to(2 * uncertainty[..., None] / jnp.log(self.classes) - 1, image.shape)
+        highest = jnp.maximum(uncertainty.max(), 1e-6)
+        doubt = jnp.broadcast_to(2 * uncertainty[..., None] / highest - 1, image.shape)
         cells = jnp.stack([image, self._coloured(batch["mask"]), self._coloured(mask), doubt], axis=1)
         return {"masks": cells[:8].reshape(-1, *cells.shape[2:])}
 
