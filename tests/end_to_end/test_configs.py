@@ -125,7 +125,7 @@ def command_of(folder, name, config):
     """The command line of a config, shrunk, in `folder/name`."""
     (folder / f"data_{name}").mkdir(parents=True)
     command = [f"--config=configs/{name}.py", f"--workdir={folder / name}", *shrunk(config), *begun(folder, config)]
-    if config.data.source.startswith(("tfds:", "folder:", "npz:", "shapes", "caption_shapes")):
+    if config.data.source.startswith(("tfds:", "folder:", "npz:", "shapes", "scenes", "caption_shapes")):
         command.append(stand_in(folder / f"data_{name}", config))
     return command
 
