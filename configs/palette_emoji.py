@@ -3,8 +3,8 @@
 Paper: Saharia et al. 2022, "Palette: Image-to-Image Diffusion Models".
 Command: python main.py --config=configs/palette_emoji.py --workdir=runs/palette_emoji
 Data: an npz of pictures, as in configs/kl_autoencoder_emoji.py; another source by --config.data.source.
-Hardware and time: two CPU cores, about 17 minutes when nothing else runs there.
-Expected: see docs/palette.md.
+Hardware and time: two CPU cores, about 17 minutes, which is an estimate.
+Expected: unknown, since it has not been run to its end yet.
 """
 
 from configs import palette_shapes

@@ -6,7 +6,8 @@ Each training image has one of the tasks, drawn at random. A model of one task a
 Paper: Saharia et al. 2022, "Palette: Image-to-Image Diffusion Models".
 Command: python main.py --config=configs/palette_shapes.py --workdir=runs/palette_shapes
 Hardware and time: two CPU cores, about 20 minutes when nothing else runs there.
-Expected: see docs/palette.md; --mode=evaluate gives PSNR and L1, also of the unknown pixels alone.
+Expected: not run to its end. After 40,000 images: feature distance .27 (uncrop) to .56 (half) of another scene's, class
+    kept .34 to .66, JPEG worse than the JPEG itself; docs/palette.md has the table.
 """
 
 from jaxgen.config import defaults, section
