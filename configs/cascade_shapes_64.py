@@ -19,9 +19,8 @@ def get_config():
         network=section(
             name="unet",
             out_channels=3,
-            patch_size=2,
-            channels=24,
-            channel_multipliers=(1, 2, 2),
+            channels=8,
+            channel_multipliers=(1, 2, 4, 4),
             blocks=1,
             attention_resolutions=(8,),
             norm_groups=8,

@@ -18,9 +18,8 @@ def get_config():
         network=section(
             name="unet",
             out_channels=3,
-            patch_size=2,
-            channels=32,
-            channel_multipliers=(1, 2, 4),
+            channels=16,
+            channel_multipliers=(1, 2, 4, 4),
             blocks=1,
             attention_resolutions=(8,),
             norm_groups=8,
