@@ -3,7 +3,7 @@
 Paper: Saharia et al. 2022, "Palette: Image-to-Image Diffusion Models".
 Command: python main.py --config=configs/palette_emoji.py --workdir=runs/palette_emoji
 Data: an npz of pictures, as in configs/kl_autoencoder_emoji.py; another source by --config.data.source.
-Hardware and time: two CPU cores, about 17 minutes, which is an estimate.
+Hardware and time: two CPU cores, about 40 minutes of CPU, which is an estimate.
 Expected: unknown, since it has not been run to its end yet.
 """
 
@@ -14,6 +14,5 @@ def get_config():
     config = palette_shapes.get_config()
     config.data.update(source="npz:emoji.npz")
     del config.data.rename["object_mask"]
-    config.train.update(total_images=60_000)
     config.evaluate.update(num=160, batch_size=40)
     return config
