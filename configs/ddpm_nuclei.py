@@ -5,8 +5,9 @@ Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models"; Baranchuk et 
 Command: python main.py --config=configs/ddpm_nuclei.py --workdir=runs/ddpm_nuclei
 Data: nuclei.npz, with train_images (uint8 [N, 64, 64, 3]), train_masks (uint8 [N, 64, 64]: 1 on nuclei) and the same of
     test. docs/segmentation.md makes it from the images of the 2018 Data Science Bowl (BBBC038, CC0).
-Hardware and time: two CPU cores, minutes.
-Expected: not measured yet.
+Hardware and time: two CPU cores, 5 minutes on a machine with other work.
+Expected: a denoising loss of 0.094, which longer training would lower. configs/segmentation_nuclei.py says what its
+    features are worth.
 """
 
 from configs import ddpm_scenes

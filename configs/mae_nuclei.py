@@ -3,8 +3,9 @@
 Paper: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners".
 Command: python main.py --config=configs/mae_nuclei.py --workdir=runs/mae_nuclei
 Data: nuclei.npz, see configs/ddpm_nuclei.py.
-Hardware and time: two CPU cores, minutes.
-Expected: not measured yet.
+Hardware and time: two CPU cores, 3 minutes on a machine with other work.
+Expected: a squared error of 0.785 over the missing patches of held-out images; the mean of the visible patches has
+    0.792, so that it has learned little yet, and a copy of the nearest one 1.369.
 """
 
 from configs import mae_shapes

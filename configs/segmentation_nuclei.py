@@ -4,8 +4,9 @@ Paper: Baranchuk et al. 2022, "Label-Efficient Semantic Segmentation with Diffus
 Command: python main.py --config=configs/ddpm_nuclei.py --workdir=runs/ddpm_nuclei, then
     python main.py --config=configs/segmentation_nuclei.py --workdir=runs/segmentation_nuclei
 Data: nuclei.npz, see configs/ddpm_nuclei.py.
-Hardware and time: two CPU cores, minutes.
-Expected: not measured yet.
+Hardware and time: two CPU cores, 3 minutes of CPU with the evaluation of 50 images.
+Expected: a mean IoU of 0.787 with 20 labelled images (three seeds, 100 held-out images). Raw pixels have 0.733, a U-Net
+    with random weights 0.786, so that the training does not show yet (docs/segmentation.md).
 """
 
 from configs import segmentation_shapes
