@@ -139,9 +139,10 @@ def _tell(
     fitted = sum(size != (height, width) for size in sizes)
     cropped = sum(round(size[1] * height / width) != size[0] for size in sizes)
     said = [f"{files[0].name}" if len(files) == 1 else f"{len(files)} files, from {files[0].name} to {files[-1].name}"]
-    if fitted:
-        how = "cropped in the centre and resized" if cropped else "resized"
-        said.append(f"{fitted if len(files) > 1 else 'it'} {'is' if fitted == 1 else 'are'} {how} to {width}x{height}")
+    for count, how in ((cropped, "cropped in the centre and resized"), (fitted - cropped, "resized")):
+        if count:
+            which = str(count) if len(files) > 1 else "it"
+            said.append(f"{which} {'is' if count == 1 else 'are'} {how} to {width}x{height}")
     colours = np.stack([values for values, _ in read]) if slot.shape[-1] == 3 else None
     if colours is not None and (colours == colours[..., :1]).all():
         said.append("grey, so that red, green and blue are equal")

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from etils import epath
 from PIL import Image
 from tiny_methods import ddpm_config, tiny_config
 
@@ -21,6 +22,7 @@ from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.runs.setup import make_corruptions, make_method, open_split
 from jaxgen.sampling.generator import Generator
+from jaxgen.sampling.inputs import read_inputs
 from jaxgen.sampling.restore import TrainedModel
 from jaxgen.sampling.slots import Slot, slots_of
 
@@ -168,6 +170,17 @@ def test_image_i_begins_with_row_i_of_the_noise(sample, files):
     np.testing.assert_array_equal(turned, drawn[::-1])
     edited = sample(ddpm_config, f"--image={files / 'photos'}", "--strength=1", f"--noise={files / 'noise.npy'}")
     np.testing.assert_array_equal(edited, drawn)
+
+
+def test_what_is_cropped_and_what_is_only_resized_are_counted_apart(tmp_path, caplog):
+    sizes = {"a": (8, 8), "b": (32, 24), "c": (16, 16), "d": (24, 24)}
+    files = [epath.Path(tmp_path / f"{name}.png") for name in sizes]
+    for file, size in zip(files, sizes.values(), strict=True):
+        Image.new("L", size).save(file)
+    with caplog.at_level("INFO"):
+        read_inputs({"image": files}, {"image": Slot("image", (8, 8, 1))}, 4)
+    said = "1 is cropped in the centre and resized to 8x8; 2 are resized to 8x8"
+    assert caplog.messages == [f"image: 4 files, from a.png to d.png; {said}"]
 
 
 def test_another_size_is_cropped_in_the_centre_and_resized(sample, files, caplog):
