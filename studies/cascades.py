@@ -73,7 +73,7 @@ class Judge:
         source = open_source(data.source, data.eval_split, data.resolution, data.channels, data.num_classes)
         self.network, self.num = TrainedClassifier(classifier), num
         self.truth = source.take(range(num))
-        self.features = self.network(source.take(range(num, num + real))["image"]).features
+        self.features = self.network(source.take(range(num, min(num + real, len(source))))["image"]).features
         noise = np.random.default_rng(0).integers(0, 256, self.truth["image"].shape, dtype=np.uint8)
         self.floor, self.worst = self.distance(self.truth["image"]), self.distance(noise)
 
@@ -136,7 +136,7 @@ def main(
     control: Annotated[str, "a run of one model"] = "",
     noises: Annotated[tuple[float, ...], "sampling noises of the second stage"] = (0.0, 0.1, 0.2, 0.3, 0.5),
     num: Annotated[int, "images of each system"] = 400,
-    real: Annotated[int, "held-out images that they are compared with"] = 2000,
+    real: Annotated[int, "further held-out images that they are compared with, at most all"] = 2000,
     speed: Annotated[int, "images of the measure of cost; 0 leaves it out"] = 0,
     picture: Annotated[str, "a PNG that is written"] = "",
 ) -> None:
