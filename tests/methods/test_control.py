@@ -165,6 +165,16 @@ def test_a_grey_hint_is_repeated_for_a_network_that_takes_three_channels(base):
     np.testing.assert_array_equal(one, three)
 
 
+def test_a_network_whose_levels_are_kept_keeps_its_control(base):
+    trained, _ = base
+    attends = dataclasses.replace(trained, network=trained.network.clone(attention_resolutions=(4,)))
+    network = Tuned(attends, {"control": Control()}).method.network
+    kept = network.levels_kept(8, 8)
+    assert kept == dataclasses.replace(network, network=attends.network.levels_kept(8, 8)) != network
+    transformer = dataclasses.replace(kept, network=DiT(out_channels=1, patch_size=2, width=16, depth=1, heads=2))
+    assert transformer.levels_kept(8, 8) is transformer
+
+
 def test_refusals(base):
     trained, params = base
     with pytest.raises(UserError, match="start_share to end_share"):

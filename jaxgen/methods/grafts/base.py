@@ -155,6 +155,11 @@ class Wrapped:
         """Returns the same on a copy of the network with other fields."""
         return dataclasses.replace(self, network=self.network.clone(**fields))
 
+    def levels_kept(self, height: int, width: int) -> Self:
+        """Returns the same on the network with its levels kept (`UNet.levels_kept`), where it has levels."""
+        kept = getattr(self.network, "levels_kept", None)
+        return self if kept is None else dataclasses.replace(self, network=kept(height, width))
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
