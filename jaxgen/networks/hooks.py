@@ -13,6 +13,7 @@ layers between frames and taps of features are hooks.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -25,14 +26,22 @@ from jaxgen.errors import UserError, nearest
 Hook = Callable[..., Any]  # (the module's output, *its inputs) -> the output in its place
 
 
+@dataclasses.dataclass(frozen=True)
+class WithModule:
+    """Stands for a hook that is also told its module: `(output, module, *inputs) -> the output in its place`."""
+
+    hook: Callable[..., Any]
+
+
 @contextlib.contextmanager
-def after(hooks: Mapping[str, Hook]) -> Iterator[None]:
+def after(hooks: Mapping[str, Hook | WithModule]) -> Iterator[None]:
     """Passes the output of each named module, in every network that is called in the block, through its hook.
 
     The block has to hold the call of one network only: a path names the same module in each network that has it.
 
     Args:
-      hooks: `{path of a module: hook}`. A hook is called with the module's output and with the arguments of its call.
+      hooks: `{path of a module: hook}`. A hook is called with the module's output and with the arguments of its call; a
+        `WithModule` also with the module, between them.
 
     Raises:
       UserError: at the end of the block, if a path has met no module; the most similar one is proposed.
@@ -49,7 +58,10 @@ def after(hooks: Mapping[str, Hook]) -> Iterator[None]:
         if path not in hooks:
             return output
         met.add(path)
-        return hooks[path](output, *args, **kwargs)
+        hook = hooks[path]
+        if isinstance(hook, WithModule):
+            return hook.hook(output, context.module, *args, **kwargs)
+        return hook(output, *args, **kwargs)
 
     with nn.intercept_methods(intercept):
         yield

@@ -18,6 +18,8 @@ import diffusers  # noqa: E402
 
 from jaxgen.config import files as config_files  # noqa: E402
 from jaxgen.config import section  # noqa: E402
+from jaxgen.interop.adapters.lora import FILE, lora_file, read_lora, write_lora  # noqa: E402
+from jaxgen.runs.tuning.files import layer_names  # noqa: E402
 from jaxgen.sampling.export import export  # noqa: E402
 from jaxgen.sampling.grafts.requests import read_adapter  # noqa: E402
 from jaxgen.sampling.prompts import TextRequest  # noqa: E402
@@ -139,6 +141,27 @@ def test_two_adapters_add_up_as_in_diffusers(folder, tmp_path):
     pipe.set_adapters(["one", "two"], [0.7, 1.0])
     method, params, _ = with_adapters(folder, f"lora:{tmp_path / 'one'}:0.7", f"lora:{tmp_path / 'two'}")
     check_equal(ours(method, params, tokens)[1:], theirs(pipe, tokens)[1:], plain[1:])
+
+
+def test_updates_of_convolutions_are_read_and_written(folder, tmp_path):
+    pipe = pipeline(folder)
+    method, params, tokens = with_adapters(folder)
+    plain = theirs(pipe, tokens)
+    targets = ["to_q", "conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "conv_in"]
+    pipe.unet.add_adapter(peft.LoraConfig(r=3, lora_alpha=6, target_modules=targets))
+    fill(pipe.unet)
+    diffusers.StableDiffusionPipeline.save_lora_weights(tmp_path / "theirs", **unets_layers(pipe, metadata=True))
+    wanted = theirs(pipe, tokens)
+    method, params, _ = with_adapters(folder, f"lora:{tmp_path / 'theirs'}")
+    check_equal(ours(method, params, tokens)[1:], wanted[1:], plain[1:])
+    names = layer_names(*with_adapters(folder)[:2])
+    updates = read_lora(lora_file(tmp_path / "theirs", "a test"), names)
+    assert sum(update.a.ndim == 4 for update in updates["denoiser"].values()) > 10
+    (tmp_path / "ours").mkdir()
+    write_lora(tmp_path / "ours" / FILE, updates, names)
+    again = pipeline(folder)
+    again.load_lora_weights(tmp_path / "ours")
+    check_equal(theirs(again, tokens)[1:], wanted[1:], plain[1:])
 
 
 @pytest.fixture(scope="module")

@@ -58,10 +58,10 @@ ROLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-    """Holds the update of a linear layer, whose output becomes x W + x a b.
+    """Holds the update of a linear layer, whose output becomes x W + x a b, or of a convolution.
 
     Attributes:
-      a: float32 `[in, r]`.
+      a: float32 `[in, r]`; of a convolution `[size, size, in, r]`.
       b: float32 `[r, out]`, which has the factor alpha / r in it.
     """
 
@@ -77,11 +77,13 @@ class Names:
       prefix: what stands before each name, such as "unet".
       layers: `{path here: name there}`.
       pointwise: paths of the layers that are convolutions of one pixel there.
+      convolutions: paths of the layers that are convolutions here, too.
     """
 
     prefix: str
     layers: Mapping[str, str]
     pointwise: frozenset[str] = frozenset()
+    convolutions: frozenset[str] = frozenset()
 
 
 def names_of(group: str, network: Any, paths: Iterable[str], linear: bool = True) -> Names:
@@ -165,7 +167,8 @@ def read_lora(file: pathlib.Path, names: Mapping[str, Names]) -> dict[str, dict[
         group, path = known[stem]
         of = names[group]
         config = configs.get(of.prefix, configs.get("", {}))
-        updates.setdefault(group, {})[path] = _update(file, weights, stem, keys, config, of.layers[path])
+        convolves = path in of.convolutions
+        updates.setdefault(group, {})[path] = _update(file, weights, stem, keys, config, of.layers[path], convolves)
     if not updates:
         raise UserError(f"{file} holds no tensors, so it is no low-rank update.")
     return updates
@@ -192,8 +195,11 @@ def write_lora(
             for path, update in layers.items():
                 if path not in of.layers:
                     raise UserError(f"diffusers has no layer for {path!r} of the group {group!r}, so it has no file.")
-                stem, tail = f"{of.prefix}.{of.layers[path]}", (1, 1) if path in of.pointwise else ()
-                yield Entry(f"{stem}.lora_A.weight", update.a, (1, 0), tail)
+                stem, convolves = f"{of.prefix}.{of.layers[path]}", path in of.convolutions
+                tail = (1, 1) if path in of.pointwise or convolves else ()
+                yield Entry(
+                    f"{stem}.lora_A.weight", update.a, (3, 2, 0, 1) if convolves else (1, 0), () if convolves else tail
+                )
                 yield Entry(f"{stem}.lora_B.weight", update.b, (1, 0), tail)
 
     save_weights(file, entries(), dtype)
@@ -227,7 +233,13 @@ def _role(file: pathlib.Path, key: str) -> tuple[str, str]:
 
 
 def _update(
-    file: pathlib.Path, weights: Weights, stem: str, keys: Mapping[str, str], config: LoraConfig, name: str
+    file: pathlib.Path,
+    weights: Weights,
+    stem: str,
+    keys: Mapping[str, str],
+    config: LoraConfig,
+    name: str,
+    convolves: bool,
 ) -> Update:
     """Returns the update of one layer, which is called `name` in a network of peft."""
     arrays = {}
@@ -236,16 +248,19 @@ def _update(
             raise UserError(f"{file}: the layer {stem!r} lacks one of its two matrices; fetch the file again.")
         array = weights[keys[role]]
         check_floating(keys[role], array.dtype, os.fspath(file))
+        if convolves and role == "a" and array.ndim == 4:
+            arrays[role] = array.astype(np.float32).transpose(2, 3, 1, 0)
+            continue
         if array.ndim == 4 and array.shape[2:] == (1, 1):
             array = array[:, :, 0, 0]
         if array.ndim != 2:
             raise UserError(
-                f"{file}: {keys[role]!r} has shape {array.shape}, an update of a convolution; only those of linear "
-                "layers are read here."
+                f"{file}: {keys[role]!r} has shape {array.shape}, an update of a convolution, and the layer is "
+                f"{'one, whose second matrix is of one pixel' if convolves else 'linear'}: it belongs to another model."
             )
         arrays[role] = array.astype(np.float32).T
     a, b = arrays["a"], arrays["b"]
-    rank = a.shape[1]
+    rank = a.shape[-1]
     if b.shape[0] != rank:
         raise UserError(f"{file}: the matrices of {stem!r} have ranks {rank} and {b.shape[0]}; fetch the file again.")
     if "alpha" in keys:

@@ -13,7 +13,7 @@ import jax
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, check_loaded
-from jaxgen.networks.hooks import Hook, after
+from jaxgen.networks.hooks import Hook, WithModule, after
 
 Order = Literal["leaves", "hooks", "around"]
 ORDER: tuple[Order, ...] = ("leaves", "hooks", "around")
@@ -174,7 +174,7 @@ class Hooked(Wrapped):
       hooks: `part -> {path of a module: hook}`.
     """
 
-    hooks: Callable[[Tree], Mapping[str, Hook]]
+    hooks: Callable[[Tree], Mapping[str, Hook | WithModule]]
 
     def apply(self, variables: Mapping[str, Tree], *inputs: Any, **options: Any) -> Any:
         """Calls the network as `flax.linen.Module.apply` does."""

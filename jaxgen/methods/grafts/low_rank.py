@@ -1,4 +1,4 @@
-"""Adds low-rank updates to linear layers (Hu et al. 2022, LoRA)."""
+"""Adds low-rank updates to linear layers and convolutions (Hu et al. 2022, LoRA)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,19 @@ from jaxtyping import Float
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.errors import UserError, nearest
 from jaxgen.methods.base import Method
-from jaxgen.methods.grafts.base import Graft, Hooked, Order, bare_params, nothing_chosen, with_network
-from jaxgen.networks.hooks import Hook
+from jaxgen.methods.grafts.base import (
+    Graft,
+    Hooked,
+    Order,
+    bare_network,
+    bare_params,
+    network_of,
+    nothing_chosen,
+    with_network,
+)
+from jaxgen.networks.hooks import Hook, WithModule
+from jaxgen.networks.layers.basic import Conv
+from jaxgen.networks.unet import UNet
 
 ATTENTIONS = r"attention(_\d+)?/(query|key|value|out)$"  # the projections of all attentions
 RANK = 4
@@ -32,8 +43,12 @@ class LowRank(Graft):
     bfloat16, a small one would be rounded away: at a hundredth of the weight's size, a sixth of its effect is lost.
     `merged` adds it in float32, for export.
 
-    A part is `{path of a layer: {"a": [in, rank], "b": [rank, out]}}` with "|" for the "/" of paths. A starts as normal
-    noise of standard deviation 1 / rank and B as zero, so that training starts from the method as it was.
+    A convolution of a U-Net is updated too where `where` chooses it: A is then a convolution of the same size, stride
+    and padding, from in to rank channels, and B one of a single pixel, as peft and kohya's scripts have it.
+
+    A part is `{path of a layer: {"a": [in, rank], "b": [rank, out]}}` with "|" for the "/" of paths; A of a convolution
+    is [size, size, in, rank]. A starts as normal noise of standard deviation 1 / rank and B as zero, so that training
+    starts from the method as it was.
 
     Raises:
       UserError: the rank is negative, `where` is no regular expression, or a file's alpha is given too.
@@ -67,8 +82,8 @@ class LowRank(Graft):
         for path, kernel in kernels.items():
             if not re.search(where, path):
                 continue
-            rows, columns = _sides(f"config.method.grafts.{name}", path, kernel)
-            noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(path.encode())), (rows, rank))
+            rows, columns = self._sides(f"config.method.grafts.{name}", path, kernel, trained)
+            noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(path.encode())), (*rows, rank))
             found[path.replace("/", "|")] = {"a": noise / rank, "b": jnp.zeros((rank, columns))}
         if not found:
             linear = [path for path, kernel in kernels.items() if kernel.ndim == 2]
@@ -84,12 +99,12 @@ class LowRank(Graft):
                     f"{source} updates {path!r}, and the group {self.group!r} has no such layer; "
                     f"{nearest(path, kernels)}"
                 )
-            rows, columns = _sides(source, path, kernels[path])
-            shapes, rank = (matrices["a"].shape, matrices["b"].shape), matrices["a"].shape[1]
-            if shapes != ((rows, rank), (rank, columns)):
+            rows, columns = self._sides(source, path, kernels[path], trained)
+            shapes, rank = (matrices["a"].shape, matrices["b"].shape), matrices["a"].shape[-1]
+            if shapes != ((*rows, rank), (rank, columns)):
                 raise UserError(
                     f"{source} updates {path!r} by matrices of shapes {shapes[0]} and {shapes[1]}, and the layer is "
-                    f"{rows}x{columns}: it belongs to another model."
+                    f"{'x'.join(map(str, kernels[path].shape))}: it belongs to another model."
                 )
             if self.where and not re.search(self.where, path):
                 raise UserError(
@@ -120,14 +135,28 @@ class LowRank(Graft):
             for key, matrices in part.items()
         }
 
-    def _hooks(self, part: Tree) -> Mapping[str, Hook]:
-        return {
-            key.replace("|", "/"): functools.partial(_updated, part=matrices, scale=self._factor(matrices))
-            for key, matrices in part.items()
-        }
+    def _hooks(self, part: Tree) -> Mapping[str, Hook | WithModule]:
+        found: dict[str, Hook | WithModule] = {}
+        for key, matrices in part.items():
+            options = {"part": matrices, "scale": self._factor(matrices)}
+            convolves = matrices["a"].ndim == 4
+            hook = functools.partial(_updated_convolution if convolves else _updated, **options)
+            found[key.replace("|", "/")] = WithModule(hook) if convolves else hook
+        return found
 
     def _factor(self, matrices: Tree) -> float:
-        return self.alpha / matrices["a"].shape[1] if self.alpha else 1.0
+        return self.alpha / matrices["a"].shape[-1] if self.alpha else 1.0
+
+    def _sides(self, where: str, path: str, kernel: Array, trained: Method) -> tuple[tuple[int, ...], int]:
+        """Returns the shape of A without the rank, and the width of B. Raises a UserError where there can be none."""
+        if kernel.ndim == 2:
+            return kernel.shape[:1], kernel.shape[1]
+        if kernel.ndim == 4 and isinstance(bare_network(network_of(trained, self.group)), UNet):
+            return kernel.shape[:3], kernel.shape[3]
+        raise UserError(
+            f"{where}: {path!r} has a kernel of shape {kernel.shape}, and only linear layers [in, out] that are not "
+            "scanned, and a U-Net's convolutions, can be updated; narrow `where`, or unset the network's scan_blocks."
+        )
 
 
 def layers(params: Tree) -> dict[str, Array]:
@@ -136,19 +165,22 @@ def layers(params: Tree) -> dict[str, Array]:
     return {"/".join(path[:-1]): leaf for path, leaf in found.items() if path[-1] == "kernel"}
 
 
-def _sides(where: str, path: str, kernel: Array) -> tuple[int, ...]:
-    if kernel.ndim != 2:
-        raise UserError(
-            f"{where}: {path!r} has a kernel of shape {kernel.shape}, and only linear layers [in, out] that are not "
-            "scanned can be updated; narrow `where`, or unset the network's scan_blocks."
-        )
-    return kernel.shape
-
-
 def _updated(
     output: Float[Array, "*B out"], x: Float[Array, "*B in"], *_: Any, part: Tree, scale: float
 ) -> Float[Array, "*B out"]:
     update = (x.astype(jnp.float32) @ part["a"].astype(jnp.float32)) @ part["b"].astype(jnp.float32)
+    return output + (scale * update).astype(output.dtype)
+
+
+def _updated_convolution(
+    output: Float[Array, "B h w out"],
+    module: Conv,
+    x: Float[Array, "B H W in"],
+    *_: Any,
+    part: Tree,
+    scale: float,
+) -> Float[Array, "B h w out"]:
+    update = module.convolved(x.astype(jnp.float32), part["a"].astype(jnp.float32)) @ part["b"].astype(jnp.float32)
     return output + (scale * update).astype(output.dtype)
 
 

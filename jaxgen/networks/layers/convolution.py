@@ -234,13 +234,16 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", zeros_init, (self.features,), jnp.float32) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        if self.upsampled:
-            if (self.size, self.stride) != (3, 1):
-                raise UserError("Conv(upsampled=True) needs size 3 and stride 1.")
-            y = upsampled_conv(x, kernel)
-        else:
-            y = conv(x, kernel, self.stride, self.pads(x.shape[1:3]))
+        y = self.convolved(x, kernel)
         return y if bias is None else y + bias
+
+    def convolved(self, x: Float[Array, "B H W C"], kernel: Float[Array, "s s C D"]) -> Float[Array, "B H2 W2 D"]:
+        """Returns images convolved with a kernel of the module's size, at its stride and its padding."""
+        if not self.upsampled:
+            return conv(x, kernel, self.stride, self.pads(x.shape[1:3]))
+        if (self.size, self.stride) != (3, 1):
+            raise UserError("Conv(upsampled=True) needs size 3 and stride 1.")
+        return upsampled_conv(x, kernel)
 
     def pads(self, shape: tuple[int, ...]) -> Padding:
         """Returns the numbers of zeros before and after each axis, for an image of this height and width."""

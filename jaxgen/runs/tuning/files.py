@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections import defaultdict
 from collections.abc import Mapping
@@ -36,7 +37,10 @@ def layer_names(method: Method, params: Params, linear: bool = True) -> dict[str
             network = network_of(method, group)
         except UserError:  # a group without a network of its own
             continue
-        found[group] = names_of(group, network, layers(tree), linear)
+        kernels = layers(tree)
+        names = names_of(group, network, kernels, linear)
+        convolutions = frozenset(path for path, kernel in kernels.items() if kernel.ndim == 4)
+        found[group] = dataclasses.replace(names, convolutions=convolutions)
     return found
 
 

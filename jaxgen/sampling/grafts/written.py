@@ -91,7 +91,7 @@ def write_low_rank(
 def _sum(before: lora.Update | None, a: np.ndarray, b: np.ndarray) -> lora.Update:
     if before is None:
         return lora.Update(a, b)
-    return lora.Update(np.concatenate([before.a, a], axis=1), np.concatenate([before.b, b], axis=0))
+    return lora.Update(np.concatenate([before.a, a], axis=-1), np.concatenate([before.b, b], axis=0))
 
 
 def write_controls(
