@@ -9,8 +9,9 @@ safety_checker=None)` of diffusers loads, and so does `config.init_from.pretrain
 the run's averaged weights; the others, the tokenizer and the configs are those of the folder that the run began with.
 
 `OUT` of a run of the method `tuned` has the files of its grafts: `pytorch_lora_weights.safetensors`,
-`learned_embeds.safetensors`, and a folder of each ControlNet. With `--merge` it is the whole pipeline, with low-rank
-updates added to the weights in float32, and the files of new words beside it.
+`learned_embeds.safetensors`, `pytorch_custom_diffusion_weights.safetensors`, and a folder of each ControlNet. With
+`--merge` it is the whole pipeline, with low-rank updates added to the weights in float32, and the files of new words
+beside it.
 """
 
 from __future__ import annotations
@@ -114,16 +115,18 @@ def _write_pipeline(out: epath.PathLike, folder: str, changed: Params, dtype: st
 def _write_grafts(
     out: pathlib.Path, method: Tuned, params: Params, folder: str | None, dtype: str, merge: bool, run: bool
 ) -> dict[str, str]:
-    from jaxgen.sampling.grafts.written import merged, merged_groups, write_controls, write_low_rank, write_words
+    from jaxgen.sampling.grafts import written
 
     if merge:
-        weights, own = merged(method, params), _learned(method.trained) if run else []
-        changed = dict.fromkeys([*own, *merged_groups(method)])
+        weights, own = written.merged(method, params), _learned(method.trained) if run else []
+        changed = dict.fromkeys([*own, *written.merged_groups(method)])
         files = _write_pipeline(out, str(folder), {group: weights[group] for group in changed}, dtype)
     else:
         linear = folder is None or bool(read_pipeline(folder).configs["unet"].get("use_linear_projection", False))
-        files = write_low_rank(out, method, params, linear, dtype) | write_controls(out, method, params, linear, dtype)
-    return files | write_words(out, method, params, dtype)
+        files = {}
+        for write in (written.write_leaves, written.write_low_rank, written.write_controls):
+            files |= write(out, method, params, linear, dtype)
+    return files | written.write_words(out, method, params, dtype)
 
 
 @entry_point

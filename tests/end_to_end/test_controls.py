@@ -1,4 +1,4 @@
-"""A ControlNet from the command line: train it on a folder of diffusers, resume, sample with a hint, export it."""
+"""A ControlNet and keys that learn, from the command line: train, resume, sample with a hint, export both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from jaxgen.config import defaults, section
 
 def get_config():
     config = defaults()
-    config.method = section(name="tuned", grafts=section(control=section(name="control", hint_widths=(4, 6))))
+    kv = section(name="leaves", where="cross_attention/(key|value)/")
+    config.method = section(name="tuned", grafts=section(control=section(name="control", hint_widths=(4, 6)), kv=kv))
     config.init_from.pretrained = "BASE"
     config.data.update(source="folder:PICTURES", resolution=16, channels=3)
     config.data.captions = ("a cat",)
@@ -86,7 +87,7 @@ def test_the_exported_folder_on_the_base_draws_the_runs_images(place, tmp_path, 
     assert "out/control: a ControlNet of the hint 'hint'" in capsys.readouterr().out
     images = drawn(place, tmp_path / "run", f"--workdir={place / 'run'}")
     adapter = f"--adapter=controlnet:{tmp_path / 'out' / 'control'}"
-    found = drawn(place, tmp_path / "with", *of_base(place, adapter))
+    found = drawn(place, tmp_path / "with", *of_base(place, adapter, f"--adapter=custom_diffusion:{tmp_path / 'out'}"))
     assert np.abs(found - images).max() <= 1
     none = drawn(place, tmp_path / "none", *of_base(place, f"{adapter}:0"))
     words = [word for word in of_base(place)]

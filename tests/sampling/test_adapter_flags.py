@@ -143,7 +143,7 @@ class Odd(Graft):
 @pytest.mark.parametrize(
     ("grafts", "merge", "told"),
     [
-        ({"kv": Leaves(where="key")}, False, "'kv' is of the class Leaves, which has no file format.* give --merge"),
+        ({"all": Leaves(group="text")}, False, "only those of the denoiser's attentions .* give --merge"),
         ({"mute": TokenRows((1,))}, False, r"without a name.* set config\.method\.grafts\.mute\.word"),
         ({"odd": Odd()}, True, "'odd' is of the class Odd, which has no file format"),
         ({"token": TokenRows((1,), word="<toy>")}, True, "--merge has no use"),

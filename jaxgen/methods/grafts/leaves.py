@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Method
+from jaxgen.methods.base import Method, difference
 from jaxgen.methods.grafts.base import Graft, Order, nothing_chosen
 
 
@@ -29,7 +29,9 @@ class Leaves(Graft):
 
     group: str = "denoiser"  # the group whose parameters learn
     where: str = ""  # those whose path contains this regular expression learn; "" takes all
-    learns: bool = True  # False: the weights are config.init_from.<name of the graft>
+    # A file of diffusers' Custom Diffusion that they start from; it has the parameters that `where` chooses.
+    file: str = ""
+    learns: bool = True  # False: the weights stay those of the file, or of config.init_from.<name of the graft>
     order: ClassVar[Order] = "leaves"
 
     def __post_init__(self) -> None:
@@ -45,7 +47,21 @@ class Leaves(Graft):
             raise nothing_chosen(name, self.group, self.where, "parameter", leaves)
         return {path.replace("/", "|"): leaf.astype(jnp.float32) for path, leaf in chosen.items()}
 
+    def loaded(self, name: str, part: Tree, trained: Method, params: Params, batch: Batch) -> Tree:
+        if not self.file:
+            return super().loaded(name, part, trained, params, batch)
+        own = self if self.where else dataclasses.replace(self, where=f"^({'|'.join(_plain(key) for key in part)})$")
+        fresh = own.start(name, key=None, trained=trained, params=params, batch=batch)  # type: ignore[arg-type]
+        wrong = difference(part, fresh)
+        if wrong:
+            raise UserError(f"{self.file} does not belong to this model, or to config.method.grafts.{name}: {wrong}.")
+        return part
+
     def grafted(self, params: Params, part: Tree) -> Params:
         leaves = flatten_dict(params[self.group], sep="/")
         learned = {path.replace("|", "/"): leaf for path, leaf in part.items()}
         return {**params, self.group: unflatten_dict({**leaves, **learned}, sep="/")}
+
+
+def _plain(key: str) -> str:
+    return re.escape(key.replace("|", "/"))

@@ -1,4 +1,4 @@
-"""Reads the files that grafts start from, or apply as they are: low-rank updates, new words, ControlNets."""
+"""Reads the files that grafts start from, or apply as they are: low-rank updates, new words, weights, ControlNets."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import jax.numpy as jnp
 from jaxgen.arrays import Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.interop.adapters.controlnet import check_beside, read_controlnet
+from jaxgen.interop.adapters.custom_diffusion import read_custom_diffusion
 from jaxgen.interop.adapters.learned_embeds import read_embeds
 from jaxgen.interop.adapters.lora import Names, Update, lora_file, names_of, read_lora
 from jaxgen.methods.base import Method
 from jaxgen.methods.grafts.base import Graft, network_of
 from jaxgen.methods.grafts.control import Control
+from jaxgen.methods.grafts.leaves import Leaves
 from jaxgen.methods.grafts.low_rank import LowRank, layers
 from jaxgen.methods.grafts.token_rows import TokenRows
 
@@ -63,6 +65,8 @@ def read_parts(grafts: Mapping[str, Graft], trained: Method, params: Params) -> 
             files[lora_file(graft.file, key)][name] = graft
         elif isinstance(graft, TokenRows) and graft.file:
             found[name] = {"rows": jnp.asarray(read_embeds(graft.file, key)[1])}
+        elif isinstance(graft, Leaves) and graft.file:
+            found[name] = leaves_part(graft.file, key, layer_names(trained, params), graft.group)
         elif isinstance(graft, Control) and graft.file:
             found[name] = controlnet_part(graft.file, key, trained, graft.group)
     names = layer_names(trained, params) if files else {}
@@ -77,6 +81,24 @@ def low_rank_part(updates: Mapping[str, Update], scale: float = 1.0) -> Tree:
         path.replace("/", "|"): {"a": jnp.asarray(update.a), "b": scale * jnp.asarray(update.b)}
         for path, update in updates.items()
     }
+
+
+def leaves_part(file: str, named_by: str, names: Mapping[str, Names], group: str = "denoiser") -> Tree:
+    """Returns the part of a graft of leaves from a file of diffusers' Custom Diffusion.
+
+    Args:
+      file: the file.
+      named_by: the flag or the key that names it, for messages.
+      names: as `layer_names` gives them.
+      group: the group whose parameters it has.
+
+    Raises:
+      UserError: the file cannot be read, or belongs to another U-Net.
+    """
+    if group not in names:
+        raise UserError(f"{named_by}={file} is for a U-Net, and this model has no group {group!r}; leave it out.")
+    found = read_custom_diffusion(file, names[group], named_by)
+    return {path.replace("/", "|"): jnp.asarray(array) for path, array in found.items()}
 
 
 def controlnet_part(folder: str, named_by: str, method: Method, group: str = "denoiser") -> Tree:

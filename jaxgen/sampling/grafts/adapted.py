@@ -18,10 +18,11 @@ from jaxgen.interop.adapters.lora import lora_file, read_lora
 from jaxgen.methods.base import Method
 from jaxgen.methods.grafts.base import Graft, in_order
 from jaxgen.methods.grafts.control import Control
+from jaxgen.methods.grafts.leaves import Leaves
 from jaxgen.methods.grafts.low_rank import LowRank
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned, words_of
-from jaxgen.runs.tuning.files import controlnet_part, layer_names, low_rank_part
+from jaxgen.runs.tuning.files import controlnet_part, layer_names, leaves_part, low_rank_part
 from jaxgen.sampling.grafts.requests import Adapter
 
 Words = dict[str, tuple[int, ...]]
@@ -47,7 +48,7 @@ def adapted(method: Method, params: Params, adapters: Sequence[Adapter]) -> tupl
             controls += 1
             found = _control(base, adapter, controls)
         else:
-            found = (_updates if adapter.kind == "lora" else _rows)(base, params, adapter)
+            found = READ[adapter.kind](base, params, adapter)
         for name, (graft, part) in found.items():
             name = f"~{number}_{name}"  # behind the grafts of the model, whose words keep their ids
             grafts[name], parts[name] = graft, jax.tree.map(jnp.asarray, part)
@@ -83,6 +84,14 @@ def _rows(base: Method, params: Params, adapter: Adapter) -> dict[str, tuple[Gra
     word, vectors = read_embeds(adapter.file, "--adapter")
     graft = TokenRows(count=len(vectors), word=adapter.word or word, file=adapter.file, learns=False)
     return {"word": (graft, {"rows": vectors})}
+
+
+def _leaves(base: Method, params: Params, adapter: Adapter) -> dict[str, tuple[Graft, Tree]]:
+    part = leaves_part(adapter.file, "--adapter", layer_names(base, params))
+    return {"leaves": (Leaves(file=adapter.file, learns=False), part)}
+
+
+READ = {"lora": _updates, "embedding": _rows, "custom_diffusion": _leaves}  # {kind: what reads its file}
 
 
 def _control(base: Method, adapter: Adapter, number: int) -> dict[str, tuple[Graft, Tree]]:

@@ -10,6 +10,7 @@ from jaxgen.errors import UserError, nearest
 KINDS = {
     "lora": "lora:FILE[:scale]",
     "embedding": "embedding:FILE[:word]",
+    "custom_diffusion": "custom_diffusion:FILE",
     "controlnet": "controlnet:FOLDER[:scale]",
 }
 
@@ -19,8 +20,8 @@ class Adapter:
     """Names a file of a small part that is put on a trained model as it is.
 
     Attributes:
-      kind: "lora", low-rank updates, "embedding", the vectors of a new word, or "controlnet", a network that reads a
-        hint.
+      kind: "lora", low-rank updates, "embedding", the vectors of a new word, "custom_diffusion", keys and values of
+        attentions, or "controlnet", a network that reads a hint.
       file: the file, or a folder with a file of the usual name.
       scale: what low-rank updates, or what a ControlNet adds, are multiplied by.
       word: the new word, in place of the one that the file says; "" keeps that.

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgen.arrays import Params
 from jaxgen.errors import UserError
-from jaxgen.interop.adapters import controlnet, learned_embeds, lora
+from jaxgen.interop.adapters import controlnet, custom_diffusion, learned_embeds, lora
 from jaxgen.methods.grafts.base import Graft, in_order
 from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.leaves import Leaves
@@ -36,10 +36,10 @@ def check_grafts(grafts: Mapping[str, Graft], merge: bool) -> None:
                 f"The graft {name!r} is a ControlNet, which stands beside the U-Net and cannot be merged into it: "
                 "leave --merge out."
             )
-        if isinstance(graft, Leaves) and not merge:
+        if isinstance(graft, Leaves) and not merge and graft.group != "denoiser":
             raise UserError(
-                f"The graft {name!r} is of the class Leaves, which has no file format of its own: give --merge for the "
-                "whole pipeline with it."
+                f"The graft {name!r} changes the group {graft.group!r}, and only those of the denoiser's attentions "
+                "have a file of their own: give --merge for the whole pipeline with it."
             )
         if not isinstance(graft, LowRank | TokenRows | Leaves | Control):
             raise UserError(
@@ -109,6 +109,32 @@ def write_controls(
             controlnet.write_controlnet(out / name, params[name], network, linear, dtype)
             found[name] = f"a ControlNet of the hint {graft.entry!r}, for ControlNetModel.from_pretrained"
     return found
+
+
+def write_leaves(
+    out: pathlib.Path, method: Tuned, params: Params, linear: bool = True, dtype: str = ""
+) -> dict[str, str]:
+    """Writes the parameters of attentions that learned to one file; returns `{file name: what it holds}`.
+
+    Args:
+      linear: see `jaxgen.interop.adapters.lora.names_of`.
+
+    Raises:
+      UserError: other parameters than those of attentions learned.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, graft in in_order(method.grafts):
+        if isinstance(graft, Leaves):
+            found |= {key.replace("|", "/"): np.asarray(leaf) for key, leaf in params[name].items()}
+    if not found:
+        return {}
+    base = {group: tree for group, tree in params.items() if group not in method.grafts}
+    names = layer_names(method.trained, base, linear)["denoiser"]
+    try:
+        custom_diffusion.write_custom_diffusion(out / custom_diffusion.FILE, found, names, dtype)
+    except UserError as error:
+        raise UserError(f"{error} Or give --merge for the whole pipeline with what learned.") from error
+    return {custom_diffusion.FILE: f"{len(found)} parameters of attentions, for unet.load_attn_procs"}
 
 
 def merged_groups(method: Tuned) -> list[str]:
