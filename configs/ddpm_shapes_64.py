@@ -5,7 +5,7 @@ It is trained for as long as the three stages of the cascade together.
 Paper: Ho & Salimans 2022, "Classifier-Free Diffusion Guidance".
 Command: python main.py --config=configs/ddpm_shapes_64.py --workdir=runs/ddpm_shapes_64
 Hardware and time: two CPU cores, about 28 minutes of CPU, which is an estimate from shorter runs.
-Expected: unknown, since it has not been run to its end yet.
+Expected: unknown at full length; after 6,912 images a Fréchet distance of 117 and a class accuracy of 0.12.
 """
 
 from jaxgen.config import defaults, section
