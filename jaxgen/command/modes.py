@@ -192,12 +192,12 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     out, inputs = epath.Path(flags.out), None
     if flags.degrade:
         trained, inputs = degraded_pictures(trained, flags.files, flags.num, flags.seed)
-        check_names(out, inputs, flags.num * max(1, flags.draws), trained.generator.output)
     elif flags.files:
         trained, inputs = given_pictures(trained, flags.files, flags.strength, flags.num)
-        check_names(out, inputs, flags.num * max(1, flags.draws), trained.generator.output)
     method = trained.generator.method
     check_draws(method, flags.draws, flags.num, len(inputs.files) if inputs else 0, len(flags.prompt))
+    if inputs is not None:
+        check_names(out, inputs, flags.num * flags.draws, trained.generator.output)
     if flags.size:
         check_memory(trained.generator, trained.model)
     drawn = draw_several(trained, flags.seed, flags.num, flags.draws, flags.labels)

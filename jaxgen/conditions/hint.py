@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Key
@@ -13,7 +12,7 @@ from jaxtyping import Key
 from jaxgen.arrays import Array, Batch, Tree
 from jaxgen.build import path_of
 from jaxgen.conditions.base import Condition
-from jaxgen.errors import UserError
+from jaxgen.conditions.image import pictures_of, resized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +50,9 @@ class Hint(Condition):
     def __call__(
         self, params: Tree, batch: Batch, keys: Key[Array, " B"] | None, shape: tuple[int, ...], train: bool = False
     ) -> Batch:
-        picture = batch[self.entry]
-        if picture.ndim != 4:
-            raise UserError(
-                f"{path_of(self) or 'a hint'} reads the entry {self.entry!r} as pictures [B, h, w, C], and it has the "
-                f"shape {picture.shape}."
-            )
-        height, width = (self.factor * side for side in shape[:2])
-        if picture.shape[1:3] != (height, width):
-            picture = jax.image.resize(picture, (len(picture), height, width, picture.shape[-1]), "linear")
-        return {slot_of(self.entry): (picture.astype(jnp.float32) + 1) / 2}
+        picture = pictures_of(batch, self.entry, path_of(self) or "a hint")
+        size = tuple(self.factor * side for side in shape[:2])
+        return {slot_of(self.entry): (resized(picture, size, "linear") + 1) / 2}
 
 
 def slot_of(entry: str) -> str:

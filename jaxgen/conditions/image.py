@@ -80,18 +80,10 @@ class Image(Condition):
     def __call__(
         self, params: Tree, batch: Batch, keys: Key[Array, " B"] | None, shape: tuple[int, ...], train: bool = False
     ) -> Batch:
-        picture = batch[self.entry]
-        if picture.ndim != 4:
-            raise UserError(
-                f"{path_of(self) or 'config.method.parts'} reads the entry {self.entry!r} as pictures [B, h, w, C], "
-                f"and it has the shape {picture.shape}."
-            )
-        picture = picture.astype(jnp.float32)
+        picture = pictures_of(batch, self.entry, path_of(self) or "config.method.parts")
         if train and self.blur[1]:
             picture = self._blurred(picture, keys)
-        if picture.shape[1:3] != shape[:2]:
-            size = (len(picture), *shape[:2], picture.shape[-1])
-            picture = jax.image.resize(picture, size, self.resize)
+        picture = resized(picture, shape[:2], self.resize)
         return self._noised(picture, keys, train) if self.noise else {"condition": picture}
 
     def _blurred(self, picture: Array, keys: Key[Array, " B"] | None) -> Array:
@@ -120,6 +112,27 @@ class Image(Condition):
         s = levels[:, None, None, None]
         told = sinusoidal(1000 * levels, self.noise_features)
         return {"condition": jnp.sqrt(1 - s**2) * picture + s * noise, "vector": told}
+
+
+def pictures_of(batch: Batch, entry: str, reader: str) -> Float[Array, "B h w C"]:
+    """Returns the pictures of an entry, as float32; `reader` says in the message who reads them.
+
+    Raises:
+      UserError: the entry has another number of axes.
+    """
+    pictures = batch[entry]
+    if pictures.ndim != 4:
+        raise UserError(
+            f"{reader} reads the entry {entry!r} as pictures [B, h, w, C], and it has the shape {pictures.shape}."
+        )
+    return pictures.astype(jnp.float32)
+
+
+def resized(pictures: Float[Array, "B h w C"], size: tuple[int, ...], how: str) -> Float[Array, "B H W C"]:
+    """Returns pictures of this height and width; those that have it already are not touched."""
+    if pictures.shape[1:3] == size:
+        return pictures
+    return jax.image.resize(pictures, (len(pictures), *size, pictures.shape[-1]), how)
 
 
 def blurred(images: Float[Array, "B H W C"], sigma: Float[Array, " B"], radius: int) -> Float[Array, "B H W C"]:

@@ -19,6 +19,7 @@ from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.basic import Conv
 from jaxgen.networks.unet import Conditions, UNet
 
+OF_WAY_UP = ("up_", "norm_out", "conv_out")  # how the layers of a U-Net begin that a ControlNet has no copy of
 WIDTHS = (16, 32, 96, 256)  # of the hint's encoder for latents of an eighth of the pixels (diffusers, ControlNetModel)
 
 

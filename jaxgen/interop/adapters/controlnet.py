@@ -23,11 +23,10 @@ from jaxgen.interop.diffusers_condition_unet import (
 from jaxgen.interop.diffusers_files import CONFIG, MODEL, open_weights, read_json, save_weights
 from jaxgen.interop.diffusers_layers import Layer, Placer, check_entries, complete, read_layers, write_layers
 from jaxgen.interop.file_types import ControlNetFile
-from jaxgen.networks.control import WIDTHS, ControlNet, skip_widths
+from jaxgen.networks.control import OF_WAY_UP, WIDTHS, ControlNet, skip_widths
 from jaxgen.networks.unet import UNet
 
 NAME = "ControlNetModel"
-OF_WAY_UP = ("up_", "norm_out", "conv_out")  # layers of a U-Net that a ControlNet has no copy of
 # Entries of a U-Net's config that a ControlNet's lacks, since they are of its way up or of its output.
 ABSENT = (
     "sample_size", "out_channels", "up_block_types", "dropout", "conv_in_kernel", "conv_out_kernel", "_class_name",

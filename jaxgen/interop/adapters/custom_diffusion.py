@@ -8,15 +8,13 @@ did not learn have an entry of length 0, without which diffusers does not load a
 from __future__ import annotations
 
 import os
-import pathlib
 import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from jaxgen.errors import UserError, nearest
-from jaxgen.files import user_path
-from jaxgen.interop.adapters.lora import Names, safe_file
+from jaxgen.interop.adapters.lora import Names, usual_file
 from jaxgen.interop.diffusers_files import Entry, Weights, check_floating, read_header, save_weights
 
 FILE = "pytorch_custom_diffusion_weights.safetensors"
@@ -37,8 +35,7 @@ def read_custom_diffusion(path: str | os.PathLike[str], names: Names, named_by: 
     Raises:
       UserError: the file is missing, damaged, a pickle or of another kind, or the U-Net has no such layer.
     """
-    place = pathlib.Path(user_path(path, named_by))
-    place = safe_file(place / FILE if place.is_dir() else place, named_by)
+    place = usual_file(path, FILE, named_by)
     ours = {theirs: here for here, theirs in names.layers.items()}
     weights, found = Weights(read_header(place), place), {}
     for key in weights:

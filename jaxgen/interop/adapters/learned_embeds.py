@@ -7,14 +7,12 @@ A file of diffusers has one tensor, [D] or [n, D], whose key is the word. Files 
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from jaxgen.errors import UserError
-from jaxgen.files import user_path
-from jaxgen.interop.adapters.lora import safe_file
+from jaxgen.interop.adapters.lora import usual_file
 from jaxgen.interop.diffusers_files import Entry, Weights, check_floating, read_header, save_weights
 
 FILE = "learned_embeds.safetensors"
@@ -31,8 +29,7 @@ def read_embeds(path: str | os.PathLike[str], named_by: str) -> tuple[str, np.nd
     Raises:
       UserError: the file is missing, damaged, a pickle, or holds anything but the vectors of one word.
     """
-    place = pathlib.Path(user_path(path, named_by))
-    place = safe_file(place / FILE if place.is_dir() else place, named_by)
+    place = usual_file(path, FILE, named_by)
     weights = Weights(read_header(place), place)
     if len(weights) != 1:
         raise UserError(

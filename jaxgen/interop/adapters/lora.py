@@ -126,6 +126,16 @@ def lora_file(path: str | os.PathLike[str], named_by: str) -> pathlib.Path:
     return safe_file(place, named_by)
 
 
+def usual_file(path: str | os.PathLike[str], name: str, named_by: str) -> pathlib.Path:
+    """Returns the safetensors file that a path means: itself, or the one of this name in a folder.
+
+    Raises:
+      UserError: there is none, or it is a pickle.
+    """
+    place = pathlib.Path(user_path(path, named_by))
+    return safe_file(place / name if place.is_dir() else place, named_by)
+
+
 def safe_file(place: pathlib.Path, named_by: str) -> pathlib.Path:
     """Returns the path of a safetensors file. Raises UserError if there is no file, or it is a pickle."""
     if place.suffix in PICKLES:

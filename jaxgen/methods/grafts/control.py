@@ -27,10 +27,8 @@ from jaxgen.methods.grafts.base import (
     network_of,
     with_network,
 )
-from jaxgen.networks.control import WIDTHS, ControlNet, HintEncoder, hint_widths, skip_widths
+from jaxgen.networks.control import OF_WAY_UP, WIDTHS, ControlNet, HintEncoder, hint_widths, skip_widths
 from jaxgen.networks.unet import UNet
-
-OF_WAY_UP = ("up_", "norm_out", "conv_out")  # what a ControlNet has no copy of
 
 
 @dataclasses.dataclass(frozen=True)
