@@ -33,7 +33,7 @@ def read_custom_diffusion(path: str | os.PathLike[str], names: Names, named_by: 
       named_by: the flag or the key that names it, for messages.
 
     Raises:
-      UserError: the file is missing, damaged, a pickle or of another kind, or the U-Net has no such layer.
+      UserError: as `usual_file`; or the file is damaged or of another kind, or the U-Net has no such layer.
     """
     place = usual_file(path, FILE, named_by)
     ours = {theirs: here for here, theirs in names.layers.items()}
