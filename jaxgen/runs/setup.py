@@ -20,10 +20,10 @@ from jaxgen.data import Loader, Request, Source, open_source
 from jaxgen.data.chosen import Chosen
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.corruptions import Corruption
-from jaxgen.data.sources.captioned import Captioned
 from jaxgen.data.sources.captions import Tokenised
-from jaxgen.data.sources.sampled import Sampled
 from jaxgen.data.word_tokenizer import WordTokenizer
+from jaxgen.data.wrappers.captioned import Captioned
+from jaxgen.data.wrappers.sampled import Sampled
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
 from jaxgen.registry import find

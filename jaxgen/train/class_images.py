@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from jaxgen.config import image_shape, section
-from jaxgen.data.sources.sampled import Sampled
+from jaxgen.data.wrappers.sampled import Sampled
 from jaxgen.errors import some
 from jaxgen.parallel.distributed import all_agree, barrier, is_first
 from jaxgen.runs.pretrained import SAMPLER, pretrained_config, pretrained_run

@@ -14,8 +14,8 @@ import numpy as np
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.images import check_channels
 from jaxgen.data.source import Request, Source, check_labels
-from jaxgen.data.sources.renamed import Renamed
 from jaxgen.data.word_tokenizer import WordTokenizer
+from jaxgen.data.wrappers.renamed import Renamed
 from jaxgen.errors import UserError, nearest
 from jaxgen.registry import find, named, names
 from jaxgen.renamed import unknown_name
@@ -45,7 +45,7 @@ def open_source(
       channels: 1 grey, 3 RGB, 4 RGBA. Files with another number are refused, never converted.
       num_classes: labels must lie in [0, num_classes); 0 asks for no labels.
       root: TFDS's data directory; for folders and npz files, what a relative path is relative to.
-      rename: `{new name of an entry: old name}` (`jaxgen.data.sources.renamed`).
+      rename: `{new name of an entry: old name}` (`jaxgen.data.wrappers.renamed`).
       options: options of the source's own (`Source.options`); those that are left out have their defaults.
 
     Raises:

@@ -63,9 +63,9 @@ class Shapes(Source):
       UserError: for an unknown split, channels that are not 3, or more classes than there are shapes.
     """
 
-    takes = ""
+    takes: ClassVar[str | None] = ""
     class_names = NAMES["shape"]
-    splits: ClassVar[dict[str, tuple[int, int]]] = SPLITS
+    splits: dict[str, tuple[int, int]] = SPLITS
 
     def __init__(self, request: Request):
         super().__init__(request)

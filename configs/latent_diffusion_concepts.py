@@ -1,0 +1,53 @@
+"""Text to image on textured shapes at 64 pixels: the small trained model that tuning starts from.
+
+Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
+Command: python main.py --config=configs/latent_diffusion_concepts.py --workdir=runs/latent_diffusion_concepts, after
+    the command of configs/kl_autoencoder_concepts.py
+Hardware and time: two CPU cores, not recorded yet.
+Expected: not recorded yet.
+No image of its data has a ring, stripes or purple, and no caption their names (`concept_shapes`): they are what the
+configs of docs/tuning.md teach it.
+"""
+
+from configs.kl_autoencoder_concepts import NETWORK
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="latent_diffusion",
+        autoencoder=section(**NETWORK),
+        network=section(
+            name="unet",
+            out_channels=4,
+            channels=48,
+            channel_multipliers=(1, 2),
+            blocks=2,
+            attention_resolutions=(8, 4),
+            heads=4,
+            norm_groups=8,
+            context_dim=64,
+            patch_size=2,
+        ),
+        text=section(name="text_encoder", vocabulary=30, length=12, width=64, depth=2, heads=4),
+        schedule=section(name="cosine", steps=1000),
+        prediction_type="v",
+        label_dropout=0.1,
+        decode_batch=16,
+    )
+    config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
+    config.guidance = section(name="classifier_free", scale=2.0)
+    config.init_from.autoencoder = "runs/kl_autoencoder_concepts"
+    config.data.update(source="concept_shapes", resolution=64, channels=3)
+    config.optimizer.update(learning_rate=1e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)
+    config.train.update(
+        batch_size=64,
+        total_images=150_000,
+        log_every_images=10_000,
+        checkpoint_every_images=50_000,
+        sample_every_images=0,
+        ema_decay=0.999,
+    )
+    config.evaluate.update(num=200, real=2000, batch_size=50, metrics=("memorisation",))
+    return config
