@@ -99,6 +99,36 @@ def test_merged_weights_compute_what_the_hooks_do(base):
     assert np.abs(hooked - plain).max() > 0.01
 
 
+def test_updates_merged_with_weights_predict_as_hooks_do_and_are_unmerged_again(base):
+    """Two updates, 0.7 and -0.5 of them, of which some layers have both."""
+    trained, params = base
+    grafts = {"a": LowRank(rank=2, alpha=3.0), "b": LowRank(where="attention/key|mlp", rank=1)}
+    weights = {"a": 0.7, "b": -0.5}
+    method = Tuned(trained, grafts)
+    parts = {name: drawn(part, seed) for seed, (name, part) in enumerate(begun(method, params).items())}
+    scaled = {n: {k: {**m, "b": weights[n] * m["b"]} for k, m in part.items()} for n, part in parts.items()}
+    call = (IMAGE, jnp.full(4, 0.5))
+
+    @jax.jit
+    def plain(params):
+        with jax.default_matmul_precision("highest"):
+            return trained.network.apply({"params": params["denoiser"]}, *call)
+
+    with jax.default_matmul_precision("highest"):
+        on = method.on({**params, **scaled})["denoiser"]
+        hooked = jax.jit(method.method.network.apply)({"params": on}, *call)
+    merged = params
+    for name, graft in grafts.items():
+        merged = graft.merged(merged, parts[name], weights[name])
+    size = np.abs(plain(params)).max()
+    np.testing.assert_allclose(hooked, plain(merged), atol=1e-5 * size)
+    assert np.abs(hooked - plain(params)).max() > 0.1 * size
+    for name in reversed(grafts):
+        merged = grafts[name].unmerged(merged, parts[name], weights[name])
+    for again, before in zip(jax.tree.leaves(merged), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(again, before, atol=1e-6)
+
+
 def test_an_update_is_the_product_of_its_matrices(base):
     """On one layer, beside a matrix product in float64."""
     trained, params = base

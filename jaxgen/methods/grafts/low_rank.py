@@ -41,7 +41,7 @@ class LowRank(Graft):
 
     The update is a hook on the layer's output, in training and in sampling alike. If it were added to a weight in
     bfloat16, a small one would be rounded away: at a hundredth of the weight's size, a sixth of its effect is lost.
-    `merged` adds it in float32, for export.
+    `merged` adds it in float32, for export, and `unmerged` takes it away again.
 
     A convolution of a U-Net is updated too where `where` chooses it: A is then a convolution of the same size, stride
     and padding, from in to rank channels, and B one of a single pixel, as peft and kohya's scripts have it.
@@ -124,9 +124,17 @@ class LowRank(Graft):
     def grafted(self, params: Params, part: Tree) -> Params:
         return {**params, self.group: {"network": params[self.group], "part": part}}
 
-    def merged(self, params: Params, part: Tree) -> Params:
-        """Returns the method's own parameters with the update added to its weights, in float32, for export."""
-        return {**params, self.group: _merged(params[self.group], self.scaled(part))}
+    def merged(self, params: Params, part: Tree, scale: float = 1.0) -> Params:
+        """Returns the method's own parameters with `scale` times the update added to its weights, in float32.
+
+        Several updates are merged one after the other, each with a scale of its own.
+        """
+        updates = {path: (a, scale * b) for path, (a, b) in self.scaled(part).items()}
+        return {**params, self.group: _merged(params[self.group], updates)}
+
+    def unmerged(self, params: Params, part: Tree, scale: float = 1.0) -> Params:
+        """Returns the parameters without an update that `merged` added with this scale, up to rounding in float32."""
+        return self.merged(params, part, -scale)
 
     def scaled(self, part: Tree) -> dict[str, tuple[Array, Array]]:
         """Returns `{path of a layer: (A [in, rank], B [rank, out])}`, with the factor alpha / rank in B."""
