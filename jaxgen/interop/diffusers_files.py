@@ -14,6 +14,7 @@ import os
 import pathlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -272,19 +273,25 @@ class Entry:
         return np.ascontiguousarray(np.asarray(self.leaf).transpose(self.axes)).reshape(self.shape)
 
 
-def save_weights(path: str | os.PathLike[str], entries: Iterable[Entry], dtype: str = "") -> None:
+def save_weights(
+    path: str | os.PathLike[str],
+    entries: Iterable[Entry],
+    dtype: str = "",
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Writes a safetensors file, one tensor after the other; it appears under its name when it is complete.
 
     Args:
       path: the file.
       entries: the tensors.
       dtype: the type of all floating tensors in the file, such as "float16"; by default each keeps its own.
+      metadata: texts that the header says beside the tensors.
 
     Raises:
       UserError: the format does not have a tensor's type.
     """
     path, entries = pathlib.Path(path), list(entries)
-    header: dict[str, Any] = {METADATA: {"format": "pt"}}
+    header: dict[str, Any] = {METADATA: {"format": "pt", **metadata}}
     place = 0
     kinds = []
     for entry in entries:

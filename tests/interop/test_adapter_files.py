@@ -12,6 +12,7 @@ import safetensors.numpy
 from jaxgen.errors import UserError
 from jaxgen.interop.adapters.learned_embeds import read_embeds, write_embeds
 from jaxgen.interop.adapters.lora import Names, Update, lora_file, names_of, read_lora, write_lora
+from jaxgen.interop.diffusers_files import read_metadata
 from jaxgen.networks.dit import DiT
 from jaxgen.networks.pretrained.clip import TextTower
 from jaxgen.networks.unet import UNet
@@ -141,16 +142,20 @@ def test_alpha_of_a_folder_of_peft_is_in_the_config_beside_it(tmp_path):
         read_lora(file, NAMES)
 
 
-def test_what_is_written_is_read_again_to_the_bit(tmp_path):
+def test_what_is_written_is_read_again_to_the_bit(tmp_path, caplog):
     updates = {"denoiser": {QUERY: Update(A.T.copy(), B.T.copy()), IN: Update(A.T[:, :2].copy(), B.T[:2].copy())}}
     updates["text"] = {"block_0/query": Update(A.T[:, :1].copy(), B.T[:1].copy())}
     write_lora(tmp_path / "f.safetensors", updates, NAMES)
-    found = read_lora(tmp_path / "f.safetensors", NAMES)
+    with caplog.at_level(logging.INFO, "jaxgen"):
+        found = read_lora(tmp_path / "f.safetensors", NAMES)
     assert found.keys() == updates.keys()
     for group, layers in updates.items():
         for path, update in layers.items():
             np.testing.assert_array_equal(found[group][path].a, update.a)
             np.testing.assert_array_equal(found[group][path].b, update.b)
+    told = read_metadata(tmp_path / "f.safetensors")
+    assert told["format"] == "pt" and json.loads(told["lora_adapter_metadata"])["text_encoder.lora_alpha"] == 1
+    assert "does not say alpha" not in caplog.text
     tensors = safetensors.numpy.load_file(tmp_path / "f.safetensors")
     assert tensors["unet.mid_block.proj_in.lora_A.weight"].shape == (2, 8, 1, 1)  # a convolution of one pixel there
     with pytest.raises(UserError, match="has no layer for 'other'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import jax
 import numpy as np
@@ -18,7 +19,8 @@ import diffusers  # noqa: E402
 
 from jaxgen.config import files as config_files  # noqa: E402
 from jaxgen.config import section  # noqa: E402
-from jaxgen.interop.adapters.lora import FILE, lora_file, read_lora, write_lora  # noqa: E402
+from jaxgen.interop.adapters.lora import FILE, Update, lora_file, read_lora, write_lora  # noqa: E402
+from jaxgen.methods.grafts.low_rank import layers  # noqa: E402
 from jaxgen.runs.tuning.files import layer_names  # noqa: E402
 from jaxgen.sampling.export import export  # noqa: E402
 from jaxgen.sampling.grafts.requests import read_adapter  # noqa: E402
@@ -200,6 +202,29 @@ def test_our_file_of_low_rank_updates_is_read_by_diffusers(folder, run, tmp_path
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     again, params, _ = with_adapters(folder, f"lora:{tmp_path / 'out'}")
     np.testing.assert_allclose(ours(again, params, tokens)[1], wanted, atol=1e-5)
+
+
+def test_our_file_of_both_networks_and_several_ranks_is_read_by_diffusers(folder, tmp_path, caplog):
+    """`load_lora_weights` takes ranks, alpha and layers from the file's metadata where there are any."""
+    method, params, tokens = with_adapters(folder)
+    kernels = {group: layers(params[group]) for group in ("denoiser", "text")}
+    of_text = [path for path in kernels["text"] if path.endswith(("query", "value", "mlp_in"))]
+    of_unet = [path for path in kernels["denoiser"] if path.endswith(("cross_attention/key", "self_attention/out"))]
+    assert len(of_text) == 6 and len(of_unet) > 5
+    updates: dict[str, dict[str, Update]] = {"text": {}, "denoiser": {}}
+    for group, paths in (("text", of_text), ("denoiser", of_unet)):
+        for i, path in enumerate(paths):
+            rank, (wide, narrow) = (2, 3, 2)[i % 3], kernels[group][path].shape
+            a, b = CHANCE.standard_normal((wide, rank)), 0.1 * CHANCE.standard_normal((rank, narrow))
+            updates[group][path] = Update(a.astype(np.float32), b.astype(np.float32))
+    write_lora(tmp_path / FILE, updates, layer_names(method, params))
+    pipe = pipeline(folder)
+    plain = theirs(pipe, tokens)
+    pipe.load_lora_weights(tmp_path)
+    assert {config.r for model in (pipe.unet, pipe.text_encoder) for config in model.peft_config.values()} == {2}
+    with caplog.at_level(logging.INFO, "jaxgen"):
+        check_equal(ours(*with_adapters(folder, f"lora:{tmp_path}")[:2], tokens), theirs(pipe, tokens), plain)
+    assert "does not say alpha" not in caplog.text
 
 
 def test_our_file_of_a_word_is_read_by_diffusers(folder, run, tmp_path):

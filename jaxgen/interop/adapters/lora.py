@@ -8,13 +8,15 @@ W x becomes W x + (alpha / r) B A x. The prefix says which network it is, `unet`
     lora_unet_<layer with _>.lora_down.weight, .alpha       as kohya's scripts write them; lora_te_ for the text encoder
 
 Alpha is in the file's metadata, in entries `.alpha` or in adapter_config.json. A file that is written here has
-alpha = r and the factor in B, so that every reader computes the same. Neither torch nor peft is imported.
+alpha = r, in its metadata too, and the factor in B, so that every reader computes the same. Neither torch nor peft is
+imported.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import json
 import logging
 import os
 import pathlib
@@ -212,7 +214,31 @@ def write_lora(
                 )
                 yield Entry(f"{stem}.lora_B.weight", update.b, (1, 0), tail)
 
-    save_weights(file, entries(), dtype)
+    tensors: list[Entry] = list(entries())
+    told: dict[str, Any] = {}
+    for group, layers in updates.items():
+        of = names[group]
+        ranks = {of.layers[path]: update.a.shape[-1] for path, update in layers.items()}
+        told |= {f"{of.prefix}.{key}": value for key, value in _peft_config(ranks).items()}
+    save_weights(file, tensors, dtype, {METADATA: json.dumps(told, sort_keys=True)})
+
+
+def _peft_config(ranks: Mapping[str, int]) -> dict[str, Any]:
+    """Returns the config of peft for a network, from `{name of a layer: its rank}`; alpha is the rank everywhere.
+
+    peft takes a name for the end of a module's path, and the path of transformers' text encoder begins with
+    `text_model.` in some versions alone: names are without it.
+    """
+    bare = {name.removeprefix("text_model."): rank for name, rank in ranks.items()}
+    rank = collections.Counter(bare.values()).most_common(1)[0][0]
+    others = {name: own for name, own in bare.items() if own != rank}
+    return {
+        "r": rank,
+        "lora_alpha": rank,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(bare),
+    }
 
 
 def _stems(names: Mapping[str, Names]) -> dict[str, tuple[str, str]]:
