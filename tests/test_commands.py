@@ -10,6 +10,7 @@ import tiny
 import tiny_methods
 
 from jaxgen.command.run import main as main_command
+from jaxgen.data.hints import main as hints
 from jaxgen.data.sources.captions import main as captions
 from jaxgen.editing.__main__ import main as editing
 from jaxgen.errors import UserError
@@ -53,6 +54,8 @@ PATHS = {
     "metrics --weights": (metrics, ["digits/test", "digits/test", "--weights={path}"]),
     "metrics --json": (metrics, ["digits/test", "digits/test", "--json={path}"]),
     "captions": (captions, ["folder:{path}"]),
+    "hints": (hints, ["{path}", "--kind=soft"]),
+    "hints --out": (hints, ["{run}/config.json", "--kind=soft", "--out={path}"]),
 }  # fmt: skip
 WRITTEN = {"sample --out", "plan", "profile", "editing --out", "metrics --json"}  # these need not exist
 

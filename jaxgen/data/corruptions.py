@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Mask = Int[Array, "H W"]
 
 # ITU-R BT.601: the luminance of red, green and blue.
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 # ITU-T T.81, Annex K: the quantisation of luminance and of chrominance at quality 50.
 _TABLES = np.array([
     [[16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
@@ -179,16 +179,16 @@ def _grey_jpeg(levels: Image, table: Array) -> Image:
 def _colour_jpeg(levels: Image, tables: Array) -> Image:
     """Takes RGB levels in 0..255 through YCbCr (JFIF), whose colour planes are halved."""
     height, width, _ = levels.shape
-    luma = levels @ _LUMINANCE
-    blue, red = (0.5 * (levels[..., c] - luma) / (1 - _LUMINANCE[c]) + 128 for c in (2, 0))
+    luma = levels @ LUMINANCE
+    blue, red = (0.5 * (levels[..., c] - luma) / (1 - LUMINANCE[c]) + 128 for c in (2, 0))
     halves = [jnp.round(c).reshape(height // 2, 2, width // 2, 2).mean((1, 3)) for c in (blue, red)]
     luma = _blocks_through(jnp.round(luma), tables[0])
     blue, red = (
         jax.image.resize(_blocks_through(jnp.round(half), tables[1]), (height, width), "linear") - 128
         for half in halves
     )
-    r, b = (luma + 2 * (1 - _LUMINANCE[c]) * plane for c, plane in ((0, red), (2, blue)))
-    g = (luma - _LUMINANCE[0] * r - _LUMINANCE[2] * b) / _LUMINANCE[1]
+    r, b = (luma + 2 * (1 - LUMINANCE[c]) * plane for c, plane in ((0, red), (2, blue)))
+    g = (luma - LUMINANCE[0] * r - LUMINANCE[2] * b) / LUMINANCE[1]
     return jnp.stack([r, g, b], axis=-1)
 
 
@@ -318,7 +318,7 @@ def leaves_nothing_known(corruption: Corruption, image_shape: tuple[int, ...]) -
 
 def luminance(image: Float[Array, "*shape 3"]) -> Float[Array, "*shape 1"]:
     """Returns the luminance of RGB images (ITU-R BT.601)."""
-    return (image * _LUMINANCE).sum(-1, keepdims=True)
+    return (image * LUMINANCE).sum(-1, keepdims=True)
 
 
 def _positions(image: Image) -> tuple[Array, Array]:

@@ -19,6 +19,7 @@ from jaxgen.entry_point import Parser
 GOOD = {
     "workdir": "<run>", "out": "<out>", "num": "2", "topology": "cpu:1", "a": "<pictures>", "b": "<samples.npz>",
     "source": "folder:<pictures>", "answers": "<answers.json>", "name": "digits",
+    "path": "<pictures>/00.png",
 }  # fmt: skip
 NEW = ["--config=<config.py>", "--workdir=<new>", "--config.evaluate.at_end=False"]
 PLAIN = ["--config.data.num_classes=0", "--config.method.network.num_classes=0"]
@@ -35,6 +36,7 @@ FURTHER = {
     "jaxgen.metrics": [[*METRICS, "--metrics=frechet,kid"], [*METRICS, "--metrics=psnr,l2"]],
     "jaxgen.editing": [["--num=1", "--steps=2"]],
     "jaxgen.data.sources.captions": [["--channels=1"], ["--channels=1", "--split=test"]],
+    "jaxgen.data.hints": [["--kind=soft", "--out=<out>.png"]],
 }  # fmt: skip
 
 

@@ -66,7 +66,8 @@ def _results(case: cases.Case) -> tuple[str, ...]:
     pages = ("run/report.html", "run/quiz.html", "run/samples/")
     numbers = tuple(f"run/{name}.json" for name in ("metrics", "metrics_best", "plan", "profile"))
     vocabulary = ("pictures.", "arrays.", "run.", "noise.") if "captions" in case.command else ()
-    return ("out", *asked, "run/trace", *pages, *numbers, *vocabulary)
+    hints = ("pictures/", "run/") if "hints" in case.command else ()
+    return ("out", *asked, "run/trace", *pages, *numbers, *vocabulary, *hints)
 
 
 def worker(made: pathlib.Path, seed: int) -> None:

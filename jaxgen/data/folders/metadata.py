@@ -11,6 +11,7 @@ becomes an entry of its own name, except for those of `NAMES`; the ending `_file
 from __future__ import annotations
 
 import dataclasses
+import json
 import posixpath
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -203,6 +204,30 @@ def named_images(listing: Listing, captioned: bool) -> tuple[Listing, Captions |
     texts = [str(text) for text in said.arrays["caption"]] if "caption" in said.arrays else None
     notes = tuple(note for note in (*metadata.notes, unnamed(metadata, listing)) if note)
     return metadata.listing, Captions(texts, metadata.tables, notes)
+
+
+def with_column(listing: Listing, table: str, column: str, pictures: Mapping[str, str]) -> str:
+    """Returns the text of a table with one more column, which names a picture for each image.
+
+    Args:
+      listing: the content of the folder.
+      table: the table's name below it.
+      pictures: `{image: its picture}`, below the folder. Lines of other images stay as they are.
+
+    Raises:
+      UserError: the table has a column of this entry already.
+    """
+    images, above = _by_name(listing), table[: -len(TABLE)]
+    lines = []
+    for where, values in _lines(table, listing):
+        held = next((name for name in values if _entry(name) == _entry(column)), None)
+        if held is not None:
+            raise UserError(f"{where} has a column {held!r} already; remove it, or give the new one another name.")
+        image = images.get(_place(above, values["file_name"]), "")
+        if image in pictures:
+            values[column] = pictures[image][len(above) :]
+        lines.append(f"{json.dumps(values, ensure_ascii=False)}\n")
+    return "".join(lines)
 
 
 def unnamed(metadata: Metadata, whole: Listing) -> str:

@@ -52,7 +52,7 @@ class Pairs(Source):
         super().__init__(request)
         path, half = chosen(request.argument, request.root, HALVES)
         listing = walk(folder(path, "config.data.source"))
-        foldered = _places(listing)
+        foldered = places_of(listing)
         if not half and not foldered:
             raise UserError(
                 f"{self.name!r} has no folder 'image' with one such as 'condition' beside it; make them, or write "
@@ -180,7 +180,7 @@ class PairedFolders(Source):
         return {**self._columns.read(index), **text}
 
 
-def _places(listing: Listing) -> dict[str, dict[str, list[str]]]:
+def places_of(listing: Listing) -> dict[str, dict[str, list[str]]]:
     """Returns `{split: {entry: files}}` by the names of folders, {} where none is called image."""
     top = _grouped(listing.images, 0)
     if "image" in top:
