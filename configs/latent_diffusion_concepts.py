@@ -11,6 +11,12 @@ configs of docs/tuning.md teach it.
 
 from configs.kl_autoencoder_concepts import NETWORK
 from jaxgen.config import defaults, section
+from jaxgen.data.sources.concept_shapes import combinations
+
+
+def known_sentences() -> tuple[str, ...]:
+    """Returns 102 of the sentences that this model learns from, for the images of a tuning's prior."""
+    return tuple(combinations()[::13])
 
 
 def get_config():

@@ -5,9 +5,10 @@
 
 The file holds, for each split, `<split>_images` (uint8), `<split>_moments` (float32 `[N, h, w, 2 D]`: means, then log
 variances) and every other array that the data have, such as labels, tokens and captions, so that
-`captions:npz:OUT.npz` is data too (`jaxgen.data.sources.captions`). Each step draws new latents from their moments, as
-it does without the file. Random flips are not: the moments of a mirrored image are not the mirrored
-moments, so write both with `--flip` and leave `config.data.flip` off.
+`captions:npz:OUT.npz` is data too (`jaxgen.data.sources.captions`). `OUT.npz.tokenizer.json` is the tokenizer that made
+the data's tokens, if they are of whole words, so that a model that learns from the file can be given texts. Each step
+draws new latents from their moments, as it does without the file. Random flips are not: the moments of a mirrored image
+are not the mirrored moments, so write both with `--flip` and leave `config.data.flip` off.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from etils import epath
 
 from jaxgen.arrays import Tree
 from jaxgen.data import Source, batches
-from jaxgen.data.sources.npz import SYNONYMS
+from jaxgen.data.sources.npz import SYNONYMS, TOKENIZER
 from jaxgen.data.transforms import mirrored, to_float
+from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable_file, whole_file
@@ -98,14 +100,18 @@ def write(
         return network.apply({"params": params}, images, method="encode")
 
     arrays: dict[str, np.ndarray] = {}
+    tokenizer = None
     for name in splits:
         source = trained.generator.source(name)
         params, size = trained.model.params["autoencoder"], trained.generator.batch_size
         for key, values in encoded(source, encode, params, size, flip and name == config.data.split).items():
             arrays[f"{name}_{IN_FILES.get(key, key)}"] = values
+        tokenizer = getattr(source, "tokenizer", None)
     path = epath.Path(out)
     with whole_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
+    if isinstance(tokenizer, WordTokenizer):
+        (path.parent / f"{path.name}{TOKENIZER}").write_text(tokenizer.to_json())
     return path
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgen.data import open_source
-from jaxgen.data.sources import shapes
+from jaxgen.data.sources import shapes, tokenizer_of
 from jaxgen.data.sources.concept_shapes import ATTRIBUTES, CONCEPTS, EXAMPLES, TOKENIZER, combinations
 from jaxgen.errors import UserError
 
@@ -81,3 +81,13 @@ def test_a_concept_without_a_word_is_refused(argument, said):
         open_source(f"concept_shapes:{argument}", "train", 8, 3)
     with pytest.raises(UserError, match="unseen"):
         open_source("concept_shapes", "unseen", 8, 3)
+
+
+def test_an_archive_says_by_which_tokenizer_its_tokens_were_made(tmp_path):
+    example = open_source("concept_shapes", "test", 8, 3).take(range(20))
+    path = tmp_path / "latents.npz"
+    np.savez(path, images=example["image"], tokens=example["tokens"], captions=example["caption"])
+    assert tokenizer_of(f"npz:{path}") is None and open_source(f"npz:{path}", "all", 8, 3).tokenizer is None
+    (tmp_path / "latents.npz.tokenizer.json").write_text(TOKENIZER.to_json())
+    assert tokenizer_of("npz:latents.npz", str(tmp_path)) == TOKENIZER
+    assert open_source(f"npz:{path}", "all", 8, 3).tokenizer == TOKENIZER

@@ -11,6 +11,8 @@ told; `class_names` (texts) gives the classes their names.
 Images are uint8, or floats in [0, 1], [-1, 1] or 0..255 (`jaxgen.data.image_arrays`); anything else is refused.
 As uint8 means an image in jaxgen, other integers than uint8 [N, H, W, C] and [N, F, H, W, C] become int32, and floats
 float32; values that these do not hold are refused. Bytes are texts in UTF-8.
+A file `<path>.tokenizer.json` beside the archive holds the tokenizer that made its `tokens`, which
+`jaxgen.sampling.latents` writes, so that a model that learns from the archive can be given texts.
 Images of another size are cropped and resized as in folders, unless the file has other arrays of the same
 height and width (masks): those it refuses, since no one resize is right for both.
 """
@@ -26,10 +28,13 @@ from jaxgen.data.image_arrays import Range, check_layout, range_of
 from jaxgen.data.images import MODES, from_array
 from jaxgen.data.plain import plain
 from jaxgen.data.source import Request, Source, check_labels, check_split, hash_split, locate
+from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
+from jaxgen.files import read_text
 from jaxgen.files.arrays import Archive, texts
 
 SYNONYMS = {"images": "image", "labels": "label", "masks": "mask", "captions": "caption", "videos": "video"}
+TOKENIZER = ".tokenizer.json"  # what the name of a tokenizer's file ends with, after the archive's
 PER_IMAGE = ("label", "mask", "caption", "video")  # arrays that are not left out where their length is another
 
 
@@ -37,6 +42,9 @@ class NPZ(Source):
     """Gives the images in an archive.
 
     An example has `image` uint8 [H, W, C], `label` int32 [], and other arrays as they are.
+
+    Attributes:
+      tokenizer: what made the archive's `tokens`; None where no file beside the archive says it.
     """
 
     takes = "<path>"
@@ -68,9 +76,17 @@ class NPZ(Source):
         self.num_classes = request.num_classes or highest
         self.class_names = _class_names(name, content, self.num_classes)
         self.arrays = {"image": images, **arrays}
+        self.tokenizer = self.tokenizer_of(request.argument, request.root) if "tokens" in arrays else None
         left = [*left, *told, *strange]
         passed = f"{len(left)} {'array' if len(left) == 1 else 'arrays'} passed over: {', '.join(left)}" if left else ""
         self.notes = tuple(filter(None, (hashed, found.told, framed, passed)))
+
+    @staticmethod
+    def tokenizer_of(argument: str, root: str | None = None) -> WordTokenizer | None:
+        """Returns the tokenizer that made an archive's tokens, from the file beside it; None without one."""
+        archive = locate(argument, root)
+        path = archive.parent / f"{archive.name}{TOKENIZER}"
+        return WordTokenizer.from_json(read_text(path), str(path)) if path.exists() else None
 
 
 def _prefix(name: str, content: Mapping[str, np.ndarray], split: str) -> tuple[str, list[str]]:

@@ -1,0 +1,38 @@
+"""Custom Diffusion on shapes: keys and values of cross-attention learn a ring, and the row of its word.
+
+Paper: Kumari et al. 2023, "Multi-Concept Customization of Text-to-Image Diffusion", section 3.
+Command: python main.py --config=configs/custom_diffusion_concepts.py --workdir=runs/custom_diffusion_concepts,
+    after the command of configs/latent_diffusion_concepts.py
+Hardware and time: two CPU cores, not recorded yet.
+Expected: not recorded yet.
+"""
+
+from configs.latent_diffusion_concepts import known_sentences
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.init_from.pretrained = "runs/latent_diffusion_concepts"
+    config.method = section(
+        name="tuned",
+        grafts=section(
+            kv=section(name="leaves", where=r"cross_attention/(key|value)/"),
+            token=section(name="token_rows", word="<ring>", initial="circle"),
+        ),
+        prior_weight=1.0,
+    )
+    config.data.update(source="concept_shapes:ring=<ring>", resolution=64, channels=3)
+    config.data.extra.prior = section(source="sampled", captions=known_sentences(), num=200)
+    config.optimizer.update(learning_rate=1e-3, warmup_images=160, weight_decay=0.0, clip_norm=1.0)
+    config.train.update(
+        batch_size=16,
+        total_images=16000,
+        log_every_images=1600,
+        checkpoint_every_images=1600,
+        sample_every_images=0,
+        keep_last=100,
+        ema_decay=0.0,
+    )
+    config.evaluate.update(num=200, batch_size=50, metrics=("memorisation",))
+    return config

@@ -1,0 +1,36 @@
+"""LoRA on shapes: updates of rank 4 of all attentions learn a ring from five pictures, under a rare word.
+
+Paper: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", Eq. 3.
+Command: python main.py --config=configs/lora_concepts.py --workdir=runs/lora_concepts,
+    after the command of configs/latent_diffusion_concepts.py
+Hardware and time: two CPU cores, not recorded yet.
+Expected: not recorded yet.
+Other ranks: --config.method.grafts.lora.rank=1.
+"""
+
+from configs.latent_diffusion_concepts import known_sentences
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.init_from.pretrained = "runs/latent_diffusion_concepts"
+    config.method = section(
+        name="tuned",
+        grafts=section(lora=section(name="low_rank", rank=4)),
+        prior_weight=1.0,
+    )
+    config.data.update(source="concept_shapes:ring=sks", resolution=64, channels=3)
+    config.data.extra.prior = section(source="sampled", captions=known_sentences(), num=200)
+    config.optimizer.update(learning_rate=3e-3, warmup_images=160, weight_decay=0.0, clip_norm=1.0)
+    config.train.update(
+        batch_size=16,
+        total_images=16000,
+        log_every_images=1600,
+        checkpoint_every_images=1600,
+        sample_every_images=0,
+        keep_last=100,
+        ema_decay=0.0,
+    )
+    config.evaluate.update(num=200, batch_size=50, metrics=("memorisation",))
+    return config

@@ -1,0 +1,32 @@
+"""Textual inversion on shapes: the row of one new word learns what five pictures of a ring have in common.
+
+Paper: Gal et al. 2022, "An Image is Worth One Word: Personalizing Text-to-Image Generation using Textual
+    Inversion", Eq. 2.
+Command: python main.py --config=configs/textual_inversion_concepts.py --workdir=runs/textual_inversion_concepts,
+    after the command of configs/latent_diffusion_concepts.py
+Hardware and time: two CPU cores, not recorded yet.
+Expected: not recorded yet.
+"""
+
+from jaxgen.config import defaults, section
+
+
+def get_config():
+    config = defaults()
+    config.init_from.pretrained = "runs/latent_diffusion_concepts"
+    config.method = section(
+        name="tuned", grafts=section(token=section(name="token_rows", word="<ring>", initial="circle"))
+    )
+    config.data.update(source="concept_shapes:ring=<ring>", resolution=64, channels=3)
+    config.optimizer.update(learning_rate=1e-2, warmup_images=160, weight_decay=0.0, clip_norm=1.0)
+    config.train.update(
+        batch_size=16,
+        total_images=16000,
+        log_every_images=1600,
+        checkpoint_every_images=1600,
+        sample_every_images=0,
+        keep_last=100,
+        ema_decay=0.0,
+    )
+    config.evaluate.update(num=200, batch_size=50, metrics=("memorisation",))
+    return config
