@@ -11,12 +11,20 @@ configs of docs/tuning.md teach it.
 
 from configs.kl_autoencoder_concepts import NETWORK
 from jaxgen.config import defaults, section
-from jaxgen.data.sources.concept_shapes import combinations
+
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star", "heart")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "pink")
+TEXTURES = ("", "dotted ", "checked ")
+PLACES = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
 
 
 def known_sentences() -> tuple[str, ...]:
-    """Returns 102 of the sentences that this model learns from, for the images of a tuning's prior."""
-    return tuple(combinations()[::13])
+    """Returns 63 of the sentences that this model learns from, for the images of a tuning's prior."""
+    found = []
+    for i in range(len(COLOURS) * len(PLACES)):
+        described = f"{TEXTURES[i % 3]}{COLOURS[i % 7]} {SHAPES[(i + i // 7) % 7]}"
+        found.append(f"{'an' if described[0] in 'aeiou' else 'a'} {described} at the {PLACES[i % 9]}")
+    return tuple(found)
 
 
 def get_config():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from configs.latent_diffusion_concepts import known_sentences
 from jaxgen.data import open_source
 from jaxgen.data.sources import shapes, tokenizer_of
 from jaxgen.data.sources.concept_shapes import ATTRIBUTES, CONCEPTS, EXAMPLES, TOKENIZER, combinations
@@ -81,6 +82,10 @@ def test_a_concept_without_a_word_is_refused(argument, said):
         open_source(f"concept_shapes:{argument}", "train", 8, 3)
     with pytest.raises(UserError, match="unseen"):
         open_source("concept_shapes", "unseen", 8, 3)
+
+
+def test_what_a_tuning_rehearses_is_what_the_base_learned():
+    assert len(set(known_sentences())) == 63 and set(known_sentences()) <= set(combinations())
 
 
 def test_an_archive_says_by_which_tokenizer_its_tokens_were_made(tmp_path):

@@ -19,7 +19,8 @@ from jaxgen.planning.topology import devices
 from jaxgen.runs.setup import make_corruptions, make_method
 
 # tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), cascades their stages,
-# one sets of its user's data (test_few_shot.py), and two give masks (test_segmentation_run.py)
+# one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), and four tune a run
+# (test_tuning.py)
 APART = (
     "stable_diffusion.py",
     "stable_diffusion_finetune.py",
@@ -28,6 +29,10 @@ APART = (
     "fsdm_omniglot.py",
     "segmentation_nuclei.py",
     "segmentation_shapes.py",
+    "textual_inversion_concepts.py",
+    "dreambooth_concepts.py",
+    "custom_diffusion_concepts.py",
+    "lora_concepts.py",
 )
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
 LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}
