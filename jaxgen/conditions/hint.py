@@ -19,6 +19,8 @@ from jaxgen.conditions.image import pictures_of, resized
 class Hint(Condition):
     """Gives a picture of the batch as `hint_<entry>` [B, H, W, C] in [0, 1]; the null is black.
 
+    For a model of videos it may be a video, [B, F, h, w, C], whose frames steer the frames; a picture steers them all.
+
     The graft `control` adds this condition to the method that it is put on.
 
     Attributes:
@@ -50,9 +52,13 @@ class Hint(Condition):
     def __call__(
         self, params: Tree, batch: Batch, keys: Key[Array, " B"] | None, shape: tuple[int, ...], train: bool = False
     ) -> Batch:
-        picture = pictures_of(batch, self.entry, path_of(self) or "a hint")
+        given, where = batch[self.entry], path_of(self) or "a hint"
         size = tuple(self.factor * side for side in shape[:2])
-        return {slot_of(self.entry): (resized(picture, size, "linear") + 1) / 2}
+        if given.ndim == 5:
+            picture = pictures_of({self.entry: given.reshape(-1, *given.shape[2:])}, self.entry, where)
+            found = (resized(picture, size, "linear") + 1) / 2
+            return {slot_of(self.entry): found.reshape(*given.shape[:2], *found.shape[1:])}
+        return {slot_of(self.entry): (resized(pictures_of(batch, self.entry, where), size, "linear") + 1) / 2}
 
 
 def slot_of(entry: str) -> str:

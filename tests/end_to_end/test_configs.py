@@ -19,14 +19,15 @@ from jaxgen.planning.topology import devices
 from jaxgen.runs.setup import make_corruptions, make_method
 
 # tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), cascades their stages,
-# one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), and four tune a run
-# (test_tuning.py)
+# one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), four tune a run
+# (test_tuning.py), and one makes videos of it (test_motion_run.py)
 APART = (
     "stable_diffusion.py",
     "stable_diffusion_finetune.py",
     "cascade_digits.py",
     "cascade_shapes.py",
     "fsdm_omniglot.py",
+    "motion_shapes.py",
     "segmentation_nuclei.py",
     "segmentation_shapes.py",
     "textual_inversion_concepts.py",

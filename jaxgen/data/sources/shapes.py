@@ -128,14 +128,24 @@ def _attributes(draws: np.ndarray, split: str) -> np.ndarray:
     return attributes
 
 
-def _render(attributes: np.ndarray, draws: np.ndarray, resolution: tuple[int, int]) -> Example:
+def _centre(position: int, draws: np.ndarray) -> tuple[float, float]:
+    """Returns where the object is, as shares of the width and the height."""
+    return (
+        CENTRES[position % 3] + JITTER * (2 * draws[6] - 1),
+        CENTRES[position // 3] + JITTER * (2 * draws[7] - 1),
+    )
+
+
+def _render(
+    attributes: np.ndarray, draws: np.ndarray, resolution: tuple[int, int], centre: tuple[float, float] | None = None
+) -> Example:
     shape, colour, position, size, texture, background = (int(a) for a in attributes)
     height, width = resolution
     side = min(height, width)
     radius = RADII[size]
     # Lengths are in units of the shorter side, x to the right and y down.
-    centre_x = (CENTRES[position % 3] + JITTER * (2 * draws[6] - 1)) * width / side
-    centre_y = (CENTRES[position // 3] + JITTER * (2 * draws[7] - 1)) * height / side
+    share_x, share_y = _centre(position, draws) if centre is None else centre
+    centre_x, centre_y = share_x * width / side, share_y * height / side
     turn = TURN * (2 * draws[8] - 1)
 
     # Only the box around the object is sampled.

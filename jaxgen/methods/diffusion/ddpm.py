@@ -21,6 +21,7 @@ from jaxtyping import Float, Key
 
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.codecs.base import Codec, Draw, values_of
+from jaxgen.codecs.frames import Frames, apart, flat, repeated
 from jaxgen.codecs.pixels import Pixels
 from jaxgen.conditions.base import Condition
 from jaxgen.conditions.label import Label
@@ -79,6 +80,8 @@ class DDPM(Method):
         its name, which learns in the same turn or is frozen.
       embed: what the network embeds for a time: the "time" itself, or the "noise_level" sqrt(alpha_bar), as SR3 does
         (Saharia et al. 2021); see `jaxgen.diffusion.prediction.embedded`.
+      video: the number of frames of each video, which the graft `motion` sets; 0 diffuses images. The network is then
+        called on frames, those of a video one behind the other, as examples of one noise level and one condition.
 
     Where a batch has `weight` float32 [B], each example's loss is multiplied by it.
     """
@@ -100,6 +103,7 @@ class DDPM(Method):
     codec: Codec = Pixels()
     parts: Mapping[str, Condition] = dataclasses.field(default_factory=dict, hash=False)  # a dict has no hash
     embed: Embed = "time"
+    video: int = 0
 
     def __post_init__(self) -> None:
         check_prediction_type(self.schedule, self.prediction_type)
@@ -117,6 +121,11 @@ class DDPM(Method):
     @property
     def coding(self) -> Codec:
         """Returns the codec: what is diffused."""
+        return Frames(self.own_codec, self.video) if self.video else self.own_codec
+
+    @property
+    def own_codec(self) -> Codec:
+        """Returns the codec of one image."""
         return self.codec
 
     @property
@@ -194,6 +203,7 @@ class DDPM(Method):
         x, time = jnp.zeros((count, *self.coding.shape(tuple(image_shape)))), jnp.zeros(count)
         keys = jax.random.split(key, count)
         inputs = self.network_inputs(self.condition({**given, **learned}, batch, keys, train=True))
+        x, time, inputs = self._examples(x, time, inputs)
         learned["denoiser"] = init_params(self.network, of_network, x, time, **inputs)
         return learned, {"timesteps": self.timesteps.init(self.schedule)} if self.timesteps.carries else {}
 
@@ -231,6 +241,8 @@ class DDPM(Method):
         return self.decode(model, self.sampler(self.guided(model, batch, keys), schedule, start, keys, times=times))
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
+        if self.gives == "video":
+            return {"videos": self.sample(model, keys, batch).swapaxes(0, 1)}
         if self.gives != "image":
             return {}
         frames = min(self.frames, self.sampler.steps)
@@ -288,10 +300,18 @@ class DDPM(Method):
         """
 
         def apply(x: Array, time: Array, **condition: Array) -> Array:
-            inputs = self.network_inputs(condition)
-            return apply_params(network or self.network, params[group], x, time, **inputs, **options)
+            x, time, inputs = self._examples(x, time, self.network_inputs(condition))
+            found = apply_params(network or self.network, params[group], x, time, **inputs, **options)
+            return apart(found, self.video) if self.video else found
 
         return denoiser(schedule or self.schedule, self.prediction_type, apply, self.learned_variance, self.embed)
+
+    def _examples(self, x: Array, time: Array, inputs: Batch) -> tuple[Array, Array, Batch]:
+        """Returns what the network is called with: of videos, each frame as an example."""
+        if not self.video:
+            return x, time, inputs
+        inputs = {name: repeated(value, self.video) for name, value in inputs.items()}
+        return flat(x), jnp.repeat(time, self.video), inputs
 
     def condition(
         self, params: Params, batch: Batch, keys: Key[Array, " B"] | None = None, train: bool = False
@@ -302,7 +322,7 @@ class DDPM(Method):
           keys: one random key for each example, which some conditions need.
           train: whether this is training.
         """
-        return self.told(params, batch, keys, self.shape, train)
+        return self.told(params, batch, keys, self.own_codec.shape(self.image_shape), train)
 
     def network_inputs(self, condition: Batch) -> Batch:
         """Returns those of the denoiser's keyword arguments that the network is called with: all of them here.

@@ -87,7 +87,7 @@ class LatentDiffusion(DDPM):
             )
 
     @property
-    def coding(self) -> Latents:
+    def own_codec(self) -> Latents:
         options = (self.cached, self.decode_batch, self.decode_tile, self.decode_overlap)
         return Latents(self.autoencoder, self.scale, *options)
 
@@ -104,8 +104,8 @@ class LatentDiffusion(DDPM):
 
     def encode(self, params: Params, batch: Batch) -> Gaussian:
         """Returns q(z | x), over latents `[B, h, w, D]` before scaling."""
-        self.coding.check_cached(batch)
-        return self.coding.posterior(params["autoencoder"], batch)
+        self.own_codec.check_cached(batch)
+        return self.own_codec.posterior(params["autoencoder"], batch)
 
     def walk(self) -> tuple[Schedule, np.ndarray | None]:
         return super().walk() if self.spacing is None else self.spacing(self.sampler.steps)

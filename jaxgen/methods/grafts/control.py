@@ -148,7 +148,7 @@ class Control(Graft):
     def _scale(self, trained: Method) -> int:
         """Returns how many times the sides of what is diffused an image's sides are."""
         assert isinstance(trained, DDPM)
-        return trained.image_shape[0] // trained.shape[0]
+        return trained.image_shape[0] // trained.own_codec.shape(trained.image_shape)[0]
 
     def _factor(self, trained: Method) -> int:
         """Returns how many times the sides of the U-Net's first features an image's sides are."""

@@ -1,0 +1,33 @@
+"""Videos of moving textured shapes at 64 pixels: temporal layers between the frozen blocks of a text-to-image model.
+
+Paper: Guo et al. 2024, "AnimateDiff: Animate Your Personalized Text-to-Image Diffusion Models without Specific Tuning".
+Command: python main.py --config=configs/motion_shapes.py --workdir=runs/motion_shapes, after the commands of
+    configs/kl_autoencoder_concepts.py and configs/latent_diffusion_concepts.py
+Hardware and time: two CPU cores, not recorded yet.
+Expected: not recorded yet. The equations and the numbers are in docs/motion.md.
+"""
+
+from jaxgen.config import defaults, section
+
+FRAMES = 8
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="tuned", grafts=section(motion=section(name="motion", frames=FRAMES, heads=4, positions=32))
+    )
+    config.init_from.pretrained = "runs/latent_diffusion_concepts"
+    config.data.update(source="moving_shapes", resolution=64, channels=3)
+    config.data.options = section(frames=FRAMES)
+    config.optimizer.update(learning_rate=1e-3, warmup_images=400, decay="cosine", clip_norm=1.0)
+    config.train.update(
+        batch_size=8,  # videos, of which the U-Net sees 64 frames
+        total_images=8_000,
+        log_every_images=400,
+        checkpoint_every_images=2_000,
+        sample_every_images=0,
+        ema_decay=0.995,
+    )
+    config.evaluate.update(num=64, real=256, batch_size=16, metrics=("tracks",))
+    return config
