@@ -31,6 +31,7 @@ CONFIG = "config.json"
 MODEL = "diffusion_pytorch_model"  # the name of the file with the weights of a diffusers model, without its ending
 TEXT_MODEL = "model"  # the same of a transformers model
 METADATA = "__metadata__"  # the entry of a header that is no tensor
+PICKLED, ZIPPED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), b"PK\x03\x04"  # how files of pickles begin
 VARIANTS = ("", ".fp16")  # in the order in which they are looked for
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".bin.index.json")  # and formats of other frameworks
 
@@ -204,6 +205,11 @@ def _header(path: pathlib.Path) -> tuple[Header, int, int]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
     if not text:
+        if start[:2] in PICKLED or start[:4] == ZIPPED:
+            raise UserError(
+                f"{path} is a pickle, whatever its name says, which can run any program when it is opened and is not "
+                "read: save it again as safetensors."
+            )
         claims = f"its header claims {length} bytes, and the file has {end}"
         raise _damaged(path, claims if length else "it has no header")
     try:

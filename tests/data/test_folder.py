@@ -58,6 +58,22 @@ def test_images_are_cropped_in_the_centre_and_resized(tmp_path):
     assert opened(tmp_path, resolution=(8, 16))[0]["image"].shape == (8, 16, 3)
 
 
+@pytest.mark.parametrize("limit", [None, 0])
+def test_how_many_images_are_cropped_or_resized_is_told(tmp_path, monkeypatch, limit):
+    """Five photos of five sizes, of which one is turned by its EXIF note, also where they do not fit in memory."""
+    if limit is not None:
+        monkeypatch.setattr(folder, "MEMORY_LIMIT", limit)
+    for name, (height, width) in {"a": (8, 16), "b": (24, 48), "c": (4, 8), "d": (30, 31)}.items():
+        write(tmp_path / f"{name}.png", RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    turned = Image.Exif()
+    turned[274] = 6
+    write(tmp_path / "e.jpg", RNG.integers(0, 256, (16, 8, 3), dtype=np.uint8), exif=turned)
+    told = opened(tmp_path, resolution=(8, 16)).summary()
+    assert told.endswith("; 1 of 5 images cropped in the centre and resized to 16x8, 2 of 5 images resized to 16x8")
+    (tmp_path / "b.png").unlink(), (tmp_path / "c.png").unlink(), (tmp_path / "d.png").unlink()
+    assert "resized" not in opened(tmp_path, resolution=(8, 16)).summary()
+
+
 def test_exif_orientation_is_followed(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by half
@@ -140,9 +156,16 @@ def sixteen_bit(colour):
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     "mode, message",
-    [("L", "is grey .*channels=1"), ("RGBA", "alpha.*channels=4"), ("LA", "grey with alpha"),
-     ("1", "is grey"), ("16", "8-bit"), ("16rgb", "8-bit"), ("text", "cannot be read as an image"),
-     ("empty", "cannot be read as an image")],
+    [
+        ("L", "is grey .*channels=1"),
+        ("RGBA", "alpha.*channels=4"),
+        ("LA", "grey with alpha"),
+        ("1", "is grey"),
+        ("16", "8-bit"),
+        ("16rgb", "8-bit"),
+        ("text", "cannot be read as an image"),
+        ("empty", "cannot be read as an image"),
+    ],
 )
 def test_one_wrong_file_among_good_ones_is_named(tmp_path, monkeypatch, mode, message, streamed):
     if streamed:
@@ -165,9 +188,7 @@ def test_one_wrong_file_among_good_ones_is_named(tmp_path, monkeypatch, mode, me
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp"])
 def test_a_truncated_file_is_named(tmp_path, suffix):
     buffer = io.BytesIO()
-    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
-        buffer, {"jpg": "jpeg"}.get(suffix, suffix)
-    )
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, {"jpg": "jpeg"}.get(suffix, suffix))
     (tmp_path / f"cut.{suffix}").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     with pytest.raises(UserError, match=f"cut.{suffix}"):
         opened(tmp_path)

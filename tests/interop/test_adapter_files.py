@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -205,6 +207,21 @@ def test_pickles_and_missing_files_are_refused(read, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="--adapter=.*safetensors"):
         read(tmp_path / "empty", "--adapter")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_pickle_that_is_called_safetensors_is_refused_as_a_pickle(zipped, tmp_path):
+    """What `torch.save` writes is a pickle, or a zip file with one in it; neither is opened."""
+    place, content = tmp_path / "f.safetensors", pickle.dumps({"weight": [0.0] * 9})
+    if zipped:
+        with zipfile.ZipFile(place, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+    else:
+        place.write_bytes(content)
+    with pytest.raises(UserError, match="f.safetensors is a pickle, whatever its name says"):
+        read_lora(place, NAMES)
+    with pytest.raises(UserError, match="f.safetensors is a pickle, whatever its name says"):
+        read_embeds(place, "--adapter")
 
 
 def test_layers_of_stable_diffusion_have_diffusers_names_and_others_their_own():

@@ -44,6 +44,11 @@ def test_what_the_flag_cannot_say(text):
         read_adapter(text)
 
 
+def test_a_word_with_a_space_is_refused_with_the_flags():
+    with pytest.raises(UserError, match="--adapter=embedding:a.safetensors:cat toy: the word 'cat toy' has a space"):
+        read_adapter("embedding:a.safetensors:cat toy")
+
+
 @pytest.fixture(scope="module")
 def model():
     """A model that reads texts of a vocabulary of nine, with weights that are all drawn."""

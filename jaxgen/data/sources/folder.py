@@ -13,9 +13,10 @@ folder>", "caption": "..."}, or a .txt beside each image. Where there is one cap
 `metadata.jsonl` (`jaxgen.data.folders.metadata`) says which pictures are images, and gives captions, labels, numbers
 and further pictures.
 
-Images of another size are cropped in the centre to the right aspect and resized (Lanczos, antialiased). The mode of a
-file must be the one that `channels` asks for. What fits in memory is decoded at once, so that a damaged file is found
-before training; of larger sets only every file's header is read at the start. Animations are passed over.
+Images of another size are cropped in the centre to the right aspect and resized (Lanczos, antialiased), which is told
+at the start of training. The mode of a file must be the one that `channels` asks for. What fits in memory is decoded at
+once, so that a damaged file is found before training; of larger sets only every file's header is read at the start.
+Animations are passed over.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from typing import ClassVar
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
 from jaxgen.data.folders.caption_files import captions_of, in_threads
 from jaxgen.data.folders.columns import Column, Columns, column
 from jaxgen.data.folders.layout import CHOICES, Layout, layout_of
 from jaxgen.data.folders.listing import Listing, walk
 from jaxgen.data.folders.metadata import TABLE, Metadata, metadata_of, said_of, unnamed
-from jaxgen.data.images import ManyFrames, check_mode, decode
+from jaxgen.data.images import ManyFrames, check_mode, decode, upright_size
 from jaxgen.data.source import MEMORY_LIMIT, Example, Examples, Request, Source, check_labels, locate
 from jaxgen.errors import UserError
 from jaxgen.files import folder
@@ -58,6 +60,7 @@ class Folder(Source):
         super().__init__(request)
         path, choice = chosen(request.argument, request.root, self.choices)
         self._top = folder(path, "config.data.source")
+        self._sizes: dict[str, tuple[int, int]] = {}  # height and width of each file's picture
         whole = walk(path)
         table = metadata_of(whole)
         listing = table.listing if table else whole
@@ -79,7 +82,7 @@ class Folder(Source):
         part = listing.below(layout.prefix.rstrip("/")) if layout.prefix else listing
         names = [name[len(layout.prefix) :] for name in (*read, *(table.tables if table else ()))]
         passed = part.passed_over(names, sorted({*layout.files} - {*files}))
-        self.notes = tuple(filter(None, (*layout.notes, *told, passed)))
+        self.notes = tuple(filter(None, (*layout.notes, *told, passed, self._fitted(files))))
         if not files:
             raise UserError(f"Split {self.split!r} of {self.name!r} is empty: {passed}.")
         if pictures is not None and (self._paired is None or self._paired.fits):
@@ -169,6 +172,19 @@ class Folder(Source):
         texts = self._known.get("caption")
         return None if texts is None else [str(text) for text in texts]
 
+    def _fitted(self, files: Sequence[str]) -> str:
+        """Returns a clause that says how many images are cropped or resized; "" where none is."""
+        height, width = self.request.resolution
+        sizes = [self._sizes[file] for file in files if file in self._sizes]
+        other = sum(size != (height, width) for size in sizes)
+        cropped = sum(round(size[1] * height / width) != size[0] for size in sizes)
+        said = [
+            f"{count:,} of {len(sizes):,} images {how} to {width}x{height}"
+            for count, how in ((cropped, "cropped in the centre and resized"), (other - cropped, "resized"))
+            if count
+        ]
+        return ", ".join(said)
+
     def column(self, entry: str) -> np.ndarray:
         return self._known[entry] if entry in self._known else super().column(entry)
 
@@ -188,16 +204,25 @@ class Folder(Source):
         try:
             with path.open("rb") as opened, open_image(opened, repr(str(path))) as image:
                 check_mode(image, self.request.channels, repr(str(path)))
+                self._note_size(file, image)
         except ManyFrames:
             return False
         return True
 
+    def _note_size(self, file: str, image: Image.Image) -> None:
+        if self.of_file == ("image",):  # a file of several pictures says itself how it is cut
+            self._sizes[file] = upright_size(image, repr(str(self._top / file)))
+
     def _single(self, file: str) -> Example | None:
         """Returns what is in a file, or None for an animation."""
+        path = self._top / file
         try:
-            return self._decode(self._top / file)
+            found = self._decode(path)
         except ManyFrames:
             return None
+        with path.open("rb") as opened, open_image(opened, repr(str(path))) as image:
+            self._note_size(file, image)
+        return found
 
     def _decode(self, path: epath.Path) -> Example:
         """Returns the entries `of_file` of a file."""

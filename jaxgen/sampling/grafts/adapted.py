@@ -96,7 +96,7 @@ READ = {"lora": _updates, "embedding": _rows, "custom_diffusion": _leaves}  # {k
 
 def _control(base: Method, adapter: Adapter, number: int) -> dict[str, tuple[Graft, Tree]]:
     """Returns the control of a folder; the first one reads the entry `hint`, and others `hint_2`, `hint_3`, ..."""
-    part = controlnet_part(adapter.file, f"--adapter={adapter.kind}", base)
+    part = controlnet_part(adapter.file, "--adapter", base)
     graft = Control(
         entry="hint" if number == 1 else f"hint_{number}",
         scale=adapter.scale,

@@ -43,7 +43,7 @@ def read_adapter(text: str) -> Adapter:
     the path.
 
     Raises:
-      UserError: the kind is unknown, or there is no file.
+      UserError: the kind is unknown, or there is no file, or the word has a space in it.
     """
     kind, _, rest = text.partition(":")
     if kind not in KINDS:
@@ -55,6 +55,8 @@ def read_adapter(text: str) -> Adapter:
     if kind in ("lora", "controlnet") and file and _is_number(last):
         return Adapter(kind, file, scale=float(last))
     if kind == "embedding" and file and last and not {"/", "."} & {*last}:
+        if last.split() != [last]:
+            raise UserError(f"--adapter={text}: the word {last!r} has a space in it; choose one such as '<cat-toy>'.")
         return Adapter(kind, file, word=last)
     if not rest:
         raise UserError(f"--adapter={text} names no file; write --adapter={KINDS[kind]}.")
