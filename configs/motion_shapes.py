@@ -23,11 +23,11 @@ def get_config():
     config.optimizer.update(learning_rate=1e-3, warmup_images=400, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=8,  # videos, of which the U-Net sees 64 frames
-        total_images=8_000,
+        total_images=6_400,
         log_every_images=400,
         checkpoint_every_images=2_000,
         sample_every_images=0,
         ema_decay=0.995,
     )
-    config.evaluate.update(num=64, real=256, batch_size=16, metrics=("tracks",))
+    config.evaluate.update(num=48, real=64, batch_size=16, metrics=("tracks",))
     return config

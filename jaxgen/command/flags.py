@@ -154,9 +154,9 @@ class Flags:
         path=True,
     )  # fmt: skip
     adapter: tuple[str, ...] = _flag(
-        (), "lora:FILE[:scale], embedding:FILE[:word], custom_diffusion:FILE or controlnet:FOLDER[:scale]: low-rank "
-        "updates, a new word, keys and values, or a network that reads --hint, put on the model as they are; may be "
-        "given several times.", "sample",
+        (), "lora:FILE[:scale], embedding:FILE[:word], custom_diffusion:FILE, controlnet:FOLDER[:scale] or "
+        "motion:FOLDER[:frames]: low-rank updates, a new word, keys and values, a network that reads --hint, or "
+        "temporal layers for videos, put on the model as they are; may be given several times.", "sample",
     )  # fmt: skip
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",

@@ -66,6 +66,22 @@ class ControlNetFile(UNetFile, total=False):
     global_pool_conditions: bool
 
 
+class MotionFile(TypedDict, total=False):
+    """Is `config.json` of a `MotionAdapter`."""
+
+    _class_name: str
+    block_out_channels: Widths
+    motion_layers_per_block: Small | list[Small]
+    motion_transformer_layers_per_block: Small | list[Small | list[Small]]
+    motion_mid_block_layers_per_block: Small
+    motion_transformer_layers_per_mid_block: Small | list[Small]
+    motion_num_attention_heads: Count | list[Count]
+    motion_norm_num_groups: Count
+    motion_max_seq_length: Small
+    use_motion_mid_block: bool
+    conv_in_channels: Count | None
+
+
 class AutoencoderFile(TypedDict, total=False):
     """Is `config.json` of an `AutoencoderKL`."""
 

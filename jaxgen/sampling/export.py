@@ -124,7 +124,7 @@ def _write_grafts(
     else:
         linear = folder is None or bool(read_pipeline(folder).configs["unet"].get("use_linear_projection", False))
         files = {}
-        for write in (written.write_leaves, written.write_low_rank, written.write_controls):
+        for write in (written.write_leaves, written.write_low_rank, written.write_controls, written.write_motions):
             files |= write(out, method, params, linear, dtype)
     return files | written.write_words(out, method, params, dtype)
 

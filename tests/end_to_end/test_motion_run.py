@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxgen.report.images import animation
 from jaxgen.runs.comparison import compare
+from jaxgen.sampling.export import main as export
 
 TEXT = '''"""Tiny images of moving shapes, and videos of them.
 
@@ -89,6 +90,24 @@ def test_samples_are_videos_and_the_gif_has_their_frames(made, tmp_path):
     apart = np.array([[np.abs(one - frame).mean() for frame in wanted] for one in seen])
     assert (apart.argmin(1) == np.arange(3)).all() and np.diag(apart).max() < 4  # 256 colours a frame
     assert (out / "videos.gif").exists()
+
+
+@pytest.mark.slow
+def test_the_folder_of_a_run_put_on_its_base_draws_its_videos(made, tmp_path, capsys):
+    config, workdir = made
+    assert export([str(workdir), str(tmp_path / "out")]) == 0
+    assert "motion: temporal layers, for MotionAdapter.from_pretrained" in capsys.readouterr().out
+    drawn = {}
+    adapter = f"--adapter=motion:{tmp_path / 'out' / 'motion'}:3"
+    for name, place, more in (("run", workdir, []), ("base", config.with_name("base"), [adapter])):
+        words = [f"--workdir={place}", "--mode=sample", "--num=8", f"--out={tmp_path / name}", *more]
+        assert tiny.call(*words) == 0
+        drawn[name] = np.load(tmp_path / name / "samples.npz")["video"]
+    np.testing.assert_array_equal(drawn["run"], drawn["base"])
+    part = f"--config.method.grafts.motion.file={tmp_path / 'out' / 'motion'}"
+    assert train(config, tmp_path / "heads", part, "--config.method.grafts.motion.heads=4") == 2
+    assert "has temporal layers of heads=2, and the graft has 4" in capsys.readouterr().err
+    assert export([str(workdir), str(tmp_path / "merged"), "--merge"]) == 2
 
 
 @pytest.mark.slow

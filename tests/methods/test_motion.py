@@ -180,9 +180,9 @@ def test_what_does_not_fit_is_said_in_a_sentence(base):
         begun(Tuned(trained, {"motion": Motion(frames=FRAMES, heads=3)}), params)
     with pytest.raises(UserError, match="positions=32 cannot see frames=40"):
         Motion(frames=40)
-    with pytest.raises(UserError, match="at least 1 frame"):
+    with pytest.raises(UserError, match="frames, a depth and heads of at least 1"):
         Motion(frames=0)
-    grafts = {"motion": Motion(frames=FRAMES), "other": Motion(frames=2)}
+    grafts = {"motion": Motion(frames=FRAMES, heads=2), "other": Motion(frames=2, heads=2)}
     with pytest.raises(UserError, match="frames=2, and another one 3"):
         _ = Tuned(trained, grafts).method
     network = DiT(out_channels=1, patch_size=2, width=16, depth=2, heads=2)

@@ -31,6 +31,8 @@ from jaxgen.sampling.grafts.written import check_grafts
         ("lora:gs://store/a", Adapter("lora", "gs://store/a")),
         ("embedding:a.safetensors", Adapter("embedding", "a.safetensors")),
         ("embedding:a.safetensors:<toy>", Adapter("embedding", "a.safetensors", word="<toy>")),
+        ("motion:runs/a", Adapter("motion", "runs/a")),
+        ("motion:runs/a:8", Adapter("motion", "runs/a", frames=8)),
         ("embedding:gs://store/a.safetensors", Adapter("embedding", "gs://store/a.safetensors")),
     ],
 )

@@ -13,15 +13,13 @@ import jax.numpy as jnp
 from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.codecs.frames import check_video
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Method
+from jaxgen.methods.base import Method, difference
 from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.methods.grafts.base import Graft, Hooked, Order, bare_network, bare_params, network_of, with_network
 from jaxgen.networks.hooks import Hook
 from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.networks.temporal import TemporalTransformer
 from jaxgen.networks.unet import UNet
-
-HEADS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +41,19 @@ class Motion(Graft):
 
     group: str = "denoiser"  # the group of the U-Net
     frames: int = 16  # of a video, in training and in sampling
-    heads: int = 0  # of every temporal attention; they divide the U-Net's widths. 0 takes 8, or those of a file
+    heads: int = 8  # of every temporal attention; they divide the U-Net's widths
     depth: int = 1  # blocks of each temporal transformer
     middle: bool = True  # whether there is one in the middle of the U-Net too
     positions: int = 32  # the largest number of frames; 0 makes layers that do not know the frames' order
-    learns: bool = True  # False: the weights stay those of config.init_from.<name of the graft>
+    file: str = ""  # a folder of diffusers' `MotionAdapter` that the part starts from
+    learns: bool = True  # False: the weights stay those of the file, or of config.init_from.<name of the graft>
     order: ClassVar[Order] = "hooks"
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.depth < 1 or self.heads < 0 or self.positions < 0:
+        if min(self.frames, self.depth, self.heads) < 1 or self.positions < 0:
             raise UserError(
-                "A motion graft has at least 1 frame and a depth of at least 1, and its heads and positions are not "
-                f"negative; here frames={self.frames}, depth={self.depth}, heads={self.heads} and "
-                f"positions={self.positions}."
+                "A motion graft has frames, a depth and heads of at least 1, and its positions are not negative; here "
+                f"frames={self.frames}, depth={self.depth}, heads={self.heads} and positions={self.positions}."
             )
         if 0 < self.positions < self.frames:
             raise UserError(
@@ -65,6 +63,18 @@ class Motion(Graft):
 
     def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
         check_video(batch, self.frames)
+        return self._fresh(name, key, trained, params)
+
+    def loaded(self, name: str, part: Tree, trained: Method, params: Params, batch: Batch) -> Tree:
+        if batch:  # where there is none, videos are sampled
+            check_video(batch, self.frames)
+        fresh = jax.eval_shape(lambda key: self._fresh(name, key, trained, params), jax.random.key(0))
+        wrong = difference(part, fresh)
+        if wrong:
+            raise UserError(f"{self.file or f'config.init_from.{name}'} does not belong to this model: {wrong}.")
+        return part
+
+    def _fresh(self, name: str, key: Array, trained: Method, params: Params) -> Tree:
         unet = self.unet(trained)
         found = {}
         for path, width in self.places(unet, params).items():
@@ -97,7 +107,11 @@ class Motion(Graft):
         return {**params, self.group: {"network": params[self.group], "part": part}}
 
     def unet(self, trained: Method) -> UNet:
-        """Returns the U-Net between whose blocks the layers stand. Raises a UserError where there is none."""
+        """Returns the U-Net between whose blocks the layers stand, with its `attention_levels` named.
+
+        Raises:
+          UserError: there is none.
+        """
         if not isinstance(trained, DDPM) or type(trained).denoiser is not DDPM.denoiser:
             raise UserError(
                 f"A motion graft makes videos of a diffusion model of images or texts, and {type(trained).__name__} is "
@@ -111,7 +125,8 @@ class Motion(Graft):
             )
         if trained.guidance is not None and trained.guidance.classifier is not None:
             raise UserError("A classifier sees images, not videos: choose another config.guidance.")
-        return unet
+        height, width, *_ = trained.own_codec.shape(trained.image_shape)
+        return unet.levels_kept(height, width)
 
     def places(self, unet: UNet, params: Params) -> dict[str, int]:
         """Returns `{path of the module that a temporal transformer follows: its width}`."""
@@ -128,7 +143,7 @@ class Motion(Graft):
     def network(self, unet: UNet) -> TemporalTransformer:
         """Returns the network that each entry of a part has the parameters of."""
         options = (self.depth, unet.norm_groups, self.positions, unet.dtype)
-        return TemporalTransformer(self.frames, self.heads or HEADS, *options)
+        return TemporalTransformer(self.frames, self.heads, *options)
 
 
 def _after(network: TemporalTransformer, params: Tree) -> Hook:

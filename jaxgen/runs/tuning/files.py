@@ -17,11 +17,13 @@ from jaxgen.interop.adapters.controlnet import check_beside, read_controlnet
 from jaxgen.interop.adapters.custom_diffusion import read_custom_diffusion
 from jaxgen.interop.adapters.learned_embeds import read_embeds
 from jaxgen.interop.adapters.lora import Names, Update, lora_file, names_of, read_lora
+from jaxgen.interop.adapters.motion import read_motion
 from jaxgen.methods.base import Method
 from jaxgen.methods.grafts.base import Graft, network_of
 from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.leaves import Leaves
 from jaxgen.methods.grafts.low_rank import LowRank, layers
+from jaxgen.methods.grafts.motion import Motion
 from jaxgen.methods.grafts.token_rows import TokenRows
 
 
@@ -69,6 +71,8 @@ def read_parts(grafts: Mapping[str, Graft], trained: Method, params: Params) -> 
             found[name] = leaves_part(graft.file, key, layer_names(trained, params), graft.group)
         elif isinstance(graft, Control) and graft.file:
             found[name] = controlnet_part(graft.file, key, trained, graft.group)
+        elif isinstance(graft, Motion) and graft.file:
+            found[name] = motion_part(graft, key, trained)
     names = layer_names(trained, params) if files else {}
     for file, of in files.items():
         found |= _low_rank(file, of, read_lora(file, names))
@@ -116,6 +120,27 @@ def controlnet_part(folder: str, named_by: str, method: Method, group: str = "de
     unet = Control(group=group).unet(method)
     network, params = read_controlnet(folder, named_by)
     check_beside(network, unet, f"{named_by}={folder}")
+    return jax.tree.map(jnp.asarray, params)
+
+
+def motion_part(graft: Motion, named_by: str, method: Method) -> Tree:
+    """Returns the part of a motion graft from its folder of diffusers' `MotionAdapter`.
+
+    Args:
+      graft: the graft.
+      named_by: the key that names the folder, for messages.
+      method: the trained method.
+
+    Raises:
+      UserError: the folder cannot be read, belongs to another U-Net, or has other options than the graft.
+    """
+    options, params = read_motion(graft.file, named_by, graft.unet(method))
+    for option, value in options._asdict().items():
+        if getattr(graft, option) != value:
+            raise UserError(
+                f"{named_by}={graft.file} has temporal layers of {option}={value}, and the graft has "
+                f"{getattr(graft, option)}: set its {option} to {value}."
+            )
     return jax.tree.map(jnp.asarray, params)
 
 

@@ -15,11 +15,13 @@ from jaxgen.arrays import Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.interop.adapters.learned_embeds import read_embeds
 from jaxgen.interop.adapters.lora import lora_file, read_lora
+from jaxgen.interop.adapters.motion import read_motion
 from jaxgen.methods.base import Method
 from jaxgen.methods.grafts.base import Graft, in_order
 from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.leaves import Leaves
 from jaxgen.methods.grafts.low_rank import LowRank
+from jaxgen.methods.grafts.motion import Motion
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned, words_of
 from jaxgen.runs.tuning.files import controlnet_part, layer_names, leaves_part, low_rank_part
@@ -91,7 +93,14 @@ def _leaves(base: Method, params: Params, adapter: Adapter) -> dict[str, tuple[G
     return {"leaves": (Leaves(file=adapter.file, learns=False), part)}
 
 
-READ = {"lora": _updates, "embedding": _rows, "custom_diffusion": _leaves}  # {kind: what reads its file}
+def _motion(base: Method, params: Params, adapter: Adapter) -> dict[str, tuple[Graft, Tree]]:
+    options, part = read_motion(adapter.file, f"--adapter={adapter.kind}", Motion().unet(base))
+    graft = Motion(frames=adapter.frames, file=adapter.file, learns=False, **options._asdict())
+    return {"motion": (graft, part)}
+
+
+# {kind: what reads its file}
+READ = {"lora": _updates, "embedding": _rows, "custom_diffusion": _leaves, "motion": _motion}
 
 
 def _control(base: Method, adapter: Adapter, number: int) -> dict[str, tuple[Graft, Tree]]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from jaxgen.arrays import Params
 from jaxgen.errors import UserError
-from jaxgen.interop.adapters import controlnet, custom_diffusion, learned_embeds, lora
+from jaxgen.interop.adapters import controlnet, custom_diffusion, learned_embeds, lora, motion
 from jaxgen.methods.grafts.base import Graft, in_order
 from jaxgen.methods.grafts.control import Control
 from jaxgen.methods.grafts.leaves import Leaves
 from jaxgen.methods.grafts.low_rank import LowRank
+from jaxgen.methods.grafts.motion import Motion
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import Tuned
 from jaxgen.runs.tuning.files import layer_names
@@ -31,20 +32,18 @@ def check_grafts(grafts: Mapping[str, Graft], merge: bool) -> None:
                 f"The graft {name!r} teaches a word without a name, and a file needs one: set "
                 f"config.method.grafts.{name}.word before the run is trained."
             )
-        if isinstance(graft, Control) and merge:
-            raise UserError(
-                f"The graft {name!r} is a ControlNet, which stands beside the U-Net and cannot be merged into it: "
-                "leave --merge out."
-            )
+        if isinstance(graft, Control | Motion) and merge:
+            what = "a ControlNet, which stands beside the U-Net" if isinstance(graft, Control) else "of temporal layers"
+            raise UserError(f"The graft {name!r} is {what} and cannot be merged into it: leave --merge out.")
         if isinstance(graft, Leaves) and not merge and graft.group != "denoiser":
             raise UserError(
                 f"The graft {name!r} changes the group {graft.group!r}, and only those of the denoiser's attentions "
                 "have a file of their own: give --merge for the whole pipeline with it."
             )
-        if not isinstance(graft, LowRank | TokenRows | Leaves | Control):
+        if not isinstance(graft, LowRank | TokenRows | Leaves | Control | Motion):
             raise UserError(
                 f"The graft {name!r} is of the class {type(graft).__name__}, which has no file format that other "
-                "programs read; written are low_rank, token_rows, control and leaves."
+                "programs read; written are low_rank, token_rows, control, motion and leaves."
             )
     if merge and all(isinstance(graft, TokenRows) for graft in grafts.values()):
         raise UserError("--merge has no use: the run has no graft that is merged into a network; leave it out.")
@@ -108,6 +107,24 @@ def write_controls(
             network = graft.network(method.trained, params[name])
             controlnet.write_controlnet(out / name, params[name], network, linear, dtype)
             found[name] = f"a ControlNet of the hint {graft.entry!r}, for ControlNetModel.from_pretrained"
+    return found
+
+
+def write_motions(
+    out: pathlib.Path, method: Tuned, params: Params, linear: bool = True, dtype: str = ""
+) -> dict[str, str]:
+    """Writes a folder of the temporal layers of each motion graft, of its name; returns `{folder: what it holds}`.
+
+    Args:
+      linear: of no use here; see `jaxgen.interop.adapters.lora.names_of`.
+    """
+    found = {}
+    for name, graft in in_order(method.grafts):
+        if isinstance(graft, Motion):
+            middle = "middle_attention" in params[name]
+            options = motion.MotionOptions(graft.heads, graft.depth, middle, graft.positions)
+            motion.write_motion(out / name, params[name], graft.unet(method.trained), options, dtype)
+            found[name] = "temporal layers, for MotionAdapter.from_pretrained"
     return found
 
 
