@@ -3,6 +3,9 @@
 A file of diffusers has the keys and values of cross-attention that were learned, and with `freeze_model="crossattn"`
 the queries and outputs too: `<attention>.processor.to_k_custom_diffusion.weight` [out, in] and so on. Attentions that
 did not learn have an entry of length 0, without which diffusers does not load a file.
+
+Layers of a network that no pipeline of diffusers has are called by their paths here, `<group>.<path with
+dots>.custom_diffusion.weight`, and only jaxgen reads such a file.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ FILE = "pytorch_custom_diffusion_weights.safetensors"
 KEY = re.compile(
     r"^(?:unet\.)?(?P<attention>.+)\.processor\.(?P<layer>to_[kqv]|to_out)_custom_diffusion(\.0)?\.(?P<kind>weight|bias)$"
 )
+OWN = re.compile(r"^(?P<layer>.+)\.custom_diffusion\.(?P<kind>weight|bias)$")
+PIPELINE = "unet"  # the prefix of the names of a network that diffusers has, too
 LAYER = re.compile(r"^(?P<attention>.+attn[12])\.(?P<layer>to_[kqv]|to_out)(\.0)?$")
 
 
@@ -36,15 +41,18 @@ def read_custom_diffusion(path: str | os.PathLike[str], names: Names, named_by: 
       UserError: as `usual_file`; or the file is damaged or of another kind, or the U-Net has no such layer.
     """
     place = usual_file(path, FILE, named_by)
-    ours = {theirs: here for here, theirs in names.layers.items()}
+    of_diffusers = names.prefix == PIPELINE
+    ours = {theirs if of_diffusers else f"{names.prefix}.{theirs}": here for here, theirs in names.layers.items()}
     weights, found = Weights(read_header(place), place), {}
     for key in weights:
         if not np.prod(weights.places[key].shape):
             continue
-        match = KEY.match(key)
+        match = KEY.match(key) or OWN.match(key)
         if match is None:
             raise UserError(f"{named_by}={place} holds {key!r}, which is no part of a file of Custom Diffusion.")
-        layer = f"{match['attention']}.{match['layer']}{'.0' if match['layer'] == 'to_out' else ''}"
+        layer = match["layer"]
+        if match.re is KEY:
+            layer = f"{match['attention']}.{layer}{'.0' if layer == 'to_out' else ''}"
         if layer not in ours:
             raise UserError(
                 f"{named_by}={place} has the layer {layer!r}, which the model does not have; {nearest(layer, ours)}"
@@ -73,7 +81,16 @@ def write_custom_diffusion(
     Raises:
       UserError: a parameter is of no attention, or an attention lacks its keys or its values.
     """
-    save_weights(file, _entries(leaves, names), dtype)
+    save_weights(file, (_entries if names.prefix == PIPELINE else _own_entries)(leaves, names), dtype)
+
+
+def _own_entries(leaves: Mapping[str, np.ndarray], names: Names) -> Iterator[Entry]:
+    for path, leaf in leaves.items():
+        here, _, kind = path.rpartition("/")
+        if here not in names.layers or (kind, leaf.ndim) not in (("kernel", 2), ("bias", 1)):
+            raise UserError(f"{path!r} is no parameter of a linear layer, and Custom Diffusion's file has those alone.")
+        stem = f"{names.prefix}.{names.layers[here]}.custom_diffusion"
+        yield Entry(f"{stem}.{'bias' if kind == 'bias' else 'weight'}", leaf, (0,) if kind == "bias" else (1, 0))
 
 
 def _entries(leaves: Mapping[str, np.ndarray], names: Names) -> Iterator[Entry]:
