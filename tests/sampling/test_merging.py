@@ -227,13 +227,13 @@ def test_layers_that_diffusers_has_not_are_called_by_their_paths(made, tmp_path)
 def test_runs_are_merged_with_the_captions_they_were_tuned_with(tmp_path, capsys):
     tiny_pipeline.write(tmp_path / "base")
     tiny_finetune.write_pictures(tmp_path / "pictures", captions=False)
-    for name, word in (("a", "<one>"), ("b", "<two>")):
+    for name, word, like in (("a", "<one>", "cat"), ("b", "<two>", "dog")):
         config = tiny_finetune.finetune_config(tmp_path / "base", tmp_path / "pictures")
         config.method = section(
             name="tuned",
             grafts=section(
                 kv=section(name="leaves", where=r"cross_attention/(key|value)/"),
-                token=section(name="token_rows", word=word, initial="cat"),
+                token=section(name="token_rows", word=word, initial=like),
             ),
         )
         config.data.captions = ("a {} cat",)
