@@ -224,6 +224,34 @@ def test_all_leaves_are_the_whole_group_and_none_is_a_sentence(base):
         begun(Tuned(trained, {"kv": Leaves(where="no_such")}), params)
 
 
+def test_fresh_leaves_take_the_place_of_a_trained_block_and_lose_it(base):
+    trained, params = base
+    method = Tuned(trained, {"block": Leaves(where="block_1/attention/", fresh=True)})
+    start = jax.jit(lambda key: method.init(key, {"image": IMAGE}, 0, params, {}, {})[0])
+    learned = start(jax.random.key(2))
+    untrained = trained.init(jax.random.key(9), {"image": IMAGE}, 0, {}, {}, {})[0]["denoiser"]["block_1"]["attention"]
+    assert len(learned["block"]) == len(jax.tree.leaves(untrained)) == 8
+    for name, leaf in learned["block"].items():
+        _, _, layer, kind = name.split("|")
+        old, other = params["denoiser"]["block_1"]["attention"][layer][kind], untrained[layer][kind]
+        assert leaf.shape == old.shape and np.abs(leaf - old).max() > 0.1
+        np.testing.assert_allclose(leaf.std(), other.std(), rtol=0.25)  # as a network begins, and not as this one was
+        assert kind == "bias" or (leaf != other).any()
+    on = method.on({**params, **learned})["denoiser"]
+    for path, kernel in layers(params["denoiser"]).items():
+        if not path.startswith("block_1/attention"):
+            np.testing.assert_array_equal(layers(on)[path], kernel)
+    again, other = start(jax.random.key(2))["block"], start(jax.random.key(3))["block"]
+    assert all((again[name] == leaf).all() for name, leaf in learned["block"].items())
+    assert any((other[name] != leaf).any() for name, leaf in learned["block"].items())
+    sample = jax.jit(method.sample)(Model(params={**params, **learned}, memory={}), KEYS, {})
+    plain = jax.jit(trained.sample)(Model(params=params, memory={}), KEYS, {})
+    assert np.abs(sample - plain).max() > 0.01
+    for options in ({"file": "a.safetensors"}, {"learns": False}):
+        with pytest.raises(UserError, match="fresh=True. to learn"):
+            Leaves(fresh=True, **options)
+
+
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
 def test_hooks_see_the_leaves_that_learned_whatever_the_names_and_the_configs_order(base, names):
     """A low-rank update of a key that also learns itself, beside weights that were put together by hand."""

@@ -23,14 +23,18 @@ class Leaves(Graft):
     (Kumari et al. 2023); a whole network is `where=""`, as in DreamBooth (Ruiz et al. 2023). The part is
     `{path of a parameter: array}` with "|" for the "/" of paths, and starts as the frozen parameters.
 
+    With `fresh` it starts as in a network that has not been trained: a layer or a block is replaced by a new one, and
+    what it had learned is lost. It is the comparison for parts that keep the trained network.
+
     Raises:
-      UserError: `where` is no regular expression.
+      UserError: `where` is no regular expression, or there is nothing that `fresh` could mean.
     """
 
     group: str = "denoiser"  # the group whose parameters learn
     where: str = ""  # those whose path contains this regular expression learn; "" takes all
     # A file of diffusers' Custom Diffusion that they start from; it has the parameters that `where` chooses.
     file: str = ""
+    fresh: bool = False  # whether they start from a new initialisation, in place of the trained values
     learns: bool = True  # False: the weights stay those of the file, or of config.init_from.<name of the graft>
     order: ClassVar[Order] = "leaves"
 
@@ -39,13 +43,29 @@ class Leaves(Graft):
             re.compile(self.where)
         except re.error as error:
             raise UserError(f"A graft's where={self.where!r} is no regular expression ({error}).") from error
+        if self.fresh and (self.file or not self.learns):
+            other = f"file={self.file!r}" if self.file else "learns=False"
+            raise UserError(
+                f"A graft of leaves starts from a new initialisation (fresh=True) to learn, which {other} rules out: "
+                "leave one of the two out."
+            )
 
     def start(self, name: str, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
         leaves = flatten_dict(params[self.group], sep="/")
         chosen = {path: leaf for path, leaf in leaves.items() if re.search(self.where, path)}
         if not chosen:
             raise nothing_chosen(name, self.group, self.where, "parameter", leaves)
+        if self.fresh:
+            new = flatten_dict(self._untrained(key, trained, params, batch), sep="/")
+            chosen = {path: new[path] for path in chosen}
         return {path.replace("/", "|"): leaf.astype(jnp.float32) for path, leaf in chosen.items()}
+
+    def _untrained(self, key: Array, trained: Method, params: Params, batch: Batch) -> Tree:
+        """Returns the group's parameters as the method begins, of which only those that are chosen are computed."""
+        given, memory = trained.untrained(key, batch)
+        others = {group: value for group, value in params.items() if group != self.group}
+        learned, _ = trained.init(key, batch, trained.stages[0][1], {**given, **others}, {}, memory)
+        return {**given, **learned}[self.group]
 
     def loaded(self, name: str, part: Tree, trained: Method, params: Params, batch: Batch) -> Tree:
         if not self.file:
