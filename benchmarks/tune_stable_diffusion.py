@@ -15,6 +15,7 @@ only. Frozen weights are bfloat16, what learns and the arithmetic float32; there
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import subprocess
@@ -185,7 +186,8 @@ def main(
     rows = harness.Rows(out, folder=str(folder), resolution=resolution, updates=updates, topologies=list(topologies))
     lines = []
     for method in methods or METHODS:
-        row = rows.get({"method": method}, lambda m=method: measure(m, folder, resolution, updates, topologies))
+        made = functools.partial(measure, method, folder, resolution, updates, topologies)
+        row = rows.get({"method": method}, made)
         lines.append(line(method, row, topologies))
     heads = [head for name in HEADS for head in ([name.format(t) for t in topologies] if "{}" in name else [name])]
     print(harness.table(heads, lines))
