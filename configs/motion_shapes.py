@@ -3,8 +3,9 @@
 Paper: Guo et al. 2024, "AnimateDiff: Animate Your Personalized Text-to-Image Diffusion Models without Specific Tuning".
 Command: python main.py --config=configs/motion_shapes.py --workdir=runs/motion_shapes, after the commands of
     configs/kl_autoencoder_concepts.py and configs/latent_diffusion_concepts.py
-Hardware and time: two CPU cores, not recorded yet.
-Expected: not recorded yet. The equations and the numbers are in docs/motion.md.
+Hardware and time: two CPU cores that other work shared, about 17 minutes of CPU.
+Expected: a track error of 1.1 pixels on a way of 12.8 (true videos: 0.07 on 15.2), 3.8 with shuffled frames; the base's
+    independent frames have 0.66 on 0.73. The equations and all numbers are in docs/motion.md.
 """
 
 from jaxgen.config import defaults, section

@@ -6,9 +6,10 @@
 All rows are for the captions of the same held-out videos. `independent frames` are images of the model below, drawn
 from the noise of the same frames without the temporal layers. `shuffled frames` are the videos' own in another order.
 The numbers are those of the metric `tracks`: the error of the object's track against even motion and the length of its
-way in pixels, flicker off the object, and the change of the object's colour. `start` is the distance in pixels between
-the object's place in the first frame and that of the true video, whose caption names one of nine places. `with a track`
-is the share of videos that show an object in every frame. A picture of frames is written beside --out.
+way in pixels, flicker off the object, and the change of the object's colour. `error / way` is the first by the second:
+a video that stands still has little error, and as little way. `start` is the distance in pixels between the object's
+place in the first frame and that of the true video, whose caption names one of nine places. `with a track` is the share
+of videos that show an object in every frame. A picture of frames is written beside --out.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def row_of(videos: Videos, truth: Videos) -> dict[str, float]:
     found = {number: mean_of(values) for number, values in measured(videos).items()}
     places = centres(videos)
     apart = np.linalg.norm(places[:, 0] - centres(truth)[:, 0], axis=-1)
+    found["error / way"] = found["track_error"] / found["track_length"]
     return {**found, "start": mean_of(apart), "with a track": float(np.isfinite(places).all((1, 2)).mean())}
 
 
@@ -87,7 +89,7 @@ def main(
     rows = harness.Rows(out, workdir=workdir, num=num, seed=seed)
     for name, found in sides.items():
         rows.get({"frames": name}, lambda found=found: row_of(found, truth))  # type: ignore[misc]
-    heads = [*NUMBERS, "start", "with a track"]
+    heads = [*NUMBERS, "error / way", "start", "with a track"]
     print(harness.table(["frames", *heads], [[row["frames"], *(row[head] for head in heads)] for row in rows]))
     write_pictures(out, sides)
 

@@ -25,6 +25,7 @@ def test_the_true_videos_are_where_they_are_and_others_are_not(videos):
 def test_shuffled_frames_have_another_track_and_the_same_places(videos):
     shuffled = row_of(videos[:, [2, 0, 3, 1]], videos)
     assert shuffled["track_error"] > 5 * row_of(videos, videos)["track_error"]
+    assert shuffled["error / way"] > 0.3 > 0.05 > row_of(videos, videos)["error / way"]
     assert shuffled["change_of_look"] == pytest.approx(row_of(videos, videos)["change_of_look"])
 
 
