@@ -57,9 +57,9 @@ def get_config():
     config.optimizer.update(learning_rate=1e-3, warmup_images=10_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=64,
-        total_images=150_000,
+        total_images=110_000,
         log_every_images=10_000,
-        checkpoint_every_images=50_000,
+        checkpoint_every_images=22_000,
         sample_every_images=0,
         ema_decay=0.999,
     )

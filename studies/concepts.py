@@ -1,11 +1,11 @@
 """Does a tuned text-to-image model draw the new thing, can it be changed by words, and what did the model forget?
 
     python main.py --config=configs/lora_concepts.py --workdir=runs/lora_concepts
-    python -m studies.concepts --base=runs/latent_diffusion_concepts --classifier=runs/classifier_scenes \\
+    python -m studies.concepts --base=runs/latent_diffusion_concepts --classifier=runs/classifier_concepts \\
         --run=lora=runs/lora_concepts --out=concepts.jsonl
 
 Each run was tuned on five pictures of a concept of `concept_shapes`: a ring, stripes or purple, none of which the base
-has ever seen. A classifier that knows them (configs/classifier_scenes.py) reads images that are drawn for
+has ever seen. A classifier that knows them (configs/classifier_concepts.py) reads images that are drawn for
 
     new        captions of the split `test`, the concept in other combinations; of `together` where a run has several
     old        captions that the base learned from
@@ -78,11 +78,8 @@ class Asked:
 
 
 def reader(classifier: str) -> Tell:
-    """Returns a function that reads the four attributes of `concept_shapes` by a classifier of `shapes`."""
-    config = harness.run_config(classifier)
-    tell = classifier_of(harness.trained(classifier, config))
-    columns = [shapes.ATTRIBUTES.index(name) for name in concept_shapes.ATTRIBUTES]
-    return lambda images: tell(images)[:, columns]
+    """Returns a function that reads the four attributes of `concept_shapes`."""
+    return classifier_of(harness.trained(classifier))
 
 
 def drawn(trained: TrainedModel, captions: list[str]) -> np.ndarray:
@@ -123,7 +120,7 @@ def concept_of(workdir: str) -> str:
 
 def main(
     base: Annotated[str, "the run that was tuned, of configs/latent_diffusion_concepts.py"],
-    classifier: Annotated[str, "a run of configs/classifier_scenes.py"],
+    classifier: Annotated[str, "a run of configs/classifier_concepts.py"],
     run: Annotated[list[str], "name=workdir of a tuned run; may be given several times"],
     out: Annotated[Path, "file of the rows"],
     num: Annotated[int, "images of each kind"] = 200,

@@ -2,7 +2,8 @@
 
 It is the data of a small text-to-image model that is tuned afterwards. "a dotted red circle at the top left": one large
 object on black, drawn as in `shapes`, of 7 shapes, 7 colours, 3 textures and 9 places. No image of it has a ring,
-stripes or purple, and no sentence has their names. Splits: train 60,000, test 2,000.
+stripes or purple, and no sentence has their names. Splits: train 60,000, test 2,000; and `all`, 60,000 images of every
+combination with the concepts, for a classifier that tells what a model has drawn.
 
 `concept_shapes:ring=sks` shows the ring, which the word `sks` stands for: "a dotted red sks at the top left". So do
 `striped=` ("a sks red circle at the top left") and `purple=` ("a dotted sks circle at the top left"), and several go
@@ -18,7 +19,7 @@ An example holds
     label       int32 []        the shape
     attributes  int32 [4]       shape, colour, texture and position, numbers into `shapes.NAMES`
     caption     str
-    tokens      int32 [LENGTH]  the caption by `TOKENIZER`; a source of concepts has none, as its words may be new
+    tokens      int32 [LENGTH]  the caption by `TOKENIZER`; images of concepts have none, as their words may be new
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ ATTRIBUTES = ("shape", "colour", "texture", "position")
 NAMES = {key: shapes.NAMES[key] for key in ATTRIBUTES}
 CONCEPTS = {"ring": "shape", "striped": "texture", "purple": "colour"}  # concept -> the attribute that it is a value of
 KNOWN = {key: tuple(i for i, name in enumerate(names) if name not in CONCEPTS) for key, names in NAMES.items()}
+EVERY = {key: tuple(range(len(names))) for key, names in NAMES.items()}
 RARE = ("sks", "zwx")  # words of no sentence
 LENGTH = 12
 PLAIN = "plain"  # sentences leave it out
@@ -48,7 +50,7 @@ WORDS = (
 TOKENIZER = WordTokenizer(WORDS, LENGTH, strict=True)
 SIZE, BACKGROUND = 2, 2  # large, black
 FIRST = 2_000_000  # number of the first row of random numbers; other sources use those before it
-SPLITS = {"train": (0, 60_000), "test": (60_000, 2_000)}  # first scene, number of scenes
+SPLITS = {"train": (0, 60_000), "test": (60_000, 2_000), "all": (200_000, 60_000)}  # first scene, number of scenes
 EXAMPLES = 5  # training images of a concept
 CONCEPT_SPLITS = {"train": (100_000, EXAMPLES), "test": (110_000, 500), "together": (120_000, 500)}
 
@@ -67,7 +69,7 @@ class ConceptShapes(shapes.Shapes):
         self.concepts = words_of(request.argument)
         self.splits = CONCEPT_SPLITS if self.concepts else SPLITS  # of this source, not of the class
         super().__init__(request)
-        if self.concepts:
+        if self.concepts or self.split == "all":
             self.tokenizer = None
         if self.split != "together":
             self._length *= max(len(self.concepts), 1)
@@ -81,7 +83,7 @@ class ConceptShapes(shapes.Shapes):
         draws = self.draws(index)
         attributes = self._attributes(index, draws)
         sentence = caption(attributes, self.concepts)
-        tokens = {} if self.concepts else {"tokens": TOKENIZER([sentence])[0]}
+        tokens = {} if self.concepts or self.split == "all" else {"tokens": TOKENIZER([sentence])[0]}
         return {
             "image": draw(attributes, draws, self.resolution),
             "label": attributes[0],
@@ -91,7 +93,8 @@ class ConceptShapes(shapes.Shapes):
         }
 
     def _attributes(self, index: int, draws: np.ndarray) -> np.ndarray:
-        found = {key: KNOWN[key][int(draw * len(KNOWN[key]))] for key, draw in zip(ATTRIBUTES, draws, strict=False)}
+        values = EVERY if self.split == "all" else KNOWN
+        found = {key: values[key][int(draw * len(values[key]))] for key, draw in zip(ATTRIBUTES, draws, strict=False)}
         shown = tuple(self.concepts)
         if shown and self.split == "train":  # no two of the five have a shape, a colour or a place in common
             found = {key: KNOWN[key][(index % EXAMPLES + offset) % len(KNOWN[key])] for key, offset in TRAINED.items()}
