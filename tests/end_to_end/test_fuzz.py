@@ -12,7 +12,7 @@ from fuzzing.judge import judge
 
 from jaxgen.command.flags import MODES
 
-SEED, NUM, PARTS = 0, 300, 3  # `python tests/fuzzing --seed=1` for others
+SEED, NUM, PARTS = 0, 200, 2  # `python tests/fuzzing --seed=1` for others
 ROOMS = ("jaxgen.data.hints", "jaxgen.data.sources.captions", "jaxgen.editing", "jaxgen.metrics", "jaxgen.report",
          "jaxgen.report.quiz")  # fmt: skip
 
