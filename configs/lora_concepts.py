@@ -22,12 +22,12 @@ def get_config():
     )
     config.data.update(source="concept_shapes:ring=sks", resolution=64, channels=3)
     config.data.extra.prior = section(source="sampled", captions=known_sentences(), num=200)
-    config.optimizer.update(learning_rate=3e-3, warmup_images=160, weight_decay=0.0, clip_norm=1.0)
+    config.optimizer.update(learning_rate=3e-3, warmup_images=80, weight_decay=0.0, clip_norm=1.0)
     config.train.update(
-        batch_size=16,
-        total_images=16000,
-        log_every_images=1600,
-        checkpoint_every_images=1600,
+        batch_size=8,
+        total_images=4_800,
+        log_every_images=600,
+        checkpoint_every_images=600,
         sample_every_images=0,
         keep_last=100,
         ema_decay=0.0,

@@ -58,9 +58,9 @@ def lean(*networks):
 def write_run(place: pathlib.Path) -> pathlib.Path:
     """A run that draws pictures from captions of a vocabulary of its own, and learned its text encoder."""
     first, second = place / "first", place / "base"
-    assert tiny.call("--config=configs/kl_autoencoder_shapes.py", f"--workdir={first}", *lean("network")) == 0
+    assert tiny.call("--config=configs/kl_autoencoder_concepts.py", f"--workdir={first}", *lean("network")) == 0
     status = tiny.call(
-        "--config=configs/latent_diffusion_shapes.py", f"--workdir={second}", f"--config.init_from.autoencoder={first}",
+        "--config=configs/latent_diffusion_concepts.py", f"--workdir={second}", f"--config.init_from.autoencoder={first}",
         "--config.method.network.heads=2", "--config.method.network.attention_resolutions=(8,)",
         "--config.method.text.width=16", "--config.method.network.context_dim=16",
         # layers that begin at zero have to leave it, or nothing in front of them changes a picture
@@ -113,6 +113,21 @@ def test_a_stopped_run_ends_as_one_that_was_not(tuning, tuned, devices, tmp_path
     train(tuning[0], tmp_path / "parts", mesh, "--config.train.total_images=24")
     train(tuning[0], tmp_path / "parts", mesh)
     assert compare(straight, tmp_path / "parts") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["textual_inversion", "dreambooth", "custom_diffusion", "lora"])
+def test_the_shipped_configs_tune_their_base(tuning, name, tmp_path):
+    _, base = tuning
+    if (base / "model_index.json").exists():
+        pytest.skip("the shipped configs tune a run of configs/latent_diffusion_concepts.py")
+    shorter = ["data.resolution=16", "train.total_images=16", "train.log_every_images=8", "train.tensorboard=False", "evaluate.at_end=False"]
+    shorter += [] if name == "textual_inversion" else ["data.extra.prior.num=8"]
+    config = tiny.ROOT / "configs" / f"{name}_concepts.py"
+    train(config, tmp_path, f"--config.init_from.pretrained={base}", *(f"--config.{key}" for key in shorter))
+    after = read_item(tmp_path / "checkpoints" / "2" / "params")
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
+    assert {*after} <= {"unet", "text", "kv", "token", "lora"} and after
 
 
 @pytest.mark.slow
