@@ -16,7 +16,8 @@ is right, the concept and its colour, texture and place; `old` the share of old 
 [-1, 1]). Beside the runs stand real images, the autoencoder's copies of them, and the base, for which the concept's
 word is one that it has never seen.
 
---checkpoints reads every checkpoint of the runs: the curves against training steps.
+--adapters puts files on the base, such as several low-rank updates at once, and asks for what --together says, such as
+a striped ring. --checkpoints reads every checkpoint of the runs: the curves against training steps.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from jaxgen.data.sources import concept_shapes, shapes
 from jaxgen.errors import UserError
 from jaxgen.report.images import grid, save_png
 from jaxgen.runs.checkpoint import Checkpoints
+from jaxgen.sampling.grafts.requests import read_adapter
 from jaxgen.sampling.restore import TrainedModel, restore
 from studies import harness
 from studies.caption_accuracy import classifier_of, reconstruct
@@ -95,15 +97,26 @@ def tuned(workdir: str, source: str, step: int | str = "last") -> TrainedModel:
     return restore(config, workdir, step)
 
 
+def with_adapters(base: str, files: list[str]) -> TrainedModel:
+    """Returns the base with files put on it, as --adapter does."""
+    config = harness.run_config(base)
+    config.data.source, config.data.eval_split = "concept_shapes", "test"
+    return restore(config, base, adapters=[read_adapter(file) for file in files])
+
+
 def tuned_values(trained: TrainedModel) -> int:
     """Returns how many values learned: those of the grafts."""
-    names = trained.generator.method.grafts
+    names = getattr(trained.generator.method, "grafts", ())
     return sum(x.size for name in names for x in jax.tree.leaves(trained.model.params[name]))
 
 
 def save_picture(path: Path, images: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(path, grid(images[:32], columns=8))
+
+
+def picture_of(folder: str, name: str) -> Path | None:
+    return Path(folder) / name if folder else None
 
 
 def steps_of(workdir: str) -> list[int]:
@@ -121,8 +134,10 @@ def concept_of(workdir: str) -> str:
 def main(
     base: Annotated[str, "the run that was tuned, of configs/latent_diffusion_concepts.py"],
     classifier: Annotated[str, "a run of configs/classifier_concepts.py"],
-    run: Annotated[list[str], "name=workdir of a tuned run; may be given several times"],
     out: Annotated[Path, "file of the rows"],
+    run: Annotated[list[str], "name=workdir of a tuned run; may be given several times"] = [],  # noqa: B006
+    adapters: Annotated[list[str], "name=lora:FILE,embedding:FILE,...: files that are put on the base, together"] = [],  # noqa: B006
+    together: Annotated[str, "what --adapters draw, such as ring=sks,striped=zwx"] = "",
     num: Annotated[int, "images of each kind"] = 200,
     checkpoints: Annotated[bool, "every checkpoint of the runs"] = False,
     pictures: Annotated[str, "folder of the pictures"] = "",
@@ -143,8 +158,14 @@ def main(
         asked = Asked.of(source, split, num)
         for step in steps_of(workdir) if checkpoints else steps_of(workdir)[-1:]:
             key = {"name": name, "what": source.partition(":")[2], "step": step}
-            given = (asked, old, before, tell, Path(pictures) / name if pictures else None)
-            rows.get(key, functools.partial(measured, workdir, step, *given))
+            model = functools.partial(tuned, workdir, source, step)
+            rows.get(key, functools.partial(measured, model, asked, old, before, tell, picture_of(pictures, name)))
+    for text in adapters:
+        name, _, files = text.partition("=")
+        asked = Asked.of(f"concept_shapes:{together}", "together" if "," in together else "test", num)
+        model = functools.partial(with_adapters, base, files.split(","))
+        given = (asked, old, before, tell, picture_of(pictures, name))
+        rows.get({"name": name, "what": together}, functools.partial(measured, model, *given))
 
 
 def controls(base: TrainedModel, asked: Asked) -> dict[str, np.ndarray]:
@@ -154,10 +175,10 @@ def controls(base: TrainedModel, asked: Asked) -> dict[str, np.ndarray]:
 
 
 def measured(
-    workdir: str, step: int, asked: Asked, old: Asked, before: np.ndarray, tell: Tell, picture: Path | None
+    model: Callable[[], TrainedModel], asked: Asked, old: Asked, before: np.ndarray, tell: Tell, picture: Path | None
 ) -> dict[str, float]:
     """Returns one row: what a tuned model draws of the new and of the old."""
-    trained = tuned(workdir, concept_of(workdir), step)
+    trained = model()
     new, after = drawn(trained, asked.captions), drawn(trained, old.captions)
     if picture:
         save_picture(picture.with_name(f"{picture.name}_new.png"), new)
