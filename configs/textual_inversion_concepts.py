@@ -1,4 +1,4 @@
-"""Textual inversion on shapes: the row of one new word learns what five pictures of a ring have in common.
+"""Textual inversion on shapes: four vectors of a new word learn what five pictures of a ring have in common.
 
 Paper: Gal et al. 2022, "An Image is Worth One Word: Personalizing Text-to-Image Generation using Textual
     Inversion", Eq. 2.
@@ -15,13 +15,13 @@ def get_config():
     config = defaults()
     config.init_from.pretrained = "runs/latent_diffusion_concepts"
     config.method = section(
-        name="tuned", grafts=section(token=section(name="token_rows", word="<ring>", initial="circle"))
+        name="tuned", grafts=section(token=section(name="token_rows", word="<ring>", initial="circle", count=4))
     )
     config.data.update(source="concept_shapes:ring=<ring>", resolution=64, channels=3)
-    config.optimizer.update(learning_rate=1e-2, warmup_images=80, weight_decay=0.0, clip_norm=1.0)
+    config.optimizer.update(learning_rate=3e-2, warmup_images=80, weight_decay=0.0, clip_norm=1.0)
     config.train.update(
         batch_size=8,
-        total_images=4_800,
+        total_images=9_600,
         log_every_images=600,
         checkpoint_every_images=600,
         sample_every_images=0,
