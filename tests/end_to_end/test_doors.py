@@ -18,7 +18,7 @@ from jaxgen.runs import comparison
 
 pytestmark = pytest.mark.slow
 
-# every door on a mesh, and every second one also on a single device: each case is a start of Python and two compilations
+# every door on a mesh, every second one on a single device too: a case is a start of Python and two compilations
 BOTH = [(door, 8) for door in DOORS] + [(door, 1) for door in list(DOORS)[::2]]
 
 

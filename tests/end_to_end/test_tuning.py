@@ -60,7 +60,8 @@ def write_run(place: pathlib.Path) -> pathlib.Path:
     first, second = place / "first", place / "base"
     assert tiny.call("--config=configs/kl_autoencoder_concepts.py", f"--workdir={first}", *lean("network")) == 0
     status = tiny.call(
-        "--config=configs/latent_diffusion_concepts.py", f"--workdir={second}", f"--config.init_from.autoencoder={first}",
+        "--config=configs/latent_diffusion_concepts.py", f"--workdir={second}",
+        f"--config.init_from.autoencoder={first}",
         "--config.method.network.heads=2", "--config.method.network.attention_resolutions=(8,)",
         "--config.method.text.width=16", "--config.method.network.context_dim=16",
         # layers that begin at zero have to leave it, or nothing in front of them changes a picture
@@ -121,7 +122,8 @@ def test_the_shipped_configs_tune_their_base(tuning, name, tmp_path):
     _, base = tuning
     if (base / "model_index.json").exists():
         pytest.skip("the shipped configs tune a run of configs/latent_diffusion_concepts.py")
-    shorter = ["data.resolution=16", "train.total_images=16", "train.log_every_images=8", "train.tensorboard=False", "evaluate.at_end=False"]
+    shorter = ["data.resolution=16", "train.total_images=16", "train.log_every_images=8", "train.tensorboard=False"]
+    shorter.append("evaluate.at_end=False")
     shorter += [] if name == "textual_inversion" else ["data.extra.prior.num=8"]
     config = tiny.ROOT / "configs" / f"{name}_concepts.py"
     train(config, tmp_path, f"--config.init_from.pretrained={base}", *(f"--config.{key}" for key in shorter))
