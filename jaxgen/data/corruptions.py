@@ -141,6 +141,33 @@ def _smoothed_difference(padded: Array, axis: int) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
+class Brightness(Corruption):
+    """Returns where an image is light and where it is dark, `[H, W, 1]`: 1, -1, and 0 where it is neither.
+
+    A ControlNet that reads it draws pictures whose light and dark parts are given in black and white, whatever their
+    colours are. A QR code is such a hint: its light and dark modules are all that a reader looks at.
+
+    Raises:
+      UserError: the margin is not in [0, 1), or images are not of 1 or 3 channels.
+    """
+
+    # Light is what is above the image's mean luminance by more than the margin, of the way from black to white, and
+    # dark what is below it by more. So a hint of black and white alone asks for twice the margin as contrast.
+    margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < 1:
+            raise UserError(f"The margin of brightness lies in [0, 1), as {self.margin} does not.")
+
+    def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
+        if image.shape[-1] not in (1, 3):
+            raise UserError(f"Brightness is that of 1 or 3 channels, not {image.shape[-1]}; set config.data.channels.")
+        grey = (luminance(image) if image.shape[-1] == 3 else image) / 2
+        above = grey - grey.mean()
+        return Corrupted(jnp.sign(above) * (jnp.abs(above) > self.margin))
+
+
+@dataclasses.dataclass(frozen=True)
 class JPEG(Corruption):
     """Makes a copy that was compressed by JPEG (ITU-T T.81) and decoded again, of the image's own shape.
 

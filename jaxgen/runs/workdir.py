@@ -24,7 +24,10 @@ _FOLDERS = ("checkpoints", "samples", "tensorboard", "damaged")
 _FILES = ("config.json", "run.json", "metrics.jsonl", "metrics.json", "metrics_best.json", "report.html")
 
 # These keys, and those of lengths, intervals and the mesh, may differ when a trained model is used.
-_IN_USE = ("sampler", "guidance", "init_from", "train.total_images", "data.corruptions.*.only")
+_IN_USE = (
+    "sampler", "guidance", "init_from", "train.total_images", "data.corruptions.*.only",
+    *(f"method.grafts.*.{key}" for key in ("scale", "start_share", "end_share")),
+)  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -68,6 +68,21 @@ def test_edges_are_the_length_of_sobels_gradient(levels):
     np.testing.assert_array_equal((binary > 0)[far], (expected >= 0.05)[far])
 
 
+def test_brightness_is_light_and_dark_whatever_the_colours_are():
+    """A pattern of two colours gives the same hint for any two of other luminance, and that of black and white."""
+    pattern = np.random.default_rng(0).random((8, 8)) < 0.5
+    black_and_white = floats(np.where(pattern[..., None], 255, 0).astype(np.uint8))
+    wanted = np.where(pattern, 1.0, -1.0)
+    make = corruptions.Brightness()
+    np.testing.assert_array_equal(make(KEY, black_and_white).picture[..., 0], wanted)
+    for light, dark in (((240, 225, 40), (130, 40, 170)), ((50, 210, 220), (220, 30, 30))):
+        image = floats(np.where(pattern[..., None], light, dark).astype(np.uint8))
+        np.testing.assert_array_equal(make(KEY, image).picture[..., 0], wanted)
+        np.testing.assert_array_equal(make(KEY, -image).picture[..., 0], -wanted)
+    alike = floats(np.where(pattern[..., None], (128, 128, 128), (118, 138, 128)).astype(np.uint8))
+    assert not make(KEY, alike).picture.any() and corruptions.Brightness(0.0)(KEY, alike).picture.any()
+
+
 @pytest.mark.parametrize("quality", [5, 20, 50, 90])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jpeg_is_that_of_the_reference_library(levels, quality, channels):
@@ -173,6 +188,8 @@ def test_what_a_user_gives_is_kept(levels):
         (lambda: corruptions.Hole(share=1.0), "share in"),
         (lambda: corruptions.Uncrop(known=0.0), "known share"),
         (lambda: corruptions.Edges(-1.0), "must not be negative"),
+        (lambda: corruptions.Brightness(1.0), r"in \[0, 1\)"),
+        (lambda: corruptions.Brightness()(KEY, jnp.zeros((8, 8, 4))), "1 or 3 channels, not 4"),
         (lambda: corruptions.Grey()(KEY, jnp.zeros((8, 8, 1))), "3 channels"),
         (lambda: corruptions.OneOf({}), "needs tasks"),
         (lambda: corruptions.OneOf({"hole": corruptions.Hole()}, "hoel"), "only='hoel'; did you mean 'hole'"),

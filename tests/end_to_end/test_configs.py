@@ -19,8 +19,8 @@ from jaxgen.planning.topology import devices
 from jaxgen.runs.setup import make_corruptions, make_method
 
 # tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), cascades their stages,
-# one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), four tune a run
-# (test_tuning.py), and one makes videos of it (test_motion_run.py)
+# one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), five tune a run
+# (test_tuning.py, test_controls.py), and one makes videos of it (test_motion_run.py)
 APART = (
     "stable_diffusion.py",
     "stable_diffusion_finetune.py",
@@ -34,6 +34,7 @@ APART = (
     "dreambooth_concepts.py",
     "custom_diffusion_concepts.py",
     "lora_concepts.py",
+    "control_shapes.py",
 )
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
 LARGE = {"dit_xl_2.py": 675, "stable_diffusion_train.py": 860}

@@ -98,6 +98,21 @@ def test_the_exported_folder_on_the_base_draws_the_runs_images(place, tmp_path, 
     assert "cannot be merged" in capsys.readouterr().err
 
 
+def test_the_scale_of_a_run_may_be_another_where_it_is_used_but_not_where_it_learns(place, tmp_path, capsys):
+    """0 draws as the scale 0 of the exported folder; a resumed training keeps its own."""
+    other = "--config.method.grafts.control.scale=0.0"
+    images = drawn(place, tmp_path / "run", f"--workdir={place / 'run'}")
+    none = drawn(place, tmp_path / "none", f"--workdir={place / 'run'}", other)
+    assert (images != none).mean() > 0.2 and (none[0] == none[2]).mean() < 1
+    white = place / "white.png"
+    Image.fromarray(np.full((16, 16), 255, np.uint8)).save(white)
+    words = ("--mode=sample", "--num=4", "--prompt=a red cat", f"--hint={white}", f"--out={tmp_path / 'white'}")
+    assert tiny.call(f"--workdir={place / 'run'}", other, *words) == 0
+    np.testing.assert_array_equal(none, np.load(tmp_path / "white" / "samples.npz")["images"])
+    config = (f"--config={place / 'control.py'}", f"--workdir={place / 'run'}")
+    assert "control.scale was" in complaint(capsys, *config, other)
+
+
 def test_its_hint_error_is_measured(place, capsys):
     assert tiny.call(f"--workdir={place / 'run'}", "--mode=evaluate", "--config.evaluate.metrics=('hint_error',)") == 0
     assert "hint_error" in capsys.readouterr().out
