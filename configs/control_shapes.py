@@ -12,14 +12,14 @@ from jaxgen.config import defaults, section
 
 def get_config():
     config = defaults()
-    config.method = section(name="tuned", grafts=section(control=section(name="control")))
+    config.method = section(name="tuned", grafts=section(control=section(name="control")), label_dropout=0.5)
     config.init_from.pretrained = "runs/latent_diffusion_concepts"
     config.data.update(source="concept_shapes", resolution=64, channels=3)
     config.data.corruptions.hint = section(name="edges")
     config.optimizer.update(learning_rate=1e-3, warmup_images=800, clip_norm=1.0)
     config.train.update(
         batch_size=8,
-        total_images=16_000,
+        total_images=12_000,
         log_every_images=800,
         checkpoint_every_images=1_600,
         keep_last=20,  # the curves of docs/controlnet.md are read from all of them

@@ -34,18 +34,29 @@ class Tuned(Method):
     times `prior_weight`: the prior preservation of DreamBooth (Ruiz et al. 2023, section 3.3) and the regularisation
     of Custom Diffusion (Kumari et al. 2023, section 3.3).
 
+    `label_dropout` takes the place of the trained method's. A control learns sooner to read its hint where texts are
+    often missing: half of them in ControlNet (Zhang et al. 2023, section 3.3).
+
     Raises:
       UserError: there are no grafts, or one has the name of a group of the trained method, or changes none of its
-        groups; or the prior's weight is negative.
+        groups; or the prior's weight is negative, or there is nothing to drop.
     """
 
     trained: Method  # from `config.init_from.pretrained`
     grafts: Mapping[str, Graft]
     prior_weight: float | None = None  # of the source `prior`; None takes 1
+    label_dropout: float | None = None  # share of examples without their text or label; None: as it was trained
 
     def __post_init__(self) -> None:
         if self.prior_weight is not None and self.prior_weight < 0:
             raise UserError(f"config.method.prior_weight is {self.prior_weight:g}; it is at least 0.")
+        if self.label_dropout is not None:
+            if not isinstance(self.trained, DDPM):
+                raise UserError(
+                    f"config.method.label_dropout drops what a diffusion model is told, and "
+                    f"{type(self.trained).__name__} is none; leave it out."
+                )
+            object.__setattr__(self, "trained", dataclasses.replace(self.trained, label_dropout=self.label_dropout))
         if not self.grafts:
             raise UserError("config.method.grafts is empty; name a graft, such as grafts.lora.name='low_rank'.")
         groups = groups_of(self.trained)

@@ -272,6 +272,19 @@ def test_hooks_see_the_leaves_that_learned_whatever_the_names_and_the_configs_or
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
+def test_how_often_labels_are_dropped_is_the_tunings_to_say(base):
+    labelled = dataclasses.replace(diffusion(num_classes=3), num_classes=3, label_dropout=0.1)
+    grafts = {"lora": LowRank(rank=2)}
+    assert Tuned(labelled, grafts).method.label_dropout == 0.1
+    changed = Tuned(labelled, grafts, label_dropout=0.5).method
+    assert changed.label_dropout == 0.5 and changed.network.num_classes == labelled.network.num_classes
+    assert labelled.label_dropout == 0.1
+    with pytest.raises(UserError, match="needs labels"):
+        Tuned(base[0], grafts, label_dropout=0.5)
+    with pytest.raises(UserError, match="share below 1"):
+        Tuned(labelled, grafts, label_dropout=1.0)
+
+
 def test_the_prior_is_a_second_mean_of_the_loss(base):
     trained, params = base
     batch = {"image": IMAGE, "prior_image": -IMAGE}
