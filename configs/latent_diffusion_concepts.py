@@ -3,8 +3,8 @@
 Paper: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
 Command: python main.py --config=configs/latent_diffusion_concepts.py --workdir=runs/latent_diffusion_concepts, after
     the command of configs/kl_autoencoder_concepts.py
-Hardware and time: two CPU cores, not recorded yet.
-Expected: not recorded yet.
+Hardware and time: two CPU cores, 24 minutes of CPU on latents that were encoded once (docs/results/tuning.md).
+Expected: shape, colour, texture and place are all right in 0.98 of 200 images of held-out captions.
 No image of its data has a ring, stripes or purple, and no caption their names (`concept_shapes`): they are what the
 configs of docs/tuning.md teach it.
 """
