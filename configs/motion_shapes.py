@@ -1,4 +1,4 @@
-"""Videos of moving textured shapes at 64 pixels: temporal layers between the frozen blocks of a text-to-image model.
+"""Videos of moving shapes at 64 pixels: temporal layers between the frozen blocks of a model of images.
 
 Paper: Guo et al. 2024, "AnimateDiff: Animate Your Personalized Text-to-Image Diffusion Models without Specific Tuning".
 Command: python main.py --config=configs/motion_shapes.py --workdir=runs/motion_shapes, after the commands of

@@ -31,6 +31,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jaxgen.errors import UserError
+from jaxgen.files.pictures import load_image
 from jaxgen.report.images import grid, save_png, to_rgb
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import restore
@@ -56,7 +57,7 @@ def code_of(text: str, side: int) -> UInt8[np.ndarray, "S S"]:
     """
     words = [program("qrencode", "qrencode"), "--level=H", "--size=1", "--margin=0", "--type=PNG", "--output=-", text]
     drawn = subprocess.run(words, check=True, capture_output=True).stdout
-    found = np.asarray(Image.open(io.BytesIO(drawn)).convert("RGBA").convert("L"))
+    found = np.asarray(load_image(drawn, "the code of qrencode").convert("RGBA").convert("L"))
     if len(found) + 2 * QUIET > side:
         raise UserError(f"The code of {text!r} has {len(found)} modules, too many for {side} pixels; shorten the text.")
     before = (side - len(found)) // 2

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxgen.data import open_source
+from jaxgen.files.pictures import open_image
 from studies.motion import row_of, write_pictures
 
 
@@ -31,5 +31,5 @@ def test_shuffled_frames_have_another_track_and_the_same_places(videos):
 
 def test_pictures_have_a_line_for_each_video_and_a_frame_for_each(videos, tmp_path):
     write_pictures(tmp_path / "rows.jsonl", {"one": videos, "other": videos})
-    with Image.open(tmp_path / "rows.png") as png, Image.open(tmp_path / "rows.gif") as gif:
-        assert png.size == (1 + 4 * (64 + 1), 1 + 12 * (64 + 1)) and gif.n_frames == 4
+    png, gif = (open_image((tmp_path / f"rows.{kind}").read_bytes(), kind) for kind in ("png", "gif"))
+    assert png.size == (1 + 4 * (64 + 1), 1 + 12 * (64 + 1)) and gif.n_frames == 4

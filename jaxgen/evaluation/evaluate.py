@@ -69,11 +69,13 @@ def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen[RunMetric], .
     offers |= {"hints"} if hints_of(config, method) else set()
     offers |= {"mask"} if is_masked(config, method) else set()
     offers |= {"conditions"} if method.conditions else set()
+    offers |= {"video"} if method.gives == "video" else set()
     who = f"this {config.method.name!r}"
     elsewhere = {
         "labels": f"the samples of {who} are asked for none, so leave it out",
         "pairs": f"the samples of {who} are drawn for no held-out example; {ON_SETS}",
         "captions": f"the samples of {who} are drawn for no held-out example; {ON_SETS}",
+        "video": f"{who} gives none, so leave it out",
         "truth": f"the samples of {who} are drawn for none, so leave it out",
         "hints": f"config.data.corruptions makes none that {who} reads, so leave it out",
         "mask": f"config.data.corruptions makes none for {who}, so leave it out",

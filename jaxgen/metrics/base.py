@@ -34,6 +34,7 @@ NEEDS = {
     "truth": "a held-out example for each sample",
     "hints": "a condition that a corruption makes of an image",
     "mask": "a condition with a mask of what is unknown",
+    "video": "samples that are videos",
     "conditions": "a condition that the samples are drawn under",
 }
 OF_NETWORK = ("moments", "features", "probabilities", "maps")

@@ -30,6 +30,7 @@ class Tracks(RunMetric):
     and count for `flicker` alone.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"video"})
     measures: ClassVar[frozenset[str]] = frozenset({"video"})
     numbers = NUMBERS
     note = "Of objects on black; the floor is of the true videos, noise of the samples with shuffled frames."
