@@ -129,7 +129,7 @@ def test_the_shipped_configs_tune_their_base(tuning, name, tmp_path):
     train(config, tmp_path, f"--config.init_from.pretrained={base}", *(f"--config.{key}" for key in shorter))
     after = read_item(tmp_path / "checkpoints" / "2" / "params")
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
-    assert {*after} <= {"unet", "text", "kv", "token", "lora"} and after
+    assert {*after} <= {"unet", "encoder", "kv", "token", "lora"} and after
 
 
 @pytest.mark.slow
