@@ -49,7 +49,6 @@ WORDS = (
 )  # fmt: skip
 TOKENIZER = WordTokenizer(WORDS, LENGTH, strict=True)
 SIZE, BACKGROUND = 2, 2  # large, black
-FIRST = 2_000_000  # number of the first row of random numbers; other sources use those before it
 SPLITS = {"train": (0, 60_000), "test": (60_000, 2_000), "all": (200_000, 60_000)}  # first scene, number of scenes
 EXAMPLES = 5  # training images of a concept
 CONCEPT_SPLITS = {"train": (100_000, EXAMPLES), "test": (110_000, 500), "together": (120_000, 500)}
@@ -64,6 +63,7 @@ class ConceptShapes(shapes.Shapes):
 
     takes = None
     tokenizer: WordTokenizer | None = TOKENIZER
+    first_row = 2_000_000
 
     def __init__(self, request: Request):
         self.concepts = words_of(request.argument)
@@ -74,16 +74,11 @@ class ConceptShapes(shapes.Shapes):
         if self.split != "together":
             self._length *= max(len(self.concepts), 1)
 
-    def draws(self, index: int) -> np.ndarray:
-        if not 0 <= index < self._length:
-            raise IndexError(f"scene {index} of {self._length}")
-        return shapes._draws(FIRST + self._first + index)
-
     def __getitem__(self, index: int) -> Example:
         draws = self.draws(index)
         attributes = self._attributes(index, draws)
         sentence = caption(attributes, self.concepts)
-        tokens = {} if self.concepts or self.split == "all" else {"tokens": TOKENIZER([sentence])[0]}
+        tokens = {"tokens": self.tokenizer([sentence])[0]} if self.tokenizer else {}
         return {
             "image": draw(attributes, draws, self.resolution),
             "label": attributes[0],

@@ -27,7 +27,6 @@ from jaxgen.data.sources import shapes
 from jaxgen.data.sources.concept_shapes import ATTRIBUTES, BACKGROUND, KNOWN, SIZE, TOKENIZER, caption
 from jaxgen.errors import UserError
 
-FIRST = 3_000_000  # number of the first row of random numbers; other sources use those before it
 SPLITS = {"train": (0, 60_000), "test": (60_000, 2_000)}  # first scene, number of scenes
 SHORTEST, LONGEST = 0.15, 0.35  # the way, as a share of a side
 PLACES = np.array([(x, y) for y in shapes.CENTRES for x in shapes.CENTRES])  # in the order of the positions
@@ -42,6 +41,7 @@ class MovingShapes(shapes.Shapes):
 
     splits = SPLITS
     tokenizer = TOKENIZER
+    first_row = 3_000_000
     options = types.MappingProxyType({"frames": 8})
 
     def __init__(self, request: Request):
@@ -50,11 +50,6 @@ class MovingShapes(shapes.Shapes):
         if self.frames < 2:
             raise UserError(f"config.data.options.frames is {self.frames}; a video has at least 2.")
         self.notes = (*self.notes, "each image is the first frame of its video")
-
-    def draws(self, index: int) -> np.ndarray:
-        if not 0 <= index < self._length:
-            raise IndexError(f"scene {index} of {self._length}")
-        return shapes._draws(FIRST + self._first + index)
 
     def __getitem__(self, index: int) -> Example:
         draws = self.draws(index)

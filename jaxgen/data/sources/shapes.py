@@ -66,6 +66,7 @@ class Shapes(Source):
     takes: ClassVar[str | None] = ""
     class_names = NAMES["shape"]
     splits: dict[str, tuple[int, int]] = SPLITS
+    first_row: ClassVar[int] = 0  # number of scene 0's row of random numbers; sources of other scenes have rows apart
 
     def __init__(self, request: Request):
         super().__init__(request)
@@ -84,7 +85,7 @@ class Shapes(Source):
         """Returns the random numbers of one scene, `[16]` in [0, 1). Raises IndexError for one that is not there."""
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of {self._length}")
-        return _draws(self._first + index)
+        return _draws(self.first_row + self._first + index)
 
     def __getitem__(self, index: int) -> Example:
         draws = self.draws(index)
