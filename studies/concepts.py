@@ -36,7 +36,6 @@ from jaxgen.data import open_source
 from jaxgen.data.sources import concept_shapes, shapes
 from jaxgen.errors import UserError
 from jaxgen.report.images import grid, save_png
-from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.sampling.grafts.requests import read_adapter
 from jaxgen.sampling.restore import TrainedModel, restore
 from studies import harness
@@ -119,11 +118,6 @@ def picture_of(folder: str, name: str) -> Path | None:
     return Path(folder) / name if folder else None
 
 
-def steps_of(workdir: str) -> list[int]:
-    config = harness.run_config(workdir).train
-    return Checkpoints(workdir, config.keep_last, 0, "", "max", read_only=True).steps()
-
-
 def concept_of(workdir: str) -> str:
     source = str(harness.run_config(workdir).data.source)
     if not source.startswith("concept_shapes:"):
@@ -156,7 +150,7 @@ def main(
         source = concept_of(workdir)
         split = "together" if "," in source else "test"
         asked = Asked.of(source, split, num)
-        for step in steps_of(workdir) if checkpoints else steps_of(workdir)[-1:]:
+        for step in harness.checkpoint_steps(workdir)[0 if checkpoints else -1 :]:
             key = {"name": name, "what": source.partition(":")[2], "step": step}
             model = functools.partial(tuned, workdir, source, step)
             rows.get(key, functools.partial(measured, model, asked, old, before, tell, picture_of(pictures, name)))

@@ -34,7 +34,6 @@ from scipy.ndimage import binary_dilation
 from jaxgen.data.hints import Contours
 from jaxgen.metrics.analysis.shape_attributes import read_attributes
 from jaxgen.report.images import grid, save_png
-from jaxgen.runs.checkpoint import Checkpoints
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import TrainedModel, restore
 from studies import harness
@@ -102,11 +101,6 @@ def run_of(workdir: str, scale: float = 1.0) -> ConfigDict:
     return config
 
 
-def steps_of(workdir: str) -> list[int]:
-    keep = harness.run_config(workdir).train.keep_last
-    return Checkpoints(workdir, keep, 0, "", "max", read_only=True).steps()
-
-
 def drawn(trained: TrainedModel, num: int, captions: list[str] | None = None) -> Images:
     """Returns samples for the first held-out hints, with their own captions or with others."""
     if captions:
@@ -116,7 +110,7 @@ def drawn(trained: TrainedModel, num: int, captions: list[str] | None = None) ->
 
 def curve(workdir: str, rows: harness.Rows, asked: Asked, trained: TrainedModel, num: int) -> None:
     """Adds a row for each checkpoint; one program draws for all of them."""
-    for step in steps_of(workdir):
+    for step in harness.checkpoint_steps(workdir):
         def row(step: int = step) -> dict[str, float]:
             model = restore(run_of(workdir), workdir, step).model
             return asked.measured(trained.generator.images(model, SEED, num).images)
@@ -128,7 +122,7 @@ def cost(trained: TrainedModel, workdir: str, num: int) -> dict[str, float]:
     """Returns sizes, and seconds a sample with the control and without; the programs are compiled already."""
     params = trained.model.params
     values = {name: sum(leaf.size for leaf in jax.tree.leaves(params[name])) for name in ("control", "denoiser")}
-    newest = Path(workdir) / "checkpoints" / str(steps_of(workdir)[-1])
+    newest = Path(workdir) / "checkpoints" / str(harness.checkpoint_steps(workdir)[-1])
     held = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
     plain = restore(run_of(workdir, 0.0), workdir)
     seconds = []

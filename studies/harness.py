@@ -215,6 +215,13 @@ def run_config(workdir: str | Path, method: str = "") -> ConfigDict:
     return config
 
 
+def checkpoint_steps(workdir: str | Path) -> list[int]:
+    """Returns the steps of a run's finished checkpoints, in order."""
+    from jaxgen.runs.checkpoint import Checkpoints
+
+    return Checkpoints(workdir, run_config(workdir).train.keep_last, 0, "", "max", read_only=True).steps()
+
+
 def trained(workdir: str | Path, config: ConfigDict | None = None) -> TrainedModel:
     """Returns the trained model of a run, with another config than its own where one is given.
 
