@@ -117,11 +117,10 @@ def test_a_stopped_run_ends_as_one_that_was_not(tuning, tuned, devices, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tuning", ["run"], indirect=True)  # of configs/latent_diffusion_concepts.py
 @pytest.mark.parametrize("name", ["textual_inversion", "dreambooth", "custom_diffusion", "lora"])
 def test_the_shipped_configs_tune_their_base(tuning, name, tmp_path):
     _, base = tuning
-    if (base / "model_index.json").exists():
-        pytest.skip("the shipped configs tune a run of configs/latent_diffusion_concepts.py")
     shorter = ["data.resolution=16", "train.total_images=16", "train.log_every_images=8", "train.tensorboard=False"]
     shorter.append("evaluate.at_end=False")
     shorter += [] if name == "textual_inversion" else ["data.extra.prior.num=8"]
