@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from jaxgen.data import open_source
-from jaxgen.data.sources import caption_shapes
+from jaxgen.data.sources import caption_shapes, tokenizer_of
 from jaxgen.data.sources.caption_shapes import COMBINATIONS, HELD_OUT, LENGTH, TOKENIZER
 from jaxgen.errors import UserError
 from jaxgen.metrics.analysis.shape_attributes import agreement, read_attributes
+
+PHRASED = "caption_shapes:phrases"
 
 
 def taken(split, count=200, resolution=32):
@@ -77,7 +79,38 @@ def test_tokens_are_the_captions_words():
         caption_shapes.tokens_of(["a magenta circle at the top"])
 
 
+def test_phrases_say_what_is_drawn_in_several_ways():
+    plain, said = (open_source(source, "train", 16, 3).take(range(400)) for source in ("caption_shapes", PHRASED))
+    np.testing.assert_array_equal(plain["image"], said["image"])
+    np.testing.assert_array_equal(plain["attributes"], said["attributes"])
+    read = np.array([caption_shapes.read_caption(text) for text in said["caption"]])
+    np.testing.assert_array_equal(read, said["attributes"])
+    assert len(set(said["caption"])) > 350 and (said["caption"] != plain["caption"]).mean() > 0.9
+    for text, attributes in zip(said["caption"], said["attributes"], strict=True):
+        assert text in caption_shapes.sentences(attributes)
+
+
+def test_every_sentence_means_one_combination_and_keeps_all_its_tokens():
+    tokenizer, seen = caption_shapes.PHRASE_TOKENIZER, set()
+    for attributes in COMBINATIONS[::5]:
+        texts = caption_shapes.sentences(attributes)
+        assert len(set(texts)) == 32 and not seen & set(texts)
+        seen.update(texts)
+        assert {tuple(caption_shapes.read_caption(text)) for text in texts} == {tuple(attributes)}
+        assert not any(tokenizer.lost(texts)) and [tokenizer.decode(ids) for ids in tokenizer(texts)] == texts
+    assert (caption_shapes.PHRASED_LENGTH, tokenizer_of(PHRASED)) == (16, tokenizer)
+    assert tokenizer_of("caption_shapes") == TOKENIZER
+
+
+def test_reading_a_caption_leaves_out_what_it_does_not_say_once():
+    assert caption_shapes.read_caption("a red circle").tolist() == [0, 0, -1]
+    assert caption_shapes.read_caption("a red and blue disc at the top right").tolist() == [0, -1, 2]
+    assert caption_shapes.read_caption("").tolist() == [-1, -1, -1]
+
+
 def test_only_rgb_and_known_splits():
+    with pytest.raises(UserError, match="'caption_shapes:phrases'"):
+        open_source("caption_shapes:frases", "train", 8, 3)
     with pytest.raises(UserError, match="RGB"):
         open_source("caption_shapes", "train", 8, 1)
     with pytest.raises(UserError, match="val"):

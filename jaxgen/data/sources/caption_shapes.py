@@ -7,23 +7,30 @@ training image, spread so that every pair of shape, colour and place is in some.
     train 60,000   test 1,000     combinations that are trained on; other scenes
     unseen 1,000                  only those that are not
 
+`caption_shapes:phrases` shows the same scenes and says the same of them in one of several ways, which the scene's
+number chooses: "a red circle at the top left", "there is a crimson disc in the upper left corner". Each attribute has
+two phrases, each of which means one of its values, and sentences have one of four patterns (`PHRASES`, `PATTERNS`).
+
 An example holds
     image       uint8 [H, W, 3]
     label       int32 []        the shape
     attributes  int32 [3]       shape, colour and position, numbers into `shapes.NAMES`
-    tokens      int32 [LENGTH]  the caption by `TOKENIZER`
+    tokens      int32 [LENGTH]  the caption by `TOKENIZER`; [PHRASED_LENGTH] by `PHRASE_TOKENIZER` for phrases
     caption     str
 """
 
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Mapping
 
 import numpy as np
 
-from jaxgen.data.source import Example
+from jaxgen.data.source import Example, Request
 from jaxgen.data.sources import shapes
-from jaxgen.data.word_tokenizer import WordTokenizer
+from jaxgen.data.word_tokenizer import WordTokenizer, split
+from jaxgen.errors import UserError
 
 ATTRIBUTES = ("shape", "colour", "position")
 NAMES = {key: shapes.NAMES[key] for key in ATTRIBUTES}
@@ -40,24 +47,75 @@ HELD_OUT = (COMBINATIONS @ np.array([1, 3, 7])) % 10 == 0
 SEEN, UNSEEN = COMBINATIONS[~HELD_OUT], COMBINATIONS[HELD_OUT]
 SPLITS = {"train": (0, 60_000), "test": (60_000, 1_000), "unseen": (61_000, 1_000)}  # first scene, number of scenes
 
+PHRASED = "phrases"  # the argument of the source whose captions are phrased
+PHRASES: dict[str, tuple[tuple[str, ...], ...]] = {  # of each value, in the order of NAMES
+    "shape": (
+        ("circle", "disc"), ("square", "box"), ("triangle", "trigon"), ("diamond", "rhombus"),
+        ("cross", "plus"), ("star", "pentagram"), ("heart", "valentine"), ("ring", "hoop"),
+    ),
+    "colour": (
+        ("red", "crimson"), ("orange", "tangerine"), ("yellow", "golden"), ("green", "emerald"),
+        ("cyan", "turquoise"), ("blue", "cobalt"), ("purple", "violet"), ("pink", "rosy"),
+    ),
+    "position": (
+        ("at the top left", "in the upper left corner"), ("at the top", "along the upper edge"),
+        ("at the top right", "in the upper right corner"), ("at the left", "on the left side"),
+        ("at the centre", "in the middle"), ("at the right", "on the right side"),
+        ("at the bottom left", "in the lower left corner"), ("at the bottom", "along the lower edge"),
+        ("at the bottom right", "in the lower right corner"),
+    ),
+}  # fmt: skip
+PATTERNS = (
+    "{a colour} {shape} {position}",
+    "there is {a colour} {shape} {position}",
+    "{position} there is {a colour} {shape}",
+    "{a shape} that is {colour} {position}",
+)
+PHRASED_LENGTH = 16
+PHRASE_TOKENIZER = WordTokenizer(
+    tuple(dict.fromkeys(word for text in (
+        "a an there is that", *itertools.chain.from_iterable(itertools.chain.from_iterable(PHRASES.values())),
+    ) for word in split(text))),
+    PHRASED_LENGTH,
+    strict=True,
+)  # fmt: skip
+
 
 class CaptionShapes(shapes.Shapes):
-    """Shows scenes of three attributes, the same in all but shape, colour and position."""
+    """Shows scenes of three attributes, the same in all but shape, colour and position.
 
+    Raises:
+      UserError: for an argument other than `phrases`.
+    """
+
+    takes = None
     splits = SPLITS
-    tokenizer = TOKENIZER
+
+    def __init__(self, request: Request):
+        self.tokenizer = self.tokenizer_of(request.argument)
+        super().__init__(request)
+
+    @staticmethod
+    def tokenizer_of(argument: str = "", root: str | None = None) -> WordTokenizer:
+        """Returns the tokenizer of the captions; raises UserError for an unknown argument."""
+        if argument not in ("", PHRASED):
+            raise UserError(
+                f"The data source 'caption_shapes:{argument}' is unknown; it is 'caption_shapes', or "
+                f"'caption_shapes:{PHRASED}' for captions in several phrases."
+            )
+        return PHRASE_TOKENIZER if argument else TOKENIZER
 
     def __getitem__(self, index: int) -> Example:
         draws = self.draws(index)
         combinations = UNSEEN if self.split == "unseen" else SEEN
         attributes = combinations[int(draws[0] * len(combinations))]
-        sentence = caption(attributes)
+        text = phrased(attributes, draws[1:5]) if self.request.argument else caption(attributes)
         return {
             "image": draw(attributes, draws, self.resolution),
             "label": attributes[0],
             "attributes": attributes,
-            "tokens": TOKENIZER([sentence])[0],
-            "caption": np.str_(sentence),
+            "tokens": self.tokenizer([text])[0],
+            "caption": np.str_(text),
         }
 
 
@@ -70,6 +128,48 @@ def caption(attributes: np.ndarray) -> str:
     """Returns the sentence of shape, colour and position."""
     shape, colour, position = (NAMES[key][value] for key, value in zip(ATTRIBUTES, attributes, strict=True))
     return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape} at the {position}"
+
+
+def phrased(attributes: np.ndarray, draws: np.ndarray) -> str:
+    """Returns one of the sentences of shape, colour and position.
+
+    Args:
+      draws: `[4]` in [0, 1), which choose the phrase of each attribute, and the pattern.
+    """
+    named = zip(ATTRIBUTES, attributes, draws[:3], strict=True)
+    phrases = {key: PHRASES[key][value][int(draw * len(PHRASES[key][value]))] for key, value, draw in named}
+    return sentence(PATTERNS[int(draws[3] * len(PATTERNS))], phrases)
+
+
+def sentence(pattern: str, phrases: Mapping[str, str]) -> str:
+    """Returns a pattern of `PATTERNS` with the phrase of each attribute; "{a colour}" is a phrase with its article."""
+    text = pattern
+    for key, phrase in phrases.items():
+        article = "an" if phrase[0] in "aeiou" else "a"
+        text = text.replace(f"{{a {key}}}", f"{article} {phrase}").replace(f"{{{key}}}", phrase)
+    return text
+
+
+def sentences(attributes: np.ndarray) -> list[str]:
+    """Returns every sentence of `caption_shapes:phrases` that says shape, colour and position."""
+    of_each = [PHRASES[key][value] for key, value in zip(ATTRIBUTES, attributes, strict=True)]
+    chosen = [dict(zip(ATTRIBUTES, phrases, strict=True)) for phrases in itertools.product(*of_each)]
+    return [sentence(pattern, phrases) for pattern in PATTERNS for phrases in chosen]
+
+
+def read_caption(text: str) -> np.ndarray:
+    """Returns int32 `[3]`: the shape, colour and position that a text says; -1 where it says none, or several."""
+    words = " ".join(split(text))
+    found = []
+    for key in ATTRIBUTES:
+        places: dict[int, tuple[int, int]] = {}  # {where a phrase begins: (its length, value)}, of the longest there
+        for value, phrases in enumerate(PHRASES[key]):
+            for phrase in phrases:
+                for start in re.finditer(rf"\b{phrase}\b", words):
+                    places[start.start()] = max(places.get(start.start(), (0, 0)), (len(phrase), value))
+        values = {value for _, value in places.values()}
+        found.append(values.pop() if len(values) == 1 else -1)
+    return np.array(found, np.int32)
 
 
 def tokens_of(captions: list[str]) -> np.ndarray:
