@@ -82,6 +82,26 @@ class MotionFile(TypedDict, total=False):
     conv_in_channels: Count | None
 
 
+class PriorFile(TypedDict, total=False):
+    """Is `config.json` of a `PriorTransformer`."""
+
+    num_attention_heads: Count
+    attention_head_dim: Count
+    num_layers: Small
+    embedding_dim: Count
+    num_embeddings: Count
+    additional_embeddings: int
+    dropout: Annotated[float, Meta(ge=0, lt=1)]
+    time_embed_act_fn: str
+    norm_in_type: str | None
+    embedding_proj_norm_type: str | None
+    encoder_hid_proj_type: str | None
+    added_emb_type: str | None
+    time_embed_dim: Count | None
+    embedding_proj_dim: Count | None
+    clip_embed_dim: Count | None
+
+
 class AutoencoderFile(TypedDict, total=False):
     """Is `config.json` of an `AutoencoderKL`."""
 
