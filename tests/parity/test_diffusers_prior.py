@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: i
 import diffusers  # noqa: E402
 
 from jaxgen.errors import UserError  # noqa: E402
-from jaxgen.interop.diffusers_prior import (  # noqa: E402
+from jaxgen.interop.unclip.prior import (  # noqa: E402
     Statistics,
     load_prior,
     prior_config,
