@@ -150,6 +150,22 @@ class ClipFile(TowerFile, total=False):
     vision_config_dict: TowerFile | None
 
 
+class T5File(TypedDict, total=False):
+    """Is `config.json` of a `T5EncoderModel`, or of a whole T5."""
+
+    model_type: str
+    vocab_size: Count
+    d_model: Count
+    d_kv: Count
+    d_ff: Count
+    num_layers: Small
+    num_heads: Count
+    relative_attention_num_buckets: Count
+    relative_attention_max_distance: Count
+    layer_norm_epsilon: Positive
+    feed_forward_proj: str
+
+
 class SchedulerFile(TypedDict, total=False):
     """Is `scheduler_config.json`."""
 
