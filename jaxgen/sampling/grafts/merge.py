@@ -10,9 +10,10 @@ calls its word otherwise. `OUT` has the same two kinds of files, which are put o
 `--adapter=custom_diffusion:OUT --adapter=embedding:OUT/1.learned_embeds.safetensors`, and so on for the other words.
 
 `--prompts` has captions of the concepts, one a line, each with the word of one of them: for their tokens the merged
-keys and values give what those of the concept gave. For a run they are by default the captions it was tuned with, of its config or beside its pictures.
-`--regularisation` has captions of anything, one a line, for which keys and values should change least. Some hundreds of
-them, with thousands of tokens, are enough for the 768 features of Stable Diffusion 1.
+keys and values give what those of the concept gave. For a run they are by default the captions it was tuned with, of
+its config or beside its pictures. `--regularisation` has captions of anything, one a line, for which keys and values
+should change least. Some hundreds of them, with thousands of tokens, are enough for the 768 features of Stable
+Diffusion 1.
 """
 
 from __future__ import annotations
