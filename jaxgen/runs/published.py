@@ -35,7 +35,7 @@ def published(source: str) -> tuple[Tree, Tree | None] | None:
 
         return packaged(name, "config.init_from: classifier").weights(), None
     if kind == "lpips" and colon:
-        from jaxgen.interop.lpips import load_lpips
+        from jaxgen.interop.feature_networks.lpips import load_lpips
 
         return load_lpips(name, _path(folder) if folder else ""), None
     if kind == "autoencoder_kl" and colon:
