@@ -207,6 +207,7 @@ def condition_unet_config(unet: UNet, in_channels: int, sample_size: int | None 
       UserError: `unet` has an option that `UNet2DConditionModel` cannot express.
     """
     only = {"time_embedding": "sinusoidal", "time_scale": 1.0, "resample": "conv", "vector_dim": 0, "patch_size": 1}
+    only |= {"context_attention": "transformer"}
     for field, value in only.items():
         if getattr(unet, field) != value:
             raise UserError(f"{MODEL} has no equivalent for {field}={getattr(unet, field)!r}, only {value!r}.")

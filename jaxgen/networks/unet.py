@@ -110,7 +110,11 @@ class UNet(nn.Module):
     class_embedding: Literal["table", "timestep", "identity", "projection", "simple_projection"] = "table"
     class_dim: int = 0
     vector_dim: int = 0  # 0, or the width of a vector, such as a pooled text, whose MLP is added to that of time
-    context_dim: int = 0  # 0, or the width of context tokens; every attention is then a `SpatialTransformer` on them
+    context_dim: int = 0  # 0, or the width of context tokens, which every attention then sees
+    # "transformer": every attention is a `SpatialTransformer`, with cross-attention to the tokens (Rombach et al. 2022,
+    # section 3.3). "appended": the tokens' keys and values stand beside the pixels' own (Nichol et al. 2022, GLIDE,
+    # section 2.1).
+    context_attention: Literal["transformer", "appended"] = "transformer"
     transformer_depth: int | tuple[int, ...] = 1  # its blocks, one number or one a level; the middle: the coarsest's
     only_cross_attention: bool | tuple[bool, ...] = False  # levels whose transformers have no self-attention
     time_embedding: Literal["sinusoidal", "fourier"] = "sinusoidal"  # "fourier": random frequencies
@@ -257,6 +261,10 @@ class UNet(nn.Module):
         if not self.context_dim:
             module = remat(Attention, self.remat)
             return keep_rows_sharded(module(heads, self.norm_groups, self.norm_eps, self.dtype, name=name)(h))
+        if self.context_attention == "appended":
+            module = remat(Attention, self.remat)
+            attention = module(heads, self.norm_groups, self.norm_eps, self.dtype, True, name=name)
+            return keep_rows_sharded(attention(h, told.context, told.context_mask))
         depth = at_level(self.transformer_depth, level)
         only_cross = at_level(self.only_cross_attention, level) and not name.startswith("middle")
         module = remat(SpatialTransformer, self.remat)
@@ -326,6 +334,12 @@ class UNet(nn.Module):
                 raise UserError(f"{field} {value} has {len(value)} entries for {count} levels: give one for each.")
         if any(not 0 <= level < count for level in self.attention_levels or ()):
             raise UserError(f"attention_levels {self.attention_levels} are not all among 0..{count - 1}.")
+        plain = (self.transformer_depth, self.only_cross_attention) == (1, False)
+        if self.context_attention == "appended" and not (plain and self.context_dim):
+            raise UserError(
+                "context_attention='appended' puts context tokens beside the pixels of every attention: set "
+                "context_dim, and leave transformer_depth and only_cross_attention out."
+            )
         for field in ("input_kernel", "output_kernel"):
             if getattr(self, field) % 2 == 0:
                 raise UserError(f"{field} is {getattr(self, field)}; it must be odd, to keep the size.")

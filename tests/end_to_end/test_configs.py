@@ -27,6 +27,7 @@ APART = (
     "cascade_digits.py",
     "cascade_shapes.py",
     "fsdm_omniglot.py",
+    "glide_shapes_64.py",
     "motion_shapes.py",
     "segmentation_nuclei.py",
     "segmentation_shapes.py",
@@ -55,6 +56,8 @@ TWINS = (
     "ddpm_shapes.py",
     "ddpm_shapes_64.py",
     "ddpm_shapes_classes.py",
+    "glide_shapes.py",
+    "glide_shapes_upsampler.py",
     "kl_autoencoder_concepts.py",
     "kl_autoencoder_digits.py",
     "kl_autoencoder_emoji.py",
@@ -208,15 +211,20 @@ def test_a_cascade_is_sampled_and_evaluated_from_the_runs_of_its_stages(tmp_path
     assert {"label_accuracy", "frechet_digits"} <= set(numbers)
 
 
-def test_the_stages_of_the_cascade_of_shapes_fit_each_other():
-    config, _ = config_files.load_config(tiny.ROOT / "configs" / "cascade_shapes.py")
+@pytest.mark.parametrize(
+    ("name", "condition", "sizes"), [("cascade_shapes", "label", [16, 32, 64]), ("glide_shapes_64", "tokens", [32, 64])]
+)
+def test_the_stages_of_the_cascades_of_shapes_fit_each_other(name, condition, sizes):
+    config, _ = config_files.load_config(tiny.ROOT / "configs" / f"{name}.py")
     check(config)
     stages = []
     for run in config.init_from.pretrained:
         own, _ = config_files.load_config(tiny.ROOT / "configs" / f"{pathlib.PurePath(run).name}.py")
         made = shapes_of(make_corruptions(own), image_shape(own))
-        entries = {"label": ((), np.dtype(np.int32)), **made}
+        told = {"label": ((), np.dtype(np.int32)), "tokens": ((16,), np.dtype(np.int32))}
+        entries = {condition: told[condition], **made}
         stages.append(ChainStage(make_method(own), run, image_shape(own), entries, tuple(made)))
     chain = Cascade(tuple(stages))
-    assert [chain.link(i) for i in range(3)] == ["", "condition", "condition"] and chain.conditions == ("label",)
-    assert [stage.image_shape[0] for stage in stages] == [16, 32, 64] and chain.image_shape == image_shape(config)
+    links = ["", *["condition"] * (len(sizes) - 1)]
+    assert [chain.link(i) for i in range(len(sizes))] == links and chain.conditions == (condition,)
+    assert [stage.image_shape[0] for stage in stages] == sizes and chain.image_shape == image_shape(config)

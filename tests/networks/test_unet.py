@@ -35,6 +35,7 @@ VARIANTS = {
         "input_kernel": 1,
         "output_kernel": 5,
     },
+    "appended context": {"context_dim": 5, "context_attention": "appended", "heads": 2},
     "bare middle": {"attention_levels": (), "middle_blocks": 0},
     "everything": {
         "time_mode": "adaptive",
@@ -212,8 +213,9 @@ def test_time_and_label_matter():
     assert np.abs(y - null).max((1, 2, 3)).min() > 1e-3
 
 
-def test_masked_context_does_not_matter():
-    unet, params, given = make(**VARIANTS["context"])
+@pytest.mark.parametrize("name", ["context", "appended context"])
+def test_masked_context_does_not_matter(name):
+    unet, params, given = make(**VARIANTS[name])
     mask = jnp.asarray([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
     y = run(unet, params, **given, context_mask=mask)
     noise = jnp.where(mask[..., None] == 1, given["context"], 100.0)
@@ -323,6 +325,9 @@ def test_forward_mode_agrees_with_differences():
         ({"input_kernel": 2}, {}, "odd"),
         ({"middle_blocks": 3}, {}, "middle_blocks"),
         ({"class_embedding": "sum"}, {}, "class_embedding"),
+        ({"context_attention": "added"}, {}, "context_attention"),
+        ({"context_attention": "appended"}, {}, "set context_dim"),
+        ({"context_attention": "appended", "context_dim": 5, "transformer_depth": 2}, {}, "transformer_depth"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, change, word):

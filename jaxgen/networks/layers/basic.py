@@ -145,8 +145,10 @@ class Attention(nn.Module):
 
     With `context` [B, L, D] the keys and values come from it instead (cross-attention); `mask` [B, L] is
     nonzero on its valid tokens, and where none is valid the block changes x only by the constant bias of
-    `out`. `out` starts at zero, so a fresh block is the identity. Its parameters are `norm`, `query`, `key`, `value`
-    and `out`. Raises UserError where `heads` does not divide the channels.
+    `out`. With `appended` they come from both: those of the context stand beside the pixels' own, so that one softmax
+    is over pixels and tokens (Nichol et al. 2022, GLIDE, section 2.1). `out` starts at zero, so a fresh block is the
+    identity. Its parameters are `norm`, `query`, `key`, `value` and `out`, and if appended `context_key` and
+    `context_value`. Raises UserError where `heads` does not divide the channels.
     """
 
     config_name = ""  # a part of other networks; no config names it
@@ -155,6 +157,7 @@ class Attention(nn.Module):
     norm_groups: int
     norm_eps: float = 1e-5
     dtype: str | None = None
+    appended: bool = False
 
     @nn.compact
     def __call__(
@@ -172,11 +175,16 @@ class Attention(nn.Module):
 
         tokens = GroupNorm(self.norm_groups, self.norm_eps, self.dtype, name="norm")(x)
         tokens = tokens.reshape(batch, height * width, channels)
-        source = tokens if context is None else context
+        source = tokens if context is None or self.appended else context
         heads = (self.heads, channels // self.heads)
         query, key, value = (
             project(a, name).reshape(batch, a.shape[1], *heads)
             for a, name in ((tokens, "query"), (source, "key"), (source, "value"))
         )
+        if self.appended and context is not None:
+            of_context = (project(context, f"context_{name}").reshape(batch, -1, *heads) for name in ("key", "value"))
+            key, value = (jnp.concatenate(pair, 1) for pair in zip((key, value), of_context, strict=True))
+            if mask is not None:
+                mask = jnp.concatenate([jnp.ones(tokens.shape[:2], bool), mask != 0], 1)
         tokens = attend(query, key, value, mask).reshape(batch, height * width, channels)
         return x + project(tokens, "out", zeros_init).reshape(x.shape)

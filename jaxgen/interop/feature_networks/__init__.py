@@ -1,1 +1,0 @@
-"""This room converts the published weights of networks whose features metrics compare."""

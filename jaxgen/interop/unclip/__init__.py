@@ -1,1 +1,0 @@
-"""This room reads and writes the weights of unCLIP in the formats of others."""
