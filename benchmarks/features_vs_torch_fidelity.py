@@ -28,7 +28,7 @@ BARS = {"features": 1.2, "memory": 1.8, "distance": 0.5}
 
 def random_state() -> dict[str, np.ndarray]:
     """Returns weights under their published names, the same in every process."""
-    from jaxgen.interop.inception import shapes
+    from jaxgen.interop.feature_networks.inception import shapes
 
     chance = np.random.default_rng(0)
     state = {}
@@ -75,7 +75,7 @@ def jax_features(num: int, size: int, step: int, batch: int) -> None:
     use_cpu_cores()
     import jax
 
-    from jaxgen.interop.inception import inception_params
+    from jaxgen.interop.feature_networks.inception import inception_params
     from jaxgen.metrics.networks.inception import Inception
 
     network = Inception(given=inception_params(random_state()))

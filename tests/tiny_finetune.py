@@ -15,7 +15,7 @@ CAPTIONS = ("a red cat", "a dog", "the red dog")
 
 def write_pictures(folder: pathlib.Path, captions: bool = True) -> None:
     """Writes 16x16 pictures, a few of which the source keeps for its test split, with a caption beside each."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     chance = np.random.default_rng(0)
     for i in range(24):
         colour = np.array([(220, 30, 30), (30, 60, 200), (240, 200, 40)][i % 3])

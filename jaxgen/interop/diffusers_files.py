@@ -315,3 +315,38 @@ def save_weights(
         opened.write(struct.pack("<Q", len(text)) + text)
         for entry, kind in zip(entries, kinds, strict=True):
             opened.write(entry.array().astype(kind, copy=False).tobytes())
+
+
+def save_folder(
+    folder: str | os.PathLike[str], entries: Iterable[Entry], stem: str = MODEL, dtype: str = "", most: int = 0
+) -> None:
+    """Writes the weights of a folder as `open_weights` reads them: one file, or several and their index.
+
+    Args:
+      most: the most bytes of tensors of one file, unless a single tensor is larger; 0 writes one file. The other
+        arguments are those of `save_weights`.
+
+    Raises:
+      UserError: as `save_weights`.
+    """
+    folder = pathlib.Path(folder)
+    parts: list[list[Entry]] = [[]]
+    total = size = 0
+    for entry in entries:
+        floating = dtype and jnp.issubdtype(entry.leaf.dtype, jnp.floating)
+        own = math.prod(entry.shape) * np.dtype(jnp.dtype(dtype) if floating else entry.leaf.dtype).itemsize
+        if most and parts[-1] and size + own > most:
+            parts.append([])
+            size = 0
+        parts[-1].append(entry)
+        size, total = size + own, total + own
+    if len(parts) == 1:
+        return save_weights(folder / f"{stem}.safetensors", parts[0], dtype)
+    names: dict[str, str] = {}
+    for number, part in enumerate(parts, start=1):
+        file = f"{stem}-{number:05d}-of-{len(parts):05d}.safetensors"
+        save_weights(folder / file, part, dtype)
+        names |= {entry.name: file for entry in part}
+    files.write_json(
+        folder / f"{stem}.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": names}
+    )

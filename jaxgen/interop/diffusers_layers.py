@@ -50,6 +50,7 @@ KINDS = {
     "dense": Kind("kernel", (1, 0)),
     "linear": Kind("kernel", (1, 0), bias=False),
     "norm": Kind("scale", (0,)),
+    "scale": Kind("scale", (0,), bias=False),
     "embedding": Kind("embedding", (0, 1), bias=False),
 }
 

@@ -82,6 +82,26 @@ class MotionFile(TypedDict, total=False):
     conv_in_channels: Count | None
 
 
+class PriorFile(TypedDict, total=False):
+    """Is `config.json` of a `PriorTransformer`."""
+
+    num_attention_heads: Count
+    attention_head_dim: Count
+    num_layers: Small
+    embedding_dim: Count
+    num_embeddings: Count
+    additional_embeddings: int
+    dropout: Annotated[float, Meta(ge=0, lt=1)]
+    time_embed_act_fn: str
+    norm_in_type: str | None
+    embedding_proj_norm_type: str | None
+    encoder_hid_proj_type: str | None
+    added_emb_type: str | None
+    time_embed_dim: Count | None
+    embedding_proj_dim: Count | None
+    clip_embed_dim: Count | None
+
+
 class AutoencoderFile(TypedDict, total=False):
     """Is `config.json` of an `AutoencoderKL`."""
 
@@ -128,6 +148,22 @@ class ClipFile(TowerFile, total=False):
     vision_config: TowerFile | None
     text_config_dict: TowerFile | None
     vision_config_dict: TowerFile | None
+
+
+class T5File(TypedDict, total=False):
+    """Is `config.json` of a `T5EncoderModel`, or of a whole T5."""
+
+    model_type: str
+    vocab_size: Count
+    d_model: Count
+    d_kv: Count
+    d_ff: Count
+    num_layers: Small
+    num_heads: Count
+    relative_attention_num_buckets: Count
+    relative_attention_max_distance: Count
+    layer_norm_epsilon: Positive
+    feed_forward_proj: str
 
 
 class SchedulerFile(TypedDict, total=False):

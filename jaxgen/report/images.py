@@ -1,4 +1,4 @@
-"""Makes pictures of arrays: grids, PNG files and GIF animations, with numpy and Pillow only.
+"""Makes pictures of arrays: grids, PNG files and GIF animations, with numpy and Pillow only; MP4 with PyAV.
 
 Images are `[..., H, W, C]` with one channel (grey), three (RGB) or four (RGBA, drawn over white), either uint8 or
 floats in [-1, 1]. Floats outside this range are clipped. A value that is not finite is drawn in magenta, so
@@ -7,6 +7,8 @@ that it is visible.
 
 from __future__ import annotations
 
+import fractions
+import importlib.util
 import io
 import math
 from typing import TYPE_CHECKING
@@ -179,6 +181,43 @@ def save_gif(
     times = [ms] * (len(pictures) - 1) + [hold_last_ms]
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=rest, duration=times, loop=0)
+    write_bytes(path, buffer.getvalue())
+
+
+def can_write_mp4() -> bool:
+    """Tells whether PyAV is installed, which `save_mp4` needs: pip install "jaxgen[video]"."""
+    return importlib.util.find_spec("av") is not None
+
+
+def save_mp4(path: epath.PathLike, frames: Shaped[np.ndarray, "F H W C"], ms: int = 60) -> None:
+    """Writes frames `[F, H, W, 1, 3 or 4]`, uint8 or float in [-1, 1], atomically as a video in H.264.
+
+    Players need even sides and 4:2:0 colours: a last row or column is repeated, and colours change a little at edges.
+
+    Args:
+      ms: milliseconds for which each frame is shown.
+
+    Raises:
+      UserError: PyAV is not installed, the shape or dtype is wrong, there are no frames, or the time is not positive.
+    """
+    if not can_write_mp4():
+        raise UserError('MP4 files are written by PyAV, which is not installed: pip install "jaxgen[video]".')
+    import av
+
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or len(frames) == 0 or ms < 1:
+        raise UserError(f"An MP4 is made of frames [F, H, W, C] of at least 1 ms, not {frames.shape} of {ms} ms.")
+    pictures = to_rgb(frames)
+    sides = [(0, size % 2) for size in pictures.shape[1:3]]
+    pictures = np.pad(pictures, ((0, 0), *sides, (0, 0)), mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fractions.Fraction(1000, ms), options={"crf": "12"})
+        stream.height, stream.width = pictures.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        container.mux(stream.encode())
     write_bytes(path, buffer.getvalue())
 
 

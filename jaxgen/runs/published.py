@@ -5,6 +5,7 @@ lpips:alex, lpips:vgg         LPIPS as published; lpips:vgg:FOLDER where its fil
 autoencoder_kl:FOLDER         diffusers' AutoencoderKL, a folder of config.json and safetensors, with the scale of
                               its latents
 clip_text:FOLDER              transformers' CLIPTextModel, such as the `text_encoder` of Stable Diffusion
+t5_encoder:FOLDER             transformers' T5EncoderModel, or the encoder of a whole T5
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def published(source: str) -> tuple[Tree, Tree | None] | None:
 
         return packaged(name, "config.init_from: classifier").weights(), None
     if kind == "lpips" and colon:
-        from jaxgen.interop.lpips import load_lpips
+        from jaxgen.interop.feature_networks.lpips import load_lpips
 
         return load_lpips(name, _path(folder) if folder else ""), None
     if kind == "autoencoder_kl" and colon:
@@ -43,6 +44,10 @@ def published(source: str) -> tuple[Tree, Tree | None] | None:
         from jaxgen.interop.clip import load_text
 
         return load_text(_path(rest))[1], None
+    if kind == "t5_encoder" and colon:
+        from jaxgen.interop.text_encoders.t5 import load_t5
+
+        return load_t5(_path(rest))[1], None
     return None
 
 

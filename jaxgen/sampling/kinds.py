@@ -7,6 +7,7 @@ log. `Method.gives` is the class's name in snake case, and `package.module:Class
 from __future__ import annotations
 
 import abc
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -19,8 +20,10 @@ from jaxgen.arrays import Array, to_uint8
 from jaxgen.colours import class_colours
 from jaxgen.errors import UserError
 from jaxgen.registry import config_name, find
-from jaxgen.report.images import animation, grid, save_gif, save_indices, save_png
+from jaxgen.report.images import animation, can_write_mp4, grid, save_gif, save_indices, save_mp4, save_png
 from jaxgen.sampling.finite import finite_images, with_nan
+
+log = logging.getLogger("jaxgen")
 
 Shape = tuple[int, ...]
 ANY = -1  # a size that is the method's to choose
@@ -159,7 +162,8 @@ class Mask(Output):
 
 
 class Video(Output):
-    """Videos, float `[B, F, H, W, C]` in [-1, 1]; written as an animated grid, `samples.gif`."""
+    """Videos, float `[B, F, H, W, C]` in [-1, 1]; written as an animated grid, `samples.gif`, and as
+    `samples.mp4` where PyAV is installed."""
 
     plural = "videos"
     pictured = True
@@ -178,7 +182,12 @@ class Video(Output):
         return grid(frames.reshape(-1, *frames.shape[2:]), columns=len(shown))
 
     def write(self, folder: epath.Path, values: np.ndarray, finite: Bool[np.ndarray, " N"]) -> str:
-        save_gif(folder / "samples.gif", animation(with_nan(values, finite).swapaxes(0, 1)))
+        frames = animation(with_nan(values, finite).swapaxes(0, 1))
+        save_gif(folder / "samples.gif", frames)
+        if can_write_mp4():
+            save_mp4(folder / "samples.mp4", frames)
+        else:
+            log.info('samples.mp4 is not written, since PyAV is not installed: pip install "jaxgen[video]"')
         return "samples.gif"
 
 

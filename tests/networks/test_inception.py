@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.interop.inception import EPS, inception_params, shapes
+from jaxgen.interop.feature_networks.inception import EPS, inception_params, shapes
 from jaxgen.metrics.networks.base import FeatureNetwork
 from jaxgen.metrics.networks.inception import Inception as Features
 from jaxgen.networks.layers.convolution import conv

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.interop.lpips import lpips_from_torch
+from jaxgen.interop.feature_networks.lpips import lpips_from_torch
 from jaxgen.networks.pretrained.lpips import LPIPS, TRUNKS, Layer, check_size, unit_length
 
 # as deep and wide as properties need

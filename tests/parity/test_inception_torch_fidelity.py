@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="parity needs torch and torch-fideli
 extractor = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
 from jaxgen.interop import torch_file  # noqa: E402
-from jaxgen.interop.inception import inception_params, shapes  # noqa: E402
+from jaxgen.interop.feature_networks.inception import inception_params, shapes  # noqa: E402
 from jaxgen.metrics.networks import resize  # noqa: E402
 from jaxgen.metrics.networks.inception import Inception  # noqa: E402
 

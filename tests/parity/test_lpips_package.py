@@ -14,7 +14,7 @@ lpips = pytest.importorskip("lpips", reason="parity needs lpips: pip install --n
 
 from jaxgen.downloads import locate  # noqa: E402
 from jaxgen.interop import torch_file  # noqa: E402
-from jaxgen.interop.lpips import PUBLISHED, lpips_from_torch  # noqa: E402
+from jaxgen.interop.feature_networks.lpips import PUBLISHED, lpips_from_torch  # noqa: E402
 from jaxgen.networks.pretrained.lpips import LPIPS  # noqa: E402
 
 pytestmark = pytest.mark.parity

@@ -135,6 +135,30 @@ def test_gif_refuses_times_that_browsers_do_not_keep(tmp_path):
         images.save_gif(tmp_path / "a.gif", np.zeros((2, 3, 4, 4, 3), np.uint8))
 
 
+def test_mp4_round_trip(tmp_path):
+    import av
+
+    ramp = np.linspace(0, 255, 33).astype(np.uint8)
+    frames = np.stack([np.roll(np.broadcast_to(ramp[None, :, None], (21, 33, 3)), shift, axis=1) for shift in range(5)])
+    images.save_mp4(tmp_path / "a.mp4", frames, ms=50)
+    with av.open(tmp_path / "a.mp4") as video:
+        stream = video.streams.video[0]
+        seen = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+        assert stream.average_rate == 20 and stream.codec_context.pix_fmt == "yuv420p"
+    assert len(seen) == 5 and seen[0].shape == (22, 34, 3)  # sides are even
+    off = np.abs(np.stack(seen)[:, :21, :33].astype(int) - frames)
+    assert off.mean() < 3  # levels of 255; another frame of the five is off by at least 15
+    with pytest.raises(UserError, match="frames"):
+        images.save_mp4(tmp_path / "b.mp4", frames[0])
+
+
+def test_without_pyav_an_mp4_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "can_write_mp4", lambda: False)
+    with pytest.raises(UserError, match=r"jaxgen\[video\]"):
+        images.save_mp4(tmp_path / "a.mp4", np.zeros((2, 4, 4, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_write_that_is_cut_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     images.save_png(path, np.zeros((2, 2, 1)))

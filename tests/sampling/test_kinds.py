@@ -17,7 +17,7 @@ from jaxgen.runs.setup import make_method
 SHAPES = {"image": (8, 8, 1), "video": (3, 8, 8, 1), "embedding": (6,), "tokens": (5,)}
 TYPES = {"image": "uint8", "video": "uint8", "embedding": "float32", "tokens": "int32"}
 TRUST = "--trust=tiny_methods"
-FILES = {"image": {"samples.png"}, "video": {"samples.gif"}, "embedding": set(), "tokens": set()}
+FILES = {"image": {"samples.png"}, "video": {"samples.gif", "samples.mp4"}, "embedding": set(), "tokens": set()}
 
 
 def config_of(**options):

@@ -25,7 +25,7 @@ from jaxgen.interop.diffusers_pipeline import read_params
 from jaxgen.methods.grafts.low_rank import layers
 from jaxgen.runs.tuning.files import layer_names
 from jaxgen.sampling.grafts.adapted import adapted
-from jaxgen.sampling.grafts.merge import _open_base, main
+from jaxgen.sampling.grafts.merge import _open_base, _run_of, _tuned_with, main
 from jaxgen.sampling.grafts.merging import KEYS_AND_VALUES, Concept, merge, merged_kernel
 from jaxgen.sampling.grafts.requests import read_adapter
 
@@ -226,9 +226,11 @@ def test_layers_that_diffusers_has_not_are_called_by_their_paths(made, tmp_path)
 @pytest.mark.slow
 def test_runs_are_merged_with_the_captions_they_were_tuned_with(tmp_path, capsys):
     tiny_pipeline.write(tmp_path / "base")
-    tiny_finetune.write_pictures(tmp_path / "pictures", captions=False)
     for name, word, like in (("a", "<one>", "cat"), ("b", "<two>", "dog")):
-        config = tiny_finetune.finetune_config(tmp_path / "base", tmp_path / "pictures")
+        tiny_finetune.write_pictures(tmp_path / "pictures" / name, captions=False)
+        for i in range(24 if name == "b" else 0):  # captions beside pictures, and in the config of the other run
+            (tmp_path / "pictures" / name / f"{i}.txt").write_text(f"a {'red ' * (i % 2)}{word} cat")
+        config = tiny_finetune.finetune_config(tmp_path / "base", tmp_path / "pictures" / name)
         config.method = section(
             name="tuned",
             grafts=section(
@@ -236,7 +238,7 @@ def test_runs_are_merged_with_the_captions_they_were_tuned_with(tmp_path, capsys
                 token=section(name="token_rows", word=word, initial=like),
             ),
         )
-        config.data.captions = ("a {} cat",)
+        config.data.captions = ("a {} cat",) if name == "a" else ()
         config.optimizer.learning_rate = 3e-2
         running.run(config, tmp_path / name, 8)
     words = ("red", "cat", "dog", "x", "7", "!")
@@ -244,6 +246,9 @@ def test_runs_are_merged_with_the_captions_they_were_tuned_with(tmp_path, capsys
     runs = [str(tmp_path / name) for name in "ab"]
     assert main([*runs, f"--regularisation={tmp_path / 'captions.txt'}", f"--out={tmp_path / 'out'}"]) == 0
     assert "the word <two> of 1 vectors" in capsys.readouterr().out
+    config = _run_of(runs[1], ())
+    assert _tuned_with(config, "<two>") == ["a <two> cat", "a red <two> cat"]
+    assert _tuned_with(config, "<one>") == []
     old = layers(read_params(tmp_path / "base")["denoiser"])
     names = _open_base(str(tmp_path / "base"), ())[3]
     for path, kernel in read_custom_diffusion(tmp_path / "out", names, "a test").items():

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from jaxgen.arrays import Tree
 from jaxgen.downloads import locate
 from jaxgen.errors import UserError, nearest
-from jaxgen.interop.inception import PUBLISHED, inception_params
+from jaxgen.interop.feature_networks.inception import PUBLISHED, inception_params
 from jaxgen.interop.torch_file import read
 from jaxgen.metrics.networks import resize as resizes
 from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxgen.arrays import Tree
 from jaxgen.errors import UserError
-from jaxgen.interop.lpips import load_lpips
+from jaxgen.interop.feature_networks.lpips import load_lpips
 from jaxgen.metrics.networks.base import digest
 from jaxgen.metrics.networks.extractor import Extractor
 from jaxgen.networks.layers.stateless import apply_params
@@ -30,8 +30,8 @@ class Lpips:
 
     def __init__(self, trunk: str = "alex", weights: str = "", params: Tree | None = None):
         """Args:
-          weights: a folder that holds the published files, see `jaxgen.interop.lpips.PUBLISHED`; by default they are
-            found, or fetched, as `jaxgen.downloads.locate` says.
+          weights: a folder that holds the published files, see `jaxgen.interop.feature_networks.lpips`; by default they
+            are found, or fetched, as `jaxgen.downloads.locate` says.
           params: the network's, instead of published ones.
 
         Raises:

@@ -2,7 +2,7 @@
 
 It differs from the usual Inception-v3: average pooling does not count pixels beyond the border, the last block
 pools by the maximum, and there are 1008 classes. Batch normalisation is an affine map at inference and is part of
-each convolution here: `jaxgen.interop.inception` computes kernel and bias from weights and statistics.
+each convolution here: `jaxgen.interop.feature_networks.inception` computes kernel and bias from weights and statistics.
 """
 
 from __future__ import annotations

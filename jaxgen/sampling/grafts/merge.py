@@ -10,9 +10,10 @@ calls its word otherwise. `OUT` has the same two kinds of files, which are put o
 `--adapter=custom_diffusion:OUT --adapter=embedding:OUT/1.learned_embeds.safetensors`, and so on for the other words.
 
 `--prompts` has captions of the concepts, one a line, each with the word of one of them: for their tokens the merged
-keys and values give what those of the concept gave. For a run they are by default the captions it was tuned with.
-`--regularisation` has captions of anything, one a line, for which keys and values should change least. Some hundreds of
-them, with thousands of tokens, are enough for the 768 features of Stable Diffusion 1.
+keys and values give what those of the concept gave. For a run they are by default the captions it was tuned with, of
+its config or beside its pictures. `--regularisation` has captions of anything, one a line, for which keys and values
+should change least. Some hundreds of them, with thousands of tokens, are enough for the 768 features of Stable
+Diffusion 1.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def _concept(
     if prompts is not None:
         captions = [text for text in prompts if any(_has(text, known) for known in words)]
     else:
-        captions = [text.replace("{}", word or own) for text in (run.data.captions if run is not None else ())]
+        captions = [text.replace("{}", own) for text in (_tuned_with(run, own) if run is not None else ())]
         captions = [text.replace(own, word) for text in captions] if word else captions
     if not captions:
         raise UserError(
@@ -204,6 +205,17 @@ def _concept(
             "and name it by --prompts."
         )
     return Concept(place, leaves, words, captions)
+
+
+def _tuned_with(run: ConfigDict, word: str) -> Sequence[str]:
+    """Returns the captions that a run was tuned with: those of its config, or those of its pictures with the word."""
+    from jaxgen.runs.setup import open_split
+
+    if run.data.captions:
+        return tuple(run.data.captions)
+    source = open_split(run, run.data.split)
+    found = dict.fromkeys(str(source[i].get("caption", "")) for i in range(len(source)))  # each once, in their order
+    return [text for text in found if _has(text, word)]
 
 
 def _read_files(folder: pathlib.Path, place: str, names: Names) -> tuple[dict, dict]:

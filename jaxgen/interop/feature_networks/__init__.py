@@ -1,0 +1,1 @@
+"""This room converts the published weights of networks whose features metrics compare."""

@@ -1,0 +1,1 @@
+"""This room reads and writes folders of text encoders that other packages use."""
