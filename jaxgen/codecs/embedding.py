@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float
@@ -25,11 +26,13 @@ class Embedding(Codec):
       entry: the entry, float32 [B, D].
       scale: what vectors are multiplied by, so that their values have a standard deviation close to 1; that is the
         square root of D for vectors of length 1.
+      unit: whether samples are brought to length 1, which embeddings of CLIP have.
     """
 
     width: int
     entry: str = "embedding"
     scale: float = 1.0
+    unit: bool = False
 
     gives: ClassVar[str] = "embedding"
     bounded: ClassVar[bool] = False
@@ -54,4 +57,6 @@ class Embedding(Codec):
         return found * self.scale
 
     def decode(self, params: Tree, x: Float[Array, "B D"], memory: Tree | None) -> Float[Array, "B D"]:
+        if self.unit:
+            return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
         return x / self.scale

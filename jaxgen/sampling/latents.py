@@ -1,4 +1,4 @@
-"""Encodes data once, so that latent diffusion trains without its encoder.
+"""Encodes data once, so that latent diffusion trains without its encoder, and unCLIP without CLIP's image tower.
 
     python -m jaxgen.sampling.latents runs/kl_autoencoder_digits digits_latents.npz --splits=train,test
     python main.py --config=configs/latent_diffusion_digits.py --workdir=W --config.data.source=npz:digits_latents.npz
@@ -9,18 +9,21 @@ variances) and every other array that the data have, such as labels, tokens and 
 the data's tokens, if they are of whole words, so that a model that learns from the file can be given texts. Each step
 draws new latents from their moments, as it does without the file. Random flips are not: the moments of a mirrored image
 are not the mirrored moments, so write both with `--flip` and leave `config.data.flip` off.
+
+For a run of CLIP the file holds `<split>_embedding`, float32 `[N, D]` of length 1, in place of the moments.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from etils import epath
 
-from jaxgen.arrays import Tree
+from jaxgen.arrays import Params, Tree
 from jaxgen.data import Source, batches
 from jaxgen.data.sources.npz import SYNONYMS, TOKENIZER
 from jaxgen.data.transforms import mirrored, to_float
@@ -29,23 +32,33 @@ from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable_file, whole_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
+from jaxgen.methods.base import Method
 from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place, replicated
 
 Encode = Callable[[Tree, jax.Array], jax.Array]
 IN_FILES = {entry: name for name, entry in SYNONYMS.items()}
 
 
+@runtime_checkable
+class EmbedsImages(Protocol):
+    """Holds what is read of a method whose embeddings of images are written, such as CLIP."""
+
+    def embed_image(self, params: Params, image: jax.Array) -> jax.Array: ...
+
+
 def encoded(
-    source: Source, encode: Encode, params: Tree, batch_size: int, flip: bool = False
+    source: Source, encode: Encode, params: Tree, batch_size: int, flip: bool = False, entry: str = "moments"
 ) -> dict[str, np.ndarray]:
-    """Returns every example of a source, stacked, with the `moments` of its image.
+    """Returns every example of a source, stacked, with what its image is encoded as, by default its `moments`.
 
     Args:
       source: the examples.
-      encode: `(params, images) -> moments`, of float32 images `[B, H, W, C]` in [-1, 1] and moments `[B, h, w, 2 D]`.
+      encode: `(params, images) -> moments`, of float32 images `[B, H, W, C]` in [-1, 1] and moments `[B, h, w, 2 D]`,
+        or other arrays `[B, ...]`.
       params: the encoder's parameters.
       batch_size: the number of images of one program.
       flip: whether every example is added a second time, with its images and masks mirrored left to right.
+      entry: the name of what is added; it takes the place of an entry of this name that the examples have.
 
     Raises:
       UserError: for moments that are not finite.
@@ -62,14 +75,16 @@ def encoded(
             short = batch_size - len(image)  # one shape for all, so that one program does
             filled = np.concatenate([image, np.repeat(image[-1:], short, axis=0)])
             moments = await_cpu(mesh, program(params, place({"image": filled}, mesh)))
-            for key, value in {**example, "moments": np.asarray(moments)[: len(image)]}.items():
+            for key, value in {**example, entry: np.asarray(moments)[: len(image)]}.items():
                 found.setdefault(key, []).append(value)
     arrays = {key: np.concatenate(parts) for key, parts in found.items()}
-    broken = int((~np.isfinite(arrays["moments"]).all(axis=(1, 2, 3))).sum())
-    if broken:
+    finite = np.isfinite(arrays[entry]).reshape(len(arrays[entry]), -1).all(axis=1)
+    if not finite.all():
+        what, of = ("latents", "first stage") if entry == "moments" else (f"an {entry}", "model")
         raise UserError(
-            f"{broken} of {len(arrays['moments'])} images of {source.name!r} have latents that are not finite (NaN or "
-            "infinity), so nothing is written; use another first stage."
+            f"{(~finite).sum()} of {len(finite)} images of {source.name!r} have {what} that "
+            f"{'are' if entry == 'moments' else 'is'} not finite (NaN or infinity), so nothing is written; use another "
+            f"{of}."
         )
     return arrays
 
@@ -77,7 +92,8 @@ def encoded(
 def write(
     workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], flip: bool = False, trust: Sequence[str] = ()
 ) -> epath.Path:
-    """Encodes splits of a first stage's data by its averaged weights into one npz file; returns its path.
+    """Encodes splits of the data of a first stage, or of CLIP, by its averaged weights into one npz file; returns its
+    path.
 
     `trust` names packages beside jaxgen whose classes the run's config may name.
 
@@ -92,19 +108,14 @@ def write(
     if config is None:
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
     trained = restore(config, workdir)
-    network = getattr(trained.generator.method, "network", None)
-    if network is None or not hasattr(network, "encode") or "autoencoder" not in trained.model.params:
-        raise UserError(f"{workdir} is no run of an autoencoder of latent diffusion: give that of a kl_autoencoder.")
-
-    def encode(params: Tree, images: jax.Array) -> jax.Array:
-        return network.apply({"params": params}, images, method="encode")
-
+    entry, encode, params = _encoder(trained.generator.method, trained.model.params, workdir)
     arrays: dict[str, np.ndarray] = {}
     tokenizer = None
     for name in splits:
         source = trained.generator.source(name)
-        params, size = trained.model.params["autoencoder"], trained.generator.batch_size
-        for key, values in encoded(source, encode, params, size, flip and name == config.data.split).items():
+        size = trained.generator.batch_size
+        twice = flip and name == config.data.split
+        for key, values in encoded(source, encode, params, size, twice, entry).items():
             arrays[f"{name}_{IN_FILES.get(key, key)}"] = values
         tokenizer = getattr(source, "tokenizer", None)
     path = epath.Path(out)
@@ -115,11 +126,32 @@ def write(
     return path
 
 
+def _encoder(method: Method, params: Params, workdir: epath.PathLike) -> tuple[str, Encode, Tree]:
+    """Returns the entry that a method's encoder makes of images, the encoder, and its parameters.
+
+    Raises:
+      UserError: the method encodes nothing.
+    """
+    if isinstance(method, EmbedsImages):
+        return "embedding", method.embed_image, params
+    network = getattr(method, "network", None)
+    if network is None or not hasattr(network, "encode") or "autoencoder" not in params:
+        raise UserError(
+            f"{workdir} is no run of an autoencoder of latent diffusion, and none of CLIP: give that of a "
+            "kl_autoencoder, or of clip."
+        )
+
+    def encode(params: Tree, images: jax.Array) -> jax.Array:
+        return network.apply({"params": params}, images, method="encode")
+
+    return "moments", encode, params["autoencoder"]
+
+
 @entry_point
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the file and prints its path."""
     parser = Parser(prog="python -m jaxgen.sampling.latents", description="Encodes data once.")
-    parser.add_argument("workdir", metavar="RUN", type=a_path("RUN"), help="the folder of the first stage's run")
+    parser.add_argument("workdir", metavar="RUN", type=a_path("RUN"), help="the run of a first stage, or of CLIP")
     parser.add_argument("out", metavar="OUT.npz", type=a_path("OUT.npz"))
     parser.add_argument("--splits", default="train,test", help="splits of the run's data, with commas")
     parser.add_argument("--flip", action="store_true", help="the training split twice, plain and mirrored")
