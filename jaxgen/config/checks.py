@@ -32,6 +32,7 @@ LEAST = {
     "evaluate.real": (2, "at least 2"),
     "evaluate.batch_size": AT_LEAST_1,
     "data.crop": (0, "0 (none) or more"),
+    "data.token_length": (0, "0 (what is usual for the tokenizer) or more"),
     "data.num_classes": (0, "0 (none) or more"),
     "data.examples": (0, "0 (all) or more"),
     "data.workers": (0, "0 (none) or more"),

@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = dict(
         corruptions=dict(),  # corruptions.<entry> = {name, ...}: a picture that each image gives, see docs/data.md
         rename=dict(),  # rename.<new> = "<old>": other names for the source's entries, all taken from the old ones
         options=dict(),  # options of the source's own, such as {size: 5, unseen: ("8", "9")} of "sets:digits"
+        tokenizer="",  # a folder with a tokenizer of T5 or CLIP, which takes the place of the source's own
+        token_length=0,  # how many tokens a caption has then; 0 for what is usual, 128 for T5 and 77 for CLIP
         captions=(),  # texts, such as ("a photo of {}",): each image has each of them; {} is the word of a graft
         # Further sources: data.extra.<name> = {source, split, eval_split, channels, rename, options, captions}, whose
         # entries come as <name>_image, ...; eval_split, by default that of the data, gives the conditions of samples;

@@ -18,10 +18,8 @@ from jaxgen.build import build, build_field
 from jaxgen.config import SAMPLED, image_shape
 from jaxgen.data import Loader, Request, Source, open_source
 from jaxgen.data.chosen import Chosen
-from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.corruptions import Corruption
 from jaxgen.data.sources.captions import Tokenised
-from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.data.wrappers.captioned import Captioned
 from jaxgen.data.wrappers.sampled import Sampled
 from jaxgen.errors import UserError
@@ -29,7 +27,7 @@ from jaxgen.methods.base import Method
 from jaxgen.registry import find
 from jaxgen.runs.chains.stages import chain_stages, is_chain
 from jaxgen.runs.pretrained import KEY, folder_fields, folder_tokenizer, pretrained_config, pretrained_run
-from jaxgen.runs.tuning.words import base_tokenizer, completed
+from jaxgen.runs.tuning.words import NAMED, Tokenizer, base_tokenizer, completed
 
 log = logging.getLogger("jaxgen")
 
@@ -289,20 +287,21 @@ def _with_tokens(config: ConfigDict, source: Source, needed: bool) -> Source:
     base = base_tokenizer(config) if source.name != "none" else None
     if base is None or not (needed or "caption" in source[0]):
         return source
-    words = new_words(config)
+    words, key = new_words(config), NAMED if config.data.tokenizer else KEY
     if pretrained_run(config) is not None and folder_tokenizer(config) is None:  # its data may give tokens themselves
         same = getattr(source, "tokenizer", None) == base or "caption" not in source[0]
         if not words and (same or "tokens" not in make_method(config).conditions):
             return source
     if source.name.startswith("captions:") and getattr(source, "tokenizer", None) != base:
         raise UserError(
-            f"config.data.source={source.name!r} has a vocabulary of its own, and {KEY} brings the tokenizer of its "
+            f"config.data.source={source.name!r} has a vocabulary of its own, and {key} brings the tokenizer of its "
             f"texts: set config.data.source={source.request.argument!r}."
         )
     if "caption" not in source[0]:
         raise UserError(
-            f"The examples of {source.name!r} have no captions, and {KEY} names a model that learns from them: "
-            "docs/data.md says how a folder has captions."
+            f"The examples of {source.name!r} have no captions, and {key} names "
+            f"{'a tokenizer for them' if key == NAMED else 'a model that learns from them'}: docs/data.md says how a "
+            "folder has captions."
         )
     return Tokenised(source.request, source, base.with_words(words))
 
@@ -312,7 +311,7 @@ def new_words(config: ConfigDict) -> dict[str, tuple[int, ...]]:
     return getattr(make_method(config), "words", {}) if config.method.get("grafts") else {}
 
 
-def text_tokenizer(config: ConfigDict) -> WordTokenizer | ClipTokenizer | None:
+def text_tokenizer(config: ConfigDict) -> Tokenizer | None:
     """Returns the tokenizer of the model that a config is built on, with the new words of its grafts; None without one.
 
     Raises:

@@ -9,13 +9,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxgen.config import check
-from jaxgen.data.sources import tokenizer_of
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.methods.cascade import Cascade, fitted
 from jaxgen.runs.chains.stages import chain_runs, stage_configs
 from jaxgen.runs.setup import make_method, new_words
-from jaxgen.runs.tuning.words import base_tokenizer
+from jaxgen.runs.tuning.words import base_tokenizer, own_tokenizer
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import TrainedModel, restore
 
@@ -90,7 +89,7 @@ def _words(generator: Generator, method: Cascade, stages: tuple[ConfigDict, ...]
     for number, own in zip(reading, words, strict=True):
         stage = stages[number]
         try:
-            other = base_tokenizer(stage) or tokenizer_of(stage.data.source, stage.data.root or None)
+            other = base_tokenizer(stage) or own_tokenizer(stage)
         except UserError as error:
             raise UserError(f"the tokenizer of {method.told(number)} cannot be read: {error}") from error
         if other != tokenizer:

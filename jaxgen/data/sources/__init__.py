@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.images import check_channels
 from jaxgen.data.source import Request, Source, check_labels
+from jaxgen.data.subwords.base import SubwordTokenizer
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.data.wrappers.renamed import Renamed
 from jaxgen.errors import UserError, nearest
@@ -67,14 +67,14 @@ def open_source(
     return opened
 
 
-def tokenizer_of(source: str, root: str | None = None) -> WordTokenizer | ClipTokenizer | None:
+def tokenizer_of(source: str, root: str | None = None) -> WordTokenizer | SubwordTokenizer | None:
     """Returns the tokenizer of a source's captions without opening the source; None where it has none.
 
     Raises:
       UserError: the source is unknown, or its vocabulary is missing.
     """
     cls, argument = _class_of(source)
-    beside: Callable[[str, str | None], WordTokenizer | ClipTokenizer] | None = getattr(cls, "tokenizer_of", None)
+    beside: Callable[[str, str | None], WordTokenizer | SubwordTokenizer] | None = getattr(cls, "tokenizer_of", None)
     return beside(argument, root) if beside else getattr(cls, "tokenizer", None)
 
 

@@ -105,11 +105,20 @@ class CaptionShapes(shapes.Shapes):
             )
         return PHRASE_TOKENIZER if argument else TOKENIZER
 
-    def __getitem__(self, index: int) -> Example:
-        draws = self.draws(index)
+    @property
+    def captions(self) -> list[str]:
+        """Returns the caption of every example; no image is drawn for them."""
+        return [self._told(self.draws(index))[1] for index in range(len(self))]
+
+    def _told(self, draws: np.ndarray) -> tuple[np.ndarray, str]:
+        """Returns the attributes and the caption of an example's random numbers."""
         combinations = UNSEEN if self.split == "unseen" else SEEN
         attributes = combinations[int(draws[0] * len(combinations))]
-        text = phrased(attributes, draws[1:5]) if self.request.argument else caption(attributes)
+        return attributes, phrased(attributes, draws[1:5]) if self.request.argument else caption(attributes)
+
+    def __getitem__(self, index: int) -> Example:
+        draws = self.draws(index)
+        attributes, text = self._told(draws)
         return {
             "image": draw(attributes, draws, self.resolution),
             "label": attributes[0],

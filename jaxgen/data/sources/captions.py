@@ -6,7 +6,7 @@ Examples gain `tokens` int32 [L] (`jaxgen.data.word_tokenizer`). The vocabulary 
     python -m jaxgen.data.sources.captions folder:photos --length=16
 
 and says how many ids there are, for the text encoder's `vocabulary`. Where a folder `<path>.tokenizer` is beside the
-data, with the files of a CLIP tokenizer, that is taken: tokens are then [77].
+data, with the files of a tokenizer of CLIP or T5, that is taken: tokens are then [77] or [128].
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 
 from etils import epath
 
-from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.folders.layout import CHOICES
 from jaxgen.data.lost_text import summary
 from jaxgen.data.source import Example, Examples, Request, Source, locate
 from jaxgen.data.sources.folder import chosen
 from jaxgen.data.sources.pairs import HALVES
+from jaxgen.data.subwords.base import SubwordTokenizer
+from jaxgen.data.subwords.t5_tokenizer import open_tokenizer
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.entry_point import Parser, count, entry_point
 from jaxgen.errors import UserError
@@ -44,7 +45,7 @@ class Tokenised(Source):
 
     config_name = ""  # it is made of a source, and no config names it
 
-    def __init__(self, request: Request, inner: Source, tokenizer: WordTokenizer | ClipTokenizer):
+    def __init__(self, request: Request, inner: Source, tokenizer: WordTokenizer | SubwordTokenizer):
         super().__init__(request)
         self.tokenizer, self._inner = tokenizer, inner
         self.num_classes, self.class_names = inner.num_classes, inner.class_names
@@ -93,12 +94,14 @@ class Captions(Tokenised):
         super().__init__(request, inner, tokenizer)
 
     @staticmethod
-    def tokenizer_of(argument: str, root: str | None = None) -> WordTokenizer | ClipTokenizer:
-        """Returns the tokenizer beside the data: CLIP's where its files are, else that of the data's own vocabulary."""
+    def tokenizer_of(argument: str, root: str | None = None) -> WordTokenizer | SubwordTokenizer:
+        """Returns the tokenizer beside the data: one of CLIP or T5 where its files are, else that of the data's own
+        vocabulary.
+        """
         path = vocabulary_of(argument, root)
         published = path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
         if published.is_dir():
-            return ClipTokenizer.from_folder(published)
+            return open_tokenizer(published)
         if not path.exists():
             raise UserError(
                 f"'captions:{argument}' has no vocabulary, {str(path)!r}; "
@@ -114,7 +117,7 @@ def _captions_of(source: Source) -> list[str]:
     return list(getattr(source, "captions", None) or [str(source[i]["caption"]) for i in range(len(source))])
 
 
-def _notes(tokenizer: WordTokenizer | ClipTokenizer, captions: list[str]) -> tuple[str, ...]:
+def _notes(tokenizer: WordTokenizer | SubwordTokenizer, captions: list[str]) -> tuple[str, ...]:
     """Returns what is to be told of captions: how many are empty or cut, and which words are unknown."""
     empty = sum(1 for caption in captions if not caption.strip())
     lost = summary(tokenizer.lost(captions)).rstrip(".")

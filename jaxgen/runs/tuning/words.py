@@ -8,28 +8,52 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.sources import tokenizer_of
+from jaxgen.data.subwords.base import SubwordTokenizer
+from jaxgen.data.subwords.t5_tokenizer import open_tokenizer
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
+from jaxgen.files import user_path
 from jaxgen.interop.adapters.learned_embeds import read_embeds
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.registry import find
 from jaxgen.runs.pretrained import folder_tokenizer, pretrained_run
 from jaxgen.runs.workdir import stored_config
 
-Tokenizer = WordTokenizer | ClipTokenizer
+Tokenizer = WordTokenizer | SubwordTokenizer
+NAMED = "config.data.tokenizer"
+
+
+def own_tokenizer(config: ConfigDict) -> Tokenizer | None:
+    """Returns the tokenizer of a config's own data: that of `config.data.tokenizer`, or the source's; None without one.
+
+    Raises:
+      UserError: its files cannot be read.
+    """
+    if not config.data.tokenizer:
+        return tokenizer_of(config.data.source, config.data.root or None)
+    return open_tokenizer(user_path(config.data.tokenizer, NAMED), config.data.token_length)
 
 
 def base_tokenizer(config: ConfigDict, above: tuple[epath.Path, ...] = ()) -> Tokenizer | None:
-    """Returns the tokenizer of the model that `config.init_from.pretrained` names; None where it has none.
+    """Returns the tokenizer of the model that `config.init_from.pretrained` names, or of `config.data.tokenizer`; None
+    where there is none.
 
     It is that of the folder of diffusers that the model goes back to, or of the data that the first run learned from.
     `above` are runs that were passed already.
 
     Raises:
-      UserError: the folder or the vocabulary cannot be read.
+      UserError: the folder or the vocabulary cannot be read, or both keys name a tokenizer.
     """
+    if config.data.tokenizer and not above:
+        if isinstance(config.init_from.get("pretrained", ()), str):
+            raise UserError(
+                f"{NAMED}={config.data.tokenizer!r} and config.init_from.pretrained both bring a tokenizer, and texts "
+                "are read with one: leave config.data.tokenizer out."
+            )
+        return own_tokenizer(config)
+    if config.data.token_length and not config.data.tokenizer:
+        raise UserError(f"config.data.token_length has no effect without {NAMED}: name a tokenizer, or leave it out.")
     folder = folder_tokenizer(config) if not above else None
     if folder is not None:
         return folder
@@ -39,7 +63,7 @@ def base_tokenizer(config: ConfigDict, above: tuple[epath.Path, ...] = ()) -> To
         return None
     if pretrained_run(stored) is not None:
         return base_tokenizer(stored, (*above, run))
-    return tokenizer_of(stored.data.source, stored.data.root or None)
+    return own_tokenizer(stored)
 
 
 def completed(config: ConfigDict) -> Mapping[str, Any]:

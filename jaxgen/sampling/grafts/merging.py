@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.arrays import Params
-from jaxgen.data.clip_tokenizer import ClipTokenizer
+from jaxgen.data.subwords.base import SubwordTokenizer
 from jaxgen.data.word_tokenizer import END, WordTokenizer
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method
@@ -24,7 +24,7 @@ from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.methods.grafts.token_rows import TokenRows
 from jaxgen.methods.tuned import words_of
 
-Tokenizer = WordTokenizer | ClipTokenizer
+Tokenizer = WordTokenizer | SubwordTokenizer
 
 KEYS_AND_VALUES = re.compile(r"(cross|context)_attention/(key|value)/kernel$")
 BATCH = 64  # texts that are encoded at a time

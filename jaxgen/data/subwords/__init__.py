@@ -1,0 +1,1 @@
+"""This room holds tokenizers that cut words into pieces, and reads their folders."""
