@@ -16,12 +16,16 @@ from jaxgen.diffusion.guidance.base import (
     Guidance,
     GuidanceInputs,
     Interval,
+    Similarity,
+    Towers,
     Unguided,
 )
+from jaxgen.diffusion.guidance.clip import CLIP, UniversalCLIP
 from jaxgen.diffusion.guidance.contrast import Autoguidance, ClassifierFree
 from jaxgen.diffusion.guidance.gradient import Classifier, Universal
 
 __all__ = [
+    "CLIP",
     "Autoguidance",
     "Classifier",
     "ClassifierFree",
@@ -31,6 +35,9 @@ __all__ = [
     "Guidance",
     "GuidanceInputs",
     "Interval",
+    "Similarity",
+    "Towers",
     "Unguided",
     "Universal",
+    "UniversalCLIP",
 ]

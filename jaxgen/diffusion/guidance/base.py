@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,8 +22,18 @@ Condition = dict[str, jax.Array]
 Interval = tuple[float, float]
 # What a guidance may read of its inputs beside the model: the fields of `GuidanceInputs` that users ask for.
 EVERYTHING = frozenset({"condition", "null", "label"})
+# (x [B, ...], t [B] or scalar) -> [B] numbers that are larger the better images fit; a clean network ignores t
+Similarity = Callable[[Float[Array, "B *shape"], Float[Array, "..."]], Float[Array, " B"]]
 # (x [B, ...], t [B] or scalar) -> [B, classes] logits; a clean classifier ignores t
 ClassifierLogits = Callable[[Float[Array, "B *shape"], Float[Array, "..."]], Float[Array, "B classes"]]
+
+
+class Towers(NamedTuple):
+    """Holds the networks of a CLIP, and the entry of a batch that has the wanted text's tokens."""
+
+    image: nn.Module
+    text: nn.Module
+    entry: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +48,7 @@ class GuidanceInputs:
       classifier: logits of p(y | x_t), or of p(y | x_0) for `universal`.
       weak: a weaker model of the same data, `(x, t, **condition) -> Prediction`.
       label: int32 `[B]`, the class that a classifier should see.
+      similarity: how similar images are to the wanted texts, by a CLIP, over its temperature.
     """
 
     denoise: Denoiser
@@ -45,6 +57,7 @@ class GuidanceInputs:
     classifier: ClassifierLogits | None = None
     weak: Denoiser | None = None
     label: jax.Array | None = None
+    similarity: Similarity | None = None
 
     def wanted(self, x: Float[Array, "B *shape"], t: Float[Array, "..."]) -> Prediction:
         """Returns the model's prediction under its condition."""
@@ -70,7 +83,13 @@ class Guidance(abc.ABC):
 
     @property
     def required_groups(self) -> tuple[str, ...]:
-        """Returns the parameter groups other than the model's, which `config.init_from` gives: `classifier`, `weak`."""
+        """Returns the parameter groups other than the model's, which `config.init_from` gives: `classifier`, `weak`,
+        or those of a CLIP."""
+        return ()
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Returns the entries of a batch that it needs beside the model's conditions."""
         return ()
 
     @property
@@ -84,8 +103,19 @@ class Guidance(abc.ABC):
         return None
 
     @property
+    def towers(self) -> Towers | None:
+        """Returns the networks of the CLIP, where the guidance has one."""
+        return None
+
+    @property
+    def sees_images(self) -> bool:
+        """Returns whether networks other than the model look at what is diffused, which has to be images then."""
+        return "classifier" in self.required_groups or self.towers is not None
+
+    @property
     def reads(self) -> frozenset[str]:
-        """Returns which of `condition`, `null` and `label` of its inputs change what it guides to, at its scale."""
+        """Returns which of `condition`, `null`, `label` and `similarity` of its inputs change what it guides to, at its
+        scale."""
         return EVERYTHING
 
     @property
@@ -163,8 +193,16 @@ class Compose(Guidance):
         return self.first.classifier or self.then.classifier
 
     @property
+    def entries(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.first.entries, *self.then.entries)))
+
+    @property
     def weak(self) -> nn.Module | None:
         return self.first.weak or self.then.weak
+
+    @property
+    def towers(self) -> Towers | None:
+        return self.first.towers or self.then.towers
 
     @property
     def reads(self) -> frozenset[str]:

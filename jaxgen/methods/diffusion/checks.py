@@ -36,8 +36,8 @@ def check_codec(method: DDPM) -> None:
         raise UserError("config.method.learned_variance is for pixels, whose likelihood it needs, not for latents.")
     if getattr(method.sampler, "clip", False):
         raise UserError("Latents do not lie within [-1, 1]: set config.sampler.clip to False.")
-    if method.guidance is not None and method.guidance.classifier is not None:
-        raise UserError("A classifier sees images, not latents: choose another config.guidance.")
+    if method.guidance is not None and method.guidance.sees_images:
+        raise UserError(f"A {seer(method.guidance)} sees images, not latents: choose another config.guidance.")
     factor, again = method.coding.factor, getattr(method.network, "side_multiple", 1)
     height, width, _ = method.image_shape
     if again > 0 and (height % (factor * again) or width % (factor * again)):
@@ -50,7 +50,8 @@ def check_codec(method: DDPM) -> None:
 def check_parts(method: DDPM) -> None:
     """Raises a UserError for conditions that do not go together, or that the network does not take."""
     codec = (method.coding.group,) if method.coding.group else ()
-    method.told.check(("denoiser", "classifier", "weak", "pretrained", "dtype", *codec))
+    guides = ("classifier", "weak", "clip_image", "clip_text", "clip_scale")
+    method.told.check(("denoiser", *guides, "pretrained", "dtype", *codec))
     takes, gives = taken_by(method.network), method.told.gives
     for slot in method.network_inputs({slot: jnp.zeros(()) for slot in gives}):
         if gives[slot] in method.parts and takes is not None and slot not in takes:
@@ -59,6 +60,29 @@ def check_parts(method: DDPM) -> None:
                 f"{type(method.network).__name__} does not take; it takes {', '.join(sorted(takes))}: name another "
                 "config.method.network, or leave the part out."
             )
+
+
+def check_guidance(method: DDPM) -> None:
+    """Raises a UserError where a CLIP of the guidance reads other tokens than the model's text encoder."""
+    towers = method.guidance.towers if method.guidance is not None else None
+    if towers is None:
+        return
+    for name, part in method.told.all.items():
+        network = getattr(part, "network", None)
+        if towers.entry not in part.entries or network is None:
+            continue
+        for field in ("length", "vocabulary"):
+            own, other = getattr(network, field, None), getattr(towers.text, field, None)
+            if own and other and own != other:
+                raise UserError(
+                    f"config.guidance.text has the {field} {other}, and that of config.method.parts.{name}.network is "
+                    f"{own}, of the same tokens: name a CLIP that was trained on captions of the same tokenizer."
+                )
+
+
+def seer(guidance: Guidance) -> str:
+    """Returns what looks at images for a guidance whose `sees_images` is true."""
+    return "classifier" if guidance.towers is None else "CLIP"
 
 
 def steered(guidance: Guidance, inputs: GuidanceInputs, parts: Mapping[str, Condition]) -> Denoiser:

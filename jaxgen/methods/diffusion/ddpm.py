@@ -26,6 +26,7 @@ from jaxgen.codecs.pixels import Pixels
 from jaxgen.conditions.base import Condition
 from jaxgen.conditions.label import Label
 from jaxgen.conditions.parts import Parts
+from jaxgen.conditions.text import Text
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
 from jaxgen.diffusion.loss import denoising_loss, hybrid_loss, mean_of
 from jaxgen.diffusion.noise import per_image_noise
@@ -38,8 +39,8 @@ from jaxgen.diffusion.timesteps import TimestepSampler, Uniform, uniform_timeste
 from jaxgen.diffusion.weighting import Simple, Weighting
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn, check_loaded
-from jaxgen.methods.diffusion.checks import check_codec, check_parts, check_times, steered, weights_of
-from jaxgen.methods.diffusion.classified import classifier_logits
+from jaxgen.methods.diffusion.checks import check_codec, check_guidance, check_parts, check_times, steered, weights_of
+from jaxgen.methods.diffusion.classified import classifier_logits, clip_similarity, guides_untrained
 from jaxgen.networks.layers.convolution import gradients_in_loops
 from jaxgen.networks.layers.stateless import apply_params, init_params
 
@@ -110,6 +111,7 @@ class DDPM(Method):
         check_times(self)
         check_codec(self)
         check_parts(self)
+        check_guidance(self)
         if not 0 <= self.label_dropout < 1:
             raise UserError(f"config.method.label_dropout is {self.label_dropout}; it is a share below 1.")
         if self.label_dropout and not self.own_parts:
@@ -160,14 +162,15 @@ class DDPM(Method):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        classified = self.guidance is not None and "classifier" in self.guidance.required_groups
-        return tuple(dict.fromkeys((*(("label",) if classified else ()), *self.told.entries)))
+        return tuple(dict.fromkeys((*(self.guidance.entries if self.guidance else ()), *self.told.entries)))
 
     @property
     def ignored(self) -> Mapping[str, str]:
         if self.guidance is None:
             return {}
         read = {"label"} if "label" in self.guidance.reads else set()
+        if "similarity" in self.guidance.reads:
+            read |= {*self.guidance.entries}
         told = self.told
         for name, part in told.all.items():
             if "condition" in self.guidance.reads or name not in told.guiding:  # it stays beside the others' null
@@ -176,17 +179,25 @@ class DDPM(Method):
 
     @property
     def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
-        found = {entry: shape for part in self.told.all.values() for entry, shape in part.shapes.items()}
+        found = {entry: shape for part in self._readers.values() for entry, shape in part.shapes.items()}
         return {**found, **self.coding.entries(self.image_shape)}
 
     @property
     def limits(self) -> Mapping[str, int]:
-        return {**super().limits, **{k: v for part in self.told.all.values() for k, v in part.limits.items()}}
+        return {**super().limits, **{k: v for part in self._readers.values() for k, v in part.limits.items()}}
+
+    @property
+    def _readers(self) -> Mapping[str, Condition]:
+        """Returns all conditions, and as one more the texts that a CLIP of the guidance reads."""
+        towers = self.guidance.towers if self.guidance else None
+        read = {"guidance": Text(towers.text, entry=towers.entry)} if towers else {}
+        return {**read, **self.told.all}
 
     def untrained(self, key: Array, batch: Batch) -> tuple[Params, Memory]:
         made = {group: part.init(key, batch) for group, part in self.told.frozen.items()}
         memory, group = self.coding.fresh_memory(), self.coding.group
         made |= {group: self.coding.init(key, self.image_shape)} if group else {}
+        made |= guides_untrained(self.guidance, self.schedule, self.shape, key) if self.guidance else {}
         return made, {} if memory is None else {group: memory}
 
     def init(
@@ -367,7 +378,7 @@ class DDPM(Method):
         condition = self.condition(model.params, batch, keys)
         if self.guidance is None:
             return lambda x, t: denoise(x, t, **condition)
-        if "classifier" in self.required_groups:  # gradients inside the sampler's scan
+        if self.guidance.sees_images:  # gradients inside the sampler's scan
             denoise = gradients_in_loops()(denoise)
         null = None
         if self.told.guiding:
@@ -377,6 +388,8 @@ class DDPM(Method):
             others["weak"] = self.denoiser(model.params, "weak", self.guidance.weak, schedule)
         if "classifier" in self.required_groups:
             others["classifier"] = classifier_logits(self.guidance, self.schedule, model.params["classifier"])
+        if self.guidance.towers is not None:
+            others["similarity"] = clip_similarity(self.guidance, self.schedule, model.params, batch)
         inputs = GuidanceInputs(denoise, condition, null, label=batch.get("label"), **others)
         return steered(self.guidance, inputs, self.parts)
 

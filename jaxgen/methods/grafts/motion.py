@@ -14,6 +14,7 @@ from jaxgen.arrays import Array, Batch, Params, Tree
 from jaxgen.codecs.frames import check_video
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, difference
+from jaxgen.methods.diffusion.checks import seer
 from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.methods.grafts.base import Graft, Hooked, Order, bare_network, bare_params, network_of, with_network
 from jaxgen.networks.hooks import Hook
@@ -123,8 +124,8 @@ class Motion(Graft):
                 f"A motion graft stands in a U-Net, and the group {self.group!r} has the network "
                 f"{type(unet).__name__}; use a graft of another kind, such as 'low_rank'."
             )
-        if trained.guidance is not None and trained.guidance.classifier is not None:
-            raise UserError("A classifier sees images, not videos: choose another config.guidance.")
+        if trained.guidance is not None and trained.guidance.sees_images:
+            raise UserError(f"A {seer(trained.guidance)} sees images, not videos: choose another config.guidance.")
         height, width, *_ = trained.own_codec.shape(trained.image_shape)
         return unet.levels_kept(height, width)
 
