@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 SOME = {  # of each kind, names and the classes that they mean
     "method": {"ddpm": "DDPM", "wgan_gp": "WGANGP", "kl_autoencoder": "KLAutoencoder"},
-    "network": {"unet": "UNet", "autoencoder_kl": "AutoencoderKL", "text_tower": "TextTower", "lpips": "LPIPS"},
+    "network": {"unet": "UNet", "text_encoder": "TextEncoder", "text_tower": "TextTower", "lpips": "LPIPS"},
     "sampler": {"ddim": "DDIM", "dpmpp_2m_sde": "DPMpp2MSDE", "euler_ancestral": "EulerAncestral", "edm": "EDM"},
     "schedule": {"rectified_flow": "RectifiedFlow", "sub_vp": "SubVP", "edm": "EDM"},
     "timestep_sampler": {"logit_normal": "LogitNormal", "uniform": "Uniform"},

@@ -253,6 +253,17 @@ class Method:
         """Returns one number for each held-out example, `{name: [B]}`; `--mode=evaluate` reports their `summary`."""
         return {}
 
+    @property
+    def encodes(self) -> str:
+        """Returns the entry that `python -m jaxgen.sampling.latents` writes beside images, once, for the training of a
+        second stage, such as "moments" or "codes"; "" for a method that encodes nothing.
+        """
+        return ""
+
+    def encode_images(self, model: Model, image: Float[Array, "B H W C"]) -> Array:
+        """Returns the entry `encodes` of images, `[B, ...]`, without randomness."""
+        raise UserError(f"The method {type(self).__name__} encodes nothing.")
+
     def summary(self, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Returns the numbers of a data set from its examples' scores `[N, ...]`: their means, if not overridden."""
         return {name: float(values.mean()) for name, values in scores.items()}

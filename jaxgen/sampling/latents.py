@@ -1,4 +1,4 @@
-"""Encodes data once, so that latent diffusion trains without its encoder, and unCLIP without CLIP's image tower.
+"""Encodes data once, so that a second stage trains without the encoder of the first, and unCLIP without CLIP's tower.
 
     python -m jaxgen.sampling.latents runs/kl_autoencoder_digits digits_latents.npz --splits=train,test
     python main.py --config=configs/latent_diffusion_digits.py --workdir=W --config.data.source=npz:digits_latents.npz
@@ -10,7 +10,8 @@ the data's tokens, if they are of whole words, so that a model that learns from 
 draws new latents from their moments, as it does without the file. Random flips are not: the moments of a mirrored image
 are not the mirrored moments, so write both with `--flip` and leave `config.data.flip` off.
 
-For a run of CLIP the file holds `<split>_embedding`, float32 `[N, D]` of length 1, in place of the moments.
+For a run of a `vq_autoencoder` the file holds `<split>_codes`, int32 `[N, h, w]`, in place of the moments, and for a
+run of CLIP `<split>_embedding`, float32 `[N, D]` of length 1.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable_file, whole_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
-from jaxgen.methods.base import Method
+from jaxgen.methods.base import Method, Model
 from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place, replicated
 
 Encode = Callable[[Tree, jax.Array], jax.Array]
@@ -108,7 +109,7 @@ def write(
     if config is None:
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
     trained = restore(config, workdir)
-    entry, encode, params = _encoder(trained.generator.method, trained.model.params, workdir)
+    entry, encode, params = _encoder(trained.generator.method, trained.model, workdir)
     arrays: dict[str, np.ndarray] = {}
     tokenizer = None
     for name in splits:
@@ -126,25 +127,20 @@ def write(
     return path
 
 
-def _encoder(method: Method, params: Params, workdir: epath.PathLike) -> tuple[str, Encode, Tree]:
+def _encoder(method: Method, model: Model, workdir: epath.PathLike) -> tuple[str, Encode, Tree]:
     """Returns the entry that a method's encoder makes of images, the encoder, and its parameters.
 
     Raises:
       UserError: the method encodes nothing.
     """
     if isinstance(method, EmbedsImages):
-        return "embedding", method.embed_image, params
-    network = getattr(method, "network", None)
-    if network is None or not hasattr(network, "encode") or "autoencoder" not in params:
+        return "embedding", method.embed_image, model.params
+    if not method.encodes:
         raise UserError(
-            f"{workdir} is no run of an autoencoder of latent diffusion, and none of CLIP: give that of a "
-            "kl_autoencoder, or of clip."
+            f"{workdir} is a run of {type(method).__name__}, which encodes nothing for a second stage: give that of a "
+            "kl_autoencoder, of a vq_autoencoder, or of clip."
         )
-
-    def encode(params: Tree, images: jax.Array) -> jax.Array:
-        return network.apply({"params": params}, images, method="encode")
-
-    return "moments", encode, params["autoencoder"]
+    return method.encodes, method.encode_images, model
 
 
 @entry_point

@@ -72,6 +72,7 @@ TWINS = (
     "palette_shapes.py",
     "regression_emoji.py",
     "sr3_emoji.py",
+    "vq_autoencoder_shapes.py",
     "wgan_gp_fashion_mnist.py",
 )
 CONFIGS = sorted({p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py")} - {*APART, *LARGE, *TWINS})

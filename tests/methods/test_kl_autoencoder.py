@@ -14,7 +14,8 @@ from jaxgen.build import build
 from jaxgen.codecs.latents import scale_of
 from jaxgen.config import section
 from jaxgen.errors import UserError
-from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder, with_gradient
+from jaxgen.methods.autoencoders.first_stage import with_gradient
+from jaxgen.methods.autoencoders.kl_autoencoder import KLAutoencoder
 from jaxgen.methods.base import Model
 from jaxgen.metrics.networks.digits import Digits
 from jaxgen.networks.layers.stateful import apply_stateful
