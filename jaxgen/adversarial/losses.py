@@ -90,6 +90,20 @@ def generator_loss(loss: GANLoss, fake: Tree, real: Tree | None = None) -> Float
     return mean_of(jax.tree.map(loss.generator, fake, real))
 
 
+def feature_matching(real: Tree, fake: Tree) -> Float[Array, ""]:
+    """Returns how far a discriminator's activations of fake images are from those of real ones (ibid., Eq. 4).
+
+    It is the sum, over the layers, of the mean absolute differences; with several discriminators, the mean of these
+    sums. No gradient passes through the activations of real images.
+
+    Args:
+      real: the activations of real images, a tuple `([B, ...], ...)`, or a tuple of those, one for each discriminator.
+      fake: those of fake images, of the same structure.
+    """
+    far = jax.tree.map(lambda a, b: jnp.abs(jax.lax.stop_gradient(a) - b).mean(), real, fake)
+    return mean_of(far) / (len(real) if isinstance(real[0], tuple) else 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class _CrossEntropy(GANLoss):
     def discriminator(self, real: Logits, fake: Logits) -> tuple[Logits, Logits]:

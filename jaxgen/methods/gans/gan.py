@@ -73,6 +73,7 @@ class GAN(Method):
     gradient_penalty: float = 0.0  # weight of (|slope| - 1)**2 between real and fake (WGAN-GP: 10); forbids BatchNorm
     r1: float = 0.0  # weight of the squared slope at real images, over 2
     r1_every: int = 1  # the turn `r1` is due at steps divisible by this, with as many times the weight
+    feature_matching: float = 0.0  # weight of the distance of the discriminator's layers (pix2pixHD: 10)
     augment: Augmentation | None = None  # of all that the discriminator sees (DiffAugment, Zhao et al. 2020)
     sampler: GANSampler = TruncatedNormal()  # `config.sampler`: how z is drawn when images are sampled
     statistics_batches: int = 8  # batches of 64 z that the statistics of averaged weights are estimated from
@@ -127,7 +128,7 @@ class GAN(Method):
     @property
     def uses_real(self) -> bool:
         """Returns whether the generator's loss reads the discriminator's outputs of real images."""
-        return self.loss.uses_real
+        return self.loss.uses_real or self.feature_matching > 0
 
     def sample_z(
         self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL
@@ -199,6 +200,9 @@ class GAN(Method):
         step = GeneratorStep(params, memory, batch, of_terms, z, fake, outputs, real_outputs)
         extra, metrics = self.generator_terms(step)
         metrics |= {"diversity": diagnostics.diversity(fake)}
+        if self.feature_matching:
+            matching = losses.feature_matching(_layers(real_outputs), _layers(outputs))
+            extra, metrics = extra + self.feature_matching * matching, metrics | {"feature_matching": matching}
         total = losses.generator_loss(self.loss, outputs["logits"], step.real_logits) + extra
         return total, (metrics, {"generator": memory["generator"]})
 
@@ -274,6 +278,16 @@ class GAN(Method):
             inputs += (jnp.arange(shape[0] * shape[1]).reshape(shape) % self.num_classes,)
         memory = reestimate_statistics(self.generator, model.params["generator"], model.memory["generator"], inputs)
         return {**model.memory, "generator": memory}
+
+
+def _layers(outputs: Outputs | None) -> Tree:
+    """Returns a discriminator's activations. Raises a UserError where it gives none."""
+    if outputs is None or "layers" not in outputs:
+        raise UserError(
+            "config.method.feature_matching compares the discriminator's layers, which this one does not give: name "
+            "'patch_discriminator', or 'multi_scale' of it, as config.method.discriminator."
+        )
+    return outputs["layers"]
 
 
 def slerp(a: Float[Array, "B Z"], b: Float[Array, "B Z"], t: Float[Array, ""]) -> Float[Array, "B Z"]:

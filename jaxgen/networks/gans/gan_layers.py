@@ -38,6 +38,7 @@ from jaxgen.networks.layers.strided import (
     product,
     strided_conv,
     transposed_conv,
+    transposed_conv_3x3,
 )
 
 Norm = Literal["batch", "layer", "spectral", "none"]
@@ -104,12 +105,13 @@ class Conv(nn.Module):
     features: int
     size: int = 3  # odd sizes with stride 1 keep the side, size 4 with stride 2 halves it
     stride: int = 1
-    # "transposed" (size 4), or "nearest" (size 3) or "bilinear" upsampling before the convolution, double the side;
+    # "transposed" (size 3 or 4), or "nearest" (size 3) or "bilinear" upsampling before the convolution, double it;
     # "pooled" (size 1 or 3) halves it by the mean of 2x2 pixels after the convolution.
     resampling: Resampling = ""
     spectral: bool = False
     use_bias: bool = True
     kernel_init: Callable = dcgan_init
+    padding: int | None = None  # zeros on each side without resampling; None: (size - 1) // 2
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool = False) -> Float[Array, "B H2 W2 features"]:
@@ -121,13 +123,14 @@ class Conv(nn.Module):
 
     def _form(self, x: Array, kernel: Array) -> Array:
         if self.resampling == "transposed":
-            return transposed_conv(x, kernel)
+            return transposed_conv_3x3(x, kernel) if self.size == 3 else transposed_conv(x, kernel)
         if self.resampling == "nearest":
             return nearest_conv(x, kernel)
         if self.resampling == "pooled":
             return pooled_pointwise(x, kernel) if self.size == 1 else pooled_conv(x, kernel)
         x = bilinear_upsample(x) if self.resampling == "bilinear" else x
-        return strided_conv(x, kernel, self.stride, (((self.size - 1) // 2,) * 2,) * 2)
+        padding = (self.size - 1) // 2 if self.padding is None else self.padding
+        return strided_conv(x, kernel, self.stride, ((padding,) * 2,) * 2)
 
 
 def norm(kind: Norm, name: str, train: bool) -> Callable[[Array], Array]:

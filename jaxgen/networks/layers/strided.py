@@ -140,6 +140,14 @@ def _kernel_gradient_as_product(x: Array, dy: Array) -> Array:
     return product.reshape(channels, 4, 4, features).transpose(1, 2, 0, 3)
 
 
+def transposed_conv_3x3(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B 2*H 2*W D"]:
+    """Doubles the height and width by a transposed convolution of stride 2 with a 3x3 kernel [3, 3, in, out].
+
+    The kernel of PyTorch's ConvTranspose2d(in, out, 3, 2, 1, output_padding=1) is the same rotated by 180 degrees.
+    """
+    return image_gradient(x, _turned(kernel), 2, ONE, (2 * x.shape[1], 2 * x.shape[2]))
+
+
 def _turned(kernel: Array) -> Array:
     return kernel[::-1, ::-1].transpose(0, 1, 3, 2)
 
