@@ -22,6 +22,7 @@ COMMANDS = {
     "report.quiz": ("jaxgen.report.quiz", ["{}"]),
     "metrics": ("jaxgen.metrics.command", ["{}", "{}", "--metrics=psnr"]),
     "editing": ("jaxgen.editing.__main__", ["--workdir={}", "--out=out"]),
+    "editing.unclip": ("jaxgen.editing.unclip", ["--workdir={}", "--clip={}", "--image={}", "--out=out"]),
     "sampling.latents": ("jaxgen.sampling.latents", ["{}", "out.npz"]),
     "evaluation.export_classifier": ("jaxgen.evaluation.export_classifier", ["{}"]),
     "data.sources.captions of a folder": ("jaxgen.data.sources.captions", ["folder:{}"]),
@@ -29,6 +30,7 @@ COMMANDS = {
 }
 WRITERS = {
     "editing": ("jaxgen.editing.__main__", ["--workdir=run", "--out={}"]),
+    "editing.unclip": ("jaxgen.editing.unclip", ["--workdir=run", "--clip=run", "--image=a.png", "--out={}"]),
     "sampling.latents": ("jaxgen.sampling.latents", ["run", "{}/out.npz"]),
     "metrics": ("jaxgen.metrics.command", ["run", "run", "--metrics=psnr", "--json={}/out.json"]),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Key
 
 from jaxgen.arrays import Array, Batch, Tree
@@ -25,12 +27,14 @@ class Embedding(Condition):
       vector: whether the network is given the vector itself.
       tokens: how many tokens of context are made of it; 0 makes none.
       width: features of a token, the network's `context_dim`.
+      size: the width D of the entry; 0 takes that of the data, which a plan does not see.
     """
 
     entry: str = "embedding"
     vector: bool = True
     tokens: int = 0
     width: int = 0
+    size: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,11 +56,15 @@ class Embedding(Condition):
     def gives(self) -> tuple[str, ...]:
         return (*(("vector",) if self.vector else ()), *(("context",) if self.tokens else ()))
 
+    @property
+    def shapes(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
+        return {self.entry: ((self.size,), "float32")} if self.size else {}
+
     def group(self, name: str) -> str:
         return name if self.tokens else ""
 
     def init(self, key: Array, batch: Batch) -> Tree:
-        size = batch[self.entry].shape[-1]
+        size = self.size or batch[self.entry].shape[-1]
         kernel = jax.random.normal(key, (size, self.tokens * self.width)) * size**-0.5
         return {"tokens": {"kernel": kernel, "bias": jnp.zeros(self.tokens * self.width)}}
 
@@ -71,6 +79,11 @@ class Embedding(Condition):
             raise UserError(
                 f"{path_of(self) or 'config.method.parts'} reads the entry {self.entry!r} as vectors [B, D], and it "
                 f"has the shape {value.shape}."
+            )
+        if self.size and value.shape[1] != self.size:
+            raise UserError(
+                f"{path_of(self) or 'config.method.parts'} has size={self.size}, and the entry {self.entry!r} has "
+                f"vectors of {value.shape[1]} numbers: set it to that, or use the embeddings that it was made for."
             )
         found: Batch = {"vector": value.astype(jnp.float32)} if self.vector else {}
         if self.tokens:

@@ -93,6 +93,14 @@ class Generator:
         given, words = {**self._given, **given}, {**self.words, **(words or {})}
         return Generator(method, config, self.batch_size, sources, self.mesh, given, words)
 
+    def tokens_of(self, texts: Sequence[str], flag: str) -> np.ndarray:
+        """Returns the tokens int32 `[N, L]` of texts that a flag gave, and tells what of a text was lost.
+
+        Raises:
+          UserError: the run's data have no tokenizer, or one that does not know a word.
+        """
+        return self._tokens(list(texts), flag)
+
     def use_prompts(self, prompts: Sequence[str]) -> None:
         """Makes all later images follow these texts; image i has text `i % N` of N.
 

@@ -121,6 +121,14 @@ def test_an_embedding_becomes_tokens_by_a_linear_map():
     assert Embedding(vector=False, tokens=1, width=2).gives == ("context",)
 
 
+def test_an_embedding_of_another_width_than_a_part_says_is_refused():
+    width = batch()["embedding"].shape[1]
+    assert Embedding(size=width).shapes == {"embedding": ((width,), "float32")} and not Embedding().shapes
+    Embedding(size=width)({}, batch(), None, SHAPE)
+    with pytest.raises(UserError, match=f"has size=99, and the entry 'embedding' has vectors of {width} numbers"):
+        Embedding(size=99)({}, batch(), None, SHAPE)
+
+
 def test_what_several_give_is_joined():
     one = {"context": jnp.ones((2, 3, 4)), "context_mask": jnp.asarray([[1, 1, 0]] * 2), "vector": jnp.ones((2, 5))}
     two = {"context": jnp.zeros((2, 1, 4)), "vector": jnp.zeros((2, 1)), "condition": jnp.ones((2, 8, 8, 3))}
