@@ -171,7 +171,7 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.files import check_writable
     from jaxgen.parallel.distributed import is_first
     from jaxgen.sampling.degraded import degraded_pictures
-    from jaxgen.sampling.outputs import check_names, write_beside, write_panels, write_samples
+    from jaxgen.sampling.outputs import check_names, write_beside, write_captions, write_panels, write_samples
 
     if is_first():
         check_writable(flags.out, "--out")
@@ -202,6 +202,8 @@ def sample(config: ConfigDict, flags: Flags) -> int:
         check_memory(trained.generator, trained.model)
     drawn = draw_several(trained, flags.seed, flags.num, flags.draws, flags.labels)
     first = write_samples(out, drawn, prompts=flags.prompt) if is_first() else ""
+    if is_first():
+        first = write_captions(out, trained.generator, drawn, inputs) or first
     if inputs is None:
         write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
     elif is_first() and trained.generator.output.named:

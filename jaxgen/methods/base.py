@@ -165,6 +165,13 @@ class Method:
         return {}
 
     @property
+    def whole_batch(self) -> bool:
+        """Returns whether the loss compares the examples of a batch with each other, so that it has to see all of them
+        at once: a config that cuts a batch into parts (`train.accumulate`) is refused.
+        """
+        return False
+
+    @property
     def panel_inputs(self) -> tuple[str, ...]:
         """Returns the batch entries of held-out data that `panels` also reads; `label` is then the true one.
 

@@ -65,6 +65,12 @@ class StateBuilder:
         states.check_required(method, loaded.params)  # before `init` reads them
         groups = self._groups()
         states.check_groups(method, groups, loaded.params)
+        if config.train.accumulate > 1 and method.whole_batch:
+            raise UserError(
+                f"config.train.accumulate={config.train.accumulate} cuts a batch into parts, and "
+                f"{config.method.name!r} compares every example with all others of its batch: set "
+                "config.train.accumulate=1. More devices (config.mesh) keep the whole batch."
+            )
         if config.train.accumulate > 1:
             self._check_parts(config.train.accumulate)
         self.optimizers: dict[str, Optimizer] = optimizers(config, groups)

@@ -129,13 +129,19 @@ class Generator:
             raise UserError(f"--negative_prompt has no effect: {why}; leave it out.")
         self._given["null_tokens"] = self._tokens([text], "--negative_prompt")
 
-    def _tokens(self, texts: list[str], flag: str) -> np.ndarray:
-        """Returns the tokens int32 `[N, L]` of texts that a flag gave, by the tokenizer that the model learned with."""
+    @property
+    def tokenizer(self) -> Any:
+        """Returns the tokenizer that the model learned with, that of its base or of its data; None without one."""
         tokenizer = text_tokenizer(self.config)
         if tokenizer is None:
-            source = self.source(self.config.data.eval_split)
-            tokenizer = getattr(source, "tokenizer", None)
+            tokenizer = getattr(self.source(self.config.data.eval_split), "tokenizer", None)
+        return tokenizer
+
+    def _tokens(self, texts: list[str], flag: str) -> np.ndarray:
+        """Returns the tokens int32 `[N, L]` of texts that a flag gave, by the tokenizer that the model learned with."""
+        tokenizer = self.tokenizer
         if tokenizer is None:
+            source = self.source(self.config.data.eval_split)
             raise UserError(
                 f"{flag} needs the tokenizer that the model learned with; the data source {source.name} has none: "
                 "set config.data.source to the captions that it was trained on."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -17,7 +19,10 @@ from jaxgen.parallel.distributed import is_first
 from jaxgen.report.images import animation, grid, save_gif, save_png, to_rgb
 from jaxgen.sampling.generator import PANEL_IMAGES, Generator, Samples
 from jaxgen.sampling.inputs import Inputs
-from jaxgen.sampling.kinds import Output
+from jaxgen.sampling.kinds import Output, Tokens
+
+log = logging.getLogger("jaxgen")
+CAPTIONS = "captions.jsonl"
 
 
 def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> str:
@@ -95,6 +100,32 @@ def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Returns images `[N, H, W, C]` of another height and width, by repeated or left out pixels."""
     rows, columns = (np.arange(new) * old // new for new, old in zip(size, images.shape[1:3], strict=True))
     return images[:, rows][:, :, columns]
+
+
+def write_captions(folder: epath.Path, generator: Generator, samples: Samples, inputs: Inputs | None) -> str:
+    """Writes `captions.jsonl`, the texts of samples that are tokens: a line `{"file": ..., "caption": ...}` for each.
+
+    The data source `folder:` reads it, beside the pictures. A file is named as below the folder that all of them are
+    in; a held-out example is called `<split>/<its number>`. Returns the file's name, or "" where nothing was written.
+    """
+    if not isinstance(samples.output, Tokens):
+        return ""
+    tokenizer = generator.tokenizer
+    if not hasattr(tokenizer, "decode"):
+        log.warning("no captions.jsonl is written: the data have no tokenizer, which turns tokens into words")
+        return ""
+    count = len(samples.main)
+    if inputs is None:
+        split = generator.config.data.eval_split
+        examples = len(generator.source(split))
+        names = [f"{split}/{i % examples}" for i in range(count)]
+    else:
+        below = os.path.commonpath([os.path.dirname(os.fspath(file)) for file in inputs.files])
+        names = [os.path.relpath(inputs.files[i % len(inputs.files)], below) for i in range(count)]
+    texts = [tokenizer.decode(row) for row in samples.main]
+    lines = [{"file": name, "caption": text} for name, text in zip(names, texts, strict=True)]
+    write_bytes(folder / CAPTIONS, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode())
+    return CAPTIONS
 
 
 def write_panels(

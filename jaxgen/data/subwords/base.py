@@ -148,6 +148,13 @@ class SubwordTokenizer:
             told.append(Lost(room, len(rest), cut, unknown, bool(unknown) and len(unknown) == len(pieces)))
         return told
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of one row of ids up to its end, without start, padding and words that were added."""
+        kept = [int(number) for number in ids]
+        kept = kept[: kept.index(self.end)] if self.end in kept else kept
+        special = {*self._first, self.pad}
+        return self._tokenizer.decode([number for number in kept if number not in special]).strip()
+
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
         """Returns int32 `[N, length]`, as the other tokenizers give their ids."""
         return self.tokenize(captions)

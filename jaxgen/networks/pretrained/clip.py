@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError, nearest
-from jaxgen.networks.layers.basic import kernel_init
+from jaxgen.networks.layers.basic import kernel_init, sinusoidal
 from jaxgen.networks.layers.patches import patchify
 
 TEMPERATURE = 0.07  # at the start of training
@@ -91,7 +91,7 @@ def check_tower(tower: ImageTower | TextTower) -> None:
 class TextTower(nn.Module):
     """The text tower is a causal transformer over token ids.
 
-    Its parameters are `token`, `position`, `block_<i>` and `norm_out`.
+    Its parameters are `token`, `position`, `block_<i>` and `norm_out`, and `projection` where there is one.
 
     Attributes:
       vocabulary: number of token ids.
@@ -99,6 +99,7 @@ class TextTower(nn.Module):
       width, depth, heads, mlp_features: sizes of the transformer.
       end: the id whose first occurrence is pooled; None where that is the text's largest id, as in CLIP's own
         vocabulary, whose last entry it is.
+      projection: features of the space of images and texts that the pooled text is projected into; 0 does not project.
     """
 
     vocabulary: int = 49408
@@ -111,12 +112,15 @@ class TextTower(nn.Module):
     end: int | None = None
     norm_eps: float = 1e-5
     dtype: str | None = None
+    projection: int = 0
 
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "B L"], mask: Shaped[Array, "B L"] | None = None, layer: int = -1, norm: bool = True
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B D"]]:
-        """Returns hidden states [B, L, D] and the pooled text [B, D], which is not projected, of int token ids [B, L].
+        """Returns hidden states [B, L, D] and the pooled text, of int token ids [B, L].
+
+        The pooled text is [B, D], or [B, projection] where it is projected; it is not of unit length.
 
         Args:
           mask: [B, L], nonzero on tokens that may be looked at. CLIP and Stable Diffusion use none: padding comes
@@ -150,19 +154,26 @@ class TextTower(nn.Module):
             if i == self.depth + layer:
                 hidden = h
         norm_out = layer_norm(self.norm_eps, self.dtype, "norm_out")
-        ends = tokens if self.end is None else tokens == self.end
-        pooled = norm_out(h[jnp.arange(batch), ends.argmax(-1)])
-        return norm_out(hidden) if norm else hidden, pooled
+        pooled = norm_out(h[jnp.arange(batch), self.ends(tokens)])
+        return norm_out(hidden) if norm else hidden, projected(pooled, self.projection, self.dtype)
+
+    def ends(self, tokens: Int[Array, "B L"]) -> Int[Array, " B"]:
+        """Returns the place of each text's end, int [B]."""
+        return (tokens if self.end is None else tokens == self.end).argmax(-1)
 
 
 class ImageTower(nn.Module):
     """The image tower is a vision transformer (Dosovitskiy et al. 2021) with a class token and a first LayerNorm.
 
-    Its parameters are `patch`, `class`, `position`, `norm_in`, `block_<i>` and `norm_out`.
+    Its parameters are `patch`, `class`, `position`, `norm_in`, `block_<i>` and `norm_out`, and `projection` and `time`
+    where these are asked for.
 
     Attributes:
       size: height and width of the images.
       patch: height and width of the patches; it divides `size`.
+      projection: features of the space of images and texts that the pooled image is projected into; 0 does not project.
+      timed: whether it sees noisy images and their time (Nichol et al. 2022, "GLIDE", section 2.4), of which features
+        are added to every token. At the start they are zero, so that weights without them can be continued.
     """
 
     size: int = 224
@@ -175,19 +186,30 @@ class ImageTower(nn.Module):
     activation: str = "quick_gelu"
     norm_eps: float = 1e-5
     dtype: str | None = None
+    projection: int = 0
+    timed: bool = False
+
+    @property
+    def sees_time(self) -> bool:
+        """Returns whether it is called with the time of noisy images."""
+        return self.timed
 
     @nn.compact
-    def __call__(self, images: Float[Array, "B H W C"]) -> tuple[Float[Array, "B N D"], Float[Array, "B D"]]:
-        """Returns hidden states [B, 1 + patches, D] of the last block, class token first, and the pooled image [B, D].
+    def __call__(
+        self, images: Float[Array, "B H W C"], time: Float[Array, " B"] | None = None
+    ) -> tuple[Float[Array, "B N D"], Float[Array, "B D"]]:
+        """Returns hidden states [B, 1 + patches, D] of the last block, class token first, and the pooled image.
 
-        The pooled image is the class token behind the last LayerNorm, not projected; hidden states are before it.
+        The pooled image is the class token behind the last LayerNorm, [B, D], or [B, projection] where it is projected;
+        it is not of unit length. Hidden states are before that LayerNorm.
 
         Args:
           images: [B, size, size, channels], normalised as the weights were trained (`jaxgen.metrics.pairs.clip_score`
             has the mean and standard deviation of the published ones).
+          time: [B], 0..999, where `timed`.
 
         Raises:
-          UserError: for images of another shape, or a patch that does not divide the size.
+          UserError: for images of another shape, a patch that does not divide the size, or a time where none is read.
         """
         check_tower(self)
         if self.size % self.patch:
@@ -195,6 +217,7 @@ class ImageTower(nn.Module):
         wanted = (self.size, self.size, self.channels)
         if images.ndim != 4 or images.shape[1:] != wanted:
             raise UserError(f"this CLIP sees images {wanted}, not an array [B, ...] of shape {images.shape}.")
+        check_time(self.timed, time)
         batch, width = images.shape[0], self.width
         normal = nn.initializers.normal
         kernel = self.param("patch", kernel_init, (self.patch, self.patch, self.channels, width), jnp.float32)
@@ -205,11 +228,50 @@ class ImageTower(nn.Module):
         images, kernel, first, position = nn.dtypes.promote_dtype(images, kernel, first, position, dtype=self.dtype)
         h = patchify(images, self.patch) @ kernel.reshape(-1, width)
         h = jnp.concatenate([jnp.broadcast_to(first, (batch, 1, width)), h], 1) + position
+        if time is not None:
+            h = h + TimeFeatures(width, width, self.dtype, name="time")(time)[:, None]
         h = layer_norm(self.norm_eps, self.dtype, "norm_in")(h)
         options = (self.heads, self.mlp_features, self.depth, self.activation, self.norm_eps, self.dtype)
         for i in range(self.depth):
             h = Block(*options, name=f"block_{i}")(h)
-        return h, layer_norm(self.norm_eps, self.dtype, "norm_out")(h[:, 0])
+        pooled = layer_norm(self.norm_eps, self.dtype, "norm_out")(h[:, 0])
+        return h, projected(pooled, self.projection, self.dtype)
+
+
+class TimeFeatures(nn.Module):
+    """Gives features [B, features] of times [B], 0..999, which are zero at the start of training.
+
+    Its parameters are `in` and `out`.
+    """
+
+    config_name = ""  # a part of other networks; no config names it
+
+    features: int
+    width: int
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, time: Float[Array, " B"]) -> Float[Array, "B D"]:
+        wave = sinusoidal(time, 2 * ((self.width + 1) // 2))
+        h = nn.silu(nn.Dense(self.width, dtype=self.dtype, name="in")(wave))
+        return nn.Dense(self.features, kernel_init=nn.initializers.zeros_init(), dtype=self.dtype, name="out")(h)
+
+
+def check_time(timed: bool, time: Array | None) -> None:
+    """Raises a UserError where a tower of noisy images is given no time, or one of clean images is given one."""
+    if timed != (time is not None):
+        raise UserError(
+            "this tower sees noisy images and needs their time." if timed
+            else "this tower sees clean images and takes no time; set timed=True for one that sees noisy ones."
+        )
+
+
+def projected(pooled: Float[Array, "B D"], features: int, dtype: str | None) -> Float[Array, "B P"]:
+    """Projects pooled states without a bias, inside the network that calls it; returns them as they are for 0."""
+    if not features:
+        return pooled
+    init = nn.initializers.normal(pooled.shape[-1] ** -0.5)
+    return nn.Dense(features, use_bias=False, kernel_init=init, dtype=dtype, name="projection")(pooled)
 
 
 class CLIP(nn.Module):

@@ -1,0 +1,56 @@
+"""CLIP with a captioner on captioned shapes at 32 pixels: images and texts in one space, and captions.
+
+Papers: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision"; Yu et al. 2022,
+    "CoCa: Contrastive Captioners are Image-Text Foundation Models".
+Command: python main.py --config=configs/clip_shapes.py --workdir=runs/clip_shapes
+Hardware and time: two CPU cores; not recorded yet.
+Expected: not recorded yet.
+"""
+
+from jaxgen.config import defaults, section
+from jaxgen.data.sources.caption_shapes import PHRASE_TOKENIZER, PHRASED_LENGTH, PHRASES, sentence
+
+
+def get_config():
+    config = defaults()
+    config.method = section(
+        name="clip",
+        image=section(
+            name="image_tower", size=32, patch=4, width=64, depth=4, heads=4, mlp_features=256, projection=64,
+        ),
+        text=section(
+            name="text_tower", vocabulary=PHRASE_TOKENIZER.size, length=PHRASED_LENGTH, width=64, depth=2, heads=4,
+            mlp_features=256, end=1, projection=64,
+        ),
+        captioner=section(
+            name="captioner", vocabulary=PHRASE_TOKENIZER.size, width=64, depth=2, heads=4, mlp_features=256,
+        ),
+        zero_shot=section(shape=prompts("shape", 0), colour=prompts("colour", 1), position=prompts("position", 2)),
+        same="attributes",
+    )  # fmt: skip
+    config.data.update(source="caption_shapes:phrases", resolution=32, channels=3)
+    config.data.eval_split = "unseen"
+    config.optimizer.update(name="adamw", learning_rate=1e-3, weight_decay=1e-2, b2=0.98)
+    config.optimizer.update(warmup_images=10_000, decay="cosine", clip_norm=1.0)
+    config.train.update(
+        batch_size=128,
+        total_images=100_000,
+        log_every_images=5_000,
+        checkpoint_every_images=20_000,
+        sample_every_images=0,
+        ema_decay=0.998,
+    )
+    config.evaluate.update(num=1000, real=1000, batch_size=250, metrics=("caption_accuracy",))
+    return config
+
+
+def prompts(attribute, column):
+    """Returns the classes of an attribute, and sentences that say them with each value of the others."""
+    first = {key: [phrases[0] for phrases in values] for key, values in PHRASES.items()}
+    others = [key for key in first if key != attribute]
+    templates = [
+        sentence("{a colour} {shape} {position}", {attribute: "{}", others[0]: one, others[1]: other})
+        for one in first[others[0]]
+        for other in first[others[1]]
+    ]
+    return section(classes=tuple(first[attribute]), templates=tuple(templates), entry="attributes", column=column)

@@ -1,0 +1,1 @@
+"""Methods that learn by comparing the examples of a batch with each other."""
