@@ -16,7 +16,7 @@ def get_config():
     config.method = section(
         name="clip",
         image=section(
-            name="image_tower", size=32, patch=4, width=64, depth=4, heads=4, mlp_features=256, projection=64,
+            name="image_tower", size=32, patch=8, width=96, depth=4, heads=4, mlp_features=384, projection=64,
         ),
         text=section(
             name="text_tower", vocabulary=PHRASE_TOKENIZER.size, length=PHRASED_LENGTH, width=64, depth=2, heads=4,
@@ -30,13 +30,13 @@ def get_config():
     )  # fmt: skip
     config.data.update(source="caption_shapes:phrases", resolution=32, channels=3)
     config.data.eval_split = "unseen"
-    config.optimizer.update(name="adamw", learning_rate=1e-3, weight_decay=1e-2, b2=0.98)
+    config.optimizer.update(name="adamw", learning_rate=1.5e-3, weight_decay=1e-2, b2=0.98)
     config.optimizer.update(warmup_images=10_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=128,
-        total_images=100_000,
+        total_images=80_000,
         log_every_images=5_000,
-        checkpoint_every_images=20_000,
+        checkpoint_every_images=10_000,
         sample_every_images=0,
         ema_decay=0.998,
     )

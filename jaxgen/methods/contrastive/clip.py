@@ -289,7 +289,8 @@ class CLIP(Method):
             if self.schedule is not None:
                 found |= self._right_by_time(params, keys, batch)
         if self.captioner is not None:
-            found["caption_cross_entropy"], found["token_accuracy"] = self._caption_errors(params, read, seen, tokens)
+            error, right = self._caption_errors(params, read, seen, tokens)
+            found |= {"caption_cross_entropy": error, "caption_token_accuracy": right}
         return found
 
     def _right(self, params: Params, image: Float[Array, "B P"], batch: Batch) -> dict[str, Array]:
@@ -337,7 +338,7 @@ class CLIP(Method):
         return found
 
     def better(self, score: str) -> str | None:
-        return "higher" if score.startswith(("accuracy", "recall", "token_accuracy")) else "lower"
+        return "higher" if score.startswith(("accuracy", "recall", "caption_token_accuracy")) else "lower"
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """Returns `nearest_images`: in each row a held-out image, and the five that are nearest to its caption."""
