@@ -68,6 +68,7 @@ def gradient_penalty(
     key: Key[Array, ""],
     target: float = 1.0,
     one_sided: bool = False,
+    per_pixel: bool = False,
 ) -> Float[Array, " B"]:
     """Returns (|slope| - target)**2 at random points between real and fake images.
 
@@ -81,12 +82,18 @@ def gradient_penalty(
       key: the random key of the points between them.
       target: the norm of the slope that costs nothing; 0 gives a zero-centred penalty at the same points.
       one_sided: whether only slopes above the target are penalised.
+      per_pixel: whether the norm is taken over the channels of each pixel of images `[B, H, W, C]`, and the result is
+        the mean over an image's pixels, as for a map of patches that cover all of it (Rott Shaham et al. 2019, SinGAN).
 
     Raises:
       UserError: for batches of different shapes.
     """
-    excess = norms(slopes(apply, interpolates(real, fake, key))) - target
-    return jnp.square(jnp.maximum(excess, 0) if one_sided else excess)
+    found = slopes(apply, interpolates(real, fake, key))
+    if per_pixel:
+        found = found.reshape(-1, found.shape[-1])
+    excess = norms(found) - target
+    squared = jnp.square(jnp.maximum(excess, 0) if one_sided else excess)
+    return squared.reshape(len(real), -1).mean(axis=1) if per_pixel else squared
 
 
 def zero_centred(apply: Apply, images: Float[Array, "B ..."]) -> Float[Array, " B"]:

@@ -53,3 +53,27 @@ class TruncatedNormal(GANSampler):
             return super().noise(key, shape)
         limit = jnp.float32(self.threshold)
         return jax.random.truncated_normal(key, -limit, limit, shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pyramid(GANSampler):
+    """Draws with a model that has learned one picture at several scales (SinGAN), at any size, or from any scale on.
+
+    Raises:
+      UserError: a side is below 1 pixel, `start` is negative, or both are given: scales that are kept are those of the
+        picture itself, and have its size.
+    """
+
+    size: tuple[int, int] | None = None  # height and width of the images; None for those of the picture
+    start: int = 0  # scales, from the coarsest on, that are kept as they are in the picture; 0 draws all of them
+
+    def __post_init__(self) -> None:
+        if self.size is not None and min(self.size) < 1:
+            raise UserError(f"config.sampler.size is {self.size}; height and width are at least 1 pixel.")
+        if self.start < 0:
+            raise UserError(f"config.sampler.start is {self.start}; it counts scales that are kept, from 0 on.")
+        if self.size is not None and self.start:
+            raise UserError(
+                f"config.sampler.start={self.start} keeps scales of the picture, which have its own size: leave "
+                "config.sampler.size out, or start at 0."
+            )

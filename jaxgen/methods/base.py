@@ -123,6 +123,12 @@ class Method:
         return ((0, 0),)
 
     @property
+    def most_examples(self) -> int | None:
+        """Returns how many examples the method learns from at most, such as 1 for a model of one picture; None for any
+        number. Data of more are refused before training."""
+        return None
+
+    @property
     def required_groups(self) -> tuple[str, ...]:
         """Returns the groups that must be given through `config.init_from`."""
         return ()
@@ -288,6 +294,16 @@ class Method:
     def samples_images(self) -> bool:
         """Returns whether the method has a sampler, and that gives images."""
         return self.has_sampler and self.gives == "image"
+
+
+def check_examples(method: Method, count: int, source: str) -> None:
+    """Raises a UserError where data of `count` examples are more than the method learns from."""
+    most = method.most_examples
+    if most is not None and count > most:
+        raise UserError(
+            f"{type(method).__name__} learns from {most} example{'' if most == 1 else 's'}, and the data {source!r} "
+            f"have {count}: name one picture, config.data.source=image:<file>, or set config.data.examples={most}."
+        )
 
 
 def main_of(sampled: Sampled, gives: str) -> Array:

@@ -17,7 +17,7 @@ from jaxgen.arrays import Metrics, Params
 from jaxgen.config import check
 from jaxgen.data.loader import HostBatch
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Model, State, Turn, check_limits, learned_groups
+from jaxgen.methods.base import Model, State, Turn, check_examples, check_limits, learned_groups
 from jaxgen.parallel.distributed import is_first, told_to_stop
 from jaxgen.parallel.mesh import await_cpu, make_mesh, place
 from jaxgen.parallel.sharding import check_state_fits
@@ -71,6 +71,7 @@ class Trainer:
         self._sampled = sampled_sources(config, workdir)
         self.sources = training_sources(config, self._sampled)
         tell_sources(self.sources)
+        check_examples(self.method, len(self.sources[""]), self.sources[""].name)
         self.loader = make_loader(config, self.sources)
         start = self.loader.get_state()
         check_limits(self.method, self.sources[""].arrays or {})  # all examples, where they are in memory

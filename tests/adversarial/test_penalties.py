@@ -163,3 +163,12 @@ def test_several_logits_an_image_count_together():
 def test_batches_of_unequal_size_are_refused():
     with pytest.raises(UserError, match="in pairs"):
         penalties.gradient_penalty(quadratic, jnp.ones((3, 4)), jnp.ones((2, 4)), KEY)
+
+
+def test_a_penalty_of_each_pixel_is_of_the_norm_over_its_channels():
+    """Of a map whose sum has the same slope at every image: weights w of each pixel and channel."""
+    weights = jnp.asarray(np.random.default_rng(8).normal(size=(5, 4, 3)))
+    real, fake = (jnp.asarray(np.random.default_rng(i).normal(size=(2, 5, 4, 3))) for i in (0, 1))
+    found = penalties.gradient_penalty(lambda x: (x * weights).sum(-1), real, fake, KEY, per_pixel=True)
+    expected = np.mean((np.linalg.norm(weights, axis=-1) - 1) ** 2)
+    np.testing.assert_allclose(found, [expected, expected], rtol=1e-6)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from jaxgen.config import check, image_shape
 from jaxgen.config import files as config_files
@@ -82,6 +83,9 @@ def stand_in(folder, config):
     """An npz of noise in the shape of data that are not installed, or slow to draw."""
     height, width, channels = image_shape(config)
     chance = np.random.default_rng(0)
+    if config.data.source.startswith("image:"):
+        Image.fromarray(chance.integers(0, 256, (height, width, channels), np.uint8)).save(folder / "picture.png")
+        return f"--config.data.source=image:{folder / 'picture.png'}"
     arrays = {}
     for split in {config.data.split, config.data.eval_split}:
         arrays[f"{split}_images"] = chance.integers(0, 256, (40, height, width, channels), np.uint8)
@@ -122,6 +126,11 @@ def shrunk(config):
             yield f"--config.method.{part}.depth=1"
     if "zero_shot" in config.method:
         yield "--config.evaluate.real=16"
+    if "scales" in config.method:  # both of them are reached
+        yield "--config.method.scales=2"
+        yield f"--config.method.images_per_scale={batch}"
+        for name in ("generator", "discriminator"):
+            yield f"--config.method.{name}.layers=2"
 
 
 def begun(folder, config):
@@ -142,7 +151,8 @@ def command_of(folder, name, config):
     (folder / f"data_{name}").mkdir(parents=True)
     command = [f"--config=configs/{name}.py", f"--workdir={folder / name}", *shrunk(config), *begun(folder, config)]
     own = "zero_shot" in config.method  # its sentences are those of the data's own tokenizer
-    if not own and config.data.source.startswith(("tfds:", "folder:", "npz:", "shapes", "scenes", "caption_shapes")):
+    fresh = ("tfds:", "folder:", "npz:", "image:", "shapes", "scenes", "caption_shapes")
+    if not own and config.data.source.startswith(fresh):
         command.append(stand_in(folder / f"data_{name}", config))
     return command
 
