@@ -5,6 +5,8 @@ lpips:alex, lpips:vgg         LPIPS as published; lpips:vgg:FOLDER where its fil
 autoencoder_kl:FOLDER         diffusers' AutoencoderKL, a folder of config.json and safetensors, with the scale of
                               its latents
 clip_text:FOLDER              transformers' CLIPTextModel, such as the `text_encoder` of Stable Diffusion
+clip:FOLDER#image             a tower of transformers' CLIPModel with its projection, as a run of `clip` has it; also
+                              #text and #logit_scale
 t5_encoder:FOLDER             transformers' T5EncoderModel, or the encoder of a whole T5
 """
 
@@ -44,6 +46,11 @@ def published(source: str) -> tuple[Tree, Tree | None] | None:
         from jaxgen.interop.clip import load_text
 
         return load_text(_path(rest))[1], None
+    if kind == "clip" and colon:
+        from jaxgen.interop.clip_towers import load_group
+
+        place, _, group = rest.partition("#")
+        return load_group(_path(place), group), None
     if kind == "t5_encoder" and colon:
         from jaxgen.interop.text_encoders.t5 import load_t5
 

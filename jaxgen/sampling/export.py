@@ -4,6 +4,9 @@
     python -m jaxgen.sampling.export RUN OUT --dtype=float16
     python -m jaxgen.sampling.export RUN OUT --merge
 
+A run of `clip` becomes a folder that `CLIPModel.from_pretrained(OUT)` of transformers loads, without its captioner; the
+metric `clip_score` reads it, too.
+
 `OUT` of a run that was fine-tuned from a folder of diffusers is what `StableDiffusionPipeline.from_pretrained(OUT,
 safety_checker=None)` of diffusers loads, and so does `config.init_from.pretrained=OUT` here. Groups that learned are
 the run's averaged weights; the others, the tokenizer and the configs are those of the folder that the run began with.
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from jaxgen.arrays import Params
     from jaxgen.methods.base import Method
     from jaxgen.methods.tuned import Tuned
+    from jaxgen.sampling.restore import TrainedModel
 
 
 def export(
@@ -57,6 +61,7 @@ def export(
     Raises:
       UserError: there is no such run, it has no form that diffusers reads, or `out` cannot be written.
     """
+    from jaxgen.methods.contrastive.clip import CLIP
     from jaxgen.methods.diffusion.latent_diffusion import LatentDiffusion
     from jaxgen.methods.tuned import Tuned
     from jaxgen.runs.pretrained import folder_of, pretrained_run
@@ -74,16 +79,16 @@ def export(
         check_grafts(method.grafts, merge)
     elif merge:
         raise UserError(f"--merge is for runs with grafts, and {workdir} has none; leave it out.")
+    if isinstance(method, CLIP):
+        _check_free(out)
+        return _write_clip(pathlib.Path(out), restore(config, workdir, checkpoint), dtype)
     whole = merge or not isinstance(method, Tuned)
     if whole and (folder is None or not isinstance(_base(method), LatentDiffusion)):
         raise UserError(
             f"{workdir} is no run of latent_diffusion that began with a folder of diffusers "
             "(config.init_from.pretrained), so there is none to write it back to."
         )
-    check_writable(out, "OUT")
-    place = epath.Path(out)
-    if place.exists() and any(place.iterdir()):
-        raise UserError(f"OUT={out} has files already; name a folder that is empty or missing.")
+    _check_free(out)
     if merge and "dtype" in config.init_from:
         config.init_from.dtype = ""  # what is merged is not rounded first
     params = restore(config, workdir, checkpoint).model.params
@@ -93,6 +98,33 @@ def export(
         )
     learned = _learned(method)
     return _write_pipeline(out, str(folder), {group: params[group] for group in learned}, dtype)
+
+
+def _check_free(out: epath.PathLike) -> None:
+    """Raises a UserError for a folder that cannot be written, or has files."""
+    check_writable(out, "OUT")
+    place = epath.Path(out)
+    if place.exists() and any(place.iterdir()):
+        raise UserError(f"OUT={out} has files already; name a folder that is empty or missing.")
+
+
+def _write_clip(out: pathlib.Path, trained: TrainedModel, dtype: str) -> dict[str, str]:
+    """Writes a folder of transformers' CLIPModel."""
+    from jaxgen.data.word_tokenizer import WordTokenizer
+    from jaxgen.interop.clip_towers import save_towers
+    from jaxgen.methods.contrastive.clip import CLIP
+    from jaxgen.runs.loaded_groups import as_type
+
+    method, params = trained.generator.method, trained.model.params
+    assert isinstance(method, CLIP)
+    tokenizer = trained.generator.tokenizer
+    words = tokenizer if isinstance(tokenizer, WordTokenizer) else None
+    groups = {group: params[group] for group in ("image", "text", "logit_scale") if group in params}
+    save_towers(out, method.image, method.text, as_type(groups, dtype), words)
+    told = "a CLIPModel of transformers" + ("" if method.captioner is None else "; the captioner is no part of it")
+    if words is None:
+        told += "; the tokenizer is the one that the data were read with, and is not written"
+    return {"model.safetensors": told}
 
 
 def _base(method: Method) -> Method:

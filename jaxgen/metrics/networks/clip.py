@@ -15,18 +15,18 @@ from PIL import Image
 
 from jaxgen.arrays import Tree
 from jaxgen.data.clip_tokenizer import ClipTokenizer
+from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.downloads import locate
 from jaxgen.errors import UserError
+from jaxgen.files import read_text
 from jaxgen.interop.clip import load_clip, load_published, published
+from jaxgen.interop.clip_towers import MEAN, STD, VOCABULARY, normalisation
 from jaxgen.metrics.networks.base import FeatureNetwork, Features, digest
 from jaxgen.metrics.networks.extractor import Extractor
 from jaxgen.networks.layers.stateless import apply_params
 from jaxgen.networks.pretrained.clip import CLIP
 
 MODEL = "clip-vit-base-patch32"  # that of Hessel et al. (2021)
-# The mean and standard deviation of the images in [0, 1] that CLIP was trained on.
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def crop_square(images: UInt8[np.ndarray, "N H W C"], size: int) -> UInt8[np.ndarray, "N size size 3"]:
@@ -117,18 +117,23 @@ class Clip(FeatureNetwork):
         return self(np.concatenate([crop_square(image[None], self.network.image.size) for image in images]), batch)
 
     @functools.cached_property
-    def tokenizer(self) -> ClipTokenizer:
+    def tokenizer(self) -> ClipTokenizer | WordTokenizer:
         """Returns the tokenizer of its texts. Raises UserError where the folder has none."""
         if self._made is not None:
             return self._made[2]
+        words = pathlib.Path(self._folder) / VOCABULARY
+        if self._folder and words.is_file():  # written by `jaxgen.sampling.export`
+            return WordTokenizer.from_json(read_text(words), str(words))
         if self._folder:
             return ClipTokenizer.from_folder(self._folder)
         return ClipTokenizer.from_file(locate(published(self.model)["tokenizer"]))
 
     @functools.cached_property
     def _images(self) -> Extractor:
+        mean, std = normalisation(self._folder) if self._folder else (MEAN, STD)
+
         def embed(params: Tree, images: jax.Array) -> jax.Array:
-            normal = (images.astype(jnp.float32) / 255 - jnp.asarray(MEAN)) / jnp.asarray(STD)
+            normal = (images.astype(jnp.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
             return apply_params(self.network, params, normal, method="embed_image")
 
         return Extractor(embed, self._part("image"))
@@ -157,6 +162,14 @@ class Clip(FeatureNetwork):
         return Features(np.concatenate(parts))
 
     def embed_texts(self, texts: Sequence[str], batch: int = 64) -> Float[np.ndarray, "N D"]:
-        """Returns text embeddings `[N, D]`, projected and not of unit length; texts too long for CLIP are truncated."""
-        tokens = self.tokenizer.tokenize(texts, self.network.text.length)
+        """Returns text embeddings `[N, D]`, projected and not of unit length; texts too long for CLIP are truncated.
+
+        Raises:
+          UserError: for a word that a vocabulary of whole words does not know.
+        """
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, WordTokenizer):
+            tokens = tokenizer(texts)
+        else:
+            tokens = tokenizer.tokenize(texts, self.network.text.length)
         return self._texts(tokens, batch)
