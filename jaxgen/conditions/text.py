@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -33,6 +34,9 @@ class Text(Condition):
       mask_padding: whether attention leaves these positions out.
       context: whether the network is given the tokens' features.
       pooled: whether it is given the second output, as a vector (GLIDE, Nichol et al. 2022, section 3; Imagen).
+      normalise: whether the features of each token, and the pooled ones, are brought to a mean of 0 and a standard
+        deviation of 1. Features of a frozen encoder have any scale, and the denoiser has no layer of its own that would
+        change it; Imagen has such normalisations (Saharia et al. 2022, section 2.2).
       shares: the group of weights that this part shares with another; "" for one of the part's own name.
     """
 
@@ -44,6 +48,7 @@ class Text(Condition):
     mask_padding: bool = True
     context: bool = True
     pooled: bool = False
+    normalise: bool = False
     shares: str = ""
 
     def __post_init__(self) -> None:
@@ -100,11 +105,15 @@ class Text(Condition):
         features, *others = outputs if isinstance(outputs, tuple) else (outputs,)
         found: Batch = {}
         if self.context:
-            found["context"] = features.astype(jnp.float32)
+            found["context"] = self._scaled(features)
             found |= {"context_mask": masks[0]} if masks else {}
         if self.pooled and not others:
             raise UserError(
                 f"{path_of(self) or 'config.method.parts'}.pooled is set, and {type(self.network).__name__} gives the "
                 "features of tokens alone: name a text encoder that pools them too, such as text_tower."
             )
-        return found | ({"vector": others[0].astype(jnp.float32)} if self.pooled else {})
+        return found | ({"vector": self._scaled(others[0])} if self.pooled else {})
+
+    def _scaled(self, features: Array) -> Array:
+        features = features.astype(jnp.float32)
+        return jax.nn.standardize(features, axis=-1) if self.normalise else features

@@ -140,7 +140,7 @@ def condition_unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
         "out_channels": config["out_channels"],
         "channels": channels,
         "channel_multipliers": factors,
-        "blocks": _one(config, "layers_per_block"),
+        "blocks": _each(config, "layers_per_block", levels, int),
         "attention_levels": attention_levels(config),
         "middle_blocks": MIDDLE[config["mid_block_type"]],
         "middle_attention": config["mid_block_type"] == "UNetMidBlock2DCrossAttn",
@@ -207,7 +207,7 @@ def condition_unet_config(unet: UNet, in_channels: int, sample_size: int | None 
       UserError: `unet` has an option that `UNet2DConditionModel` cannot express.
     """
     only = {"time_embedding": "sinusoidal", "time_scale": 1.0, "resample": "conv", "vector_dim": 0, "patch_size": 1}
-    only |= {"context_attention": "transformer"}
+    only |= {"context_attention": "transformer", "skip_scale": 1.0}
     for field, value in only.items():
         if getattr(unet, field) != value:
             raise UserError(f"{MODEL} has no equivalent for {field}={getattr(unet, field)!r}, only {value!r}.")
@@ -299,8 +299,9 @@ def layers(unet: UNet, linear: bool) -> Iterator[Layer]:
         yield "class_out", "class_embedding.linear_2", "dense"
     for level in range(last + 1):
         down, up = f"down_blocks.{level}", f"up_blocks.{last - level}"
-        yield from level_of(f"down_{level}", down, level, unet.blocks, "downsamplers" if level < last else "")
-        yield from level_of(f"up_{level}", up, level, unet.blocks + 1, "upsamplers" if level else "")
+        blocks = at_level(unet.blocks, level)
+        yield from level_of(f"down_{level}", down, level, blocks, "downsamplers" if level < last else "")
+        yield from level_of(f"up_{level}", up, level, blocks + 1, "upsamplers" if level else "")
     for i in range(unet.middle_blocks):
         yield from resnet(f"middle_block_{i}", f"mid_block.resnets.{i}")
     if unet.middle_attention and unet.middle_blocks == 2:

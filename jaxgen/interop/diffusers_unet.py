@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxgen.errors import UserError
 from jaxgen.interop.diffusers_layers import Layer, plain_attention, read_layers, resnet, write_layers
-from jaxgen.networks.unet import UNet
+from jaxgen.networks.unet import UNet, at_level
 
 # The defaults of UNet2DModel for entries that a config lacks.
 CONFIG_DEFAULTS = {
@@ -150,6 +150,7 @@ def names(unet: UNet, attention: list[bool]) -> Iterator[Layer]:
         elif resampler:
             yield f"{ours}_resample", f"{theirs}.{resampler}.0.conv", "conv"
 
+    blocks = at_level(unet.blocks, 0)  # one number for all levels
     yield "conv_in", "conv_in", "conv"
     yield "time_in", "time_embedding.linear_1", "dense"
     yield "time_out", "time_embedding.linear_2", "dense"
@@ -159,8 +160,8 @@ def names(unet: UNet, attention: list[bool]) -> Iterator[Layer]:
     for level, here in enumerate(attention):
         down = "downsamplers" if level < last else ""
         up = "upsamplers" if level else ""
-        yield from level_of(f"down_{level}", f"down_blocks.{level}", unet.blocks, here, down)
-        yield from level_of(f"up_{level}", f"up_blocks.{last - level}", unet.blocks + 1, here, up)
+        yield from level_of(f"down_{level}", f"down_blocks.{level}", blocks, here, down)
+        yield from level_of(f"up_{level}", f"up_blocks.{last - level}", blocks + 1, here, up)
     yield from resnet("middle_block_0", "mid_block.resnets.0")
     if unet.middle_attention:
         yield from plain_attention("middle_attention", "mid_block.attentions.0")
@@ -199,6 +200,9 @@ def unet_to_diffusers(params: Mapping[str, Any], unet: UNet) -> dict[str, np.nda
     """
     defaults = {"context_dim": 0, "time_embedding": "sinusoidal", "time_scale": 1.0, "middle_blocks": 2}
     defaults |= {"class_embedding": "table", "input_kernel": 3, "output_kernel": 3, "vector_dim": 0, "patch_size": 1}
+    defaults["skip_scale"] = 1.0
+    if isinstance(unet.blocks, tuple):
+        raise UserError(f"UNet2DModel has no equivalent for blocks={unet.blocks}, only one number for all levels.")
     for field, only in defaults.items():
         if getattr(unet, field) != only:
             raise UserError(f"UNet2DModel has no equivalent for {field}={getattr(unet, field)!r}, only {only!r}.")

@@ -17,7 +17,7 @@ from jaxgen.data_shards import keep_rows_sharded
 from jaxgen.errors import UserError
 from jaxgen.networks.layers import basic as layers
 from jaxgen.networks.layers.basic import Conv
-from jaxgen.networks.unet import Conditions, UNet
+from jaxgen.networks.unet import Conditions, UNet, at_level
 
 OF_WAY_UP = ("up_", "norm_out", "conv_out")  # how the layers of a U-Net begin that a ControlNet has no copy of
 WIDTHS = (16, 32, 96, 256)  # of the hint's encoder for latents of an eighth of the pixels (diffusers, ControlNetModel)
@@ -119,5 +119,5 @@ def skip_widths(unet: UNet) -> list[int]:
     """Returns the channels of each output of a U-Net's way down that its way up receives, in the order of creation."""
     found = [unet.widths[0]]
     for level, width in enumerate(unet.widths):
-        found += [width] * (unet.blocks + (level < len(unet.widths) - 1))
+        found += [width] * (at_level(unet.blocks, level) + (level < len(unet.widths) - 1))
     return found

@@ -91,7 +91,9 @@ class UNet(nn.Module):
     out_channels: int = 3
     channels: int = 64  # width of the finest level
     channel_multipliers: tuple[int, ...] = (1, 2, 2)  # level i has channels * this[i], and 1/2^i of each side's pixels
-    blocks: int = 2  # residual blocks per level on the way down; one more on the way up
+    # Residual blocks per level on the way down, one number or one for each level; one more on the way up. Imagen's
+    # Efficient U-Net has more of them where there are few pixels (Saharia et al. 2022, appendix B.1).
+    blocks: int | tuple[int, ...] = 2
     # Levels whose shorter side has one of these pixel counts attend after every block. For another image size give the
     # sizes that its levels have there.
     attention_resolutions: tuple[int, ...] = (16,)
@@ -131,6 +133,8 @@ class UNet(nn.Module):
     norm_eps: float = 1e-5  # of every group normalisation but those of transformers, which have 1e-6
     input_kernel: int = 3  # size of the first convolution, odd
     output_kernel: int = 3  # size of the last convolution, odd
+    # What the outputs of the way down are multiplied by where the way up takes them; 2**-0.5 in the Efficient U-Net.
+    skip_scale: float = 1.0
     # Pixels of a side that are joined into one position of the finest level: with 2 the network has a quarter of the
     # positions, four times the input's and the output's channels, and a quarter of the cost.
     patch_size: int = 1
@@ -204,7 +208,7 @@ class UNet(nn.Module):
         """
         skips = [h]
         for level, width in enumerate(self.widths):
-            for i in range(self.blocks):
+            for i in range(at_level(self.blocks, level)):
                 h = self._block(h, width, f"down_{level}_block_{i}", told)
                 if self._attends(h, level):
                     h = self._attention(h, level, f"down_{level}_attention_{i}", told)
@@ -230,8 +234,9 @@ class UNet(nn.Module):
         """Computes the levels from the coarsest to the finest; each block takes one of `skips`, the last one first."""
         skips = list(skips)
         for level in reversed(range(len(self.widths))):
-            for i in range(self.blocks + 1):
-                h = jnp.concatenate([h, skips.pop()], -1)
+            for i in range(at_level(self.blocks, level) + 1):
+                skip = skips.pop()
+                h = jnp.concatenate([h, skip if self.skip_scale == 1 else self.skip_scale * skip], -1)
                 h = self._block(h, self.widths[level], f"up_{level}_block_{i}", told)
                 if self._attends(h, level):
                     h = self._attention(h, level, f"up_{level}_attention_{i}", told)
@@ -328,7 +333,7 @@ class UNet(nn.Module):
         count = len(self.channel_multipliers)
         if not count:
             raise UserError("channel_multipliers needs at least one level, such as (1, 2).")
-        for field in ("heads", "transformer_depth", "only_cross_attention"):
+        for field in ("blocks", "heads", "transformer_depth", "only_cross_attention"):
             value = getattr(self, field)
             if isinstance(value, tuple) and len(value) != count:
                 raise UserError(f"{field} {value} has {len(value)} entries for {count} levels: give one for each.")

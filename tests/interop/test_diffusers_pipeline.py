@@ -103,7 +103,7 @@ CONFIGS = [
     ("unet/config.json", {"down_block_types": ["DownBlock2D"] * 2}, "attend at different levels"),
     ("unet/config.json", {"up_block_types": ["UpBlock2D"]}, "not of one length"),
     ("unet/config.json", {"block_out_channels": [16, 24]}, "not multiples of the first"),
-    ("unet/config.json", {"layers_per_block": [1, 2]}, "layers_per_block=.* only one number"),
+    ("unet/config.json", {"layers_per_block": [1, 2, 3]}, "layers_per_block=.* or one for each level"),
     ("unet/config.json", {"attention_head_dim": [1, 2, 3]}, "attention_head_dim=.* or one for each level"),
     ("unet/config.json", {"num_class_embeds": 1}, "num_class_embeds=1"),
     ("unet/config.json", {"class_embed_type": "projection"}, "projection_class_embeddings_input_dim"),

@@ -41,6 +41,7 @@ CONFIGS = {
         "upcast_attention": True,
     },
     "depths": {"transformer_layers_per_block": (2, 3), "in_channels": 9, "downsample_padding": 0},
+    "blocks": {"layers_per_block": (1, 2)},
     "cross-attention only": {"only_cross_attention": True, "flip_sin_to_cos": False, "freq_shift": 1},
     "cross-attention only above": {"only_cross_attention": (True, False)},
     "table": {"num_class_embeds": 5, "norm_eps": 1e-3},

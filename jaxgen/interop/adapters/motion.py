@@ -17,7 +17,7 @@ from jaxgen.interop.diffusers_files import CONFIG, MODEL, Entry, Weights, open_w
 from jaxgen.interop.diffusers_layers import Layer, check_entries, complete, read_layers, write_layers
 from jaxgen.interop.file_types import MotionFile
 from jaxgen.networks.temporal import TemporalTransformer, frame_positions
-from jaxgen.networks.unet import UNet
+from jaxgen.networks.unet import UNet, at_level
 
 NAME = "MotionAdapter"
 DEFAULTS: dict[str, Any] = {
@@ -137,8 +137,8 @@ def _places(unet: UNet, middle: bool) -> Iterator[tuple[str, str, int]]:
     last = len(unet.widths) - 1
     for level, width in enumerate(unet.widths):
         attends = level in (unet.attention_levels or ())
-        for way, number, blocks in (("down", level, unet.blocks), ("up", last - level, unet.blocks + 1)):
-            for i in range(blocks):
+        for way, number, more in (("down", level, 0), ("up", last - level, 1)):
+            for i in range(at_level(unet.blocks, level) + more):
                 ours = f"{way}_{level}_{'attention' if attends else 'block'}_{i}"
                 yield ours, f"{way}_blocks.{number}.motion_modules.{i}", width
     if middle:

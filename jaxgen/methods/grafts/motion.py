@@ -20,7 +20,7 @@ from jaxgen.methods.grafts.base import Graft, Hooked, Order, bare_network, bare_
 from jaxgen.networks.hooks import Hook
 from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.networks.temporal import TemporalTransformer
-from jaxgen.networks.unet import UNet
+from jaxgen.networks.unet import UNet, at_level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Motion(Graft):
         """Returns `{path of the module that a temporal transformer follows: its width}`."""
         modules, found = bare_params(params[self.group]), {}
         for level, width in enumerate(unet.widths):
-            for way, blocks in (("down", unet.blocks), ("up", unet.blocks + 1)):
-                for i in range(blocks):
+            for way, more in (("down", 0), ("up", 1)):
+                for i in range(at_level(unet.blocks, level) + more):
                     attention = f"{way}_{level}_attention_{i}"
                     found[attention if attention in modules else f"{way}_{level}_block_{i}"] = width
         if self.middle and "middle_attention" in modules:
