@@ -40,7 +40,7 @@ APART = (
     "control_shapes.py",
 )
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
-LARGE = {"dit_xl_2.py": 675, "imagen_256.py": 0, "stable_diffusion_train.py": 860}
+LARGE = {"dit_xl_2.py": 675, "imagen_256.py": 1246, "stable_diffusion_train.py": 860}
 # of the parts of another that is trained here, or its first stage
 TWINS = (
     "acgan_fashion_mnist.py",
