@@ -21,7 +21,8 @@ from jaxgen.runs.setup import make_corruptions, make_method
 
 # tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), cascades their stages,
 # one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), five tune a run
-# (test_tuning.py, test_controls.py), and one makes videos of it (test_motion_run.py)
+# (test_tuning.py, test_controls.py), one makes videos of it (test_motion_run.py), and unCLIP's begin with a CLIP
+# (test_unclip_run.py)
 APART = (
     "stable_diffusion.py",
     "stable_diffusion_finetune.py",
@@ -34,6 +35,11 @@ APART = (
     "segmentation_nuclei.py",
     "segmentation_shapes.py",
     "textual_inversion_concepts.py",
+    "unclip_decoder_shapes.py",
+    "unclip_prior_shapes.py",
+    "unclip_shapes.py",
+    "unclip_shapes_64.py",
+    "unclip_upsampler_shapes.py",
     "dreambooth_concepts.py",
     "custom_diffusion_concepts.py",
     "lora_concepts.py",
