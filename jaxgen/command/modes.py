@@ -199,7 +199,7 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     if inputs is not None:
         check_names(out, inputs, flags.num * flags.draws, trained.generator.output)
     if flags.size:
-        check_memory(trained.generator, trained.model)
+        check_memory(trained.generator, trained.model, flags.size)
     drawn = draw_several(trained, flags.seed, flags.num, flags.draws, flags.labels)
     first = write_samples(out, drawn, prompts=flags.prompt) if is_first() else ""
     if is_first():

@@ -1,4 +1,5 @@
-"""Lets a diffusion model draw at another size than it learned with, where its network takes any."""
+"""Lets a model draw at another size than it learned with: a diffusion model whose network takes any, or a method that
+has a function `at_size`."""
 
 from __future__ import annotations
 
@@ -16,9 +17,10 @@ from jaxgen.sizes import check_fits
 
 
 def at_size(trained: TrainedModel, size: tuple[int, int], num: int) -> TrainedModel:
-    """Returns a trained diffusion model that draws, and reads pictures, at (height, width) in pixels.
+    """Returns a trained model that draws, and reads pictures, at (height, width) in pixels.
 
-    The network's weights are used as they are: it attends at the levels at which it learned to.
+    A network's weights are used as they are: that of a diffusion model attends at the levels at which it learned to. A
+    method with a function `at_size((height, width)) -> method`, as SinGAN's, says itself how it draws at a size.
 
     Args:
       trained: the model.
@@ -31,10 +33,14 @@ def at_size(trained: TrainedModel, size: tuple[int, int], num: int) -> TrainedMo
     """
     generator = trained.generator
     method, height, width = generator.method, *size
+    at_once = min(generator.batch_size, num)
+    if hasattr(method, "at_size"):
+        made = Generator(method.at_size(size), generator.config, at_once, given=generator.given)
+        return dataclasses.replace(trained, generator=made)
     if not isinstance(method, DDPM):
         raise UserError(
-            f"--size is for a diffusion model that learned by itself, and {type(method).__name__} is none: leave it "
-            "out."
+            f"--size is for a diffusion model that learned by itself, or a model of one picture, and "
+            f"{type(method).__name__} is neither: leave it out."
         )
     if size == method.image_shape[:2]:
         return trained
@@ -51,7 +57,6 @@ def at_size(trained: TrainedModel, size: tuple[int, int], num: int) -> TrainedMo
     changed = dataclasses.replace(method, image_shape=(height, width, method.image_shape[2]), network=network)
     config = ConfigDict(generator.config.to_dict(), type_safe=False)
     config.data.resolution = size
-    at_once = min(generator.batch_size, num)
     made = Generator(changed, config, at_once, given=generator.given, words=generator.words)
     before = method.image_shape[:2]  # pictures of this size that the data brought are now read at the new one
     example = {
@@ -61,13 +66,13 @@ def at_size(trained: TrainedModel, size: tuple[int, int], num: int) -> TrainedMo
     return dataclasses.replace(trained, generator=made, example=example)
 
 
-def check_memory(generator: Generator, model: Model) -> None:
+def check_memory(generator: Generator, model: Model, size: tuple[int, int]) -> None:
     """Compiles the program that draws, and raises a UserError where it needs more memory than this machine has."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), model)
     found = generator.trace("sample", shapes).lower().compile().memory_analysis()
     if found is None:  # this compiler does not say
         return
-    height, width, _ = generator.method.image_shape  # type: ignore[attr-defined]  # a DDPM, by `at_size`
+    height, width = size
     check_fits(
         found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes,
         f"--size={height}x{width}, {generator.batch_size} at a time,",
