@@ -38,6 +38,7 @@ class BatchNorm(nn.Module):
       eps: added to the variance.
       num_classes: above 0 for conditional BatchNorm (de Vries et al. 2017): a scale and a bias for each class.
       scale_init: initialiser of the scale.
+      affine: whether there are a scale and a bias; without them the layer has no parameters.
 
     Raises:
       UserError: a channel has only one value in training, or conditional normalisation is given no labels.
@@ -49,6 +50,7 @@ class BatchNorm(nn.Module):
     eps: float = 1e-5
     num_classes: int = 0
     scale_init: Callable = dcgan_scale_init
+    affine: bool = True
 
     @nn.compact
     def __call__(
@@ -56,8 +58,11 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "B ... C"]:
         channels = x.shape[-1]
         shape = (self.num_classes, channels) if self.num_classes else (channels,)
-        scale = self.param("scale", self.scale_init, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
+        if self.affine:
+            scale = self.param("scale", self.scale_init, shape, jnp.float32)
+            bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
+        else:
+            scale, bias = jnp.ones(shape), jnp.zeros(shape)
         mean_state = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         var_state = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if self.num_classes:
