@@ -156,6 +156,11 @@ class Method:
         return ()
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """Returns the entries that `sample` also reads where a user gives them; nothing takes their place elsewhere."""
+        return ()
+
+    @property
     def gives(self) -> str:
         """Returns what `sample` gives: "image" `[B, H, W, C]`, "video" `[B, F, H, W, C]`, "embedding" `[B, D]`,
         "tokens" `[B, L]`, or another class of `jaxgen.sampling.kinds`.

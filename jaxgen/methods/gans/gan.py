@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -42,6 +43,7 @@ class GeneratorStep:
     fake: Array  # its images
     outputs: Outputs  # the discriminator's, of these images
     real_outputs: Outputs | None = None  # those of the batch's images, where the method's `uses_real` is true
+    drawn: Any = None  # what `training_z` gave beside z, such as codes, or the distribution that z was drawn from
 
     @property
     def real_logits(self) -> Tree | None:
@@ -78,7 +80,6 @@ class GAN(Method):
     sampler: GANSampler = TruncatedNormal()  # `config.sampler`: how z is drawn when images are sampled
     statistics_batches: int = 8  # batches of 64 z that the statistics of averaged weights are estimated from
 
-    ema_groups = ("generator",)
     network_needs = {"generator": ("z_dim", "reads"), "discriminator": ("reads",)}
 
     def __post_init__(self) -> None:
@@ -90,6 +91,10 @@ class GAN(Method):
             )
         if self.discriminator_steps < 1 or self.r1_every < 1 or self.statistics_batches < 1:
             raise UserError("config.method: discriminator_steps, r1_every and statistics_batches are at least 1.")
+
+    @property
+    def ema_groups(self) -> tuple[str, ...]:
+        return self.generator_groups
 
     @property
     def columns(self) -> Mapping[str, int]:
@@ -117,9 +122,14 @@ class GAN(Method):
         turns = [Turn("discriminator", ("discriminator",), self.discriminator_loss, repeats=self.discriminator_steps)]
         if self.r1:
             turns.append(Turn("r1", ("discriminator",), self.r1_loss, every=self.r1_every))
-        return (*turns, Turn("generator", ("generator",), self.generator_loss))
+        return (*turns, Turn("generator", self.generator_groups, self.generator_loss))
 
     # what subclasses extend
+
+    @property
+    def generator_groups(self) -> tuple[str, ...]:
+        """Returns the groups that the turn `generator` trains; their memory is the generator's loss's to change."""
+        return ("generator",)
 
     def discriminator_with_heads(self) -> nn.Module:
         """Returns the discriminator with the heads that the method needs."""
@@ -143,6 +153,16 @@ class GAN(Method):
         """
         return jax.vmap(lambda key: sampler.noise(key, (self.generator.z_dim,)))(keys), None
 
+    def training_z(
+        self, params: Params, memory: Memory, batch: Batch, keys: Key[Array, " B"]
+    ) -> tuple[Tree, Any, Memory]:
+        """Returns the generator's input in training, what a loss reads beside it, and the memory after the call.
+
+        Here it is that of `sample_z`. A method that encodes the batch's images draws it around their codes.
+        """
+        z, drawn = shard_rows(self.sample_z(keys))
+        return z, drawn, memory
+
     def between(self, a: Tree, b: Tree, t: Float[Array, ""]) -> Tree:
         """Returns inputs between two batches of them, for the panel `interpolation`; t is 0 at a and 1 at b.
 
@@ -162,8 +182,9 @@ class GAN(Method):
 
     def discriminator_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_z, of_real, of_fake, of_place = jax.random.split(key, 4)
-        z, _ = shard_rows(self.sample_z(jax.random.split(of_z, len(batch["image"]))))
-        fake, _ = self.generate(params, state.memory, z, batch, train=True)
+        keys = jax.random.split(of_z, len(batch["image"]))
+        z, _, memory = self.training_z(params, state.memory, batch, keys)
+        fake, _ = self.generate(params, memory, z, batch, train=True)
         seen = self._augmented(of_real, batch["image"]), self._augmented(of_fake, jax.lax.stop_gradient(fake))
         on_real, memory = self.discriminate(params, state.memory, seen[0], batch)
         on_fake, memory = self.discriminate(params, memory, seen[1], batch)
@@ -190,21 +211,22 @@ class GAN(Method):
 
     def generator_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_z, of_fake, of_terms = jax.random.split(key, 3)
-        z, _ = shard_rows(self.sample_z(jax.random.split(of_z, len(batch["image"]))))
-        fake, memory = self.generate(params, state.memory, z, batch, train=True)
+        keys = jax.random.split(of_z, len(batch["image"]))
+        z, drawn, memory = self.training_z(params, state.memory, batch, keys)
+        fake, memory = self.generate(params, memory, z, batch, train=True)
         outputs, _ = self.discriminate(params, memory, self._augmented(of_fake, fake), batch)
         real_outputs = None
         if self.uses_real:
             seen = self._augmented(jax.random.fold_in(of_fake, 1), batch["image"])
             real_outputs, _ = self.discriminate(params, memory, seen, batch)
-        step = GeneratorStep(params, memory, batch, of_terms, z, fake, outputs, real_outputs)
+        step = GeneratorStep(params, memory, batch, of_terms, z, fake, outputs, real_outputs, drawn)
         extra, metrics = self.generator_terms(step)
         metrics |= {"diversity": diagnostics.diversity(fake)}
         if self.feature_matching:
             matching = losses.feature_matching(_layers(real_outputs), _layers(outputs))
             extra, metrics = extra + self.feature_matching * matching, metrics | {"feature_matching": matching}
         total = losses.generator_loss(self.loss, outputs["logits"], step.real_logits) + extra
-        return total, (metrics, {"generator": memory["generator"]})
+        return total, (metrics, {group: memory[group] for group in self.generator_groups})
 
     def generate(self, params: Params, memory: Memory, z: Tree, batch: Batch, train: bool) -> tuple[Array, Memory]:
         """Returns the images of z, and the memory after the call."""
