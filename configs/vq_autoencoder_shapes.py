@@ -29,13 +29,13 @@ def get_config():
         commitment=0.25,
         revive_below=0.03,
     )
-    config.data.update(source="caption_shapes", resolution=32, channels=3)
+    config.data.update(source="caption_shapes:phrases", resolution=32, channels=3)
     config.optimizer.update(name="adam", learning_rate=1e-3, warmup_images=2_000, decay="cosine", clip_norm=0.0)
     config.train.update(
-        batch_size=32,
-        total_images=48_000,
+        batch_size=16,
+        total_images=32_000,
         log_every_images=2_000,
-        checkpoint_every_images=16_000,
+        checkpoint_every_images=8_000,
         sample_every_images=0,
     )
     config.evaluate.update(real=1000, batch_size=50)
