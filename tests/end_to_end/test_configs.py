@@ -99,13 +99,15 @@ def stand_in(folder, config):
     for split in {config.data.split, config.data.eval_split}:
         arrays[f"{split}_images"] = chance.integers(0, 256, (40, height, width, channels), np.uint8)
         arrays[f"{split}_labels"] = np.arange(40, dtype=np.int32) % max(1, config.data.num_classes)
-        if "text" in config.method:
-            text = config.method.text
+        if "text" in config.method or "vocabulary" in config.method:
+            text = config.method.get("text", config.method)
             arrays[f"{split}_tokens"] = chance.integers(1, text.vocabulary, (40, text.length))
         for i, (_, classes) in enumerate(config.method.get("attributes", ())):
             column = chance.integers(0, classes, (40, 1), np.int32)
             before = [arrays[f"{split}_attributes"]] if i else []
             arrays[f"{split}_attributes"] = np.concatenate([*before, column], axis=1)
+        if "attribute_accuracy" in config.evaluate.metrics:
+            arrays[f"{split}_attributes"] = chance.integers(0, 8, (40, 3), np.int32)
     np.savez(folder / "data.npz", **arrays)
     return f"--config.data.source=npz:{folder / 'data.npz'}"
 

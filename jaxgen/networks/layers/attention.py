@@ -42,11 +42,12 @@ def attend(
     query: Float[Array, "B N h D"],
     key: Float[Array, "B M h D"],
     value: Float[Array, "B M h D"],
-    mask: Shaped[Array, "B M"] | None = None,
+    mask: Shaped[Array, "B M"] | Shaped[Array, "B #h N M"] | None = None,
 ) -> Float[Array, "B N h D"]:
     """Attends with query [B, N, h, D], key and value [B, M, h, D], and returns [B, N, h, D].
 
-    The mask is nonzero at the keys that queries may attend to. A query that may attend to none gives zero.
+    The mask is nonzero at the keys that queries may attend to: [B, M] for all queries alike, or [B or 1, h or 1, N, M]
+    for each, as in causal attention. A query that may attend to none gives zero.
     The softmax is float32 for inputs of every type. On an NVIDIA GPU cuDNN computes bfloat16 and float16 inputs without
     a mask (see `fused`), except inside `plain_attention`.
     """
@@ -80,14 +81,15 @@ def products_attend(
     query: Float[Array, "B N h D"],
     key: Float[Array, "B M h D"],
     value: Float[Array, "B M h D"],
-    mask: Shaped[Array, "B M"] | None = None,
+    mask: Shaped[Array, "B M"] | Shaped[Array, "B #h N M"] | None = None,
 ) -> Float[Array, "B N h D"]:
     """Computes `attend` by batched matrix products."""
     query, key, value = (a.transpose(0, 2, 1, 3) for a in (query, key, value))
     query = query * np.asarray(query.shape[-1] ** -0.5, query.dtype)
     logits = jnp.matmul(query, key.transpose(0, 1, 3, 2), preferred_element_type=jnp.float32)
     if mask is not None:
-        mask = mask.astype(bool)[:, None, None, :]
+        mask = mask.astype(bool)
+        mask = mask[:, None, None, :] if mask.ndim == 2 else mask
         logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     # The softmax divides by its sum. Here the result is divided and not the weights, because the result is smaller. The
     # gradient of the division is then also a sum over the result, which takes a third of the time on a CPU.

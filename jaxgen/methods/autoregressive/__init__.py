@@ -1,0 +1,1 @@
+"""Methods that draw an image token by token."""
