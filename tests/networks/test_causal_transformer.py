@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from jaxgen.networks.causal_transformer import CausalTransformer
+from jaxgen.networks.discrete.causal_transformer import CausalTransformer
 
 NETWORK = CausalTransformer(vocabulary=11, length=9, width=16, depth=2, heads=2)
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (3, 9)), jnp.int32)

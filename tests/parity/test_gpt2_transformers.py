@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="parity needs torch and transformers: install the extra 'parity'")
 import transformers  # noqa: E402
 
-from jaxgen.networks.causal_transformer import CausalTransformer  # noqa: E402
+from jaxgen.networks.discrete.causal_transformer import CausalTransformer  # noqa: E402
 
 pytestmark = pytest.mark.parity
 WIDTH, DEPTH, HEADS, WORDS, LENGTH = 24, 3, 4, 40, 17

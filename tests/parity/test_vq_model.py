@@ -12,7 +12,7 @@ import diffusers  # noqa: E402
 from jaxgen.interop.diffusers_autoencoder import layers  # noqa: E402
 from jaxgen.interop.diffusers_layers import read_layers  # noqa: E402
 from jaxgen.networks.autoencoder_kl import AutoencoderKL  # noqa: E402
-from jaxgen.networks.autoencoder_vq import AutoencoderVQ  # noqa: E402
+from jaxgen.networks.discrete.autoencoder_vq import AutoencoderVQ  # noqa: E402
 from jaxgen.variational.codebook import nearest  # noqa: E402
 
 pytestmark = pytest.mark.parity
