@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_methods import ddpm_config, tiny_config
 
 from jaxgen.config import section
+from jaxgen.data.sources.caption_shapes import PHRASE_TOKENIZER
 
 IMAGES = 64  # of a whole run: eight steps
 
@@ -27,11 +28,13 @@ class Door:
       config: from a folder, in which it makes what the run is built on, to the run's config.
       words: how it is sampled; `{}` stands for a picture or for a folder of them, and `{here}` for the folder above.
       shape: of these pictures.
+      draws: whether it gives images.
     """
 
     config: Callable[[pathlib.Path], ConfigDict]
     words: tuple[str, ...]
     shape: tuple[int, int, int] = (8, 8, 1)
+    draws: bool = True
 
 
 def corruption(folder: pathlib.Path) -> ConfigDict:
@@ -89,6 +92,20 @@ def games(folder: pathlib.Path) -> ConfigDict:
     return config
 
 
+def pairs(folder: pathlib.Path) -> ConfigDict:
+    """A CLIP with a captioner, whose loss compares all examples of a batch."""
+    config, words = tiny_config("Plain"), PHRASE_TOKENIZER.size
+    sizes = {"width": 16, "depth": 1, "heads": 2, "mlp_features": 24}
+    config.method = section(
+        name="clip", image=section(name="image_tower", size=8, patch=4, projection=8, **sizes),
+        text=section(name="text_tower", vocabulary=words, length=16, end=1, projection=8, **sizes),
+        captioner=section(name="captioner", vocabulary=words, **sizes),
+        zero_shot=section(shape=section(classes=("disc", "box"), templates=("a red {}",))),
+    )  # fmt: skip
+    config.data.update(source="caption_shapes:phrases", channels=3)
+    return config
+
+
 DOORS = {
     "corruption": Door(corruption, ("--image={}", "--degrade")),
     "inputs": Door(inputs, ("--image={}", "--mask={here}/mask.png")),
@@ -100,6 +117,7 @@ DOORS = {
     ),
     "text": Door(text, ("--image={}", "--prompt=a red circle", "--negative_prompt=a blue star"), (8, 8, 3)),
     "games": Door(games, ("--input=outline={}",)),
+    "pairs": Door(pairs, ("--image={}",), (8, 8, 3), draws=False),
 }
 
 

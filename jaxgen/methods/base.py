@@ -250,6 +250,14 @@ class Method:
         """
         return {}, {}
 
+    def extended(self, group: str, loaded: Tree, fresh: Tree) -> Tree:
+        """Returns the loaded weights that a group which learns starts from, with parameters added that they lack.
+
+        By default nothing is added, and weights that lack a parameter are refused. A method overrides it for parts that
+        change nothing at the start, such as the features of a time that the loaded network did not see.
+        """
+        return loaded
+
     def turns(self, stage: int) -> tuple[Turn, ...]:
         """Returns the turns of one step, in the order in which they run; lazy ones come before the others."""
         raise NotImplementedError

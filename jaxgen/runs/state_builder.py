@@ -174,7 +174,9 @@ class StateBuilder:
 
     def _begin(self, inputs: Inputs) -> State:
         params, memory = self._call_init(self.first_stage, inputs, {}, inputs.memory)
-        params = states.with_loaded(params, inputs.params)
+        learned = {group: inputs.params[group] for group in inputs.params.keys() & params.keys()}
+        learned = {group: self.method.extended(group, tree, params[group]) for group, tree in learned.items()}
+        params = states.with_loaded(params, learned)
         memory = {**states.with_loaded(memory, inputs.memory), **inputs.memory}
         return self._new_state(self.first_stage, params, memory, None)
 

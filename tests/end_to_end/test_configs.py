@@ -24,6 +24,7 @@ from jaxgen.runs.setup import make_corruptions, make_method
 # (test_tuning.py, test_controls.py), one makes videos of it (test_motion_run.py), and unCLIP's begin with a CLIP
 # (test_unclip_run.py)
 APART = (
+    "clip_shapes_noised.py",  # goes on from another run (test_captioner_run.py)
     "stable_diffusion.py",
     "stable_diffusion_finetune.py",
     "cascade_digits.py",

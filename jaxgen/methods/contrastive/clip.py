@@ -20,7 +20,7 @@ import optax
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int, Key
 
-from jaxgen.arrays import Array, Batch, Memory, Metrics, MissingEntry, Params
+from jaxgen.arrays import Array, Batch, Memory, Metrics, MissingEntry, Params, Tree
 from jaxgen.diffusion.noise import per_image_noise
 from jaxgen.diffusion.process import append_dims, diffuse
 from jaxgen.diffusion.schedules import Schedule
@@ -31,7 +31,7 @@ from jaxgen.methods.contrastive.prompts import Prompts
 from jaxgen.methods.contrastive.retrieval import info_nce, logit_scale, recalls
 from jaxgen.networks.contrastive.captioner import Captioner
 from jaxgen.networks.layers.stateless import apply_params, init_params
-from jaxgen.networks.pretrained.clip import TEMPERATURE, TextTower, unit
+from jaxgen.networks.pretrained.clip import TEMPERATURE, TextTower, unit, with_time
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # the times at which `scores` of a tower of noisy images reports accuracies
 IMAGE, TEXT, SAME = "image_embedding", "text_embedding", "same"  # scores that are no numbers of their own
@@ -183,6 +183,10 @@ class CLIP(Method):
             blank = [jnp.zeros(x.shape, x.dtype) for x in (read, seen)]
             found["captioner"] = init_params(self.captioner, of_captioner, *blank)
         return found
+
+    def extended(self, group: str, loaded: Tree, fresh: Tree) -> Tree:
+        """Returns a tower of clean images with fresh features of the time, which are zero, where it is to see noise."""
+        return with_time(loaded, fresh) if group == "image" and self.schedule is not None else loaded
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         return (Turn("clip", tuple(group for group in self._groups if group not in self.locked), self.loss),)

@@ -6,7 +6,7 @@ arithmetic, while statistics, softmax and embeddings' lengths are always float32
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxgen.arrays import Array
+from jaxgen.arrays import Array, Tree
 from jaxgen.errors import UserError, nearest
 from jaxgen.networks.layers.basic import kernel_init, sinusoidal
 from jaxgen.networks.layers.patches import patchify
@@ -255,6 +255,14 @@ class TimeFeatures(nn.Module):
         wave = sinusoidal(time, 2 * ((self.width + 1) // 2))
         h = nn.silu(nn.Dense(self.width, dtype=self.dtype, name="in")(wave))
         return nn.Dense(self.features, kernel_init=nn.initializers.zeros_init(), dtype=self.dtype, name="out")(h)
+
+
+def with_time(loaded: Tree, fresh: Tree) -> Tree:
+    """Returns the parameters of a tower of clean images with those of the time, at every depth, from fresh ones."""
+    if not isinstance(fresh, Mapping) or not isinstance(loaded, Mapping):
+        return loaded
+    found = {name: with_time(value, fresh.get(name)) for name, value in loaded.items()}
+    return found if "time" in loaded or "time" not in fresh else {**found, "time": fresh["time"]}
 
 
 def check_time(timed: bool, time: Array | None) -> None:
