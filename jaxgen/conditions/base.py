@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Key
 
 from jaxgen.arrays import Array, Batch, Tree
 from jaxgen.errors import UserError
+
+
+class Known(NamedTuple):
+    """Holds what of images is known before they are drawn.
+
+    Attributes:
+      picture: float32 [B, H, W, C], the image where it is known.
+      unknown: bool [B, H, W, 1], where it is not.
+    """
+
+    picture: Array
+    unknown: Array
+
+    def pasted(self, images: Array) -> Array:
+        """Returns images in which the known part is that of the picture."""
+        return jnp.where(self.unknown, images, self.picture)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +100,10 @@ class Condition:
     def null(self, batch: Batch) -> Batch:
         """Returns `{entry: array}` that stands for no condition, of the shapes in the batch."""
         raise NotImplementedError
+
+    def known(self, batch: Batch) -> Known | None:
+        """Returns the picture of which a part is known to be the image's; None where the condition knows of none."""
+        return None
 
     def __call__(
         self, params: Tree, batch: Batch, keys: Key[Array, " B"] | None, shape: tuple[int, ...], train: bool = False

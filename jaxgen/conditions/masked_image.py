@@ -11,8 +11,10 @@ from jaxtyping import Key
 
 from jaxgen.arrays import Array, Batch, Tree
 from jaxgen.build import path_of
-from jaxgen.conditions.base import Condition
+from jaxgen.conditions.base import Condition, Known
 from jaxgen.errors import UserError
+
+ERASED = "erased"  # the input of a network that is shown a picture and its mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +47,8 @@ class MaskedImage(Condition):
     def __call__(
         self, params: Tree, batch: Batch, keys: Key[Array, " B"] | None, shape: tuple[int, ...], train: bool = False
     ) -> Batch:
-        picture, mask = batch[self.entry], batch[self.mask]
-        self._check(picture, mask, shape)
-        picture = picture.astype(jnp.float32)
-        unknown = (mask != 0)[..., None]
+        check_masked(batch, self.entry, self.mask, shape, path_of(self) or "config.method")
+        picture, unknown = known_of(batch, self.entry, self.mask)
         fill = jnp.zeros_like(picture)
         if self.fill == "noise":
             if keys is None:
@@ -57,15 +57,62 @@ class MaskedImage(Condition):
         hidden = unknown & ~unknown.all((1, 2, 3), keepdims=True)
         return {"condition": jnp.where(hidden, fill, picture), "known": picture, "unknown": unknown}
 
-    def _check(self, picture: Array, mask: Array, shape: tuple[int, ...]) -> None:
-        where = path_of(self) or "config.method"
-        if picture.shape[1:] != shape:
-            raise UserError(
-                f"{where} reads the entry {self.entry!r} as pictures [B, H, W, C] of the images' shape {shape}, and it "
-                f"has the shape {picture.shape}: name a corruption that gives such pictures, as one_of and hole do."
-            )
-        if mask.shape != picture.shape[:3] or not jnp.issubdtype(mask.dtype, jnp.integer):
-            raise UserError(
-                f"{where} reads the entry {self.mask!r} as int32 [B, H, W], 1 where the image is unknown, and it is "
-                f"{mask.dtype} of shape {mask.shape}."
-            )
+    def known(self, batch: Batch) -> Known | None:
+        return known_of(batch, self.entry, self.mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class ErasedImage(Condition):
+    """Gives a picture whose unknown part is mid-grey, and the mask as one more channel, as `erased` [B, H, W, C + 1].
+
+    The mask's channel is 1 where the image is unknown. What the picture has there is never shown (Nichol et al. 2022,
+    "GLIDE", section 2.2). The null is a grey picture, all of it unknown. The graft `inpainting` adds this condition to
+    the method that it is put on.
+
+    Attributes:
+      entry: the entry of the batch that has the picture, float32 [B, H, W, C] in [-1, 1].
+      mask: the entry that is 1 where the image is unknown and 0 where it is the picture's, int32 [B, H, W].
+    """
+
+    entry: str = "condition"
+    mask: str = "mask"
+
+    gives = (ERASED,)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        return (self.entry, self.mask)
+
+    def null(self, batch: Batch) -> Batch:
+        return {self.entry: jnp.zeros_like(batch[self.entry]), self.mask: jnp.ones_like(batch[self.mask])}
+
+    def __call__(
+        self, params: Tree, batch: Batch, keys: Key[Array, " B"] | None, shape: tuple[int, ...], train: bool = False
+    ) -> Batch:
+        check_masked(batch, self.entry, self.mask, shape, path_of(self) or "the graft 'inpainting'")
+        picture, unknown = known_of(batch, self.entry, self.mask)
+        shown = jnp.where(unknown, jnp.zeros_like(picture), picture)
+        return {ERASED: jnp.concatenate([shown, unknown.astype(jnp.float32)], axis=-1)}
+
+    def known(self, batch: Batch) -> Known | None:
+        return known_of(batch, self.entry, self.mask)
+
+
+def known_of(batch: Batch, entry: str, mask: str) -> Known:
+    """Returns what is known of the images of a batch: the picture of one entry where the mask of another is 0."""
+    return Known(batch[entry].astype(jnp.float32), (batch[mask] != 0)[..., None])
+
+
+def check_masked(batch: Batch, entry: str, mask: str, shape: tuple[int, ...], where: str) -> None:
+    """Raises a UserError unless an entry has pictures of `shape`, and another one masks of them; `where` reads them."""
+    pictures, masks = batch[entry], batch[mask]
+    if pictures.shape[1:] != shape:
+        raise UserError(
+            f"{where} reads the entry {entry!r} as pictures [B, H, W, C] of the images' shape {shape}, and it "
+            f"has the shape {pictures.shape}: name a corruption that gives such pictures, as one_of and hole do."
+        )
+    if masks.shape != pictures.shape[:3] or not jnp.issubdtype(masks.dtype, jnp.integer):
+        raise UserError(
+            f"{where} reads the entry {mask!r} as int32 [B, H, W], 1 where the image is unknown, and it is "
+            f"{masks.dtype} of shape {masks.shape}."
+        )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Key
 
 from jaxgen.arrays import Array, Batch, MissingEntry, Params, Tree
-from jaxgen.conditions.base import Condition
+from jaxgen.conditions.base import Condition, Known
 from jaxgen.errors import UserError
 
 # The inputs of a network that several conditions may give, and the axis along which theirs are joined.
@@ -132,6 +132,10 @@ class Parts:
                     f"{', '.join(part.gives)}: correct {type(part).__name__}."
                 )
         return joined(given)
+
+    def known(self, batch: Batch) -> Known | None:
+        """Returns what of the images is known, by the first condition that knows of any."""
+        return next(filter(None, (part.known(batch) for part in self.all.values())), None)
 
     def null(self, batch: Batch) -> Batch:
         """Returns the entries that stand for no condition, of those that guidance may leave out."""

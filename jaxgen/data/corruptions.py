@@ -239,10 +239,13 @@ class Hole(Corruption):
       UserError: the share is not in (0, 1).
     """
 
-    # "centre" is a rectangle in the middle; "half" is one of the four halves, drawn at random; "free_form" is a set of
-    # strokes of a brush, in the manner of Yu et al. (2019), "Free-form image inpainting with gated convolution".
-    form: Literal["centre", "half", "free_form"] = "free_form"
-    share: float = 0.5  # the rectangle's share of each side; the greatest width of a stroke is a quarter of it
+    # "centre" is a rectangle in the middle; "box" is a rectangle anywhere, whose sides are drawn too; "half" is one of
+    # the four halves, drawn at random; "free_form" is a set of strokes of a brush, in the manner of Yu et al. (2019),
+    # "Free-form image inpainting with gated convolution".
+    form: Literal["centre", "box", "half", "free_form"] = "free_form"
+    # The rectangle's share of each side, and of "box" the greatest one, of which the least is half; the greatest width
+    # of a stroke is a quarter of it.
+    share: float = 0.5
     strokes: int = 4  # of the free form
 
     def __post_init__(self) -> None:
@@ -250,12 +253,20 @@ class Hole(Corruption):
             raise UserError(f"A hole has a share in (0, 1) and strokes, not {self.share} and {self.strokes}.")
 
     def __call__(self, key: Key[Array, ""], image: Image) -> Corrupted:
-        unknown = {"centre": self._centre, "half": _half, "free_form": self._free_form}[self.form](key, image)
-        return _without(image, unknown)
+        forms = {"centre": self._centre, "box": self._box, "half": _half, "free_form": self._free_form}
+        return _without(image, forms[self.form](key, image))
 
     def _centre(self, key: Array, image: Array) -> Array:
         y, x = _positions(image)
         return (jnp.abs(y - 0.5) < self.share / 2) & (jnp.abs(x - 0.5) < self.share / 2)
+
+    def _box(self, key: Array, image: Array) -> Array:
+        """Returns a rectangle that lies within the image."""
+        of_sides, of_place = jax.random.split(key)
+        sides = jax.random.uniform(of_sides, (2,), minval=self.share / 2, maxval=self.share)
+        first = jax.random.uniform(of_place, (2,)) * (1 - sides)
+        y, x = _positions(image)
+        return (first[0] < y) & (y < first[0] + sides[0]) & (first[1] < x) & (x < first[1] + sides[1])
 
     def _free_form(self, key: Array, image: Array) -> Array:
         """Returns the pixels near the lines between random points; each stroke has four of them and its own width."""

@@ -107,6 +107,7 @@ HOLES = {
     "centre": corruptions.Hole("centre", 0.5),
     "half": corruptions.Hole("half"),
     "free_form": corruptions.Hole("free_form"),
+    "box": corruptions.Hole("box", 0.6),
     "one": corruptions.Uncrop("one"),
     "all": corruptions.Uncrop("all", 0.5),
 }
@@ -120,9 +121,19 @@ def test_what_is_known_is_kept_and_what_is_not_is_mid_grey(levels, name):
     for picture, mask in zip(np.asarray(pictures), np.asarray(masks), strict=True):
         np.testing.assert_array_equal(picture[mask == 0], np.asarray(floats(levels))[mask == 0])
         assert (picture[mask == 1] == 0).all()
-        assert 0.01 < mask.mean() < 0.9 if name == "free_form" else mask.mean() == SHARES[name]
-    if name in ("half", "one", "free_form"):
+        assert 0.01 < mask.mean() < 0.9 if name in ("free_form", "box") else mask.mean() == SHARES[name]
+    if name in ("half", "one", "free_form", "box"):
         assert len({mask.tobytes() for mask in np.asarray(masks)}) > 1
+
+
+def test_a_box_lies_within_the_image_and_has_sides_of_half_the_share_to_the_share():
+    keys = jax.random.split(KEY, 40)
+    image = jnp.zeros((40, 40, 1))
+    masks = np.asarray(jax.vmap(lambda key: corruptions.Hole("box", 0.6)(key, image).mask)(keys))
+    sides = np.stack([masks.any(2).sum(1), masks.any(1).sum(1)], axis=1)
+    np.testing.assert_array_equal(masks.sum((1, 2)), sides.prod(1))  # a rectangle
+    assert sides.min() >= 11 and sides.max() <= 25 and np.ptp(sides) > 5
+    assert masks.any(0)[8:-8, 8:-8].all() and masks.any(0).mean() > 0.8  # anywhere, and in corners seldom
 
 
 def test_one_of_several_tasks_is_drawn_for_each_image(levels):

@@ -30,8 +30,8 @@ from jaxgen.conditions.text import Text
 from jaxgen.diffusion.guidance import Guidance, GuidanceInputs
 from jaxgen.diffusion.loss import denoising_loss, hybrid_loss, mean_of
 from jaxgen.diffusion.noise import per_image_noise
-from jaxgen.diffusion.prediction import Denoiser, Embed, check_prediction_type, denoiser
-from jaxgen.diffusion.prediction_types import Epsilon, PredictionType
+from jaxgen.diffusion.prediction import Denoiser, Embed, Prediction, check_prediction_type, denoiser
+from jaxgen.diffusion.prediction_types import X0, Epsilon, PredictionType
 from jaxgen.diffusion.process import diffuse
 from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.diffusion.schedules import Schedule
@@ -249,7 +249,9 @@ class DDPM(Method):
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         schedule, times = self.walk()
         start = self._start(keys, batch)
-        return self.decode(model, self.sampler(self.guided(model, batch, keys), schedule, start, keys, times=times))
+        drawn = self.decode(model, self.sampler(self.guided(model, batch, keys), schedule, start, keys, times=times))
+        known = self.told.known(batch)
+        return drawn if known is None else known.pasted(drawn)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         if self.gives == "video":
@@ -370,8 +372,21 @@ class DDPM(Method):
     def guided(self, model: Model, batch: Batch, keys: Key[Array, " B"] | None = None) -> Denoiser:
         """Returns the denoiser of samplers: `(x, t) -> Prediction` for a batch's conditions, steered by `guidance`.
 
-        `keys` are the images', which some conditions need.
+        Where a condition knows a part of the images, that part of x0 is the known one. `keys` are the images', which
+        some conditions need.
         """
+        denoise, known = self._steered(model, batch, keys), self.told.known(batch)
+        if known is None:
+            return denoise
+
+        def kept(x: Array, t: Array) -> Prediction:
+            now = denoise(x, t)
+            return dataclasses.replace(now, value=known.pasted(now.x0), x=x, prediction_type=X0())
+
+        return kept
+
+    def _steered(self, model: Model, batch: Batch, keys: Key[Array, " B"] | None) -> Denoiser:
+        """Returns the model under a batch's conditions, steered by `guidance`."""
         schedule, _ = self.walk()
         keys = None if keys is None else _of_parts(keys)
         denoise = self.denoiser(model.params, schedule=schedule)

@@ -20,7 +20,6 @@ from jaxgen.arrays import Array, Batch, Params
 from jaxgen.conditions.base import Condition
 from jaxgen.conditions.masked_image import MaskedImage
 from jaxgen.diffusion.prediction import Denoiser, Prediction
-from jaxgen.diffusion.prediction_types import X0
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
@@ -86,18 +85,6 @@ class Palette(DDPM):
 
         return of_unknown
 
-    def guided(self, model: Model, batch: Batch, keys: Key[Array, " B"] | None = None) -> Denoiser:
-        denoise = super().guided(model, batch, keys)
-
-        def kept(x: Array, t: Array) -> Prediction:
-            now = denoise(x, t)
-            return dataclasses.replace(now, value=self._pasted(batch, now.x0), x=x, prediction_type=X0())
-
-        return kept
-
-    def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
-        return self._pasted(batch, super().sample(model, keys, batch))
-
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """Returns also `restored`: the picture, two draws and, where there is one, the true image of each example."""
         draws = []
@@ -107,6 +94,3 @@ class Palette(DDPM):
         cells = [batch["condition"], *draws, batch.get("image", jnp.zeros_like(draws[0]))]
         shown = jnp.stack(cells, axis=1).reshape(-1, *self.image_shape)
         return {"restored": shown, **super().panels(model, keys, batch)}
-
-    def _pasted(self, batch: Batch, images: Array) -> Array:
-        return jnp.where((batch["mask"] != 0)[..., None], images, batch["condition"])
