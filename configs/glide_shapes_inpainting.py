@@ -8,7 +8,7 @@ Command: python main.py --config=configs/glide_shapes_inpainting.py --workdir=ru
     command of configs/glide_shapes.py
 Hardware and time: two CPU cores, about 12 minutes of CPU, which is an estimate.
 Expected: not recorded yet at full length, see docs/glide.md.
-To fill a hole of your own: --mode=sample --image=photo.png --mask=mask.png --prompt="a red circle at the top" --out=DIR.
+To fill a hole: --mode=sample --image=photo.png --mask=mask.png --prompt="a red circle at the top" --out=DIR.
 """
 
 from jaxgen.config import defaults, section

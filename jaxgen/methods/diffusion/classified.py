@@ -11,11 +11,10 @@ from jaxgen.diffusion.guidance import ClassifierLogits, Guidance, Similarity
 from jaxgen.diffusion.process import append_dims
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
+from jaxgen.methods.contrastive.retrieval import logit_scale
 from jaxgen.networks.layers.convolution import gradients_in_loops
 from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.networks.pretrained.clip import unit
-
-HOTTEST = 100.0  # the largest 1 / temperature of a CLIP (Radford et al. 2021, section 2.5)
 
 
 def classifier_logits(guidance: Guidance, schedule: Schedule, params: Tree) -> ClassifierLogits:
@@ -43,7 +42,7 @@ def clip_similarity(guidance: Guidance, schedule: Schedule, params: Params, batc
     towers = guidance.towers
     assert towers is not None
     text = unit(_last(apply_params(towers.text, params["clip_text"], batch[towers.entry])))
-    scale = jnp.minimum(jnp.exp(jax.tree.leaves(params["clip_scale"])[0]), HOTTEST)
+    scale = logit_scale(jax.tree.leaves(params["clip_scale"])[0])
 
     def similarity(x: Array, t: Array) -> Array:
         with gradients_in_loops():
