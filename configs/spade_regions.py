@@ -5,8 +5,8 @@ The class of a region is its hue; brightness, saturation and pattern are the sty
 Paper: Park et al. 2019, "Semantic Image Synthesis with Spatially-Adaptive Normalization".
 Command: python main.py --config=configs/spade_regions.py --workdir=runs/spade_regions
     Control: --config.method.generator.name=encoded_layout_generator, whose normalisations are not told the layout.
-    Pictures of layouts of your own, whose grey levels or palette indices are the classes:
-    python main.py --workdir=runs/spade_regions --mode=sample --mask=FOLDER --num=9 --out=DIR
+    A layout of your own, painted in the colours of a legend (docs/spade.md):
+    python main.py --workdir=runs/spade_regions --mode=sample --mask=map.png --legend=legend.txt --out=DIR
 Hardware and time: not recorded yet.
 Expected: not recorded yet.
 """

@@ -138,6 +138,10 @@ class Flags:
     mask: tuple[str, ...] = _flag(
         (), "A grey picture of the image's size, or a folder of them: white is drawn, black is kept.", "sample"
     )
+    legend: str = _flag(
+        "", "A file that says which colour, or which number, of a painted layout in --mask is which class, in lines "
+        "such as '#4682b4 0 sky'.", "sample", path=True,
+    )  # fmt: skip
     hint: tuple[str, ...] = _flag((), "A picture, or a folder of pictures, that steers the model.", "sample")
     input: tuple[str, ...] = _flag(
         (), "<entry>=<file or folder>: another condition that the model reads; image i has file i.", "sample"

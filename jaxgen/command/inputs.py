@@ -20,8 +20,8 @@ def asked_files(flags: Flags) -> dict[str, tuple[epath.Path, ...]]:
     The files are not opened. An entry has one file for all images, or as many as every other.
 
     Raises:
-      UserError: a file is missing, a folder has no picture, numbers of files differ, or --strength or --degrade has no
-        --image.
+      UserError: a file is missing, a folder has no picture, numbers of files differ, --strength or --degrade has no
+        --image, or --legend no picture at all.
     """
     found: dict[str, tuple[epath.Path, ...]] = {}
     for entry, text in _given(flags):
@@ -35,6 +35,8 @@ def asked_files(flags: Flags) -> dict[str, tuple[epath.Path, ...]]:
         raise UserError(f"image i has file i, but the numbers of files differ: {counts}; give one file, or as many.")
     if flags.strength is not None and not {"image", ""} & found.keys():
         raise UserError("--strength is the share of an image that may change: give --image=<file or folder> too.")
+    if flags.legend and (not found or flags.degrade):
+        raise UserError("--legend says which colour of a painted layout is which class: give --mask=<file> too.")
     if flags.degrade and not {"image", ""} & found.keys():
         raise UserError("--degrade is for a clean picture: give --image=<file or folder> too.")
     if flags.degrade and flags.strength is not None:

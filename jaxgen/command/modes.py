@@ -193,7 +193,7 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     if flags.degrade:
         trained, inputs = degraded_pictures(trained, flags.files, flags.num, flags.seed)
     elif flags.files:
-        trained, inputs = given_pictures(trained, flags.files, flags.strength, flags.num)
+        trained, inputs = given_pictures(trained, flags.files, flags.strength, flags.num, flags.legend)
     method = trained.generator.method
     check_draws(method, flags.draws, flags.num, len(inputs.files) if inputs else 0, len(flags.prompt))
     if inputs is not None:

@@ -132,12 +132,20 @@ def load(data: bytes, channels: int, where: str, reader: str = "") -> Image.Imag
     return image
 
 
-def decode_mask(data: bytes, resolution: tuple[int, int], where: str, classes: bool = False) -> np.ndarray:
+def decode_mask(
+    data: bytes,
+    resolution: tuple[int, int] | None,
+    where: str,
+    classes: bool = False,
+    advice: str = "a mask is grey; convert it to grey",
+) -> np.ndarray:
     """Decodes an encoded grey picture to int32 [H, W], its levels, cropped as `decode` does and resized without mixing.
 
     Args:
+      resolution: the height and width; None leaves the picture at its size.
       classes: whether the file holds numbers of classes: then the values of a palette image are its indices, and those
         of a black-and-white one are 0 and 1.
+      advice: what is said of a coloured picture.
 
     Raises:
       UserError: the file is damaged, coloured or partly transparent, or has more than 8 bits.
@@ -148,21 +156,40 @@ def decode_mask(data: bytes, resolution: tuple[int, int], where: str, classes: b
         image.load()
         image = ImageOps.exif_transpose(image)
         if not (classes and image.mode in ("P", "1")):
-            image = _as_grey(image, where)
+            image = _as_grey(image, where, advice)
         elif image.mode == "1":
             image = image.convert("L").point(lambda level: level // 255)
     except DAMAGED as error:
         raise UserError(f"{where} is damaged ({brief(error)}); repair or remove it.") from error
-    return fit(image, resolution, Image.Resampling.NEAREST)[..., 0].astype(np.int32)
+    size = image.size[::-1] if resolution is None else resolution
+    return fit(image, size, Image.Resampling.NEAREST)[..., 0].astype(np.int32)
 
 
-def _as_grey(image: Image.Image, where: str) -> Image.Image:
+def decode_colours(data: bytes, where: str) -> np.ndarray:
+    """Decodes an encoded picture of painted classes to its colours, uint8 [H, W, 3], at its size.
+
+    Raises:
+      UserError: the file is damaged, partly transparent, or has more than 8 bits.
+    """
+    image = open_image(data, where)
+    _check_plain(image, "RGB", where)
+    try:
+        image.load()
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+    except DAMAGED as error:
+        raise UserError(f"{where} is damaged ({brief(error)}); repair or remove it.") from error
+    if (pixels[..., 3] != 255).any():
+        raise UserError(f"{where} is partly transparent, and a colour is a class; put it on a background.")
+    return pixels[..., :3]
+
+
+def _as_grey(image: Image.Image, where: str, advice: str) -> Image.Image:
     """Returns an image of grey pixels, which may be stored in colours, as mode "L"."""
     pixels = np.asarray(image.convert("RGBA"))
     if (pixels[..., 3] != 255).any():
         raise UserError(f"{where} is partly transparent, and a mask is grey; put it on a background.")
     if (pixels[..., :2] != pixels[..., 1:3]).any():
-        raise UserError(f"{where} is coloured, and a mask is grey; convert it to grey.")
+        raise UserError(f"{where} is coloured, and {advice}.")
     return Image.fromarray(pixels[..., 0])
 
 

@@ -33,7 +33,7 @@ from jaxgen.methods.base import Method, Model
 from jaxgen.methods.tuned import Tuned
 from jaxgen.sampling.inputs import Inputs, read_inputs
 from jaxgen.sampling.restore import TrainedModel
-from jaxgen.sampling.slots import BEGUN, FREE, Files, begun_slots, draws_whole, matched, slots_of
+from jaxgen.sampling.slots import BEGUN, FREE, Files, begun_slots, draws_whole, matched, slots_of, with_legend
 
 log = logging.getLogger("jaxgen")
 STRENGTH = 0.6  # of an edit without a mask
@@ -151,7 +151,7 @@ def editable(method: Method) -> Editable | None:
 
 
 def given_pictures(
-    trained: TrainedModel, asked: Files, strength: float | None, num: int
+    trained: TrainedModel, asked: Files, strength: float | None, num: int, legend: str = ""
 ) -> tuple[TrainedModel, Inputs]:
     """Returns a model that reads a user's pictures, or begins with them, and the pictures.
 
@@ -160,15 +160,16 @@ def given_pictures(
       asked: `{entry: files}`, where "image", "mask" and "" have the meaning that `matched` says.
       strength: the share of the pictures that may change; None for 1 with a mask, and else `STRENGTH`.
       num: how many images are drawn.
+      legend: a file that says which colour of a painted layout is which class.
 
     Raises:
-      UserError: the model has no use for a picture or for the strength, or a file cannot be read.
+      UserError: the model has no use for a picture, for the strength or for the legend, or a file cannot be read.
     """
     generator = trained.generator
     diffusion, slots = editable(generator.method), slots_of(trained)
     begun = begun_slots(diffusion.image_shape) if diffusion is not None else {}
     others = [name for name in generator.method.conditions if name not in slots]
-    found = matched(asked, slots, begun, others)
+    found = with_legend(matched(asked, slots, begun, others), legend)
     entries = {slot.entry for slot in found.values()}
     if strength is not None and BEGUN not in entries:
         raise UserError(f"--strength was given, but this model reads the image as its {min(entries)}; leave it out.")

@@ -28,10 +28,12 @@ class Inputs:
     Attributes:
       rows: `{entry: [N, ...]}`, uint8 pictures and sets of pictures, and int32 masks; image i has row `i % N`.
       files: the files, or folders of sets, that outputs are named after; image i comes from file `i % N`.
+      layouts: `{entry: number of classes}` of the rows that are classes of pixels; the number is 0 if it is not known.
     """
 
     rows: dict[str, np.ndarray]
     files: tuple[epath.Path, ...]
+    layouts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def names(self, num: int) -> list[str]:
         """Returns a name for each of `num` images: that of its file, with a number where a file has several images."""
@@ -65,12 +67,15 @@ def read_inputs(asked: Files, slots: Mapping[str, Slot], num: int) -> Inputs:
         sizes[slot.entry] = [size for _, size in read]
         named[name] = list(sets) if sets else files
         _tell(name or "input", files, slot, read)
+    layouts = {slot.entry for slot in slots.values() if slot.kind == "classes"}
     for mask, image in ((FREE, BEGUN), ("mask", "condition"), ("mask", "image")):
-        if mask in sizes and image in sizes:
+        if mask in sizes and image in sizes and mask not in layouts:  # a layout and a picture may be of two scenes
             _check_sizes(sizes[mask], sizes[image])
     most = max(map(len, rows.values()))
-    first = next(name for name in (*(n for n in ("image", "") if n in slots), *slots) if len(named[name]) == most)
-    return Inputs(rows, tuple(named[first]))
+    order = (*(n for n in slots if slots[n].kind == "classes"), *(n for n in ("image", "") if n in slots), *slots)
+    first = next(name for name in order if len(named[name]) == most)
+    classes = {slot.entry: slot.classes for slot in slots.values() if slot.kind == "classes"}
+    return Inputs(rows, tuple(named[first]), classes)
 
 
 def _sets(name: str, files: Sequence[epath.Path], num: int) -> dict[epath.Path, list[epath.Path]]:
@@ -103,8 +108,25 @@ def _read(file: epath.Path, slot: Slot) -> tuple[np.ndarray, tuple[int, int]]:
         if channels == 3 and grey:  # exact: one level for red, green and blue
             return np.repeat(decode(data, (height, width), 1, where, "this model"), 3, axis=-1), size
         return decode(data, (height, width), channels, where, "this model"), size
-    levels = decode_mask(data, (slot.shape[0], slot.shape[1]), where, slot.kind == "classes")
-    return (levels >= 128).astype(np.int32) if slot.kind == "mask" else levels, size
+    shape = slot.shape[0], slot.shape[1]
+    if slot.kind == "mask":
+        return (decode_mask(data, shape, where) >= 128).astype(np.int32), size
+    if slot.legend is not None:
+        return slot.legend.decode(data, shape, where), size
+    classes = decode_mask(data, shape, where, True, "its classes are to be numbers: give --legend=<file>, which says "
+                          "which colour is which class")  # fmt: skip
+    _check_classes(classes, slot, where)
+    return classes, size
+
+
+def _check_classes(classes: np.ndarray, slot: Slot, where: str) -> None:
+    """Raises a UserError for a number that is no class of the model."""
+    wrong = classes[classes >= slot.classes] if slot.classes else classes[:0]
+    if wrong.size:
+        raise UserError(
+            f"{where} has the number {int(wrong.max())}, and the classes of this model are 0 to {slot.classes - 1}: "
+            "correct it, or give --legend=<file>, which says which number or colour is which class."
+        )
 
 
 def _check_sizes(masks: Sequence[tuple[int, int]], images: Sequence[tuple[int, int]]) -> None:

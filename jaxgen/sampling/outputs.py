@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
+from jaxgen.colours import class_colours
+from jaxgen.data.legend import legend_text
 from jaxgen.errors import UserError
 from jaxgen.files import write_bytes
 from jaxgen.methods.base import Model
@@ -23,6 +25,8 @@ from jaxgen.sampling.kinds import Output, Tokens
 
 log = logging.getLogger("jaxgen")
 CAPTIONS = "captions.jsonl"
+
+MOST_CLASSES = 256  # numbers that a grey level or an index of a palette may be
 
 
 def write_samples(folder: epath.Path, samples: Samples, shown: int = 400, prompts: Sequence[str] = ()) -> str:
@@ -59,7 +63,7 @@ def check_names(folder: epath.Path, inputs: Inputs, num: int, output: Output) ->
 def write_beside(folder: epath.Path, inputs: Inputs, samples: Samples, shown: int = 64) -> None:
     """Writes each sample under the name of its file, such as `images/<name>.png`, and `panel_inputs.png`: up to `shown`
     samples, with what the model was given to the left of each. What it was given as a set is in `panel_<entry>.png`, a
-    set in each line.
+    set in each line. Layouts are shown in the colours that `legend.txt` tells, with which others can be painted.
     """
     pictures = samples.pictures
     drawn = to_rgb(pictures)
@@ -68,7 +72,14 @@ def write_beside(folder: epath.Path, inputs: Inputs, samples: Samples, shown: in
         if rows.ndim == 5:
             write_sets(folder / f"panel_{entry}.png", rows, pictures[:shown])
             continue
-        levels = rows if rows.dtype == np.uint8 else (rows * (255 // max(1, rows.max()))).astype(np.uint8)[..., None]
+        if entry in inputs.layouts:
+            colours = class_colours(inputs.layouts[entry] or MOST_CLASSES)
+            write_bytes(folder / "legend.txt", legend_text(colours).encode())
+            levels = colours[rows]
+        elif rows.dtype == np.uint8:
+            levels = rows
+        else:
+            levels = (rows * (255 // max(1, rows.max()))).astype(np.uint8)[..., None]
         cells.append(resized(to_rgb(levels), size)[np.arange(count) % len(rows)])
     given = cells[0] if cells else drawn
     samples.output.write_named(folder, inputs.names(count), samples.main, pictures, given)

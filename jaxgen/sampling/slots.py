@@ -17,6 +17,7 @@ from etils import epath
 from jaxgen.config import image_shape
 from jaxgen.data.corruptions import leaves_nothing_known, shapes_of
 from jaxgen.data.images import MODES
+from jaxgen.data.legend import Legend, read_legend
 from jaxgen.errors import UserError, nearest
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import TrainedModel
@@ -35,12 +36,16 @@ class Slot:
       shape: `(H, W, C)` of a picture, `(K, H, W, C)` of a set of pictures, `(H, W)` of others. A set may be larger or
         smaller than the K that the model learned with.
       kind: "set" is all pictures of a folder; "mask" is 1 where a grey file is white, and 0 elsewhere; "classes" are a
-        file's grey levels or indices.
+        file's grey levels or indices, or what a legend says of its colours.
+      classes: how many classes there are; 0 where that is not known.
+      legend: which colour is which class; None where the file has the numbers themselves.
     """
 
     entry: str
     shape: tuple[int, ...]
     kind: Literal["picture", "set", "mask", "classes"] = "picture"
+    classes: int = 0
+    legend: Legend | None = None
 
 
 def slots_of(trained: TrainedModel) -> dict[str, Slot]:
@@ -49,14 +54,40 @@ def slots_of(trained: TrainedModel) -> dict[str, Slot]:
     made = shapes_of(generator.corruptions, image_shape(generator.config))
     known = {**generator.method.entries, **trained.example, **made}
     found = {}
-    for name in generator.method.conditions:
+    for name in (*generator.method.conditions, *generator.method.optional):
         shape, dtype = known.get(name, ((), "float32"))
         kind = np.dtype(dtype).kind
         if len(shape) in (3, 4) and shape[-1] in MODES and (kind == "f" or np.dtype(dtype) == np.uint8):
             found[name] = Slot(name, shape, "picture" if len(shape) == 3 else "set")
         elif len(shape) == 2 and kind in "iu":
-            found[name] = Slot(name, shape, "mask" if name in made else "classes")
+            limit = 0 if name in made else generator.method.limits.get(name, 0)
+            found[name] = Slot(name, shape, "mask" if name in made else "classes", limit)
     return found
+
+
+def with_legend(slots: Mapping[str, Slot], path: str) -> dict[str, Slot]:
+    """Returns the slots, those of classes with the legend of a file.
+
+    Args:
+      slots: those that the user gives pictures for.
+      path: the file; "" leaves the slots as they are.
+
+    Raises:
+      UserError: no slot is of classes, or the file is no legend of their classes.
+    """
+    if path and all(slot.kind != "classes" for slot in slots.values()):
+        raise UserError(
+            "--legend says which colour of a painted layout is which class, and no such picture is given: give "
+            "--mask=<file> too, for a model that reads layouts, or leave it out."
+        )
+    if not path:
+        return dict(slots)
+    return {
+        name: dataclasses.replace(slot, legend=read_legend(epath.Path(path), slot.classes))
+        if slot.kind == "classes"
+        else slot
+        for name, slot in slots.items()
+    }
 
 
 def begun_slots(shape: tuple[int, int, int]) -> dict[str, Slot]:
