@@ -37,5 +37,5 @@ def get_config():
         sample_every_images=0,
         ema_decay=0.0,
     )
-    config.evaluate.update(num=16, real=2, batch_size=8)
+    config.evaluate.update(num=16, real=2, batch_size=8, network="filters", metrics=("single_image_frechet",))
     return config

@@ -87,6 +87,7 @@ def run(config: ConfigDict, flags: Flags) -> int:
       UserError: the input is bad.
     """
     _check_flags(config, flags)
+    _fit_resolution(config)
     check(config)
     if flags.mode == "plan":
         return modes.plan(config, flags)
@@ -130,6 +131,17 @@ def _check_flags(config: ConfigDict, flags: Flags) -> None:
             )
     if not 0 <= flags.seed < 2**32:
         raise UserError(f"--seed={flags.seed}: a seed is in [0, 2**32).")
+
+
+def _fit_resolution(config: ConfigDict) -> None:
+    """Fills in a side of `config.data.resolution` that is 0: it follows from the picture that the data are."""
+    data = config.get("data")
+    sides = data.get("resolution") if isinstance(data, ConfigDict) else None
+    if not isinstance(sides, tuple | list) or 0 not in sides or not isinstance(data.get("source"), str):
+        return
+    from jaxgen.data.resolution import own_resolution
+
+    data.resolution = own_resolution(data.source, data.resolution, data.get("root") or None)
 
 
 def _is_chain(config: ConfigDict) -> bool:

@@ -122,7 +122,7 @@ def _check_type(value: Any, known: object, path: str) -> None:
     else:
         ok = isinstance(value, tuple | list)
     if not ok:
-        size = "a size in pixels or (height, width)"
+        size = "a size in pixels or (height, width), of which one may be 0 on the command line for one picture's ratio"
         wanted = size if path.endswith("resolution") else f"of type {type(known).__name__}"
         raise UserError(f"{path} must be {wanted}, not {value!r}.")
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxgen.data import open_source
 from jaxgen.data.folders import columns
+from jaxgen.data.resolution import own_resolution
 from jaxgen.data.sources import folder
 from jaxgen.errors import UserError
 
@@ -211,6 +212,18 @@ def test_layouts_that_may_be_meant_otherwise(photos, tmp_path):
         opened(tmp_path / "lone")
     with pytest.raises(UserError, match="there is no such file or folder"):
         opened(tmp_path / "nowhere")
+
+
+def test_a_side_of_zero_follows_from_the_one_picture(tmp_path):
+    put(tmp_path / "wide.png", (40, 60))
+    source = f"image:{tmp_path / 'wide.png'}"
+    assert own_resolution(source, (0, 30)) == (20, 30) and own_resolution(source, (20, 0)) == (20, 30)
+    assert own_resolution("image:wide.png", [0, 30], os.fspath(tmp_path)) == (20, 30)
+    for given in (16, (0, "x"), (16, 24), (0, 0, 0)):
+        assert own_resolution(source, given) == given  # the check of the config has a sentence for what is wrong
+    for name, given, named in ((source, (0, 0), "the other is above 0"), ("digits", (0, 8), "has no size of its own")):
+        with pytest.raises(UserError, match=named):
+            own_resolution(name, given)
 
 
 def test_one_picture_is_every_split(tmp_path):

@@ -78,6 +78,17 @@ def tokenizer_of(source: str, root: str | None = None) -> WordTokenizer | Subwor
     return beside(argument, root) if beside else getattr(cls, "tokenizer", None)
 
 
+def own_size(source: str, root: str | None = None) -> tuple[int, int] | None:
+    """Returns the height and width of the pictures of a source in their files; None where it says nothing of them.
+
+    Raises:
+      UserError: the source is unknown, or its file cannot be read.
+    """
+    cls, argument = _class_of(source)
+    own: Callable[[str, str | None], tuple[int, int]] | None = getattr(cls, "own_size", None)
+    return own(argument, root) if own else None
+
+
 def is_source(text: str) -> bool:
     """Returns whether a text begins as a source does: with a name of this room, or with `package.module:Class`."""
     return named("source", re.split("[:/]", text)[0]) or bool(re.match(r"[\w.]+:[A-Za-z_]\w*([:/]|$)", text))
