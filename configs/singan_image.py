@@ -1,39 +1,42 @@
-"""SinGAN of one picture, at 8 scales from 25 pixels on.
+"""SinGAN of one picture of yours, at 8 scales from 25 pixels on.
 
 Paper: Rott Shaham et al. 2019, "SinGAN: Learning a Generative Model from a Single Natural Image".
 Command: python main.py --config=configs/singan_image.py --workdir=runs/singan_cat --config.data.source=image:cat.png
-    --config.data.resolution="(75,128)"
-    The picture is yours; resolution is its height and width, in the picture's own ratio. docs/singan.md has the uses.
-    For 256 pixels: --config.data.resolution="(150,256)" --config.method.scales=10
-    --config.train.total_images=12000; the paper's steps: --config.method.discriminator_steps=3
-    --config.method.generator_steps=3.
+    --config.data.resolution="(0,128)"
+    The side of 0 follows from the picture's own ratio. --config=configs/singan_image.py:10x2000 has 10 scales of 2000
+    steps, as the paper has at 250 pixels. docs/singan.md has the seven uses, and numbers.
 Hardware and time: two CPU cores; not recorded yet.
 Expected: not recorded yet.
 """
 
 from jaxgen.config import defaults, section
+from jaxgen.errors import UserError
 
-SCALES, STEPS = 8, 1200
 
-
-def get_config():
+def get_config(plan="8x1200"):
+    """Returns the config of a plan, `<scales>x<steps at each scale>`."""
+    scales, _, steps = plan.partition("x")
+    if not (scales.isdecimal() and steps.isdecimal()):
+        raise UserError(f"the plan {plan!r} is no <scales>x<steps of each>, such as 8x1200")
+    scales, steps = int(scales), int(steps)
     config = defaults()
     config.method = section(
         name="singan",
         generator=section(name="singan_generator"),
         discriminator=section(name="singan_discriminator"),
-        scales=SCALES,
-        images_per_scale=STEPS,
-        discriminator_steps=1,
+        scales=scales,
+        images_per_scale=steps,
+        discriminator_steps=1,  # the paper has 3, of 2000 steps; more steps of one each are compiled in half the time
         generator_steps=1,
     )
     config.data.update(source="image:picture.png", resolution=128, channels=3)
-    config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.999)
+    config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.999, decay="cosine")
+    config.optimizer.restart_images = steps  # the rate falls to 0 within each scale
     config.train.update(
         batch_size=1,
-        total_images=SCALES * STEPS,
+        total_images=scales * steps,
         log_every_images=200,
-        checkpoint_every_images=STEPS,
+        checkpoint_every_images=steps,
         sample_every_images=0,
         ema_decay=0.0,
     )

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = dict(
         warmup_images=0,  # the rate rises in a straight line over this many images
         decay="constant",  # how the rate falls to 0 at decay_images: "cosine" or "linear"; "constant" keeps it
         decay_images=0,  # with 0 the rate falls until train.total_images, also where that is changed later
+        restart_images=0,  # warm-up and decay begin again after so many images, as at each scale of SinGAN; 0: never
         clip_norm=0.0,  # a larger norm of a turn's gradients, over all groups, is scaled to this; 0 does not clip
         clip_weights=0.0,  # each weight is clipped to [-this, this] after its update, as in WGAN; 0 does not clip
     ),

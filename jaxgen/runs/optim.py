@@ -18,7 +18,9 @@ from jaxgen.errors import UserError, first_line, nearest
 from jaxgen.number_types import is_type_key, number_type
 
 # keys of the section that are jaxgen's; the others are arguments of the optax function
-_OWN = ("name", "learning_rate", "warmup_images", "decay", "decay_images", "clip_norm", "clip_weights")
+_OWN = (
+    "name", "learning_rate", "warmup_images", "decay", "decay_images", "restart_images", "clip_norm", "clip_weights"
+)  # fmt: skip
 
 # parameters that every optimiser is tried on before it is used; nothing is computed
 _EXAMPLE = {"kernel": jax.ShapeDtypeStruct((2, 2), "float32")}
@@ -40,7 +42,7 @@ class Optimizer:
         self.transform = _transform(section, path)
         self.learning_rate = learning_rate(section, total_images, path)
         self._rate = jax.jit(self.learning_rate)
-        decays = section.get("decay", "constant") != "constant"
+        decays = section.get("decay", "constant") != "constant" and not section.get("restart_images", 0)
         self.ends = int(section.get("decay_images", 0) or total_images) if decays else None
         self.clip_norm = float(section.get("clip_norm", 0.0))
         self.clip_weights = float(section.get("clip_weights", 0.0))
@@ -110,17 +112,28 @@ def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> L
 
     It rises linearly over `warmup_images`; then it stays constant, or falls as a cosine or a line to 0 at
     `decay_images`. A `decay_images` of 0 stands for `total_images`, whichever that is when the run is begun, resumed or
-    extended.
+    extended. With `restart_images` all of this begins again after every so many images (Loshchilov & Hutter 2017), as
+    for a method that grows; `decay_images` is then 0, and the rate falls until it begins again.
+
+    Raises:
+      UserError: the decay is unknown, or a number does not fit.
     """
-    base = float(section["learning_rate"])
+    base, restart = float(section["learning_rate"]), int(section.get("restart_images", 0))
     warmup, end = float(section.get("warmup_images", 0)), float(section.get("decay_images", 0) or total_images)
     decay = section.get("decay", "constant")
     if decay not in ("constant", "cosine", "linear"):
         raise UserError(f"{path}.decay={decay!r} is unknown; {nearest(decay, ('constant', 'cosine', 'linear'))}")
     if base < 0 or warmup < 0 or end < 0:
         raise UserError(f"{path}: learning_rate, warmup_images and decay_images must not be negative.")
+    if restart < 0 or restart and section.get("decay_images", 0):
+        raise UserError(
+            f"{path}.restart_images={restart} must not be negative, and with it decay_images is 0, since the rate "
+            "falls until it begins again; set it to 0 for a rate that falls once."
+        )
+    end = restart or end
 
     def rate(images: jax.Array) -> jax.Array:
+        images = jnp.asarray(images, jnp.uint32) % restart if restart else images
         images = jnp.asarray(images, jnp.float32)
         ramp = jnp.minimum((images + 1) / warmup, 1.0) if warmup else 1.0
         done = jnp.clip((images - warmup) / max(end - warmup, 1.0), 0.0, 1.0)

@@ -179,3 +179,13 @@ def test_every_optimiser_that_is_listed_updates_parameters_and_none_is_refused()
         made = optimizers(config, ("net",))["net"]
         new, _ = jax.eval_shape(made.update, params, made.init(params), params, jnp.uint32(0))
         assert {key: leaf.shape for key, leaf in new.items()} == {"kernel": (2, 2), "bias": (2,)}
+
+
+def test_a_rate_begins_again_after_every_so_many_images():
+    once = rates([0, 7, 25, 99], decay="linear", decay_images=100, warmup_images=10)
+    again = rates([200, 207, 225, 299], decay="linear", restart_images=100, warmup_images=10)
+    np.testing.assert_array_equal(once, again)
+    assert again[-1] < 0.02 * again[1]
+    for options in (dict(restart_images=-1), dict(restart_images=10, decay_images=5)):
+        with pytest.raises(UserError, match="restart_images"):
+            rates([0], decay="linear", **options)
