@@ -57,6 +57,7 @@ TWINS = (
     "cascade_shapes_64.py",
     "cascade_shapes_base.py",
     "classifier_scenes.py",
+    "classifier_shapes_tower.py",
     "ddpm_fashion_mnist.py",
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",

@@ -49,7 +49,7 @@ class CLIP(Method):
       text: the text tower, whose `projection` is that of the image tower.
       image_shape: `(H, W, C)`; from the config's data.
       captioner: the network that writes captions, or None.
-      contrastive, captioning: weights of the two losses; 0 leaves one out.
+      contrastive, captioning: weights of the two losses; 0 leaves one out, and the captioner with the second.
       schedule: that of the noise which the image tower sees in training; None for clean images.
       locked: groups that do not learn, and are given by `config.init_from` ("locked-image tuning", Zhai et al. 2022,
         if it is `image`).
@@ -85,11 +85,6 @@ class CLIP(Method):
                 f"CLIP learns by comparing (contrastive={self.contrastive:g}) or by writing captions (captioning="
                 f"{self.captioning:g}, which needs config.method.captioner), and neither is on: set one of them above "
                 "0."
-            )
-        if self.captioner is not None and self.captioning == 0:
-            raise UserError(
-                "config.method.captioner is set and captioning is 0, so that it would not learn: set one or leave "
-                "the other out."
             )
         timed = getattr(self.image, "sees_time", False)
         if timed != (self.schedule is not None):
@@ -207,7 +202,7 @@ class CLIP(Method):
             value, accuracy = info_nce(unit(of_image), unit(of_text), scale)
             total = total + self.contrastive * value
             metrics |= {"contrastive": value, "accuracy": accuracy, "logit_scale": scale}
-        if self.captioner is not None:
+        if self._captions:
             value, right = self._caption_errors(params, read, seen, batch["tokens"])
             total = total + self.captioning * value.mean()
             metrics |= {"captioning": value.mean(), "token_accuracy": right.mean()}
@@ -292,7 +287,7 @@ class CLIP(Method):
                 found[SAME] = self._entry(batch, self.same).reshape(len(image), -1)
             if self.schedule is not None:
                 found |= self._right_by_time(params, keys, batch)
-        if self.captioner is not None:
+        if self._captions:
             error, right = self._caption_errors(params, read, seen, tokens)
             found |= {"caption_cross_entropy": error, "caption_token_accuracy": right}
         return found

@@ -1,0 +1,24 @@
+"""A supervised classifier with CLIP's image tower, on captioned shapes at 32 pixels: the control of zero-shot CLIP.
+
+Paper: Radford et al. 2021 (CLIP), section 3.3, which compares both under a shift of the data.
+Command: python main.py --config=configs/classifier_shapes_tower.py --workdir=runs/classifier_shapes_tower; then
+    python -m studies.clip_shift --clip=runs/clip_shapes --classifier=runs/classifier_shapes_tower
+Hardware and time: two CPU cores; not recorded yet.
+Expected: not recorded yet.
+"""
+
+from configs import clip_shapes
+from jaxgen.config import section
+
+
+def get_config():
+    config = clip_shapes.get_config()
+    tower = config.method.image.to_dict()
+    config.method = section(
+        name="classifier",
+        network=section(name="tower_classifier", num_classes=25, tower=section(**tower)),
+        attributes=(("shape", 8), ("colour", 8), ("position", 9)),
+    )
+    config.data.num_classes = 8
+    config.evaluate.metrics = ()
+    return config
