@@ -31,6 +31,7 @@ APART = (
     "cascade_shapes.py",
     "fsdm_omniglot.py",
     "glide_shapes_64.py",
+    "glide_shapes_clip.py",
     "glide_shapes_inpainting.py",
     "imagen_shapes.py",
     "motion_shapes.py",
