@@ -115,7 +115,11 @@ class Flags:
     )  # fmt: skip
     draws: int = _flag(
         1, "How many images are drawn under each of the --num conditions, such as pictures: panel_draws.png has them "
-        "side by side.", "sample",
+        "side by side. With --rerank one of each is kept.", "sample", "evaluate",
+    )  # fmt: skip
+    rerank: str = _flag(
+        "", "A run of CLIP: of the --draws images of each text, the one that it finds nearest to the text is kept. In "
+        "--mode=evaluate the scores are printed and not stored.", "sample", "evaluate", path=True,
     )  # fmt: skip
     size: tuple[int, int] | None = _flag(
         None, "<height>x<width> in pixels, such as 96x128, at which a diffusion model draws and reads pictures, where "

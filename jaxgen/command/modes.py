@@ -178,6 +178,8 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     if "pretrained" in config.init_from and config.method.name == "stable_diffusion":
         if flags.size:
             raise UserError("--size is for a run; a folder of diffusers draws at config.data.resolution: set that.")
+        if flags.rerank:
+            raise UserError("--rerank is for a run whose texts a CLIP of the same words reads: leave it out.")
         trained = _pretrained(config, flags)
     else:
         trained = _trained(config, flags)
@@ -189,6 +191,8 @@ def sample(config: ConfigDict, flags: Flags) -> int:
             trained.generator.use_negative_prompt(flags.negative_prompt)
         if flags.noise:
             trained = with_noise(trained, flags.noise, flags.num)
+        if flags.rerank:
+            trained, flags = _reranked(trained, flags)
     out, inputs = epath.Path(flags.out), None
     if flags.degrade:
         trained, inputs = degraded_pictures(trained, flags.files, flags.num, flags.seed)
@@ -233,6 +237,10 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
     if is_chain(config):
         _check_chain(config, flags)
     trained = _trained(config, flags)
+    if flags.draws > 1 and not flags.rerank:
+        raise UserError("--draws has a use in --mode=evaluate beside --rerank=<a run of CLIP> alone; leave it out.")
+    if flags.rerank:
+        trained, flags = _reranked(trained, flags)
     if flags.quiz:
         log.info("quiz: %s", make_quiz(flags.workdir, trained, flags.seed, flags.num))
     entries = scored(trained.generator, trained.model)
@@ -240,7 +248,7 @@ def evaluate(config: ConfigDict, flags: Flags) -> int:
         return 0
     print(strict_json(entries), flush=True)  # first, since the workdir may not be writable
     write = {"last": write_scores, "best": write_best}.get(flags.checkpoint)
-    if write and flags.workdir:
+    if write and flags.workdir and not flags.rerank:
         try:
             write(epath.Path(flags.workdir), entries, trained.step, trained.images)
             write_report(flags.workdir)
@@ -350,6 +358,13 @@ def _trained(config: ConfigDict, flags: Flags) -> TrainedModel:
     trained = restore(config, flags.workdir, flags.checkpoint, flags.adapters)
     _tell_sampler(config, trained)
     return trained
+
+
+def _reranked(trained: TrainedModel, flags: Flags) -> tuple[TrainedModel, Flags]:
+    """Returns a model that keeps the best of the flags' draws, and the flags without these draws."""
+    from jaxgen.sampling.rerank import reranked
+
+    return reranked(trained, flags.rerank, flags.draws, flags.trust), dataclasses.replace(flags, draws=1)
 
 
 def _pretrained(config: ConfigDict, flags: Flags) -> TrainedModel:
