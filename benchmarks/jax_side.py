@@ -16,6 +16,7 @@ from benchmarks.workloads import (
     RATE,
     SAMPLING_STEPS,
     TEXT,
+    TRANSLATIONS,
     WEIGHT_DECAY,
     Z_DIM,
     Row,
@@ -146,6 +147,12 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
         config.optimizer.update(name="adam", learning_rate=1e-3, eps=1e-4)
         config.mesh.data = 1
         return config, make_method(config)
+    if row.model in TRANSLATIONS:
+        config.method = _translation(row)
+        config.data.update(resolution=row.size)
+        rate, b1, b2 = GAN_RATES["dcgan"]
+        config.optimizer.update(name="adam", learning_rate=rate, b1=b1, b2=b2)
+        return config, make_method(config)
     if row.model in GAN_RATES:
         rate, b1, b2 = GAN_RATES[row.model]
         discriminator = section(name="dcgan_discriminator", channels=row.channels)
@@ -159,6 +166,20 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
         return config, make_method(config)
     config.optimizer.update(name="adamw", learning_rate=RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP)
     return config, _diffusion(row, device, small)
+
+
+def _translation(row: Row) -> Any:
+    from jaxgen.config import section
+
+    reads = ("condition",) if row.model == "pix2pix" else ()
+    layers = 2 if row.size >= 32 else 1
+    patches = section(name="patch_discriminator", width=row.channels, layers=layers, norm="instance", reads=reads)
+    if row.model == "cyclegan":
+        generator = section(name="translation_resnet", width=row.channels, downs=2, blocks=2)
+        return section(name="cyclegan", generator=generator, discriminator=patches)
+    downs = row.size.bit_length() - 1
+    generator = section(name="translation_unet", width=row.channels, downs=downs, dropout_blocks=max(downs - 5, 0))
+    return section(name="pix2pix", generator=generator, discriminator=patches)
 
 
 def _diffusion(row: Row, device: str, small: bool) -> Any:
@@ -199,6 +220,8 @@ def _batch(row: Row, method: Any, small: bool) -> dict[str, Any]:
     if "context" in method.conditions:
         width = diffusers_config(row.model, small)[1]["cross_attention_dim"]
         batch["context"] = rng.standard_normal((row.batch, TEXT, width)).astype(np.float32)
+    for name in {"condition", "other_image"} & {*method.conditions}:
+        batch[name] = rng.integers(0, 256, batch["image"].shape, dtype=np.uint8)
     if "label" in method.conditions:
         batch["label"] = rng.integers(0, method.num_classes, row.batch).astype(np.int32)
     return batch

@@ -12,6 +12,8 @@ from benchmarks import jax_side, torch_side, workloads
 
 torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
 
+from benchmarks import torch_translation  # noqa: E402
+
 pytestmark = pytest.mark.parity
 
 
@@ -38,8 +40,9 @@ def test_diffusion_networks_are_the_same(name, small):
     assert parameters(row.smaller() if small else row, small) == theirs
 
 
-@pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "vae"])
+@pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "vae", "pix2pix", "cyclegan"])
 def test_other_networks_are_the_same(name):
     row = workloads.CPU[name].smaller()
-    _, models = torch_side._vae(row, False) if name == "vae" else torch_side._gan(row, False)
+    make = getattr(torch_translation, name) if name in workloads.TRANSLATIONS else torch_side._gan
+    _, models = (torch_side._vae if name == "vae" else make)(row, False)
     assert parameters(row, True) == sum(p.numel() for model in models for p in model.parameters())

@@ -21,6 +21,7 @@ from benchmarks.workloads import (
     RATE,
     SAMPLING_STEPS,
     TEXT,
+    TRANSLATIONS,
     WEIGHT_DECAY,
     Z_DIM,
     Row,
@@ -47,6 +48,10 @@ def work(row: Row, device: str, small: bool, compiled: bool) -> None:
         step, models = _vae(row, compiled)
     elif row.model in GAN_RATES:
         step, models = _gan(row, compiled)
+    elif row.model in TRANSLATIONS:
+        from benchmarks import torch_translation
+
+        step, models = getattr(torch_translation, row.model)(row, compiled)
     else:
         task = _denoise if row.task == "train" else _ddim
         step, models = task(row, where, small, compiled, torch.autocast(where.type, torch.bfloat16, device == "gpu"))

@@ -9,6 +9,7 @@ RATE, CLIP, DECAY, WEIGHT_DECAY = 2e-4, 1.0, 0.999, 1e-2  # of the diffusion mod
 SAMPLING_STEPS = 50
 Z_DIM = 100  # the width of a GAN's z
 PENALTY = 10.0  # WGAN-GP's
+TRANSLATIONS = ("pix2pix", "cyclegan")  # learning rate and betas are those of DCGAN
 GAN_RATES = {"dcgan": (2e-4, 0.5, 0.999), "wgan_gp": (1e-4, 0.0, 0.9)}  # learning rate and Adam's betas
 TEXT = 77  # tokens of a text that a U-Net sees
 
@@ -68,7 +69,7 @@ class Row:
     """Describes one line of the table.
 
     Attributes:
-      model: a key of `MODELS`, or dcgan, wgan_gp (its critic's step alone), vae, matmul or start.
+      model: a key of `MODELS`, or dcgan, wgan_gp (its critic's step alone), pix2pix, cyclegan, vae, matmul or start.
       task: "train" for one update, "sample" for a batch of images by DDIM.
       batch: images. size: of a GAN's images, or a matrix. channels: a GAN's base width.
       bar, goal: of the ratio jaxgen / PyTorch; 0 for none.
@@ -96,6 +97,8 @@ CPU = {
     "ddim": Row("unet", task="sample", bar=0.85, goal=0.75, turn=1),
     "dcgan": Row("dcgan", batch=32, bar=1.3, goal=1.0),
     "wgan_gp": Row("wgan_gp", batch=32),
+    "pix2pix": Row("pix2pix", batch=4, channels=16, bar=1.3),
+    "cyclegan": Row("cyclegan", batch=4, size=32, channels=16, bar=1.3),
     "vae": Row("vae", batch=100, bar=1.0, goal=0.8, steps=500, turn=50),
 }
 # on a GPU a ratio of throughputs is asked for: 1.0 in training, 1.2 in sampling

@@ -106,6 +106,35 @@ def pairs(folder: pathlib.Path) -> ConfigDict:
     return config
 
 
+def pix2pix(folder: pathlib.Path) -> ConfigDict:
+    """A translation with everything on: dropout, noise, two scales, feature matching, mode seeking."""
+    config = tiny_config("Plain")
+    patches = section(name="patch_discriminator", width=2, layers=1, norm="spectral_instance", reads=("condition",))
+    config.method = section(
+        name="pix2pix", generator=section(name="translation_unet", width=4, downs=3, dropout_blocks=1, z_dim=2),
+        discriminator=section(name="multi_scale", network=patches, scales=2), feature_matching=1.0, mode_seeking=0.1,
+        l1=10.0,
+    )  # fmt: skip
+    config.optimizer.eps = 1e-3
+    config.data.update(source="shapes", split="val", eval_split="test", resolution=16, channels=3, flip=True)
+    config.data.rename.condition = "outline"
+    return config
+
+
+def cyclegan(folder: pathlib.Path) -> ConfigDict:
+    """An unpaired translation, whose pool is full after two steps."""
+    config = tiny_config("Plain")
+    config.method = section(
+        name="cyclegan", generator=section(name="translation_resnet", width=2, downs=1, blocks=1),
+        discriminator=section(name="patch_discriminator", width=2, layers=1, norm="instance"), pool=12,
+    )  # fmt: skip
+    config.optimizer.update(eps=1e-3, constant_images=IMAGES // 2, decay="linear")
+    config.data.update(source="shapes", split="val", eval_split="test", channels=3)
+    config.data.extra.other = section(source="shapes", split="train", eval_split="test")
+    config.data.extra.other.rename = section(image="style")
+    return config
+
+
 DOORS = {
     "corruption": Door(corruption, ("--image={}", "--degrade")),
     "inputs": Door(inputs, ("--image={}", "--mask={here}/mask.png")),
@@ -118,6 +147,8 @@ DOORS = {
     "text": Door(text, ("--image={}", "--prompt=a red circle", "--negative_prompt=a blue star"), (8, 8, 3)),
     "games": Door(games, ("--input=outline={}",)),
     "pairs": Door(pairs, ("--image={}",), (8, 8, 3), draws=False),
+    "pix2pix": Door(pix2pix, ("--image={}",), (16, 16, 1)),
+    "cyclegan": Door(cyclegan, ("--input={}",), (8, 8, 3)),
 }
 
 

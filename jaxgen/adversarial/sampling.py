@@ -77,3 +77,23 @@ class Pyramid(GANSampler):
                 f"config.sampler.start={self.start} keeps scales of the picture, which have its own size: leave "
                 "config.sampler.size out, or start at 0."
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslationSampler(TruncatedNormal):
+    """Says whether a generator drops values in use too, as pix2pix does, and how its noise is drawn.
+
+    The dropout is the only random part of pix2pix (Isola et al. 2017, section 2.1): without it one picture always has
+    one result.
+    """
+
+    dropout: bool = True  # whether values are dropped when images are sampled
+
+
+def slerp(a: Float[Array, "B Z"], b: Float[Array, "B Z"], t: Float[Array, ""]) -> Float[Array, "B Z"]:
+    """Interpolates between normal vectors: directions by angle, lengths linearly (Shoemake 1985; White 2016)."""
+    length_a, length_b = (jnp.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    cosine = (a * b).sum(axis=1, keepdims=True) / (length_a * length_b)
+    angle = jnp.arccos(jnp.clip(cosine, -1 + 1e-6, 1 - 1e-6))
+    direction = jnp.sin((1 - t) * angle) * a / length_a + jnp.sin(t * angle) * b / length_b
+    return ((1 - t) * length_a + t * length_b) * direction / jnp.sin(angle)

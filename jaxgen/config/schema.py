@@ -49,6 +49,7 @@ DEFAULTS: dict[str, Any] = dict(
         name="adamw",  # any optimiser of optax that takes a learning rate; its arguments are further keys here
         learning_rate=1e-4,  # the rate after the warm-up and before the decay
         warmup_images=0,  # the rate rises in a straight line over this many images
+        constant_images=0,  # after the warm-up, images before the decay begins, as in CycleGAN's schedule
         decay="constant",  # how the rate falls to 0 at decay_images: "cosine" or "linear"; "constant" keeps it
         decay_images=0,  # with 0 the rate falls until train.total_images, also where that is changed later
         restart_images=0,  # warm-up and decay begin again after so many images, as at each scale of SinGAN; 0: never

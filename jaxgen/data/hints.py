@@ -27,7 +27,7 @@ from scipy import ndimage
 
 from jaxgen.data.corruptions import LUMINANCE
 from jaxgen.data.folders.caption_files import in_threads
-from jaxgen.data.folders.columns import CLASSES
+from jaxgen.data.folders.columns import MAPS
 from jaxgen.data.folders.layout import SPLITS, layout_of
 from jaxgen.data.folders.listing import Listing, walk
 from jaxgen.data.folders.metadata import FILE, NAMES, TABLE, metadata_of, with_column
@@ -125,7 +125,7 @@ def make_hints(path: epath.PathLike, contours: Contours | None = None, entry: st
     check_entry_name(entry, "--entry")
     if is_remote(place):
         raise UserError(f"{place} is in a store; hints are made of a folder on this machine.")
-    if entry in (*TAKEN, CLASSES, "image"):
+    if entry in (*TAKEN, *MAPS, "image"):
         raise UserError(f"--entry={entry} is an entry that is no hint; give another name, such as 'hint' or 'depth'.")
     listing = walk(place)
     hints = _places(listing, entry)

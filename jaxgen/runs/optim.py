@@ -19,7 +19,8 @@ from jaxgen.number_types import is_type_key, number_type
 
 # keys of the section that are jaxgen's; the others are arguments of the optax function
 _OWN = (
-    "name", "learning_rate", "warmup_images", "decay", "decay_images", "restart_images", "clip_norm", "clip_weights"
+    "name", "learning_rate", "warmup_images", "constant_images", "decay", "decay_images", "restart_images", "clip_norm",
+    "clip_weights",
 )  # fmt: skip
 
 # parameters that every optimiser is tried on before it is used; nothing is computed
@@ -110,33 +111,44 @@ def ends_before(optimizers: Mapping[str, Optimizer], total_images: int) -> str:
 def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> LearningRate:
     """Returns the learning rate as a function of the images seen.
 
-    It rises linearly over `warmup_images`; then it stays constant, or falls as a cosine or a line to 0 at
-    `decay_images`. A `decay_images` of 0 stands for `total_images`, whichever that is when the run is begun, resumed or
-    extended. With `restart_images` all of this begins again after every so many images (Loshchilov & Hutter 2017), as
-    for a method that grows; `decay_images` is then 0, and the rate falls until it begins again.
+    It rises linearly over `warmup_images` and keeps its value for `constant_images`; then it stays there, or falls as a
+    cosine or a line to 0 at `decay_images`. A `decay_images` of 0 stands for `total_images`, whichever that is when the
+    run is begun, resumed or extended. With `restart_images` all of this begins again after every so many images
+    (Loshchilov & Hutter 2017), as for a method that grows; `decay_images` is then 0, and the rate falls until it begins
+    again.
 
     Raises:
       UserError: the decay is unknown, or a number does not fit.
     """
     base, restart = float(section["learning_rate"]), int(section.get("restart_images", 0))
     warmup, end = float(section.get("warmup_images", 0)), float(section.get("decay_images", 0) or total_images)
+    start = warmup + float(section.get("constant_images", 0))  # of the decay
     decay = section.get("decay", "constant")
     if decay not in ("constant", "cosine", "linear"):
         raise UserError(f"{path}.decay={decay!r} is unknown; {nearest(decay, ('constant', 'cosine', 'linear'))}")
-    if base < 0 or warmup < 0 or end < 0:
-        raise UserError(f"{path}: learning_rate, warmup_images and decay_images must not be negative.")
+    if base < 0 or warmup < 0 or end < 0 or start < warmup:
+        raise UserError(
+            f"{path}: learning_rate, warmup_images, constant_images and decay_images must not be negative."
+        )
     if restart < 0 or restart and section.get("decay_images", 0):
         raise UserError(
             f"{path}.restart_images={restart} must not be negative, and with it decay_images is 0, since the rate "
             "falls until it begins again; set it to 0 for a rate that falls once."
         )
     end = restart or end
+    if start > warmup and decay == "constant":
+        raise UserError(f"{path}.constant_images={start - warmup:g} says when the decay begins: set {path}.decay too.")
+    if start > warmup and start >= end:
+        raise UserError(
+            f"{path}: the decay begins at image {start:g} (warmup_images + constant_images) and ends at {end:g}; it "
+            "must end later."
+        )
 
     def rate(images: jax.Array) -> jax.Array:
         images = jnp.asarray(images, jnp.uint32) % restart if restart else images
         images = jnp.asarray(images, jnp.float32)
         ramp = jnp.minimum((images + 1) / warmup, 1.0) if warmup else 1.0
-        done = jnp.clip((images - warmup) / max(end - warmup, 1.0), 0.0, 1.0)
+        done = jnp.clip((images - start) / max(end - start, 1.0), 0.0, 1.0)
         falls: dict[str, jax.Array | float] = {
             "constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * done))
         }

@@ -8,6 +8,7 @@ clip_text:FOLDER              transformers' CLIPTextModel, such as the `text_enc
 clip:FOLDER#image             a tower of transformers' CLIPModel with its projection, as a run of `clip` has it; also
                               #text and #logit_scale
 t5_encoder:FOLDER             transformers' T5EncoderModel, or the encoder of a whole T5
+pix2pix:FILE                  a network of pix2pix, CycleGAN or pix2pixHD, such as the authors' `latest_net_G.pth`
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ def published(source: str) -> tuple[Tree, Tree | None] | None:
         from jaxgen.interop.text_encoders.t5 import load_t5
 
         return load_t5(_path(rest))[1], None
+    if kind == "pix2pix" and colon:
+        from jaxgen.interop.translation.networks import read
+
+        _, params, carried = read(os.fspath(user_path(rest, "the file in config.init_from")))
+        return params, carried or None
     return None
 
 

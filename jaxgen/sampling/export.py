@@ -15,6 +15,9 @@ the run's averaged weights; the others, the tokenizer and the configs are those 
 `learned_embeds.safetensors`, `pytorch_custom_diffusion_weights.safetensors`, and a folder of each ControlNet. With
 `--merge` it is the whole pipeline, with low-rank updates added to the weights in float32, and the files of new words
 beside it.
+
+`OUT` of a run of `pix2pix` or `cyclegan` has the generators as the authors' code loads them: `latest_net_G.pth`, or
+`latest_net_G_A.pth` (from `image` to the other kind) and `latest_net_G_B.pth`.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ from jaxgen.number_types import number_type
 
 if TYPE_CHECKING:
     from jaxgen.arrays import Params
-    from jaxgen.methods.base import Method
+    from jaxgen.methods.base import Method, Model
+    from jaxgen.methods.translation.cyclegan import CycleGAN
+    from jaxgen.methods.translation.pix2pix import Pix2Pix
     from jaxgen.methods.tuned import Tuned
     from jaxgen.sampling.restore import TrainedModel
 
@@ -63,11 +68,12 @@ def export(
     """
     from jaxgen.methods.contrastive.clip import CLIP
     from jaxgen.methods.diffusion.latent_diffusion import LatentDiffusion
+    from jaxgen.methods.translation.cyclegan import CycleGAN
+    from jaxgen.methods.translation.pix2pix import Pix2Pix
     from jaxgen.methods.tuned import Tuned
     from jaxgen.runs.pretrained import folder_of, pretrained_run
     from jaxgen.runs.setup import make_method
     from jaxgen.runs.workdir import stored_config
-    from jaxgen.sampling.grafts.written import check_grafts
     from jaxgen.sampling.restore import restore
 
     dtype = number_type(dtype, "--dtype") if dtype else ""
@@ -75,20 +81,18 @@ def export(
     if config is None:
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
     folder, method = folder_of(config), make_method(config)
-    if isinstance(method, Tuned):
-        check_grafts(method.grafts, merge)
-    elif merge:
-        raise UserError(f"--merge is for runs with grafts, and {workdir} has none; leave it out.")
+    whole = _is_whole(method, workdir, dtype, merge)
     if isinstance(method, CLIP):
         _check_free(out)
         return _write_clip(pathlib.Path(out), restore(config, workdir, checkpoint), dtype)
-    whole = merge or not isinstance(method, Tuned)
     if whole and (folder is None or not isinstance(_base(method), LatentDiffusion)):
         raise UserError(
             f"{workdir} is no run of latent_diffusion that began with a folder of diffusers "
             "(config.init_from.pretrained), so there is none to write it back to."
         )
     _check_free(out)
+    if isinstance(method, Pix2Pix | CycleGAN):
+        return _write_translation(pathlib.Path(out), method, restore(config, workdir, checkpoint).model)
     if merge and "dtype" in config.init_from:
         config.init_from.dtype = ""  # what is merged is not rounded first
     params = restore(config, workdir, checkpoint).model.params
@@ -125,6 +129,37 @@ def _write_clip(out: pathlib.Path, trained: TrainedModel, dtype: str) -> dict[st
     if words is None:
         told += "; the tokenizer is the one that the data were read with, and is not written"
     return {"model.safetensors": told}
+
+
+def _is_whole(method: Method, workdir: epath.PathLike, dtype: str, merge: bool) -> bool:
+    """Returns whether a run becomes a whole pipeline. Raises a UserError for options that it has no use for."""
+    from jaxgen.methods.translation.cyclegan import CycleGAN
+    from jaxgen.methods.translation.pix2pix import Pix2Pix
+    from jaxgen.methods.tuned import Tuned
+    from jaxgen.sampling.grafts.written import check_grafts
+
+    if isinstance(method, Tuned):
+        check_grafts(method.grafts, merge)
+        return merge
+    if merge:
+        raise UserError(f"--merge is for runs with grafts, and {workdir} has none; leave it out.")
+    translation = isinstance(method, Pix2Pix | CycleGAN)
+    if translation and dtype:
+        raise UserError(f"--dtype is for files of diffusers, and {workdir} is a translation; leave it out.")
+    return not translation
+
+
+def _write_translation(out: pathlib.Path, method: Pix2Pix | CycleGAN, model: Model) -> dict[str, str]:
+    """Writes `latest_net_G.pth`, or those of both directions, where A is the kind of `image` and B the other one."""
+    from jaxgen.interop.translation.networks import write
+    from jaxgen.methods.translation.pix2pix import Pix2Pix
+
+    paired = isinstance(method, Pix2Pix)
+    names = {"generator": "G"} if paired else {"to_other": "G_A", "to_image": "G_B"}
+    for group, name in names.items():
+        write(out / f"latest_net_{name}.pth", method.generator, model.params[group], model.memory.get(group))
+    told = "the generator" if paired else "a generator of CycleGAN"
+    return {f"latest_net_{name}.pth": f"{told}, the group {group!r}" for group, name in names.items()}
 
 
 def _base(method: Method) -> Method:

@@ -84,6 +84,7 @@ TWINS = (
     "mae_nuclei.py",
     "palette_emoji.py",
     "palette_shapes.py",
+    "pix2pix_emoji.py",
     "regression_emoji.py",
     "sr3_emoji.py",
     "vq_autoencoder_shapes.py",
@@ -106,6 +107,10 @@ def stand_in(folder, config):
         if "text" in config.method or "vocabulary" in config.method:
             text = config.method.get("text", config.method)
             arrays[f"{split}_tokens"] = chance.integers(1, text.vocabulary, (40, text.length))
+        for entry in {*config.data.rename.values(), config.method.get("truth", "")} - {"", "mask", "label"}:
+            arrays[f"{split}_{entry}"] = chance.integers(0, 256, (40, height, width, channels), np.uint8)
+        if "mask" in config.method.get("generator", {}).get("reads", ()):
+            arrays[f"{split}_mask"] = chance.integers(0, config.method.generator.classes, (40, height, width))
         for i, (_, classes) in enumerate(config.method.get("attributes", ())):
             column = chance.integers(0, classes, (40, 1), np.int32)
             before = [arrays[f"{split}_attributes"]] if i else []

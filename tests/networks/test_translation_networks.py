@@ -71,9 +71,10 @@ def test_what_a_generator_reads():
 @pytest.mark.parametrize(
     "network, side, said",
     [
-        (TranslationUNet(SHAPE, 2, 3), 12, "8 divides, not 12x12"),
-        (TranslationUNet(SHAPE, 2, 3, norm="layer"), 8, "norm is"),
-        (TranslationUNet(SHAPE, 2, 3, dropout=1.0), 8, r"share in \[0, 1\)"),
+        (TranslationUNet(SHAPE, 2, 3), 8, "1 blocks that can drop"),
+        (TranslationUNet(SHAPE, 2, 3, dropout_blocks=1), 12, "8 divides, not 12x12"),
+        (TranslationUNet(SHAPE, 2, 3, dropout_blocks=0, norm="layer"), 8, "norm is"),
+        (TranslationUNet(SHAPE, 2, 3, dropout=1.0, dropout_blocks=1), 8, r"share in \[0, 1\)"),
         (TranslationResNet(SHAPE, 2, 2, 1), 4, "too few behind 2 halvings"),
         (CoarseToFine(SHAPE, 2, 0), 8, "at least one enhancer"),
         (CoarseToFine(SHAPE, 2, 1, 2, 1, 1), 12, "8 divides, not 12x12"),

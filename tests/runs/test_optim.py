@@ -31,6 +31,16 @@ def test_linear_decay_reaches_zero_and_stays():
     np.testing.assert_allclose(found[1:], [2, 1.5, 1, 0.5, 0, 0], atol=1e-6)
 
 
+def test_a_linear_decay_can_begin_later():
+    """CycleGAN's schedule: half of the run at one rate, then in a line to 0 (Zhu et al. 2017, section 4)."""
+    found = rates([0, 50, 300, 500, 750, 1000], warmup_images=100, constant_images=400, decay="linear")
+    np.testing.assert_allclose(found[1:], [1.02, 2, 2, 1, 0], atol=1e-6)
+    with pytest.raises(UserError, match="must end later"):
+        rates([0], constant_images=1000, decay="linear")
+    with pytest.raises(UserError, match="set config.optimizer.decay too"):
+        rates([0], constant_images=10)
+
+
 def test_cosine_decay_is_half_way_in_the_middle_and_flat_at_both_ends():
     found = rates([0, 1, 200, 399, 400, 900], decay="cosine", decay_images=400)
     np.testing.assert_allclose(found[[0, 2, 4, 5]], [2, 1, 0, 0], atol=1e-6)

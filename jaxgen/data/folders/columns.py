@@ -19,6 +19,7 @@ from jaxgen.errors import UserError, shown
 from jaxgen.files.pictures import open_image
 
 CLASSES = "mask"  # the entry whose files hold numbers of classes: grey levels, or the indices of a palette
+MAPS = (CLASSES, "instance")  # entries whose files hold numbers, of classes or of objects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Column:
     Attributes:
       entry: the entry's name.
       files: their names below the folder, one for each example.
-      channels: 1, 3 or 4; 0 for numbers of classes, which become int32 `[H, W]`.
+      channels: 1, 3 or 4; 0 for numbers of classes or of objects, which become int32 `[H, W]`.
       reader: what asks for these channels, for messages; "" for `config.data.channels`.
     """
 
@@ -51,7 +52,7 @@ def column(folder: epath.Path, entry: str, files: Sequence[str], first: str) -> 
     Raises:
       UserError: the first picture cannot be opened.
     """
-    if entry == CLASSES:
+    if entry in MAPS:
         return Column(entry, tuple(files), 0)
     with (folder / first).open("rb") as opened, open_image(opened, repr(str(folder / first))) as image:
         channels = 4 if image.mode == "RGBA" else own_channels(image)
@@ -125,7 +126,7 @@ class Columns:
         if column.channels:
             return decode(data, self._resolution, column.channels, where, column.reader)
         classes = decode_mask(data, self._resolution, where, classes=True)
-        if self._classes and classes.max() >= self._classes:
+        if column.entry == CLASSES and self._classes and classes.max() >= self._classes:
             raise UserError(
                 f"{where} holds class {classes.max()}, outside [0, {self._classes}); set config.data.num_classes or "
                 "correct the file."

@@ -10,8 +10,8 @@ image and the right one for the condition, `pairs:<folder>:right` the other way 
 Splits: `<folder>/<split>/...` where there are such folders, else `all`, and `train` and `test` by a hash of the name.
 
 An example has `image` and the other entries, uint8 [H, W, C], each with the channels that its first picture has; a
-folder `mask` holds numbers of classes, grey levels or indices of a palette, and becomes int32 [H, W]. Captions are as
-in `folder:<path>`, beside the images.
+folder `mask` holds numbers of classes, and a folder `instance` numbers of objects, as grey levels or indices of a
+palette; they become int32 [H, W]. Captions are as in `folder:<path>`, beside the images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from etils import epath
 
 from jaxgen.data.folders.caption_files import captions_of
-from jaxgen.data.folders.columns import CLASSES, Column, Columns, column
+from jaxgen.data.folders.columns import MAPS, Column, Columns, column
 from jaxgen.data.folders.layout import SPLIT_LIKE, Layout, layout_of
 from jaxgen.data.folders.listing import Listing, walk
 from jaxgen.data.images import fit, load, upright_size
@@ -166,7 +166,7 @@ class PairedFolders(Source):
 
     def _column(self, path: epath.Path, entry: str, files: Sequence[str], places: Places) -> Column:
         """Returns the column of an entry; `config.data.channels` is for the one that is the image in the end."""
-        if entry == self.request.rename.get("image", "image") and entry != CLASSES:
+        if entry == self.request.rename.get("image", "image") and entry not in MAPS:
             return Column(entry, tuple(files), self.request.channels)
         return column(path, entry, files, min(name for found in places.values() for name in found.get(entry, ())))
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Key
 from jaxgen.adversarial import diagnostics, losses, penalties
 from jaxgen.adversarial.augment import Augmentation
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.adversarial.sampling import NORMAL, GANSampler, TruncatedNormal
+from jaxgen.adversarial.sampling import NORMAL, GANSampler, TruncatedNormal, slerp
 from jaxgen.arrays import Array, Batch, Memory, Metrics, Params, Tree
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
@@ -75,6 +75,7 @@ class GAN(Method):
     gradient_penalty: float = 0.0  # weight of (|slope| - 1)**2 between real and fake (WGAN-GP: 10); forbids BatchNorm
     r1: float = 0.0  # weight of the squared slope at real images, over 2
     r1_every: int = 1  # the turn `r1` is due at steps divisible by this, with as many times the weight
+    adversarial: float = 1.0  # weight of the game in the generator's loss; 0 leaves its further terms alone
     feature_matching: float = 0.0  # weight of the distance of the discriminator's layers (pix2pixHD: 10)
     augment: Augmentation | None = None  # of all that the discriminator sees (DiffAugment, Zhao et al. 2020)
     sampler: GANSampler = TruncatedNormal()  # `config.sampler`: how z is drawn when images are sampled
@@ -185,7 +186,7 @@ class GAN(Method):
         keys = jax.random.split(of_z, len(batch["image"]))
         z, _, memory = self.training_z(params, state.memory, batch, keys)
         fake, _ = self.generate(params, memory, z, batch, train=True)
-        seen = self._augmented(of_real, batch["image"]), self._augmented(of_fake, jax.lax.stop_gradient(fake))
+        seen = self.augmented(of_real, batch["image"]), self.augmented(of_fake, jax.lax.stop_gradient(fake))
         on_real, memory = self.discriminate(params, state.memory, seen[0], batch)
         on_fake, memory = self.discriminate(params, memory, seen[1], batch)
         real, fake_logits = on_real["logits"], on_fake["logits"]
@@ -205,7 +206,7 @@ class GAN(Method):
         return total, (metrics, {"discriminator": memory["discriminator"]})
 
     def r1_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
-        seen = self._augmented(key, batch["image"])
+        seen = self.augmented(key, batch["image"])
         penalty = penalties.r1(self._logits(params, state.memory, batch), seen).mean()
         return self.r1 * self.r1_every * penalty, ({}, {})
 
@@ -214,10 +215,10 @@ class GAN(Method):
         keys = jax.random.split(of_z, len(batch["image"]))
         z, drawn, memory = self.training_z(params, state.memory, batch, keys)
         fake, memory = self.generate(params, memory, z, batch, train=True)
-        outputs, _ = self.discriminate(params, memory, self._augmented(of_fake, fake), batch)
+        outputs, _ = self.discriminate(params, memory, self.augmented(of_fake, fake), batch)
         real_outputs = None
         if self.uses_real:
-            seen = self._augmented(jax.random.fold_in(of_fake, 1), batch["image"])
+            seen = self.augmented(jax.random.fold_in(of_fake, 1), batch["image"])
             real_outputs, _ = self.discriminate(params, memory, seen, batch)
         step = GeneratorStep(params, memory, batch, of_terms, z, fake, outputs, real_outputs, drawn)
         extra, metrics = self.generator_terms(step)
@@ -225,7 +226,7 @@ class GAN(Method):
         if self.feature_matching:
             matching = losses.feature_matching(_layers(real_outputs), _layers(outputs))
             extra, metrics = extra + self.feature_matching * matching, metrics | {"feature_matching": matching}
-        total = losses.generator_loss(self.loss, outputs["logits"], step.real_logits) + extra
+        total = self.adversarial * losses.generator_loss(self.loss, outputs["logits"], step.real_logits) + extra
         return total, (metrics, {group: memory[group] for group in self.generator_groups})
 
     def generate(self, params: Params, memory: Memory, z: Tree, batch: Batch, train: bool) -> tuple[Array, Memory]:
@@ -249,7 +250,8 @@ class GAN(Method):
     def _logits(self, params: Params, memory: Memory, batch: Batch) -> Callable[[Array], Tree]:
         return lambda images: self.discriminate(params, memory, images, batch, train=False)[0]["logits"]
 
-    def _augmented(self, key: Array, images: Array) -> Array:
+    def augmented(self, key: Array, images: Array) -> Array:
+        """Returns images as the discriminator sees them."""
         return images if self.augment is None else self.augment(jax.random.split(key, len(images)), images)
 
     def _check_augmentation(self, batch: Batch) -> None:
@@ -310,12 +312,3 @@ def _layers(outputs: Outputs | None) -> Tree:
             "'patch_discriminator', or 'multi_scale' of it, as config.method.discriminator."
         )
     return outputs["layers"]
-
-
-def slerp(a: Float[Array, "B Z"], b: Float[Array, "B Z"], t: Float[Array, ""]) -> Float[Array, "B Z"]:
-    """Interpolates between normal vectors: directions by angle, lengths linearly (Shoemake 1985; White 2016)."""
-    length_a, length_b = (jnp.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
-    cosine = (a * b).sum(axis=1, keepdims=True) / (length_a * length_b)
-    angle = jnp.arccos(jnp.clip(cosine, -1 + 1e-6, 1 - 1e-6))
-    direction = jnp.sin((1 - t) * angle) * a / length_a + jnp.sin(t * angle) * b / length_b
-    return ((1 - t) * length_a + t * length_b) * direction / jnp.sin(angle)

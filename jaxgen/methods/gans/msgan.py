@@ -20,10 +20,21 @@ class MSGAN(GAN):
     mode_seeking: float = 1.0  # weight of 1 / (mean|dI| / mean|dz| + 1e-5); 0 is the control
 
     def generator_terms(self, step: GeneratorStep) -> tuple[jax.Array, Metrics]:
-        of_z, of_fake = jax.random.split(step.key)
-        other_z, _ = shard_rows(self.sample_z(jax.random.split(of_z, len(step.fake))))
-        other, memory = self.generate(step.params, step.memory, other_z, step.batch, train=True)
-        on_other, _ = self.discriminate(step.params, memory, self._augmented(of_fake, other), step.batch)
-        term = mode_seeking(step.fake, other, step.z, other_z)
-        of_other = losses.generator_loss(self.loss, on_other["logits"], step.real_logits)
-        return self.mode_seeking * term + of_other, {"mode_seeking": term}
+        return seek_modes(self, step, self.mode_seeking)
+
+
+def seek_modes(method: GAN, step: GeneratorStep, weight: float) -> tuple[jax.Array, Metrics]:
+    """Returns the two terms that a second z adds to a generator's loss: the ratio of distances, and the game.
+
+    Args:
+      method: the method, which draws z, makes fakes and judges them.
+      step: the generator's step with the first z.
+      weight: the weight of 1 / (mean|dI| / mean|dz| + 1e-5).
+    """
+    of_z, of_fake = jax.random.split(step.key)
+    other_z, _ = shard_rows(method.sample_z(jax.random.split(of_z, len(step.fake))))
+    other, memory = method.generate(step.params, step.memory, other_z, step.batch, train=True)
+    on_other, _ = method.discriminate(step.params, memory, method.augmented(of_fake, other), step.batch)
+    term = mode_seeking(step.fake, other, step.z, other_z)
+    of_other = losses.generator_loss(method.loss, on_other["logits"], step.real_logits)
+    return weight * term + method.adversarial * of_other, {"mode_seeking": term}

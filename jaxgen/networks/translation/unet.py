@@ -50,6 +50,11 @@ class TranslationUNet(GANNetwork):
                 "A translation U-Net has downs of at least 2, a width of at least 1 and dropout_blocks of at least 0, "
                 f"not {self.downs}, {self.width} and {self.dropout_blocks}."
             )
+        if self.dropout and self.dropout_blocks > self.downs - 2:
+            raise UserError(
+                f"A translation U-Net with {self.downs} downs has {self.downs - 2} blocks that can drop, between the "
+                f"outermost and the innermost, and dropout_blocks is {self.dropout_blocks}: set it to fewer."
+            )
         x, keys = inputs(self, z, entries)
         check_sides("A translation U-Net", x, 2**self.downs, "set fewer downs, or another config.data.resolution")
         plain, skips = self.norm in ("instance", "none"), []  # the authors have a bias with these norms alone

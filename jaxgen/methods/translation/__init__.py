@@ -1,0 +1,1 @@
+"""This room holds translations from one domain of pictures to another, with pairs and without."""
