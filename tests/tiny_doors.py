@@ -33,7 +33,8 @@ class Door:
 
     config: Callable[[pathlib.Path], ConfigDict]
     words: tuple[str, ...]
-    shape: tuple[int, int, int] = (8, 8, 1)
+    shape: tuple[int, ...] = (8, 8, 1)
+    levels: int = 256
     draws: bool = True
 
 
@@ -135,6 +136,22 @@ def cyclegan(folder: pathlib.Path) -> ConfigDict:
     return config
 
 
+def layouts(folder: pathlib.Path) -> ConfigDict:
+    """A SPADE with a style encoder, batch statistics, spectral vectors and two scales, on layouts of plain regions."""
+    config = tiny_config("Plain")
+    patches = section(name="patch_discriminator", width=4, layers=1, norm="spectral", reads=("mask",), classes=6)
+    patches.padding = 2
+    config.method = section(
+        name="spade",
+        generator=section(name="spade_generator", classes=6, z_dim=3, widths=(4, 4), middle=0, hidden=4),
+        discriminator=section(name="multi_scale", network=patches, scales=2),
+        encoder=section(name="style_encoder", widths=(4,)),
+    )
+    config.optimizer.eps = 1e-3  # or Adam blows rounding up where nothing is to be learnt
+    config.data.update(source="regions", split="val", eval_split="test", channels=3)
+    return config
+
+
 DOORS = {
     "corruption": Door(corruption, ("--image={}", "--degrade")),
     "inputs": Door(inputs, ("--image={}", "--mask={here}/mask.png")),
@@ -149,6 +166,7 @@ DOORS = {
     "pairs": Door(pairs, ("--image={}",), (8, 8, 3), draws=False),
     "pix2pix": Door(pix2pix, ("--image={}",), (16, 16, 1)),
     "cyclegan": Door(cyclegan, ("--input={}",), (8, 8, 3)),
+    "layouts": Door(layouts, ("--mask={}",), (8, 8), levels=6),
 }
 
 
@@ -157,7 +175,7 @@ def prepared(name: str, folder: pathlib.Path) -> ConfigDict:
     door, chance = DOORS[name], np.random.default_rng(1)
     (folder / "photos").mkdir(parents=True)
     for picture in "abc":
-        levels = chance.integers(0, 256, door.shape, dtype=np.uint8)
+        levels = chance.integers(0, door.levels, door.shape, dtype=np.uint8)
         Image.fromarray(levels.squeeze()).save(folder / "photos" / f"{picture}.png")
     config = door.config(folder)
     config.train.update(batch_size=8, total_images=IMAGES, checkpoint_every_images=16, log_every_images=16)

@@ -20,9 +20,9 @@ from jaxgen.planning.topology import devices
 from jaxgen.runs.setup import make_corruptions, make_method
 
 # tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), cascades their stages,
-# one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), six tune a run
-# (test_tuning.py, test_controls.py, test_glide_run.py), one makes videos of it (test_motion_run.py), and unCLIP's begin
-# with a CLIP (test_unclip_run.py)
+# one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), two learn from a user's
+# layouts (test_layouts_run.py), six tune a run (test_tuning.py, test_controls.py, test_glide_run.py), one makes videos
+# of it (test_motion_run.py), and unCLIP's begin with a CLIP (test_unclip_run.py)
 APART = (
     "clip_shapes_noised.py",  # goes on from another run (test_captioner_run.py)
     "stable_diffusion.py",
@@ -37,6 +37,8 @@ APART = (
     "motion_shapes.py",
     "segmentation_nuclei.py",
     "segmentation_shapes.py",
+    "segmenter_camvid.py",
+    "spade_camvid.py",
     "textual_inversion_concepts.py",
     "unclip_decoder_shapes.py",
     "unclip_prior_shapes.py",

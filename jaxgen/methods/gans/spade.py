@@ -17,10 +17,10 @@ from jaxtyping import Float, Int, Key
 from jaxgen.adversarial import losses
 from jaxgen.adversarial.losses import GANLoss
 from jaxgen.arrays import Array, Batch, Memory, Metrics, MissingEntry, Params, Tree
-from jaxgen.colours import class_colours
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.methods.gans.gan import GAN, GeneratorStep
+from jaxgen.methods.segmentation.masks import coloured
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
 from jaxgen.networks.pretrained.perceptual import perceptual_distance
 from jaxgen.variational.gaussian import Gaussian
@@ -182,8 +182,7 @@ class SPADE(GAN):
 
     def _coloured(self, mask: Int[Array, "B H W"]) -> Float[Array, "B H W C"]:
         """Returns layouts in the colours of their classes, with the images' channels."""
-        colours = jnp.asarray(class_colours(self.generator.classes), jnp.float32) / 127.5 - 1
-        found = colours[mask]
+        found = coloured(mask, self.generator.classes)
         channels = self.image_shape[-1]
         return found if channels == 3 else jnp.repeat(found.mean(axis=-1, keepdims=True), channels, axis=-1)
 

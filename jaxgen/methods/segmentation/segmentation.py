@@ -12,16 +12,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int, Key
 
-from jaxgen.arrays import Array, Batch, Memory, MissingEntry, Params, Tree
-from jaxgen.colours import class_colours
+from jaxgen.arrays import Array, Batch, Memory, Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.methods.segmentation.features import Features, per_pixel
+from jaxgen.methods.segmentation.masks import check_classes, check_masks, coloured, counted, right_share
 from jaxgen.methods.tuned import groups_of
 from jaxgen.networks.head import PixelHead
 from jaxgen.networks.layers.stateful import apply_stateful, init_stateful
-
-MOST_CLASSES = 256  # numbers of classes that a PNG's palette holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +61,9 @@ class Segmentation(Method):
 
     def __post_init__(self) -> None:
         self.features.check(self.trained)
-        if not 2 <= self.classes <= MOST_CLASSES:
-            raise UserError(f"config.method.classes is {self.classes}; it must be from 2 to {MOST_CLASSES}.")
+        check_classes(self.classes, self.ignore)
         if self.members < 1 or self.pixels < 2:
             raise UserError("config.method.members is at least 1, and config.method.pixels at least 2.")
-        if self.ignore is not None and 0 <= self.ignore < self.classes:
-            raise UserError(f"config.method.ignore={self.ignore} is one of the {self.classes} classes; name another.")
         if self.weights == "random" and self.trained is None:
             raise UserError("config.method.weights='random' needs a network: set config.init_from.pretrained to a run.")
 
@@ -87,17 +82,7 @@ class Segmentation(Method):
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
-        if "mask" not in batch:
-            raise MissingEntry(
-                f"Segmentation learns from the entry 'mask', and the data have {', '.join(sorted(batch))}: choose a "
-                "config.data.source with masks, or name the entry that it has in config.data.rename.mask."
-            )
-        (height, width), size = batch["mask"].shape[1:3], batch["image"].shape[1:3]
-        if (height, width) != size:
-            raise UserError(
-                f"The data have masks of {width}x{height} pixels and images of {size[1]}x{size[0]}: a mask has the "
-                "class of each pixel of its image, so bring it to that size."
-            )
+        check_masks(batch)
         of_random, of_heads = jax.random.split(key)
         carried = dict(memory)
         if self.weights == "random":
@@ -140,18 +125,18 @@ class Segmentation(Method):
         """Returns the mean cross-entropy of all heads, each on pixels of its own, and the new batch statistics."""
         chosen = jax.random.randint(key, (self.members, self.pixels), 0, mask.size)
         x, label = features.reshape(mask.size, -1)[chosen], mask.reshape(-1)[chosen]
-        counted = jnp.ones(label.shape, bool) if self.ignore is None else label != self.ignore
-        label = jnp.where(counted, label, 0)
+        known = counted(label, self.ignore)
+        label = jnp.where(known, label, 0)
 
         def logits(head: Tree, carried: Tree, x: Array) -> tuple[Array, Tree]:
             return apply_stateful(self._head, head, carried, x, train=True)
 
         found, carried = jax.vmap(logits)(heads, statistics, x)
         entropy = optax.softmax_cross_entropy_with_integer_labels(found, label)
-        count = jnp.maximum(counted.sum(), 1)
-        right = ((found.argmax(axis=2) == label) & counted).sum() / count
+        count = jnp.maximum(known.sum(), 1)
+        right = ((found.argmax(axis=2) == label) & known).sum() / count
         memory = jax.lax.stop_gradient({"heads": carried})
-        return (entropy * counted).sum() / count, ({"accuracy": right}, memory)
+        return (entropy * known).sum() / count, ({"accuracy": right}, memory)
 
     def extract(self, model: Model, batch: Batch) -> Float[Array, "B H W D"]:
         """Returns the features of all pixels: the entry `features` of the batch, if it has one, or those of its images.
@@ -184,8 +169,7 @@ class Segmentation(Method):
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         mask, uncertainty = self.segmented(model, batch)
-        counted = jnp.ones(mask.shape, bool) if self.ignore is None else batch["mask"] != self.ignore
-        right = ((mask == batch["mask"]) & counted).sum(axis=(1, 2)) / jnp.maximum(counted.sum(axis=(1, 2)), 1)
+        right = right_share(mask, batch["mask"], self.ignore)
         return {"accuracy": right, "uncertainty": uncertainty.mean(axis=(1, 2))}
 
     def better(self, score: str) -> str | None:
@@ -201,14 +185,8 @@ class Segmentation(Method):
         image = jnp.broadcast_to(batch["image"], (*batch["image"].shape[:3], 3))
         highest = jnp.maximum(uncertainty.max(), 1e-6)
         doubt = jnp.broadcast_to(2 * uncertainty[..., None] / highest - 1, image.shape)
-        cells = jnp.stack([image, self._coloured(batch["mask"]), self._coloured(mask), doubt], axis=1)
+        cells = jnp.stack([image, *(coloured(one, self.classes) for one in (batch["mask"], mask)), doubt], axis=1)
         return {"masks": cells[:8].reshape(-1, *cells.shape[2:])}
-
-    def _coloured(self, mask: Int[Array, "B H W"]) -> Float[Array, "B H W 3"]:
-        """Returns masks in the colours of their classes; what is ignored is grey."""
-        colours = jnp.asarray(class_colours(self.classes), jnp.float32) / 127.5 - 1
-        known = (mask >= 0) & (mask < self.classes)
-        return jnp.where(known[..., None], colours[jnp.where(known, mask, 0)], 0.0)
 
     @property
     def _head(self) -> PixelHead:
