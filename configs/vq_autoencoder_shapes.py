@@ -3,8 +3,9 @@
 Papers: van den Oord et al. 2017, "Neural Discrete Representation Learning" (VQ-VAE, the codebook as a running mean);
     Esser et al. 2021, "Taming Transformers for High-Resolution Image Synthesis" (the network).
 Command: python main.py --config=configs/vq_autoencoder_shapes.py --workdir=runs/vq_autoencoder_shapes
-Hardware and time: not recorded yet
-Expected: not recorded yet
+Hardware and time: two CPU cores of a machine with other work, 6 minutes (8 CPU-minutes with the codes of all images).
+Expected: on held-out scenes a PSNR of 31.9 dB, an absolute error of 0.017 a value, and all 128 codes in use with a
+    perplexity of 79.
 The second stage is configs/autoregressive_shapes.py. A discriminator and a perceptual network may be added as in
 configs/kl_autoencoder_shapes.py.
 """

@@ -55,6 +55,7 @@ LARGE = {"dit_xl_2.py": 675, "imagen_256.py": 1246, "stable_diffusion_train.py":
 # of the parts of another that is trained here, or its first stage
 TWINS = (
     "acgan_fashion_mnist.py",
+    "autoregressive_shapes.py",
     "cascade_digits_base.py",
     "cascade_shapes_32.py",
     "cascade_shapes_64.py",
