@@ -61,7 +61,8 @@ def test_a_new_scale_freezes_the_one_below_and_takes_its_weights_where_the_width
     shapes = [tree["generator"]["conv_0"]["kernel"].shape[-1] for tree in (first, second, third)]
     assert shapes == [4, 4, 8]  # twice as wide from the third scale on
     assert third["discriminator"]["conv_0"]["kernel"].shape[-1] == 8
-    assert method(double_every=1).width(SinGANGenerator(width=48), 9) == 128
+    wide = method(double_every=1).network("generator", 9)
+    assert (wide.width, wide.least_width, wide.layers) == (128, 128, 2)
 
 
 def test_the_noise_of_a_scale_follows_the_error_that_it_begins_with():

@@ -64,6 +64,8 @@ def test_the_same_texture_is_nearer_than_shuffled_blocks_and_another_one_is_not(
     assert found["single_image_diversity_filters"].value > 0.5
     other = metric.scores(images(made[1:].swapaxes(1, 2)[:, :24].repeat(2, axis=2)[:, :, :32], picture), Filters())
     assert other["single_image_frechet_filters"].value > 2 * same.value
+    small = metric.scores(images(made[1:, ::2, ::2], picture), Filters())["single_image_frechet_filters"]
+    assert small.value < small.noise and "Of 12x16 pixels" in small.note  # of a scale that is not the last
     twice = metric.scores(images(np.repeat(picture, 2, axis=0), picture), Filters())
     assert abs(twice["single_image_frechet_filters"].value) < 1e-6
     assert twice["single_image_diversity_filters"].value == 0
@@ -73,7 +75,7 @@ def test_what_cannot_be_compared_with_one_picture_is_refused():
     made = waves(2)
     with pytest.raises(UserError, match="learned from 2"):
         SingleImageFrechet().scores(images(made, made), Filters())
-    with pytest.raises(UserError, match="sample at the picture's own"):
+    with pytest.raises(UserError, match="in another ratio"):
         SingleImageFrechet().scores(images(made[:, :12], made[:1]), Filters())
     with pytest.raises(UserError, match="smaller block"):
         SingleImageFrechet(block=20).check_run(RunFacts((24, 32, 3), "image", "a picture", frozenset(), ()))

@@ -34,7 +34,7 @@ from jaxgen.networks.layers.stateless import apply_params, init_params
 
 Noise = Callable[[int, tuple[int, int, int]], Array]  # (scale, (H, W, C)) -> [B, H, W, C] or [1, H, W, C]
 GAME = losses.Wasserstein()
-WIDEST = 128  # channels, however many scales there are
+WIDTHS, WIDEST = ("width", "least_width"), 128  # fields of the networks, and the channels that they do not exceed
 STARTS = 4  # scales from which the panel `starts` draws, at most
 
 
@@ -107,14 +107,12 @@ class SinGAN(Method):
     def columns(self) -> Mapping[str, int]:
         return {"starts": 1 + min(self.scales, STARTS), "reconstructions": self.scales}
 
-    def width(self, network: nn.Module, scale: int) -> int:
-        """Returns the channels of a network's first block at a scale."""
-        return min(network.width * 2 ** (scale // self.double_every), max(WIDEST, network.width))
-
     def network(self, name: str, scale: int) -> nn.Module:
-        """Returns the generator or the discriminator of a scale."""
+        """Returns the generator or the discriminator of a scale, with its `width` and, if it has one, `least_width`."""
         network = getattr(self, name)
-        return network.clone(width=self.width(network, scale))
+        widths = {field: getattr(network, field) for field in WIDTHS if hasattr(network, field)}
+        wider = 2 ** (scale // self.double_every)
+        return network.clone(**{field: max(value, min(value * wider, WIDEST)) for field, value in widths.items()})
 
     def picture(self, images: Float[Array, "B H W C"], scale: int) -> Float[Array, "B h w C"]:
         """Returns the picture as it is at a scale, in [-1, 1]."""
@@ -136,7 +134,7 @@ class SinGAN(Method):
             amplitudes = jnp.zeros(self.scales).at[0].set(1.0)
             return {**fresh, "pyramid": {}}, _memory(amplitudes, fixed, jnp.zeros_like(real))
         for name in fresh:
-            if self.width(getattr(self, name), stage) == self.width(getattr(self, name), stage - 1):
+            if self.network(name, stage) == self.network(name, stage - 1):
                 fresh[name] = params[name]
         below = resized(self.reconstruct(params, memory, stage - 1), self.sizes()[stage])
         error = jnp.sqrt(jnp.square(below - real).mean())

@@ -8,7 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
+from jaxgen.data.images import MODES, fit
 from jaxgen.errors import UserError
 from jaxgen.metrics.base import RunFacts, RunMetric
 from jaxgen.metrics.images import EvaluationImages
@@ -49,12 +51,8 @@ class SingleImageFrechet(RunMetric):
             raise UserError(f"{self.name} needs a feature network that gives spatial features, and none is given.")
         if len(images.train) != 1:
             raise UserError(f"{self.name} compares with one picture, and the model learned from {len(images.train)}.")
-        picture, count = images.train, len(images.samples)
-        if images.samples.shape[1:] != picture.shape[1:]:
-            raise UserError(
-                f"{self.name}: the samples have the shape {images.samples.shape[1:]}, and the picture "
-                f"{picture.shape[1:]}; the distance depends on the size: sample at the picture's own."
-            )
+        count, size = len(images.samples), images.samples.shape[1:3]
+        picture = self._at_size(images.train[0], size)[None]
         shuffles = np.stack([shuffled(picture[0], self.block, seed) for seed in range(min(count, 8))])
         seen = network.maps(picture)
         value, noise = (float(sifid(network.maps(side), seen).mean()) for side in (images.samples, shuffles))
@@ -63,11 +61,24 @@ class SingleImageFrechet(RunMetric):
             Score, n=count, reference=images.held_out_name, reference_n=1, network=network.name, digest=network.digest,
             resize="none",
         )  # fmt: skip
-        found = score(value, floor=0.0, noise=noise if noise > 0 else None, floor_n=1, note=self.note)
+        note = f"Of {size[0]}x{size[1]} pixels. {self.note}"
+        found = score(value, floor=0.0, noise=noise if noise > 0 else None, floor_n=1, note=note)
         return {
             f"single_image_frechet_{network.name}": found,
             f"single_image_diversity_{network.name}": score(spread, better=None),
         }
+
+
+    def _at_size(self, picture: UInt8[np.ndarray, "H W C"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w C"]:
+        """Returns the picture at the size of the samples, which are smaller until a model's last scale has begun."""
+        height, width, channels = picture.shape
+        if abs(round(size[1] * height / width) - size[0]) > max(1, height / width):
+            raise UserError(
+                f"{self.name}: the samples have {size[0]}x{size[1]} pixels and the picture {height}x{width}, in "
+                "another ratio; the distance is of images of one size: leave config.sampler.size out."
+            )
+        mode = MODES[channels]
+        return fit(Image.fromarray(picture[..., 0] if mode == "L" else picture, mode), size)
 
 
 def shuffled(image: UInt8[np.ndarray, "H W C"], block: int, seed: int) -> UInt8[np.ndarray, "H W C"]:
