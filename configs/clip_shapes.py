@@ -3,8 +3,9 @@
 Papers: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision"; Yu et al. 2022,
     "CoCa: Contrastive Captioners are Image-Text Foundation Models".
 Command: python main.py --config=configs/clip_shapes.py --workdir=runs/clip_shapes
-Hardware and time: two CPU cores; not recorded yet.
-Expected: not recorded yet.
+Hardware and time: two CPU cores, 3.6 minutes (4.1 minutes of CPU).
+Expected: zero-shot accuracy of shape, colour and place 0.983, 1.000 and 1.000 in 1,000 scenes of unseen combinations
+    (the bar: 0.9 each); all their captions name all three, in sentences of the data (docs/clip.md).
 """
 
 from jaxgen.config import defaults, section
