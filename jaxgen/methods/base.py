@@ -332,7 +332,8 @@ def check_limits(method: Method, batch: Mapping[str, np.ndarray]) -> None:
     """
     advice = {
         "label": "correct the labels, or set config.data.num_classes",
-        "mask": "correct the masks, or set config.method.classes, or ignore for a number that is no class",
+        "mask": "correct the masks, or set config.method.classes (of SPADE: those of its networks), or ignore for a "
+        "number that is no class",
     }
     for name, count in method.limits.items():
         values = np.asarray(batch.get(name, 0))

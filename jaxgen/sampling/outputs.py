@@ -74,7 +74,8 @@ def write_beside(folder: epath.Path, inputs: Inputs, samples: Samples, shown: in
             continue
         if entry in inputs.layouts:
             colours = class_colours(inputs.layouts[entry] or MOST_CLASSES)
-            write_bytes(folder / "legend.txt", legend_text(colours).encode())
+            if inputs.layouts[entry]:
+                write_bytes(folder / "legend.txt", legend_text(colours).encode())
             levels = colours[rows]
         elif rows.dtype == np.uint8:
             levels = rows

@@ -82,12 +82,10 @@ def with_legend(slots: Mapping[str, Slot], path: str) -> dict[str, Slot]:
         )
     if not path:
         return dict(slots)
-    return {
-        name: dataclasses.replace(slot, legend=read_legend(epath.Path(path), slot.classes))
-        if slot.kind == "classes"
-        else slot
-        for name, slot in slots.items()
-    }
+    layouts = {name: slot for name, slot in slots.items() if slot.kind == "classes"}
+    known = {name: slot for name, slot in layouts.items() if slot.classes} or layouts  # numbers of objects have none
+    read = {name: read_legend(epath.Path(path), slot.classes) for name, slot in known.items()}
+    return {**slots, **{name: dataclasses.replace(slots[name], legend=legend) for name, legend in read.items()}}
 
 
 def begun_slots(shape: tuple[int, int, int]) -> dict[str, Slot]:

@@ -17,6 +17,8 @@ from jaxgen.data.sources.regions import CLASSES, Regions
 from jaxgen.data.transforms import to_float
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
+from jaxgen.networks.layers.stateless import init_params
+from jaxgen.networks.pretrained.perceptual import perceptual_distance
 from jaxgen.variational.gaussian import Gaussian
 
 BATCH = 8
@@ -27,8 +29,8 @@ def make(statistics="instance", encoder=ENCODER, generator=None, **options):
     parts = section(
         name="spade",
         generator=section(
-            name="spade_generator", classes=CLASSES, z_dim=3, widths=(4,), middle=0, hidden=4, statistics=statistics,
-            **(generator or {}),
+            name="spade_generator", z_dim=3, widths=(4,), middle=0, hidden=4, statistics=statistics,
+            **{"classes": CLASSES, **(generator or {})},
         ),
         discriminator=section(
             name="patch_discriminator", width=4, layers=1, norm="spectral", reads=("mask",), classes=CLASSES
@@ -102,6 +104,28 @@ def test_the_terms_are_those_of_the_paper():
     np.testing.assert_allclose(metrics["kl"], exact, rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_perceptual_network_adds_its_distance():
+    method, params, state = begun()
+    network = section(name="classifier", widths=(4,), features=4, num_classes=3)
+    seeing = make(perceptual=network)
+    assert seeing.required_groups == ("perceptual",) and method.required_groups == ()
+    weights = init_params(seeing.perceptual, jax.random.key(5), batch()["image"])
+    params, key = {**params, "perceptual": weights}, jax.random.key(1)
+    value, (metrics, _) = jax.jit(lambda p: seeing.generator_loss(p, batch(), key, state))(params)
+    alone, _ = jax.jit(lambda p: method.generator_loss(p, batch(), key, state))(params)
+
+    @jax.jit
+    def distance(params):
+        keys = jax.random.split(jax.random.split(key, 3)[0], BATCH)
+        z, _, memory = method.training_z(params, state.memory, batch(), keys)
+        fake, _ = method.generate(params, memory, z, batch(), train=True)
+        return perceptual_distance(seeing.perceptual, weights, batch()["image"], fake).mean()
+
+    np.testing.assert_allclose(metrics["perceptual"], distance(params), rtol=1e-4)
+    np.testing.assert_allclose(value - alone, 10 * metrics["perceptual"], rtol=1e-3)
+
+
 def test_z_is_that_of_the_image_in_training():
     method, params, state = begun()
     keys = jax.random.split(jax.random.key(2), BATCH)
@@ -147,6 +171,7 @@ def test_the_panels_show_layouts_and_styles():
     ("options", "message"),
     [
         ({"kl": -1.0}, r"config\.method\.kl is -1"),
+        ({"generator": {"classes": 5}}, "The discriminator knows 6 classes of the mask, and the generator 5"),
         ({"generator": {"reads": ("instance",)}}, "name 'mask' in config.method.generator.reads"),
     ],
 )

@@ -64,6 +64,14 @@ class SPADE(GAN):
             raise UserError("A layout has at least two classes: set config.method.generator.classes to their number.")
         if "mask" not in getattr(self.generator, "reads", ("mask",)):
             raise UserError("SPADE draws pictures of masks: name 'mask' in config.method.generator.reads.")
+        patches = getattr(self.discriminator, "network", self.discriminator)
+        seen, asked = getattr(patches, "classes", 0), getattr(self.generator, "classes", 0)
+        if "mask" in getattr(patches, "reads", ()) and seen != asked:
+            raise UserError(
+                f"The discriminator knows {seen} classes of the mask, and the generator {asked}: set "
+                "config.method.discriminator.classes (of a multi_scale: discriminator.network.classes) to the "
+                "generator's."
+            )
 
     @property
     def ema_groups(self) -> tuple[str, ...]:
