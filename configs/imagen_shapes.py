@@ -23,6 +23,6 @@ def get_config():
         overrides=section(stage_1=section(parts=section(low=section(sampling_noise=0.2)))),
     )
     config.init_from.pretrained = ("runs/imagen_shapes_base", "runs/imagen_shapes_32")
-    config.data.update(source="caption_shapes:phrases", resolution=32, channels=3)
+    config.data.update(source="caption_shapes:phrases", eval_split="unseen", resolution=32, channels=3)
     config.evaluate.update(num=200, real=1000, batch_size=50, metrics=("attribute_accuracy", "saturated_share"))
     return config

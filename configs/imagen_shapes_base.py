@@ -50,7 +50,7 @@ def get_config():
     config.init_from.text = "runs/clip_shapes"
     config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
     config.guidance = section(name="classifier_free", scale=3.0, threshold=0.995)
-    config.data.update(source="caption_shapes:phrases", resolution=16, channels=3)
+    config.data.update(source="caption_shapes:phrases", eval_split="unseen", resolution=16, channels=3)
     config.optimizer.update(learning_rate=2e-3, warmup_images=2_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=32,

@@ -72,6 +72,16 @@ def test_a_text_is_told_by_its_tokens_or_as_a_whole():
         given(Text(ENCODER, pooled=True))
 
 
+def test_normalised_features_of_a_text_have_no_scale_of_their_own():
+    found, plain = given(Text(TOWER, pooled=True, normalise=True)), given(Text(TOWER, pooled=True))
+    for name in ("context", "vector"):
+        np.testing.assert_allclose(found[name].mean(-1), 0, atol=1e-5)
+        np.testing.assert_allclose(found[name].std(-1), 1, atol=1e-2)
+        centred = plain[name] - plain[name].mean(-1, keepdims=True)
+        lengths = jnp.linalg.norm(centred, axis=-1) * jnp.linalg.norm(found[name], axis=-1)
+        np.testing.assert_allclose((centred * found[name]).sum(-1) / lengths, 1, atol=1e-5)
+
+
 def test_the_null_of_a_text_is_the_empty_one_or_a_negative_prompt():
     part = Text(ENCODER, empty=(3, 1), entry="words")
     words = {"words": batch()["tokens"]}

@@ -141,14 +141,24 @@ def shrunk(config):
         if "channels" in network:
             yield f"--config.method.{part}.channels={network.get('norm_groups', 8)}"
         if "blocks" in network:
-            yield f"--config.method.{part}.blocks=1"
+            levels = network.blocks if isinstance(network.blocks, tuple) else ()
+            yield f"--config.method.{part}.blocks={(1,) * len(levels) or 1}"
     if "adversarial_start" in config.method:
         yield f"--config.method.adversarial_start={batch}"
     for part in ("network", "image", "text", "captioner"):
         if "depth" in config.method.get(part, {}):
             yield f"--config.method.{part}.depth=1"
-    if "zero_shot" in config.method:
+    for name, part in config.method.get("parts", {}).items():
+        if "depth" in part.get("network", {}):
+            yield f"--config.method.parts.{name}.network.depth=1"
+    if reads_words(config):
         yield "--config.evaluate.real=16"
+
+
+def reads_words(config):
+    """Whether a config reads the words of its own data, for which no noise can stand in."""
+    parts = config.method.get("parts", {}).values()
+    return "zero_shot" in config.method or any(part.get("name") == "text" for part in parts)
     if "scales" in config.method:  # both of them are reached
         yield "--config.method.scales=2"
         yield f"--config.method.images_per_scale={batch}"
@@ -173,9 +183,8 @@ def command_of(folder, name, config):
     """The command line of a config, shrunk, in `folder/name`."""
     (folder / f"data_{name}").mkdir(parents=True)
     command = [f"--config=configs/{name}.py", f"--workdir={folder / name}", *shrunk(config), *begun(folder, config)]
-    own = "zero_shot" in config.method  # its sentences are those of the data's own tokenizer
     fresh = ("tfds:", "folder:", "npz:", "image:", "shapes", "scenes", "caption_shapes")
-    if not own and config.data.source.startswith(fresh):
+    if not reads_words(config) and config.data.source.startswith(fresh):
         command.append(stand_in(folder / f"data_{name}", config))
     return command
 

@@ -321,6 +321,7 @@ def test_forward_mode_agrees_with_differences():
         ({"time_embedding": "learned"}, {}, "time_embedding"),
         ({"channel_multipliers": ()}, {}, "channel_multipliers"),
         ({"heads": (2, 2, 2)}, {}, "3 entries for 2 levels"),
+        ({"blocks": (1, 2, 2)}, {}, "blocks .* 3 entries for 2 levels"),
         ({"attention_levels": (2,)}, {}, "attention_levels"),
         ({"input_kernel": 2}, {}, "odd"),
         ({"middle_blocks": 3}, {}, "middle_blocks"),
@@ -350,3 +351,32 @@ def test_patches_are_positions_of_the_finest_level():
         np.testing.assert_allclose(given[:, i::2, j::2], wanted[..., 2 * place : 2 * place + 2], rtol=1e-5, atol=1e-5)
     with pytest.raises(UserError, match="9x8 cannot be cut into patches of 2 and halved 0 times"):
         whole.init(jax.random.key(1), jnp.zeros((1, 9, 8, 3)), jnp.ones(1))
+
+
+def test_each_level_has_its_own_number_of_blocks():
+    unet, params, given = make(blocks=(1, 3))
+    ways = ("down_0", "down_1", "up_0", "up_1")
+    found = [sum(name.startswith(f"{way}_block") for name in params) for way in ways]
+    assert found == [1, 3, 2, 4]
+    same, alike, _ = make(blocks=(1, 1))
+    np.testing.assert_array_equal(run(same, alike, **given), run(UNet(**SMALL), alike, **given))
+    assert np.abs(run(unet, params, **given)).max() > 0
+
+
+def test_skips_are_scaled_where_the_way_up_takes_them():
+    scaled, params, given = make(skip_scale=0.5)
+    seen = {}
+
+    def watched(unet):
+        def keep(output, x, *_):
+            seen[unet.skip_scale] = x
+            return output
+
+        with after({"up_1_block_0": keep}):
+            unet.apply({"params": params}, **given)
+
+    watched(scaled)
+    watched(UNet(**SMALL))
+    width = seen[1.0].shape[-1] // 2  # what comes from below, and behind it the skip
+    np.testing.assert_array_equal(seen[0.5][..., :width], seen[1.0][..., :width])
+    np.testing.assert_array_equal(seen[0.5][..., width:], 0.5 * seen[1.0][..., width:])
