@@ -210,6 +210,9 @@ class DDPM(Method):
         self.coding.check(memory.get(group))
         of_network, of_parts = self._init_keys(key)
         learned = self.told.init(of_parts, batch)
+        for name, part in self.told.frozen.items():
+            if name in given:
+                check_loaded(name, given[name], jax.eval_shape(functools.partial(part.init, batch=batch), key))
         count, *image_shape = batch["image"].shape
         x, time = jnp.zeros((count, *self.coding.shape(tuple(image_shape)))), jnp.zeros(count)
         keys = jax.random.split(key, count)
