@@ -27,6 +27,7 @@ _FILES = ("config.json", "run.json", "metrics.jsonl", "metrics.json", "metrics_b
 _IN_USE = (
     "sampler", "guidance", "init_from", "train.total_images", "data.corruptions.*.only",
     *(f"method.grafts.*.{key}" for key in ("scale", "start_share", "end_share")),
+    *(f"method.{key}" for key in ("zero_shot", "same", "recall", "caption_temperature")),  # what is asked of a CLIP
 )  # fmt: skip
 
 

@@ -81,6 +81,9 @@ def test_a_folder_of_pictures_gets_captions(run, tmp_path, capsys):
     drawn = np.load(tmp_path / "out" / "samples.npz")
     assert [PHRASE_TOKENIZER.decode(row) for row in drawn["tokens"]] == [line["caption"] for line in lines]
     np.testing.assert_allclose(np.linalg.norm(drawn["embedding"], axis=1), 1, atol=1e-5)
+    warm = (*words[:-1], f"--out={tmp_path / 'warm'}", "--config.method.caption_temperature=9.0", "--seed=4")
+    assert tiny.call(*warm) == 0
+    assert (np.load(tmp_path / "warm" / "samples.npz")["tokens"] != drawn["tokens"]).any()
     (tmp_path / "photos" / "c.png").write_text("no picture")
     capsys.readouterr()
     assert tiny.call(*common, f"--image={tmp_path / 'photos'}", f"--out={tmp_path / 'bad'}") == 2
@@ -93,6 +96,10 @@ def test_its_numbers_are_those_of_the_docs(run, capsys):
     numbers = json.loads(capsys.readouterr().out)
     names = {f"{what}{part}" for what in ("accuracy", "caption_accuracy") for part in ("", "_shape", "_position")}
     assert names | {"caption_exact", "recall_text_to_image@5", "caption_cross_entropy"} <= set(numbers)
+    asked = ("--config.method.zero_shot.shape.templates=('a red {} at the top',)", "--config.method.recall=(2,)")
+    assert tiny.call(f"--workdir={run}", "--mode=evaluate", "--checkpoint=3", *asked) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert "recall_text_to_image@2" in numbers and "recall_text_to_image@5" not in numbers
 
 
 @pytest.mark.slow

@@ -182,7 +182,7 @@ def test_a_token_is_predicted_from_those_before_it_and_from_the_image(params):
 
 @pytest.mark.slow
 def test_a_warm_caption_depends_on_its_key_and_not_on_its_neighbours(params):
-    warm = dataclasses.replace(METHOD, temperature=5.0)
+    warm = dataclasses.replace(METHOD, caption_temperature=5.0)
     model, batch, keys = Model(params, {}), batch_of(), jax.random.split(jax.random.key(3), COUNT)
     sample = jax.jit(lambda keys, images: warm.sample(model, keys, {"image": images})["tokens"])
     whole = np.asarray(sample(keys, batch["image"]))

@@ -57,7 +57,7 @@ class CLIP(Method):
       same: an entry of held-out examples; those of equal values count as right answers of retrieval too. "" counts
         an image's own text alone.
       recall: the numbers k of recall@k.
-      temperature: of the captions' tokens that are drawn; 0 takes the most likely.
+      caption_temperature: of the captions' tokens that are drawn; 0 takes the most likely.
       pad: the id of the tokens behind a caption's end.
     """
 
@@ -72,7 +72,7 @@ class CLIP(Method):
     zero_shot: Mapping[str, Prompts] = dataclasses.field(default_factory=dict, hash=False)  # a dict has no hash
     same: str = ""
     recall: tuple[int, ...] = (1, 5, 10)
-    temperature: float = 0.0
+    caption_temperature: float = 0.0
     pad: int = 0
 
     conditions = ("image",)
@@ -264,9 +264,9 @@ class CLIP(Method):
             read, _ = apply_params(self.text, params["text"], tokens)
             logits = apply_params(captioner, params["captioner"], read, seen)[:, place]
             chosen = logits.argmax(axis=-1)
-            if self.temperature:
+            if self.caption_temperature:
                 own = jax.vmap(lambda key: jax.random.fold_in(key, place))(keys)
-                chosen = jax.vmap(jax.random.categorical)(own, logits / self.temperature)
+                chosen = jax.vmap(jax.random.categorical)(own, logits / self.caption_temperature)
             chosen = jnp.where(place == length - 1, end, chosen)
             chosen = jnp.where(ended, self.pad, chosen).astype(jnp.int32)
             return (tokens.at[:, place].set(chosen), ended | (chosen == end)), None
