@@ -27,7 +27,7 @@ from jaxgen.methods.base import Method
 from jaxgen.registry import find
 from jaxgen.runs.chains.stages import chain_stages, is_chain
 from jaxgen.runs.pretrained import KEY, folder_fields, folder_tokenizer, pretrained_config, pretrained_run
-from jaxgen.runs.tuning.prompts import with_prompts
+from jaxgen.runs.tuning.prompts import check_ends, with_prompts
 from jaxgen.runs.tuning.words import NAMED, Tokenizer, base_tokenizer, completed
 
 log = logging.getLogger("jaxgen")
@@ -78,7 +78,9 @@ def _make_method(config: ConfigDict, above: tuple[epath.Path, ...]) -> Method:
             del given["spacing"]
     method = {k: v for k, v in config.method.items() if not _changes(k, v, given)}
     method = with_prompts(config, method, fields)
-    return _checked(build(method, "method", "config.method", **given))
+    made = _checked(build(method, "method", "config.method", **given))
+    check_ends(config, made)
+    return made
 
 
 def _changes(key: str, value: Any, given: Mapping[str, Any]) -> bool:

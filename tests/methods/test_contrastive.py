@@ -300,6 +300,15 @@ def test_prompts_become_tokens_of_the_data():
     np.testing.assert_array_equal(np.asarray(found.tokens)[[0, 0, 1], [0, 1, 0]], tokens)
 
 
+def test_a_tower_that_ends_texts_elsewhere_than_the_data_is_refused():
+    config = config_of()
+    config.method.text.end = None
+    with pytest.raises(UserError, match=r"end is None \(the largest id\).*set config.method.text.end=1"):
+        make_method(config)
+    with pytest.raises(UserError, match="pad is 1, and the tokenizer of the data pads with 0"):
+        make_method(config_of(pad=1))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
