@@ -5,7 +5,8 @@
     python -m jaxgen.sampling.export RUN OUT --merge
 
 A run of `clip` becomes a folder that `CLIPModel.from_pretrained(OUT)` of transformers loads, without its captioner; the
-metric `clip_score` reads it, too.
+metric `clip_score` reads it, too. A run of `prior` becomes a folder that `PriorTransformer.from_pretrained(OUT)` of
+diffusers loads.
 
 `OUT` of a run that was fine-tuned from a folder of diffusers is what `StableDiffusionPipeline.from_pretrained(OUT,
 safety_checker=None)` of diffusers loads, and so does `config.init_from.pretrained=OUT` here. Groups that learned are
@@ -27,6 +28,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from etils import epath
 
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
@@ -68,6 +70,7 @@ def export(
     """
     from jaxgen.methods.contrastive.clip import CLIP
     from jaxgen.methods.diffusion.latent_diffusion import LatentDiffusion
+    from jaxgen.methods.diffusion.prior import Prior
     from jaxgen.methods.translation.cyclegan import CycleGAN
     from jaxgen.methods.translation.pix2pix import Pix2Pix
     from jaxgen.methods.tuned import Tuned
@@ -82,9 +85,10 @@ def export(
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
     folder, method = folder_of(config), make_method(config)
     whole = _is_whole(method, workdir, dtype, merge)
-    if isinstance(method, CLIP):
+    alone = {CLIP: _write_clip, Prior: _write_prior}.get(type(method))
+    if alone is not None:
         _check_free(out)
-        return _write_clip(pathlib.Path(out), restore(config, workdir, checkpoint), dtype)
+        return alone(pathlib.Path(out), restore(config, workdir, checkpoint), dtype)
     if whole and (folder is None or not isinstance(_base(method), LatentDiffusion)):
         raise UserError(
             f"{workdir} is no run of latent_diffusion that began with a folder of diffusers "
@@ -160,6 +164,21 @@ def _write_translation(out: pathlib.Path, method: Pix2Pix | CycleGAN, model: Mod
         write(out / f"latest_net_{name}.pth", method.generator, model.params[group], model.memory.get(group))
     told = "the generator" if paired else "a generator of CycleGAN"
     return {f"latest_net_{name}.pth": f"{told}, the group {group!r}" for group, name in names.items()}
+
+
+def _write_prior(out: pathlib.Path, trained: TrainedModel, dtype: str) -> dict[str, str]:
+    """Writes a folder of diffusers' PriorTransformer, whose `post_process_latents` gives the run's embeddings."""
+    from jaxgen.interop.diffusers_files import MODEL
+    from jaxgen.interop.unclip.prior import NAME, Statistics, as_prior, save_prior
+    from jaxgen.methods.diffusion.prior import Prior
+    from jaxgen.runs.loaded_groups import as_type
+
+    method = trained.generator.method
+    assert isinstance(method, Prior)
+    width, scale = method.vectors.width, method.vectors.scale
+    statistics = Statistics(np.zeros(width, np.float32), np.full(width, 1 / scale, np.float32))
+    save_prior(out, as_prior(method.network), as_type(trained.model.params["denoiser"], dtype), statistics)
+    return {f"{MODEL}.safetensors": f"a {NAME} of diffusers; the text tower is that of the run's CLIP"}
 
 
 def _base(method: Method) -> Method:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import running
@@ -15,12 +16,15 @@ from jaxgen.config import check, files, image_shape
 from jaxgen.data import open_source
 from jaxgen.data.corruptions import shapes_of
 from jaxgen.editing.unclip import main as edit
+from jaxgen.interop.unclip.prior import load_prior
 from jaxgen.methods.cascade import Cascade, ChainStage
 from jaxgen.planning.programs import Job
 from jaxgen.planning.topology import devices
 from jaxgen.runs.setup import make_corruptions, make_method
 from jaxgen.runs.workdir import stored_config
+from jaxgen.sampling.export import main as export
 from jaxgen.sampling.latents import main as latents
+from jaxgen.sampling.restore import restore
 
 CONFIGS = tiny.ROOT / "configs"
 SMALL = (
@@ -28,7 +32,7 @@ SMALL = (
     "--config.train.checkpoint_every_images=8", "--config.train.total_images=32", "--config.train.tensorboard=False",
     "--config.train.ema_decay=0.9", "--config.evaluate.at_end=False", "--config.evaluate.batch_size=8",
 )  # fmt: skip
-TOWER = {"width": 8, "depth": 1, "heads": 2, "mlp_features": 8, "projection": 6}
+TOWER = {"width": 6, "depth": 1, "heads": 2, "mlp_features": 8, "projection": 6}
 UNET = {"patch_size": 1, "channels": 8, "channel_multipliers": "(1,)", "attention_levels": "(0,)", "heads": 1}
 
 
@@ -38,17 +42,17 @@ def flags(**sections):
     return [f"--config.method.{key}={value}" for key, value in named.items()]
 
 
-OF_CLIP = [*SMALL, *flags(image={**TOWER, "size": 8}, text=TOWER, captioner={"width": 8, "depth": 1, "heads": 2})]
+OF_CLIP = [*SMALL, *flags(image={**TOWER, "size": 8}, text=TOWER, captioner={"width": 6, "depth": 1, "heads": 2})]
 OF_PRIOR = [
     *SMALL, *flags(parts__text__network=TOWER, codec={"width": 6, "scale": 2.4}, network={
-        "outputs": 6, "context_dim": 8, "vector_dim": 6, "width": 16, "depth": 1, "heads": 2,
+        "outputs": 6, "context_dim": 6, "vector_dim": 6, "width": 16, "depth": 1, "heads": 2,
     }),
     "--config.sampler.steps=3", "--config.train.sample_every_images=0",
 ]  # fmt: skip
 OF_DECODER = [
     *SMALL, *flags(
         parts__text__network={k: v for k, v in TOWER.items() if k != "projection"},
-        parts__embedding={"size": 6, "width": 8}, network={**UNET, "vector_dim": 8 + 6, "context_dim": 8},
+        parts__embedding={"size": 6, "width": 6}, network={**UNET, "vector_dim": 6 + 6, "context_dim": 6},
     ),
     "--config.sampler.steps=3",
 ]  # fmt: skip
@@ -117,6 +121,17 @@ def test_a_resumed_prior_has_the_bits_of_one_that_was_never_stopped(runs, tmp_pa
     whole = running.run(config, tmp_path / "whole")
     running.run(config, tmp_path / "stopped", 16)
     assert running.differing(running.run(config, tmp_path / "stopped"), whole) == []
+
+
+@pytest.mark.slow
+def test_a_prior_is_written_as_one_of_diffusers(runs, tmp_path, capsys):
+    assert export([str(runs / "prior"), str(tmp_path / "out")]) == 0
+    assert "PriorTransformer of diffusers" in capsys.readouterr().out
+    network, params, statistics = load_prior(tmp_path / "out")
+    trained = restore(stored_config(runs / "prior"), runs / "prior")
+    assert network == trained.generator.method.network
+    jax.tree.map(np.testing.assert_array_equal, params, trained.model.params["denoiser"])
+    np.testing.assert_allclose(statistics.std, 1 / 2.4, rtol=1e-6)
 
 
 @pytest.mark.slow

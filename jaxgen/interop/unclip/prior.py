@@ -184,6 +184,13 @@ def prior_to_diffusers(
     yield from write_layers(layers(prior), params)
 
 
+def as_prior(network: Any) -> PriorTransformer:
+    """Returns a network that has a form in diffusers; raises a UserError for another."""
+    if not isinstance(network, PriorTransformer):
+        raise UserError(f"A prior whose network is {type(network).__name__} has no form in diffusers.")
+    return network
+
+
 def load_prior(folder: str | os.PathLike[str]) -> tuple[PriorTransformer, dict[str, Any], Statistics]:
     """Returns (network, params, statistics) from a folder that diffusers' `PriorTransformer.save_pretrained` wrote.
 

@@ -55,6 +55,12 @@ class Prior(DDPM):
         if self.candidates < 1:
             raise UserError(f"config.method.candidates is {self.candidates}; it is 1 or more.")
 
+    @property
+    def vectors(self) -> Embedding:
+        """Returns the codec, which is one of embeddings."""
+        assert isinstance(self.codec, Embedding)  # by __post_init__
+        return self.codec
+
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B D"]:
         if self.candidates == 1 or "noise" in batch:  # given noise is the same for all candidates
             return super().sample(model, keys, batch)
@@ -81,8 +87,7 @@ class Prior(DDPM):
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         """Returns the numbers of `ddpm`, and the distances that the class explains."""
-        assert isinstance(self.codec, Embedding)
-        truth = batch[self.codec.entry]
+        truth = batch[self.vectors.entry]
         others = {**batch, **{name: jnp.roll(batch[name], 1, axis=0) for name in self.conditions}}
         drawn, text = self.sample(model, keys, batch), self.text_embedding(model, keys, batch)
         found = (drawn, text, self.sample(model, keys, others))
