@@ -21,7 +21,7 @@ def parameters(row, small):
     _, method = jax_side._config_and_method(row, "cpu", small)
     batch = jax_side._batch(row, method, small)
     shapes = {
-        name: jax.ShapeDtypeStruct(x.shape, np.float32 if name == "image" else x.dtype) for name, x in batch.items()
+        name: jax.ShapeDtypeStruct(x.shape, np.float32 if x.dtype == np.uint8 else x.dtype) for name, x in batch.items()
     }
     learned, _ = jax.eval_shape(lambda key, batch: method.init(key, batch, 0, {}, {}, {}), jax.random.key(0), shapes)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(learned))

@@ -33,7 +33,7 @@ def pix2pix(row: Row, compiled: bool) -> tuple[Step, list[nn.Module]]:
     """A step of pix2pix: one fake for both players, the discriminator's update and then the generator's."""
     generator = UNet(3, 3, row.size.bit_length() - 1, row.channels, "instance", dropout=0.5)
     judge = Patches(6, row.channels, discriminator_layers(row), "instance")
-    generator, judge = (model.to(memory_format=torch.channels_last) for model in (generator, judge))
+    generator, judge = map(prepared, (generator, judge))
     of_generator, of_judge = (torch.optim.Adam(m.parameters(), RATE, BETAS, fused=True) for m in (generator, judge))
     draw, discriminate = (torch.compile(model) if compiled else model for model in (generator, judge))
     image, condition = pictures(row), pictures(row)
@@ -59,7 +59,7 @@ def cyclegan(row: Row, compiled: bool) -> tuple[Step, list[nn.Module]]:
     """A step of CycleGAN: six translations and the generators' update, then those of the discriminators."""
     generators = [ResNet(3, 3, row.channels, 2, 2, "instance") for _ in range(2)]
     judges = [Patches(3, row.channels, discriminator_layers(row), "instance") for _ in range(2)]
-    models = [model.to(memory_format=torch.channels_last) for model in (*generators, *judges)]
+    models = list(map(prepared, (*generators, *judges)))
     generators, judges = models[:2], models[2:]
     parameters = [list(itertools.chain(*(m.parameters() for m in two))) for two in (generators, judges)]
     of_generators, of_judges = (torch.optim.Adam(p, RATE, BETAS, fused=True) for p in parameters)
@@ -92,6 +92,15 @@ def cyclegan(row: Row, compiled: bool) -> tuple[Step, list[nn.Module]]:
         value.item()
 
     return step, models
+
+
+def prepared(model: Any) -> Any:
+    """Returns a model with channels last, and without the biases that an instance normalisation removes."""
+    for sequence in (module for module in model.modules() if isinstance(module, nn.Sequential)):
+        for layer, following in itertools.pairwise(sequence):
+            if isinstance(following, nn.InstanceNorm2d):
+                layer.bias = None
+    return model.to(memory_format=torch.channels_last)
 
 
 def from_pool(pool: list[Any], fakes: Any, size: int = 50) -> Any:

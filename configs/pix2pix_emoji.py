@@ -35,5 +35,5 @@ def get_config():
         sample_every_images=12_000,
         ema_decay=0.995,
     )
-    config.evaluate.update(num=140, real=1251, batch_size=35, metrics=("l1", "psnr"))
+    config.evaluate.update(num=140, real=1251, batch_size=35, network="filters", metrics=("l1", "psnr", "frechet"))
     return config

@@ -34,5 +34,5 @@ def get_config():
         sample_every_images=16_000,
         ema_decay=0.995,
     )
-    config.evaluate.update(num=500, real=2000, batch_size=50, network="random_features", metrics=("l1", "psnr"))
+    config.evaluate.update(num=500, real=2000, batch_size=50, network="filters", metrics=("l1", "psnr", "frechet"))
     return config
