@@ -8,8 +8,8 @@
         --run="GLIDE, 64 pixels: --config=configs/glide_shapes_64.py"
 
 --run is "NAME: FLAGS", once for each row. FLAGS are those of `main.py --mode=sample` that say what is sampled:
---workdir of a run, --config of a chain, --checkpoint, and keys of the config. --scales draws each row whose guidance
-has a scale once for each of them: the guidance curves.
+--workdir of a run, --config of a chain, --checkpoint, --rerank with --draws, and keys of the config. --scales draws
+each row whose guidance has a scale once for each of them: the guidance curves.
 
 Each row draws one image for each of the first --num captions of `test` (combinations of training, other scenes) and of
 `unseen` (combinations of no training image), and has
@@ -59,6 +59,7 @@ from jaxgen.report.images import grid, save_png
 from jaxgen.runs.chains.stages import is_chain
 from jaxgen.runs.workdir import open_workdir
 from jaxgen.sampling.chains import open_chain
+from jaxgen.sampling.rerank import reranked
 from jaxgen.sampling.restore import TrainedModel, restore
 from studies import harness
 
@@ -101,7 +102,7 @@ class Entry(NamedTuple):
             trained = restore(open_workdir(flags.workdir, config, training=False)[0], flags.workdir, flags.checkpoint)
         if "tokens" not in trained.generator.method.conditions:
             raise UserError(f"--run={self.name}: the method {config.method.name!r} takes no prompt; leave the row out.")
-        return trained
+        return reranked(trained, flags.rerank, flags.draws, flags.trust) if flags.rerank else trained
 
 
 def entry_of(text: str) -> Entry:
