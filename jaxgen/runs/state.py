@@ -58,6 +58,18 @@ def stage_at(method: Method, images: int) -> int:
     return [stage for start, stage in method.stages if images >= start][-1]
 
 
+def unreached(method: Method, total_images: int) -> str:
+    """Says which stages of a method a run of so many images ends before; "" where it reaches all."""
+    missed = [stage for start, stage in method.stages if start >= total_images]
+    if not missed:
+        return ""
+    last = method.stages[-1][0]
+    return (
+        f"the run ends at {total_images} images, before {len(missed)} of the {len(method.stages)} stages of "
+        f"{type(method).__name__} begin: the last one begins at {last}, so set a higher config.train.total_images"
+    )
+
+
 def check_required(method: Method, loaded: Params) -> None:
     """Raises a UserError where a group that the method requires was not loaded."""
     for group in method.required_groups:

@@ -220,9 +220,10 @@ class Trainer:
             writer = MetricsLog(self.workdir, tensorboard=self.config.train.tensorboard, resume_step=self.step)
         if self._resumed:
             self._event("resumed", f"at step {self.step}, {self.images} images")
-        early = ends_before(self.builder.optimizers, self.config.train.total_images)
-        if early:
-            log.warning("%s", early)
+        total = self.config.train.total_images
+        for early in (ends_before(self.builder.optimizers, total), states.unreached(self.method, total)):
+            if early:
+                log.warning("%s", early)
         bar = Progress(self.config.train.total_images, self.images, None if is_first() else False)
         # several processes must agree on the step to stop after: SIGTERM goes to JAX's preemption service
         watched = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()

@@ -15,6 +15,7 @@ from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.methods.gans.singan import SinGAN, fixed
 from jaxgen.networks.gans.singan import SinGANDiscriminator, SinGANGenerator
+from jaxgen.runs.state import unreached
 
 WIDTHS = dict(width=4, least_width=4, layers=2)
 SHAPE = (12, 18, 3)
@@ -132,6 +133,12 @@ def test_the_losses_train_their_own_scale_and_descend():
         (after, _), _ = loss(name, jax.tree.map(lambda x, g: x - 3e-4 * g, own, slope), key)
         assert after < before and not changed and all(np.isfinite(value) for value in metrics.values())
     assert metrics["reconstruction_rmse"] > 0
+
+
+def test_a_run_that_ends_before_the_last_scale_is_told_so():
+    assert unreached(method(), 9) == ""
+    assert "at 8 images, before 1 of the 3 stages" in unreached(method(), 8)
+    assert "begins at 8" in unreached(method(), 3) and "before 2 of the 3" in unreached(method(), 3)
 
 
 @pytest.mark.parametrize(
