@@ -153,6 +153,13 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
         rate, b1, b2 = GAN_RATES["dcgan"]
         config.optimizer.update(name="adam", learning_rate=rate, b1=b1, b2=b2)
         return config, make_method(config)
+    if row.model == "singan":
+        widths = {"width": row.channels, "least_width": row.channels}
+        names = {name: section(name=f"singan_{name}", **widths) for name in ("generator", "discriminator")}
+        config.method = section(name="singan", **names, scales=1, discriminator_steps=1, generator_steps=1)
+        config.data.update(resolution=row.size)
+        config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.999)
+        return config, make_method(config)
     if row.model in GAN_RATES:
         rate, b1, b2 = GAN_RATES[row.model]
         discriminator = section(name="dcgan_discriminator", channels=row.channels)

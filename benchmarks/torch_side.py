@@ -52,6 +52,10 @@ def work(row: Row, device: str, small: bool, compiled: bool) -> None:
         from benchmarks import torch_translation
 
         step, models = getattr(torch_translation, row.model)(row, compiled)
+    elif row.model == "singan":
+        from benchmarks import torch_singan
+
+        step, models = torch_singan.singan(row, compiled)
     else:
         task = _denoise if row.task == "train" else _ddim
         step, models = task(row, where, small, compiled, torch.autocast(where.type, torch.bfloat16, device == "gpu"))

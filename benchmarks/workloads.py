@@ -69,7 +69,8 @@ class Row:
     """Describes one line of the table.
 
     Attributes:
-      model: a key of `MODELS`, or dcgan, wgan_gp (its critic's step alone), pix2pix, cyclegan, vae, matmul or start.
+      model: a key of `MODELS`, or dcgan, wgan_gp (its critic's step alone), pix2pix, cyclegan, singan (one scale), vae,
+        matmul or start.
       task: "train" for one update, "sample" for a batch of images by DDIM.
       batch: images. size: of a GAN's images, or a matrix. channels: a GAN's base width.
       bar, goal: of the ratio jaxgen / PyTorch; 0 for none.
@@ -99,6 +100,7 @@ CPU = {
     "wgan_gp": Row("wgan_gp", batch=32),
     "pix2pix": Row("pix2pix", batch=4, channels=16, bar=1.3),
     "cyclegan": Row("cyclegan", batch=4, size=32, channels=16, bar=1.3),
+    "singan": Row("singan", batch=1, channels=32, bar=1.3),
     "vae": Row("vae", batch=100, bar=1.0, goal=0.8, steps=500, turn=50),
 }
 # on a GPU a ratio of throughputs is asked for: 1.0 in training, 1.2 in sampling

@@ -5,8 +5,10 @@ Command: python main.py --config=configs/singan_image.py --workdir=runs/singan_c
     --config.data.resolution="(0,128)"
     The side of 0 follows from the picture's own ratio. --config=configs/singan_image.py:10x2000 has 10 scales of 2000
     steps, as the paper has at 250 pixels. docs/singan.md has the seven uses, and numbers.
-Hardware and time: two CPU cores; not recorded yet.
-Expected: not recorded yet.
+Hardware and time: two CPU cores; 5 minutes for the plan 6x400 at 64x96 pixels on a machine that others used too. The
+    default plan is not recorded yet.
+Expected: of 6x400 at 64x96, reconstruction errors of 0.052 at the coarsest scale and 0.041 to 0.047 above, and a
+    single-image Fréchet distance of 0.0086, where shuffled blocks have 0.0415 (docs/singan.md).
 """
 
 from jaxgen.config import defaults, section

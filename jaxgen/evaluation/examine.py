@@ -41,11 +41,13 @@ class Figure:
 
 
 def examine(images: EvaluationImages, network: FeatureNetwork | None) -> list[Figure]:
-    """Returns pictures of an evaluated model's samples.
+    """Returns pictures of an evaluated model's samples; none where they have another size than the training images.
 
     Args:
       network: the network whose features neighbours and realism are taken in; None leaves those out.
     """
+    if images.samples.shape[1:] != images.train.shape[1:]:
+        return []  # samples of a stage that is not the last may be smaller than the training images
     figures = [_nearest_pixels(images)]
     if network is not None:
         figures.append(_nearest_features(images, network))
