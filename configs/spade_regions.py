@@ -8,8 +8,9 @@ Command: python main.py --config=configs/spade_regions.py --workdir=runs/spade_r
     --config.method.generator.statistics=instance, and that with --config.method.generator.name=encoded_layout_generator
     A layout of your own, painted in the colours of a legend (docs/spade.md):
     python main.py --workdir=runs/spade_regions --mode=sample --mask=map.png --legend=legend.txt --out=DIR
-Hardware and time: not recorded yet.
-Expected: not recorded yet.
+Hardware and time: two CPU cores, 20 minutes of CPU, which is an estimate.
+Expected: not run to its end. With statistics=instance and the paper's kl=0.05, 4,000 images (79 s of CPU) gave a layout
+    IoU of 0.92 and 0.997 of the pixels of layouts with one class; the control 0.55 and 0.15 (chance 0.17).
 """
 
 from jaxgen.config import defaults, section
@@ -39,7 +40,7 @@ def get_config():
             scales=2,
         ),
         encoder=section(name="style_encoder", widths=(16, 32, 32), norm="none"),  # for the same reason
-        kl=0.01,  # with the paper's 0.05 the encoder said nothing after 4,000 images
+        kl=0.01,  # with the paper's 0.05 and statistics of each image, the KL fell to 0.005 nats: no style was told
     )
     config.data.update(source=f"regions:{CLASSES}", resolution=32, channels=3)
     config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.0, b2=0.9)

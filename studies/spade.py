@@ -129,7 +129,7 @@ def main(
         rows.get({"images": name}, lambda: layout_row(seen, masks, none) | styles)  # noqa: B023
         other = np.roll(masks, 1, axis=0)
         rows.get({"images": f"{name}, other layouts"}, lambda: layout_row(seen, other, none))  # noqa: B023
-    table = [[row["images"], *(row.get(head, "") for head in HEADS)] for row in rows]
+    table = [[row["images"], *(f"{row[head]:.3f}" if head in row else "" for head in HEADS)] for row in rows]
     print(harness.table(["images", *HEADS], table))
     write_picture(out.with_suffix(".png"), masks, shown)
 
