@@ -11,7 +11,8 @@ Paper: Saharia et al. 2022, "Photorealistic Text-to-Image Diffusion Models with 
 Command: python main.py --config=configs/imagen_shapes_base.py --workdir=runs/imagen_shapes_base, after the command of
     configs/clip_shapes.py
 Hardware and time: two CPU cores, about 15 minutes of CPU, which is an estimate from shorter runs.
-Expected: not recorded yet at full length, see docs/imagen.md.
+Expected: not recorded yet at full length. After 12,000 images (150 seconds of CPU) colour and place are right in 0.62
+    each of the images of held-out combinations, and shapes at chance (docs/imagen.md).
 """
 
 from jaxgen.config import defaults, section
