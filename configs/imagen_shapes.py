@@ -9,8 +9,8 @@ It has no training of its own. Its stages are trained first, at the same time if
 Paper: Saharia et al. 2022, "Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding".
 Command: python main.py --config=configs/imagen_shapes.py --mode=sample --prompt="a golden hoop at the top" --out=DIR
 Hardware and time: two CPU cores, about 25 minutes of CPU for both stages, which is an estimate from shorter runs.
-Expected: not recorded yet at full length. After 12,000 and 5,000 images (277 seconds of CPU) colour is right in 0.94 and
-    place in 0.92 of the images of held-out combinations, and shapes at chance (docs/imagen.md). To measure it:
+Expected: not recorded yet at full length. After 12,000 and 5,000 images (276 seconds of CPU) colour is right in 0.94,
+    and place in 0.92, of the images of held-out combinations; shapes are at chance (docs/imagen.md). To measure it:
     --mode=evaluate.
 For 64x64 pixels: configs/imagen_shapes_64.py in the place of the second run, and --config.data.resolution=64.
 """
