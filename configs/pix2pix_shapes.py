@@ -7,7 +7,8 @@ direction: --config.data.rename.image=style and --config.data.rename.condition=i
 Paper: Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks".
 Command: python main.py --config=configs/pix2pix_shapes.py --workdir=runs/pix2pix_shapes
 Hardware and time: two CPU cores, about 8 minutes of CPU, which is an estimate.
-Expected: not recorded yet.
+Expected: not run to its end. After 8,000 images (200 held-out pairs) the mean difference to the true scene is 11.0
+    of 255 levels, or .086 in [-1, 1], PSNR 23.8 dB; shapes and colours are right, and textures are blurred.
 """
 
 from jaxgen.config import defaults, section
