@@ -1,4 +1,4 @@
-"""A supervised classifier with CLIP's image tower, on captioned shapes at 32 pixels: the control of zero-shot CLIP.
+"""A supervised classifier with the image tower of CLIP on captioned shapes: the control of zero-shot CLIP.
 
 Paper: Radford et al. 2021 (CLIP), section 3.3, which compares both under a shift of the data.
 Command: python main.py --config=configs/classifier_shapes_tower.py --workdir=runs/classifier_shapes_tower; then

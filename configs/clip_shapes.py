@@ -9,8 +9,16 @@ Expected: zero-shot accuracy of shape, colour and place 0.983, 1.000 and 1.000 i
 """
 
 from jaxgen.config import defaults, section
-from jaxgen.data.sources.caption_shapes import PHRASE_TOKENIZER, PHRASED_LENGTH, PHRASES, sentence
 
+VOCABULARY, LENGTH = 56, 16  # of the tokenizer of caption_shapes:phrases
+WORDS = {  # the plain phrase of each value
+    "shape": ("circle", "square", "triangle", "diamond", "cross", "star", "heart", "ring"),
+    "colour": ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink"),
+    "position": (
+        "at the top left", "at the top", "at the top right", "at the left", "at the centre", "at the right",
+        "at the bottom left", "at the bottom", "at the bottom right",
+    ),
+}  # fmt: skip
 
 def get_config():
     config = defaults()
@@ -20,11 +28,11 @@ def get_config():
             name="image_tower", size=32, patch=8, width=96, depth=4, heads=4, mlp_features=384, projection=64,
         ),
         text=section(
-            name="text_tower", vocabulary=PHRASE_TOKENIZER.size, length=PHRASED_LENGTH, width=64, depth=2, heads=4,
+            name="text_tower", vocabulary=VOCABULARY, length=LENGTH, width=64, depth=2, heads=4,
             mlp_features=256, end=1, projection=64,
         ),
         captioner=section(
-            name="captioner", vocabulary=PHRASE_TOKENIZER.size, width=64, depth=2, heads=4, mlp_features=256,
+            name="captioner", vocabulary=VOCABULARY, width=64, depth=2, heads=4, mlp_features=256,
         ),
         zero_shot=section(shape=prompts("shape", 0), colour=prompts("colour", 1), position=prompts("position", 2)),
         same="attributes",
@@ -47,11 +55,12 @@ def get_config():
 
 def prompts(attribute, column):
     """Returns the classes of an attribute, and sentences that say them with each value of the others."""
-    first = {key: [phrases[0] for phrases in values] for key, values in PHRASES.items()}
-    others = [key for key in first if key != attribute]
-    templates = [
-        sentence("{a colour} {shape} {position}", {attribute: "{}", others[0]: one, others[1]: other})
-        for one in first[others[0]]
-        for other in first[others[1]]
-    ]
-    return section(classes=tuple(first[attribute]), templates=tuple(templates), entry="attributes", column=column)
+    first, second = (values for key, values in WORDS.items() if key != attribute)
+    templates = []
+    for one in first:
+        for other in second:
+            shape, colour, place = {
+                "shape": ("{}", one, other), "colour": (one, "{}", other), "position": (one, other, "{}"),
+            }[attribute]  # fmt: skip
+            templates.append(f"{'an' if colour == 'orange' else 'a'} {colour} {shape} {place}")
+    return section(classes=WORDS[attribute], templates=tuple(templates), entry="attributes", column=column)

@@ -1,4 +1,4 @@
-"""GLIDE: shapes of 32 pixels from a text, enlarged to 64 pixels under the same text; a chain of two trained runs.
+"""GLIDE: shapes of 32 pixels from a text, enlarged to 64 pixels under that text; a chain of two runs.
 
 It has no training of its own. Its stages are trained first, at the same time if there are machines for it:
 

@@ -1,4 +1,4 @@
-"""Imagen on two cores: shapes of 16x16 pixels from a text, enlarged to 32x32 under the same text; two trained runs.
+"""Imagen on two cores: shapes of 16x16 pixels from a text, enlarged to 32x32 pixels; a chain of two runs.
 
 It has no training of its own. Its stages are trained first, at the same time if there are machines for it:
 

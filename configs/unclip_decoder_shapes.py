@@ -1,4 +1,4 @@
-"""unCLIP's decoder on captioned shapes at 32 pixels: an image from its CLIP embedding, and a text where there is one.
+"""unCLIP's decoder on captioned shapes at 32 pixels: an image from its CLIP embedding, and from a text.
 
 It is the network of configs/glide_shapes.py. The embedding is added to the embedding of time, and stands as four more
 tokens behind those of the text. In training a tenth of the embeddings and half of the texts are missing.

@@ -1,4 +1,4 @@
-"""unCLIP's upsampler: shapes of 64 pixels from copies of 32 pixels, without a text, as the paper's upsamplers are.
+"""unCLIP's upsampler: shapes of 64 pixels from copies of 32 pixels, without a text, as in the paper.
 
 Noise on the copies, whose level the network is told, makes them like what the decoder draws (docs/cascades.md).
 
