@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from jaxgen.data import open_source
 from jaxgen.data.sources import caption_shapes, shapes
 from jaxgen.data.transforms import to_float
+from jaxgen.files.pictures import open_image
 from jaxgen.report.images import grid, save_png
 from jaxgen.sampling.restore import TrainedModel
 from studies import harness
@@ -67,7 +68,7 @@ def views(attributes: np.ndarray, draws: np.ndarray, size: int) -> dict[str, np.
         "grey ground": drawn(GREY)["image"],
         "noise": np.clip(image + noise, 0, 255).astype(np.uint8),
         "blur": np.asarray(picture.filter(ImageFilter.GaussianBlur(1.5))),
-        "jpeg": np.asarray(Image.open(file).convert("RGB")),
+        "jpeg": np.asarray(open_image(file.getvalue(), "a JPEG").convert("RGB")),
         "pillow": by_pillow(attributes, draws, size),
     }
 

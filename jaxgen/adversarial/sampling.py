@@ -56,7 +56,7 @@ class TruncatedNormal(GANSampler):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pyramid(GANSampler):
+class Pyramid:
     """Draws with a model that has learned one picture at several scales (SinGAN), at any size, or from any scale on.
 
     Raises:
@@ -86,6 +86,8 @@ class TranslationSampler(TruncatedNormal):
     The dropout is the only random part of pix2pix (Isola et al. 2017, section 2.1): without it one picture always has
     one result.
     """
+
+    config_name = ""  # no config names it: `config.sampler.dropout` is a key of methods that translate alone
 
     dropout: bool = True  # whether values are dropped when images are sampled
 

@@ -64,7 +64,7 @@ def metrics_of(config: ConfigDict, method: Method) -> tuple[Chosen[RunMetric], .
         return ()
     if not method.has_sampler:
         raise UserError(f"{METRICS} is set, but {config.method.name!r} draws no samples to measure; leave it empty.")
-    offers = {"training images"} | ({"labels"} if "label" in method.conditions else set())
+    offers = {"images", "training images"} | ({"labels"} if "label" in method.conditions else set())
     offers |= {"pairs", "captions", "truth", "labels"} if _of_examples(config, method) else set()
     offers |= {"hints"} if hints_of(config, method) else set()
     offers |= {"mask"} if is_masked(config, method) else set()

@@ -31,6 +31,7 @@ NEEDS = {
     "training images": "the images that a model learned from",
     "pairs": "images in pairs",
     "captions": "a caption for each image",
+    "images": "held-out images of a run",
     "truth": "a held-out example for each sample",
     "hints": "a condition that a corruption makes of an image",
     "mask": "a condition with a mask of what is unknown",

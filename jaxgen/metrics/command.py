@@ -40,7 +40,9 @@ WORDS = Words(
     network="--network",
     role=Metric,
     offers=frozenset({"pairs", "captions"}),
-    elsewhere=dict.fromkeys(("labels", "training images", "truth", "hints", "mask", "conditions", "video"), OF_A_RUN),
+    elsewhere=dict.fromkeys(
+        ("labels", "images", "training images", "truth", "hints", "mask", "conditions", "video"), OF_A_RUN
+    ),
     who="an image set",
 )
 

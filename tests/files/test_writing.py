@@ -29,8 +29,8 @@ def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path):
 
 
 def test_latents_that_cannot_be_written_to_the_end_leave_the_old_file(tmp_path, monkeypatch):
-    autoencoder = SimpleNamespace(encode=None)
-    generator = SimpleNamespace(method=SimpleNamespace(network=autoencoder), source=lambda split: None, batch_size=4)
+    method = SimpleNamespace(encodes="moments", encode_images=None)
+    generator = SimpleNamespace(method=method, source=lambda split: None, batch_size=4)
     trained = SimpleNamespace(generator=generator, model=SimpleNamespace(params={"autoencoder": {}}))
     config = SimpleNamespace(data=SimpleNamespace(split="train"))
     monkeypatch.setattr("jaxgen.runs.workdir.stored_config", lambda *_: config)

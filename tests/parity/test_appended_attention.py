@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from diffusers.models.attention_processor import Attention as Peer
-from diffusers.models.attention_processor import AttnAddedKVProcessor
 
-from jaxgen.networks.layers.basic import Attention
+torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
+from diffusers.models.attention_processor import Attention as Peer  # noqa: E402
+from diffusers.models.attention_processor import AttnAddedKVProcessor  # noqa: E402
+
+from jaxgen.networks.layers.basic import Attention  # noqa: E402
 
 pytestmark = pytest.mark.parity
 CHANNELS, WIDTH, HEADS, GROUPS = 8, 5, 2, 4

@@ -40,7 +40,7 @@ class Pix2Pix(GAN):
 
     l1: float = 100.0  # weight of mean|G(x) - y| in the generator's loss; pix2pixHD has none
     mode_seeking: float = 0.0  # weight of MSGAN's term, whose second fake also plays the game; it needs z_dim above 0
-    sampler: GANSampler = TranslationSampler()  # `config.sampler`: whether dropout is on, and how noise is drawn
+    sampler: TranslationSampler = TranslationSampler()  # `config.sampler`: whether dropout is on, how noise is drawn
 
     panel_inputs = ("image",)
     network_needs = {"generator": ("z_dim", "reads", "dropout"), "discriminator": ("reads",)}

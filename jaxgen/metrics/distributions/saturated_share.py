@@ -24,6 +24,7 @@ class SaturatedShare(RunMetric):
     floor is that of further real images.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"images"})
     better = None
     numbers: ClassVar[tuple[str, ...]] = ("saturated_share", "saturated_share_error")
 
