@@ -18,6 +18,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # waiting threads would spin beside the other workers
 for flag, value in (
     ("xla_force_host_platform_device_count", DEVICES),
+    ("xla_cpu_enable_concurrency_optimized_scheduler", "false"),  # as `jaxgen.host` sets it
     ("xla_backend_optimization_level", 1),  # the suite compiles far longer than it computes
 ):
     if flag not in os.environ.get("XLA_FLAGS", ""):
