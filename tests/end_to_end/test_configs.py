@@ -161,11 +161,6 @@ def reads_words(config):
     """Whether a config reads the words of its own data, for which no noise can stand in."""
     parts = config.method.get("parts", {}).values()
     return "zero_shot" in config.method or any(part.get("name") == "text" for part in parts)
-    if "scales" in config.method:  # both of them are reached
-        yield "--config.method.scales=2"
-        yield f"--config.method.images_per_scale={batch}"
-        for name in ("generator", "discriminator"):
-            yield f"--config.method.{name}.layers=2"
 
 
 def begun(folder, config):

@@ -345,9 +345,10 @@ def test_the_gradient_of_a_normalised_kernel_is_orthogonal_to_it():
 @pytest.mark.parametrize("network", [dcgan.DCGANDiscriminator(4, norm="none"), DISCRIMINATORS["resnet"]])
 def test_the_gradient_of_a_gradient_penalty_equals_finite_differences(network):
     """In float64: the penalty jumps where a rectifier turns over, so steps must be small."""
+    variables = started(network)  # which the tests share, in float32
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
-        params, memory = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), started(network))
+        params, memory = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
         direction = jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape)), params)
         images = jnp.asarray(IMAGES, jnp.float64)
 
