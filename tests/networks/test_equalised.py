@@ -8,7 +8,7 @@ import scipy.signal
 
 from jaxgen.errors import UserError
 from jaxgen.networks.gans.equalised import EqualConv, EqualDense, append_deviation, pixel_norm
-from jaxgen.networks.layers.upfirdn import WIDE, blurred, blurred_down_conv, blurred_up_conv, blurred_upsample, upfirdn
+from jaxgen.networks.gans.upfirdn import WIDE, blurred, blurred_down_conv, blurred_up_conv, blurred_upsample, upfirdn
 
 
 def images(*shape):

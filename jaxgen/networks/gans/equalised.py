@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxgen.arrays import Array
+from jaxgen.networks.gans.upfirdn import blurred_down_conv, blurred_up_conv
 from jaxgen.networks.layers.strided import nearest_conv, pooled_conv, pooled_pointwise, product, strided_conv
-from jaxgen.networks.layers.upfirdn import blurred_down_conv, blurred_up_conv
 
 Resampling = Literal["", "nearest", "pooled", "blurred_up", "blurred_down"]
 
@@ -62,7 +62,7 @@ class EqualConv(nn.Module):
 
     Sizes are odd and the side is kept, but for `resampling`: "nearest" doubles the image before a 3x3 kernel, "pooled"
     takes means of 2x2 pixels after a 1x1 or 3x3 kernel, "blurred_up" and "blurred_down" are StyleGAN2's
-    (`jaxgen.networks.layers.upfirdn`). All have fast derivatives of any order.
+    (`jaxgen.networks.gans.upfirdn`). All have fast derivatives of any order.
     """
 
     config_name = ""  # a part of other networks; no config names it

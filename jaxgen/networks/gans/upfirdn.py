@@ -74,7 +74,7 @@ def _axis(x: Array, taps: Taps, up: int, down: int, padding: tuple[int, int], ax
     count, size = len(taps), x.shape[axis]
     length = size * up + before + after - count + 1
     if length < 1:
-        raise UserError(f"A filter of {count} taps does not fit {size} pixels, {up} times as many, padded by {padding}.")
+        raise UserError(f"A filter of {count} taps does not fit {size * up} pixels that are padded by {padding}.")
     step = down if up == 1 else 1
     rows = -(-length // up)
     offsets = [(phase + k - before) // up for phase in range(up) for k in range(count)]
