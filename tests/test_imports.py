@@ -19,11 +19,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "jaxgen").rglob("*.py"))
 # Which rooms a room may import, beside the ground floor.
 ALLOWED = {
+    "geometry": set(),
     "networks": set(),
     "diffusion": set(),
     "adversarial": set(),
     "variational": set(),
-    "data": set(),
+    "data": {"geometry"},
     "config": set(),
     "conditions": {"networks"},
     "codecs": {"networks", "variational"},
