@@ -128,6 +128,10 @@ class Method:
         number. Data of more are refused before training."""
         return None
 
+    def told_at(self, stage: int) -> str:
+        """Returns a sentence on what is sampled at a stage before the last; "" where there is nothing to say."""
+        return ""
+
     @property
     def required_groups(self) -> tuple[str, ...]:
         """Returns the groups that must be given through `config.init_from`."""

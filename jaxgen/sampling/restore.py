@@ -81,6 +81,8 @@ def restore(
         raise UserError(f"{workdir} has no finished checkpoint yet; train first, with --mode=train.")
     state, meta = found
     model = states.model_of(state, states.frozen_groups(loaded.params, state), meta.stage)
+    if said := method.told_at(meta.stage):
+        log.warning(said)
     example = {name: (tuple(shape[1:]), dtype) for name, (shape, dtype) in meta.example.items()}
     if adapters:
         method, params, words = adapted(method, model.params, adapters)
