@@ -28,7 +28,7 @@ class Door:
       config: from a folder, in which it makes what the run is built on, to the run's config.
       words: how it is sampled; `{}` stands for a picture or for a folder of them, and `{here}` for the folder above.
       shape: of these pictures.
-      draws: whether it gives images.
+      draws: whether it gives images of what a user hands it.
     """
 
     config: Callable[[pathlib.Path], ConfigDict]
@@ -153,6 +153,17 @@ def layouts(folder: pathlib.Path) -> ConfigDict:
     return config
 
 
+def growing(folder: pathlib.Path) -> ConfigDict:
+    """A progressive GAN of two stages: it is killed within the fade of the second, and stopped at its end."""
+    config = tiny_config("Plain")
+    config.method = section(
+        name="progan", generator=section(name="progressive_generator", z_dim=4, widths=(4, 4)),
+        discriminator=section(name="progressive_discriminator", widths=(4, 4)), images_per_stage=(24, 24),
+    )  # fmt: skip
+    config.optimizer.update(b1=0.0, b2=0.99, eps=1e-3)
+    return config
+
+
 DOORS = {
     "corruption": Door(corruption, ("--image={}", "--degrade")),
     "inputs": Door(inputs, ("--image={}", "--mask={here}/mask.png")),
@@ -168,6 +179,7 @@ DOORS = {
     "pix2pix": Door(pix2pix, ("--image={}",), (16, 16, 1)),
     "cyclegan": Door(cyclegan, ("--input={}",), (8, 8, 3)),
     "layouts": Door(layouts, ("--mask={}",), (8, 8), levels=6),
+    "growing": Door(growing, (), draws=False),
 }
 
 

@@ -90,6 +90,7 @@ TWINS = (
     "mae_nuclei.py",
     "palette_emoji.py",
     "palette_shapes.py",
+    "progan_shapes.py",  # its stages: the door `growing` (test_doors.py)
     "regression_emoji.py",
     "sr3_emoji.py",
     "vq_autoencoder_shapes.py",

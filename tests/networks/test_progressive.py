@@ -31,7 +31,8 @@ def first(outputs):
 
 def random_params(network, x):
     """Parameters of a network, all of them random, biases too; nothing is compiled for it."""
-    shapes, chance = jax.eval_shape(network.init, jax.random.key(0), x, LABEL[: len(x)])["params"], np.random.default_rng(0)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x, LABEL)["params"]
+    chance = np.random.default_rng(0)
     return jax.tree.map(lambda s: jnp.asarray(chance.standard_normal(s.shape), s.dtype), shapes)
 
 

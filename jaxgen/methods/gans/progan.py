@@ -41,7 +41,7 @@ class ProGAN(WGANGP):
 
     discriminator_steps: int = 1
     drift: float = 1e-3  # weight of the mean square of the logits of real images
-    coarsest: int = 0  # pixels of the shorter side at the first stage; 0: the networks' smallest. The full one: no growth
+    coarsest: int = 0  # pixels of the shorter side at the first stage, that of the images for no growth; 0: of level 0
     images_per_stage: tuple[int, int] = (800_000, 800_000)  # over which a stage fades in, and then is stabilised
 
     network_needs = {
@@ -57,13 +57,14 @@ class ProGAN(WGANGP):
                 f"config.method: drift={self.drift} and the first of images_per_stage={self.images_per_stage} must not "
                 "be negative, and the second is at least 1."
             )
-        widths = [getattr(network, "widths", None) for network in (self.generator, self.discriminator)]
-        if None in widths:  # networks of another kind are refused by what the method needs of them
-            return
-        if len(widths[0]) != len(widths[1]):
+        networks = self.generator, self.discriminator
+        if not all(hasattr(network, "widths") for network in networks):
+            return  # networks of another kind are refused by what the method needs of them
+        ours, theirs = (len(network.widths) for network in networks)
+        if ours != theirs:
             raise UserError(
-                f"config.method.generator has {len(widths[0])} widths and config.method.discriminator {len(widths[1])}: "
-                "both grow together, so give them as many levels."
+                f"config.method.generator has {ours} widths and config.method.discriminator {theirs}: both grow "
+                "together, so give them as many levels."
             )
         self._sides()
         self.first  # noqa: B018  # it is checked
@@ -95,8 +96,10 @@ class ProGAN(WGANGP):
     def at(self, stage: int) -> ProGAN:
         """Returns the method with its networks at a stage."""
         fading = stage > self.first
-        networks = {name: getattr(self, name).clone(level=stage, fading=fading) for name in ("generator", "discriminator")}
-        return dataclasses.replace(self, **networks)
+        generator, discriminator = (
+            network.clone(level=stage, fading=fading) for network in (self.generator, self.discriminator)
+        )
+        return dataclasses.replace(self, generator=generator, discriminator=discriminator)
 
     def alpha(self, stage: int, images: Array | int) -> Float[Array, ""]:
         """Returns the share of a stage's new layers, in [0, 1], when so many images were seen."""
@@ -129,13 +132,9 @@ class ProGAN(WGANGP):
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         turns = WGANGP.turns(self.at(stage), stage)
-        return tuple(
-            dataclasses.replace(turn, loss=functools.partial(self._faded, stage, turn.loss)) for turn in turns
-        )
+        return tuple(dataclasses.replace(turn, loss=functools.partial(self._faded, stage, turn.loss)) for turn in turns)
 
-    def _faded(
-        self, stage: int, loss: Loss, params: Params, batch: Batch, key: Array, state: LossState
-    ) -> LossResult:
+    def _faded(self, stage: int, loss: Loss, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         """Computes a turn's loss on what the stage's networks see, and remembers alpha."""
         alpha = self.alpha(stage, state.images)
         value, (metrics, changed) = loss(params, self.seen(batch, stage, alpha), key, state)
@@ -153,8 +152,8 @@ class ProGAN(WGANGP):
             return ""
         (height, width), times = size_at(self.image_shape, self.generator.widths, stage), 2 ** (last - stage)
         return (
-            f"the run is in its stage of {height}x{width} pixels, so that each of these is {times}x{times} pixels of the "
-            f"{self.image_shape[0]}x{self.image_shape[1]} that are sampled: train it longer for finer ones"
+            f"the run is in its stage of {height}x{width} pixels, so that each of these is {times}x{times} pixels of "
+            f"the {self.image_shape[0]}x{self.image_shape[1]} that are sampled: train it longer for finer ones"
         )
 
     def sample_from_z(self, model: Model, z: Tree, batch: Batch) -> Float[Array, "B H W C"]:

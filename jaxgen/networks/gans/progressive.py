@@ -14,6 +14,7 @@ statistics. The contract is otherwise that of `jaxgen.networks.gans.gan_layers`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import flax.linen as nn
@@ -151,12 +152,12 @@ class ProgressiveDiscriminator(Progressive):
         return {"logits": logits, "features": features}
 
 
-def _activated(features: int, name: str, size: int = 3):  # noqa: ANN202
+def _activated(features: int, name: str, size: int = 3) -> Callable[[Array], Array]:
     layer = EqualConv(features, size, gain=HE, name=name)
     return lambda x: leaky_relu(layer(x))
 
 
-def _normed_conv(features: int, name: str, doubles: bool = False):  # noqa: ANN202
+def _normed_conv(features: int, name: str, doubles: bool = False) -> Callable[[Array], Array]:
     layer = EqualConv(features, resampling="nearest" if doubles else "", gain=HE, name=name)
     return lambda x: pixel_norm(leaky_relu(layer(x)))
 
