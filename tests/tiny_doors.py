@@ -164,6 +164,21 @@ def growing(folder: pathlib.Path) -> ConfigDict:
     return config
 
 
+def styles(folder: pathlib.Path) -> ConfigDict:
+    """A StyleGAN2 with both lazy turns, mixed styles, and an augmentation that adapts every other step."""
+    config = tiny_config("Plain")
+    config.method = section(
+        name="stylegan2",
+        generator=section(name="style2_generator", z_dim=4, w_dim=4, depth=1, channels=4),
+        discriminator=section(name="style2_discriminator", channels=4), r1=1.0, r1_every=4, path_every=4,
+        augment=section(name="adaptive_augment", images=64, every=2, target=0.0, geometry=False, colour=False),
+    )  # fmt: skip
+    config.sampler = section(truncation=0.7)
+    config.optimizer.eps = 1e-3  # or Adam blows rounding up where nothing is to be learnt
+    config.optimizers.discriminator = section(learning_rate=1e-3, b1=0.0)
+    return config
+
+
 DOORS = {
     "corruption": Door(corruption, ("--image={}", "--degrade")),
     "inputs": Door(inputs, ("--image={}", "--mask={here}/mask.png")),
@@ -180,6 +195,7 @@ DOORS = {
     "cyclegan": Door(cyclegan, ("--input={}",), (8, 8, 3)),
     "layouts": Door(layouts, ("--mask={}",), (8, 8), levels=6),
     "growing": Door(growing, (), draws=False),
+    "styles": Door(styles, (), draws=False),
 }
 
 

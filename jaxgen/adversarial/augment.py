@@ -11,7 +11,8 @@ generator's. The gradient passes through the augmentation, so the generator does
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +31,33 @@ class Augmentation:
     """This is the contract: an augmentation is a pure function of keys and images, differentiable in the images.
 
     The result for an image depends on that image and its key alone. An augmentation is a frozen dataclass that derives
-    from this class and implements `__call__`.
+    from this class and implements `__call__`. One that adapts during training carries numbers in the method's memory,
+    `augment`, and overrides `begin`, `at` and `adapted` too.
     """
+
+    adapts: ClassVar[bool] = False  # whether it carries numbers
 
     def __call__(self, keys: Key[Array, " B"], images: Images) -> Images:
         """Returns the augmented images, for images in [-1, 1] and one random key for each."""
         raise NotImplementedError
+
+    def begin(self) -> dict[str, Array]:
+        """Returns the numbers that are carried, as they are at the start."""
+        return {}
+
+    def at(self, carried: Mapping[str, Array]) -> Callable[[Key[Array, " B"], Images], Images]:
+        """Returns the augmentation with the numbers that are carried."""
+        return self
+
+    def adapted(self, carried: Mapping[str, Array], sign: Float[Array, ""], images: int) -> dict[str, Array]:
+        """Returns the numbers after a step of the discriminator.
+
+        Args:
+          carried: the numbers before it.
+          sign: the mean sign of its logits of real images, from the loss's boundary between real and fake.
+          images: the number of real images.
+        """
+        return dict(carried)
 
 
 @dataclasses.dataclass(frozen=True)

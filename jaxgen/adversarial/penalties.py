@@ -112,3 +112,20 @@ def r2(apply: Apply, fake: Float[Array, "B ..."]) -> Float[Array, " B"]:
     No gradient reaches the generator, so R2 belongs in the discriminator's loss only.
     """
     return zero_centred(apply, jax.lax.stop_gradient(fake)) / 2
+
+
+def path_lengths(
+    paint: Callable[[Array], Array], w: Float[Array, "B L D"], y: Float[Array, "B H W C"]
+) -> Float[Array, " B"]:
+    """Returns |J^T y| at each style, where J is the slope of the images in w (Karras et al. 2020a, Eq. 4).
+
+    The image is scaled by 1 / sqrt(H W), so that lengths do not grow with the resolution, and the square is averaged
+    over the layers, as in the paper's code. The penalty is (length - a)**2, with the lengths' running mean a.
+
+    Args:
+      paint: from styles to images, each of its own styles alone.
+      w: the styles of each layer.
+      y: standard normal values in the images' shape.
+    """
+    slope = jax.grad(lambda w: (paint(w) * y).sum())(w)
+    return norms(slope) / (w.shape[1] * y.shape[1] * y.shape[2]) ** 0.5

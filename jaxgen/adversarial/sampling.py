@@ -7,6 +7,8 @@ model's solver may.
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +55,28 @@ class TruncatedNormal(GANSampler):
             return super().noise(key, shape)
         limit = jnp.float32(self.threshold)
         return jax.random.truncated_normal(key, -limit, limit, shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncation(GANSampler):
+    """Draws the styles of a style-based generator: how far they are from their mean, and with which noise inputs.
+
+    Styles are `truncation` times as far from the mean of w as they were drawn (Karras et al. 2019, appendix B): 1
+    leaves them, 0 shows the mean image alone, and above 1 images become rarer.
+
+    Raises:
+      UserError: `truncation` is not a number from 0 on, or `layers` is negative.
+    """
+
+    truncation: float = 1.0  # psi; 0.7 gives typical images, 1 those of training
+    layers: int | None = None  # layers, from the coarsest on, that are truncated; None for all
+    noise_inputs: Literal["random", "fixed", "none"] = "random"  # "fixed": one noise for all images; "none": without
+
+    def __post_init__(self) -> None:
+        if not (self.truncation >= 0 and math.isfinite(self.truncation)):
+            raise UserError(f"config.sampler.truncation is {self.truncation}; it is a number from 0 on, such as 0.7.")
+        if self.layers is not None and self.layers < 0:
+            raise UserError(f"config.sampler.layers is {self.layers}; it counts truncated layers, from 0 on.")
 
 
 @dataclasses.dataclass(frozen=True)

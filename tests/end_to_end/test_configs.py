@@ -54,7 +54,7 @@ APART = (
     "control_shapes.py",
 )
 # too large to be trained here, however shrunk: millions of parameters that learn, as published
-LARGE = {"dit_xl_2.py": 675, "imagen_256.py": 1246, "stable_diffusion_train.py": 860}
+LARGE = {"dit_xl_2.py": 675, "imagen_256.py": 1246, "stable_diffusion_train.py": 860, "stylegan2_ffhq.py": 59}
 # of the parts of another that is trained here, or its first stage
 TWINS = (
     "acgan_fashion_mnist.py",
@@ -93,6 +93,9 @@ TWINS = (
     "progan_shapes.py",  # its stages: the door `growing` (test_doors.py)
     "regression_emoji.py",
     "sr3_emoji.py",
+    "stylegan2_cifar.py",
+    "stylegan2_shapes.py",  # trained tiny in test_doors.py
+    "stylegan_shapes.py",
     "vq_autoencoder_shapes.py",
     "wgan_gp_fashion_mnist.py",
 )

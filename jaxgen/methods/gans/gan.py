@@ -92,6 +92,11 @@ class GAN(Method):
             )
         if self.discriminator_steps < 1 or self.r1_every < 1 or self.statistics_batches < 1:
             raise UserError("config.method: discriminator_steps, r1_every and statistics_batches are at least 1.")
+        if self.augment is not None and self.augment.adapts and self.loss.boundary is None:
+            raise UserError(
+                "config.method.augment adapts to the signs of logits, and a Wasserstein critic has no boundary between "
+                "real and fake; name another config.method.loss, or config.method.augment='diff_augment'."
+            )
 
     @property
     def ema_groups(self) -> tuple[str, ...]:
@@ -117,7 +122,10 @@ class GAN(Method):
                 self.discriminator_with_heads(), of_discriminator, batch["image"], **told(self.discriminator, batch)
             ),
         }
-        return {group: found[0] for group, found in fresh.items()}, {group: found[1] for group, found in fresh.items()}
+        carried = {group: found[1] for group, found in fresh.items()}
+        if self.augment is not None and self.augment.adapts:
+            carried["augment"] = self.augment.begin()
+        return {group: found[0] for group, found in fresh.items()}, carried
 
     def turns(self, stage: int) -> tuple[Turn, ...]:
         turns = [Turn("discriminator", ("discriminator",), self.discriminator_loss, repeats=self.discriminator_steps)]
@@ -186,7 +194,10 @@ class GAN(Method):
         keys = jax.random.split(of_z, len(batch["image"]))
         z, _, memory = self.training_z(params, state.memory, batch, keys)
         fake, _ = self.generate(params, memory, z, batch, train=True)
-        seen = self.augmented(of_real, batch["image"]), self.augmented(of_fake, jax.lax.stop_gradient(fake))
+        seen = (
+            self.augmented(of_real, batch["image"], memory),
+            self.augmented(of_fake, jax.lax.stop_gradient(fake), memory),
+        )
         on_real, memory = self.discriminate(params, state.memory, seen[0], batch)
         on_fake, memory = self.discriminate(params, memory, seen[1], batch)
         real, fake_logits = on_real["logits"], on_fake["logits"]
@@ -203,10 +214,11 @@ class GAN(Method):
         if self.gradient_penalty:
             penalty = penalties.gradient_penalty(self._logits(params, state.memory, batch), *seen, of_place).mean()
             total, metrics = total + self.gradient_penalty * penalty, metrics | {"gradient_penalty": penalty}
-        return total, (metrics, {"discriminator": memory["discriminator"]})
+        adapted, of_augmentation = self._adapted(state.memory, real)
+        return total, (metrics | of_augmentation, {"discriminator": memory["discriminator"], **adapted})
 
     def r1_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
-        seen = self.augmented(key, batch["image"])
+        seen = self.augmented(key, batch["image"], state.memory)
         penalty = penalties.r1(self._logits(params, state.memory, batch), seen).mean()
         return self.r1 * self.r1_every * penalty, ({}, {})
 
@@ -215,10 +227,10 @@ class GAN(Method):
         keys = jax.random.split(of_z, len(batch["image"]))
         z, drawn, memory = self.training_z(params, state.memory, batch, keys)
         fake, memory = self.generate(params, memory, z, batch, train=True)
-        outputs, _ = self.discriminate(params, memory, self.augmented(of_fake, fake), batch)
+        outputs, _ = self.discriminate(params, memory, self.augmented(of_fake, fake, memory), batch)
         real_outputs = None
         if self.uses_real:
-            seen = self.augmented(jax.random.fold_in(of_fake, 1), batch["image"])
+            seen = self.augmented(jax.random.fold_in(of_fake, 1), batch["image"], memory)
             real_outputs, _ = self.discriminate(params, memory, seen, batch)
         step = GeneratorStep(params, memory, batch, of_terms, z, fake, outputs, real_outputs, drawn)
         extra, metrics = self.generator_terms(step)
@@ -250,9 +262,20 @@ class GAN(Method):
     def _logits(self, params: Params, memory: Memory, batch: Batch) -> Callable[[Array], Tree]:
         return lambda images: self.discriminate(params, memory, images, batch, train=False)[0]["logits"]
 
-    def augmented(self, key: Array, images: Array) -> Array:
+    def augmented(self, key: Array, images: Array, memory: Memory) -> Array:
         """Returns images as the discriminator sees them."""
-        return images if self.augment is None else self.augment(jax.random.split(key, len(images)), images)
+        if self.augment is None:
+            return images
+        return self.augment.at(memory.get("augment", {}))(jax.random.split(key, len(images)), images)
+
+    def _adapted(self, memory: Memory, logits: Tree) -> tuple[Memory, Metrics]:
+        """Returns what the augmentation carries after the logits of real images, as memory and as metrics."""
+        if self.augment is None or not self.augment.adapts:
+            return {}, {}
+        leaves = jax.tree.leaves(logits)
+        signs = jnp.stack([jnp.sign(leaf - self.loss.boundary).mean() for leaf in leaves])
+        carried = self.augment.adapted(memory["augment"], signs.mean(), len(leaves[0]))
+        return {"augment": carried}, {"augmentation": carried["probability"]}
 
     def _check_augmentation(self, batch: Batch) -> None:
         """Raises a UserError where augmented images would be compared with pictures that stay as they are."""

@@ -34,7 +34,7 @@ def seek_modes(method: GAN, step: GeneratorStep, weight: float) -> tuple[jax.Arr
     of_z, of_fake = jax.random.split(step.key)
     other_z, _ = shard_rows(method.sample_z(jax.random.split(of_z, len(step.fake))))
     other, memory = method.generate(step.params, step.memory, other_z, step.batch, train=True)
-    on_other, _ = method.discriminate(step.params, memory, method.augmented(of_fake, other), step.batch)
+    on_other, _ = method.discriminate(step.params, memory, method.augmented(of_fake, other, memory), step.batch)
     term = mode_seeking(step.fake, other, step.z, other_z)
     of_other = losses.generator_loss(method.loss, on_other["logits"], step.real_logits)
     return weight * term + method.adversarial * of_other, {"mode_seeking": term}

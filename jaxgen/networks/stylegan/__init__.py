@@ -1,0 +1,1 @@
+"""This room holds the style-based generators, StyleGAN and StyleGAN2, and their discriminator."""
