@@ -50,7 +50,7 @@ def train(config: str, overrides: tuple[str, ...], images: int, workdir: Path) -
     """Trains one run with a log of twenty lines and one checkpoint, without evaluation; returns its rows of numbers."""
     settings = [f"train.total_images={images}", f"train.log_every_images={max(1, images // 20)}"]
     settings += [f"train.checkpoint_every_images={images}", "train.sample_every_images=0", "train.tensorboard=False"]
-    settings += ["train.evaluate_every_images=0", "train.keep_best=0", "evaluate.at_end=False"]
+    settings += ["train.evaluate_every_images=0", "train.keep_best=0", "train.best_metric=", "evaluate.at_end=False"]
     if config.startswith("kl_autoencoder"):
         settings += [f"method.adversarial_start={images // 2}"]
     harness.train(config, workdir, *settings, *overrides)

@@ -11,7 +11,6 @@ OUT/table.jsonl, and OUT/samples.png has a row of samples each. The time is read
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -38,9 +37,8 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 COLUMNS = ("cpu_seconds", "images_seen", "frechet", "excess", "precision", "recall")
 SETTINGS = (
     "train.total_images=100000000", "train.tensorboard=False", "train.evaluate_every_images=0", "train.keep_best=0",
-    "train.sample_every_images=0", "train.log_every_images=640", "evaluate.at_end=False", "evaluate.network=filters",
-    "evaluate.real=2000",
-    "evaluate.metrics=('frechet','precision','recall')",
+    "train.best_metric=", "train.sample_every_images=0", "evaluate.at_end=False",
+    "evaluate.network=filters", "evaluate.real=2000", "evaluate.metrics=('frechet','precision','recall')",
 )  # fmt: skip
 
 
@@ -78,8 +76,8 @@ def measured(name: str, out: Path, seconds: float, num: int, shown: int) -> dict
     used = train(config, overrides, workdir, seconds)
     numbers, samples = families.measure(workdir, num, shown)
     np.save(out / f"{workdir.name}.npy", samples)
-    images = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])["images"]
-    return {"cpu_seconds": round(used), "images_seen": int(images)} | {key: float(v) for key, v in numbers.items()}
+    images = harness.trained(workdir).images
+    return {"cpu_seconds": round(used), "images_seen": images} | {key: float(v) for key, v in numbers.items()}
 
 
 def table(rows: harness.Rows) -> str:
