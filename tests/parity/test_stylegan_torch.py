@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import pickle
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="parity needs torch: install the extra 'parity'")
 
+from jaxgen.interop.stylegan.layout import published, variables_from  # noqa: E402
+from jaxgen.interop.stylegan.published_file import read  # noqa: E402
 from jaxgen.networks.stylegan.style2 import Style2Discriminator, Style2Generator  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -152,3 +157,51 @@ def test_networks_of_faces_have_the_published_numbers_of_weights():
     assert count(jax.eval_shape(generator.init, jax.random.key(0), jnp.zeros((1, 512)))) == 30_370_060
     image = jax.ShapeDtypeStruct((1, 1024, 1024, 3), jnp.float32)
     assert count(jax.eval_shape(Style2Discriminator().init, jax.random.key(0), image)) == 29_012_513
+
+
+def _reconstruct_persistent_obj(meta):
+    raise AssertionError("the record of a module was run")
+
+
+class Persistent(torch.nn.Module):
+    """A module that is written as a record of its state, its source beside it, as the authors' code does it."""
+
+    def __reduce__(self):
+        state = super().__reduce__()[2]
+        meta = {"type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": "Any", "state": state}
+        return _reconstruct_persistent_obj, (meta,)
+
+
+def stated(arrays):
+    """A tree of persistent modules with these arrays, by names with dots."""
+    top = Persistent()
+    for name, value in arrays.items():
+        *path, last = name.split(".")
+        module = top
+        for part in path:
+            if part not in dict(module.named_children()):
+                module.add_module(part, Persistent())
+            module = getattr(module, part)
+        tensor = torch.tensor(value)
+        if last == "w_avg":
+            module.register_buffer(last, tensor)
+        else:
+            module.register_parameter(last, torch.nn.Parameter(tensor))
+        module.gain = np.sqrt(2)  # a NumPy scalar, as the authors' modules have
+    return top
+
+
+def test_a_published_file_is_read_without_its_code(tmp_path, monkeypatch):
+    network = Style2Generator(SHAPE, z_dim=4, w_dim=4, depth=1, channels=2)
+    variables = {"params": random(network, jnp.zeros((1, 4))), "style": {"mean_w": jnp.arange(4.0)}}
+    written = published(variables, network, SHAPE)
+    module = types.ModuleType("torch_utils.persistence")
+    module._reconstruct_persistent_obj = _reconstruct_persistent_obj
+    monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
+    monkeypatch.setitem(sys.modules, "torch_utils.persistence", module)
+    monkeypatch.setattr(_reconstruct_persistent_obj, "__module__", "torch_utils.persistence")
+    file = tmp_path / "network.pkl"
+    file.write_bytes(pickle.dumps({"G": None, "G_ema": stated(written), "training_set_kwargs": {"xflip": True}}))
+    found = read(file)
+    assert set(found) == set(written)
+    jax.tree.map(np.testing.assert_array_equal, variables_from(found, network, SHAPE), variables)
