@@ -142,9 +142,9 @@ def variables_from(
     Raises:
       UserError: an array is missing, or has another shape, such as that of another resolution.
     """
-    label = {"label": jnp.zeros(1, jnp.int32)} if network.conditional else {}
+    label = jnp.zeros(1, jnp.int32) if network.conditional else None
     inputs = jnp.zeros((1, network.z_dim) if isinstance(network, Style2Generator) else (1, *image_shape))
-    fresh = flatten_dict(jax.eval_shape(lambda key: network.init(key, inputs, **label), jax.random.key(0)))
+    fresh = flatten_dict(jax.eval_shape(lambda key: network.init(key, inputs, label), jax.random.key(0)))
     made = {}
     for name, path, change, _ in _entries(network, image_shape):
         if name not in found:
