@@ -27,6 +27,7 @@ from jaxtyping import Float, Int, UInt8
 
 from jaxgen.colours import class_colours
 from jaxgen.errors import UserError
+from jaxgen.methods.gans.gan import GAN
 from jaxgen.methods.gans.spade import SPADE
 from jaxgen.methods.segmentation.segmenter import Segmenter
 from jaxgen.metrics.analysis.regions import read_regions
@@ -104,7 +105,7 @@ def write_picture(path: Path, masks: Masks, sides: list[Images]) -> None:
 
 
 def main(
-    run: Annotated[list[str], "<name>=<workdir of a SPADE>; may be given several times"],
+    run: Annotated[list[str], "<name>=<workdir of a SPADE or of a pix2pix of masks>; may be given several times"],
     out: Annotated[Path, "where rows are kept"],
     segmenter: Annotated[str, "a run of the method segmenter, which reads layouts"] = "",
     ignore: Annotated[int, "a number of the layouts that is not counted; -1 for none"] = -1,
@@ -116,15 +117,16 @@ def main(
     masks = np.zeros((0,))
     for name, _, workdir in (text.partition("=") for text in run):
         trained = harness.trained(workdir)
-        if not isinstance(trained.generator.method, SPADE):
-            raise UserError(f"--run={name}={workdir} is no run of the method spade.")
+        method = trained.generator.method
+        if not (isinstance(method, GAN) and "mask" in method.generator.reads):
+            raise UserError(f"--run={name}={workdir} is no run of a GAN that draws layouts.")
         samples = trained.generator.draw(trained.model, seed, num, asked=True)
         masks, truth, drawn = samples.asked["mask"], samples.asked["image"], samples.main
         read = reader_of(trained, segmenter, seed)
         seen = read(drawn)
         shown += [drawn] if shown else [truth, drawn]
         rows.get({"images": "true images"}, lambda: layout_row(read(truth), masks, none))  # noqa: B023
-        styled = trained.generator.method.encoder is not None and not segmenter
+        styled = isinstance(method, SPADE) and method.encoder is not None and not segmenter
         styles = style_row(trained, truth, drawn, seed) if styled else {}
         rows.get({"images": name}, lambda: layout_row(seen, masks, none) | styles)  # noqa: B023
         other = np.roll(masks, 1, axis=0)

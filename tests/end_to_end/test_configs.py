@@ -36,6 +36,7 @@ APART = (
     "glide_shapes_inpainting.py",
     "imagen_shapes.py",
     "motion_shapes.py",
+    "pix2pix_camvid.py",  # maps of a user's file, as pix2pixhd_scenes.py reads them
     "pix2pix_emoji.py",  # pairs of a user's file (test_doors.py)
     "segmentation_nuclei.py",
     "segmentation_shapes.py",
