@@ -14,23 +14,18 @@ from jaxgen.config import section
 
 def get_config():
     config = shapes()
-    config.method.update(
-        generator=section(
-            name="style2_generator", depth=2, channels=512, max_channels=512, conditioning="embedding"
-        ),
-        discriminator=section(
-            name="style2_discriminator",
-            channels=512,
-            max_channels=512,
-            conditioning="projection",
-            residual=False,
-            group=32,
-        ),
-        augment=section(name="adaptive_augment"),
-        r1=0.01,
-        path_length=0.0,
-        mixing=0.0,
+    config.method.generator = section(
+        name="style2_generator", depth=2, channels=512, max_channels=512, conditioning="embedding"
     )
+    config.method.discriminator = section(
+        name="style2_discriminator",
+        channels=512,
+        max_channels=512,
+        conditioning="projection",
+        residual=False,
+        group=32,
+    )
+    config.method.update(augment=section(name="adaptive_augment"), r1=0.01, path_length=0.0, mixing=0.0)
     config.data.update(source="tfds:cifar10", resolution=32, channels=3, num_classes=10, flip=True)
     config.optimizer.learning_rate = 2.5e-3
     config.optimizers = section(discriminator=lazy(16, 2.5e-3))

@@ -15,11 +15,9 @@ from jaxgen.config import section
 
 def get_config():
     config = shapes()
-    config.method.update(
-        generator=section(name="style2_generator", channels=32, max_channels=512),
-        discriminator=section(name="style2_discriminator", channels=32, max_channels=512),
-        r1=10.0,
-    )
+    config.method.generator = section(name="style2_generator", channels=32, max_channels=512)
+    config.method.discriminator = section(name="style2_discriminator", channels=32, max_channels=512)
+    config.method.r1 = 10.0
     config.data.update(source="folder:FFHQ", resolution=1024, channels=3, flip=True)
     config.optimizers.generator = lazy(4, 2e-3)
     config.optimizers.discriminator = lazy(16, 2e-3)
