@@ -20,7 +20,7 @@ from jaxgen.planning.topology import devices
 from jaxgen.runs.setup import make_corruptions, make_method
 
 # tested apart: two need a folder of weights (test_stable_diffusion.py, test_finetune_folder.py), cascades their stages,
-# one sets of its user's data (test_few_shot.py), two give masks (test_segmentation_run.py), two learn from a user's
+# two learn from sets (test_few_shot.py), two give masks (test_segmentation_run.py), two learn from a user's
 # layouts (test_layouts_run.py), six tune a run (test_tuning.py, test_controls.py, test_glide_run.py), one makes videos
 # of it (test_motion_run.py), and unCLIP's begin with a CLIP (test_unclip_run.py)
 APART = (
@@ -28,13 +28,16 @@ APART = (
     "stable_diffusion.py",
     "stable_diffusion_finetune.py",
     "cascade_digits.py",
+    "cascade_digits_upsampler.py",  # with its cascade, below
     "cascade_shapes.py",
     "cyclegan_shapes.py",  # its rate falls behind 20,000 images (test_translation_run.py, test_doors.py)
+    "fsdm_digits.py",
     "fsdm_omniglot.py",
     "glide_shapes_64.py",
     "glide_shapes_clip.py",
     "glide_shapes_inpainting.py",
     "imagen_shapes.py",
+    "latent_diffusion_digits.py",  # on latents and on its images (test_latent_stages.py)
     "motion_shapes.py",
     "pix2pix_camvid.py",  # maps of a user's file, as pix2pixhd_scenes.py reads them
     "pix2pix_emoji.py",  # pairs of a user's file (test_doors.py)
@@ -64,8 +67,13 @@ TWINS = (
     "cascade_shapes_32.py",
     "cascade_shapes_64.py",
     "cascade_shapes_base.py",
+    "cgan_digits.py",
+    "classifier_concepts.py",
+    "classifier_fashion_mnist.py",
     "classifier_scenes.py",
     "classifier_shapes_tower.py",
+    "dcgan_fashion_mnist.py",
+    "ddpm_digits.py",
     "ddpm_fashion_mnist.py",
     "ddpm_fashion_mnist_classes.py",
     "ddpm_mnist.py",
@@ -75,6 +83,7 @@ TWINS = (
     "ddpm_shapes.py",
     "ddpm_shapes_64.py",
     "ddpm_shapes_classes.py",
+    "gan_grid25.py",
     "glide_shapes.py",
     "glide_shapes_upsampler.py",
     "imagen_shapes_64.py",
@@ -88,19 +97,25 @@ TWINS = (
     "latent_diffusion_concepts.py",
     "latent_diffusion_emoji.py",
     "latent_diffusion_fashion_mnist.py",
+    "lsgan_digits.py",
     "mae_nuclei.py",
     "palette_emoji.py",
     "palette_shapes.py",
     "progan_shapes.py",  # its stages: the door `growing` (test_doors.py)
     "regression_emoji.py",
     "sr3_emoji.py",
+    "sr3_fashion_mnist.py",
     "stylegan2_cifar.py",
     "stylegan2_shapes.py",  # trained tiny in test_doors.py
     "stylegan_shapes.py",
+    "vae_digits.py",
+    "vae_fashion_mnist.py",
     "vq_autoencoder_shapes.py",
     "wgan_gp_fashion_mnist.py",
 )
-CONFIGS = sorted({p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py")} - {*APART, *LARGE, *TWINS})
+# another config begins with their runs: they are trained, evaluated and sampled with it
+BEGUN = ("autoencoder_digits.py", "clip_shapes.py")
+CONFIGS = sorted({p.name for p in (tiny.ROOT / "configs").glob("[!_]*.py")} - {*APART, *LARGE, *TWINS, *BEGUN})
 
 
 def stand_in(folder, config):
@@ -152,9 +167,12 @@ def shrunk(config):
             yield f"--config.method.{part}.blocks={(1,) * len(levels) or 1}"
     if "adversarial_start" in config.method:
         yield f"--config.method.adversarial_start={batch}"
-    for part in ("network", "image", "text", "captioner"):
+    for part in ("network", "image", "text", "captioner", "encoder", "decoder"):
         if "depth" in config.method.get(part, {}):
             yield f"--config.method.{part}.depth=1"
+    for key in ("blocks", "local_blocks"):
+        if key in config.method.get("generator", {}):
+            yield f"--config.method.generator.{key}=1"
     for name, part in config.method.get("parts", {}).items():
         if "depth" in part.get("network", {}):
             yield f"--config.method.parts.{name}.network.depth=1"
@@ -202,15 +220,32 @@ def test_config(name, tmp_path, capsys):
     workdir = tmp_path / name.removesuffix(".py")
     command = command_of(tmp_path, workdir.name, config)
     assert tiny.call(*command) == 0
+    check_run(config, workdir, capsys)
+    for other in BEGUN:
+        if (tmp_path / other.removesuffix(".py")).exists():
+            began, _ = config_files.load_config(tiny.ROOT / "configs" / other)
+            check_run(began, tmp_path / other.removesuffix(".py"), capsys)
+
+
+def test_another_begins_with_each_run_that_is_not_trained_alone():
+    sources = [config_files.load_config(tiny.ROOT / "configs" / name)[0].init_from for name in CONFIGS]
+    assert {f"runs/{name.removesuffix('.py')}" for name in BEGUN} <= {
+        run.partition("#")[0] for source in sources for run in source.values()
+    }
+
+
+def check_run(config, workdir, capsys):
+    """Its numbers are finite, and it is sampled or says why it is not."""
     numbers = json.loads((workdir / "metrics.json").read_text())
     for metric, entry in numbers.items():
         assert metric == "_meta" or (np.isfinite(entry["value"]) and entry["n"] > 0 and entry["reference"])
     assert (workdir / "report.html").exists()
+    out = workdir.parent / f"out_{workdir.name}"
     capsys.readouterr()
-    assert tiny.call(*command, "--mode=sample", "--num=3", f"--out={tmp_path / 'out'}") in (0, 2)
+    assert tiny.call(f"--workdir={workdir}", "--mode=sample", "--num=3", f"--out={out}") in (0, 2)
     said = capsys.readouterr().err
-    if (tmp_path / "out" / "samples.npz").exists():
-        drawn = np.load(tmp_path / "out" / "samples.npz")
+    if (out / "samples.npz").exists():
+        drawn = np.load(out / "samples.npz")
         if make_method(config).samples_images:
             assert drawn["images"].shape == (3, *image_shape(config))
         else:
@@ -246,7 +281,9 @@ def test_a_cascade_is_sampled_and_evaluated_from_the_runs_of_its_stages(tmp_path
     names = [pathlib.PurePath(run).name for run in config.init_from.pretrained]
     for name in names:
         other, _ = config_files.load_config(tiny.ROOT / "configs" / f"{name}.py")
-        assert tiny.call(*command_of(tmp_path, name, other), "--config.evaluate.at_end=False") == 0
+        assert tiny.call(*command_of(tmp_path, name, other)) == 0
+        if name == "cascade_digits_upsampler":  # the other is a twin
+            check_run(other, tmp_path / name, capsys)
     command = [
         "--config=configs/cascade_digits.py",
         f"--config.init_from.pretrained={tuple(str(tmp_path / name) for name in names)}",

@@ -29,8 +29,9 @@ from jaxgen.sampling.restore import restore
 CONFIGS = tiny.ROOT / "configs"
 SMALL = (
     "--config.data.resolution=8", "--config.train.batch_size=8", "--config.train.log_every_images=8",
-    "--config.train.checkpoint_every_images=8", "--config.train.total_images=32", "--config.train.tensorboard=False",
-    "--config.train.ema_decay=0.9", "--config.evaluate.at_end=False", "--config.evaluate.batch_size=8",
+    "--config.train.checkpoint_every_images=0", "--config.train.total_images=32", "--config.train.tensorboard=False",
+    "--config.train.sample_every_images=0", "--config.train.ema_decay=0.9", "--config.evaluate.at_end=False",
+    "--config.evaluate.batch_size=8",
 )  # fmt: skip
 TOWER = {"width": 6, "depth": 1, "heads": 2, "mlp_features": 8, "projection": 6}
 UNET = {"patch_size": 1, "channels": 8, "channel_multipliers": "(1,)", "attention_levels": "(0,)", "heads": 1}
@@ -47,7 +48,7 @@ OF_PRIOR = [
     *SMALL, *flags(parts__text__network=TOWER, codec={"width": 6, "scale": 2.4}, network={
         "outputs": 6, "context_dim": 6, "vector_dim": 6, "width": 16, "depth": 1, "heads": 2,
     }),
-    "--config.sampler.steps=3", "--config.train.sample_every_images=0",
+    "--config.sampler.steps=3",
 ]  # fmt: skip
 OF_DECODER = [
     *SMALL, *flags(
@@ -118,6 +119,7 @@ def test_a_prior_is_sampled_with_a_prompt_and_counted(runs, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_resumed_prior_has_the_bits_of_one_that_was_never_stopped(runs, tmp_path):
     config = stored_config(runs / "prior")
+    config.train.checkpoint_every_images = 8
     whole = running.run(config, tmp_path / "whole")
     running.run(config, tmp_path / "stopped", 16)
     assert running.differing(running.run(config, tmp_path / "stopped"), whole) == []
