@@ -188,6 +188,12 @@ def test_without_the_extra_for_parity_all_test_files_can_be_imported():
     assert not foreign
 
 
+def test_every_test_of_the_folder_for_parity_is_marked():
+    """The slow tests are collected without this folder, so one without the mark would never run."""
+    files = sorted((ROOT / "tests" / "parity").glob("test_*.py"))
+    assert files and not [f.name for f in files if "\npytestmark = pytest.mark.parity\n" not in f.read_text()]
+
+
 @pytest.mark.parametrize("module", ["jaxgen", "jaxgen.config", "jaxgen.command.run", "jaxgen.entry_point"])
 def test_a_command_line_error_does_not_wait_for_jax(module):
     heavy = ("jax", "flax", "optax", "orbax", "grain", "tensorflow", "torch", "sklearn", "matplotlib")

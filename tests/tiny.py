@@ -16,6 +16,7 @@ import sys
 import types
 from collections.abc import Sequence
 
+from jaxgen import host
 from jaxgen.command.run import main
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -117,6 +118,8 @@ def environment(devices: int = 1, **extra: str) -> dict[str, str]:
     """For a process with so many CPU devices."""
     found = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.fspath(ROOT), **extra}
     found["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
+    if devices > 2:  # as a process sets it that begins with main.py; others would wait for themselves
+        found["XLA_FLAGS"] += f" {host.IN_ORDER}"
     return found
 
 
