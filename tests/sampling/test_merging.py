@@ -163,6 +163,7 @@ def call(place, *more):
     return [str(place / "a"), f"{place / 'b'}:<new2>", *texts, f"--base={place / 'base'}", *more]
 
 
+@pytest.mark.slow
 def test_files_of_two_concepts_become_one_that_adapters_read(place, tmp_path, capsys):
     place, method, params, names, learned = place
     out = tmp_path / "out"
