@@ -35,7 +35,6 @@ APART = (
     "glide_shapes_clip.py",
     "glide_shapes_inpainting.py",
     "imagen_shapes.py",
-    "latent_diffusion_digits.py",  # on latents and on its images (test_latent_stages.py)
     "motion_shapes.py",
     "pix2pix_camvid.py",  # maps of a user's file, as pix2pixhd_scenes.py reads them
     "pix2pix_emoji.py",  # pairs of a user's file (test_doors.py)
@@ -93,6 +92,7 @@ TWINS = (
     "kl_autoencoder_scenes.py",
     "kl_autoencoder_shapes.py",
     "latent_diffusion_concepts.py",
+    "latent_diffusion_digits.py",  # trained in test_latent_stages.py
     "latent_diffusion_emoji.py",
     "latent_diffusion_fashion_mnist.py",
     "lsgan_digits.py",
