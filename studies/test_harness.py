@@ -85,9 +85,7 @@ def start(script: str, said: pathlib.Path) -> None:
     with said.open("w") as stream, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
         try:
             runpy.run_module(script, run_name="__main__", alter_sys=True)
-        except SystemExit:
-            raise
-        except BaseException:
+        except Exception:
             traceback.print_exc()
             raise
 

@@ -72,13 +72,18 @@ def pix2pix_rows(name: str, trained: TrainedModel, rows: harness.Rows, seed: int
     generator, method = trained.generator, trained.generator.method
     samples = generator.draw(trained.model, seed, num, asked=True)
     truth, found = samples.asked["image"], samples.main
-    again = generator.draw(trained.model, seed, num, again=1).main
+
+    def own_row() -> dict[str, float]:
+        again = generator.draw(trained.model, seed, num, again=1).main
+        return pair_row(found, truth) | {"again": float(absolute_error(found, again).mean())}
+
     rows.get({"pictures": "true images, shuffled"}, lambda: pair_row(np.roll(truth, 1, axis=0), truth))
-    rows.get({"pictures": name}, lambda: pair_row(found, truth) | {"again": float(absolute_error(found, again).mean())})
+    rows.get({"pictures": name}, own_row)
     if method.generator.dropout and method.sampler.dropout:
         still = dataclasses.replace(method, sampler=dataclasses.replace(method.sampler, dropout=False))
-        drawn = generator.changed(still, {}).draw(trained.model, seed, num).main
-        rows.get({"pictures": f"{name}, nothing dropped"}, lambda: pair_row(drawn, truth))
+        undropped = generator.changed(still, {})
+        key = {"pictures": f"{name}, nothing dropped"}
+        rows.get(key, lambda: pair_row(undropped.draw(trained.model, seed, num).main, truth))
     read = samples.asked.get("condition")
     return [*([] if read is None else [read]), found, truth]
 

@@ -42,7 +42,7 @@ STORAGES = {
     "ComplexDoubleStorage": np.complex128,
 }
 # the errors that zipfile, pickle and NumPy raise for the bytes of a damaged file
-_DAMAGED: tuple[type[Exception], ...] = (
+DAMAGED: tuple[type[Exception], ...] = (
     zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, struct.error, EOFError, ValueError, TypeError,
     LookupError, AttributeError, AssertionError, OverflowError, RuntimeError, MemoryError,
 )  # fmt: skip
@@ -69,18 +69,25 @@ class _Tensor:
 
     def array(self, data: bytes, order: ByteOrder) -> np.ndarray:
         """Returns a read-only array that shares the storage's bytes, or a copy if it is not contiguous."""
-        start = self.storage.start + self.offset
-        if any(type(n) is not int or n < 0 for n in (start, *self.size, *self.stride)):
-            raise ValueError("a tensor's sizes are no whole numbers")
-        if 0 in self.size:
-            return np.zeros(self.size, self.storage.dtype)
-        dtype = self.storage.dtype.newbyteorder(order)
-        numbers = np.frombuffer(data, dtype)
-        if start + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True)) >= len(numbers):
-            raise ValueError(f"a tensor of shape {self.size} lies outside its {len(numbers)} numbers")
-        steps = [step * dtype.itemsize for step in self.stride]
-        found = np.lib.stride_tricks.as_strided(numbers[start:], self.size, steps, writeable=False)
+        numbers = np.frombuffer(data, self.storage.dtype.newbyteorder(order))
+        found = strided(numbers, self.storage.start + self.offset, self.size, self.stride)
         return np.ascontiguousarray(found, self.storage.dtype).reshape(self.size)
+
+
+def strided(numbers: np.ndarray, start: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
+    """Returns a read-only array of `size` within flat numbers; start and strides count elements, as a file has them.
+
+    Raises:
+      ValueError: they are no whole numbers, or the array lies outside of the numbers.
+    """
+    if any(type(n) is not int or n < 0 for n in (start, *size, *stride)):
+        raise ValueError("a tensor's sizes are no whole numbers")
+    if 0 in size:
+        return np.zeros(size, numbers.dtype)
+    if start + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) >= len(numbers):
+        raise ValueError(f"a tensor of shape {size} lies outside its {len(numbers)} numbers")
+    steps = [step * numbers.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(numbers[start:], size, steps, writeable=False)
 
 
 class _Parameter:
@@ -161,7 +168,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             found = {name: tensor.array(data(tensor.storage.key), order) for name, tensor in tensors.items()}
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{path} is damaged, or no file of torch.save ({reason}); fetch it again.") from error
     if not found:

@@ -18,6 +18,7 @@ from jaxgen.runs import comparison
 
 pytestmark = pytest.mark.slow
 
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """`run(door, devices)`: the config, a folder with the pictures, and the state at the end of a whole run in it."""

@@ -136,7 +136,7 @@ def draw(attributes: np.ndarray, draws: np.ndarray, resolution: tuple[int, int])
 def caption(attributes: np.ndarray) -> str:
     """Returns the sentence of shape, colour and position."""
     shape, colour, position = (NAMES[key][value] for key, value in zip(ATTRIBUTES, attributes, strict=True))
-    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape} at the {position}"
+    return shapes.with_article(f"{colour} {shape} at the {position}")
 
 
 def phrased(attributes: np.ndarray, draws: np.ndarray) -> str:
@@ -154,8 +154,7 @@ def sentence(pattern: str, phrases: Mapping[str, str]) -> str:
     """Returns a pattern of `PATTERNS` with the phrase of each attribute; "{a colour}" is a phrase with its article."""
     text = pattern
     for key, phrase in phrases.items():
-        article = "an" if phrase[0] in "aeiou" else "a"
-        text = text.replace(f"{{a {key}}}", f"{article} {phrase}").replace(f"{{{key}}}", phrase)
+        text = text.replace(f"{{a {key}}}", shapes.with_article(phrase)).replace(f"{{{key}}}", phrase)
     return text
 
 

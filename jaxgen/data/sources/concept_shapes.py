@@ -133,7 +133,7 @@ def caption(attributes: np.ndarray, words: Mapping[str, str]) -> str:
     named = {key: NAMES[key][value] for key, value in zip(ATTRIBUTES, attributes, strict=True)}
     shape, colour, texture = (words.get(named[key], named[key]) for key in ("shape", "colour", "texture"))
     described = f"{'' if texture == PLAIN else texture + ' '}{colour} {shape}"
-    return f"{'an' if described[0] in 'aeiou' else 'a'} {described} at the {named['position']}"
+    return shapes.with_article(f"{described} at the {named['position']}")
 
 
 def combinations() -> list[str]:

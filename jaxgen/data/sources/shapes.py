@@ -108,6 +108,11 @@ def caption(attributes: np.ndarray) -> str:
     )
 
 
+def with_article(words: str) -> str:
+    """Returns words with "a" or "an" before them."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 def _draws(scene: int) -> np.ndarray:
     """Returns 16 numbers in [0, 1) that depend on the scene's number alone (SplitMix64, Steele et al. 2014)."""
     golden = np.uint64(0x9E3779B97F4A7C15)

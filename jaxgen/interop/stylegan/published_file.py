@@ -21,12 +21,7 @@ import numpy as np
 
 from jaxgen.errors import UserError
 from jaxgen.files import regular_file
-from jaxgen.interop.torch_file import LEGACY_MAGIC, LEGACY_PROTOCOL, STORAGES
-
-_DAMAGED: tuple[type[Exception], ...] = (
-    pickle.UnpicklingError, struct.error, EOFError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
-    OverflowError, RuntimeError, MemoryError,
-)  # fmt: skip
+from jaxgen.interop.torch_file import DAMAGED, LEGACY_MAGIC, LEGACY_PROTOCOL, STORAGES, strided
 
 
 class _Record:
@@ -106,15 +101,7 @@ class _Networks(pickle._Unpickler):  # the one in C takes gigabytes where a dama
         return np.frombuffer(opened.read(), dtype, count)
 
     def _tensor(self, numbers: np.ndarray, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
-        if any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
-            raise ValueError("a tensor's sizes are no whole numbers")
-        if 0 in size:
-            return np.zeros(size, numbers.dtype)
-        if offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) >= len(numbers):
-            raise ValueError(f"a tensor of shape {size} lies outside its {len(numbers)} numbers")
-        steps = [step * numbers.itemsize for step in stride]
-        found = np.lib.stride_tricks.as_strided(numbers[offset:], size, steps, writeable=False)
-        return np.ascontiguousarray(found).reshape(size)
+        return np.ascontiguousarray(strided(numbers, offset, size, stride)).reshape(size)
 
 
 def read(path: str | os.PathLike[str], network: str = "G_ema") -> dict[str, np.ndarray]:
@@ -138,7 +125,7 @@ def read(path: str | os.PathLike[str], network: str = "G_ema") -> dict[str, np.n
             return _arrays(networks[network], "")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{path} is damaged, or no file of StyleGAN2-ADA ({reason}); fetch it again.") from error
     raise UserError(f"{path} has no network {network!r}; it has {', '.join(map(repr, networks)) or 'none'}.")

@@ -66,7 +66,6 @@ class ProGAN(WGANGP):
                 f"config.method.generator has {ours} widths and config.method.discriminator {theirs}: both grow "
                 "together, so give them as many levels."
             )
-        self._sides()
         self.first  # noqa: B018  # it is checked
 
     # the stages

@@ -42,9 +42,9 @@ def sides(image_shape: tuple[int, int, int]) -> tuple[tuple[int, int], ...]:
     return tuple((height >> level, width >> level) for level in reversed(range(levels(height, width) + 1)))
 
 
-def width_of(level: int, count: int, channels: int, most: int) -> int:
-    """Returns the channels of a level: `channels` at the last of them, twice as many at each before, up to `most`."""
-    return min(channels * 2 ** (count - 1 - level), most)
+def widths(count: int, channels: int, most: int) -> list[int]:
+    """Returns the channels of each level: `channels` at the last one, twice as many at each before, up to `most`."""
+    return [min(channels * 2**level, most) for level in reversed(range(count))]
 
 
 def scaled_leaky_relu(x: Array, gain: float = 1.0) -> Array:
@@ -78,7 +78,7 @@ class StyleMapping(nn.Module):
 
 
 class LatentGenerator(GANNetwork):
-    """This is the base class of style-based generators; a subclass defines `layers`, `noise_shapes` and `painter`.
+    """This is the base class of style-based generators; a subclass defines `noise_shapes` and `painter`.
 
     Raises:
       UserError: a label is missing, or the sides do not fit (`sides`).
@@ -99,8 +99,8 @@ class LatentGenerator(GANNetwork):
 
     @property
     def layers(self) -> int:
-        """Returns the number of styles that an image is made from."""
-        raise NotImplementedError
+        """Returns the number of styles that an image is made from: two for each level."""
+        return 2 * len(sides(self.image_shape))
 
     @property
     def noise_shapes(self) -> tuple[tuple[int, int, int], ...]:

@@ -13,7 +13,7 @@ from jaxgen.arrays import Array
 from jaxgen.networks.gans.equalised import EqualConv, EqualDense, Resampling
 from jaxgen.networks.gans.upfirdn import blurred
 from jaxgen.networks.layers.convolution import zeros_init
-from jaxgen.networks.stylegan.latent_generator import LatentGenerator, scaled_leaky_relu, sides, width_of
+from jaxgen.networks.stylegan.latent_generator import LatentGenerator, scaled_leaky_relu, sides, widths
 
 
 def adain(
@@ -57,11 +57,11 @@ class StyleSynthesis(nn.Module):
         self, w: Float[Array, "B L D"], noise: Sequence[Array] | None
     ) -> tuple[Float[Array, "B H W C"], tuple[Float[Array, "B h w c"], ...]]:
         found, activations = sides(self.image_shape), []
-        widths = [width_of(i, len(found), self.channels, self.max_channels) for i in range(len(found))]
-        constant = self.param("constant", nn.initializers.ones_init(), (*found[0], widths[0]), jnp.float32)
+        width_of = widths(len(found), self.channels, self.max_channels)
+        constant = self.param("constant", nn.initializers.ones_init(), (*found[0], width_of[0]), jnp.float32)
         x = jnp.broadcast_to(constant, (len(w), *constant.shape))
         for layer in range(2 * len(found)):
-            width, first = widths[layer // 2], layer % 2 == 0
+            width, first = width_of[layer // 2], layer % 2 == 0
             if layer:
                 way: Resampling = "nearest" if first else ""
                 x = EqualConv(width, resampling=way, use_bias=False, name=f"conv_{layer}")(x)
@@ -76,10 +76,6 @@ class StyleGenerator(LatentGenerator):
 
     Images are not bounded; real ones are in [-1, 1], and a method clips what it gives.
     """
-
-    @property
-    def layers(self) -> int:
-        return 2 * len(sides(self.image_shape))
 
     @property
     def noise_shapes(self) -> tuple[tuple[int, int, int], ...]:

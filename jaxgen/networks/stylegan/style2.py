@@ -23,7 +23,7 @@ from jaxgen.networks.stylegan.latent_generator import (
     StyleMapping,
     scaled_leaky_relu,
     sides,
-    width_of,
+    widths,
 )
 
 HALF = math.sqrt(0.5)  # two branches of variance 1 add up to variance 1
@@ -115,11 +115,11 @@ class Style2Synthesis(nn.Module):
         self, w: Float[Array, "B L D"], noise: Sequence[Array] | None
     ) -> tuple[Float[Array, "B H W C"], tuple[Float[Array, "B h w c"], ...]]:
         found = sides(self.image_shape)
-        widths = [width_of(i, len(found), self.channels, self.max_channels) for i in range(len(found))]
-        constant = self.param("constant", nn.initializers.normal(1.0), (*found[0], widths[0]), jnp.float32)
+        width_of = widths(len(found), self.channels, self.max_channels)
+        constant = self.param("constant", nn.initializers.normal(1.0), (*found[0], width_of[0]), jnp.float32)
         x = jnp.broadcast_to(constant, (len(w), *constant.shape))
         images, activations = jnp.zeros(()), []
-        for level, width in enumerate(widths):
+        for level, width in enumerate(width_of):
             for layer in range(max(0, 2 * level - 1), 2 * level + 1):
                 own = None if noise is None else noise[layer]
                 x = StyledLayer(width, up=layer % 2 == 1, name=f"layer_{layer}")(x, w[:, layer], own)
@@ -135,10 +135,6 @@ class Style2Generator(LatentGenerator):
 
     Images are not bounded; real ones are in [-1, 1], and a method clips what it gives.
     """
-
-    @property
-    def layers(self) -> int:
-        return 2 * len(sides(self.image_shape))
 
     @property
     def noise_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -170,18 +166,18 @@ class Style2Discriminator(GANNetwork):
     ) -> dict[str, Float[Array, "B ..."]]:
         """Ignores `train`. Raises a UserError for sides that do not fit, or where the label is missing."""
         count = levels(*x.shape[1:3]) + 1
-        widths = [width_of(count - 1 - i, count, self.channels, self.max_channels) for i in range(count)]
-        x = scaled_leaky_relu(EqualConv(widths[0], 1, name="from_image")(x))
+        width_of = widths(count, self.channels, self.max_channels)[::-1]
+        x = scaled_leaky_relu(EqualConv(width_of[0], 1, name="from_image")(x))
         for level in range(count - 1):
-            x = self._level(x, widths[level], widths[level + 1], level)
+            x = self._level(x, width_of[level], width_of[level + 1], level)
         x = append_deviation(x, self.group)
-        x = scaled_leaky_relu(EqualConv(widths[-1], name="last")(x))
-        features = scaled_leaky_relu(EqualDense(widths[-1], name="features")(x.reshape(len(x), -1)))
+        x = scaled_leaky_relu(EqualConv(width_of[-1], name="last")(x))
+        features = scaled_leaky_relu(EqualDense(width_of[-1], name="features")(x.reshape(len(x), -1)))
         if not self.conditional:
             return {"logits": EqualDense(1, name="logit")(features)[:, 0], "features": features}
-        told = StyleMapping(widths[-1], self.depth, 0.01, self.num_classes, name="mapping")(None, label)
-        seen = EqualDense(widths[-1], name="logit")(features)
-        return {"logits": (seen * told).sum(-1) / math.sqrt(widths[-1]), "features": features}
+        told = StyleMapping(width_of[-1], self.depth, 0.01, self.num_classes, name="mapping")(None, label)
+        seen = EqualDense(width_of[-1], name="logit")(features)
+        return {"logits": (seen * told).sum(-1) / math.sqrt(width_of[-1]), "features": features}
 
     def _level(self, x: Array, width: int, out: int, level: int) -> Array:
         """Halves the side by two convolutions, and adds the shorter way."""

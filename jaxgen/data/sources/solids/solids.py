@@ -176,8 +176,7 @@ def caption(attributes: np.ndarray) -> str:
     parts = []
     for solid, colour in attributes.reshape(2, 2):
         if solid >= 0:
-            word = COLOURS[colour]
-            parts.append(f"{'an' if word[0] in 'aeiou' else 'a'} {word} {NAMES[solid]}")
+            parts.append(shapes.with_article(f"{COLOURS[colour]} {NAMES[solid]}"))
     return " on ".join(parts)
 
 
