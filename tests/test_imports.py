@@ -20,7 +20,7 @@ FILES = sorted((ROOT / "jaxgen").rglob("*.py"))
 # Which rooms a room may import, beside the ground floor.
 ALLOWED = {
     "geometry": set(),
-    "networks": set(),
+    "networks": {"geometry"},
     "diffusion": set(),
     "adversarial": set(),
     "variational": set(),
@@ -28,7 +28,7 @@ ALLOWED = {
     "config": set(),
     "conditions": {"networks"},
     "codecs": {"networks", "variational"},
-    "methods": {"networks", "diffusion", "adversarial", "variational", "conditions", "codecs"},
+    "methods": {"networks", "diffusion", "adversarial", "variational", "geometry", "conditions", "codecs"},
     "interop": {"networks", "diffusion", "data"},
     "metrics": {"networks", "data", "interop"},
     "report": {"metrics"},

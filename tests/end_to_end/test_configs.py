@@ -109,6 +109,7 @@ TWINS = (
     "stylegan2_cifar.py",
     "stylegan2_shapes.py",  # trained tiny in test_doors.py
     "stylegan_shapes.py",
+    "triplane_solids.py",  # its gradients: test_triplane_gan.py
     "vae_digits.py",
     "vae_fashion_mnist.py",
     "vq_autoencoder_shapes.py",

@@ -1,0 +1,106 @@
+"""The triplane GAN makes objects in space and learns from single pictures of them, each with its camera.
+
+Without captions it is EG3D (Chan et al. 2022) without its super-resolution; with captions it follows TPA3D (Wu et al.
+2024), with volume rendering in place of a textured surface and a text encoder that learns along.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Key
+
+from jaxgen.adversarial.sampling import NORMAL, GANSampler
+from jaxgen.arrays import Array, Batch, Memory, MissingEntry, Params, Tree
+from jaxgen.errors import UserError
+from jaxgen.geometry import cameras
+from jaxgen.methods.base import Model
+from jaxgen.methods.gans.gan import GAN
+
+FRAMES = 24  # of the panel `orbit`
+OBJECTS = 8  # that it shows
+
+
+@dataclasses.dataclass(frozen=True)
+class TriplaneGAN(GAN):
+    """Turns are those of a GAN. Fakes have the cameras, and the captions, of the batch that they are made beside.
+
+    `sample` also gives `depth` and `opacity`, `[B, H, W, 1]`, and the panel `orbit` turns objects once around.
+    """
+
+    r1: float = 1.0
+    r1_every: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("generator", "discriminator"):
+            if "camera" not in getattr(getattr(self, name), "reads", ("camera",)):
+                raise UserError(
+                    f"config.method.{name} is not told the camera: name 'triplane_generator' for the generator, and "
+                    "'camera_discriminator' for the discriminator."
+                )
+        known = [getattr(network, "vocabulary", 0) for network in (self.generator, self.discriminator)]
+        if known[1] not in (0, known[0]):
+            raise UserError(
+                f"The discriminator knows {known[1]} tokens, and the generator {known[0]}: set "
+                "config.method.discriminator.vocabulary to the generator's, or to 0."
+            )
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        words = getattr(self.generator, "vocabulary", 0)
+        return {**super().limits, **({"tokens": words} if words else {})}
+
+    def init(
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
+        missing = [name for name in self.generator.reads if name not in batch]
+        if missing:
+            raise MissingEntry(
+                f"A triplane GAN reads the entry {missing[0]!r}, and the data have {', '.join(sorted(batch))}: choose "
+                f"a config.data.source that has it, such as 'solids', or name it in config.data.rename.{missing[0]}."
+            )
+        return super().init(key, batch, stage, given, params, memory)
+
+    def sample_z(
+        self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL
+    ) -> tuple[Tree, dict[str, Array] | None]:
+        noise, _ = super().sample_z(keys, sampler)
+        return {"noise": noise, "rays": jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)}, None
+
+    def planes(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B 3 R R C"]:
+        """Returns the planes of features of objects, one key for each."""
+        z, tokens = self.sample_z(keys, self.sampler)[0], batch.get("tokens")
+        return self._applied(model, z, tokens, method="planes")
+
+    def views(
+        self, model: Model, planes: Float[Array, "B 3 R R C"], camera: Float[Array, "B 25"]
+    ) -> dict[str, Array]:
+        """Returns `image` in [-1, 1], `depth` and `opacity` of objects from cameras."""
+        seen = self._applied(model, planes, camera, method="views")
+        return {"image": jnp.clip(seen["image"], -1, 1), "depth": seen["depth"], "opacity": seen["mask"]}
+
+    def _applied(self, model: Model, *arrays: Any, method: str) -> Any:
+        return self.generator.apply({"params": model.params["generator"]}, *arrays, method=method)
+
+    def sample(  # type: ignore[override]  # it gives more than images
+        self, model: Model, keys: Key[Array, " B"], batch: Batch
+    ) -> dict[str, Array]:
+        return self.views(model, self.planes(model, keys, batch), batch["camera"])
+
+    def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
+        """Returns `interpolation`, and `orbit`, an animation of the first objects, each seen once around."""
+        height, width = self.image_shape[:2]
+        count = min(OBJECTS, len(keys))
+        told = {name: batch[name][:count] for name in self.conditions}
+        planes = self.planes(model, keys[:count], told)
+        around = jnp.asarray(cameras.orbit(FRAMES, aspect=width / height))
+
+        def frame(camera: Array) -> Array:
+            return self.views(model, planes, jnp.broadcast_to(camera, (count, *camera.shape)))["image"]
+
+        return {**super().panels(model, keys, batch), "orbit": jax.lax.map(frame, around)}

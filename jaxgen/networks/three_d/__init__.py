@@ -1,0 +1,1 @@
+"""Holds networks of three dimensions: generators of planes of features, and discriminators that are told the camera."""

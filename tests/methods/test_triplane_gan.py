@@ -1,0 +1,144 @@
+"""The triplane GAN: objects of their own keys and words, seen alike by any camera, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxgen.arrays import MissingEntry
+from jaxgen.build import build
+from jaxgen.config import section
+from jaxgen.data.sources.solids.solids import TOKENIZER
+from jaxgen.errors import UserError
+from jaxgen.geometry import cameras
+from jaxgen.methods.base import Model
+
+CAPTIONS = ("a red cube on a blue sphere", "a blue cube on a red sphere", "a red cube on a blue sphere")
+
+
+def make(generator=None, discriminator=None, **options):
+    words = {"vocabulary": TOKENIZER.size, "words": 8}
+    parts = {
+        "generator": {
+            "name": "triplane_generator", "z_dim": 4, "widths": (8,), "features": 4, "hidden": 4, "samples": 4,
+            "attention_heads": 2, **words,
+        } | (generator or {}),
+        "discriminator": {"name": "camera_discriminator", "widths": (4, 8), **words} | dict(discriminator or {}),
+    }  # fmt: skip
+    given = {name: section(**part) for name, part in parts.items()}
+    if isinstance(discriminator, ConfigDict):  # another one
+        given["discriminator"] = discriminator
+    found = section(name="triplane_gan", **given, **options)
+    return build(found, "method", "config.method", image_shape=(8, 8, 3), num_classes=0)
+
+
+def batch():
+    return {
+        "image": np.random.default_rng(0).uniform(-1, 1, (3, 8, 8, 3)).astype(np.float32), "camera": cameras.orbit(3),
+        "tokens": TOKENIZER(CAPTIONS),
+    }  # fmt: skip
+
+
+def shapes_of(method, data=None):
+    """The shapes of a method's parameters and memory; nothing is compiled."""
+    begin = functools.partial(method.init, batch=data or batch(), stage=0, given={}, params={}, memory={})
+    return jax.eval_shape(begin, jax.random.key(0))
+
+
+@functools.cache
+def begun():
+    """The method, and parameters at random: attention begins without effect, and no beginning has to be compiled."""
+    method, rng = make(), np.random.default_rng(1)
+    params, memory = shapes_of(method)
+    assert not jax.tree.leaves(memory)
+    return method, jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), params), memory
+
+
+def test_an_object_is_its_keys_and_words_and_every_camera_sees_the_same():
+    method, params, memory = begun()
+    keys = jax.random.split(jax.random.key(3), 2)[np.array([0, 0, 1])]  # the first two share their noise
+
+    @jax.jit
+    def drawn(params, keys, batch):
+        model = Model(params, memory, 0)
+        planes = method.planes(model, keys, batch)
+        return planes, method.views(model, planes, batch["camera"])
+
+    told = {name: batch()[name] for name in ("camera", "tokens")}
+    planes, seen = jax.tree.map(np.asarray, drawn(params, keys, told))
+    assert {name: values.shape for name, values in seen.items()} == {
+        "image": (3, 8, 8, 3), "depth": (3, 8, 8, 1), "opacity": (3, 8, 8, 1),
+    }  # fmt: skip
+    assert np.abs(seen["image"]).max() <= 1 and 0 <= seen["opacity"].min() and seen["opacity"].max() <= 1 + 1e-5
+    near, far = cameras.DISTANCE - 1, cameras.DISTANCE + 1
+    assert near < seen["depth"].min() and seen["depth"].max() < far
+    assert np.abs(planes[0] - planes[1]).max() > 1e-3  # the same words in another order
+    assert np.abs(planes[0] - planes[2]).max() > 1e-3  # other noise
+
+    moved = np.array([0, 2, 1])  # objects; the cameras move otherwise, and the one of the last stays with it
+    other = {"camera": told["camera"][[2, 0, 1]], "tokens": told["tokens"][moved]}
+    planes_again, seen_again = jax.tree.map(np.asarray, drawn(params, keys[moved], other))
+    np.testing.assert_allclose(planes_again, planes[moved], atol=1e-5)  # rows keep apart, and planes know no camera
+    np.testing.assert_allclose(seen_again["image"][2], seen["image"][1], atol=1e-5)
+    assert np.abs(seen_again["image"][0] - seen["image"][0]).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_the_game_has_gradients_in_all_of_both_networks():
+    method, params, memory = begun()
+    state = SimpleNamespace(memory=memory, step=jnp.int32(0), images=jnp.uint32(0))
+    loss = {turn.name: turn.loss for turn in method.turns(0)}["generator"]
+    found = jax.jit(lambda *given: jax.grad(loss, has_aux=True)(*given, state)[0])(params, batch(), jax.random.key(2))
+    leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_flatten_with_path(found)[0]}
+    assert all(np.isfinite(leaf).all() for leaf in leaves.values())
+    assert not {name for name, leaf in leaves.items() if not np.abs(leaf).max() > 0}
+
+
+@pytest.mark.parametrize("off", ["cross_plane", "cross_word"])
+def test_a_control_lacks_one_attention_and_nothing_else(off):
+    method, params, _ = begun()
+    control = make({off: False})
+    known, _ = shapes_of(control)
+    here, there = (params["generator"]["of_z"]["attention_0"], known["generator"]["of_z"]["attention_0"])
+    assert here.keys() - there.keys() == {off} and there.keys() <= here.keys()
+    assert jax.tree.structure(params["discriminator"]) == jax.tree.structure(known["discriminator"])
+
+
+def test_the_discriminator_is_told_camera_and_words():
+    method, params, memory = begun()
+    judge = jax.jit(lambda p, b: method.discriminate(p, memory, b["image"], b, train=False)[0]["logits"])
+    data = batch()
+    plain = judge(params, data)
+    for name in ("camera", "tokens"):
+        told = judge(params, {**data, name: data[name][::-1].copy() if name == "camera" else data[name][[1, 0, 2]]})
+        assert float(jnp.abs(told - plain).max()) > 1e-3, name
+
+
+def test_without_a_vocabulary_no_caption_is_read():
+    method = make({"vocabulary": 0}, {"vocabulary": 0})
+    assert method.conditions == ("camera",) and "tokens" not in method.limits
+    assert begun()[0].conditions == ("camera", "tokens") and begun()[0].limits["tokens"] == TOKENIZER.size
+    data = {name: values for name, values in batch().items() if name != "tokens"}
+    params, _ = shapes_of(method, data)
+    assert "text" not in params["generator"] and "text" not in params["discriminator"]
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(UserError, match="not told the camera"):
+        make(discriminator=section(name="dcgan_discriminator", channels=4, norm="none"))
+    with pytest.raises(UserError, match="knows 5 tokens, and the generator 19"):
+        make(discriminator={"vocabulary": 5})
+    data = {name: values for name, values in batch().items() if name != "camera"}
+    with pytest.raises(MissingEntry, match="such as 'solids'"):
+        shapes_of(begun()[0], data)
+    for wrong, sentence in (({"samples": 1}, "samples is at least 2"), ({"widths": ()}, "widths")):
+        with pytest.raises(UserError, match=sentence):
+            shapes_of(make(wrong))
+    with pytest.raises(UserError, match="halved 4 times"):
+        shapes_of(make(discriminator={"widths": (4,) * 5}))
