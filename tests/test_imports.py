@@ -34,7 +34,7 @@ ALLOWED = {
     "report": {"metrics"},
     "parallel": {"methods"},
     "runs": {"adversarial", "config", "data", "interop", "methods", "metrics", "parallel", "report"},
-    "sampling": {"config", "data", "interop", "methods", "parallel", "report", "runs"},
+    "sampling": {"config", "data", "geometry", "interop", "methods", "parallel", "report", "runs"},
     "train": {"config", "data", "methods", "parallel", "report", "runs", "sampling"},
     "evaluation": {"config", "data", "methods", "metrics", "report", "runs", "sampling"},
     "editing": {"adversarial", "data", "diffusion", "methods", "report", "runs", "sampling"},

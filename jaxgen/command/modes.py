@@ -170,8 +170,8 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     from jaxgen.editing.starts import with_noise
     from jaxgen.files import check_writable
     from jaxgen.parallel.distributed import is_first
+    from jaxgen.sampling import outputs
     from jaxgen.sampling.degraded import degraded_pictures
-    from jaxgen.sampling.outputs import check_names, write_beside, write_captions, write_panels, write_samples
 
     if is_first():
         check_writable(flags.out, "--out")
@@ -201,17 +201,18 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     method = trained.generator.method
     check_draws(method, flags.draws, flags.num, len(inputs.files) if inputs else 0, len(flags.prompt))
     if inputs is not None:
-        check_names(out, inputs, flags.num * flags.draws, trained.generator.output)
+        outputs.check_names(out, inputs, flags.num * flags.draws, trained.generator.output)
     if flags.size:
         check_memory(trained.generator, trained.model, flags.size)
     drawn = draw_several(trained, flags.seed, flags.num, flags.draws, flags.labels)
-    first = write_samples(out, drawn, prompts=flags.prompt) if is_first() else ""
+    first = outputs.write_samples(out, drawn, prompts=flags.prompt) if is_first() else ""
     if is_first():
-        first = write_captions(out, trained.generator, drawn, inputs) or first
+        first = outputs.write_captions(out, trained.generator, drawn, inputs) or first
     if inputs is None:
-        write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
+        outputs.write_panels(out, trained.generator, trained.model, flags.seed, flags.labels)
+        outputs.write_meshes(out, trained.generator, trained.model, flags.seed, flags.num, flags.labels)
     elif is_first() and trained.generator.output.named:
-        write_beside(out, inputs, drawn)
+        outputs.write_beside(out, inputs, drawn)
     if flags.draws > 1 and is_first() and method.samples_images:
         write_draws(out, drawn, method, flags.draws)
     log.info("%d %s at step %d: %s", len(drawn.main), drawn.output.plural, trained.step, out / first)

@@ -142,6 +142,35 @@ def compacted(mesh: Mesh) -> tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 
     return np.asarray(mesh.vertices)[there], numbers[np.asarray(mesh.faces)[np.asarray(mesh.has_face)]]
 
 
+def coloured_mesh(
+    values: Float[np.ndarray, "S S S"], colours: Float[np.ndarray, "S S S C"]
+) -> tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3"], Float[np.ndarray, "V C"]]:
+    """Returns the vertices, the faces, and the vertices' colours of a surface on a `grid`; all may be empty.
+
+    Args:
+      values: negative inside, as `marching_tetrahedra` has them.
+      colours: at the grid's points.
+    """
+    vertices, faces = compacted(_marched(values, grid(len(values))))
+    return vertices, faces, trilinear(colours, vertices)
+
+
+_marched = jax.jit(marching_tetrahedra)
+
+
+def trilinear(values: Float[np.ndarray, "S S S C"], points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N C"]:
+    """Returns the values at points within [-1, 1]^3 of what is known on a `grid` of two or more points a side."""
+    last = len(values) - 1
+    place = (points + 1) * (last / 2)
+    low = np.clip(np.floor(place).astype(int), 0, last - 1)
+    share = place - low
+    found = np.zeros((len(points), values.shape[-1]), values.dtype)
+    for corner in itertools.product((0, 1), repeat=3):
+        weight = np.where(corner, share, 1 - share).prod(-1, keepdims=True)
+        found += weight.astype(values.dtype) * values[tuple((low + corner).T)]
+    return found
+
+
 def sphere_trace(
     distance: Distance,
     origin: Float[Array, "B 3"],

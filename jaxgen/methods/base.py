@@ -279,6 +279,14 @@ class Method:
         """Returns pictures for the report: `{name: [N, H, W, C] images, or [F, N, H, W, C] an animation}`."""
         return {}
 
+    def volumes(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B S S S ..."]]:
+        """Returns the samples as objects in space, on the points of `jaxgen.geometry.surface.grid`: `surface`
+        `[B, S, S, S]`, negative inside, and `colour` `[B, S, S, S, 3]` in [-1, 1]. `--mode=sample` writes their meshes.
+
+        Only a method whose samples are objects overrides it.
+        """
+        return {}
+
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
         """Returns one number for each held-out example, `{name: [B]}`; `--mode=evaluate` reports their `summary`."""
         return {}
@@ -306,6 +314,11 @@ class Method:
     def has_sampler(self) -> bool:
         """Returns whether the method has a sampler."""
         return type(self).sample is not Method.sample
+
+    @property
+    def has_volumes(self) -> bool:
+        """Returns whether the samples are objects in space, which `volumes` gives."""
+        return type(self).volumes is not Method.volumes
 
     @property
     def samples_images(self) -> bool:

@@ -253,6 +253,15 @@ class Generator:
             log.warning(sentence)
         return pictures
 
+    def volumes(
+        self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Returns the first `num` samples as objects in space; {} of a method whose samples are none."""
+        if not self.method.has_volumes:
+            return {}
+        index, batch = self._panel_arguments(num, labels)
+        return {k: gathered(v)[:num] for k, v in self._run("volumes", model, seed, index, batch).items()}
+
     def _panel_arguments(self, num: int, labels: Sequence[int] | None) -> tuple[np.ndarray, Conditions]:
         """Returns the images' numbers and the batch that panels are drawn for."""
         index = np.arange(-(-num // data_shards(self.mesh)) * data_shards(self.mesh), dtype=np.uint32)

@@ -16,6 +16,8 @@ from jaxgen.colours import class_colours
 from jaxgen.data.legend import legend_text
 from jaxgen.errors import UserError
 from jaxgen.files import write_bytes
+from jaxgen.files.meshes import can_write_meshes, save_mesh
+from jaxgen.geometry.surface import coloured_mesh
 from jaxgen.methods.base import Model
 from jaxgen.parallel.distributed import is_first
 from jaxgen.report.images import animation, grid, save_gif, save_png, to_rgb
@@ -26,6 +28,7 @@ from jaxgen.sampling.kinds import Output, Tokens
 log = logging.getLogger("jaxgen")
 CAPTIONS = "captions.jsonl"
 
+MESHES = 8  # objects whose meshes are written
 MOST_CLASSES = 256  # numbers that a grey level or an index of a palette may be
 
 
@@ -138,6 +141,25 @@ def write_captions(folder: epath.Path, generator: Generator, samples: Samples, i
     lines = [{"file": name, "caption": text} for name, text in zip(names, texts, strict=True)]
     write_bytes(folder / CAPTIONS, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode())
     return CAPTIONS
+
+
+def write_meshes(
+    folder: epath.Path, generator: Generator, model: Model, seed: int, num: int, labels: Sequence[int] | None = None
+) -> None:
+    """Writes `meshes/<i>.glb`, the coloured surface of sample i, of the first samples that are objects in space.
+
+    All processes compute them, and the first one writes. A sample without a surface is told of.
+    """
+    if generator.method.has_volumes and not can_write_meshes():
+        log.info('no meshes are written, since trimesh is not installed: pip install "jaxgen[mesh]"')
+        return
+    found = generator.volumes(model, seed, min(num, MESHES), labels)
+    for i, values in enumerate(found["surface"] if found and is_first() else ()):
+        vertices, faces, colours = coloured_mesh(values, found["colour"][i])
+        if len(faces):
+            save_mesh(folder / "meshes" / f"{i}.glb", vertices, faces, to_rgb(colours[:, None, None])[:, 0, 0])
+        else:
+            log.warning("sample %d has no surface, so no mesh of it is written", i)
 
 
 def write_panels(

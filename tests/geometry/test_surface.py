@@ -52,6 +52,18 @@ def test_trimesh_finds_a_mesh_watertight():
     assert abs(mesh.volume / (VOLUMES["torus"] * (0.8 / 0.6) ** 3) - 1) < 0.02
 
 
+def test_vertices_have_the_colours_of_their_places():
+    points = surface.grid(12)
+    values = np.linalg.norm(points - np.float32([0.1, 0, -0.2]), axis=-1) - 0.5
+    slopes = np.float32([[1, 2, 0], [0, -1, 3], [0.5, 0, 1]])
+    vertices, faces, colours = surface.coloured_mesh(values, points @ slopes)
+    assert is_closed(faces) and len(vertices) > 100
+    np.testing.assert_allclose(colours, vertices @ slopes, atol=1e-5)  # exact, since they are linear
+    corners = surface.trilinear(points, np.float32([[1, 1, 1], [-1, 1, -1]]))
+    np.testing.assert_allclose(corners, [[1, 1, 1], [-1, 1, -1]], atol=1e-6)
+    assert [len(x) for x in surface.coloured_mesh(np.ones_like(values), points)] == [0, 0, 0]
+
+
 def test_what_reaches_the_border_is_closed_and_nothing_gives_nothing():
     rng = np.random.default_rng(0)
     points = surface.grid(9)

@@ -16,8 +16,9 @@ from jaxgen.build import build
 from jaxgen.config import section
 from jaxgen.data.sources.solids.solids import TOKENIZER
 from jaxgen.errors import UserError
-from jaxgen.geometry import cameras
+from jaxgen.geometry import cameras, surface
 from jaxgen.methods.base import Model
+from jaxgen.methods.gans import triplane_gan
 
 CAPTIONS = ("a red cube on a blue sphere", "a blue cube on a red sphere", "a red cube on a blue sphere")
 
@@ -118,6 +119,33 @@ def test_the_discriminator_is_told_camera_and_words():
     for name in ("camera", "tokens"):
         told = judge(params, {**data, name: data[name][::-1].copy() if name == "camera" else data[name][[1, 0, 2]]})
         assert float(jnp.abs(told - plain).max()) > 1e-3, name
+
+
+def test_volumes_are_the_field_within_the_unit_ball(monkeypatch):
+    method, params, _ = begun()
+    planes = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 4)).astype(np.float32)
+    monkeypatch.setattr(triplane_gan, "SIDE", 4)
+    monkeypatch.setattr(triplane_gan.TriplaneGAN, "planes", lambda *_: planes)
+    volumes = jax.jit(lambda params: method.volumes(Model(params, {}, 0), None, {}))(params)
+    points = surface.grid(4)
+    inside = np.linalg.norm(points, axis=-1) < 1
+    there = np.broadcast_to(points[inside], (2, inside.sum(), 3))
+    field = jax.jit(lambda params: method.generator.apply({"params": params}, planes, there, method="field"))
+    density, colour = field(params["generator"])
+    half = 1 - np.exp(-(density + volumes["surface"][:, inside]) * 2 / method.generator.samples)
+    np.testing.assert_allclose(half, 0.5, atol=1e-4)  # of the light stops within a piece, where the surface is
+    np.testing.assert_allclose(volumes["colour"][:, inside], np.clip(colour, -1, 1), atol=1e-5)
+    assert (volumes["surface"][:, ~inside] > 0).all()
+
+
+@pytest.mark.slow
+def test_panels_show_the_first_objects_from_around_and_their_depth():
+    method, params, memory = begun()
+    keys, told = jax.random.split(jax.random.key(0), 3), {name: batch()[name] for name in method.conditions}
+    shown = jax.eval_shape(lambda p: method.panels(Model(p, memory, 0), keys, told), params)
+    assert {name: value.shape for name, value in shown.items()} == {
+        "interpolation": (8, 8, 8, 3), "orbit": (24, 3, 8, 8, 3), "depth": (3, 8, 8, 1),
+    }  # fmt: skip
 
 
 def test_without_a_vocabulary_no_caption_is_read():

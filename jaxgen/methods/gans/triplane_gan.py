@@ -7,29 +7,33 @@ Without captions it is EG3D (Chan et al. 2022) without its super-resolution; wit
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Key
 
 from jaxgen.adversarial.sampling import NORMAL, GANSampler
 from jaxgen.arrays import Array, Batch, Memory, MissingEntry, Params, Tree
 from jaxgen.errors import UserError
-from jaxgen.geometry import cameras
+from jaxgen.geometry import cameras, surface
 from jaxgen.methods.base import Model
 from jaxgen.methods.gans.gan import GAN
 
 FRAMES = 24  # of the panel `orbit`
-OBJECTS = 8  # that it shows
+OBJECTS = 8  # that it shows, as `depth` does
+SIDE = 64  # points along each side of the grid that meshes are made on
 
 
 @dataclasses.dataclass(frozen=True)
 class TriplaneGAN(GAN):
     """Turns are those of a GAN. Fakes have the cameras, and the captions, of the batch that they are made beside.
 
-    `sample` also gives `depth` and `opacity`, `[B, H, W, 1]`, and the panel `orbit` turns objects once around.
+    `sample` also gives `depth` and `opacity`, `[B, H, W, 1]`, and the panel `orbit` turns objects once around. The
+    surfaces of `volumes` are where half of the light stops within one piece of the longest ray.
     """
 
     r1: float = 1.0
@@ -92,8 +96,26 @@ class TriplaneGAN(GAN):
     ) -> dict[str, Array]:
         return self.views(model, self.planes(model, keys, batch), batch["camera"])
 
+    def volumes(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B S S S ..."]]:
+        planes, points = self.planes(model, keys, batch), surface.grid(SIDE)
+
+        def seen(slab: Float[Array, "S S 3"]) -> tuple[Array, Array]:
+            everyone = jnp.broadcast_to(slab.reshape(-1, 3), (len(planes), SIDE * SIDE, 3))
+            return self._applied(model, planes, everyone, method="field")
+
+        density, colour = (jnp.moveaxis(x, 0, 1) for x in jax.lax.map(seen, jnp.asarray(points)))
+        density = density.reshape(len(planes), SIDE, SIDE, SIDE)
+        level = math.log(2) * self.generator.samples / 2
+        ball = SIDE * level * (np.linalg.norm(points, axis=-1) - 1)  # no ray has seen what is outside of it
+        return {
+            "surface": jnp.maximum(level - density, ball),
+            "colour": jnp.clip(colour.reshape(*density.shape, 3), -1, 1),
+        }
+
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
-        """Returns `interpolation`, and `orbit`, an animation of the first objects, each seen once around."""
+        """Returns `interpolation`; `orbit`, an animation of the first objects, each seen once around; and `depth` of
+        these, from white, where the unit ball is nearest to the camera, to black, where it ends or nothing is.
+        """
         height, width = self.image_shape[:2]
         count = min(OBJECTS, len(keys))
         told = {name: batch[name][:count] for name in self.conditions}
@@ -103,4 +125,6 @@ class TriplaneGAN(GAN):
         def frame(camera: Array) -> Array:
             return self.views(model, planes, jnp.broadcast_to(camera, (count, *camera.shape)))["image"]
 
-        return {**super().panels(model, keys, batch), "orbit": jax.lax.map(frame, around)}
+        here = self.views(model, planes, told["camera"])
+        nearness = here["opacity"] * jnp.clip(cameras.DISTANCE + 1 - here["depth"], 0, 2) - 1
+        return {**super().panels(model, keys, batch), "orbit": jax.lax.map(frame, around), "depth": nearness}
