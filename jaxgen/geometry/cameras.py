@@ -49,6 +49,14 @@ def look_at_origin(
     return xp.concatenate([rows.reshape(*azimuth.shape, 12), last, xp.stack(intrinsic, -1)], -1)
 
 
+def turned(camera: Float[Any, "*B 25"], angle: float) -> Float[Any, "*B 25"]:
+    """Returns cameras that have gone around the world's z by an angle in radians, from x towards y."""
+    xp = camera.__array_namespace__()
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    x, y, others = camera[..., :4], camera[..., 4:8], camera[..., 8:]
+    return xp.concatenate([cos * x - sin * y, sin * x + cos * y, others], -1)
+
+
 def rays(camera: Float[Any, "*B 25"], height: int, width: int) -> tuple[Float[Any, "*B 3"], Float[Any, "*B H W 3"]]:
     """Returns where the rays of a camera begin, and their directions, of length one, through the pixels' centres."""
     xp = camera.__array_namespace__()

@@ -139,13 +139,27 @@ def test_volumes_are_the_field_within_the_unit_ball(monkeypatch):
 
 
 @pytest.mark.slow
-def test_panels_show_the_first_objects_from_around_and_their_depth():
+def test_panels_show_the_first_objects_from_around_and_scores_compare_two_views():
     method, params, memory = begun()
     keys, told = jax.random.split(jax.random.key(0), 3), {name: batch()[name] for name in method.conditions}
     shown = jax.eval_shape(lambda p: method.panels(Model(p, memory, 0), keys, told), params)
     assert {name: value.shape for name, value in shown.items()} == {
         "interpolation": (8, 8, 8, 3), "orbit": (24, 3, 8, 8, 3), "depth": (3, 8, 8, 1),
     }  # fmt: skip
+    data = batch() | {"depth": np.full((3, 8, 8, 1), 3, np.float32)}
+    found = jax.eval_shape(lambda p: method.scores(Model(p, memory, 0), keys, data), params)
+    of_views = {"reprojection_error", "reprojected"}
+    assert found.keys() == of_views | {"depth_correlation", "depth_correlation_other"}
+    assert {value.shape for value in found.values()} == {(3,)}
+    assert jax.eval_shape(lambda p: method.scores(Model(p, memory, 0), keys, batch()), params).keys() == of_views
+
+
+def test_the_error_between_views_is_the_mean_over_pixels():
+    method, _, _ = begun()
+    scores = {"reprojection_error": np.array([0.2, 0.8, 0.0]), "reprojected": np.array([0.3, 0.1, 0.0])}
+    assert method.summary(scores) == {"reprojection_error": pytest.approx(0.35), "reprojected": pytest.approx(0.4 / 3)}
+    assert method.summary({name: np.zeros(3) for name in scores}) == {"reprojected": 0}
+    assert (method.better("depth_correlation"), method.better("reprojection_error")) == ("higher", "lower")
 
 
 def test_without_a_vocabulary_no_caption_is_read():

@@ -19,12 +19,13 @@ from jaxtyping import Float, Key
 from jaxgen.adversarial.sampling import NORMAL, GANSampler
 from jaxgen.arrays import Array, Batch, Memory, MissingEntry, Params, Tree
 from jaxgen.errors import UserError
-from jaxgen.geometry import cameras, surface
+from jaxgen.geometry import agreement, cameras, surface
 from jaxgen.methods.base import Model
 from jaxgen.methods.gans.gan import GAN
 
 FRAMES = 24  # of the panel `orbit`
 OBJECTS = 8  # that it shows, as `depth` does
+ASIDE = math.pi / 6  # the angle around z between the two views that `scores` compares
 SIDE = 64  # points along each side of the grid that meshes are made on
 
 
@@ -111,6 +112,42 @@ class TriplaneGAN(GAN):
             "surface": jnp.maximum(level - density, ball),
             "colour": jnp.clip(colour.reshape(*density.shape, 3), -1, 1),
         }
+
+    def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:
+        """Returns how objects that are drawn for held-out captions and cameras agree with the truth and among views.
+
+        Where the data have `depth`, `depth_correlation` is that of nearness, the distance to where the unit ball ends
+        and 0 where nothing is, with the true one; `depth_correlation_other` is with that of another example, as seen by
+        its own camera. `reprojection_error` is between two views that are 30 degrees apart, and `reprojected` the share
+        of pixels that it is the mean over.
+        """
+        planes = self.planes(model, keys, batch)
+
+        def view(camera: Array) -> agreement.View:
+            seen = self.views(model, planes, camera)
+            return agreement.View(seen["image"], seen["depth"], seen["opacity"], camera)
+
+        here = view(batch["camera"])
+        error, share = agreement.reprojection(here, view(cameras.turned(batch["camera"], ASIDE)))
+        found = {"reprojection_error": error, "reprojected": share}
+        if "depth" in batch:
+            end = cameras.DISTANCE + 1
+            true = jnp.where(batch["depth"] > 0, end - batch["depth"], 0.0)
+            near = here.opacity * (end - here.depth)
+            found["depth_correlation"] = agreement.correlation(near, true)
+            found["depth_correlation_other"] = agreement.correlation(near, jnp.roll(true, 1, axis=0))
+        return found
+
+    def summary(self, scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns the means; that of `reprojection_error` is over pixels, and missing where none was compared."""
+        found, share = super().summary(scores), scores["reprojected"]
+        del found["reprojection_error"]
+        if share.sum() > 0:
+            found["reprojection_error"] = float((scores["reprojection_error"] * share).sum() / share.sum())
+        return found
+
+    def better(self, score: str) -> str | None:
+        return {"reprojection_error": "lower", "depth_correlation": "higher"}.get(score)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """Returns `interpolation`; `orbit`, an animation of the first objects, each seen once around; and `depth` of
