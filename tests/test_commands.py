@@ -35,6 +35,7 @@ PATHS = {
     "sample": (command, ["--mode=sample", "--workdir={path}", "--out={good}"]),
     "sample --out": (command, ["--mode=sample", "--workdir={run}", "--out={path}"]),
     "sample --prompts": (command, ["--mode=sample", "--workdir={run}", "--out={good}", "--prompts={path}"]),
+    "sample --like": (command, ["--mode=sample", "--workdir={run}", "--out={good}", "--like={path}"]),
     "evaluate": (command, ["--mode=evaluate", "--workdir={path}"]),
     "plan": (command, [CONFIG, "--mode=plan", "--topology=cpu:1", "--out={path}"]),
     "profile": (command, [CONFIG, "--mode=profile", "--out={path}"]),
@@ -116,7 +117,7 @@ def test_a_file_in_place_of_a_folder(case, answer, tmp_path):
     assert os.fspath(tmp_path / "file") in answer(case, os.fspath(tmp_path / "file"))
 
 
-@pytest.mark.parametrize("case", ["sample --prompts", "--config", "quiz", "metrics --json"])
+@pytest.mark.parametrize("case", ["sample --prompts", "sample --like", "--config", "quiz", "metrics --json"])
 def test_a_folder_in_place_of_a_file(case, answer, tmp_path):
     (tmp_path / "folder").mkdir()
     assert os.fspath(tmp_path / "folder") in answer(case, os.fspath(tmp_path / "folder"))

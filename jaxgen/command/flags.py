@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 from absl import flags as absl_flags
 from etils import epath
 
+from jaxgen.command.settings import Settings
 from jaxgen.errors import UserError
 from jaxgen.sampling.grafts.requests import Adapter
 
@@ -97,7 +98,7 @@ class Use:
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Holds the values of the command line without the config. Each field is a flag, except the last four."""
+    """Holds the values of the command line without the config. Each field is a flag, except the last seven."""
 
     workdir: str = _flag(
         "", "The run's folder; it is created, or its run is resumed. gs:// works.",
@@ -166,6 +167,10 @@ class Flags:
         "motion:FOLDER[:frames]: low-rank updates, a new word, keys and values, a network that reads --hint, or "
         "temporal layers for videos, put on the model as they are; may be given several times.", "sample",
     )  # fmt: skip
+    like: str = _flag(
+        "", "A PNG file that --mode=sample wrote: draws it again, from the settings that it carries. What is given "
+        "beside it takes the place of what the picture says.", "sample", path=True,
+    )  # fmt: skip
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",
         "sample", "evaluate", "plan", "profile",
@@ -184,6 +189,9 @@ class Flags:
     summary: str = ""  # the first line of the config's docstring, which the run records
     files: Mapping[str, Sequence[epath.Path]] = dataclasses.field(default_factory=dict)  # of --input, by entry
     adapters: Sequence[Adapter] = ()  # what --adapter says
+    name: str = ""  # of the file of --config, without folder and ending
+    changes: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)  # what overrides changed
+    settings: Settings | None = None  # what the picture of --like says
 
 
 def table() -> Iterator[tuple[str, object, Use]]:

@@ -21,6 +21,7 @@ from jaxgen.errors import UserError, os_refusal
 
 if TYPE_CHECKING:
     from jaxgen.files import FolderLock
+    from jaxgen.sampling.inputs import Inputs
     from jaxgen.sampling.restore import TrainedModel
     from jaxgen.train.loop import Trainer
 
@@ -164,35 +165,23 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
 
 def sample(config: ConfigDict, flags: Flags) -> int:
     """Samples from a model and writes samples.npz, a picture of it and the method's panels to --out."""
-    from jaxgen.editing.draws import check_draws, draw_several, write_draws
+    from jaxgen.command.settings import compare, settings_of, texts
+    from jaxgen.editing.draws import check_draws
     from jaxgen.editing.edited import given_pictures
-    from jaxgen.editing.sized import at_size, check_memory
-    from jaxgen.editing.starts import with_noise
+    from jaxgen.editing.sized import check_memory
     from jaxgen.files import check_writable
+    from jaxgen.files.carried import carrying
     from jaxgen.parallel.distributed import is_first
     from jaxgen.sampling import outputs
     from jaxgen.sampling.degraded import degraded_pictures
 
     if is_first():
         check_writable(flags.out, "--out")
-    if "pretrained" in config.init_from and config.method.name == "stable_diffusion":
-        if flags.size:
-            raise UserError("--size is for a run; a folder of diffusers draws at config.data.resolution: set that.")
-        if flags.rerank:
-            raise UserError("--rerank is for a run whose texts a CLIP of the same words reads: leave it out.")
-        trained = _pretrained(config, flags)
-    else:
-        trained = _trained(config, flags)
-        if flags.size:
-            trained = at_size(trained, flags.size, flags.num)
-        if flags.prompt:
-            trained.generator.use_prompts(flags.prompt)
-        if flags.negative_prompt:
-            trained.generator.use_negative_prompt(flags.negative_prompt)
-        if flags.noise:
-            trained = with_noise(trained, flags.noise, flags.num)
-        if flags.rerank:
-            trained, flags = _reranked(trained, flags)
+    given = flags
+    trained, flags = _asked_model(config, flags)
+    settings = settings_of(config, given, trained)
+    for sentence in compare(given, settings) if given.settings else ():
+        log.warning(sentence)
     out, inputs = epath.Path(flags.out), None
     if flags.degrade:
         trained, inputs = degraded_pictures(trained, flags.files, flags.num, flags.seed)
@@ -204,6 +193,39 @@ def sample(config: ConfigDict, flags: Flags) -> int:
         outputs.check_names(out, inputs, flags.num * flags.draws, trained.generator.output)
     if flags.size:
         check_memory(trained.generator, trained.model, flags.size)
+    with carrying(texts(settings)):
+        return _draw_and_write(trained, flags, out, inputs)
+
+
+def _asked_model(config: ConfigDict, flags: Flags) -> tuple[TrainedModel, Flags]:
+    """Returns the model that is to draw, with the texts and the noise of the flags, and the flags that are left."""
+    from jaxgen.editing.sized import at_size
+    from jaxgen.editing.starts import with_noise
+
+    if "pretrained" in config.init_from and config.method.name == "stable_diffusion":
+        if flags.size:
+            raise UserError("--size is for a run; a folder of diffusers draws at config.data.resolution: set that.")
+        if flags.rerank:
+            raise UserError("--rerank is for a run whose texts a CLIP of the same words reads: leave it out.")
+        return _pretrained(config, flags), flags
+    trained = _trained(config, flags)
+    if flags.size:
+        trained = at_size(trained, flags.size, flags.num)
+    if flags.prompt:
+        trained.generator.use_prompts(flags.prompt)
+    if flags.negative_prompt:
+        trained.generator.use_negative_prompt(flags.negative_prompt)
+    if flags.noise:
+        trained = with_noise(trained, flags.noise, flags.num)
+    return _reranked(trained, flags) if flags.rerank else (trained, flags)
+
+
+def _draw_and_write(trained: TrainedModel, flags: Flags, out: epath.Path, inputs: Inputs | None) -> int:
+    from jaxgen.editing.draws import draw_several, write_draws
+    from jaxgen.parallel.distributed import is_first
+    from jaxgen.sampling import outputs
+
+    method = trained.generator.method
     drawn = draw_several(trained, flags.seed, flags.num, flags.draws, flags.labels)
     first = outputs.write_samples(out, drawn, prompts=flags.prompt) if is_first() else ""
     if is_first():

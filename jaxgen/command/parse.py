@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import logging
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,6 +15,15 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxgen.command.flags import MODES, Flags, check_use, defined, table
 from jaxgen.command.inputs import asked_files
+from jaxgen.command.settings import (
+    changes,
+    check_files,
+    check_own_keys,
+    config_name,
+    read_settings,
+    with_asked,
+    with_config,
+)
 from jaxgen.config import section
 from jaxgen.config.files import load_config
 from jaxgen.config.trust import foreign, texts
@@ -29,6 +39,7 @@ GROWING = (
     "sampler", "guidance", "optimizers", "method.overrides", "method.grafts", "method.parts", "data.extra",
     "data.corruptions",
 )  # fmt: skip
+log = logging.getLogger("jaxgen")
 HIDDEN = ("flagfile", "undefok")  # flags that absl adds by itself
 
 
@@ -66,10 +77,23 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
             )
     else:
         config = None
+    flags = dataclasses.replace(flags, summary=summary, name=config_name(file))
     if config is not None:
-        rest = _override(config, rest, file)
+        flags, rest = _changed(config, flags, rest, file)
     _refuse(rest, config)
-    return config, dataclasses.replace(flags, summary=summary)
+    return config, flags
+
+
+def _changed(config: ConfigDict, flags: Flags, rest: list[str], file: str) -> tuple[Flags, list[str]]:
+    """Changes a config as the picture of --like and the overrides say; returns the flags and the other arguments."""
+    if flags.mode != "sample":
+        return flags, _override(config, rest, file)
+    base = ConfigDict(config.to_dict(), type_safe=False)
+    if flags.settings:
+        with_config(config, flags, (*flags.trust, *_modules_named(rest)))
+    rest = _override(config, rest, file)
+    check_own_keys(config, flags)
+    return dataclasses.replace(flags, changes=changes(base, config)), rest
 
 
 def _take_config(arguments: Sequence[str]) -> tuple[list[str], str]:
@@ -121,6 +145,13 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
     check_use(flags.mode, given)
     flags = dataclasses.replace(flags, prompt=(*flags.prompt, *_lines(flags.prompts)), files=asked_files(flags))
     flags = dataclasses.replace(flags, adapters=tuple(map(read_adapter, flags.adapter)))
+    if flags.like:
+        flags = with_asked(flags, read_settings(flags.like), given)
+        assert flags.settings is not None
+        log.info("%s: %s", flags.like, flags.settings.told)
+        for sentence in check_files(flags):
+            log.warning(sentence)
+        return flags, rest
     rows = max(len(flags.prompt), *map(len, flags.files.values()), 0)
     return dataclasses.replace(flags, num=rows if rows and "num" not in given else flags.num), rest
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from jaxgen.errors import UserError
 from jaxgen.files import write_bytes
+from jaxgen.files.carried import text_chunks
 
 if TYPE_CHECKING:
     from jaxtyping import Shaped, UInt8
@@ -123,19 +124,26 @@ def animation(
 
 
 def save_indices(
-    path: epath.PathLike, array: UInt8[np.ndarray, "H W"], colours: UInt8[np.ndarray, "K 3"]
+    path: epath.PathLike, array: UInt8[np.ndarray, "H W"], colours: UInt8[np.ndarray, "K 3"], index: int | None = None
 ) -> None:
     """Writes numbers of classes `[H, W]`, uint8, as a PNG file whose palette shows class i in colour i of at most 256.
+
+    `index` is that of `save_png`.
     """
     picture = Image.fromarray(np.ascontiguousarray(array))
     picture.putpalette(colours.astype(np.uint8).tobytes())
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", optimize=True, pnginfo=text_chunks(index))
     write_bytes(path, buffer.getvalue())
 
 
-def save_png(path: epath.PathLike, array: Shaped[np.ndarray, "H W C"]) -> None:
+def save_png(path: epath.PathLike, array: Shaped[np.ndarray, "H W C"], index: int | None = None) -> None:
     """Writes one picture `[H, W, 1, 3 or 4]`, uint8 or float in [-1, 1], atomically as a PNG file; `gs://` works.
+
+    The file carries the texts of `jaxgen.files.carried.carrying`, where a command has set some.
+
+    Args:
+      index: the number of the picture among those of its call, which the file then carries, too.
 
     Raises:
       UserError: the shape or dtype is wrong.
@@ -146,7 +154,9 @@ def save_png(path: epath.PathLike, array: Shaped[np.ndarray, "H W C"]) -> None:
             f"A PNG is made of one picture [H, W, C], not of shape {array.shape}; use grid for several."
         )
     buffer = io.BytesIO()
-    Image.fromarray(_grey_where_possible(to_rgb(array))).save(buffer, "PNG", optimize=True)
+    Image.fromarray(_grey_where_possible(to_rgb(array))).save(
+        buffer, "PNG", optimize=True, pnginfo=text_chunks(index)
+    )
     write_bytes(path, buffer.getvalue())
 
 

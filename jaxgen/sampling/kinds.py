@@ -119,8 +119,8 @@ class Image(Output):
     def write_named(
         self, folder: epath.Path, names: Sequence[str], values: np.ndarray, pictures: np.ndarray, given: np.ndarray
     ) -> None:
-        for name, picture in zip(names, pictures, strict=True):
-            save_png(folder / self.named[0] / f"{name}.png", picture)
+        for index, (name, picture) in enumerate(zip(names, pictures, strict=True)):
+            save_png(folder / self.named[0] / f"{name}.png", picture, index)
 
 
 class Mask(Output):
@@ -155,10 +155,10 @@ class Mask(Output):
     def write_named(
         self, folder: epath.Path, names: Sequence[str], values: np.ndarray, pictures: np.ndarray, given: np.ndarray
     ) -> None:
-        for name, mask, picture, behind in zip(names, values, pictures, given, strict=True):
-            save_indices(folder / self.named[0] / f"{name}.png", mask.astype(np.uint8), class_colours(256))
+        for index, (name, mask, picture, behind) in enumerate(zip(names, values, pictures, given, strict=True)):
+            save_indices(folder / self.named[0] / f"{name}.png", mask.astype(np.uint8), class_colours(256), index)
             mixed = np.where(mask[..., None] > 0, (behind.astype(np.uint16) + picture + 1) // 2, behind)
-            save_png(folder / self.named[1] / f"{name}.png", mixed.astype(np.uint8))
+            save_png(folder / self.named[1] / f"{name}.png", mixed.astype(np.uint8), index)
 
 
 class Video(Output):

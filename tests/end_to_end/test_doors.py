@@ -85,3 +85,9 @@ def test_it_is_sampled_with_a_file_and_with_a_folder(run, door, tmp_path):
     np.testing.assert_array_equal(single[0], eight[0])
     assert (eight[0] != eight[1]).any()
     assert np.abs(one - eight).max() <= 2
+    picture = tmp_path / "file_8" / "images" / "a.png"
+    files = [word.format(folder / "photos" / "a.png", here=folder) for word in DOORS[door].words if "{" in word]
+    trust = ["--trust=tiny_methods", "--trust=tiny_games"]
+    like = [f"--workdir={workdir}", "--mode=sample", f"--like={picture}", f"--out={tmp_path / 'like'}"]
+    assert tiny.call(*like, *trust, *files) == 0
+    assert (tmp_path / "like" / "images" / "a.png").read_bytes() == picture.read_bytes()
