@@ -125,7 +125,7 @@ class LatentGenerator(GANNetwork):
     ) -> Float[Array, "B H W C"]:
         """Returns images of z, or of a tree as in the module's docstring. Training moves the mean of w."""
         noise = z.get("key") if isinstance(z, Mapping) else None
-        images, _ = self.synthesis_network(self.styles(z, label, train), self._maps(noise))
+        images, _ = self.synthesis_network(self.styles(z, label, train), self.noise_maps(noise))
         return images
 
     def mapping(self, z: Float[Array, "B Z"], label: Int[Array, " B"] | None = None) -> Float[Array, "B D"]:
@@ -170,10 +170,15 @@ class LatentGenerator(GANNetwork):
         """
         if w.ndim != 3 or w.shape[1] != self.layers:
             raise UserError(f"This generator takes styles [B, {self.layers}, {self.w_dim}], not {list(w.shape)}.")
-        images, found = self.synthesis_network(w, self._maps(noise))
+        images, found = self.synthesis_network(w, self.noise_maps(noise))
         return (images, found) if features else images
 
-    def _maps(self, noise: Noise) -> tuple[Array, ...] | None:
+    def noise_maps(self, noise: Noise) -> tuple[Array, ...] | None:
+        """Returns a map [B or 1, h, w, 1] for each of `noise_shapes`, of random keys [B] or of such maps, or None.
+
+        Raises:
+          UserError: maps are of other shapes.
+        """
         if noise is None:
             return None
         if isinstance(noise, Sequence):
