@@ -165,6 +165,7 @@ def test_the_error_between_views_is_the_mean_over_pixels():
 def test_without_a_vocabulary_no_caption_is_read():
     method = make({"vocabulary": 0}, {"vocabulary": 0})
     assert method.conditions == ("camera",) and "tokens" not in method.limits
+    assert method.entries.keys() == {"camera"} and begun()[0].entries["tokens"] == ((8,), np.int32)
     assert begun()[0].conditions == ("camera", "tokens") and begun()[0].limits["tokens"] == TOKENIZER.size
     data = {name: values for name, values in batch().items() if name != "tokens"}
     params, _ = shapes_of(method, data)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Float, Key
 
 from jaxgen.adversarial.sampling import NORMAL, GANSampler
@@ -54,6 +55,11 @@ class TriplaneGAN(GAN):
                 f"The discriminator knows {known[1]} tokens, and the generator {known[0]}: set "
                 "config.method.discriminator.vocabulary to the generator's, or to 0."
             )
+
+    @property
+    def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
+        text = {"tokens": ((self.generator.length,), np.int32)} if "tokens" in self.generator.reads else {}
+        return {"camera": ((cameras.NUMBERS,), np.float32), **text}
 
     @property
     def limits(self) -> Mapping[str, int]:
