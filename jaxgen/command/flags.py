@@ -19,7 +19,8 @@ from jaxgen.command.settings import Settings
 from jaxgen.errors import UserError
 from jaxgen.sampling.grafts.requests import Adapter
 
-MODES = ("train", "sample", "evaluate", "plan", "profile")
+MODES = ("train", "sample", "evaluate", "plan", "profile", "compare")
+OF_ONE_RUN = MODES[:-1]  # the modes that take one config and one workdir
 T = TypeVar("T")
 
 
@@ -101,18 +102,22 @@ class Flags:
     """Holds the values of the command line without the config. Each field is a flag, except the last seven."""
 
     workdir: str = _flag(
-        "", "The run's folder; it is created, or its run is resumed. gs:// works.",
+        "", "The run's folder; it is created, or its run is resumed. gs:// works.", *OF_ONE_RUN,
         needed=("train", "evaluate"), such_as="<the folder of the run>, such as --workdir=runs/ddpm_digits", path=True,
     )  # fmt: skip
     mode: str = _flag("train", f"{', '.join(MODES[:-1])} or {MODES[-1]}.")
-    num: int = _flag(
-        64, "How many images to draw, by default one per prompt if there are prompts; with --quiz, how many pairs.",
-        "sample", "evaluate",
+    workdirs: tuple[str, ...] = _flag(
+        (), "The folders of two to eight runs that are compared in one page, with commas between them.", "compare",
+        needed=("compare",), such_as="<the folders of runs, with commas between them>",
     )  # fmt: skip
-    seed: int = _flag(0, "The random seed; image i depends only on the seed and i.", "sample", "evaluate")
+    num: int = _flag(
+        64, "How many images to draw, by default one per prompt if there are prompts, and 16 of each run in a "
+        "comparison; with --quiz, how many pairs.", "sample", "evaluate", "compare",
+    )  # fmt: skip
+    seed: int = _flag(0, "The random seed; image i depends only on the seed and i.", "sample", "evaluate", "compare")
     out: str = _flag(
-        "", "The folder that the results are written to.", "sample", "plan", "profile",
-        needed=("sample",), such_as="<the folder for the images>", path=True,
+        "", "The folder that the results are written to.", "sample", "plan", "profile", "compare",
+        needed=("sample", "compare"), such_as="<the folder for the results>", path=True,
     )  # fmt: skip
     draws: int = _flag(
         1, "How many images are drawn under each of the --num conditions, such as pictures: panel_draws.png has them "
@@ -130,7 +135,7 @@ class Flags:
         None, "The classes to draw, such as 3 or 0,1,2; by default all classes.", "sample", read=_labels
     )
     checkpoint: str = _flag(
-        "last", "The checkpoint to use: last, best (see train.keep_best), or a step.", "sample", "evaluate"
+        "last", "The checkpoint to use: last, best (see train.keep_best), or a step.", "sample", "evaluate", "compare"
     )
     quiz: bool = _flag(False, "Also writes quiz.html, which asks people which images are real.", "evaluate")
     prompt: tuple[str, ...] = _flag((), "What a text-to-image model draws; may be given several times.", "sample")
@@ -173,7 +178,7 @@ class Flags:
     )  # fmt: skip
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",
-        "sample", "evaluate", "plan", "profile",
+        "sample", "evaluate", "plan", "profile", "compare",
     )  # fmt: skip
     topology: str = _flag(
         "", "The machine to plan for, such as v5e:2x4, v5p:4x4x4, v6e:16x16 or cpu:8.", "plan",

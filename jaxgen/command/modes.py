@@ -11,11 +11,12 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
+from jaxgen.command.compare import compare
 from jaxgen.command.flags import Flags
 from jaxgen.errors import UserError, os_refusal
 
@@ -334,8 +335,8 @@ def profile(config: ConfigDict, flags: Flags) -> int:
     return 0
 
 
-MODES: dict[str, Callable[[ConfigDict, Flags], int]] = {
-    mode.__name__: mode for mode in (train, sample, evaluate, plan, profile)
+MODES: dict[str, Callable[[Any, Flags], int]] = {
+    mode.__name__: mode for mode in (train, sample, evaluate, plan, profile, compare)
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from absl import flags as absl_flags
 from ml_collections import ConfigDict, config_flags
 
+from jaxgen.command.compare import NUM
 from jaxgen.command.flags import MODES, Flags, check_use, defined, table
 from jaxgen.command.inputs import asked_files
 from jaxgen.command.settings import (
@@ -47,7 +48,7 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
     """Returns the config, with its overrides, and the flags.
 
     The config is that of --config; without it, in modes other than train, the one that is stored in --workdir; with
-    --list it is None.
+    --list, and where runs are compared, it is None.
 
     Args:
       arguments: the words after the program's name.
@@ -62,6 +63,8 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
     flags, rest = _flags(rest, shlex.join(["python", *program, *arguments]))
     if flags.list:
         return None, flags
+    if flags.mode == "compare":
+        return None, _without_config(flags, rest, file)
     summary = ""
     if file:
         if flags.trust:
@@ -82,6 +85,15 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
         flags, rest = _changed(config, flags, rest, file)
     _refuse(rest, config)
     return config, flags
+
+
+def _without_config(flags: Flags, rest: Sequence[str], file: str) -> Flags:
+    """Returns the flags of a mode that has no config. Raises a UserError for one that is given, and for other words."""
+    if file or any(word.lstrip("-").removeprefix("no").startswith("config.") for word in rest):
+        raise UserError(f"--config has no use in --mode={flags.mode}: each run keeps its own.")
+    if rest:
+        _refuse(rest, ConfigDict())
+    return flags
 
 
 def _changed(config: ConfigDict, flags: Flags, rest: list[str], file: str) -> tuple[Flags, list[str]]:
@@ -145,6 +157,8 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
     check_use(flags.mode, given)
     flags = dataclasses.replace(flags, prompt=(*flags.prompt, *_lines(flags.prompts)), files=asked_files(flags))
     flags = dataclasses.replace(flags, adapters=tuple(map(read_adapter, flags.adapter)))
+    if flags.mode == "compare" and "num" not in given:
+        flags = dataclasses.replace(flags, num=NUM)
     if flags.like:
         flags = with_asked(flags, read_settings(flags.like), given)
         assert flags.settings is not None

@@ -71,6 +71,11 @@ def _run(arguments: Sequence[str], program: Sequence[str]) -> int:
     if flags.list:
         print(listed(flags.list))
         return 0
+    if flags.mode == "compare":
+        check_needed(flags)
+        _check_numbers(flags)
+        return modes.compare(config, flags)
+    assert config is not None  # or `parse` would have refused
     return run(config, flags)
 
 
@@ -121,14 +126,18 @@ def _check_flags(config: ConfigDict, flags: Flags) -> None:
         for name, default, _ in table():
             if name in ("num", "seed") and getattr(flags, name) != default:
                 raise UserError(f"--{name} has no use in --mode=evaluate without --quiz.")
-    if flags.num < 1:
-        raise UserError(f"--num={flags.num}: ask for at least 1.")
+    _check_numbers(flags)
     for name, given in (("prompt", flags.prompt), ("labels", flags.labels or ())):
         if len(given) > flags.num:
             raise UserError(
                 f"--num={flags.num} draws fewer images than --{name} names ({len(given)}): image i takes number i of "
                 f"them, so give --num={len(given)}, or fewer."
             )
+
+
+def _check_numbers(flags: Flags) -> None:
+    if flags.num < 1:
+        raise UserError(f"--num={flags.num}: ask for at least 1.")
     if not 0 <= flags.seed < 2**32:
         raise UserError(f"--seed={flags.seed}: a seed is in [0, 2**32).")
 

@@ -94,6 +94,22 @@ def write_draws(folder: epath.Path, samples: Samples, method: Method, draws: int
     save_png(folder / FILE, grid(lines.reshape(-1, *images.shape[1:]), columns=len(cells)))
 
 
+def seen(samples: Samples, method: Method) -> dict[str, np.ndarray]:
+    """Returns the pictures that a model was told and, where there are any, the true ones: `{what: [N, H, W, 3]}`.
+
+    Args:
+      samples: drawn with `asked`.
+      method: the method that drew them.
+    """
+    size = to_rgb(samples.pictures).shape[1:3]
+    found = {f"given: {name}": _picture(samples.asked[name], size) for name in method.conditions
+             if _is_seen(samples.asked.get(name))}  # fmt: skip
+    truth = samples.asked.get("image")
+    if found and truth is not None and "image" not in method.conditions and truth.shape[1:] == samples.main.shape[1:]:
+        found["true images"] = _picture(truth, size)
+    return found
+
+
 def _is_seen(values: np.ndarray | None) -> bool:
     """Returns whether an entry is pictures `[N, H, W, C]`, or whole numbers `[N, H, W]`, such as masks."""
     if values is None:

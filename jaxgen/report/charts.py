@@ -78,23 +78,23 @@ def line_chart(
     if not finite.any():
         drawing, latest, what = "", "not finite", "no finite value"
         remarks.append(f"None of its {len(lost)} logged values was finite.")
-        return _figure(name, latest, drawing, what, remarks, [])
+        return figure(name, latest, drawing, what, remarks, [])
 
     fx, fy = xs[finite], ys[finite]
     window = max(1, len(fy) // WINDOWS) | 1
     smooth = running_median(fy, window)
     log = suits_log(fy)
-    low, high = _range(fy, smooth, log)
-    horizontal = Axis(*_widen(0.0, xs.max()), LEFT, WIDTH - RIGHT)
+    low, high = value_range(fy, smooth, log)
+    horizontal = Axis(*widen(0.0, xs.max()), LEFT, WIDTH - RIGHT)
     vertical = Axis(low, high, HEIGHT - BOTTOM, TOP, log)
     clipped = int(((fy < low) | (fy > high)).sum())
 
-    parts = [_axes(horizontal, vertical)]
+    parts = [axes(horizontal, vertical, against)]
     if window > 1:
-        parts.append(_path("raw", horizontal, vertical, _envelope(xs, ys)))
+        parts.append(path_of("raw", horizontal, vertical, _envelope(xs, ys)))
     keep = np.unique(np.linspace(0, len(fx) - 1, min(len(fx), POINTS)).round().astype(int))
     bold = list(zip(fx[keep], smooth[keep], strict=True))
-    parts.append(_path("middle", horizontal, vertical, [bold]))
+    parts.append(path_of("middle", horizontal, vertical, [bold]))
     if len(fx) == 1:
         parts.append(f'<circle class="dot" cx="{horizontal(fx[0]):.1f}" cy="{vertical(fy[0]):.1f}" r="3"/>')
     parts += [f'<path class="lost" d="M{horizontal(v):.1f} {TOP}l-4 -7h8z"/>' for v in lost[:100]]
@@ -111,10 +111,19 @@ def line_chart(
     ]
     ends = f"from {number(smooth[0])} to {number(smooth[-1])} at {short(fx[-1])} {unit}"
     what = f"{name} against {against}: {ends}"
-    return _figure(name, number(smooth[-1]), "".join(parts), what, remarks, hover)
+    return figure(name, number(smooth[-1]), "".join(parts), what, remarks, hover)
 
 
-def _figure(name: str, latest: str, drawing: str, what: str, remarks: list[str], hover: list) -> str:
+def figure(name: str, latest: str, drawing: str, what: str, remarks: list[str], hover: list) -> str:
+    """Returns the HTML of a chart.
+
+    Args:
+      name, latest: the title and the text beside it, as plain text.
+      drawing: the content of the SVG.
+      what: what the chart shows, for people who do not see it.
+      remarks: sentences below the chart.
+      hover: `[x, y, text]` of points; the page's script shows the text where a reader points.
+    """
     svg = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}" '
         f'data-points="{escape(json.dumps(hover, separators=(",", ":")))}">{drawing}</svg>'
@@ -126,7 +135,7 @@ def _figure(name: str, latest: str, drawing: str, what: str, remarks: list[str],
     )
 
 
-def _widen(low: float, high: float) -> tuple[float, float]:
+def widen(low: float, high: float) -> tuple[float, float]:
     """Returns the range, with a margin on both sides if it is empty."""
     if high > low:
         return float(low), float(high)
@@ -134,10 +143,10 @@ def _widen(low: float, high: float) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _range(values: np.ndarray, smooth: np.ndarray, log: bool) -> tuple[float, float]:
+def value_range(values: np.ndarray, smooth: np.ndarray, log: bool) -> tuple[float, float]:
     """Returns the range of the vertical axis: the complete median, and the raw values from percentile 1 to 99."""
     inner = np.percentile(values, [1, 99]) if len(values) >= 100 else (values.min(), values.max())
-    low, high = _widen(min(inner[0], smooth.min()), max(inner[1], smooth.max()))
+    low, high = widen(min(inner[0], smooth.min()), max(inner[1], smooth.max()))
     if log:
         margin = (high / low) ** 0.04
         return low / margin, high * margin
@@ -165,7 +174,8 @@ def _envelope(xs: np.ndarray, ys: np.ndarray) -> list[list[tuple[float, float]]]
     return pieces
 
 
-def _path(css: str, horizontal: Axis, vertical: Axis, pieces: list[list[tuple[float, float]]]) -> str:
+def path_of(css: str, horizontal: Axis, vertical: Axis, pieces: list[list[tuple[float, float]]]) -> str:
+    """Returns a line in pieces as an SVG path of a class; values outside of the vertical axis are drawn at its ends."""
     steps = []
     for piece in pieces:
         a = horizontal(np.asarray([p[0] for p in piece]))
@@ -174,7 +184,8 @@ def _path(css: str, horizontal: Axis, vertical: Axis, pieces: list[list[tuple[fl
     return f'<path class="{css}" d="{"".join(steps)}"/>'
 
 
-def _axes(horizontal: Axis, vertical: Axis) -> str:
+def axes(horizontal: Axis, vertical: Axis, against: str = "images seen") -> str:
+    """Returns the lines and labels of both axes as SVG; `against` is the name of the horizontal one."""
     rows = (log_ticks if vertical.log else ticks)(vertical.low, vertical.high)
     columns = ticks(horizontal.low, horizontal.high, 4)
     base = HEIGHT - BOTTOM
@@ -191,5 +202,5 @@ def _axes(horizontal: Axis, vertical: Axis) -> str:
         parts.append(f'<text x="{x_text:.1f}" y="{base + 15}" text-anchor="{side}">{short(value)}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text class="unit" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">images seen</text>')
+    parts.append(f'<text class="unit" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(against)}</text>')
     return "".join(parts)

@@ -245,7 +245,7 @@ def test_the_stored_config_takes_overrides(seen, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--mode=train", "--num=64"], "--num has no use in --mode=train; it is for --mode=sample and --mode=evaluate"),
+        (["--mode=train", "--num=64"], "--num has no use in --mode=train; it is for --mode=sample, --mode=eval"),
         (["--mode=train", "--quiz"], "--quiz has no use in --mode=train; it is for --mode=evaluate"),
         (["--mode=evaluate", "--labels=1"], "--labels has no use in --mode=evaluate; it is for --mode=sample"),
         (["--mode=sample", "--out=x", "--find_batch"], "it is for --mode=plan"),

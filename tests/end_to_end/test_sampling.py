@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
+
 import numpy as np
 import pytest
 import tiny
 from PIL import Image
+
+from jaxgen.report.images import grid
 
 
 @pytest.fixture
@@ -74,6 +80,17 @@ def test_labels(labelled, sample):
     np.testing.assert_array_equal(chosen["labels"], [0, 7, 0, 7, 0])
     np.testing.assert_array_equal(chosen["images"][0], every["images"][0])  # the same key and the same label
     np.testing.assert_array_equal(sample(labelled, "--num=3", "--labels=3")["labels"], [3, 3, 3])
+
+
+def test_runs_are_compared_at_equal_seeds(trained, labelled, sample, tmp_path):
+    """The page has the images that `--mode=sample` draws of each run by that seed."""
+    words = ["--mode=compare", f"--workdirs={trained},{labelled}", "--num=4", "--seed=3", f"--out={tmp_path}"]
+    assert tiny.call(*words) == 0
+    found = re.findall(r'<img src="data:image/png;base64,([^"]*)"', (tmp_path / "comparison.html").read_text())
+    wanted = [grid(sample(run, "--num=4", "--seed=3")["images"]) for run in (trained, labelled)]
+    for data, picture in zip(found, wanted, strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
+            np.testing.assert_array_equal(np.asarray(shown.convert("RGB")), picture)
 
 
 @pytest.mark.slow

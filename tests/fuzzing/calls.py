@@ -33,6 +33,7 @@ FURTHER = {
               [*NEW, *PLAIN, "--config.data.source=folder:<pictures>"]],
     "sample": [[], [], PRETRAINED, PRETRAINED, PRETRAINED],
     "evaluate": [["--quiz"]],
+    "compare": [["--workdir=", "--workdirs=<run>,<run>"]],
     "jaxgen.metrics": [[*METRICS, "--metrics=frechet,kid"], [*METRICS, "--metrics=psnr,l2"]],
     "jaxgen.editing": [["--num=1", "--steps=2"]],
     "jaxgen.data.sources.captions": [["--channels=1"], ["--channels=1", "--split=test"]],
