@@ -256,9 +256,7 @@ class Generator:
     def volumes(
         self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None
     ) -> dict[str, np.ndarray]:
-        """Returns the first `num` samples as objects in space; {} of a method whose samples are none."""
-        if not self.method.has_volumes:
-            return {}
+        """Returns the first `num` samples as objects in space, of a method that `has_volumes`."""
         index, batch = self._panel_arguments(num, labels)
         return {k: gathered(v)[:num] for k, v in self._run("volumes", model, seed, index, batch).items()}
 

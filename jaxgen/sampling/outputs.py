@@ -150,11 +150,13 @@ def write_meshes(
 
     All processes compute them, and the first one writes. A sample without a surface is told of.
     """
-    if generator.method.has_volumes and not can_write_meshes():
+    if not generator.method.has_volumes:
+        return
+    if not can_write_meshes():
         log.info('no meshes are written, since trimesh is not installed: pip install "jaxgen[mesh]"')
         return
     found = generator.volumes(model, seed, min(num, MESHES), labels)
-    for i, values in enumerate(found["surface"] if found and is_first() else ()):
+    for i, values in enumerate(found["surface"] if is_first() else ()):
         vertices, faces, colours = coloured_mesh(values, found["colour"][i])
         if len(faces):
             save_mesh(folder / "meshes" / f"{i}.glb", vertices, faces, to_rgb(colours[:, None, None])[:, 0, 0])
