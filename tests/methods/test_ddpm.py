@@ -93,7 +93,7 @@ def test_the_trajectory_begins_at_the_noise_and_ends_at_the_sample(unconditional
     panel = jax.jit(method.panels)(model, keys(5, 6), {})["trajectory"]
     assert panel.shape == (method.sampler.steps + 1, 2, *SHAPE)
     start = per_image_noise(keys(5, 6), 0, SHAPE)
-    np.testing.assert_array_equal(panel[0], start)
+    np.testing.assert_allclose(panel[0], start, rtol=1e-6)  # of another program
     np.testing.assert_allclose(panel[-1], jax.jit(method.sample)(model, keys(5, 6), {}), atol=1e-5)
     assert np.abs(panel[1] - panel[0]).max() > 0.1
 

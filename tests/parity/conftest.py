@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import types
 from collections.abc import Iterator
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch, whose threads would wait for the other workers of pytest
 PEERS = ("lpips", "cleanfid", "torch_fidelity")
 PARTS = ("", ".models", ".models.inception", ".datasets", ".transforms", ".transforms.functional", ".utils")
 
