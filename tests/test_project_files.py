@@ -1,0 +1,43 @@
+"""The files beside the code say the same as the code: versions, commands, hooks and workflows."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+import jaxgen
+
+yaml = pytest.importorskip("yaml")
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+YAML = [ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml", *sorted((ROOT / ".github").rglob("*.yml"))]
+
+
+@pytest.mark.parametrize("file", YAML, ids=lambda path: path.name)
+def test_it_is_yaml(file):
+    assert isinstance(yaml.safe_load(file.read_text()), dict)
+
+
+def test_one_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == jaxgen.__version__
+    heads = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert next(head for head in heads if head[0].isdigit()) == jaxgen.__version__
+
+
+def test_the_workflow_runs_what_a_change_must_pass():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert ".ci/run" in [step.get("run") for step in jobs["run"]["steps"]]
+    asked = set(re.findall(r"find_python (3\.\d+)\)", (ROOT / ".ci" / "run").read_text()))
+    given = next(step["with"]["python-version"] for step in jobs["run"]["steps"] if "python" in step.get("uses", ""))
+    assert asked == set(given.split())
+
+
+def test_hooks_and_pages_name_files_that_are_there():
+    hooks = [hook for repo in yaml.safe_load(YAML[1].read_text())["repos"] for hook in repo["hooks"]]
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    blocks = "\n".join(re.findall(r"```\n(.*?)```", text, re.S))
+    words = [word for hook in hooks for word in shlex.split(hook["entry"])] + blocks.split()
+    files = [word for word in words if word.startswith("tests/")]
+    assert len(files) > 3 and all(list(ROOT.glob(file)) for file in files)
