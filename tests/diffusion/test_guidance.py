@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from mixture import MEANS, STDS, WEIGHTS
 from mixture import denoiser as exact
 
@@ -91,7 +92,7 @@ def draw(guide, label, sampler=None, count=3000):
     def run(keys, label):
         return sampler(guide(means(label)), SCHEDULE, per_image_noise(keys, 0, (2,)), keys)
 
-    return np.asarray(jax.jit(run)(keys, jnp.full(count, label)))
+    return np.asarray(jax.jit(run, compiler_options=tiny.LONG)(keys, jnp.full(count, label)))
 
 
 def share_of_class(x, label):

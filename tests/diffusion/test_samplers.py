@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.noise import per_image_noise
@@ -35,7 +36,8 @@ def draw(sampler, schedule=LINEAR, count=20_000, seed=0, denoise=None, **options
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(count))
     start = per_image_noise(keys, 0, (1,))
     walk = sampler.trajectory if "frames" in options else sampler
-    run = jax.jit(lambda x, k: walk(denoise or gaussian(schedule), schedule, x, k, **options))
+    denoise = denoise or gaussian(schedule)
+    run = jax.jit(lambda x, k: walk(denoise, schedule, x, k, **options), compiler_options=tiny.LONG)
     return run(start, keys)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import mixture
 import numpy as np
 import pytest
+import tiny
 
 from jaxgen.diffusion import schedules
 from jaxgen.diffusion.noise import per_image_noise
@@ -200,7 +201,8 @@ def draw(sampler, schedule, count=20_000, seed=0, start=None, denoise=None, shap
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(count))
     denoise = denoise or mixture.denoiser(schedule, np.full((1, *shape), MEAN), [STD], [1.0])
     x = schedule.prior_std * per_image_noise(keys, 0, shape) if start is None else start
-    return jax.jit(lambda x, k: sampler(denoise, schedule, x, k, **options))(x, keys)
+    run = jax.jit(lambda x, k: sampler(denoise, schedule, x, k, **options), compiler_options=tiny.LONG)
+    return run(x, keys)
 
 
 @pytest.mark.parametrize(

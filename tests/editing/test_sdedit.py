@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from exact import LINEAR, MEAN, SMOOTH, STD, correlated, gaussian, make_keys, modes
 
 from jaxgen.diffusion.noise import per_image_noise
@@ -19,7 +20,8 @@ GUIDE = -0.4
 
 def edit(sampler, strength, count=COUNT, **options):
     guide = jnp.full((count, 1), GUIDE)
-    run = jax.jit(lambda x, k: sdedit(DiffusionModel(gaussian(LINEAR), LINEAR, sampler), x, k, strength, **options))
+    model = DiffusionModel(gaussian(LINEAR), LINEAR, sampler)
+    run = jax.jit(lambda x, k: sdedit(model, x, k, strength, **options), compiler_options=tiny.LONG)
     return np.asarray(run(guide, make_keys(count)))
 
 
