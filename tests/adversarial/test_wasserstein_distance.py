@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
+import tiny
 
 from jaxgen.adversarial import losses
 from jaxgen.adversarial.penalties import gradient_penalty, interpolates, norms, slopes
@@ -44,7 +47,7 @@ def trained(critic, optimiser, sample, penalty=0.0, clip=0.0, steps=3000):
             total += penalty * gradient_penalty(lambda x: logits(critic, params, x), real, fake, key).mean()
         return total
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=tiny.LONG)
     def run(params):
         def step(carry, key):
             params, state = carry
