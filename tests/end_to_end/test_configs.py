@@ -60,6 +60,7 @@ APART = (
 LARGE = {"dit_xl_2.py": 675, "imagen_256.py": 1246, "stable_diffusion_train.py": 860, "stylegan2_ffhq.py": 59}
 # of the parts of another that is trained here, or its first stage
 TWINS = (
+    "acgan_digits.py",
     "acgan_fashion_mnist.py",
     "adm_digits.py",  # guided sampling is run in test_guided_sampling.py
     "autoregressive_shapes.py",
@@ -88,6 +89,8 @@ TWINS = (
     "ddpm_shapes_64.py",
     "ddpm_shapes_classes.py",
     "ebgan_digits.py",
+    "edm_digits.py",
+    "flow_digits.py",
     "gan_grid25.py",
     "glide_shapes.py",
     "glide_shapes_upsampler.py",
@@ -109,13 +112,16 @@ TWINS = (
     "latent_diffusion_shapes.py",  # texts and latents learn together in the door `pretrained` of test_doors.py
     "lsgan_digits.py",
     "mae_nuclei.py",
+    "mae_shapes.py",  # trained in test_segmentation_run.py
     "msgan_digits.py",
+    "noisy_classifier_digits.py",
     "palette_emoji.py",
     "palette_shapes.py",
     "pix2pix_shapes.py",
     "pix2pixhd_scenes.py",  # trained tiny in test_doors.py, as its two neighbours are
     "progan_shapes.py",  # its stages: the door `growing` (test_doors.py)
     "regression_emoji.py",
+    "regression_fashion_mnist.py",
     "spade_regions.py",
     "sr3_emoji.py",
     "sr3_fashion_mnist.py",
@@ -129,6 +135,7 @@ TWINS = (
     "vae_mnist_plane.py",
     "vq_autoencoder_shapes.py",
     "wgan_digits.py",
+    "wgan_gp_digits.py",
     "wgan_gp_fashion_mnist.py",
 )
 # another config begins with its run: it is trained, evaluated and sampled with it
