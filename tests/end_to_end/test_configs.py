@@ -24,6 +24,7 @@ from jaxgen.runs.workdir import stored_config
 # layouts (test_layouts_run.py), six tune a run (test_tuning.py, test_controls.py, test_glide_run.py), one makes videos
 # of it (test_motion_run.py), and unCLIP's begin with a CLIP (test_unclip_run.py)
 APART = (
+    "clip_shapes.py",  # words of its own data (test_captioner_run.py; the door `pairs` of test_doors.py)
     "clip_shapes_noised.py",  # goes on from another run (test_captioner_run.py)
     "stable_diffusion.py",
     "stable_diffusion_finetune.py",
@@ -38,6 +39,9 @@ APART = (
     "imagen_shapes.py",
     "motion_shapes.py",
     "pix2pix_camvid.py",  # maps of a user's file, as pix2pixhd_scenes.py reads them
+    "pix2pix_shapes.py",  # pairs of its own data (the door `pix2pix` of test_doors.py)
+    "pix2pixhd_scenes.py",  # maps of its own data, as the next one and the door `layouts` of test_doors.py
+    "spade_regions.py",
     "pix2pix_emoji.py",  # pairs of a user's file (test_doors.py)
     "segmentation_nuclei.py",
     "segmentation_shapes.py",
@@ -75,7 +79,6 @@ TWINS = (
     "classifier_scenes.py",
     "classifier_shapes.py",
     "classifier_shapes_tower.py",
-    "clip_shapes.py",  # the door `pairs` of test_doors.py
     "dcgan_fashion_mnist.py",
     "ddpm_digits.py",
     "ddpm_digits_classes.py",
@@ -117,12 +120,9 @@ TWINS = (
     "noisy_classifier_digits.py",
     "palette_emoji.py",
     "palette_shapes.py",
-    "pix2pix_shapes.py",
-    "pix2pixhd_scenes.py",  # trained tiny in test_doors.py, as its two neighbours are
     "progan_shapes.py",  # its stages: the door `growing` (test_doors.py)
     "regression_emoji.py",
     "regression_fashion_mnist.py",
-    "spade_regions.py",
     "sr3_emoji.py",
     "sr3_fashion_mnist.py",
     "stylegan2_cifar.py",
