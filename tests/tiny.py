@@ -22,6 +22,7 @@ from jaxgen.command.run import main
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BATCH = 32
 LONG = {"xla_backend_optimization_level": 1}  # of XLA's compiler, for functions that compute for seconds: conftest.py
+USUAL = {"xla_cpu_use_fusion_emitters": True}  # as jaxgen compiles: two programs may then have equal bits
 
 TEXT = '''"""A tiny DDPM on 8x8 digits.
 

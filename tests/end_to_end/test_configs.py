@@ -167,24 +167,14 @@ def shrunk(config):
     yield "--config.evaluate.batch_size=8"
     if "steps" in config.sampler:
         yield f"--config.sampler.steps={min(2, config.sampler.steps)}"
-    for part in ("network", "autoencoder"):
-        network = config.method.get(part, {})
-        if "channels" in network:
-            yield f"--config.method.{part}.channels={network.get('norm_groups', 8)}"
-        if "blocks" in network:
-            levels = network.blocks if isinstance(network.blocks, tuple) else ()
-            yield f"--config.method.{part}.blocks={(1,) * len(levels) or 1}"
-    if "adversarial_start" in config.method:
-        yield f"--config.method.adversarial_start={batch}"
-    for part in ("network", "image", "text", "captioner", "encoder", "decoder"):
-        if "depth" in config.method.get(part, {}):
-            yield f"--config.method.{part}.depth=1"
-    for key in ("blocks", "local_blocks"):
-        if key in config.method.get("generator", {}):
-            yield f"--config.method.generator.{key}=1"
-    for name, part in config.method.get("parts", {}).items():
-        if "depth" in part.get("network", {}):
-            yield f"--config.method.parts.{name}.network.depth=1"
+    network = config.method.get("network", {})
+    if "channels" in network:
+        yield f"--config.method.network.channels={network.get('norm_groups', 8)}"
+    if "blocks" in network:
+        levels = network.blocks if isinstance(network.blocks, tuple) else ()
+        yield f"--config.method.network.blocks={(1,) * len(levels) or 1}"
+    if "depth" in network:
+        yield "--config.method.network.depth=1"
 
 
 def begun(folder, config):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 import tiny_latents
 
 from jaxgen.codecs.latents import Latents
@@ -85,9 +87,9 @@ def test_it_begins_as_the_method_and_only_its_last_convolutions_have_a_gradient(
     assert loss == jax.jit(lambda: own.loss(params, BATCH, KEYS[0], STATE)[0])()
     moved = {name for name, of in gradient["control"].items() if max(np.abs(x).max() for x in jax.tree.leaves(of)) > 0}
     assert moved == {name for name in part if name.startswith("zero_")}
-    usual = {"xla_cpu_use_fusion_emitters": True}  # two programs have equal bits as jaxgen compiles them: conftest.py
-    before = jax.jit(trained.sample, compiler_options=usual)(Model(params=params, memory={}), KEYS, {})
-    after = jax.jit(method.sample, compiler_options=usual)(Model(params={**params, **learned}, memory={}), KEYS, BATCH)
+    jit = functools.partial(jax.jit, compiler_options=tiny.USUAL)
+    before = jit(trained.sample)(Model(params=params, memory={}), KEYS, {})
+    after = jit(method.sample)(Model(params={**params, **learned}, memory={}), KEYS, BATCH)
     np.testing.assert_array_equal(before, after)
 
 
