@@ -166,7 +166,7 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
 
 def sample(config: ConfigDict, flags: Flags) -> int:
     """Samples from a model and writes samples.npz, a picture of it and the method's panels to --out."""
-    from jaxgen.command.settings import compare, settings_of, texts
+    from jaxgen.command.settings import check_model, settings_of, texts
     from jaxgen.editing.draws import check_draws
     from jaxgen.editing.edited import given_pictures
     from jaxgen.editing.sized import check_memory
@@ -181,7 +181,7 @@ def sample(config: ConfigDict, flags: Flags) -> int:
     given = flags
     trained, flags = _asked_model(config, flags)
     settings = settings_of(config, given, trained)
-    for sentence in compare(given, settings) if given.settings else ():
+    for sentence in check_model(given, settings) if given.settings else ():
         log.warning(sentence)
     out, inputs = epath.Path(flags.out), None
     if flags.degrade:

@@ -211,7 +211,7 @@ def settings_of(config: ConfigDict, flags: Flags, trained: TrainedModel) -> Sett
     )  # fmt: skip
 
 
-def compare(flags: Flags, here: Settings) -> list[str]:
+def check_model(flags: Flags, here: Settings) -> list[str]:
     """Compares the model of this call with that of its picture; returns a warning where another picture is drawn.
 
     Raises:

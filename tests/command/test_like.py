@@ -164,15 +164,15 @@ def test_other_weights(told):
     """They are refused, unless the call asks for another step, or for other parts of the model."""
     _, flags = told()
     here = dataclasses.replace(flags.settings, weights="1")
-    assert settings.compare(flags, flags.settings) == []
+    assert settings.check_model(flags, flags.settings) == []
     with pytest.raises(UserError, match="step 3 .weights 0.*weights 1"):
-        settings.compare(flags, here)
+        settings.check_model(flags, here)
     _, best = told(words=["--checkpoint=best"])
     adapted = dataclasses.replace(here, files={"--adapter": settings.GivenFiles(1, "x", "0")})
-    for found in (settings.compare(best, here), settings.compare(flags, adapted)):
+    for found in (settings.check_model(best, here), settings.check_model(flags, adapted)):
         assert len(found) == 1 and "another picture" in found[0]
     newer = dataclasses.replace(flags.settings, versions={"jax": "99"})
-    assert "last bits" in settings.compare(flags, newer)[0]
+    assert "last bits" in settings.check_model(flags, newer)[0]
 
 
 def test_another_file_is_told(told, tmp_path, caplog):
