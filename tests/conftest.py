@@ -13,7 +13,6 @@ import pytest
 
 DEVICES = 8
 LARGE = 4 * 2**30  # bytes of one worker
-LEVEL = "xla_backend_optimization_level"
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # waiting threads would spin beside the other workers
@@ -21,8 +20,8 @@ for flag, value in (
     ("xla_force_host_platform_device_count", DEVICES),
     ("xla_cpu_enable_concurrency_optimized_scheduler", "false"),  # as `jaxgen.host` sets it
     # the suite compiles far longer than it computes: half the time of compiling, and programs of a part of the speed,
-    # which is why `tiny.LONG` is for those that compute for seconds, and `pytest_configure` looks at what is run
-    (LEVEL, 0),
+    # which is why `tiny.LONG` is for those that compute for seconds
+    ("xla_backend_optimization_level", 0),
     ("xla_cpu_use_fusion_emitters", "false"),
 ):
     if flag not in os.environ.get("XLA_FLAGS", ""):
@@ -39,12 +38,6 @@ for noisy in ("absl", "orbax", "etils"):
 # named in configs as `tiny_methods:<Name>`
 _TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [os.fspath(_TESTS.parent), os.fspath(_TESTS)]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Compiles the programs of slow tests better, since they train and evaluate; workers begin with these flags."""
-    if "not slow" not in config.getoption("markexpr"):
-        os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(f"--{LEVEL}=0", f"--{LEVEL}=1")
 
 
 @pytest.fixture(scope="session")

@@ -192,6 +192,7 @@ def test_the_worked_example_of_a_solvers_coefficients_is_right():
     exec(block, {})
 
 
+@pytest.mark.slow
 def test_ddpm_in_one_piece_learns_and_samples_as_the_sampler_does():
     scope: dict = {}
     exec(_section_blocks("docs/ddpm.md", "The whole method in one piece")[0], scope)
@@ -266,6 +267,7 @@ def test_the_recipe_of_a_solver_is_exact_on_a_straight_path(recipe):
         assert sampler.evaluations == evaluations
 
 
+@pytest.mark.slow
 def test_the_recipe_that_grows_keeps_what_it_learned_and_draws_finer_images(recipe):
     up, down, progressive = (recipe("A method that grows", name) for name in ("Up", "Down", "Progressive"))
     method = progressive(up((8, 8, 1)), down(), (8, 8, 1), grow_at=(32, 64))

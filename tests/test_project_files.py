@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import re
 import shlex
+import tomllib
 
 import pytest
+import yaml
 
 import jaxgen
 
-yaml = pytest.importorskip("yaml")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 YAML = [ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml", *sorted((ROOT / ".github").rglob("*.yml"))]
 
@@ -32,6 +34,21 @@ def test_the_workflow_runs_what_a_change_must_pass():
     asked = set(re.findall(r"find_python (3\.\d+)\)", (ROOT / ".ci" / "run").read_text()))
     given = next(step["with"]["python-version"] for step in jobs["run"]["steps"] if "python" in step.get("uses", ""))
     assert asked == set(given.split())
+
+
+def test_every_mark_is_run_by_ci_or_each_night():
+    """Of a test with any marks, one command at least runs it: a new mark without a command would hide its tests."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    nightly = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text())["jobs"]["run"]["steps"]
+    commands = [*(ROOT / ".ci" / "run").read_text().splitlines(), *(step.get("run", "") for step in nightly)]
+    words = [shlex.split(line, comments=True) for line in commands if line.startswith("pytest")]
+    own = shlex.split(options["addopts"])
+    chosen = [(line if "-m" in line else own)[(line if "-m" in line else own).index("-m") + 1] for line in words]
+    names = [mark.partition(":")[0] for mark in options["markers"]]
+    assert len(names) == 3 and len(chosen) == 4
+    for has in itertools.product((False, True), repeat=len(names)):
+        marks = dict(zip(names, has, strict=True))
+        assert any(eval(choice, {"__builtins__": {}}, marks) for choice in chosen), marks
 
 
 def test_hooks_and_pages_name_files_that_are_there():

@@ -60,6 +60,7 @@ def test_a_condition_gives_what_it_says_and_reads_no_more(part):
         np.testing.assert_array_equal(value[0], found[name][0])
 
 
+@pytest.mark.slow
 def test_a_text_is_told_by_its_tokens_or_as_a_whole():
     both = given(Text(TOWER, pooled=True))
     assert both["context"].shape == (4, 5, 8) and both["vector"].shape == (4, 8)

@@ -53,6 +53,7 @@ def test_another_order_of_the_pictures_is_the_same_set():
     np.testing.assert_allclose(told(AVERAGED, SETS[:, ORDER])["context"], told(AVERAGED)["context"], atol=1e-6)
 
 
+@pytest.mark.nightly
 def test_a_network_that_is_told_a_set_does_not_see_its_order():
     network = UNet(1, 8, (1,), 1, (8,), norm_groups=4, time_mode="adaptive", vector_dim=8, context_dim=8)
     x, time = jax.random.normal(jax.random.key(1), (2, 8, 8, 1)), jnp.array([10.0, 700.0])

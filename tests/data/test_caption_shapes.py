@@ -46,6 +46,7 @@ def test_no_held_out_combination_is_in_training_or_test_and_only_those_are_unsee
     assert len(found) > 50  # of the 58
 
 
+@pytest.mark.slow
 def test_images_show_what_their_captions_say():
     example = taken("train")
     np.testing.assert_array_equal(read_attributes(example["image"]), example["attributes"])

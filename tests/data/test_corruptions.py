@@ -166,6 +166,7 @@ def test_a_mask_of_the_data_and_one_of_a_corruption_are_not_mistaken_for_each_ot
     prepare(batch, KEY, corruptions={"condition": corruptions.LowResolution(2)})  # which makes no mask
 
 
+@pytest.mark.slow
 def test_an_image_s_entries_depend_on_its_own_key_alone(levels):
     images = jnp.stack([floats(levels)[:, i : i + 32] for i in range(6)])
     made = {"condition": corruptions.Hole("free_form"), "hint": corruptions.Edges()}

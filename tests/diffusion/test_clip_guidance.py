@@ -68,6 +68,7 @@ def log_p(x, t):
     return jax.nn.log_softmax(joint)[:, 2]
 
 
+@pytest.mark.slow
 def test_with_the_exact_similarity_at_scale_one_it_is_the_conditional_model():
     inputs = GuidanceInputs(lambda x, t: ALL(x, t), {}, similarity=log_p)
     x = jax.random.normal(jax.random.key(0), (6, 2))
@@ -76,6 +77,7 @@ def test_with_the_exact_similarity_at_scale_one_it_is_the_conditional_model():
         np.testing.assert_allclose(found, WANTED(x, jnp.full(6, t)).epsilon, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_of_the_predicted_image_the_gradient_goes_through_the_denoiser():
     """x0 = tanh(x) here; by differences in float64."""
 
@@ -132,6 +134,7 @@ def predicted(guide, params, tokens=TOKENS):
     return program(guide)(params, tokens)
 
 
+@pytest.mark.nightly
 def test_epsilon_loses_sigma_times_the_gradient_of_the_similarity_over_the_temperature(params):
     x, t = jax.random.normal(jax.random.key(4), (COUNT, *SHAPE)), jnp.full(COUNT, 0.4)
 

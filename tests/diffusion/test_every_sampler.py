@@ -68,6 +68,7 @@ def test_the_promised_names_are_there():
     assert not set(PROMISED) - set(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluations_are_known_before_the_run(name):
     calls = []

@@ -123,6 +123,7 @@ def test_a_larger_scale_leaves_fewer_samples_near_the_other_class():
     assert sure[0] < sure[1] < sure[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 def test_guidance_is_the_same_for_every_prediction_type(kind):
     """One line through the two predictions, whatever the network predicts."""
@@ -152,6 +153,7 @@ def test_it_is_one_call_whatever_the_scale(scale, rows):
     assert calls == [(rows,) * 3]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "guide",
     [
@@ -234,6 +236,7 @@ def test_the_learned_variance_is_the_conditional_one():
 # autoguidance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["x0", "epsilon"])
 def test_autoguidance_moves_away_from_the_weaker_model(kind):
     """Its weaker model sees the condition too, and may predict another type."""
@@ -334,6 +337,7 @@ def test_backward_guidance_is_gradient_ascent_from_the_predicted_image():
     np.testing.assert_allclose(both - forward, moved - x0, atol=2e-5)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("recurrence", [1, 2])
 def test_a_clean_classifier_steers_an_unconditional_model_through_a_sampler(recurrence):
     def guide(kind):

@@ -72,6 +72,7 @@ def test_the_flow_has_the_density_of_the_data(schedule, tolerance):
         np.testing.assert_allclose(found.log_prob, mixture_log_density(POINTS), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_error_falls_by_the_solver_s_order():
     """Slope 2 of Heun, 4 of Runge-Kutta, in float64; the flow ends where the prior is exact to 1e-8."""
     with jax.enable_x64(True):
@@ -214,6 +215,7 @@ def _terms(variance, levels, off=0.1, log_variance=None, schedule=LINEAR):
 LEVELS = np.array([2, 10, 300, 900, 1000])
 
 
+@pytest.mark.slow
 def test_a_term_of_the_small_variance_is_a_difference_of_snr():
     """Kingma et al. (2021), Eq. 13: half of SNR(s) - SNR(t) times the squared error of x0."""
     log_alpha_bar = LINEAR.log_alpha_bar
@@ -232,6 +234,7 @@ def test_a_term_of_the_large_variance_from_the_betas():
     np.testing.assert_allclose(_terms("large", LEVELS), expected, rtol=2e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_learned_variance_has_the_fixed_ones_as_its_ends():
     for levels, end, name in ((LEVELS, 1.0, "large"), (LEVELS, -1.0, "small"), (np.array([1]), -1.0, "small")):
         np.testing.assert_allclose(_terms("learned", levels, log_variance=end), _terms(name, levels), rtol=1e-4)
@@ -280,6 +283,7 @@ def pixels(count):
     return jnp.asarray(np.random.default_rng(0).choice(VALUES, (count, 1), p=PMF), jnp.float32)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("variance", "near"), [("small", 0.5), ("large", 0.25)])
 def test_the_bound_lies_above_the_entropy_and_nears_it_as_levels_grow(variance, near):
     """Discrete data of known probabilities, the exact denoiser: the gap falls as one over the number of levels."""
@@ -300,6 +304,7 @@ def test_the_bound_lies_above_the_entropy_and_nears_it_as_levels_grow(variance, 
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] and gaps[2] < near, gaps
 
 
+@pytest.mark.slow
 def test_a_subset_of_levels_guesses_the_bound_without_bias():
     schedule = schedules.Cosine(steps=60)
     x, k = jnp.repeat(pixels(1), 4000, axis=0), keys(4000)

@@ -130,6 +130,7 @@ def _with_variance(value, log_variance):
     return denoiser(LINEAR, Epsilon(), network, learned_variance=True)
 
 
+@pytest.mark.nightly
 def test_the_hybrid_loss_teaches_the_mean_by_the_simple_one_and_the_variance_by_the_bound():
     x0, noise, _ = _batch(4)
     t = jnp.asarray([0.001, 0.002, 0.4, 1.0])
@@ -153,6 +154,7 @@ def test_the_hybrid_loss_teaches_the_mean_by_the_simple_one_and_the_variance_by_
     assert np.isfinite(of_place).all() and (np.abs(of_place).max((1, 2, 3)) > 0).all()
 
 
+@pytest.mark.nightly
 def test_the_best_learned_variance_is_that_of_the_reverse_step():
     """For data N(0, 0.5**2) the reverse step's variance is known; there the bound's slope vanishes."""
     t, s, std = jnp.full(200_000, 0.5), jnp.full(200_000, 0.499), 0.5
@@ -176,6 +178,7 @@ def test_the_best_learned_variance_is_that_of_the_reverse_step():
     assert left < 0 < right and abs(here) < 0.02 * (right - left)
 
 
+@pytest.mark.slow
 def test_the_hybrid_loss_needs_levels_and_a_learned_variance():
     x0, noise, t = _batch(2)
     with pytest.raises(UserError, match="levels"):

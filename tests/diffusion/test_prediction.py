@@ -34,24 +34,24 @@ def _truth(schedule, t, shape=(2, 4, 4, 3)):
     return x0, epsilon, alpha * x0 + sigma * epsilon, times, float(alpha), float(sigma)
 
 
-@pytest.mark.parametrize("t", [0.001, 0.02, 0.5, 0.98, 1.0])
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("one,other", list(itertools.permutations(CLASSIC, 2)))
-def test_conversions_invert_each_other_at_both_ends_in_float32(name, one, other, t):
+def test_conversions_invert_each_other_at_both_ends_in_float32(name, one, other):
     schedule = SCHEDULES[name]
     if "posterior_mean" in (one, other) and not schedule.steps:
         with pytest.raises(UserError, match="discrete"):
             Prediction(*(jnp.zeros((2, 4, 4, 3)),) * 2, jnp.ones(2), schedule, X0()).to(PosteriorMean())
         return
-    x0, epsilon, x, times, alpha, sigma = _truth(schedule, t)
-    exact = Prediction(alpha * epsilon - sigma * x0, x, times, schedule, V())
+    times = np.array([0.001, 0.02, 0.5, 0.98, 1.0], np.float32)
+    x0, epsilon = np.random.default_rng(0).standard_normal((2, 5, 4, 4, 3)).astype(np.float32)
+    alpha, sigma = (np.asarray(f(times))[:, None, None, None] for f in (schedule.alpha, schedule.sigma))
+    exact = Prediction(alpha * epsilon - sigma * x0, alpha * x0 + sigma * epsilon, times, schedule, V())
     there = exact.to(TYPES[one]).to(TYPES[other])
-    back = there.to(TYPES[one])
+    back, want = there.to(TYPES[one]), np.asarray(exact.to(TYPES[one]).value)
     # float32 rounding of x, seen through the type: x0 and epsilon are x over alpha and over sigma
     slack = 2e-6 * (1 + 1 / alpha) * (1 + 1 / sigma)
-    want = exact.to(TYPES[one]).value
-    np.testing.assert_allclose(back.value, want, atol=slack * (1 + float(jnp.abs(want).max())))
-    np.testing.assert_allclose(there.x0, x0, atol=slack * 20)
+    assert (np.abs(back.value - want) <= slack * (1 + np.abs(want).max((1, 2, 3), keepdims=True))).all()
+    assert (np.abs(there.x0 - x0) <= slack * 20).all()
 
 
 @pytest.mark.parametrize("kind", ("x0", "epsilon", "v"))
@@ -120,6 +120,7 @@ CONTINUOUS = {
 EVERYWHERE = {name: each for name, each in TYPES.items() if name != "posterior_mean"}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("t", [0.03, 0.5, 0.95])
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_every_type_is_read_from_every_other_under_every_schedule(name, t):
@@ -271,6 +272,7 @@ def test_the_learned_variance_lies_between_posterior_and_added_noise(t, s):
     np.testing.assert_allclose(jnp.exp(last), np.broadcast_to(above, (2, 3)), rtol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place,variance", [(-1.0, "small"), (1.0, "large")])
 def test_ddpm_with_a_learned_variance_at_its_bounds_is_ddpm(place, variance):
     keys = jax.random.split(jax.random.key(0), 4)

@@ -41,6 +41,7 @@ def draw(sampler, schedule=LINEAR, count=20_000, seed=0, denoise=None, **options
     return run(start, keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [LINEAR, schedules.Cosine(), schedules.ContinuousCosine()])
 @pytest.mark.parametrize(
     "sampler",

@@ -100,6 +100,7 @@ def test_the_slope_in_time_is_that_of_finite_differences(schedule):
         np.testing.assert_allclose(slope, (schedule.alpha(t + h) - schedule.alpha(t - h)) / (2 * h), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t", [0.05, 0.5, 1.0])
 def test_forward_marginals_by_monte_carlo(schedule, t):
     """One step of noise after the other gives the closed form's mean and variance."""

@@ -76,6 +76,7 @@ def test_log_normal_times_have_log_normal_noise(schedule):
     assert abs(log_sigma.mean() + 1.2) < 0.04 and abs(log_sigma.std() - 1.2) < 0.04
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [TEN, FLOW])
 @pytest.mark.parametrize("bins", [3, 10])
 def test_loss_aware_weights_undo_the_uneven_draw(schedule, bins):
@@ -101,6 +102,7 @@ def test_loss_aware_probabilities_follow_the_losses():
     np.testing.assert_allclose(way.probabilities(memory, TEN), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_loss_aware_times_are_uniform_until_every_bin_is_full():
     way = ways.LossAware(bins=2, history=3)
     memory = way.init(TEN)

@@ -36,6 +36,7 @@ def _parted():
     )(x, keys)
 
 
+@pytest.mark.nightly
 def test_the_diversity_is_the_posteriors_variance(parted):
     expected = [posterior_variance(t) for t in parted.times]
     np.testing.assert_allclose(parted.diversity.mean(axis=1), expected, rtol=0.08)
@@ -55,6 +56,7 @@ def test_the_trunk_is_shared(parted):
     np.testing.assert_allclose(apart, [2 * posterior_variance(t) for t in parted.times], rtol=0.1)
 
 
+@pytest.mark.slow
 def test_one_start_many_keys():
     """The same starting noise: ancestral sampling spreads, DDIM without noise does not."""
     x, keys = start(4)
@@ -64,6 +66,7 @@ def test_one_start_many_keys():
     np.testing.assert_array_equal(diversity(still), 0)
 
 
+@pytest.mark.nightly
 def test_an_image_depends_on_its_own_key_alone():
     x, keys = start(5)
     whole = branch(DiffusionModel(gaussian(LINEAR), LINEAR, ddpm(20)), x, keys, 0.5, branches=3)

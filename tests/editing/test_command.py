@@ -24,6 +24,7 @@ from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.restore import TrainedModel
 
 
+@pytest.mark.slow
 def test_the_pictures_show_what_their_captions_say():
     images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 1), minval=-1.0)
     panels = jax.jit(
@@ -93,7 +94,7 @@ def of_texts(monkeypatch):
     return trained
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_model_of_latents_and_texts_is_edited_in_latents_and_decoded(tmp_path, of_texts, monkeypatch):
     seen = {}
     draw = command._drawn
@@ -132,6 +133,7 @@ def test_what_a_model_reads_is_made_of_the_held_out_images():
     assert 0 < batch["mask"].mean() < 1
 
 
+@pytest.mark.slow
 def test_pictures_of_the_user_take_the_place_of_held_out_images(tmp_path, of_texts, caplog):
     own = np.random.default_rng(1).integers(0, 256, (3, 16, 16), dtype=np.uint8)
     for i, picture in enumerate(own):
@@ -146,7 +148,7 @@ def test_pictures_of_the_user_take_the_place_of_held_out_images(tmp_path, of_tex
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_nothing_is_drawn_with_weights_that_are_not_finite(tmp_path, of_texts):
     network = of_texts.model.params["denoiser"]["conv_out"]
     broken = jax.tree.map(lambda x: x * np.nan, network)

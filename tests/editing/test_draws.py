@@ -107,6 +107,7 @@ def cells(path):
     return framed[:, :, : CELL - 1 : SCALE, : CELL - 1 : SCALE]
 
 
+@pytest.mark.nightly
 def test_draws_of_a_picture_stand_beside_it_and_differ_in_the_hole_alone(sample, files):
     given = [f"--image={files / 'a.png'}", f"--mask={files / 'mask.png'}"]
     drawn = sample(holes, *given, "--num=1", "--draws=3")

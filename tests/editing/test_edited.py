@@ -53,6 +53,7 @@ def test_no_strength_gives_the_pictures_back(model):
     np.testing.assert_array_equal(sample(model, KEYS, batch()), tiny_latents.batch()["image"])
 
 
+@pytest.mark.slow
 def test_full_strength_is_plain_sampling_whatever_the_picture(model):
     method, sample = latent(1.0)
     plain = jax.jit(method.method.sample)(model, KEYS, tiny_latents.batch())
@@ -76,6 +77,7 @@ def test_the_texts_and_the_keys_decide_what_changes(model):
     assert (sample(model, KEYS[::-1], batch())[0] != first[0]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [pytest.param(0.5, marks=pytest.mark.slow), 1.0])
 def test_what_a_mask_keeps_is_exact_and_the_rest_is_drawn(model, strength):
     image = tiny_latents.batch()["image"]

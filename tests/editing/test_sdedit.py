@@ -41,6 +41,7 @@ def test_the_law_of_an_edit(sampler, strength):
     assert out.std() == pytest.approx(std, rel=0.03)
 
 
+@pytest.mark.slow
 def test_strength_0_gives_the_guide_and_strength_1_a_fresh_sample():
     np.testing.assert_array_equal(edit(ddpm(50), 0.0, 8), np.float32(GUIDE))
     fresh = edit(ddpm(500, clip=False), 1.0)
@@ -76,6 +77,7 @@ def test_the_grid_is_cut_at_the_strength():
     assert times_from(DiffusionModel(None, SMOOTH, ddim(10)), 0.4567)[0] == 0.4567
 
 
+@pytest.mark.slow
 def test_the_known_part_is_at_the_level_of_the_rest():
     """At each evaluation at time t the known part is N(alpha y, sigma**2) at that same t, and fresh."""
     seen, keys = [], make_keys(4000)
@@ -100,6 +102,7 @@ def test_the_known_part_is_at_the_level_of_the_rest():
     assert abs(np.corrcoef(z) - np.eye(4)).max() < 0.06
 
 
+@pytest.mark.slow
 def test_holding_changes_nothing_where_the_model_may_draw():
     x = jax.random.normal(jax.random.key(2), (3, 2))
     now = hold(
@@ -109,6 +112,7 @@ def test_holding_changes_nothing_where_the_model_may_draw():
     assert float(jnp.abs(now.x[:, 0] - x[:, 0]).min()) > 1e-3
 
 
+@pytest.mark.nightly
 def test_what_is_drawn_fits_what_is_held():
     """Two pixels of correlation 0.9: the drawn one follows the held one, the better the more often steps are
     repeated (Lugmayr et al. 2022): replacing is not exact conditioning."""
@@ -130,6 +134,7 @@ def test_what_is_drawn_fits_what_is_held():
     assert means[1] == pytest.approx(0.45, abs=0.06), means
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_its_own_key_alone():
     images, keys = per_image_noise(make_keys(5), 9, (3,)), make_keys(5)
     mask = jnp.asarray([[0.0, 1.0, 1.0]])

@@ -89,6 +89,7 @@ def test_z_stays_on_the_sphere_and_a_style_for_each_layer_is_at_least_as_good():
     assert (whiteness(of_layers.noise) < 1e-3).all() and (whiteness(scaled().noise_maps(KEYS)) > 1e-3).all()
 
 
+@pytest.mark.slow
 def test_white_noise_is_near_0_at_every_size_and_what_repeats_is_not():
     white = jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
     stripes = jnp.broadcast_to(jnp.sign(jnp.arange(32) % 16 - 7.5)[:, None, None], (1, 32, 32, 1))
@@ -97,6 +98,7 @@ def test_white_noise_is_near_0_at_every_size_and_what_repeats_is_not():
     assert float(jnp.linalg.norm(on_sphere(jnp.ones((1, 9))))) == pytest.approx(3)
 
 
+@pytest.mark.nightly
 def test_the_loss_sees_what_the_feature_network_sees():
     levels = np.random.default_rng(0).integers(0, 256, (2, 6, 9, 3), np.uint8)
     maps = filtered(jnp.float32(levels) / 127.5 - 1, (2.0,))  # which reaches beyond both borders

@@ -90,7 +90,7 @@ def test_a_folder_of_pictures_gets_captions(run, tmp_path, capsys):
     assert "c.png" in capsys.readouterr().err and not (tmp_path / "bad").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_its_numbers_are_those_of_the_docs(run, capsys):
     assert tiny.call(f"--workdir={run}", "--mode=evaluate") == 0
     numbers = json.loads(capsys.readouterr().out)
@@ -102,7 +102,7 @@ def test_its_numbers_are_those_of_the_docs(run, capsys):
     assert "recall_text_to_image@2" in numbers and "recall_text_to_image@5" not in numbers
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_is_written_out_and_a_clip_of_noisy_images_goes_on_from_it(run, tmp_path, capsys):
     from jaxgen.sampling.export import main
 

@@ -73,6 +73,7 @@ def runs(tmp_path_factory):
     return {name: folder / name for name in stages}
 
 
+@pytest.mark.slow
 def test_one_command_samples_a_prompt_through_three_runs(runs, tmp_path):
     file, out = written(chain(*runs.values()), tmp_path / "chain.py"), tmp_path / "out"
     prompts = ["--prompt=a red star at the top", "--prompt=a blue ring at the left"]
@@ -114,6 +115,7 @@ def test_a_sample_does_not_depend_on_the_batch(runs):
     assert np.abs(images[0] - images[1]).max() <= 1
 
 
+@pytest.mark.nightly
 def test_a_picture_of_the_user_s_goes_through_a_chain_of_upsamplers(runs, tmp_path, capsys):
     config = chain(runs["middle"], runs["top"])
     config.data.corruptions.condition = section(name="low_resolution", factor=4)
@@ -140,6 +142,7 @@ def test_a_picture_of_the_user_s_goes_through_a_chain_of_upsamplers(runs, tmp_pa
         assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_chain_is_evaluated_as_a_whole_and_its_numbers_have_a_folder_of_their_own(runs, tmp_path, capsys):
     file = written(chain(*runs.values()), tmp_path / "chain.py")
     assert tiny.call(f"--config={file}", "--mode=evaluate") == 0

@@ -75,6 +75,7 @@ def of_base(place, *adapters):
     )  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_a_stopped_run_ends_as_one_that_was_not(place, tmp_path):
     for total in (24, 48):
         words = (f"--config={place / 'control.py'}", f"--workdir={tmp_path / 'parts'}")
@@ -98,6 +99,7 @@ def test_the_exported_folder_on_the_base_draws_the_runs_images(place, tmp_path, 
     assert "cannot be merged" in capsys.readouterr().err
 
 
+@pytest.mark.nightly
 def test_the_scale_of_a_run_may_be_another_where_it_is_used_but_not_where_it_learns(place, tmp_path, capsys):
     """0 draws as the scale 0 of the exported folder; a resumed training keeps its own."""
     other = "--config.method.grafts.control.scale=0.0"
@@ -113,6 +115,7 @@ def test_the_scale_of_a_run_may_be_another_where_it_is_used_but_not_where_it_lea
     assert "control.scale was" in complaint(capsys, *config, other)
 
 
+@pytest.mark.nightly
 def test_its_hint_error_is_measured(place, capsys):
     assert tiny.call(f"--workdir={place / 'run'}", "--mode=evaluate", "--config.evaluate.metrics=('hint_error',)") == 0
     assert "hint_error" in capsys.readouterr().out

@@ -42,9 +42,17 @@ def run(tmp_path_factory):
 # other half are stopped, and the first is both, on a mesh and on one device.
 ENDS = [("corruption", 1, "killed"), ("corruption", 8, "stopped")]
 ENDS += [(name, 8, "stopped" if number % 2 else "killed") for number, name in enumerate(DOORS)]
+# these take longest to compile, and have the layers and losses of others
+LONG = ("pretrained", "text", "pairs", "cyclegan", "layouts", "styles")
 
 
-@pytest.mark.parametrize(("door", "devices", "end"), ENDS)
+def by_door(cases):
+    """Cases that begin with a door, those of long ones for the night."""
+    rows = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*row, marks=[pytest.mark.nightly] * (row[0] in LONG)) for row in rows]
+
+
+@pytest.mark.parametrize(("door", "devices", "end"), by_door(ENDS))
 def test_a_run_that_was_killed_or_stopped_ends_with_the_same_bits(run, door, devices, end, tmp_path):
     config, _, whole = run(door, devices)
     assert whole.step == IMAGES // 8
@@ -58,17 +66,13 @@ def test_a_run_that_was_killed_or_stopped_ends_with_the_same_bits(run, door, dev
     assert running.differing(running.run(config, tmp_path), whole) == []
 
 
-# these four take longest to compile, twice, and have the layers and losses of others
-LONG = ("pretrained", "text", "layouts", "styles")
-
-
-@pytest.mark.parametrize("door", [name for name in DOORS if name not in LONG])
+@pytest.mark.parametrize("door", by_door(DOORS))
 def test_devices_change_rounding_only(run, door):
     one, eight = run(door, 1)[2], run(door, 8)[2]
     assert running.largest_difference(one.params, eight.params) < 2e-3  # of learning rates of 1e-3, eight steps
 
 
-@pytest.mark.parametrize("door", [name for name, door in DOORS.items() if door.draws])
+@pytest.mark.parametrize("door", by_door(name for name, door in DOORS.items() if door.draws))
 def test_it_is_sampled_with_a_file_and_with_a_folder(run, door, tmp_path):
     _, folder, _ = run(door, 8)
     workdir = folder / "run_8"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import tiny
 
 
+@pytest.mark.slow
 def test_no_more_real_images_are_looked_at_than_asked_for(config, run):
     command = [f"--config={config}", f"--workdir={run}", "--mode=evaluate", "--config.evaluate.real=40"]
     assert tiny.call(*command) == 0

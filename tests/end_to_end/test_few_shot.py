@@ -80,7 +80,7 @@ def read(folder, count):
     return np.stack([np.asarray(Image.open(folder / f"{i}.png")) for i in range(count)])[..., None]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(runs):
     assert lines(runs / "resumed") == lines(runs / "whole")
     configs = [stored_config(runs / name) for name in NAMES]
@@ -89,7 +89,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(runs):
     assert first.params.keys() == {"denoiser", "set"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_folder_is_one_set_and_gives_what_the_library_gives(pictures, sample):
     strong = ("--seed=4", "--config.guidance.scale=30.0")  # so that what the set says is seen in a model of 22 steps
     out, drawn = sample(f"--image={pictures / 'five'}", *strong)
@@ -109,7 +109,7 @@ def test_a_folder_is_one_set_and_gives_what_the_library_gives(pictures, sample):
     assert np.abs(other.astype(int) - drawn).max() > 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_folders_are_two_sets_and_a_set_may_have_another_size_and_pictures_too(pictures, sample, caplog):
     _, first = sample(f"--image={pictures / 'five'}", num=4)
     out, both = sample(f"--image={pictures / 'five'}", f"--image={pictures / 'other'}", num=4)
@@ -123,7 +123,7 @@ def test_two_folders_are_two_sets_and_a_set_may_have_another_size_and_pictures_t
     assert "a set of 3 pictures from" in caplog.text and "cropped in the centre and resized to 8x8" in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_guidance_leads_away_from_no_set(pictures, sample):
     words = (f"--image={pictures / 'five'}", "--config.guidance.scale")
     plain, strong = (sample(f"{'='.join((words[1], str(scale)))}", words[0])[1] for scale in (1.0, 30.0))
@@ -132,7 +132,7 @@ def test_guidance_leads_away_from_no_set(pictures, sample):
     assert np.abs(none.astype(int) - other).max() <= 1  # scale 0 draws without a set
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "words, said",
     [

@@ -59,7 +59,7 @@ def config_end(config) -> int:
     return interop.read_tokenizer(config.init_from.pretrained).end
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_resumes_bit_for_bit(made, trained, tmp_path):
     _, _, config = made
     running.run(config, tmp_path / "run", 32)
@@ -88,7 +88,7 @@ def test_what_is_written_back_draws_the_images_of_the_run(made, trained, tmp_pat
         export(workdir, tmp_path / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_does_not_learn_may_be_bfloat16(made, tmp_path):
     _, _, config = made
     config = config.copy_and_resolve_references()
@@ -101,7 +101,7 @@ def test_what_does_not_learn_may_be_bfloat16(made, tmp_path):
     assert kinds == {"denoiser": {"float32"}, "text": {"bfloat16"}, "autoencoder": {"bfloat16"}}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_text_encoder_learns_too_where_it_is_asked_for(made, tmp_path):
     _, start, config = made
     config = config.copy_and_resolve_references()
@@ -143,7 +143,7 @@ def test_pictures_without_captions_and_another_vocabulary_are_refused(made, tmp_
         open_split(config, "train")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_grafts_are_tuned_on_a_folder(made, tmp_path):
     place, start, _ = made
     config = tiny_finetune.finetune_config(place / "made", place / "pictures")
@@ -156,7 +156,7 @@ def test_grafts_are_tuned_on_a_folder(made, tmp_path):
     assert not running.differing(found.model.params["denoiser"], start["denoiser"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_weights_that_have_changed_are_refused_at_the_next_start(made, tmp_path):
     place, _, config = made
     pipeline, params = tiny_pipeline.write(tmp_path / "other")

@@ -132,6 +132,7 @@ def test_without_its_weights_the_missing_group_is_named(place, tmp_path, capsys)
     assert "config.init_from.clip_scale" in capsys.readouterr().err and not (tmp_path / "o").exists()
 
 
+@pytest.mark.nightly
 def test_a_run_that_fills_holes_resumes_to_the_bit_and_keeps_what_is_known(place, tmp_path):
     run = [f"--config={place / 'fills.py'}", f"--workdir={place / 'fills'}"]
     assert tiny.call(*run) == 0

@@ -58,6 +58,7 @@ def test_a_trained_model_is_guided_by_another_run(classifier, blind, tmp_path):
     assert apart.mean() > 3
 
 
+@pytest.mark.slow
 def test_guidance_without_its_weights_says_which(blind, tmp_path, capsys):
     config, workdir = blind
     arguments = [f"--config={config}", f"--workdir={workdir}", "--mode=sample", "--num=2", f"--out={tmp_path}"]

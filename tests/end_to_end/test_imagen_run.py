@@ -84,7 +84,7 @@ def test_the_encoder_stays_frozen_and_a_stopped_run_ends_as_one_that_was_not(run
     assert not any("text" in name for name in saved)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_prompts_of_every_kind_are_drawn_and_what_is_lost_of_them_is_told(run, tmp_path, caplog):
     def sampled(name, *more):
         caplog.clear()

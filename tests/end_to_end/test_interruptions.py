@@ -92,6 +92,7 @@ def test_sigterm_saves_and_exits_with_zero(config, straight, tmp_path):
     assert comparison.history(straight) == comparison.history(workdir)
 
 
+@pytest.mark.slow
 def test_the_second_writes_nothing_while_the_first_trains(run, config, capsys):
     """Neither with the same command nor with another config; the modes that only use the run go on."""
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
@@ -108,6 +109,7 @@ def test_the_second_writes_nothing_while_the_first_trains(run, config, capsys):
     assert not list(run.glob("*.lock"))
 
 
+@pytest.mark.nightly
 def test_scores_that_cannot_be_stored_are_printed_all_the_same(run, capsys, monkeypatch):
     from jaxgen.evaluation import record
 

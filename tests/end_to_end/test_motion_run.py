@@ -65,7 +65,7 @@ def made(tmp_path_factory):
     return place / "videos.py", place / "run"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_stopped_run_ends_as_one_that_was_not(made, tmp_path):
     config, straight = made
     assert train(config, tmp_path / "parts", "--config.train.total_images=16") == 0
@@ -92,7 +92,7 @@ def test_samples_are_videos_and_the_gif_has_their_frames(made, tmp_path):
     assert (out / "videos.gif").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_folder_of_a_run_put_on_its_base_draws_its_videos(made, tmp_path, capsys):
     config, workdir = made
     assert export([str(workdir), str(tmp_path / "out")]) == 0

@@ -62,7 +62,7 @@ def drawn(run, out, *more):
     return np.load(out / "samples.npz")["images"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_prompt_and_a_picture_reach_the_samples(run, tmp_path):
     for name, level in (("dark", 20), ("bright", 230)):
         Image.fromarray(np.full((4, 4, 3), level, np.uint8)).save(tmp_path / f"{name}.png")

@@ -15,6 +15,7 @@ from PIL import Image
 from jaxgen.data import open_source
 
 
+@pytest.mark.nightly
 def test_the_quiz_shows_samples_and_held_out_images(run, tmp_path, capsys):
     lean = ["--config.evaluate.metrics=()"]
     config = [f"--config={tiny.write_config(tmp_path)}", f"--workdir={run}"]

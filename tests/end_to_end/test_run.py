@@ -130,6 +130,7 @@ def test_a_damaged_checkpoint_falls_back(config, run, caplog):
     assert [row["step"] for row in read_metrics(run / "metrics.jsonl")] == [2, 4, 6, 8]
 
 
+@pytest.mark.nightly
 def test_a_first_attempt_that_failed_binds_nobody(config, tmp_path, capsys):
     command = [f"--config={config}", f"--workdir={tmp_path / 'run'}", "--config.train.total_images=32"]
     assert tiny.call(*command, "--config.data.source=digitz") == 2

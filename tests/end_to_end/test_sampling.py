@@ -44,6 +44,7 @@ def test_files(trained, tmp_path):
         assert picture.size[0] * picture.size[1] >= 9 * 64
 
 
+@pytest.mark.slow
 def test_fewer_images_are_the_first_of_more(trained, sample):
     five, nine, again = (sample(trained, f"--num={num}", "--seed=3")["images"] for num in (5, 9, 9))
     np.testing.assert_array_equal(five, nine[:5])
@@ -82,6 +83,7 @@ def test_labels(labelled, sample):
     np.testing.assert_array_equal(sample(labelled, "--num=3", "--labels=3")["labels"], [3, 3, 3])
 
 
+@pytest.mark.nightly
 def test_runs_are_compared_at_equal_seeds(trained, labelled, sample, tmp_path):
     """The page has the images that `--mode=sample` draws of each run by that seed."""
     words = ["--mode=compare", f"--workdirs={trained},{labelled}", "--num=4", "--seed=3", f"--out={tmp_path}"]

@@ -72,7 +72,7 @@ def masks_of(out, names):
     return np.stack([np.asarray(Image.open(out / "masks" / f"{name}.png")) for name in names])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(runs):
     first, second = (restore(stored_config(runs / name), runs / name).model for name in ("resumed", "whole"))
     jax.tree.map(np.testing.assert_array_equal, first.params["heads"], second.params["heads"])
@@ -81,7 +81,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(runs):
     assert ends[0] == ends[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_folder_of_pictures_gets_masks_and_overlays(runs, pictures, tmp_path):
     out, call = tmp_path / "out", (f"--workdir={runs / 'whole'}", "--mode=sample", "--num=2")
     assert tiny.call(*call, f"--image={pictures}", f"--out={out}") == 0
@@ -110,7 +110,7 @@ def stored_data(folder, high=5, mask_size=16):
     return f"--config.data.source=npz:{folder / 'data.npz'}"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_is_evaluated_against_the_true_masks(runs, capsys):
     assert tiny.call(f"--workdir={runs / 'whole'}", "--mode=evaluate") == 0
     numbers = json.loads(capsys.readouterr().out)
@@ -122,7 +122,7 @@ def test_it_is_evaluated_against_the_true_masks(runs, capsys):
     assert 0 < numbers["mean_iou"]["value"] < 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -153,7 +153,7 @@ def test_what_cannot_be_learned_from_is_one_sentence_with_nothing_written(words,
     assert not workdir.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_is_no_picture_to_segment_is_one_sentence_with_nothing_written(runs, pictures, tmp_path, capsys):
     for words, said in (
         ((f"--image={runs / 'empty'}",), "is a folder without a picture"),
@@ -166,7 +166,7 @@ def test_what_is_no_picture_to_segment_is_one_sentence_with_nothing_written(runs
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_masks_do_not_take_the_place_of_a_picture(runs, pictures, capsys):
     (pictures.parent / "masks").mkdir()
     (pictures / "first.png").rename(pictures.parent / "masks" / "first.png")

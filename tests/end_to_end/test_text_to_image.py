@@ -29,6 +29,7 @@ def drawn(folder, out, *more):
     return np.load(out / "samples.npz")
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_the_seed_its_number_and_its_text(folder, tmp_path):
     three = drawn(folder, tmp_path / "three", "--prompt=a red cat", "--prompt=a dog", "--num=3")
     assert three["images"].shape == (3, 16, 16, 3) and three["images"].dtype == np.uint8

@@ -103,7 +103,7 @@ def tuned(tuning, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_stopped_run_ends_as_one_that_was_not(tuning, tuned, tmp_path):
     """On eight devices; test_doors.py has one on a single device."""
     train(tuning[0], tmp_path / "parts", "--config.train.total_images=24")
@@ -111,7 +111,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(tuning, tuned, tmp_path):
     assert compare(tuned, tmp_path / "parts") == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("tuning", ["run"], indirect=True)  # of configs/latent_diffusion_concepts.py
 @pytest.mark.parametrize("name", ["textual_inversion", "dreambooth", "custom_diffusion", "lora"])
 def test_the_shipped_configs_tune_their_base(tuning, name, tmp_path):
@@ -141,7 +141,7 @@ def test_a_checkpoint_holds_the_grafts_alone(tuning, tuned):
     assert on_disk < 4 * 4 * values + 4 * 1024 * len(jax.tree.leaves(found))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_prompts_have_the_new_word_on_any_devices(tuning, tuned, tmp_path):
     images = drawn(tuned, tmp_path / "eight")
     assert images.shape == (8, 16, 16, 3) and (images[0] != images[2]).mean() > 0.5  # the same text, another number

@@ -29,7 +29,7 @@ def base(tmp_path_factory):
     return place
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("which", GRAFTS)
 def test_a_stopped_run_ends_as_one_that_was_not(which, base, tmp_path):
     config = tiny_finetune.finetune_config(base / "base", base / "few")

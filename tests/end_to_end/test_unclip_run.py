@@ -116,7 +116,7 @@ def test_a_prior_is_sampled_with_a_prompt_and_counted(runs, tmp_path, capsys):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_resumed_prior_has_the_bits_of_one_that_was_never_stopped(runs, tmp_path):
     config = stored_config(runs / "prior")
     config.train.checkpoint_every_images = 8
@@ -125,7 +125,7 @@ def test_a_resumed_prior_has_the_bits_of_one_that_was_never_stopped(runs, tmp_pa
     assert running.differing(running.run(config, tmp_path / "stopped"), whole) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_prior_is_written_as_one_of_diffusers(runs, tmp_path, capsys):
     assert export([str(runs / "prior"), str(tmp_path / "out")]) == 0
     assert "PriorTransformer of diffusers" in capsys.readouterr().out
@@ -136,7 +136,7 @@ def test_a_prior_is_written_as_one_of_diffusers(runs, tmp_path, capsys):
     np.testing.assert_allclose(statistics.std, 1 / 2.4, rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_chain_draws_what_the_decoder_makes_of_the_priors_embeddings(runs, tmp_path):
     words = ("--mode=sample", "--prompt=a rosy hoop in the middle", "--prompt=", "--num=4", f"--out={tmp_path / 'out'}")
     assert chain(runs, *words) == 0
@@ -149,7 +149,7 @@ def test_the_chain_draws_what_the_decoder_makes_of_the_priors_embeddings(runs, t
     assert np.abs(drawn["stage_0"][0] - drawn["stage_0"][1]).max() > 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_pictures_are_edited_by_the_two_runs(runs, tmp_path):
     for i, image in enumerate(np.load(runs / "data.npz")["test_image"][:2]):
         Image.fromarray(image).save(tmp_path / f"{i}.png")

@@ -156,6 +156,7 @@ def test_a_metric_is_due_when_its_own_cadence_was_passed(every, own, evaluated):
         assert [n for n in range(100, 700, 100) if due(entries, every, n + late)] == evaluated
 
 
+@pytest.mark.slow
 def test_during_training_only_what_is_due_is_computed(tmp_path, monkeypatch):
     computed = []
     for metric in (Frechet, Memorisation):

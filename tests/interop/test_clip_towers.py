@@ -54,6 +54,7 @@ def test_towers_come_back_as_they_were(params, folder):
         load_group(f"clip:{folder}#txt", "text")
 
 
+@pytest.mark.nightly
 def test_the_clip_score_of_a_folder_is_the_cosine_of_its_towers(params, folder):
     found = clip_score(Clip(folder), PICTURES, CAPTIONS, batch=2)
     method = CLIP(IMAGE, TEXT, (8, 8, 3))

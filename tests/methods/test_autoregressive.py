@@ -83,6 +83,7 @@ def drawn_plainly(scale, sampler):
     return np.asarray(codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "sampler"),
     [

@@ -68,6 +68,7 @@ def predicted(method, params, **hints):
     )
 
 
+@pytest.mark.slow
 def test_it_begins_as_the_method_and_only_its_last_convolutions_have_a_gradient(base):
     trained, params = base
     method = Tuned(trained, {"control": Control()})

@@ -75,6 +75,7 @@ def test_an_unconditional_model_needs_no_label(unconditional):
     assert np.abs(drawn).max() <= 1 + 1e-6  # DDIM with clipping ends at a clipped x0
 
 
+@pytest.mark.slow
 def test_an_image_and_its_score_depend_on_its_key_alone(unconditional):
     method, model = unconditional
     score, sample = jax.jit(method.scores), jax.jit(method.sample)
@@ -148,6 +149,7 @@ class Memory:
     memory: dict
 
 
+@pytest.mark.nightly
 def test_dropped_labels_are_the_null_class():
     """Where labels are as good as always dropped, the loss is that of the null class."""
     method, model = make(num_classes=3, label_dropout=0.999999)
@@ -192,6 +194,7 @@ def test_a_learned_variance_is_trained_by_the_bound_alone():
     assert np.abs(without[..., 1]).max() == 0 < np.abs(with_bound[..., 1]).max()
 
 
+@pytest.mark.slow
 def test_loss_aware_times_remember_in_the_state():
     method, model = make(timesteps=section(name="loss_aware", bins=4, history=2))
     assert set(model.memory) == {"timesteps"}

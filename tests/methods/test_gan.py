@@ -100,6 +100,7 @@ def test_a_lazy_penalty_weighs_as_much_as_one_at_every_step():
     )
 
 
+@pytest.mark.slow
 def test_real_and_fake_are_separate_batches():
     """The discriminator's statistics are those of two calls, real first; of one call on both they would differ."""
     method = make(discriminator={"extra": 1})
@@ -212,6 +213,7 @@ def paired():
     return {**batch(), "outline": jnp.sign(batch()["image"])}
 
 
+@pytest.mark.slow
 def test_inputs_and_logits_may_be_trees_and_the_generator_may_see_real_images(on_trees):
     begin = jax.jit(lambda key: on_trees.init(key, paired(), 0, {}, {}, {}))
     params, memory = begin(jax.random.key(0))

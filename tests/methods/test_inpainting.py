@@ -87,6 +87,7 @@ def learnt(learned):
     return {**learned, "hole": drawn(learned["hole"], 4)}
 
 
+@pytest.mark.nightly
 def test_it_begins_as_the_model_to_the_bit_and_its_channels_have_a_gradient(base, tuned, loss):
     (trained, params), (method, _, learned) = base, tuned
     assert {*method.conditions} == {"condition", "mask", "tokens"}

@@ -20,6 +20,7 @@ from jaxgen.methods.diffusion.ddpm import DDPM
 KEYS = jax.random.split(jax.random.key(3), 3)
 
 
+@pytest.mark.slow
 def test_it_is_ddpm_in_latents():
     method, model = make(), begun()
     assert method.shape == (8, 8, 4) and method.required_groups == ("autoencoder",) and method.conditions == ()
@@ -89,6 +90,7 @@ def test_decoding_in_parts_changes_nothing():
         np.testing.assert_allclose(make(**options).decode(model, z), whole, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_labels_and_captions_reach_the_samples():
     method, model = make(3, text=True), begun(3, True)
     assert method.conditions == ("label", "tokens")
@@ -114,6 +116,7 @@ def test_what_lies_behind_a_captions_end_is_not_seen():
     np.testing.assert_allclose(alone, conditions[0]["context"][1, :2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_condition_is_the_empty_caption_and_the_null_class():
     method, model = make(3, True, label_dropout=0.5), begun(3, True)
     null = method.told.null(batch())
@@ -135,6 +138,7 @@ def test_dropped_captions_are_as_if_they_were_empty():
     assert abs(loss_of(method, model, batch()) - loss_of(method, model, null)) > 1e-5
 
 
+@pytest.mark.nightly
 def test_the_text_encoder_learns_or_is_frozen():
     method, model = make(text=True), begun(text=True)
     assert method.turns(0)[0].groups == ("denoiser", "text")

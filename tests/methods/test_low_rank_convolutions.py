@@ -37,6 +37,7 @@ def base():
     return method, drawn(params, 1)
 
 
+@pytest.mark.nightly
 def test_hooks_of_convolutions_compute_what_merged_kernels_do(base):
     """Of stride 1 and 2, of a doubled image, of one pixel, and beside a linear layer."""
     trained, params = base

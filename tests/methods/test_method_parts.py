@@ -138,6 +138,7 @@ def begin(method, batch):
 SLOW = {"Imagen", "text and image in latents", "the same, spelt out", "labels of their own dropout"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in SYSTEMS])
 def test_a_system_is_a_config(name):
     options, learned, frozen, entries = SYSTEMS[name]
@@ -253,6 +254,7 @@ def test_dropped_texts_are_as_if_they_were_empty():
     assert abs(plain - same) > 1e-5
 
 
+@pytest.mark.nightly
 def test_weights_multiply_the_losses_of_examples():
     method, model = captioned(), begun()
     ones = [{**told(), "weight": jnp.asarray(row, jnp.float32)} for row in np.eye(3)]
@@ -263,6 +265,7 @@ def test_weights_multiply_the_losses_of_examples():
         losses(method, model, {**told(), "weight": jnp.ones((3, 1))})
 
 
+@pytest.mark.nightly
 def test_guidance_leads_away_from_the_text_and_keeps_the_picture():
     free = dataclasses.replace(captioned(knows_null=True), guidance=ClassifierFree(scale=0.0))
     assert {*free.ignored} == {"tokens"}
@@ -305,6 +308,7 @@ class Filled(DDPM):
         return denoise
 
 
+@pytest.mark.nightly
 def test_a_denoiser_may_use_what_the_network_is_not_called_with():
     network = UNet(out_channels=1, channels=8, channel_multipliers=(1,), blocks=1, attention_resolutions=(),
                    middle_attention=False, norm_groups=4)  # fmt: skip

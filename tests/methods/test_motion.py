@@ -74,6 +74,7 @@ def motion(base):
     return method, {**params, **begun(method, params)}, sampler(method)
 
 
+@pytest.mark.slow
 def test_it_begins_as_images_of_the_model_to_the_bit(base, motion):
     trained, params = base
     method, parts, draw = motion
@@ -84,6 +85,7 @@ def test_it_begins_as_images_of_the_model_to_the_bit(base, motion):
     np.testing.assert_array_equal(videos, apart(images, FRAMES))
 
 
+@pytest.mark.nightly
 def test_only_the_last_projections_have_a_gradient_in_the_first_step(base, motion):
     method, parts, _ = motion
     assert method.learned == ("motion",) and {*parts["motion"]} == BLOCKS

@@ -110,6 +110,7 @@ def encoder(**options):
     return UNetEncoder(**{"num_classes": 3, "channels": 8, "channel_multipliers": (1, 2), "blocks": 1, **options})
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "options",
     [

@@ -97,6 +97,7 @@ def test_with_all_unknown_it_is_a_ddpm_that_is_told_a_picture(loss, palette):
     np.testing.assert_allclose(ours, ddpm.sample(Model(params, {}), keys(3), whole), atol=1e-4)
 
 
+@pytest.mark.nightly
 def test_a_mask_may_differ_between_the_images_of_a_batch(palette):
     method, params = palette
     rows = batch()

@@ -99,6 +99,7 @@ def draw(model, **options):
     return np.asarray(jax.jit(make(**options).sample)(model(), KEYS, {"tokens": batch()["tokens"]}))
 
 
+@pytest.mark.slow
 def test_one_candidate_is_what_ddpm_draws():
     one = draw(random, candidates=1)
     np.testing.assert_array_equal(one, draw(random, method=DDPM))

@@ -74,6 +74,7 @@ def test_real_images_are_small_and_fade_as_the_networks_do():
     np.testing.assert_array_equal(seen[1.0], images)
 
 
+@pytest.mark.slow
 def test_drift_holds_the_logits_of_real_images_and_alpha_goes_with_the_images():
     with_drift, without = method(drift=2.0), method(drift=0.0)
     params, memory = random_params(with_drift, 1)

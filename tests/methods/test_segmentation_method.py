@@ -65,6 +65,7 @@ def begun(method, batch, given):
     return jax.jit(lambda key: method.init(key, batch, 0, given, {}, {}))(jax.random.key(0))
 
 
+@pytest.mark.nightly
 def test_the_features_of_a_diffusion_model_are_its_blocks_at_the_noise_levels(trained, weights, batch):
     features = DiffusionBlocks(BLOCKS, (50, 250))
     maps = jax.jit(lambda p, b: features.maps(trained, Model(p, {}), b))(weights, batch)
@@ -86,6 +87,7 @@ def test_an_image_has_the_same_features_whatever_stands_beside_it(trained, weigh
         np.testing.assert_allclose(one[0], all_three[2], atol=1e-5)
 
 
+@pytest.mark.nightly
 def test_a_model_of_classes_is_read_without_one(batch):
     conditional = ddpm(num_classes=4, label_dropout=0.1)
     params = conditional.untrained(jax.random.key(0), batch)[0]
@@ -110,6 +112,7 @@ def test_maps_are_enlarged_bilinearly_and_joined():
         per_pixel([jnp.zeros((1, 5, 2))], (4, 4))
 
 
+@pytest.mark.nightly
 def test_the_layers_of_an_encoder_are_features(batch):
     coder = section(name="mae_encoder", patch_size=4, width=8, depth=1, heads=2)
     masked = built(section(name="mae", encoder=coder, decoder=section(name="mae_decoder", width=4, heads=1, depth=1)))
@@ -123,6 +126,7 @@ def test_the_layers_of_an_encoder_are_features(batch):
     assert per_pixel(maps, SHAPE[:2]).shape == (3, 8, 8, 4 + 2)
 
 
+@pytest.mark.slow
 def test_the_heads_learn_apart_from_pixels_and_nothing_else_does(batch):
     method = pixels()
     learned, memory = begun(method, batch, {})
@@ -159,6 +163,7 @@ def test_pixels_without_a_class_change_nothing(batch):
         check_limits(method, {"mask": np.asarray(half) * 0 + 2})
 
 
+@pytest.mark.slow
 def test_the_vote_is_of_members_and_the_uncertainty_of_their_disagreement():
     sure, other = jnp.array([0.9, 0.1, 0.0]), jnp.array([0.2, 0.35, 0.45])
     mask, doubt = _vote(jnp.stack([sure, other, other])[:, None])  # the mean of the members prefers class 0
@@ -172,6 +177,7 @@ def test_the_vote_is_of_members_and_the_uncertainty_of_their_disagreement():
     assert float(_vote(jnp.stack([sure] * 3)[:, None])[1][0]) < 1e-6
 
 
+@pytest.mark.nightly
 def test_random_weights_are_fresh_and_none_of_their_kernels_is_zero(trained, weights, batch):
     method = Segmentation(DiffusionBlocks(BLOCKS, (50,)), 2, SHAPE, trained=trained, weights="random", members=2)
     learned, memory = begun(method, batch, weights)

@@ -112,6 +112,7 @@ def test_images_have_any_size_and_aspect(size):
     assert found.shape == (3, *size, 3)
 
 
+@pytest.mark.nightly
 def test_the_losses_train_their_own_scale_and_descend():
     made, (params, memory) = method(), grown()[1]
 

@@ -64,6 +64,7 @@ def sampler(method, model):
     return jax.jit(lambda keys, batch: method.sample(model, keys, batch))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("statistics", ["instance", pytest.param("batch", marks=pytest.mark.slow)])
 def test_the_generators_turn_trains_the_encoder_too_and_every_term_reaches_its_groups(statistics):
     method, params, state = begun(statistics)
@@ -126,6 +127,7 @@ def test_a_perceptual_network_adds_its_distance():
     np.testing.assert_allclose(value - alone, 10 * metrics["perceptual"], rtol=1e-3)
 
 
+@pytest.mark.nightly
 def test_z_is_that_of_the_image_in_training():
     method, params, state = begun()
     keys = jax.random.split(jax.random.key(2), BATCH)

@@ -111,6 +111,7 @@ def control():
     return method, Model(params, memory), batch
 
 
+@pytest.mark.slow
 def test_the_control_has_the_parameters_of_the_diffusion_model(control):
     method, model, batch = control
     diffusion = DDPM(method.network, schedules.Cosine(), DDIM(), SHAPE, prediction_type=V(), parts=PARTS)
@@ -180,7 +181,9 @@ def tiny_run(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ddpm", "regression", "stage"])
+@pytest.mark.parametrize(
+    "name", ["ddpm", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("regression", "stage"))]
+)
 def test_a_run_resumes_bit_for_bit_and_devices_change_rounding_only(name, tmp_path):
     config = tiny_run(name)
     whole = running.run(config, tmp_path / "whole", 64)

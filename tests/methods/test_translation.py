@@ -100,6 +100,7 @@ def test_mode_seeking_and_feature_matching_add_their_terms():
     assert panels["translation"].shape == (BATCH * 4, SIDE, SIDE, 3) and method.columns == {"translation": 4}
 
 
+@pytest.mark.nightly
 def test_the_losses_of_both_directions():
     """The total is the sum of the terms by their weights; without identity that term is not there."""
     method, params, memory = begun("cyclegan")
@@ -138,6 +139,7 @@ def test_each_player_learns_from_its_own_side_of_the_game():
         assert all(np.abs(a).any() and np.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_the_pool_keeps_new_fakes_until_it_is_full_and_then_exchanges_half_of_them():
     fakes = jnp.arange(1.0, 401.0).reshape(-1, 1, 1, 1)
     first, pool = jax.jit(exchanged)(empty_pool(10, (1, 1, 1)), fakes[:7], KEY)

@@ -65,6 +65,7 @@ def drawn(part, seed=7):
     return jax.tree.unflatten(structure, fresh)
 
 
+@pytest.mark.slow
 def test_a_low_rank_graft_begins_as_the_method_and_learns_alone(base):
     trained, params = base
     method = Tuned(trained, {"lora": LowRank(rank=2)})
@@ -167,6 +168,7 @@ def test_the_order_of_grafts_is_not_the_configs(base):
     np.testing.assert_array_equal(jax.jit(one.sample)(model, KEYS, {}), jax.jit(other.sample)(model, KEYS, {}))
 
 
+@pytest.mark.slow
 def test_grafts_are_put_on_the_networks_of_parts_and_codecs():
     tower = TextTower(vocabulary=9, length=5, width=8, depth=1, heads=2, mlp_features=16)
     text = Text(tower, learns=False, shares="clip", pooled=True, context=False)
@@ -195,6 +197,7 @@ def test_grafts_are_put_on_the_networks_of_parts_and_codecs():
     np.testing.assert_allclose(told, expected, atol=1e-5)
 
 
+@pytest.mark.nightly
 def test_leaves_begin_as_they_are_and_take_the_place_of_frozen_ones(base):
     trained, params = base
     method = Tuned(trained, {"kv": Leaves(where=r"attention/(key|value)/")})
@@ -224,6 +227,7 @@ def test_all_leaves_are_the_whole_group_and_none_is_a_sentence(base):
         begun(Tuned(trained, {"kv": Leaves(where="no_such")}), params)
 
 
+@pytest.mark.slow
 def test_fresh_leaves_take_the_place_of_a_trained_block_and_lose_it(base):
     trained, params = base
     method = Tuned(trained, {"block": Leaves(where="block_1/attention/", fresh=True)})
@@ -357,6 +361,7 @@ def test_grafts_that_do_not_fit_are_one_sentence(base, grafts, told):
         begun(Tuned(trained, grafts), params)
 
 
+@pytest.mark.slow
 def test_scanned_layers_are_refused_by_name():
     trained = diffusion(scan_blocks=True)
     params, _ = trained.init(jax.random.key(0), {"image": IMAGE}, 0, {}, {}, {})
@@ -389,6 +394,7 @@ class Captioned(Method):
         return self.images(model.params, batch)
 
 
+@pytest.mark.slow
 def test_a_new_word_is_a_row_of_its_own_and_the_end_stays_the_end():
     text = TextTower(vocabulary=12, length=6, width=8, depth=1, heads=2, mlp_features=16)  # the end is the largest id
     tokens = jnp.array([[1, 4, 11, 0, 0, 0], [1, 5, 6, 11, 0, 0]])
@@ -463,6 +469,7 @@ def test_rows_that_start_from_nothing_or_from_two_things_are_refused(options, to
         TokenRows(**options)
 
 
+@pytest.mark.nightly
 def test_rows_of_a_file_fit_the_table():
     text = TextTower(vocabulary=12, length=6, width=8, depth=1, heads=2, mlp_features=16)
     trained, graft = Captioned(text, nn.Dense(1)), TokenRows(file="toy.safetensors", count=2)

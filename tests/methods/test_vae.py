@@ -146,6 +146,7 @@ def test_of_a_linear_model_both_losses_are_its_likelihood_and_its_posterior_is_t
     assert largest[0] < 0.05 < 0.2 < largest[1]  # nothing pulls the encoder away, and from beside it is pulled back
 
 
+@pytest.mark.slow
 def test_more_samples_tighten_the_bound_that_is_trained(batch):
     params = begun(make(), batch)
     wide = {**params, "encoder": jax.tree.map(lambda v: 3 * v, params["encoder"])}  # a posterior that is far off
@@ -183,6 +184,7 @@ def test_impossible_numbers_of_samples_are_refused():
         make(samples=2, free_bits=0.1)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("widths", [(), (4,)])
 def test_a_decoder_may_begin_at_the_mean_image(batch, likelihood, widths):
@@ -248,6 +250,7 @@ def test_pictures_show_what_they_say(batch):
     np.testing.assert_allclose(analogies[1], draw(means[jnp.array([1, 1, 1])], jnp.arange(3)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_whole_runs_give_it_held_out_images_where_there_are_any(caplog):
     config = defaults()
     coders = {part: section(name=part, widths=(), hidden=(4,)) for part in ("encoder", "decoder")}

@@ -60,6 +60,7 @@ def test_the_reconstruction_teaches_the_encoder_through_the_codes():
     assert 0 < moved < 10 and 1 <= float(metrics["perplexity"]) <= 6
 
 
+@pytest.mark.nightly
 def test_scores_are_of_hard_codes_and_the_perplexity_of_the_whole_set():
     method, model = make(), Model(*begun())
     scores = {name: np.asarray(x) for name, x in jax.jit(method.scores)(model, None, batch()).items()}

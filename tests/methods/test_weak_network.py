@@ -42,6 +42,7 @@ def guided(guidance, params):
     return method, np.asarray(now.to(V()).value), x, t, batch
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("guidance", "narrow"),
     [

@@ -221,7 +221,7 @@ def test_metrics_that_share_work_do_it_once(digits, monkeypatch):
     assert Recall(k=4).least == 5
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("resize", ["legacy", "clean"])
 def test_inception_sees_images_of_several_sizes_as_it_sees_them_alone(resize):
     from jaxgen.networks.pretrained.inception import Inception as Network

@@ -161,6 +161,7 @@ def test_the_classifier_of_fashion_knows_held_out_clothes():
     assert blurred["frechet_fashion"].to_dict()["excess"] > 0.1
 
 
+@pytest.mark.nightly
 def test_a_trained_classifier_is_written_where_the_package_looks_for_it(tmp_path, capsys):
     lean = ["--config.train.total_images=128", "--config.train.checkpoint_every_images=128"]
     lean += ["--config.evaluate.at_end=False"]
@@ -197,6 +198,7 @@ def test_numbers_that_cannot_tell_gives_no_excess():
         Score(1.0, 10, "x", floor=2.0, noise=2.0).to_dict()
 
 
+@pytest.mark.slow
 def test_a_trained_classifier_of_any_data_becomes_a_feature_network(tmp_path, capsys):
     lean = ["--config.train.total_images=128", "--config.train.checkpoint_every_images=128"]
     lean += ["--config.evaluate.at_end=False", "--config.data.resolution=16"]

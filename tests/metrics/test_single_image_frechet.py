@@ -55,6 +55,7 @@ def images(samples, train):
     return EvaluationImages(samples, None, train, train, None, "a picture")
 
 
+@pytest.mark.slow
 def test_the_same_texture_is_nearer_than_shuffled_blocks_and_another_one_is_not():
     made = waves(5)
     picture, metric = made[:1], SingleImageFrechet(block=6)

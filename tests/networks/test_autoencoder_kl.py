@@ -34,6 +34,7 @@ def call(params, x, network, method):
     return network.apply({"params": params}, x, method=method)
 
 
+@pytest.mark.nightly
 def test_latents_have_the_coarsest_size_and_images_come_back():
     assert SMALL.factor == 4
     moments = call(params(), images(2, 16, 8), SMALL, "encode")

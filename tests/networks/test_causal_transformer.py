@@ -33,6 +33,7 @@ def whole(tokens):
     return compiled()({"params": params()}, tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 4, 8])
 def test_a_token_changes_what_follows_and_nothing_before(place):
     other = TOKENS.at[:, place].set((TOKENS[:, place] + 1) % 11)

@@ -168,6 +168,7 @@ def test_folders_hold_every_bit(params, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, params["text"])
 
 
+@pytest.mark.slow
 def test_foreign_weights_are_refused_by_name(params):
     config = interop.clip_config(NETWORK)
     state = interop.clip_to_transformers(params, NETWORK)

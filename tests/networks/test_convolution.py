@@ -69,6 +69,7 @@ def test_upsampled_convs_agree(shape):
             np.testing.assert_allclose(form(x, kernel), expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_upsampled_convs_have_equal_derivatives():
     x, kernel, weight = normal(0, 2, 4, 6, 3), normal(1, 3, 3, 3, 5), normal(2, 2, 8, 12, 5)
 
@@ -99,6 +100,7 @@ def test_bad_options_are_refused():
 SIZES = [(1, 1), (2, 2), (3, 1), (3, 2), (3, 3), (4, 2), (5, 3), (2, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 10), (7, 9)])
 @pytest.mark.parametrize(("size", "stride"), SIZES)
 @pytest.mark.parametrize("padding", [((0, 0), (0, 0)), "SAME", ((1, 1), (1, 1)), ((0, 1), (2, 0)), ((3, 3), (2, 4))])
@@ -132,6 +134,7 @@ class Net(nn.Module):
         return Conv(2, upsampled=True, name="d")(h)
 
 
+@pytest.mark.slow
 def test_the_context_changes_gradients_neither_of_images_nor_of_weights():
     x = normal(0, 2, 8, 6, 3)
     params = Net().init(jax.random.key(0), x)

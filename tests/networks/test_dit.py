@@ -75,6 +75,7 @@ def run(dit, params, **given):
     return compiled(dit)({"params": params}, **given)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["plain", "everything"])
 def test_starts_at_zero_with_blocks_that_do_nothing(name):
     dit, _, given = make(**VARIANTS[name])
@@ -110,6 +111,7 @@ def test_the_papers_sizes(size, millions):
     assert round(sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6) == millions
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["plain", "everything"])
 def test_every_parameter_learns(name):
     dit, params, given = make(**VARIANTS[name])
@@ -311,6 +313,7 @@ def test_what_does_not_fit_is_refused(options, change, word):
         jax.eval_shape(dit.init, jax.random.key(0), **given)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("remat", [pytest.param("", marks=pytest.mark.slow), "block"])
 def test_scanned_blocks_are_the_same_function_of_stacked_parameters(remat):
     dit, params, given = make(num_classes=3, context_dim=5)

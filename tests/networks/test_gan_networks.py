@@ -270,6 +270,7 @@ def test_one_device_and_eight_agree_on_outputs_statistics_and_gradients(devices)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), alone, spread)
 
 
+@pytest.mark.slow
 def test_reestimated_statistics_are_the_mean_of_the_batches_and_serve_new_weights():
     generator = dcgan.DCGANGenerator(**SMALL, channels=4)
     params, memory = started(generator)
@@ -342,6 +343,7 @@ def test_the_gradient_of_a_normalised_kernel_is_orthogonal_to_it():
 # gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [dcgan.DCGANDiscriminator(4, norm="none"), DISCRIMINATORS["resnet"]])
 def test_the_gradient_of_a_gradient_penalty_equals_finite_differences(network):
     """In float64: the penalty jumps where a rectifier turns over, so steps must be small."""
@@ -370,6 +372,7 @@ def test_the_gradient_of_a_gradient_penalty_equals_finite_differences(network):
         assert abs(along) > 1e-9
 
 
+@pytest.mark.nightly
 def test_the_energy_is_the_error_of_the_reconstruction_and_falls_when_descended():
     network = dcgan.EnergyAutoencoder(codes=7, channels=4, norm="none")
     outputs, _ = apply(network, IMAGES)

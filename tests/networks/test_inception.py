@@ -127,6 +127,7 @@ def test_what_lies_beyond_the_border_is_never_a_maximum():
         np.testing.assert_array_equal(found[0, row, column], window.max((0, 1)))
 
 
+@pytest.mark.slow
 def test_taps_are_what_their_names_say():
     found = small().taps(images(3), 8, MOST)
     assert {name: value.shape for name, value in found.items()} == {name: (3, TAPS[name].width) for name in MOST}
@@ -144,6 +145,7 @@ def test_an_image_does_not_depend_on_its_neighbours_nor_on_the_batch():
         np.testing.assert_allclose(whole[name][8:], alone[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_probabilities_are_those_of_the_logits_without_bias():
     found = small()(images(2), 8)
     logits = small().taps(images(2), 8, MOST)["logits_unbiased"].astype(np.float64)
@@ -174,6 +176,7 @@ def test_grey_images_are_repeated_and_others_refused():
         small().taps(images(1, 42), 8, ("768",))
 
 
+@pytest.mark.slow
 def test_a_small_image_is_resized_in_one_of_two_ways():
     x = images(2, 20)
     legacy, clean = (Features(resize=way, given=params()).taps(x, 8, ("64",))["64"] for way in ("legacy", "clean"))

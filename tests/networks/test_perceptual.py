@@ -39,6 +39,7 @@ def test_its_slope_is_finite_even_where_the_distance_is_zero():
     assert np.abs(slope(images(1))).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_lpips_is_taken_as_it_is_and_sees_grey_as_rgb():
     network, x, y = LPIPS("alex"), images(0, 1, 32), images(1, 1, 32)
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 32, 32, 3)))["params"]

@@ -44,6 +44,7 @@ def part(params, network, x):
     return {n: params[n] for n in shapes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_new_level_begins_as_the_one_below_and_ends_alone(name):
     """At alpha 0 the larger network is the smaller one of halved, or doubled, images; at 1 it has no mixture."""

@@ -48,6 +48,7 @@ def gradients(function, params):
     return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})(params)
 
 
+@pytest.mark.slow
 def test_values_gradients_and_parameters_are_the_same(start):
     function, x, conditions, params, policies = start
     value, plain = gradients(function("")[1], params)
@@ -62,6 +63,7 @@ def test_values_gradients_and_parameters_are_the_same(start):
         assert max(jax.tree.leaves(gaps)) < 1e-6
 
 
+@pytest.mark.nightly
 def test_fewer_values_are_kept_for_the_backward_pass(start):
     function, *_, params, _ = start
 

@@ -77,6 +77,7 @@ def test_what_a_normalisation_takes_away_the_layout_gives_back(statistics):
     assert set(params) == {"shared", "modulation"}  # the normalisation itself has no parameters
 
 
+@pytest.mark.nightly
 def test_an_image_depends_on_its_own_layout_and_z(spade):
     _, params, _, call = spade
     z, mask = random(4, 2), masks()
@@ -99,6 +100,7 @@ def test_only_batch_statistics_mix_images_and_are_carried():
         assert set(memory) == set(carried) == ({"batch_stats"} if statistics == "batch" else set())
 
 
+@pytest.mark.slow
 def test_the_control_forgets_a_layout_of_one_class_and_no_other():
     """Its border repeats pixels; with zeros there, the border would tell the class."""
     network, z = EncodedLayoutGenerator(**OPTIONS), jnp.broadcast_to(random(1, 2), (4, 2))
@@ -115,6 +117,7 @@ def test_spade_remembers_a_layout_of_one_class(spade):
     assert min(np.abs(found[i] - found[j]).max() for i in range(1, 4) for j in range(1, i)) > 0.1
 
 
+@pytest.mark.nightly
 def test_the_variant_without_a_style_has_one_image_for_each_layout():
     network = SpadeGenerator(**OPTIONS, start="layout")
     params, memory = began(network, random(4, 2), mask=masks())
@@ -132,6 +135,7 @@ def test_boundaries_of_objects_may_be_a_part_of_the_layout():
         network.layout({"mask": masks()})
 
 
+@pytest.mark.slow
 def test_the_style_encoder_sees_brightness_without_its_normalisation_alone():
     """The normalisation of each image takes away a factor; at the border zeros stand beside the image."""
     x, gaps = random(2, 16, 16, 1), {}

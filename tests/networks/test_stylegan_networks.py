@@ -58,6 +58,7 @@ def generator():
     return network, {"params": params, "style": {"mean_w": jnp.arange(4.0) / 4}}
 
 
+@pytest.mark.nightly
 def test_steps_of_a_generator_are_its_call(generator):
     network, variables = generator
     keys = jax.random.split(jax.random.key(1), 3)

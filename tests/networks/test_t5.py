@@ -30,6 +30,7 @@ def encode(params):
     return lambda tokens: program(jnp.asarray(tokens, jnp.int32), jnp.asarray(tokens) != 0)
 
 
+@pytest.mark.nightly
 def test_padding_and_neighbours_change_nothing(encode):
     features, pooled = encode(TOKENS)
     swapped = encode(TOKENS[::-1])

@@ -33,6 +33,7 @@ def unet():
     return network, variables, jax.jit(network.apply)
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_by_each_images_own_key(unet):
     _, variables, apply = unet
     x = jnp.tile(pictures(1), (4, 1, 1, 1))
@@ -93,6 +94,7 @@ def test_boundaries_are_on_both_sides_of_where_numbers_change():
     np.testing.assert_array_equal(boundaries(jnp.asarray(maps, jnp.int32)), expected)
 
 
+@pytest.mark.slow
 def test_each_scale_sees_its_own_size_alone():
     """A fine pattern is gone in the small copy, and what is far away is in reach of the coarse scale only."""
     network = MultiScale(PatchDiscriminator(4, 1, "none"), 2)

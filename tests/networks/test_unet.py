@@ -95,6 +95,7 @@ def run(unet, params, **given):
     return compiled(unet)({"params": params}, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "everything"])
 def test_starts_at_zero(name):
     unet, _, given = make(**VARIANTS[name])
@@ -113,6 +114,7 @@ def test_shapes(name):
     assert (y.shape, y.dtype) == ((BATCH, 8, 8, unet.out_channels), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "everything"])
 def test_every_parameter_learns(name):
     unet, params, given = make(**VARIANTS[name])
@@ -160,6 +162,7 @@ def test_attention_is_at_the_levels_that_are_named():
     assert "bias" not in fine["block_0"]["cross_attention"]["key"]
 
 
+@pytest.mark.slow
 def test_an_untrained_transformer_changes_nothing():
     unet, params, given = make(**VARIANTS["context"])
     for name, layer in params.items():
@@ -193,6 +196,7 @@ def test_examples_do_not_see_each_other(name):
     assert np.abs(y[1] - z[1]).max() > 1e-3
 
 
+@pytest.mark.nightly
 def test_bfloat16_is_close_and_ends_in_float32():
     unet, params, given = make(**VARIANTS["everything"])
     half, half_params, _ = make(**VARIANTS["everything"], dtype="bfloat16")
@@ -204,6 +208,7 @@ def test_bfloat16_is_close_and_ends_in_float32():
     assert 1e-5 < error < 0.05
 
 
+@pytest.mark.slow
 def test_time_and_label_matter():
     unet, params, given = make(**VARIANTS["classes"])
     y = run(unet, params, **given)
@@ -213,6 +218,7 @@ def test_time_and_label_matter():
     assert np.abs(y - null).max((1, 2, 3)).min() > 1e-3
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["context", "appended context"])
 def test_masked_context_does_not_matter(name):
     unet, params, given = make(**VARIANTS[name])
@@ -225,6 +231,7 @@ def test_masked_context_does_not_matter(name):
     assert np.abs(y - run(unet, params, **given)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_condition_joins_the_channels():
     unet = UNet(**SMALL)
     given = inputs(unet)
@@ -245,6 +252,7 @@ def test_a_vector_joins_the_embedding_of_time():
     assert np.abs(run(unet, params, **given) - without).max((1, 2, 3)).min() > 1e-3
 
 
+@pytest.mark.nightly
 def test_residuals_are_added_to_the_skips_and_the_middle():
     unet, params, given = make(attention_resolutions=())
     y = run(unet, params, **given)
@@ -267,6 +275,7 @@ def test_residuals_are_added_to_the_skips_and_the_middle():
             jax.eval_shape(lambda wrong=wrong: unet.apply({"params": params}, **given, residuals=wrong))
 
 
+@pytest.mark.slow
 def test_dropout_only_in_training():
     unet, params, given = make(dropout=0.5)
     params = {"params": params}
@@ -279,6 +288,7 @@ def test_dropout_only_in_training():
     jax.eval_shape(lambda: no_dropout.apply(params, **given, train=True))  # asks for no random key
 
 
+@pytest.mark.nightly
 def test_forward_mode_agrees_with_differences():
     unet, params, given = make(**VARIANTS["adaptive"])
     x, time = given["x"], given["time"]
@@ -338,6 +348,7 @@ def test_what_does_not_fit_is_refused(options, change, word):
         jax.eval_shape(unet.init, jax.random.key(0), **given)
 
 
+@pytest.mark.slow
 def test_patches_are_positions_of_the_finest_level():
     options = dict(channels=8, channel_multipliers=(1,), blocks=1, attention_resolutions=(), norm_groups=4)
     options["middle_attention"] = False
@@ -353,6 +364,7 @@ def test_patches_are_positions_of_the_finest_level():
         whole.init(jax.random.key(1), jnp.zeros((1, 9, 8, 3)), jnp.ones(1))
 
 
+@pytest.mark.nightly
 def test_each_level_has_its_own_number_of_blocks():
     unet, params, given = make(blocks=(1, 3))
     ways = ("down_0", "down_1", "up_0", "up_1")
@@ -363,6 +375,7 @@ def test_each_level_has_its_own_number_of_blocks():
     assert np.abs(run(unet, params, **given)).max() > 0
 
 
+@pytest.mark.nightly
 def test_skips_are_scaled_where_the_way_up_takes_them():
     scaled, params, given = make(skip_scale=0.5)
     seen = {}

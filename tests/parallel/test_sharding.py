@@ -172,6 +172,7 @@ def losses(config, workdir, steps=3):
         return np.array(found), held, on_host(trainer.state.params), data_shards(trainer.mesh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "meshes"),
     [
@@ -194,6 +195,7 @@ def test_sharded_training_computes_what_one_device_does(tmp_path, make, meshes):
         assert held < (whole / 6 if fsdp == 8 else whole)
 
 
+@pytest.mark.slow
 def test_accumulation_and_the_guard_work_on_a_sharded_state(tmp_path):
     config = tiny_config("Plain", fail_at=(1,))
     config.optimizer.update(name="adam", clip_norm=0.5)
@@ -207,6 +209,7 @@ def test_accumulation_and_the_guard_work_on_a_sharded_state(tmp_path):
     assert largest_difference(runs[1].ema, runs[4].ema) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_restored_on_any_mesh(tmp_path):
     config = tiny_config("Plain")
     config.sharding.min_size = 16
@@ -223,6 +226,7 @@ def test_a_checkpoint_is_restored_on_any_mesh(tmp_path):
     assert int(run(config, tmp_path, 64).step) == 8
 
 
+@pytest.mark.slow
 def test_a_sharded_model_draws_what_a_whole_one_does(tmp_path):
     config = tiny_config("Plain")
     config.sharding.min_size = 16
@@ -236,6 +240,7 @@ def test_a_sharded_model_draws_what_a_whole_one_does(tmp_path):
     assert np.abs(images[0].astype(int) - images[1]).max() <= 1
 
 
+@pytest.mark.nightly
 def test_a_growing_method_keeps_its_sharding_over_a_boundary(tmp_path):
     config = tiny_config("Growing")
     config.sharding.min_size = 16

@@ -222,7 +222,7 @@ def test_what_was_made_here_is_drawn_alike_by_diffusers(prediction, tmp_path):
     np.testing.assert_allclose(ours(tmp_path / "made", noise(), tmp_path), wanted, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_fine_tuned_folder_is_drawn_alike_by_diffusers(tmp_path):
     write_theirs(tmp_path / "theirs", diffusers.PNDMScheduler(**LIGHT, skip_prk_steps=True), linear=False)
     before = theirs(tmp_path / "theirs", noise())

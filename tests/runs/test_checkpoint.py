@@ -18,7 +18,7 @@ from running import differing, named, on_host
 from jaxgen.errors import UserError
 from jaxgen.methods.base import State
 from jaxgen.parallel.mesh import make_mesh, replicated
-from jaxgen.runs.checkpoint import Checkpoints, Meta
+from jaxgen.runs.checkpoint import Checkpoints, Meta, one_copy
 from jaxgen.runs.integrity import checksums
 from jaxgen.runs.loaded_groups import load_group
 
@@ -328,3 +328,14 @@ def test_without_a_number_to_compare_by_there_is_no_best(workdir):
     checkpoints = Checkpoints(workdir, read_only=True)
     assert checkpoints.best_step() is None
     checkpoints.close()
+
+
+def test_what_every_device_has_is_written_once_and_not_copied_for_it():
+    """Orbax would cut it into a part for each device; what devices share is left as it is."""
+    mesh = make_mesh(8, 8)
+    same = jax.device_put(jnp.arange(16.0), replicated(mesh))
+    shared = jax.device_put(jnp.arange(16.0), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+    one, other = one_copy([same, shared])
+    assert len(one.devices()) == 1 and other is shared
+    assert one.unsafe_buffer_pointer() == same.addressable_shards[0].data.unsafe_buffer_pointer()
+    np.testing.assert_array_equal(one, same)

@@ -81,6 +81,7 @@ def test_clipping_bounds_the_norm_and_keeps_the_direction():
     assert differing(clip_by_global_norm(gradients, jnp.float32(5), 9.0), gradients) == []
 
 
+@pytest.mark.slow
 def test_a_group_may_have_an_optimiser_of_its_own(tmp_path):
     config = tiny_config("TwoPlayers", repeats=1)
     config.optimizer.update(name="adamw", weight_decay=0.1)

@@ -44,6 +44,7 @@ def base(tmp_path_factory):
     return workdir, running.run(base_config(), workdir, 32)
 
 
+@pytest.mark.slow
 def test_a_tuned_run_learns_its_grafts_alone_and_resumes_bit_for_bit(base, tmp_path):
     workdir, trained = base
     whole = running.run(tuned_config(workdir), tmp_path / "whole", 64)
@@ -61,6 +62,7 @@ def test_a_tuned_run_learns_its_grafts_alone_and_resumes_bit_for_bit(base, tmp_p
     assert found.generator.images(found.model, 0, 8).images.shape == (8, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_tuned_run_reads_what_that_one_was_given(base, tmp_path):
     workdir, _ = base
     running.run(tuned_config(workdir), tmp_path / "first", 32)
@@ -101,6 +103,7 @@ def test_what_is_no_trained_run_is_one_sentence_before_anything_is_written(base,
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.nightly
 def test_weights_that_have_changed_are_not_taken_for_those_of_the_beginning(base, tmp_path):
     other = tmp_path / "base"
     running.run(base_config(), other, 32)

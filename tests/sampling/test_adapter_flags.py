@@ -86,6 +86,7 @@ def drawn(method, params, batch):
     return jax.jit(method.sample)(model, jax.random.split(jax.random.key(1), 3), batch)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_added_to_its_layer_in_any_order_of_the_flags(model, files):
     method, params, batch = model
     lora, word, update = files
@@ -102,6 +103,7 @@ def test_an_adapter_is_added_to_its_layer_in_any_order_of_the_flags(model, files
     assert np.abs(drawn(changed, on, new) - drawn(changed, on, batch)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_grafts_of_the_model_keep_their_words(model, files):
     method, params, batch = model
     tuned = Tuned(method, {"zebra": TokenRows((4,), word="<zebra>"), "lora": LowRank(rank=1)})

@@ -31,6 +31,7 @@ def trained(tmp_path_factory):
         yield trainer.generator, trainer.model()
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_what_its_images_give_and_resumes_bit_for_bit(tmp_path):
     whole = running.run(config(), tmp_path / "whole", 64)
     running.run(config(), tmp_path / "parts", 32)

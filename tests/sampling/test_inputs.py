@@ -103,6 +103,7 @@ def test_a_folder_of_three_pictures_gives_three_named_outputs(sample, files):
     np.testing.assert_array_equal(beside[1:49:6, 50:98:6], drawn[0, ..., 0])
 
 
+@pytest.mark.slow
 def test_full_strength_is_plain_sampling(sample, files):
     np.testing.assert_array_equal(
         sample(ddpm_config, f"--image={files / 'photos'}", "--strength=1"), sample(ddpm_config, "--num=3")
@@ -161,6 +162,7 @@ def test_held_out_pictures_in_files_give_the_images_of_held_out_data(sample, fil
     assert (drawn != sample(free_form, f"--image={files / 'photos'}", "--degrade", "--seed=6")).any()
 
 
+@pytest.mark.nightly
 def test_image_i_begins_with_row_i_of_the_noise(sample, files):
     noise = np.load(files / "noise.npy")
     drawn = sample(ddpm_config, f"--noise={files / 'noise.npy'}", "--num=3")

@@ -85,6 +85,7 @@ def told(method, params, concepts, tokenizer, texts):
         return tokens, np.asarray(tower.clone(vocabulary=9 + len(rows)).apply({"params": larger}, tokens, tokens != 0))
 
 
+@pytest.mark.nightly
 def test_each_concept_gives_for_its_words_what_it_gave_alone(made):
     method, params, tokenizer, concepts = made
     merged = merge(method, params, tokenizer, concepts, OTHERS)
@@ -184,6 +185,7 @@ def test_files_of_two_concepts_become_one_that_adapters_read(place, tmp_path, ca
             np.testing.assert_allclose(kept @ merged[path], kept @ kernel, atol=2e-5 * np.abs(kept @ kernel).max())
 
 
+@pytest.mark.nightly
 def test_bad_concepts_and_captions_are_one_sentence_and_nothing_is_written(place, tmp_path, capsys):
     place = place[0]
     (tmp_path / "both.txt").write_text("a <new1> <new2>\n")

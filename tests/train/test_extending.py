@@ -79,6 +79,7 @@ def extended(tmp_path_factory):
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in HALF_WAY if name != "cosine"]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["cosine", *SLOW])
 def test_an_extended_run_has_the_learning_rates_of_one_that_was_made_at_once(extended, name):
     make, group, known = HALF_WAY[name]
@@ -92,6 +93,7 @@ def test_an_extended_run_has_the_learning_rates_of_one_that_was_made_at_once(ext
     assert all(change > 1e-5 for change in moved)  # it goes on learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["Plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("TwoPlayers", "Growing"))]
 )
@@ -115,6 +117,7 @@ def test_a_finished_run_that_an_older_version_stored_goes_on_learning(tmp_path):
     assert rates(tmp_path, "net")[48] == pytest.approx(1e-3 * (0.5 - 0.25 * 2**0.5), rel=1e-5)
 
 
+@pytest.mark.nightly
 def test_a_group_that_stops_learning_before_the_end_is_named(tmp_path, caplog):
     config = linear_and_constant()
     config.optimizers.discriminator.decay_images = 24

@@ -61,6 +61,7 @@ def test_a_step_is_the_lazy_turns_update_and_then_that_of_the_others(tmp_path):
     assert largest_difference(ema, end.ema) < 1e-6
 
 
+@pytest.mark.slow
 def test_steps_without_a_lazy_turn_have_the_bits_of_a_method_without_one(tmp_path):
     config = tiny_config("Plain")
     state = run(config, tmp_path / "plain", 16)
@@ -83,6 +84,7 @@ def test_accumulation_and_devices_change_rounding_only(tmp_path, change):
     assert largest_difference(whole.params, other.params) < 1e-5 and largest_difference(whole.ema, other.ema) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_two_lazy_steps_goes_on_to_the_same_bits_and_lines(tmp_path):
     config = tiny_config("Lazy")
     config.train.log_every_images = 16

@@ -32,6 +32,7 @@ def tables_alive():
     return len({x.addressable_shards[0].data.unsafe_buffer_pointer() for x in alive})
 
 
+@pytest.mark.nightly
 def test_a_group_that_learns_from_loaded_weights_does_not_keep_their_copy(tmp_path):
     """Parameters, EMA and Adam's two moments are alive, at the start, after a step, and after a resume."""
     source = run(table(), tmp_path / "source", 8)
@@ -52,6 +53,7 @@ def test_a_group_that_learns_from_loaded_weights_does_not_keep_their_copy(tmp_pa
         assert tables_alive() == 0
 
 
+@pytest.mark.slow
 def test_a_group_that_does_not_learn_is_alive_once(tmp_path):
     run(table(), tmp_path / "source", 8)
     config = table()
@@ -62,6 +64,7 @@ def test_a_group_that_does_not_learn_is_alive_once(tmp_path):
         assert tables_alive() == 1
 
 
+@pytest.mark.slow
 def test_a_group_that_no_turn_trains_has_no_optimiser_state(tmp_path):
     """It is alive as parameters and as EMA; Adam's two moments of it would be two more."""
     size = 54_321  # no other test has an array of this size
@@ -75,6 +78,7 @@ def test_a_group_that_no_turn_trains_has_no_optimiser_state(tmp_path):
         assert trainer.state.opt_state.keys() == {"net"} and trainer.state.params.keys() == {"net", "shelf"}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("fsdp", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_checkpoint_with_optimiser_state_of_such_a_group_goes_on_to_the_same_bits(tmp_path, caplog, fsdp):
     """Older versions of jaxgen wrote one; it was never used."""
@@ -109,6 +113,7 @@ def test_a_loaded_group_waits_for_the_stage_at_which_it_joins(tmp_path):
         assert trainer.stage == 1 and trainer.frozen == {}
 
 
+@pytest.mark.slow
 def test_without_averaging_no_average_is_kept_or_written(tmp_path):
     config = table(ema_decay=0.0)
     with opened(config, tmp_path) as trainer:

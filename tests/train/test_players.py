@@ -134,6 +134,7 @@ def grown(tmp_path_factory):
     return run(growing_config(), tmp_path_factory.mktemp("grown"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(24,), (32,), (40,), (8, 32, 48)])
 def test_a_run_stopped_around_a_boundary_goes_on_to_the_same_bits(tmp_path, grown, stops):
     for images in stops:
@@ -206,6 +207,7 @@ def size(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_only_the_row_learns_and_only_the_row_is_written(tmp_path, table):
     source, made = table
     with opened(row_config(source), tmp_path) as trainer:
@@ -238,6 +240,7 @@ def test_sampling_sees_the_row_over_the_table(tmp_path, table):
         assert others.tobytes() == np.delete(np.asarray(model.params["table"]["rows"]), 3, axis=0).tobytes()
 
 
+@pytest.mark.slow
 def test_resuming_on_other_frozen_weights_is_refused(tmp_path):
     source, mine = tmp_path / "table", tmp_path / "row"
     run(table_config(rows=20), source)
@@ -288,6 +291,7 @@ def test_a_state_made_of_given_weights_shares_no_buffer_with_them(tmp_path):
 # ------------------------------------------------------------------ two sources
 
 
+@pytest.mark.slow
 def test_a_batch_may_come_from_two_sources_each_in_its_own_order(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
     np.savez(tmp_path / "other.npz", images=values)

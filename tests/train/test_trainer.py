@@ -50,6 +50,7 @@ def straight(tmp_path_factory):
     return workdir, run(small_ddpm(), workdir)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, straight):
     workdir, state = straight
     for images in (8, 32, 48):
@@ -67,6 +68,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, straight):
     assert all(a["seconds"] < b["seconds"] for a, b in zip(others, others[1:], strict=False))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("begun", [False, True])
 def test_the_update_is_compiled_once_and_before_the_first_step(tmp_path, begun):
     """On another thread, for shapes and shardings that are those of the state which is made, or read."""
@@ -163,6 +165,7 @@ def test_lines_after_the_last_checkpoint_are_dropped(tmp_path):
     assert [row["images"] for row in rows] == [16, 32, 48, 64] and all(row["fit/loss"] < 100 for row in rows)
 
 
+@pytest.mark.nightly
 def test_a_damaged_newest_checkpoint_costs_time_but_not_the_result(tmp_path):
     config = tiny_config("Plain", noise=0.1)
     config.train.checkpoint_every_images = 16
@@ -273,6 +276,7 @@ def test_a_trained_model_is_restored_without_its_data(tmp_path):
 # ------------------------------------------------------------------ warm starts
 
 
+@pytest.mark.nightly
 def test_a_learned_group_begins_with_given_weights_and_memory_but_nothing_else(tmp_path):
     source = run(tiny_config("TwoPlayers", repeats=1), tmp_path / "source", 32)
     config = tiny_config("TwoPlayers", repeats=1)
@@ -293,6 +297,7 @@ def test_a_learned_group_begins_with_given_weights_and_memory_but_nothing_else(t
         assert differing(trainer.state.memory["generator"], state.memory["generator"])
 
 
+@pytest.mark.nightly
 def test_given_weights_of_another_shape_are_refused_by_name(tmp_path, monkeypatch):
     run(tiny_config("TwoPlayers", repeats=1), tmp_path / "source", 8)
     config = tiny_config("TwoPlayers", repeats=1)
@@ -310,6 +315,7 @@ def test_given_weights_of_another_shape_are_refused_by_name(tmp_path, monkeypatc
 # ------------------------------------------------------------------ what is not finite
 
 
+@pytest.mark.nightly
 def test_a_run_that_stays_broken_stops_with_its_last_good_state_saved(tmp_path):
     config = tiny_config("TwoPlayers", repeats=1, fail_turn="generator", fail_from=3)
     config.train.update(total_images=800, max_nonfinite_updates=4)

@@ -12,7 +12,7 @@ import math
 from typing import Literal
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from jaxtyping import Float
 
 from jaxgen.diffusion.schedules import Discrete, Schedule
@@ -194,7 +194,7 @@ def _formula(name: str, high: float, low: float, steps: int) -> np.ndarray:
         high, low = high ** (1 / 7), low ** (1 / 7)
         return (high + share * (low - high)) ** 7
     if name == "beta":
-        return low + scipy.stats.beta.ppf(1 - share, 0.6, 0.6) * (high - low)
+        return low + scipy.special.betaincinv(0.6, 0.6, 1 - share) * (high - low)
     return np.exp(np.linspace(math.log(high), math.log(low), steps))
 
 
