@@ -30,6 +30,7 @@ APART = (
     "stable_diffusion_finetune.py",
     "cascade_digits.py",
     "cascade_shapes.py",
+    "dataset_gan_shapes.py",  # on codes of a run (tests/editing/test_dataset_gan.py)
     "cyclegan_shapes.py",  # its rate falls behind 20,000 images (test_translation_run.py, test_doors.py)
     "fsdm_digits.py",  # trained in test_few_shot.py, as is fsdm_omniglot.py traced
     "fsdm_omniglot.py",
@@ -124,6 +125,7 @@ TWINS = (
     "progan_shapes.py",  # its stages: the door `growing` (test_doors.py)
     "regression_emoji.py",
     "regression_fashion_mnist.py",
+    "segmenter_shapes.py",
     "sr3_emoji.py",
     "sr3_fashion_mnist.py",
     "stylegan2_cifar.py",

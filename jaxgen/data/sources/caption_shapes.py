@@ -11,12 +11,17 @@ training image, spread so that every pair of shape, colour and place is in some.
 number chooses: "a red circle at the top left", "there is a crimson disc in the upper left corner". Each attribute has
 two phrases, each of which means one of its values, and sentences have one of four patterns (`PHRASES`, `PATTERNS`).
 
+`caption_shapes:halves` and `caption_shapes:quarters` show the same scenes as `caption_shapes`, with a mask of the parts
+of the object: 0 on the ground, then the parts above and below its centre, of quarters first the left and then the right
+one of each. Colours do not tell parts, and no outline lies between them.
+
 An example holds
     image       uint8 [H, W, 3]
     label       int32 []        the shape
     attributes  int32 [3]       shape, colour and position, numbers into `shapes.NAMES`
     tokens      int32 [LENGTH]  the caption by `TOKENIZER`; [PHRASED_LENGTH] by `PHRASE_TOKENIZER` for phrases
     caption     str
+    mask        int32 [H, W]    the parts; of halves and quarters alone
 """
 
 from __future__ import annotations
@@ -48,6 +53,7 @@ SEEN, UNSEEN = COMBINATIONS[~HELD_OUT], COMBINATIONS[HELD_OUT]
 SPLITS = {"train": (0, 60_000), "test": (60_000, 1_000), "unseen": (61_000, 1_000)}  # first scene, number of scenes
 
 PHRASED = "phrases"  # the argument of the source whose captions are phrased
+PARTS = ("halves", "quarters")  # the arguments of the source whose examples have masks
 PHRASES: dict[str, tuple[tuple[str, ...], ...]] = {  # of each value, in the order of NAMES
     "shape": (
         ("circle", "disc"), ("square", "box"), ("triangle", "trigon"), ("diamond", "rhombus"),
@@ -85,7 +91,7 @@ class CaptionShapes(shapes.Shapes):
     """Shows scenes of three attributes, the same in all but shape, colour and position.
 
     Raises:
-      UserError: for an argument other than `phrases`.
+      UserError: for an argument other than `phrases`, `halves` and `quarters`.
     """
 
     takes = None
@@ -98,12 +104,13 @@ class CaptionShapes(shapes.Shapes):
     @staticmethod
     def tokenizer_of(argument: str = "", root: str | None = None) -> WordTokenizer:
         """Returns the tokenizer of the captions; raises UserError for an unknown argument."""
-        if argument not in ("", PHRASED):
+        if argument not in ("", PHRASED, *PARTS):
             raise UserError(
-                f"The data source 'caption_shapes:{argument}' is unknown; it is 'caption_shapes', or "
-                f"'caption_shapes:{PHRASED}' for captions in several phrases."
+                f"The data source 'caption_shapes:{argument}' is unknown; it is 'caption_shapes', "
+                f"'caption_shapes:{PHRASED}' for captions in several phrases, or 'caption_shapes:{PARTS[0]}' or "
+                f"':{PARTS[1]}' for masks of parts."
             )
-        return PHRASE_TOKENIZER if argument else TOKENIZER
+        return PHRASE_TOKENIZER if argument == PHRASED else TOKENIZER
 
     @property
     def captions(self) -> list[str]:
@@ -114,13 +121,16 @@ class CaptionShapes(shapes.Shapes):
         """Returns the attributes and the caption of an example's random numbers."""
         combinations = UNSEEN if self.split == "unseen" else SEEN
         attributes = combinations[int(draws[0] * len(combinations))]
-        return attributes, phrased(attributes, draws[1:5]) if self.request.argument else caption(attributes)
+        phrases = self.request.argument == PHRASED
+        return attributes, phrased(attributes, draws[1:5]) if phrases else caption(attributes)
 
     def __getitem__(self, index: int) -> Example:
-        draws = self.draws(index)
+        draws, kind = self.draws(index), self.request.argument
         attributes, text = self._told(draws)
+        parts = {"mask": parts_of(attributes, draws, self.resolution, kind)} if kind in PARTS else {}
         return {
             "image": draw(attributes, draws, self.resolution),
+            **parts,
             "label": attributes[0],
             "attributes": attributes,
             "tokens": self.tokenizer([text])[0],
@@ -131,6 +141,18 @@ class CaptionShapes(shapes.Shapes):
 def draw(attributes: np.ndarray, draws: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
     """Returns uint8 `[H, W, 3]` of shape, colour and position; `draws` is as in `shapes`."""
     return shapes._render(np.array([*attributes, SIZE, TEXTURE, BACKGROUND]), draws, resolution)["image"]
+
+
+def parts_of(attributes: np.ndarray, draws: np.ndarray, resolution: tuple[int, int], kind: str) -> np.ndarray:
+    """Returns int32 `[H, W]`: 0 on the ground, and on the object the number of its part, of `halves` or `quarters`."""
+    scene = np.array([*attributes, SIZE, TEXTURE, BACKGROUND])
+    inside = shapes._render(scene, draws, resolution)["mask"]
+    (height, width), (share_x, share_y) = resolution, shapes._centre(int(attributes[2]), draws)
+    below = np.arange(height)[:, None] + 0.5 > share_y * height
+    if kind == PARTS[0]:
+        return (inside * (1 + below)).astype(np.int32)
+    right = np.arange(width)[None] + 0.5 > share_x * width
+    return (inside * (1 + 2 * below + right)).astype(np.int32)
 
 
 def caption(attributes: np.ndarray) -> str:

@@ -293,7 +293,7 @@ class GAN(Method):
 
     def sample_from_z(self, model: Model, z: Tree, batch: Batch) -> Float[Array, "B H W C"]:
         """Returns the images of z by the averaged generator, with batch statistics that fit its weights."""
-        images, _ = self.generate(model.params, self._with_own_statistics(model), z, batch, train=False)
+        images, _ = self.generate(model.params, self.with_own_statistics(model), z, batch, train=False)
         return jnp.clip(images, -1, 1)
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
@@ -307,7 +307,7 @@ class GAN(Method):
         kept = {name: jnp.repeat(batch[name][:rows], FRAMES, axis=0) for name in self.conditions}
         return {"interpolation": self.sample_from_z(model, walk, kept)}
 
-    def _with_own_statistics(self, model: Model) -> Memory:
+    def with_own_statistics(self, model: Model) -> Memory:
         """Returns the memory with batch statistics of the averaged generator, estimated from z that never change.
 
         They are drawn as those of images are: truncated z have statistics of their own (Brock et al. 2018, appendix B).

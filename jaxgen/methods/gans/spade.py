@@ -194,6 +194,6 @@ class SPADE(GAN):
         channels = self.image_shape[-1]
         return found if channels == 3 else jnp.repeat(found.mean(axis=-1, keepdims=True), channels, axis=-1)
 
-    def _with_own_statistics(self, model: Model) -> Memory:
+    def with_own_statistics(self, model: Model) -> Memory:
         """Returns the memory: with batch statistics the weights are those of training, and else there are none."""
         return model.memory

@@ -1,4 +1,4 @@
-"""Says which features of an image's pixels a trained model gives: inner layers of a denoiser or an encoder, or pixels.
+"""Says which features of an image's pixels a trained model gives: inner layers of a network, or the pixels.
 
 `Features.maps` returns arrays of any size, which `per_pixel` enlarges to the image's and joins.
 """
@@ -9,6 +9,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,10 @@ from jaxgen.diffusion.process import diffuse
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model
 from jaxgen.methods.diffusion.ddpm import DDPM
+from jaxgen.methods.gans import codes
+from jaxgen.methods.gans.gan import GAN
 from jaxgen.networks.hooks import taken
+from jaxgen.networks.stylegan.latent_generator import LatentGenerator
 
 KEY = "config.method.features"
 LEVELS = 1000  # times are counted as by Ho et al. (2020), also under schedules with more levels, or with none
@@ -36,6 +40,10 @@ class Features(abc.ABC):
         It is called before any weights are read.
         """
 
+    def reads(self, trained: Method | None) -> tuple[str, ...]:
+        """Returns the entries of a batch that `maps` reads."""
+        return ("image",)
+
     @abc.abstractmethod
     def maps(self, trained: Method | None, model: Model, batch: Batch) -> Sequence[Array]:
         """Returns feature maps of the images of a batch.
@@ -46,7 +54,7 @@ class Features(abc.ABC):
         Args:
           trained: the trained method.
           model: its parameters and memory.
-          batch: has `image`, float32 `[B, H, W, C]` in [-1, 1].
+          batch: has the entries of `reads`, by default `image`, float32 `[B, H, W, C]` in [-1, 1].
 
         Raises:
           UserError: a layer does not exist, or cannot be read.
@@ -133,6 +141,51 @@ class EncoderLayers(Features):
         _, height, width, _ = batch["image"].shape
         # an encoder may have more tokens in front than patches, such as a class token
         return [_patch_tokens(seen[layer], (height, width)) for layer in self.layers]
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorLayers(Features):
+    """Gives what layers of a GAN's generator compute while they make an image (Zhang et al. 2021, DatasetGAN).
+
+    Only an image that the generator has made has them: a batch holds the image's code, the input that it was made of
+    (`jaxgen.methods.gans.codes`), and the image itself is not looked at.
+
+    Attributes:
+      layers: paths of modules of the generator, such as "norm_1" of DCGAN's. () takes all layers of a style-based one,
+        from the coarsest to the finest; other generators have no list of them.
+    """
+
+    layers: tuple[str, ...] = ()
+
+    def check(self, trained: Method | None) -> None:
+        if not isinstance(trained, GAN):
+            raise UserError(_no_such(self, "a GAN's generator", trained))
+        codes.check(trained)
+        if not self.layers and not isinstance(trained.generator, LatentGenerator):
+            raise UserError(
+                f"{KEY}.layers is empty, and {type(trained.generator).__name__} is no style-based generator, whose "
+                "layers are known: name modules of it, such as 'norm_1'."
+            )
+
+    def reads(self, trained: Method | None) -> tuple[str, ...]:
+        assert isinstance(trained, GAN)
+        return (*codes.names(trained), *trained.generator.reads)
+
+    def maps(self, trained: Method | None, model: Model, batch: Batch) -> Sequence[Array]:
+        assert isinstance(trained, GAN)
+        z, memory = codes.read(trained, batch), trained.with_own_statistics(model)
+        if not self.layers:
+            generator: Any = trained.generator
+            variables = {"params": model.params["generator"], **memory["generator"]}
+            styles = generator.apply(variables, z, *_label(trained, batch), method="styles")
+            return generator.apply(variables, styles, z.get("key"), features=True, method="synthesis")[1]
+        with taken(self.layers) as seen:
+            trained.generate(model.params, memory, z, batch, train=False)
+        return [seen[layer] for layer in self.layers]
+
+
+def _label(trained: GAN, batch: Batch) -> tuple[Array, ...]:
+    return tuple(batch[name] for name in trained.generator.reads)
 
 
 def per_pixel(maps: Sequence[Array], size: tuple[int, int]) -> Float[Array, "B H W D"]:

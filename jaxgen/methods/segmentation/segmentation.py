@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int, Key
 
-from jaxgen.arrays import Array, Batch, Memory, Params, Tree
+from jaxgen.arrays import Array, Batch, Memory, MissingEntry, Params, Tree
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.methods.segmentation.features import Features, per_pixel
@@ -54,7 +54,6 @@ class Segmentation(Method):
     ignore: int | None = None
 
     gives = "mask"
-    conditions = ("image",)
     panel_inputs = ("image", "mask")
     ema_groups = ()  # batch statistics belong to the weights themselves, and not to an average of them
     columns = {"masks": 8}
@@ -66,6 +65,10 @@ class Segmentation(Method):
             raise UserError("config.method.members is at least 1, and config.method.pixels at least 2.")
         if self.weights == "random" and self.trained is None:
             raise UserError("config.method.weights='random' needs a network: set config.init_from.pretrained to a run.")
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return self.features.reads(self.trained)
 
     @property
     def required_groups(self) -> tuple[str, ...]:
@@ -140,13 +143,22 @@ class Segmentation(Method):
 
     def extract(self, model: Model, batch: Batch) -> Float[Array, "B H W D"]:
         """Returns the features of all pixels: the entry `features` of the batch, if it has one, or those of its images.
+
+        Raises:
+          MissingEntry: the batch lacks what the features are computed of.
         """
         if "features" in batch:
             return batch["features"]
         if self.weights == "random":
             model = Model(model.memory["random"], model.memory, model.stage)
-        size = (batch["image"].shape[1], batch["image"].shape[2])
-        return jax.lax.stop_gradient(per_pixel(self.features.maps(self.trained, model, batch), size))
+        missing = [name for name in self.conditions if name not in batch]
+        if missing:
+            raise MissingEntry(
+                f"config.method.features reads the entry {missing[0]!r}, and the data have "
+                f"{', '.join(sorted(batch))}: choose a config.data.source that has it."
+            )
+        height, width, _ = batch["image"].shape[1:] if "image" in batch else self.image_shape
+        return jax.lax.stop_gradient(per_pixel(self.features.maps(self.trained, model, batch), (height, width)))
 
     def probabilities(self, model: Model, features: Float[Array, "*P D"]) -> Float[Array, "K *P C"]:
         """Returns each head's probabilities of the classes."""
