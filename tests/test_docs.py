@@ -169,14 +169,15 @@ def test_the_recipe_of_a_chain_samples_and_is_evaluated(tmp_path, monkeypatch):
     assert np.isfinite(evaluate(found.generator, found.model)["frechet_digits"]["value"])
 
 
-def test_the_page_of_one_step_names_functions_that_are_there():
-    named = re.findall(r"`([\w/]+\.py)(?:: ([\w.]+))?`", (ROOT / "docs" / "step.md").read_text())
-    assert len(named) > 40
+@pytest.mark.parametrize("page", ["step.md", "errata.md"])
+def test_the_pages_name_functions_that_are_there(page):
+    named = re.findall(r"`([\w/]+\.py)(?:: ([\w.]+))?`", (ROOT / "docs" / page).read_text())
+    assert len(named) > 30
     for file, name in named:
         body = ast.parse((ROOT / file).read_text()).body
         for part in name.split(".") if name else ():
             found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
-            assert found, f"docs/step.md: {file} has no {name}"
+            assert found, f"docs/{page}: {file} has no {name}"
             body = found[0].body
 
 

@@ -14,7 +14,8 @@ import yaml
 import jaxgen
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-YAML = [ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml", *sorted((ROOT / ".github").rglob("*.yml"))]
+YAML = [ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml", ROOT / "mkdocs.yml"]
+YAML += sorted((ROOT / ".github").rglob("*.yml"))
 
 
 @pytest.mark.parametrize("file", YAML, ids=lambda path: path.name)
@@ -58,3 +59,22 @@ def test_hooks_and_pages_name_files_that_are_there():
     words = [word for hook in hooks for word in shlex.split(hook["entry"])] + blocks.split()
     files = [word for word in words if word.startswith("tests/")]
     assert len(files) > 3 and all(list(ROOT.glob(file)) for file in files)
+
+
+def _entries(nav):
+    for item in nav.values() if isinstance(nav, dict) else nav:
+        if isinstance(item, str):
+            yield item
+        else:
+            yield from _entries(item)
+
+
+def test_the_navigation_of_the_site_has_every_page_once():
+    entries = sorted(_entries(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
+    assert entries == sorted([*pages, "index.md"])  # the home page is made from README.md
+
+
+def test_every_picture_is_in_the_gallery():
+    shown = re.findall(r"\]\(gallery/([^)]+)\)", (ROOT / "docs" / "gallery.md").read_text())
+    assert sorted(shown) == sorted(file.name for file in (ROOT / "docs" / "gallery").iterdir())

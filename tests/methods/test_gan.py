@@ -168,6 +168,17 @@ def test_acgan_tells_the_generator_alone():
             make("acgan", **wrong)
 
 
+def test_both_players_of_acgan_want_images_to_show_their_labels():
+    method, given = make("acgan", generator=LABELLED), batch()
+    right = {"label": 5.0 * jax.nn.one_hot(given["label"], 3)}
+    wrong = {"label": jnp.roll(right["label"], 1, axis=1)}
+    best = method.discriminator_terms(right, right, given)[0]
+    for real, fake in ((wrong, right), (right, wrong)):
+        assert method.discriminator_terms(real, fake, given)[0] > best + 1
+    seen = [method.generator_terms(SimpleNamespace(outputs=o, batch=given))[0] for o in (right, wrong)]
+    assert seen[1] > seen[0] + 1
+
+
 def test_infogans_codes_enter_and_are_read_back():
     method = make("infogan", codes=section(name="Codes", categorical=(3,), continuous=1))
     keys = jax.random.split(jax.random.key(3), 400)
