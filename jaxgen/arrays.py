@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -44,6 +44,16 @@ def carry_over(old: Tree, new: Tree) -> Tree:
 
 class MissingEntry(UserError):
     """This error is raised for an entry that a method reads and a batch does not have."""
+
+
+def check_entries(batch: Mapping[str, Any], names: Iterable[str], method: str, source: str) -> None:
+    """Raises a MissingEntry for the first of `names` that a batch lacks; `source` says which data have it."""
+    missing = [name for name in names if name not in batch]
+    if missing:
+        raise MissingEntry(
+            f"{method} reads the entry {missing[0]!r}, and the data have {', '.join(sorted(batch))}: choose {source}, "
+            f"or name the entry that it has in config.data.rename.{missing[0]}."
+        )
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -27,6 +28,8 @@ from jaxgen.report.images import animation, grid, save_gif, save_png
 from jaxgen.runs.state import seed_key
 from jaxgen.sampling.inputs import Inputs, read_inputs
 from jaxgen.sampling.slots import BEGUN, begun_slots
+
+log = logging.getLogger(__name__)
 
 Files = Sequence[epath.Path]
 AT_ONCE = 16  # images that are painted, or embedded, together
@@ -163,6 +166,8 @@ def mixed(place: Place, codes: epath.PathLike, layer: int | None) -> np.ndarray:
 def directions(place: Place, num: int, components: int, classifier: TrainedClassifier | None) -> dict[str, float]:
     """Finds directions in W, of `num` random z; returns the accuracy of each class's hyperplane on styles left out.
 
+    A class that too few or too many of the images show has none: a warning and `left_out` in the file say so.
+
     Raises:
       UserError: there are more components than numbers in w, or the classifier sees other images.
     """
@@ -172,6 +177,7 @@ def directions(place: Place, num: int, components: int, classifier: TrainedClass
     names = [f"component_{i + 1}" for i in range(components)]
     vectors, deviations = [*found.vectors], [*found.deviations]
     accuracies: dict[str, float] = {}
+    left_out: dict[str, str] = {}
     if classifier is not None:
         classifier.check_shape(place.model.network.image_shape)
         images = place.paint(np.repeat(w[:, None], place.model.network.layers, axis=1))
@@ -180,7 +186,9 @@ def directions(place: Place, num: int, components: int, classifier: TrainedClass
         for number, shown in enumerate((seen.argmax(axis=1)[:, None] == np.arange(seen.shape[1])).T):
             try:
                 side = boundary(w, shown)
-            except UserError:  # too rare, or all of them: there is no hyperplane
+            except UserError as error:  # too rare, or all of them: there is no hyperplane
+                left_out[f"class_{number}"] = str(error)
+                log.warning("class_%d has no direction: %s Draw more by --num.", number, error)
                 continue
             names.append(f"class_{number}")
             vectors.append(side.normal)
@@ -192,7 +200,7 @@ def directions(place: Place, num: int, components: int, classifier: TrainedClass
     amounts = jnp.linspace(-3.0, 3.0, SHOWN)
     rows = [edits.move(base, v, d * amounts)[:, 0] for v, d in zip(kept.vectors, kept.deviations, strict=True)]
     place.write("directions", {}, grid(place.paint(jnp.concatenate(rows)), columns=SHOWN))
-    about = {"_meta": {"seed": place.seed, "num": num}, "accuracy": accuracies}
+    about = {"_meta": {"seed": place.seed, "num": num}, "accuracy": accuracies, "left_out": left_out}
     write_json(place.out / "directions.json", {**about, "explained": (found.deviations**2 / w.var(0).sum()).tolist()})
     return accuracies
 

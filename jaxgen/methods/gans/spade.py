@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Key
 
 from jaxgen.adversarial import losses
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.arrays import Array, Batch, Memory, Metrics, MissingEntry, Params, Tree
+from jaxgen.arrays import Array, Batch, Memory, Metrics, Params, Tree, check_entries
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.methods.gans.gan import GAN, GeneratorStep
@@ -107,12 +107,7 @@ class SPADE(GAN):
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
-        missing = [name for name in self.generator.reads if name not in batch]
-        if missing:
-            raise MissingEntry(
-                f"SPADE reads the entry {missing[0]!r}, and the data have {', '.join(sorted(batch))}: choose a "
-                f"config.data.source with masks, or name the entry that it has in config.data.rename.{missing[0]}."
-            )
+        check_entries(batch, self.generator.reads, "SPADE", "a config.data.source with masks")
         learned, carried = super().init(key, batch, stage, given, params, memory)
         if self.encoder is not None:
             of_encoder = jax.random.fold_in(key, 1)

@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Key
 
 from jaxgen.adversarial.sampling import NORMAL, GANSampler
-from jaxgen.arrays import Array, Batch, Memory, MissingEntry, Params, Tree
+from jaxgen.arrays import Array, Batch, Memory, Params, Tree, check_entries
 from jaxgen.errors import UserError
 from jaxgen.geometry import agreement, cameras, surface
 from jaxgen.methods.base import Model
@@ -69,12 +69,7 @@ class TriplaneGAN(GAN):
     def init(
         self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
     ) -> tuple[Params, Memory]:
-        missing = [name for name in self.generator.reads if name not in batch]
-        if missing:
-            raise MissingEntry(
-                f"A triplane GAN reads the entry {missing[0]!r}, and the data have {', '.join(sorted(batch))}: choose "
-                f"a config.data.source that has it, such as 'solids', or name it in config.data.rename.{missing[0]}."
-            )
+        check_entries(batch, self.generator.reads, "A triplane GAN", "a config.data.source such as 'solids'")
         return super().init(key, batch, stage, given, params, memory)
 
     def sample_z(
