@@ -38,6 +38,7 @@ ALLOWED = {
     "train": {"config", "data", "methods", "parallel", "report", "runs", "sampling"},
     "evaluation": {"config", "data", "methods", "metrics", "report", "runs", "sampling"},
     "editing": {"adversarial", "data", "diffusion", "methods", "metrics", "networks", "report", "runs", "sampling"},
+    "demo": {"config", "diffusion", "editing", "evaluation", "methods", "report", "runs", "sampling"},
     "planning": {"config", "data", "methods", "parallel", "runs", "sampling", "train"},
 }
 # The command line may import every room, and nothing imports it but `main.py` and `python -m jaxgen`.

@@ -19,7 +19,7 @@ from jaxgen.command.settings import Settings
 from jaxgen.errors import UserError
 from jaxgen.sampling.grafts.requests import Adapter
 
-MODES = ("train", "sample", "evaluate", "plan", "profile", "compare")
+MODES = ("train", "sample", "evaluate", "plan", "profile", "demo", "compare")
 OF_ONE_RUN = MODES[:-1]  # the modes that take one config and one workdir
 T = TypeVar("T")
 
@@ -135,7 +135,8 @@ class Flags:
         None, "The classes to draw, such as 3 or 0,1,2; by default all classes.", "sample", read=_labels
     )
     checkpoint: str = _flag(
-        "last", "The checkpoint to use: last, best (see train.keep_best), or a step.", "sample", "evaluate", "compare"
+        "last", "The checkpoint to use: last, best (see train.keep_best), or a step.", "sample", "evaluate", "demo",
+        "compare",
     )
     quiz: bool = _flag(False, "Also writes quiz.html, which asks people which images are real.", "evaluate")
     prompt: tuple[str, ...] = _flag((), "What a text-to-image model draws; may be given several times.", "sample")
@@ -178,7 +179,12 @@ class Flags:
     )  # fmt: skip
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",
-        "sample", "evaluate", "plan", "profile", "compare",
+        "sample", "evaluate", "plan", "profile", "demo", "compare",
+    )  # fmt: skip
+    port: int = _flag(7860, "The port at which the demo is served.", "demo")
+    host: str = _flag(
+        "127.0.0.1", "The address at which the demo is served: by default that of this machine alone; 0.0.0.0 lets "
+        "everyone in who can reach it.", "demo",
     )  # fmt: skip
     topology: str = _flag(
         "", "The machine to plan for, such as v5e:2x4, v5p:4x4x4, v6e:16x16 or cpu:8.", "plan",

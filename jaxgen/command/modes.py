@@ -17,6 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.command.compare import compare
+from jaxgen.command.demo import serve_demo
 from jaxgen.command.flags import Flags
 from jaxgen.errors import UserError, os_refusal
 
@@ -335,8 +336,19 @@ def profile(config: ConfigDict, flags: Flags) -> int:
     return 0
 
 
+@_leaving_on_sigterm()
+def demo(config: ConfigDict, flags: Flags) -> int:
+    """Serves a page in which a model draws, until it is stopped."""
+    from jaxgen.sampling.prompts import TextRequest
+    from jaxgen.sampling.restore import pretrained
+
+    of_folder = "pretrained" in config.init_from and config.method.name == "stable_diffusion"
+    trained = pretrained(config, TextRequest(("",))) if of_folder else _trained(config, flags)
+    return serve_demo(trained.generator.config, flags, trained)
+
+
 MODES: dict[str, Callable[[Any, Flags], int]] = {
-    mode.__name__: mode for mode in (train, sample, evaluate, plan, profile, compare)
+    mode.__name__: mode for mode in (train, sample, evaluate, plan, profile, demo, compare)
 }
 
 

@@ -98,7 +98,7 @@ def _without_config(flags: Flags, rest: Sequence[str], file: str) -> Flags:
 
 def _changed(config: ConfigDict, flags: Flags, rest: list[str], file: str) -> tuple[Flags, list[str]]:
     """Changes a config as the picture of --like and the overrides say; returns the flags and the other arguments."""
-    if flags.mode != "sample":
+    if flags.mode not in ("sample", "demo"):
         return flags, _override(config, rest, file)
     base = ConfigDict(config.to_dict(), type_safe=False)
     if flags.settings:

@@ -10,6 +10,7 @@ from typing import NoReturn
 from ml_collections import ConfigDict
 
 from jaxgen.command import modes
+from jaxgen.command.demo import check_demo
 from jaxgen.command.flags import Flags, check_needed, help_text, table
 from jaxgen.command.lists import listed
 from jaxgen.command.parse import parse
@@ -92,6 +93,8 @@ def run(config: ConfigDict, flags: Flags) -> int:
       UserError: the input is bad.
     """
     _check_flags(config, flags)
+    if flags.mode == "demo":
+        check_demo(flags)
     _fit_resolution(config)
     check(config)
     if flags.mode == "plan":
@@ -117,8 +120,8 @@ def _check_flags(config: ConfigDict, flags: Flags) -> None:
         _check_pretrained(config, flags)
     elif _is_chain(config):
         _check_chain(flags)
-    elif flags.mode == "sample" and not flags.workdir:
-        raise UserError("--workdir is needed in --mode=sample: give --workdir=<the folder of a trained run>.")
+    elif flags.mode in ("sample", "demo") and not flags.workdir:
+        raise UserError(f"--workdir is needed in --mode={flags.mode}: give --workdir=<the folder of a trained run>.")
     check_needed(flags, without=("workdir",) if _is_chain(config) else ())
     if flags.mode == "profile" and not (flags.out or flags.workdir):
         raise UserError("--mode=profile needs --out=<folder for the trace>, or the --workdir of a run.")
@@ -161,12 +164,12 @@ def _is_chain(config: ConfigDict) -> bool:
 
 
 def _check_chain(flags: Flags) -> None:
-    if flags.mode not in ("sample", "evaluate"):
+    if flags.mode not in ("sample", "demo", "evaluate"):
         raise UserError(
             f"--mode={flags.mode} is for one model, and a cascade does not train: train each stage by its own config, "
-            "and use --mode=sample or --mode=evaluate."
+            "and use --mode=sample, --mode=demo or --mode=evaluate."
         )
-    if flags.mode == "sample" and flags.workdir:
+    if flags.mode in ("sample", "demo") and flags.workdir:
         raise UserError(
             "a cascade is sampled from the runs in config.init_from.pretrained, not from one: leave --workdir out."
         )
@@ -179,8 +182,10 @@ def _check_chain(flags: Flags) -> None:
 
 
 def _check_pretrained(config: ConfigDict, flags: Flags) -> None:
-    if flags.mode != "sample":
-        raise UserError(f"--mode={flags.mode} has no use for config.init_from.pretrained; it is for --mode=sample.")
+    if flags.mode not in ("sample", "demo"):
+        raise UserError(
+            f"--mode={flags.mode} has no use for config.init_from.pretrained; it is for --mode=sample and --mode=demo."
+        )
     if flags.workdir:
         raise UserError("config.init_from.pretrained needs no run to sample from: leave --workdir out.")
     if not config.init_from.pretrained:

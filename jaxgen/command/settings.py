@@ -183,11 +183,20 @@ def check_own_keys(config: ConfigDict, flags: Flags) -> None:
             raise UserError(f"--like={flags.like} was drawn with --config.{key}=...: give that too.")
 
 
-def settings_of(config: ConfigDict, flags: Flags, trained: TrainedModel) -> Settings:
-    """Returns what the pictures of a call carry; `flags` are those that the user gave. All processes call it."""
-    import jax
-
+def weights_of(trained: TrainedModel) -> str:
+    """Returns a checksum of all weights of a model. All processes call it."""
     from jaxgen.runs.integrity import checksums, text_checksum
+
+    return f"{text_checksum(checksums((trained.model.params, trained.model.memory))):08x}"
+
+
+def settings_of(config: ConfigDict, flags: Flags, trained: TrainedModel, weights: str = "") -> Settings:
+    """Returns what the pictures of a call carry; `flags` are those that the user gave. All processes call it.
+
+    Args:
+      weights: what `weights_of` gives, where it is known.
+    """
+    import jax
 
     changed = {key: new for key, (_, new) in flags.changes.items() if _is_carried(key) or key.startswith("init_from")}
     changed = {key: new for key, new in changed.items() if new is not None and key.partition(".")[0] not in WHOLE}
@@ -195,11 +204,10 @@ def settings_of(config: ConfigDict, flags: Flags, trained: TrainedModel) -> Sett
     asked = {field.name: getattr(flags, field.name) for field in dataclasses.fields(Asked)}
     whole = ConfigDict({name: config[name] for name in WHOLE if name in config})
     devices = trained.generator.mesh.devices.reshape(-1)
-    sums = checksums((trained.model.params, trained.model.memory))
     return Settings(
         method=config.method.name,
         step=trained.step,
-        weights=f"{text_checksum(sums):08x}",
+        weights=weights or weights_of(trained),
         asked=Asked(**asked),
         config=flags.name or _recorded_name(flags.workdir),
         files=_files(flags),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -84,6 +84,11 @@ class Generator:
     def given(self) -> Mapping[str, np.ndarray]:
         """Returns the conditions that replace those of held-out data; image i uses row `i % N` of each array."""
         return self._given
+
+    def give(self, given: Mapping[str, np.ndarray]) -> None:
+        """Replaces all given conditions by others of the same names; the programs that are compiled stay."""
+        assert given.keys() == self._given.keys(), "programs are compiled for the names of what is given"
+        self._given.update(given)
 
     def changed(
         self, method: Method, given: Mapping[str, np.ndarray], words: Mapping[str, tuple[int, ...]] | None = None
@@ -204,7 +209,7 @@ class Generator:
 
     def draw(
         self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None, asked: bool = False,
-        again: int = 0,
+        again: int = 0, done: Callable[[int], object] = lambda images: None,
     ) -> Samples:  # fmt: skip
         """Draws `num` samples, of what the method gives. Where some are not finite, a warning says how many.
 
@@ -213,6 +218,7 @@ class Generator:
             conditions are of, and where there is no other condition, class `i % N` of all N.
           asked: whether to say what each sample was drawn for, in `Samples.asked`.
           again: 0, or the number of a further draw under the same conditions, what corruptions draw at random included.
+          done: is called after each batch with the number of samples that are drawn.
 
         Raises:
           NotFinite: where no sample is finite, or a solver has not finished one of them.
@@ -229,6 +235,7 @@ class Generator:
             labelled = {name: batch[name] for name in ("label",) if name in batch}
             wanted.append(self.held_out.asked(seed, index, batch) if asked else labelled)
             steps.done(start + self.batch_size)
+            done(min(start + self.batch_size, num))
         found = jax.tree.map(lambda *values: np.concatenate(values)[:num], *parts)
         of = {name: np.concatenate([one[name] for one in wanted])[:num] for name in wanted[0]} if wanted else {}
         finite, plural = found["finite"], self.output.plural

@@ -1,0 +1,206 @@
+"""Makes the page of a demo with gradio: the controls of a model, what they draw, and a quiz."""
+
+from __future__ import annotations
+
+import html
+import logging
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from jaxgen.demo.controls import MOST_IMAGES, Controls
+from jaxgen.demo.request import read_request
+from jaxgen.demo.studio import Studio
+from jaxgen.entry_point import beyond_machine, disk_trouble
+from jaxgen.errors import UserError, printable
+
+log = logging.getLogger("jaxgen")
+WAITING = 64  # requests that may wait; a further one is told so
+KEEP = (600, 3600)  # every so many seconds, files that are older than so many are removed
+MOST_BYTES = "32mb"  # of a file that is given
+PAIRS = 10  # of a quiz
+FAULT = "Something went wrong inside jaxgen; the terminal that runs the demo says what."
+FRAME = (
+    '<iframe style="width: 100%; height: 720px; border: 0" sandbox="allow-scripts allow-downloads" '
+    'srcdoc="{}"></iframe>'
+)
+FONTS = ["system-ui", "sans-serif"]
+
+
+def _as_sent(component: Any, read: Callable[[Any], Any]) -> Any:
+    """Lets a component pass on what the browser sends: what is wrong with it is then one sentence of `read_request`, or
+    of what reads pictures, where gradio would raise."""
+    component.preprocess = read
+    return component
+
+
+def _path(payload: Any) -> str | None:
+    """Returns the file that was uploaded; gradio has checked that it is one of those that it keeps."""
+    return payload.path if payload is not None else None
+
+
+def make_page(studio: Studio, folder: pathlib.Path) -> gr.Blocks:
+    """Returns the page.
+
+    Args:
+      studio: what draws.
+      folder: a folder of this process, in which each request has a folder of its own while it is answered.
+    """
+    controls = studio.controls
+    with gr.Blocks(title=f"jaxgen: {studio.name}", analytics_enabled=False, delete_cache=KEEP) as page:
+        base = studio.base
+        gr.Markdown(f"## {html.escape(studio.name)}\n`{studio.config.method.name}`, at step {base.step:,}")
+        with gr.Tab("Draw"):
+            _draw_tab(studio, folder)
+        if controls.quiz:
+            with gr.Tab("Which one is real?"):
+                _quiz_tab(studio, folder)
+    page.queue(default_concurrency_limit=1, max_size=WAITING, api_open=False)
+    return page
+
+
+def _draw_tab(studio: Studio, folder: pathlib.Path) -> None:
+    controls = studio.controls
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            parts = _components(controls)
+            button = gr.Button("Draw", variant="primary", elem_id="draw")
+        with gr.Column(scale=2):
+            told = gr.Textbox(label="What happened", interactive=False, lines=1, max_lines=8, elem_id="told")
+            images = gr.Gallery(
+                show_label=False, columns=4, object_fit="contain", height="auto", format="png", elem_id="images",
+                buttons=["download", "fullscreen"], elem_classes=["pixels"], interactive=False,
+            )  # fmt: skip
+            panels = gr.Gallery(show_label=False, columns=2, object_fit="contain", format="png", elem_id="panels",
+                                visible=False, interactive=False)  # fmt: skip
+            files = gr.Files(label="PNG files: each carries its settings, and --mode=sample --like=FILE draws it again",
+                             elem_id="files", interactive=False)  # fmt: skip
+
+    def draw(*values: Any, progress: Any = gr.Progress()) -> Iterator[tuple[Any, ...]]:  # noqa: B008  # gradio's way
+        yield from answer_draw(studio, folder, dict(zip(parts, values, strict=True)), progress)
+
+    button.click(draw, list(parts.values()), [told, images, panels, files], api_name="draw", concurrency_id="model")
+
+
+def answer_draw(
+    studio: Studio, folder: pathlib.Path, values: Mapping[str, Any], progress: Callable[..., Any]
+) -> Iterator[tuple[Any, ...]]:
+    """Yields what happened, the images, the panels and the files; the request's folder lasts until they are copied."""
+    own = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    try:
+
+        def work() -> tuple[Any, ...]:
+            request = read_request(studio.controls, values)
+
+            def tell(done: int, what: str) -> None:
+                progress((min(done, request.num), request.num), desc=what, unit="images")
+
+            found = studio.draw(request, own, tell)
+            said = f"{request.num} drawn with seed {request.seed}."
+            images, panels = ([*map(str, of)] for of in (found.images, found.panels))
+            shown = gr.update(value=panels, visible=bool(panels))
+            return "\n".join([said, *found.notes]), images, shown, [str(found.all), *images]
+
+        said, answer = _guarded(work)
+        yield answer or (said, None, gr.update(value=None, visible=False), None)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _quiz_tab(studio: Studio, folder: pathlib.Path) -> None:
+    gr.Markdown(f"Up to {PAIRS} pairs of an image of this model and a real one that it has not learned from.")
+    seed = gr.Textbox(value="0", label="Seed", elem_id="quiz_seed")
+    button = gr.Button("Make a quiz", elem_id="quiz")
+    told = gr.Textbox(label="What happened", interactive=False, elem_id="quiz_told")
+    frame = gr.HTML(elem_id="quiz_frame")
+
+    def ask(value: Any) -> tuple[str, str]:
+        own = pathlib.Path(tempfile.mkdtemp(dir=folder))
+        try:
+            said, text = _guarded(lambda: studio.quiz(read_request(studio.controls, {"seed": value}).seed, PAIRS, own))
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+        if text is None:
+            return said, ""
+        return "Choose the real one.", FRAME.format(html.escape(text))
+
+    button.click(ask, [seed], [told, frame], api_name="quiz", concurrency_id="model")
+
+
+def _guarded(work: Callable[[], Any]) -> tuple[str, Any]:
+    """Returns `("", result)`, or a sentence on what is wrong and None."""
+    try:
+        return "", work()
+    except UserError as error:
+        return printable(str(error)), None
+    except Exception as error:
+        said = disk_trouble(error) or beyond_machine(error)
+        if said is None:
+            log.exception("a request of the demo failed")
+        return printable(said or FAULT), None
+
+
+def _components(controls: Controls) -> dict[str, Any]:
+    """Returns the components of the controls, by the names that `read_request` knows."""
+    found: dict[str, Any] = {}
+    if controls.prompt:
+        empty = "" if controls.prompt == "needed" else "; empty: held-out texts"
+        found["prompt"] = gr.Textbox(label=f"Prompt (several: one a line{empty})", lines=2, elem_id="prompt")
+    if controls.negative_prompt:
+        found["negative_prompt"] = gr.Textbox(label="Negative prompt", elem_id="negative_prompt")
+    if controls.labels:
+        found["labels"] = gr.Dropdown(
+            list(controls.labels), multiselect=True, label="Classes (none: all of them)", elem_id="labels"
+        )
+    for entry, picture in controls.pictures.items():
+        if picture.several:
+            found[entry] = gr.Files(label=picture.label, elem_id=f"picture_{entry}")
+        else:
+            image = gr.Image(
+                label=picture.label, type="filepath", sources=["upload", "clipboard"], height=180, buttons=[],
+                elem_id=f"picture_{entry}", elem_classes=["pixels"],
+            )  # fmt: skip
+            found[entry] = _as_sent(image, _path)
+    if controls.strength:
+        label = "Strength: the share of the picture that may change (empty: 0.6, and 1 with a mask)"
+        found["strength"] = gr.Textbox(label=label, elem_id="strength")
+    if controls.degrade:
+        found["degrade"] = gr.Checkbox(
+            label="The picture is a clean one: make of it what the model reads", elem_id="degrade"
+        )
+    found["seed"] = gr.Textbox(value="0", label="Seed", elem_id="seed")
+    slider = gr.Slider(1, MOST_IMAGES, value=4, step=1, label="Images", elem_id="num")
+    found["num"] = _as_sent(slider, lambda payload: payload)
+    for key, choice in controls.choices.items():
+        found[key] = gr.Dropdown(
+            list(choice.words), value=choice.value, label=choice.label, elem_id=key.replace(".", "_")
+        )
+    for key, number in controls.numbers.items():
+        value = "" if number.value is None else f"{number.value:g}"
+        found[key] = gr.Textbox(value=value, label=number.label, elem_id=key.replace(".", "_"))
+    if controls.panels:
+        label = "The model's panels, too: such as the way from noise"
+        found["panels"] = gr.Checkbox(label=label, elem_id="with_panels")
+    return found
+
+
+def serve(page: gr.Blocks, host: str, port: int) -> str:
+    """Starts to serve a page in threads, and returns its address.
+
+    Raises:
+      UserError: the port is not free.
+    """
+    css = ".pixels img { image-rendering: pixelated; }"
+    try:
+        _, address, _ = page.launch(
+            server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
+            show_error=False, max_file_size=MOST_BYTES, footer_links=[], run_history=False, ssr_mode=False, css=css,
+            enable_monitoring=False, mcp_server=False, pwa=False, theme=gr.themes.Default(font=FONTS, font_mono=FONTS),
+        )  # fmt: skip
+    except OSError as error:
+        raise UserError(f"--port={port} is not free on {host}: give another --port.") from error
+    return address
