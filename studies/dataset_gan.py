@@ -39,7 +39,7 @@ def measured(workdir: Path) -> float:
     from jaxgen.evaluation.evaluate import evaluate
 
     found = harness.trained(workdir)
-    return round(float(evaluate(found.generator, found.model)["mean_iou"].value), 4)
+    return round(float(evaluate(found.generator, found.model)["mean_iou"]["value"]), 4)
 
 
 def student(out: Path, name: str, seed: int, *settings: str) -> float:
