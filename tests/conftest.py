@@ -12,6 +12,7 @@ import sys
 import pytest
 
 DEVICES = 8
+LEVEL = "xla_backend_optimization_level"
 LARGE = 4 * 2**30  # bytes of one worker
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -20,8 +21,8 @@ for flag, value in (
     ("xla_force_host_platform_device_count", DEVICES),
     ("xla_cpu_enable_concurrency_optimized_scheduler", "false"),  # as `jaxgen.host` sets it
     # the suite compiles far longer than it computes: half the time of compiling, and programs of a part of the speed,
-    # which is why `tiny.LONG` is for those that compute for seconds
-    ("xla_backend_optimization_level", 0),
+    # which is why `tiny.LONG` is for those that compute for seconds, and `pytest_configure` looks at what is run
+    (LEVEL, 0),
     ("xla_cpu_use_fusion_emitters", "false"),
 ):
     if flag not in os.environ.get("XLA_FLAGS", ""):
@@ -38,6 +39,12 @@ for noisy in ("absl", "orbax", "etils"):
 # named in configs as `tiny_methods:<Name>`
 _TESTS = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [os.fspath(_TESTS.parent), os.fspath(_TESTS)]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles what is held against other implementations a little better; workers begin with these flags."""
+    if config.getoption("markexpr").startswith("parity"):
+        os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(f"--{LEVEL}=0", f"--{LEVEL}=1")
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,7 @@ def test_a_spade_of_a_users_layouts(folder):
     np.testing.assert_array_equal(styled[0], styled[1])
 
 
+@pytest.mark.nightly
 def test_a_segmenter_of_a_users_pictures(folder):
     workdir, source = folder / "segmenter", f"--config.data.source=npz:{folder / 'data.npz'}"
     assert tiny.call(*SEGMENTER, *COMMON, source, f"--workdir={workdir}") == 0

@@ -53,7 +53,7 @@ def test_fewer_images_are_the_first_of_more(trained, sample):
     assert apart(nine, sample(trained, "--num=9", "--seed=4")["images"]) > 20
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_batch_size(config, trained, sample):
     whole = sample(trained, "--num=9", "--seed=3")["images"]
     noisy = ["--config.sampler.name=ddpm"]  # its steps' noise must not depend on the batch either

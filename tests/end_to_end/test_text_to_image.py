@@ -41,7 +41,7 @@ def test_an_image_depends_on_the_seed_its_number_and_its_text(folder, tmp_path):
     assert (three["images"][0] != three["images"][2]).mean() > 0.5  # the same text, another number
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sizes_types_scales_and_batches(folder, tmp_path):
     plain = drawn(folder, tmp_path / "plain", "--prompt=a red cat", "--prompt=a dog")["images"].astype(int)
     batched = drawn(folder, tmp_path / "b", "--prompt=a red cat", "--prompt=a dog", "--config.evaluate.batch_size=2")

@@ -72,7 +72,7 @@ def write_run(place: pathlib.Path) -> pathlib.Path:
     return second
 
 
-@pytest.fixture(scope="module", params=["folder", "run"])
+@pytest.fixture(scope="module", params=["folder", pytest.param("run", marks=pytest.mark.nightly)])
 def tuning(request, tmp_path_factory):
     """The config file of a tuning run on a folder of diffusers, or on a run, and that base."""
     place = tmp_path_factory.mktemp("tuning")
