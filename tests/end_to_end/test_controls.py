@@ -83,6 +83,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(place, tmp_path):
     assert compare(place / "run", tmp_path / "parts") == []
 
 
+@pytest.mark.nightly
 def test_the_exported_folder_on_the_base_draws_the_runs_images(place, tmp_path, capsys):
     assert export([str(place / "run"), str(tmp_path / "out")]) == 0
     assert "out/control: a ControlNet of the hint 'hint'" in capsys.readouterr().out
@@ -127,6 +128,7 @@ def complaint(capsys, *arguments):
     return line
 
 
+@pytest.mark.nightly
 def test_what_cannot_be_is_one_sentence(place, tmp_path, capsys):
     assert export([str(place / "run"), str(tmp_path / "out")]) == 0
     capsys.readouterr()

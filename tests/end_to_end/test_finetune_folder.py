@@ -44,7 +44,7 @@ def loss(config, params) -> float:
     return generator.scores(Model(params, {}), 0, open_split(config, "train"))["denoising_loss"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_denoiser_alone_learns_and_the_loss_falls(made, trained):
     _, start, config = made
     _, state = trained
@@ -66,7 +66,7 @@ def test_it_resumes_bit_for_bit(made, trained, tmp_path):
     assert not running.differing(running.run(config, tmp_path / "run", 80), trained[1])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_is_written_back_draws_the_images_of_the_run(made, trained, tmp_path):
     place, start, config = made
     workdir, state = trained

@@ -74,7 +74,7 @@ def run(folder, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_encoder_stays_frozen_and_a_stopped_run_ends_as_one_that_was_not(run, folder, tmp_path):
     for images in (16, 32):
         changed = options(folder, **{"train.total_images": images, "optimizer.decay_images": 32})

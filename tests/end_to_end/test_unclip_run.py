@@ -89,7 +89,7 @@ def chain(folder, *words):
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_embeddings_are_written_with_all_else_that_the_data_have(runs):
     data, found = np.load(runs / "data.npz"), np.load(runs / "embeddings.npz")
     assert found["train_embedding"].shape == (24, 6) and found["train_embedding"].dtype == np.float32
@@ -99,7 +99,7 @@ def test_embeddings_are_written_with_all_else_that_the_data_have(runs):
     assert "train_moments" not in found and (runs / "embeddings.npz.tokenizer.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_prior_is_sampled_with_a_prompt_and_counted(runs, tmp_path, capsys):
     common = (f"--workdir={runs / 'prior'}", "--mode=sample")
     assert tiny.call(*common, "--prompt=a crimson disc at the top", "--num=3", f"--out={tmp_path / 'out'}") == 0
