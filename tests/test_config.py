@@ -246,3 +246,13 @@ def test_a_config_file_may_begin_from_another_of_its_folder(tmp_path, monkeypatc
     before = list(sys.path)
     config, line = load_config(folder / "mine.py")
     assert (config.seed, line) == (7, "Mine") and sys.path == before
+
+
+def test_loading_leaves_nothing_beside_the_file(tmp_path, monkeypatch):
+    """A command that is refused changes nothing, also where Python keeps what it compiles."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "other.py").write_text("from jaxgen.config import defaults\n")
+    file = tmp_path / "own.py"
+    file.write_text(f"from {tmp_path.name} import other\n\n\ndef get_config():\n    return other.defaults()\n")
+    load_config(file)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "other.py", file] and not sys.dont_write_bytecode

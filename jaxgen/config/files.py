@@ -36,9 +36,10 @@ def load_config(path: str | os.PathLike[str], *arguments: object) -> tuple[Confi
     spec = importlib.util.spec_from_file_location(f"jaxgen_config_{path.stem}", path)
     assert spec is not None and spec.loader is not None  # Python has a loader for every file that ends in .py
     module = importlib.util.module_from_spec(spec)
-    above = os.fspath(path.resolve().parent.parent)
+    above, before = os.fspath(path.resolve().parent.parent), sys.dont_write_bytecode
     try:
         sys.path.insert(0, above)
+        sys.dont_write_bytecode = True  # a command that is refused leaves nothing beside the user's file
         spec.loader.exec_module(module)
         config = module.get_config(*arguments)
     except Exception as error:
@@ -46,6 +47,7 @@ def load_config(path: str | os.PathLike[str], *arguments: object) -> tuple[Confi
         raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {lines[-1]}") from error
     finally:
         sys.path.remove(above)
+        sys.dont_write_bytecode = before
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config() returns no ConfigDict; start it from jaxgen.config.defaults().")
     return config, summary(module.__doc__)
