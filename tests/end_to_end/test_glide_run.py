@@ -148,6 +148,7 @@ def test_a_run_that_fills_holes_resumes_to_the_bit_and_keeps_what_is_known(place
     assert (red[:, :, 4:] != blue[:, :, 4:]).any()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("words", "said"),
     [
