@@ -47,7 +47,7 @@ def check_kills(config, straight, tmp_path, kills):
     assert comparison.compare(straight, workdir) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_kills(config, straight, tmp_path):
     check_kills(config, straight, tmp_path, 2)
 

@@ -176,7 +176,7 @@ def begin(folder: pathlib.Path, name: str, count: int, *extra: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fsdp", [1, 2])
+@pytest.mark.parametrize("fsdp", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_two_processes_do_what_one_does(tmp_path, fsdp):
     """With a state that lies over both, too; and one of them goes on alone."""
     extra = (f"--config.mesh.fsdp={fsdp}", "--config.sharding.min_size=16")
@@ -191,7 +191,7 @@ def test_two_processes_do_what_one_does(tmp_path, fsdp):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize("process", [0, pytest.param(1, marks=pytest.mark.nightly)])
 def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, process):
     run = begin(tmp_path, "run", 2, "--config.train.total_images=100_000")
     lived, statuses = run.disturb(process, signal.SIGKILL)
