@@ -114,7 +114,7 @@ def _train_base(lines: str, folder: pathlib.Path) -> None:
         running.run(base, folder / place)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("recipe", _recipes())
 def test_every_recipe_trains_and_is_sampled_or_scored(recipe, tmp_path, monkeypatch):
     module, lines, *_ = _recipes()[recipe]

@@ -29,7 +29,7 @@ def config_of(name, network, source):
     return config
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_both_stages_resume_and_draw_what_a_prompt_says(tmp_path, capsys):
     shown = open_source("caption_shapes:phrases", "test", 8, 3)
     arrays = {}

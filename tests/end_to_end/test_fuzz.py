@@ -17,7 +17,7 @@ ROOMS = ("jaxgen.data.hints", "jaxgen.data.sources.captions", "jaxgen.editing", 
          "jaxgen.report.quiz")  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_is_spoilt_was_sound():
     for one, call in zip(fuzz(SEED, range(-len(calls()), 0)), calls(), strict=True):
         sound = call.command in (*MODES, *ROOMS)  # the others are for runs of other methods

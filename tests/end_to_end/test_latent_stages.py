@@ -21,7 +21,7 @@ def shrunk(*networks):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_second_stage_trains_samples_and_is_evaluated_without_its_encoder(tmp_path, capsys):
     first, second, data = tmp_path / "first", tmp_path / "second", tmp_path / "latents.npz"
     command = ["--config=configs/kl_autoencoder_digits.py", f"--workdir={first}", *shrunk("network")]
