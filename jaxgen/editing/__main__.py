@@ -38,10 +38,9 @@ from jaxgen.host import use_compilation_cache
 from jaxgen.methods.base import Model, check_limits
 from jaxgen.report.images import animation, grid, save_gif, save_png
 from jaxgen.runs.state import seed_key
-from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.finite import NotFinite, panel_told, told
 from jaxgen.sampling.inputs import read_inputs
-from jaxgen.sampling.restore import TrainedModel, restore
+from jaxgen.sampling.restore import TrainedModel, restore_run
 from jaxgen.sampling.slots import BEGUN, begun_slots
 from jaxgen.sizes import PER_STEP, check_fits
 
@@ -217,11 +216,8 @@ def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> tuple[Tra
     Raises:
       UserError: where there is no such run, or its method has no denoiser.
     """
-    config = stored_config(workdir, trust)
-    if config is None:
-        raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
-    trained = restore(config, workdir)
-    method = trained.generator.method
+    trained = restore_run(workdir, trust)
+    method, config = trained.generator.method, trained.generator.config
     if not isinstance(method, DiffusionMethod) or method.gives != "image":
         raise UserError(f"The method {config.method.name!r} is no diffusion model of images; there is nothing to edit.")
     return trained, method

@@ -32,9 +32,8 @@ from jaxgen.host import use_compilation_cache
 from jaxgen.methods.diffusion.ddpm import DDPM
 from jaxgen.report.images import animation, grid, save_gif, save_png
 from jaxgen.runs.state import seed_key
-from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.inputs import read_inputs
-from jaxgen.sampling.restore import TrainedModel, restore
+from jaxgen.sampling.restore import TrainedModel, restore_run
 from jaxgen.sampling.slots import BEGUN, begun_slots
 from jaxgen.sizes import PER_STEP, check_fits
 
@@ -118,7 +117,7 @@ def edit(
     request = request or Request()
     check_writable(out, "--out")
     files = [file for path in images for file in picture_files(user_path(path, "--image"), "--image")]
-    trained, embedder = _open(workdir, "--workdir", trust), _open(clip, "--clip", trust)
+    trained, embedder = (restore_run(run, trust, flag) for run, flag in ((workdir, "--workdir"), (clip, "--clip")))
     method, embeds = _pair(trained, embedder)
     if request.prompt:
         trained.generator.use_prompts([request.prompt])
@@ -167,13 +166,6 @@ def read_pictures(files: Sequence[epath.Path], shape: tuple[int, int, int]) -> F
     """Returns pictures in [-1, 1], cropped in the centre and resized to this shape. Raises a UserError for others."""
     rows = read_inputs({"image": files}, {"image": begun_slots(shape)["image"]}, len(files)).rows[BEGUN]
     return jnp.asarray(to_float({"image": rows})["image"])
-
-
-def _open(workdir: epath.PathLike, flag: str, trust: Sequence[str]) -> TrainedModel:
-    config = stored_config(workdir, trust)
-    if config is None:
-        raise UserError(f"{flag}={workdir} holds no run (it has no config.json); train first, with main.py.")
-    return restore(config, workdir)
 
 
 def _pair(trained: TrainedModel, embedder: TrainedModel) -> tuple[DDPM, Embeds]:

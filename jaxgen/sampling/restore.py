@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax
 from etils import epath
@@ -24,6 +24,7 @@ from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.pretrained import pretrained_folder
 from jaxgen.runs.setup import make_method
 from jaxgen.runs.state_builder import StateBuilder
+from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.grafts.adapted import adapted
 from jaxgen.sampling.grafts.requests import Adapter
@@ -43,6 +44,24 @@ class TrainedModel:
     step: int  # updates that it was trained for
     images: int  # training images that it has seen
     example: Mapping[str, Shape] = dataclasses.field(default_factory=dict)  # the entries of the batches it learned from
+
+
+def restore_run(workdir: epath.PathLike, trust: Collection[str] = (), flag: str = "") -> TrainedModel:
+    """Reads the model of a run's newest checkpoint, by the config that the run was begun with.
+
+    Args:
+      workdir: the run's folder.
+      trust: packages beside jaxgen whose classes the config may name.
+      flag: how the user named the folder, such as "--clip"; "" leaves it out of what is said.
+
+    Raises:
+      UserError: the folder holds no run, or one without a finished checkpoint.
+    """
+    config = stored_config(workdir, trust)
+    if config is None:
+        named = f"{flag}={workdir}" if flag else workdir
+        raise UserError(f"{named} holds no run (it has no config.json); train first, with main.py.")
+    return restore(config, workdir)
 
 
 def restore(

@@ -145,7 +145,7 @@ def runs(monkeypatch, decoder, clip):
         name: TrainedModel(Generator(one, config, 1, {"test": source}), Model({}, {}), 7, 0, example)
         for name, one in (("decoder", decoder), ("clip", clip))
     }
-    monkeypatch.setattr(command, "_open", lambda workdir, flag, trust: made[str(workdir).split("/")[-1]])
+    monkeypatch.setattr(command, "restore_run", lambda workdir, trust, flag: made[str(workdir).split("/")[-1]])
 
 
 @pytest.fixture

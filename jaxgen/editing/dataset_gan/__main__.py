@@ -23,6 +23,7 @@ from jaxgen.entry_point import Parser, a_path, add_trust, count, entry_point, se
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, check_writable_file
 from jaxgen.host import use_compilation_cache
+from jaxgen.sampling.restore import restore_run
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,7 +60,7 @@ def _label(given: argparse.Namespace) -> None:
     if given.masks:
         masks = commands.read_masks(given.masks, arrays["image"])
     else:
-        found = commands.open_run(given.annotator, "--annotator", given.trust)
+        found = restore_run(given.annotator, given.trust, "--annotator")
         masks = commands.annotated(found, arrays["image"])
     train = given.train or len(masks)
     commands.write_arrays(given.out, commands.labelled(arrays, masks, train))
@@ -69,10 +70,10 @@ def _label(given: argparse.Namespace) -> None:
 def _pairs(given: argparse.Namespace) -> None:
     if not 0 <= given.drop < 1:
         raise UserError(f"--drop={given.drop:g}: give a share from 0 to below 1.")
-    found = commands.open_run(given.workdir, "--workdir", given.trust)
+    found = restore_run(given.workdir, given.trust, "--workdir")
     labeller = commands.labeller_of(found)
     if given.gan:
-        painter = commands.painter_of(commands.open_run(given.gan, "--gan", given.trust))
+        painter = commands.painter_of(restore_run(given.gan, given.trust, "--gan"))
     else:
         painter = commands.painter_behind(found)
     if tuple(painter.gan.image_shape) != tuple(labeller.image_shape):
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     use_compilation_cache()
     if given.use == "draw":
         commands.draw(
-            commands.painter_of(commands.open_run(given.workdir, "--workdir", given.trust)), given.num, given.seed,
+            commands.painter_of(restore_run(given.workdir, given.trust, "--workdir")), given.num, given.seed,
             given.out,
         )  # fmt: skip
         print(f"{given.num} images to be labelled")

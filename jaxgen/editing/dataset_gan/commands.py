@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import numpy as np
 from etils import epath
@@ -19,19 +17,10 @@ from jaxgen.files.arrays import read_npz
 from jaxgen.methods.gans.codes import NAME
 from jaxgen.methods.segmentation.segmentation import Segmentation
 from jaxgen.report.images import grid, save_png
-from jaxgen.runs.workdir import stored_config
-from jaxgen.sampling.restore import TrainedModel, restore
+from jaxgen.sampling.restore import TrainedModel
 
 IN_FILES = {"image": "images", "mask": "masks"}  # the names of entries in an archive
 SHOWN = 8  # pairs in a row of the picture
-
-
-def open_run(workdir: epath.PathLike, flag: str, trust: Sequence[str] = ()) -> TrainedModel:
-    """Returns the trained model of a run. Raises a UserError where there is none."""
-    config = stored_config(workdir, tuple(trust))
-    if config is None:
-        raise UserError(f"{flag}={workdir} holds no run (it has no config.json); train first, with main.py.")
-    return restore(config, workdir)
 
 
 def painter_of(found: TrainedModel) -> Painter:

@@ -90,7 +90,7 @@ class Pairs:
 
     @property
     def uncertainty(self) -> Float[np.ndarray, " N"]:
-        """Returns the uncertainty of each image: the sum over its pixels (Zhang et al. 2021, section 3.2)."""
+        """Returns the uncertainty of each image: the sum over its pixels (Zhang et al. 2021, section 3)."""
         return self.doubt.sum(axis=(1, 2), dtype=np.float64)
 
     def certain(self, drop: float) -> Bool[np.ndarray, " N"]:

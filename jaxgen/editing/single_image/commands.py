@@ -23,9 +23,8 @@ from jaxgen.methods.base import Model
 from jaxgen.methods.gans.singan import SinGAN
 from jaxgen.report.images import animation, grid, save_gif, save_png, to_rgb
 from jaxgen.runs.state import seed_key
-from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.inputs import read_inputs
-from jaxgen.sampling.restore import restore
+from jaxgen.sampling.restore import restore_run
 from jaxgen.sampling.slots import BEGUN, FREE, Slot
 from jaxgen.sizes import check_fits
 
@@ -71,11 +70,9 @@ def open_run(workdir: epath.PathLike, out: epath.PathLike, seed: int = 0, trust:
     Raises:
       UserError: there is no such run, it is of another method, or it has not begun all of its scales.
     """
-    config = stored_config(workdir, trust)
-    if config is None:
-        raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
-    trained = restore(config, workdir)
+    trained = restore_run(workdir, trust)
     method, generator = trained.generator.method, trained.generator
+    config = generator.config
     if not isinstance(method, SinGAN):
         raise UserError(
             f"{workdir} is a run of {config.method.name!r}, and these are the uses of a model of one picture: name a "

@@ -15,8 +15,7 @@ from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model
 from jaxgen.methods.gans.stylegan2 import StyleGAN2
 from jaxgen.networks.stylegan.latent_generator import LatentGenerator, Noise
-from jaxgen.runs.workdir import stored_config
-from jaxgen.sampling.restore import restore
+from jaxgen.sampling.restore import restore_run
 
 SAMPLES = 4096  # z from which the mean and the deviation of w are estimated
 
@@ -118,9 +117,6 @@ def open_run(workdir: epath.PathLike, label: int | None = None, trust: tuple[str
     Raises:
       UserError: there is no such run, it is of another method, or the label does not fit.
     """
-    config = stored_config(workdir, trust)
-    if config is None:
-        raise UserError(f"{workdir} holds no run (it has no config.json); train first, with main.py.")
-    trained = restore(config, workdir)
+    trained = restore_run(workdir, trust)
     model = jax.device_put(trained.model, jax.devices()[0])
     return StyleModel.of(trained.generator.method, model, label)
