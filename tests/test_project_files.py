@@ -43,8 +43,8 @@ def test_every_mark_is_run_by_ci_or_each_night():
     nightly = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text())["jobs"]["run"]["steps"]
     commands = [*(ROOT / ".ci" / "run").read_text().splitlines(), *(step.get("run", "") for step in nightly)]
     words = [shlex.split(line, comments=True) for line in commands if line.startswith("pytest")]
-    own = shlex.split(options["addopts"])
-    chosen = [(line if "-m" in line else own)[(line if "-m" in line else own).index("-m") + 1] for line in words]
+    full = [line if "-m" in line else shlex.split(options["addopts"]) for line in words]
+    chosen = [line[line.index("-m") + 1] for line in full]
     names = [mark.partition(":")[0] for mark in options["markers"]]
     assert len(names) == 3 and len(chosen) == 4
     for has in itertools.product((False, True), repeat=len(names)):

@@ -37,6 +37,17 @@ def tiny_config(name: str, /, **options: Any):
     return config
 
 
+def gan_config():
+    """A GAN on digits with networks of one hidden layer."""
+    config = tiny_config("Plain")
+    config.method = section(
+        name="gan",
+        generator=section(name="mlp_generator", z_dim=4, widths=(8,)),
+        discriminator=section(name="mlp_discriminator", widths=(8,)),
+    )
+    return config
+
+
 def ddpm_config(**network: Any):
     """A DDPM with a U-Net of a few thousand parameters, and everything random switched on."""
     config = tiny_config("Plain")

@@ -60,9 +60,10 @@ def make_studio(config: ConfigDict, flags: Flags, trained: TrainedModel) -> Stud
         )  # fmt: skip
         return texts(settings_of(made, asked, model, weights))
 
-    name = pathlib.PurePath(flags.workdir or config.init_from.get("pretrained") or "").name if (
-        isinstance(config.init_from.get("pretrained", ""), str)) else ""  # fmt: skip
-    return Studio(config, trained, name or flags.name or str(config.method.name), carried)
+    pretrained = config.init_from.get("pretrained", "")
+    folder = flags.workdir or (pretrained if isinstance(pretrained, str) else "")  # a chain names several runs
+    name = pathlib.PurePath(folder).name or flags.name or str(config.method.name)
+    return Studio(config, trained, name, carried)
 
 
 def serve_demo(config: ConfigDict, flags: Flags, trained: TrainedModel) -> int:

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from tiny_methods import ddpm_config, tiny_config
+from tiny_methods import ddpm_config, gan_config, tiny_config
 
 from jaxgen.command import modes, settings
 from jaxgen.command.parse import parse
@@ -30,16 +30,6 @@ from jaxgen.sampling.restore import TrainedModel
 def dit_config():
     config = ddpm_config()
     config.method.network = section(name="dit", out_channels=1, patch_size=4, width=8, depth=1, heads=1)
-    return config
-
-
-def gan_config():
-    config = tiny_config("Plain")
-    config.method = section(
-        name="gan",
-        generator=section(name="mlp_generator", z_dim=4, widths=(8,)),
-        discriminator=section(name="mlp_discriminator", widths=(8,)),
-    )
     return config
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from tiny_methods import ddpm_config, tiny_config
+from tiny_methods import ddpm_config, gan_config, tiny_config
 
 from jaxgen.command import modes
 from jaxgen.command.demo import make_studio
@@ -37,16 +37,6 @@ def classes_config():
     config.method.label_dropout = 0.1
     config.data.num_classes = 10
     config.sampler.guidance_scale = 2.0
-    return config
-
-
-def gan_config():
-    config = tiny_config("Plain")
-    config.method = section(
-        name="gan",
-        generator=section(name="mlp_generator", z_dim=4, widths=(8,)),
-        discriminator=section(name="mlp_discriminator", widths=(8,)),
-    )
     return config
 
 

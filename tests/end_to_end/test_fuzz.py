@@ -25,7 +25,7 @@ def test_what_is_spoilt_was_sound():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.nightly)])  # each of half of the inputs
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.nightly) for part in range(1, PARTS))])
 def test_bad_inputs(part):
     ended = list(fuzz(SEED, range(part, NUM, PARTS)))
     faults = [f"--first={one.number}: {one.verdict}\n{one.case}\n{one.err}" for one in ended if one.fault]

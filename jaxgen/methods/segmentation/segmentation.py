@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int, Key
 
-from jaxgen.arrays import Array, Batch, Memory, MissingEntry, Params, Tree
+from jaxgen.arrays import Array, Batch, Memory, Params, Tree, check_entries
 from jaxgen.errors import UserError
 from jaxgen.methods.base import LossResult, LossState, Method, Model, Turn
 from jaxgen.methods.segmentation.features import Features, per_pixel
@@ -151,12 +151,7 @@ class Segmentation(Method):
             return batch["features"]
         if self.weights == "random":
             model = Model(model.memory["random"], model.memory, model.stage)
-        missing = [name for name in self.conditions if name not in batch]
-        if missing:
-            raise MissingEntry(
-                f"config.method.features reads the entry {missing[0]!r}, and the data have "
-                f"{', '.join(sorted(batch))}: choose a config.data.source that has it."
-            )
+        check_entries(batch, self.conditions, "config.method.features", "a config.data.source that has it")
         height, width, _ = batch["image"].shape[1:] if "image" in batch else self.image_shape
         return jax.lax.stop_gradient(per_pixel(self.features.maps(self.trained, model, batch), (height, width)))
 
