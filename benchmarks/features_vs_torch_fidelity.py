@@ -104,8 +104,7 @@ def torch_features(num: int, size: int, step: int, batch: int) -> None:
 
 
 def serve_features(extract: Callable[[np.ndarray], np.ndarray], data: np.ndarray, size: int, **facts: Any) -> None:
-    """Takes steps of `size` images, one after another through the data; some first features are told, to be compared.
-    """
+    """Takes steps of `size` images, one after another; some first features are told, to be compared."""
     kept: list[np.ndarray] = []
     first: list[list[float]] = []
 

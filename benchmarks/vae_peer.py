@@ -54,7 +54,7 @@ def main(
     begin_as_flax(encoder)
     begin_as_flax(decoder)
     if not zero_bias:
-        mean = train[: batch].mean(0).clip(1e-3, 1 - 1e-3)
+        mean = train[:batch].mean(0).clip(1e-3, 1 - 1e-3)
         decoder[-1].bias.data = torch.log(mean / (1 - mean))
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimiser = torch.optim.Adam(parameters, 1e-3, eps=1e-4, fused=True)

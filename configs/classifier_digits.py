@@ -20,7 +20,11 @@ def get_config():
     config.data.update(source="digits", resolution=8, channels=1, num_classes=10, crop=1)
     config.optimizer.update(learning_rate=3e-3, decay="cosine", weight_decay=1e-2)
     config.train.update(
-        batch_size=64, total_images=200_000, log_every_images=5_000, checkpoint_every_images=50_000,
-        sample_every_images=0, ema_decay=0.998,
+        batch_size=64,
+        total_images=200_000,
+        log_every_images=5_000,
+        checkpoint_every_images=50_000,
+        sample_every_images=0,
+        ema_decay=0.998,
     )
     return config

@@ -22,7 +22,11 @@ def get_config():
     config.data.update(source="tfds:fashion_mnist", resolution=28, channels=1, num_classes=10, crop=1, flip=True)
     config.optimizer.update(learning_rate=2e-3, decay="cosine", weight_decay=1e-2)
     config.train.update(
-        batch_size=128, total_images=600_000, log_every_images=20_000, checkpoint_every_images=100_000,
-        sample_every_images=0, ema_decay=0.999,
+        batch_size=128,
+        total_images=600_000,
+        log_every_images=20_000,
+        checkpoint_every_images=100_000,
+        sample_every_images=0,
+        ema_decay=0.999,
     )
     return config

@@ -20,6 +20,7 @@ WORDS = {  # the plain phrase of each value
     ),
 }  # fmt: skip
 
+
 def get_config():
     config = defaults()
     config.method = section(

@@ -31,7 +31,11 @@ def get_config():
         name="adamw", learning_rate=2e-3, warmup_images=5_000, decay="cosine", clip_norm=1.0, weight_decay=5e-2
     )
     config.train.update(
-        batch_size=64, total_images=200_000, log_every_images=5_000, checkpoint_every_images=50_000,
-        sample_every_images=0, ema_decay=0.999,
+        batch_size=64,
+        total_images=200_000,
+        log_every_images=5_000,
+        checkpoint_every_images=50_000,
+        sample_every_images=0,
+        ema_decay=0.999,
     )
     return config

@@ -21,9 +21,7 @@ def get_config():
     config.method = section(
         name="pix2pix",
         generator=section(name="translation_unet", width=16, downs=6, dropout_blocks=2),
-        discriminator=section(
-            name="patch_discriminator", width=16, layers=3, norm="instance", reads=("condition",)
-        ),
+        discriminator=section(name="patch_discriminator", width=16, layers=3, norm="instance", reads=("condition",)),
         l1=100.0,
     )
     config.data.update(source="npz:emoji_pairs.npz", resolution=64, channels=3)

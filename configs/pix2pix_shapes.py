@@ -19,9 +19,7 @@ def get_config():
     config.method = section(
         name="pix2pix",
         generator=section(name="translation_unet", width=16, downs=5, dropout_blocks=2),
-        discriminator=section(
-            name="patch_discriminator", width=16, layers=2, norm="instance", reads=("condition",)
-        ),
+        discriminator=section(name="patch_discriminator", width=16, layers=2, norm="instance", reads=("condition",)),
         l1=100.0,
     )
     config.data.update(source="shapes", split="train", eval_split="test", resolution=32, channels=3)

@@ -35,7 +35,12 @@ def get_config():
             name="multi_scale",
             network=section(
                 # normalised activations would hide whether a layout of one class has the right colour
-                name="patch_discriminator", width=32, layers=2, norm="spectral", reads=("mask",), classes=CLASSES
+                name="patch_discriminator",
+                width=32,
+                layers=2,
+                norm="spectral",
+                reads=("mask",),
+                classes=CLASSES,
             ),
             scales=2,
         ),

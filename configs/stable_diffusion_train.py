@@ -12,6 +12,8 @@ Expected: it has not been measured. Planned: 14.9 of a chip's 17.2 GB on v5e:16x
 
 from jaxgen.config import defaults, section
 
+HALF = {"dtype": "bfloat16"}  # networks compute in it
+
 
 def get_config():
     config = defaults()
@@ -25,7 +27,7 @@ def get_config():
             blocks=2,
             latent_channels=4,
             norm_groups=32,
-            dtype="bfloat16",
+            **HALF,
         ),
         scale=0.18215,
         network=section(
@@ -38,18 +40,11 @@ def get_config():
             heads=8,
             norm_groups=32,
             context_dim=768,
-            dtype="bfloat16",
+            **HALF,
             remat="block",
         ),
         text=section(
-            name="text_tower",
-            vocabulary=49408,
-            length=77,
-            width=768,
-            depth=12,
-            heads=12,
-            mlp_features=3072,
-            dtype="bfloat16",
+            name="text_tower", vocabulary=49408, length=77, width=768, depth=12, heads=12, mlp_features=3072, **HALF
         ),
         text_learns=False,
         empty=(49406, 49407),

@@ -111,6 +111,7 @@ def drawn(trained: TrainedModel, num: int, captions: list[str] | None = None) ->
 def curve(workdir: str, rows: harness.Rows, asked: Asked, trained: TrainedModel, num: int) -> None:
     """Adds a row for each checkpoint; one program draws for all of them."""
     for step in harness.checkpoint_steps(workdir):
+
         def row(step: int = step) -> dict[str, float]:
             model = restore(run_of(workdir), workdir, step).model
             return asked.measured(trained.generator.images(model, SEED, num).images)

@@ -67,9 +67,7 @@ def ensemble(out: Path, name: str, base: str, seed: int) -> Path:
     return workdir
 
 
-def row(
-    out: Path, name: str, base: str, gan: str, source: str, seed: int, num: int, drop: float
-) -> dict[str, float]:
+def row(out: Path, name: str, base: str, gan: str, source: str, seed: int, num: int, drop: float) -> dict[str, float]:
     """Returns the numbers of pairs that the ensemble of a row has labelled, and of the student that they taught."""
     kind = name.removesuffix(", no filter")
     workdir = ensemble(out, kind, base, seed)

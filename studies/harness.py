@@ -1,13 +1,13 @@
 """Holds what studies and benchmarks share: a function becomes a command, rows are kept, a table is one function.
 
-    def main(out: Path, num: Annotated[int, "images a row"] = 1000) -> None:
-        rows = Rows(out, num=num)
-        for name in NAMES:
-            rows.get({"name": name}, lambda: measure(name, num))
-        print(table(["name", "distance"], [[row["name"], row["distance"]] for row in rows]))
+def main(out: Path, num: Annotated[int, "images a row"] = 1000) -> None:
+    rows = Rows(out, num=num)
+    for name in NAMES:
+        rows.get({"name": name}, lambda: measure(name, num))
+    print(table(["name", "distance"], [[row["name"], row["distance"]] for row in rows]))
 
-    if __name__ == "__main__":
-        sys.exit(run(main))
+if __name__ == "__main__":
+    sys.exit(run(main))
 """
 
 from __future__ import annotations
@@ -127,8 +127,7 @@ class Rows:
         return [row for row in self.rows if self._holds(row, key)]
 
     def get(self, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Returns the first row of this key; where there is none, it keeps, prints and returns what `make()` returns.
-        """
+        """Returns the first row of this key; if there is none, it keeps, prints and returns what `make()` returns."""
         found = self.where(**key)
         return found[0] if found else self.add({**key, **make()})
 

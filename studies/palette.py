@@ -125,8 +125,7 @@ def spread(draws: list[Images], asked: Asked) -> tuple[float, float]:
 
 
 def judged(images: Images, asked: Asked, network: FeatureNetwork) -> Numbers:
-    """Returns how near completed images are to the truth in the network's features, and how often their class is seen.
-    """
+    """Returns how near completed images are to the truth in the network's features, and how often the class is seen."""
     found, truth = network(asked.completed(images)), network(asked.truth)
     another = network(asked.completed(np.roll(asked.truth, -1, axis=0)))
     unit = np.square(another.features - truth.features).sum(1).mean()

@@ -85,9 +85,7 @@ class Distances:
     def __init__(self, name: str, train: np.ndarray, held_out: np.ndarray, num: int):
         self.network = open_network(name)
         real = EvaluationImages(np.zeros((num, *held_out.shape[1:]), np.uint8), None, train, held_out, None, "")
-        self.real, floor, noise = (
-            self.network(images).features for images in (held_out, real.floor, real.noise)
-        )
+        self.real, floor, noise = (self.network(images).features for images in (held_out, real.floor, real.noise))
         self.frechet = [frechet_distance(features, self.real) for features in (floor, noise)]
         self.kid = [kid(features, self.real).mean for features in (floor, noise)]
 

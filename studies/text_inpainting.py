@@ -91,9 +91,7 @@ def filled(trained: TrainedModel, holes: Holes, texts: list[str]) -> Images:
     """Returns what a model draws in the holes for texts."""
     generator = trained.generator
     picture = np.where(holes.unknown[..., None], 0.0, holes.images.astype(np.float32) / 127.5 - 1)
-    generator.held_out.given.update(
-        {"condition": picture.astype(np.float32), "mask": holes.unknown.astype(np.int32)}
-    )
+    generator.held_out.given.update({"condition": picture.astype(np.float32), "mask": holes.unknown.astype(np.int32)})
     generator.use_prompts(texts)
     return generator.images(trained.model, 0, len(texts)).images
 

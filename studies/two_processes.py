@@ -41,7 +41,8 @@ def written_by(workdir: Path) -> int:
     return json.loads(path.read_text())["evaluate"]["num"] if path.exists() else -1
 
 
-def trial(config: str, workdir: Path, extra: tuple[str, ...], first: int, count: int, kill: bool, delay: float
+def trial(
+    config: str, workdir: Path, extra: tuple[str, ...], first: int, count: int, kill: bool, delay: float
 ) -> dict[str, Any]:
     """Starts `count` processes at once, whose numbers begin at `first`, and ends the one that trains."""
     before = written_by(workdir)

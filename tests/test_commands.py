@@ -128,9 +128,7 @@ def test_an_empty_path(case, answer):
     assert "empty" in answer(case, "")
 
 
-@pytest.mark.parametrize(
-    "prompt", [os.fsdecode(b"a \xff cat"), "\ud800"]
-)
+@pytest.mark.parametrize("prompt", [os.fsdecode(b"a \xff cat"), "\ud800"])
 def test_a_prompt_that_is_no_text(prompt, answer, capsys):
     assert main_command(["--mode=sample", "--workdir=run", "--out=out", f"--prompt={prompt}"]) == 2
     assert "UTF-8" in tiny.Result(2, *capsys.readouterr()).complaint

@@ -62,8 +62,9 @@ def test_a_file_is_fetched_once(server):
     assert list(cache_folder().iterdir()) == [first]
 
 
-@pytest.mark.parametrize("path,told", [("/w.pth", "SHA-256 begins with"), ("/short", "could not be fetched"),
-                                       ("/none", "404")])
+@pytest.mark.parametrize(
+    "path,told", [("/w.pth", "SHA-256 begins with"), ("/short", "could not be fetched"), ("/none", "404")]
+)
 def test_nothing_stays_of_a_wrong_answer(server, path, told):
     sha256 = "0" * 64 if path == "/w.pth" else ""
     with pytest.raises(UserError, match=told):

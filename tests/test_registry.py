@@ -221,7 +221,10 @@ def test_a_misspelt_name_does_not_wait_for_jax():
         print(*(m for m in ("jax", "flax", "optax", "grain") if m in sys.modules))
     """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
         timeout=120,
     )
     assert done.returncode == 0, done.stderr

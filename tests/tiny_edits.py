@@ -12,8 +12,7 @@ PROMPTS, NEGATIVE, STEPS, SCALE = ["a red cat", "dog & CAT!"], "red dog", 10, 5.
 
 
 def write_inputs(folder: pathlib.Path, known: int) -> pathlib.Path:
-    """Writes a pipeline, two pictures, a mask of which so many columns of 16 are kept, and a noise; returns the folder.
-    """
+    """Writes a pipeline, two pictures, a mask that keeps so many columns of 16, and a noise; returns the folder."""
     tiny_pipeline.write(folder / "pipeline")
     chance = np.random.default_rng(3)
     (folder / "photos").mkdir()

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def optimal_discriminator(
-    p: Float[np.ndarray, "*N"], q: Float[np.ndarray, "*N"]
-) -> Float[np.ndarray, "*N"]:
+def optimal_discriminator(p: Float[np.ndarray, "*N"], q: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:
     """Returns p / (p + q), the best D for data of density p and fakes of density q.
 
     This is Proposition 1 of Goodfellow et al. (2014); the logit of the best D is log p - log q. Where both densities

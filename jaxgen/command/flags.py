@@ -135,7 +135,11 @@ class Flags:
         None, "The classes to draw, such as 3 or 0,1,2; by default all classes.", "sample", read=_labels
     )
     checkpoint: str = _flag(
-        "last", "The checkpoint to use: last, best (see train.keep_best), or a step.", "sample", "evaluate", "demo",
+        "last",
+        "The checkpoint to use: last, best (see train.keep_best), or a step.",
+        "sample",
+        "evaluate",
+        "demo",
         "compare",
     )
     quiz: bool = _flag(False, "Also writes quiz.html, which asks people which images are real.", "evaluate")

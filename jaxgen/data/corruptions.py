@@ -375,9 +375,7 @@ def _without(image: Image, unknown: Array) -> Corrupted:
     return Corrupted(jnp.where(unknown[..., None], 0.0, image), unknown.astype(jnp.int32))
 
 
-def corrupt(
-    batch: Mapping[str, Array], keys: Key[Array, " B"], corruptions: Mapping[str, Corruption]
-) -> Entries:
+def corrupt(batch: Mapping[str, Array], keys: Key[Array, " B"], corruptions: Mapping[str, Corruption]) -> Entries:
     """Returns the batch with the entries that its images give; entries that are there already stay as they are.
 
     Args:

@@ -59,9 +59,7 @@ def check_layout(name: str, shape: tuple[int, ...], channels: int | None = None)
     if channels is None:
         raise UserError(f"The images of {name!r} have {own} channels; metrics see grey (1) or RGB (3) ones.")
     mend = f"set config.data.channels={own}" if own in MODES else "save them as grey (1), RGB (3) or RGBA (4) images"
-    raise UserError(
-        f"The images of {name!r} have {own} channel(s), but config.data.channels is {channels}; {mend}."
-    )
+    raise UserError(f"The images of {name!r} have {own} channel(s), but config.data.channels is {channels}; {mend}.")
 
 
 def range_of(name: str, arrays: list[np.ndarray]) -> Range:

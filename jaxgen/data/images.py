@@ -9,8 +9,16 @@ from jaxgen.errors import UserError
 from jaxgen.files.pictures import DAMAGED, brief, open_image
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-WORDS = {"1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "a palette image", "RGB": "RGB",
-         "RGBA": "RGB with alpha", "CMYK": "CMYK", "transparent": "partly transparent"}
+WORDS = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with alpha",
+    "P": "a palette image",
+    "RGB": "RGB",
+    "RGBA": "RGB with alpha",
+    "CMYK": "CMYK",
+    "transparent": "partly transparent",
+}
 ORIENTATION = 0x0112  # the EXIF tag
 
 

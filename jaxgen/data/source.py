@@ -232,8 +232,7 @@ def check_split(name: str, split: str, known: Sequence[str]) -> None:
     """Raises UserError unless `split` is one of `known`."""
     if split not in known:
         raise UserError(
-            f"{name!r} has no split {split!r}; it has {', '.join(known) or 'none'}: "
-            f"{nearest(split, known)}"
+            f"{name!r} has no split {split!r}; it has {', '.join(known) or 'none'}: {nearest(split, known)}"
         )
 
 

@@ -142,9 +142,7 @@ class Studio:
         check(config)
         return config
 
-    def _given(
-        self, config: ConfigDict, request: Request, files: Mapping[str, tuple[epath.Path, ...]]
-    ) -> TrainedModel:
+    def _given(self, config: ConfigDict, request: Request, files: Mapping[str, tuple[epath.Path, ...]]) -> TrainedModel:
         """Returns the model with the method of a config and what a request gives it; nothing is compiled."""
         base = self.base.generator
         method = base.method if _draws_alike(config, self.config) else make_method(config)
@@ -196,9 +194,7 @@ def _files(request: Request, folder: pathlib.Path) -> dict[str, tuple[epath.Path
     return found
 
 
-def _write(
-    folder: pathlib.Path, request: Request, samples: Samples
-) -> tuple[tuple[pathlib.Path, ...], pathlib.Path]:
+def _write(folder: pathlib.Path, request: Request, samples: Samples) -> tuple[tuple[pathlib.Path, ...], pathlib.Path]:
     """Writes a file for each sample, and one picture of all as `--mode=sample` does."""
     whole = folder / f"seed_{request.seed}_all.png"
     picture = samples.picture()

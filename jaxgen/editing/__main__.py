@@ -112,9 +112,7 @@ def edit(
     check_fits(steps * PER_STEP, f"--steps={steps}", "lower it")
     check_writable(out, "--out")
     files = [file for path in images for file in picture_files(user_path(path, "--image"), "--image")]
-    trained, method = _diffusion_model(workdir, trust)
-    if prompts:
-        trained.generator.use_prompts(prompts)
+    trained, method = _diffusion_model(workdir, trust, prompts)
     batch, keys = _examples(trained, num, seed, files)
     levels = method.schedule.steps
     inversion_steps = [count for count in inversion_steps if not levels or count <= levels] or [levels]
@@ -123,12 +121,9 @@ def edit(
     plain, refined, diversities = (np.asarray(v, np.float64) for v in found)
     if not np.isfinite(np.concatenate(found)).any():
         raise NotFinite(told(np.zeros(len(keys), bool), trained.generator.method, trained.model))
-    for sentence in panel_told(pictures):
-        log.warning(sentence)
     _write_pictures(epath.Path(out), pictures)
-    about = {"step": trained.step, "images": trained.images, "num": len(keys), "seed": seed, "eta": eta}
     numbers = {
-        "_meta": about,
+        "_meta": {"step": trained.step, "images": trained.images, "num": len(keys), "seed": seed, "eta": eta},
         "inversion_error": dict(zip(map(str, inversion_steps), plain.tolist(), strict=True)),
         "inversion_error_refined": dict(zip(map(str, inversion_steps), refined.tolist(), strict=True)),
         "branching_diversity": dict(zip(map(str, branch_times), diversities.tolist(), strict=True)),
@@ -210,21 +205,27 @@ def _examples(
     return jax.tree.map(jax.numpy.asarray, batch), keys
 
 
-def _diffusion_model(workdir: epath.PathLike, trust: Sequence[str]) -> tuple[TrainedModel, DiffusionMethod]:
-    """Returns the newest checkpoint of a run of a diffusion method, and the method.
+def _diffusion_model(
+    workdir: epath.PathLike, trust: Sequence[str], prompts: Sequence[str]
+) -> tuple[TrainedModel, DiffusionMethod]:
+    """Returns the newest checkpoint of a run of a diffusion method, which follows prompts if there are any; the method.
 
     Raises:
-      UserError: where there is no such run, or its method has no denoiser.
+      UserError: there is no such run, its method has no denoiser, or it reads no prompts.
     """
     trained = restore_run(workdir, trust)
     method, config = trained.generator.method, trained.generator.config
     if not isinstance(method, DiffusionMethod) or method.gives != "image":
         raise UserError(f"The method {config.method.name!r} is no diffusion model of images; there is nothing to edit.")
+    if prompts:
+        trained.generator.use_prompts(prompts)
     return trained, method
 
 
 def _write_pictures(out: epath.Path, pictures: Mapping[str, np.ndarray]) -> None:
-    """Writes frames `[F, N, H, W, C]` as rows of a PNG, also as a GIF where they move, and the captions of all."""
+    """Writes frames `[F, N, H, W, C]` as rows of a PNG, as a GIF if they move, and captions; logs what is amiss."""
+    for sentence in panel_told(pictures):
+        log.warning(sentence)
     for name, frames in pictures.items():
         rows = grid(frames.reshape(-1, *frames.shape[2:]), columns=frames.shape[1])
         save_png(out / (f"{name}.png" if name in MOVING else f"panel_{name}.png"), rows)

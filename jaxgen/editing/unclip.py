@@ -216,9 +216,7 @@ def _drawn(
         numbers["interpolation_cosine"] = by_frame(found["interpolation"], embedding[1:], shares)
     if texts is not None:
         pair = jnp.broadcast_to(texts[0], embedding.shape), jnp.broadcast_to(texts[1], embedding.shape)
-        turn = jax.jit(
-            lambda images, z, pair, keys: changed(decoder, images, z, pair, keys, request.most, FRAMES)
-        )
+        turn = jax.jit(lambda images, z, pair, keys: changed(decoder, images, z, pair, keys, request.most, FRAMES))
         found["text_difference"] = turn(images, embedding, pair, keys[:count])
         shares = np.linspace(0, request.most, FRAMES)
         numbers["text_difference_cosine"] = by_frame(found["text_difference"], pair[1], shares)

@@ -311,9 +311,7 @@ def _draws(
     return np.stack([samples.main[:count], *(one.main for one in further)], axis=1)
 
 
-def _held_out(
-    generator: Generator, model: Model, seed: int, source: Source, count: int, name: str
-) -> dict[str, Score]:
+def _held_out(generator: Generator, model: Model, seed: int, source: Source, count: int, name: str) -> dict[str, Score]:
     """Returns the method's own scores on `count` held-out images, beside those on as many training images."""
     if type(generator.method).scores is Method.scores:
         return {}

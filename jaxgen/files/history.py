@@ -36,9 +36,7 @@ def metric_lines(path: epath.PathLike) -> list[tuple[bytes, dict[str, Any]]]:
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
             if number == len(lines):  # what follows the last newline
                 break
-            raise UserError(
-                f"{path}, line {number}: not valid JSON ({error}); correct or remove that line."
-            ) from error
+            raise UserError(f"{path}, line {number}: not valid JSON ({error}); correct or remove that line.") from error
         problem = _row_problem(row)
         if problem:
             raise UserError(f"{path}, line {number}: {problem}; correct or remove that line.")

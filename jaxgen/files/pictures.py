@@ -57,9 +57,7 @@ def open_image(data: bytes | BinaryIO, where: str, formats: tuple[str, ...] = FO
     except Image.DecompressionBombError as error:
         raise UserError(f"{where} has too many pixels to be opened ({brief(error)}); shrink or remove it.") from error
     except DAMAGED as error:
-        raise UserError(
-            f"{where} cannot be read as an image ({brief(error)}); repair or remove it."
-        ) from error
+        raise UserError(f"{where} cannot be read as an image ({brief(error)}); repair or remove it.") from error
 
 
 def load_image(data: bytes, where: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:

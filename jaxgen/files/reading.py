@@ -197,6 +197,4 @@ def read_json_lines(path: epath.PathLike, as_type: Any = dict[str, Any]) -> list
       UserError: as `read_text` and `parse_json`; the message names the line.
     """
     lines = text_lines(read_text(path))
-    return [
-        parse_json(line, f"{path}, line {number}", as_type) for number, line in enumerate(lines, 1) if line.strip()
-    ]
+    return [parse_json(line, f"{path}, line {number}", as_type) for number, line in enumerate(lines, 1) if line.strip()]

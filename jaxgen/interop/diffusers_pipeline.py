@@ -187,8 +187,7 @@ def _check_fit(folder: pathlib.Path, unet: UNet, autoencoder: AutoencoderKL, tex
         )
     if unet.context_dim != text.width:
         raise UserError(
-            f"{folder}: the unet takes texts of {unet.context_dim} features, but the text_encoder gives "
-            f"{text.width}."
+            f"{folder}: the unet takes texts of {unet.context_dim} features, but the text_encoder gives {text.width}."
         )
     if unet.num_classes or unet.class_embedding != "table":
         raise UserError(f"{folder}: the unet needs labels as well as texts, which no pipeline here has.")

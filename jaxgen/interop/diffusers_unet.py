@@ -90,9 +90,8 @@ def unet_options(config: Mapping[str, Any]) -> dict[str, Any]:
         if config[entry] not in values:
             known = " or ".join(map(repr, values))
             raise UserError(f"UNet2DModel's {entry}={config[entry]!r} has no equivalent here, only {known}.")
-    for width in channels:
-        if width % channels[0]:
-            raise UserError(f"block_out_channels {tuple(channels)} are not multiples of the first of them.")
+    if any(width % channels[0] for width in channels):
+        raise UserError(f"block_out_channels {tuple(channels)} are not multiples of the first of them.")
 
     attention, resample = block_kinds(config)
     size = config["sample_size"]

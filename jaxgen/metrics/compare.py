@@ -1,7 +1,7 @@
 """Lets a network see each image set once, and then computes all the numbers that are asked for.
 
-    network = open_network("inception")  # of jaxgen.metrics.choice
-    scores = compare(network(samples), network(real), metrics=("fid", "kid"), network=network, reference_name="mine")
+network = open_network("inception")  # of jaxgen.metrics.choice
+scores = compare(network(samples), network(real), metrics=("fid", "kid"), network=network, reference_name="mine")
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def compare(
     return {metric.number(network): metric.score(sides, network, reference_name) for metric in chosen}
 
 
-def compare_samples(
-    images: EvaluationImages, metrics: MetricNames, network: FeatureNetwork
-) -> dict[str, Score]:
+def compare_samples(images: EvaluationImages, metrics: MetricNames, network: FeatureNetwork) -> dict[str, Score]:
     """Returns what a network says of a model's samples, beside as many real images (floor) and noise.
 
     Metrics that the sets hold too few images for are left out. Raises as `compare`.

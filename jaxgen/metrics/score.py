@@ -45,8 +45,7 @@ class Score:
     published: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the entry of `metrics.json`; its `excess` is (value - floor) / (noise - floor) where both are known.
-        """
+        """Returns the entry of `metrics.json`; `excess` is (value - floor) / (noise - floor) where both are known."""
         entries = dataclasses.asdict(self)
         excess = None
         if self.floor is not None and self.noise is not None:

@@ -1,7 +1,7 @@
 """Holds the network of ControlNet (Zhang et al. 2023): a U-Net's way down that sees one more picture, the hint.
 
-    residuals = ControlNet.beside(unet).apply({"params": part}, x, time, hint=hint)
-    y = unet.apply({"params": params}, x, time, residuals=residuals)
+residuals = ControlNet.beside(unet).apply({"params": part}, x, time, hint=hint)
+y = unet.apply({"params": params}, x, time, residuals=residuals)
 """
 
 from __future__ import annotations

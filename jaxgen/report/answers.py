@@ -66,4 +66,3 @@ def read_answers(path: epath.PathLike) -> Answers:
         limit_ms=limit,
         name=str(path),
     )
-

@@ -113,9 +113,7 @@ def animation(
     rows = math.ceil(number / columns)
     cells = cells.repeat(scale, axis=2).repeat(scale, axis=3)
     height, width = height * scale, width * scale
-    canvas = np.full(
-        (count, pad + rows * (height + pad), pad + columns * (width + pad), 3), PADDING, np.uint8
-    )
+    canvas = np.full((count, pad + rows * (height + pad), pad + columns * (width + pad), 3), PADDING, np.uint8)
     for i in range(number):
         top = pad + (i // columns) * (height + pad)
         left = pad + (i % columns) * (width + pad)
@@ -150,13 +148,9 @@ def save_png(path: epath.PathLike, array: Shaped[np.ndarray, "H W C"], index: in
     """
     array = np.asarray(array)
     if array.ndim != 3:
-        raise UserError(
-            f"A PNG is made of one picture [H, W, C], not of shape {array.shape}; use grid for several."
-        )
+        raise UserError(f"A PNG is made of one picture [H, W, C], not of shape {array.shape}; use grid for several.")
     buffer = io.BytesIO()
-    Image.fromarray(_grey_where_possible(to_rgb(array))).save(
-        buffer, "PNG", optimize=True, pnginfo=text_chunks(index)
-    )
+    Image.fromarray(_grey_where_possible(to_rgb(array))).save(buffer, "PNG", optimize=True, pnginfo=text_chunks(index))
     write_bytes(path, buffer.getvalue())
 
 
@@ -178,13 +172,9 @@ def save_gif(
     """
     frames = np.asarray(frames)
     if frames.ndim != 4 or len(frames) == 0:
-        raise UserError(
-            f"A GIF is made of frames [F, H, W, C], not of shape {frames.shape}; use animation for grids."
-        )
+        raise UserError(f"A GIF is made of frames [F, H, W, C], not of shape {frames.shape}; use animation for grids.")
     if ms < 20 or hold_last_ms < 20:
-        raise UserError(
-            f"A GIF's frames last at least 20 ms, not {ms} and {hold_last_ms}: browsers slow them down."
-        )
+        raise UserError(f"A GIF's frames last at least 20 ms, not {ms} and {hold_last_ms}: browsers slow them down.")
     pictures = _grey_where_possible(to_rgb(frames))
     colours = pictures.ndim == 4
     first, *rest = (Image.fromarray(p).quantize(256) if colours else Image.fromarray(p) for p in pictures)

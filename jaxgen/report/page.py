@@ -155,7 +155,9 @@ HEAD = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 """
-PAGE = HEAD + """<title>{head} · jaxgen</title>
+PAGE = (
+    HEAD
+    + """<title>{head} · jaxgen</title>
 <style>{style}</style>
 </head>
 <body>
@@ -176,6 +178,7 @@ PAGE = HEAD + """<title>{head} · jaxgen</title>
 </body>
 </html>
 """
+)
 
 
 def _facts(rows: Sequence[Mapping], total: float | None, scored: Mapping[str, Mapping], headline: object) -> str:
@@ -196,17 +199,13 @@ def _facts(rows: Sequence[Mapping], total: float | None, scored: Mapping[str, Ma
         facts.append(("fact", f"{last['images']:,}", "training images seen", part))
         rate = f"{last['images'] / last['seconds']:,.0f} images a second" if last["seconds"] > 0 else ""
         steps = f"{last['step']:,} steps"
-        facts.append(
-            ("fact", duration(last["seconds"]), "of training", "; ".join(filter(None, [steps, rate])))
-        )
+        facts.append(("fact", duration(last["seconds"]), "of training", "; ".join(filter(None, [steps, rate]))))
     cards = "".join(
         f'<div class="{css}"><b>{escape(value)}</b><span>{escape(what)}</span>'
         + (f"<small>{escape(about)}</small></div>" if about else "</div>")
         for css, value, what, about in facts
     )
-    return (
-        f'<div class="facts">{cards}</div>' if cards else '<p class="help">Nothing has been logged yet.</p>'
-    )
+    return f'<div class="facts">{cards}</div>' if cards else '<p class="help">Nothing has been logged yet.</p>'
 
 
 def _notice(rows: Sequence[Mapping]) -> str:

@@ -32,7 +32,9 @@ def render(title: str, data: str, pairs: int, limit_ms: int) -> str:
 
 
 # `str.format` fills this text; each name in braces is a field.
-PAGE = HEAD + """<title>Which image is real?{named} · jaxgen</title>
+PAGE = (
+    HEAD
+    + """<title>Which image is real?{named} · jaxgen</title>
 <style>{style}</style>
 </head>
 <body>
@@ -82,6 +84,7 @@ arrow key. If you cannot tell, guess.</p>
 </body>
 </html>
 """
+)
 
 QUIZ_CSS = """
 .act { display: inline-block; font: inherit; font-weight: 600; padding: .6rem 1.5rem; border: 0;

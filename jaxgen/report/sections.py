@@ -105,9 +105,7 @@ def _number_row(name: str, entry: Mapping[str, Any]) -> str:
         "noise scores": _optional(entry.get("noise")),
         "excess": bar,
     }
-    columns = "".join(
-        f'<td data-label="{label}">{cell}</td>' if cell else "<td></td>" for label, cell in cells.items()
-    )
+    columns = "".join(f'<td data-label="{label}">{cell}</td>' if cell else "<td></td>" for label, cell in cells.items())
     return (
         f'<tr><th scope="row">{escape(display_name(name, entry.get("n"), entry.get("published")))}<br>'
         f"<small>{escape(help_text)}</small></th>{columns}</tr>"
@@ -162,9 +160,7 @@ def curves_section(rows: Sequence[Mapping[str, float | None]]) -> str:
         "The number beside a name is the latest value; point at a curve to read another. A heading is a turn (one"
         " kind of update, with its own loss), a group of parameters, or the name of the part that logged it."
     )
-    return (
-        f'<section id="curves"><h2>Learning curves</h2><p class="help">{text}</p>{"".join(parts)}</section>'
-    )
+    return f'<section id="curves"><h2>Learning curves</h2><p class="help">{text}</p>{"".join(parts)}</section>'
 
 
 def _checked(row: Mapping[str, float | None], key: str) -> float:
@@ -233,10 +229,7 @@ def reproduce_section(run: Mapping[str, Any]) -> str:
     tables = []
     parameters = run.get("parameters")
     if isinstance(parameters, Mapping) and parameters:
-        counts = {
-            k: f"{v:,} ({short(float(f'{v:.3g}'))})" if isinstance(v, int) else v
-            for k, v in parameters.items()
-        }
+        counts = {k: f"{v:,} ({short(float(f'{v:.3g}'))})" if isinstance(v, int) else v for k, v in parameters.items()}
         tables.append(_pairs("Parameters", counts))
     for title in ("hardware", "versions"):
         if isinstance(run.get(title), Mapping) and run[title]:

@@ -76,9 +76,7 @@ class MetricsLog:
         values = {name: float(value) for name, value in scalars.items()}
         taken = {"step", "images", "seconds", "nonfinite"} & set(values)
         if taken:
-            raise UserError(
-                f"A metric cannot be called {sorted(taken)[0]!r}: metrics.jsonl uses that name itself."
-            )
+            raise UserError(f"A metric cannot be called {sorted(taken)[0]!r}: metrics.jsonl uses that name itself.")
         row: dict[str, Any] = {
             "step": int(step),
             "images": int(images),
@@ -141,7 +139,5 @@ def _event_writer(folder: epath.Path, purge_step: int | None) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
-        raise UserError(
-            "TensorBoard output needs tensorboardX: install it, or set train.tensorboard=False."
-        ) from error
+        raise UserError("TensorBoard output needs tensorboardX: install it, or set train.tensorboard=False.") from error
     return SummaryWriter(os.fspath(folder), purge_step=purge_step, flush_secs=10)

@@ -230,9 +230,7 @@ def _origin(folder: str, group: str) -> dict[str, Any]:
     return {"source": f"{folder}#{group}", "step": 0, "sha256": weights_digest(folder, group)}
 
 
-def _check_recorded(
-    where: str, origins: Mapping[str, dict[str, Any]], recorded: Mapping[str, dict[str, Any]]
-) -> None:
+def _check_recorded(where: str, origins: Mapping[str, dict[str, Any]], recorded: Mapping[str, dict[str, Any]]) -> None:
     """Raises a UserError where a group's weights are not those that were recorded."""
     for group, known in recorded.items():
         if group in origins and origins[group]["sha256"] != known["sha256"]:

@@ -127,9 +127,7 @@ def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> L
     if decay not in ("constant", "cosine", "linear"):
         raise UserError(f"{path}.decay={decay!r} is unknown; {nearest(decay, ('constant', 'cosine', 'linear'))}")
     if base < 0 or warmup < 0 or end < 0 or start < warmup:
-        raise UserError(
-            f"{path}: learning_rate, warmup_images, constant_images and decay_images must not be negative."
-        )
+        raise UserError(f"{path}: learning_rate, warmup_images, constant_images and decay_images must not be negative.")
     if restart < 0 or restart and section.get("decay_images", 0):
         raise UserError(
             f"{path}.restart_images={restart} must not be negative, and with it decay_images is 0, since the rate "
@@ -150,7 +148,9 @@ def learning_rate(section: Mapping[str, Any], total_images: int, path: str) -> L
         ramp = jnp.minimum((images + 1) / warmup, 1.0) if warmup else 1.0
         done = jnp.clip((images - start) / max(end - start, 1.0), 0.0, 1.0)
         falls: dict[str, jax.Array | float] = {
-            "constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + jnp.cos(jnp.pi * done))
+            "constant": 1.0,
+            "linear": 1 - done,
+            "cosine": 0.5 * (1 + jnp.cos(jnp.pi * done)),
         }
         return jnp.asarray(base * ramp * falls[decay], jnp.float32)
 

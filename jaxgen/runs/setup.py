@@ -132,9 +132,7 @@ def _guidance(config: ConfigDict) -> dict[str, Any]:
     return {"name": "classifier_free", "scale": config.sampler.guidance_scale, **guidance}
 
 
-def training_sources(
-    config: ConfigDict, sampled: Mapping[str, Sampled] = MappingProxyType({})
-) -> dict[str, Source]:
+def training_sources(config: ConfigDict, sampled: Mapping[str, Sampled] = MappingProxyType({})) -> dict[str, Source]:
     """Returns the named sources that training draws from; the main one's name is empty.
 
     Args:

@@ -57,7 +57,8 @@ def alone_in(workdir: epath.PathLike) -> Iterator[FolderLock]:
         lock.release()
 
 
-def open_workdir(workdir: epath.PathLike, config: ConfigDict, *, training: bool, writes: bool = True
+def open_workdir(
+    workdir: epath.PathLike, config: ConfigDict, *, training: bool, writes: bool = True
 ) -> tuple[ConfigDict, dict[str, Any]]:
     """Makes or enters a workdir, and settles the config against the one it was begun with.
 

@@ -260,9 +260,7 @@ class Generator:
             log.warning(sentence)
         return pictures
 
-    def volumes(
-        self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None
-    ) -> dict[str, np.ndarray]:
+    def volumes(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Returns the first `num` samples as objects in space, of a method that `has_volumes`."""
         index, batch = self._panel_arguments(num, labels)
         return {k: gathered(v)[:num] for k, v in self._run("volumes", model, seed, index, batch).items()}
@@ -301,9 +299,7 @@ class Generator:
         found = jax.eval_shape(self._program("scores"), model, jnp.uint32(0), index, batch)
         return list(self.method.summary({name: np.ones(value.shape) for name, value in found.items()}))
 
-    def _run(
-        self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions, again: int = 0
-    ) -> Tree:
+    def _run(self, what: str, model: Model, seed: int, index: np.ndarray, batch: Conditions, again: int = 0) -> Tree:
         """Runs one of the method's functions of (model, keys, batch), compiled over the mesh."""
         check_limits(self.method, batch)
         placed = place_full_batch({**batch, "index": index.astype(np.uint32)}, self.mesh)

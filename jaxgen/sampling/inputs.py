@@ -139,9 +139,7 @@ def _check_sizes(masks: Sequence[tuple[int, int]], images: Sequence[tuple[int, i
             )
 
 
-def _check_masks(
-    files: Sequence[epath.Path], read: Sequence[tuple[np.ndarray, tuple[int, int]]], entry: str
-) -> None:
+def _check_masks(files: Sequence[epath.Path], read: Sequence[tuple[np.ndarray, tuple[int, int]]], entry: str) -> None:
     for file, (mask, _) in zip(files, read, strict=True):
         if not mask.any():
             raise UserError(f"{file} is a mask without white: nothing would be drawn; paint white what may change.")

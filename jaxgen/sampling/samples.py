@@ -55,8 +55,7 @@ class Samples:
         return found
 
     def picture(self) -> UInt8[np.ndarray, "H W 3"] | None:
-        """Returns one picture of all samples, for a log; None where there is nothing to see of what the method gives.
-        """
+        """Returns one picture of all samples, for a log; None if there is nothing to see of what the method gives."""
         return self.output.picture(self.main, self.finite)
 
     def need_finite(self, use: str) -> Samples:

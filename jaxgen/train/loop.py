@@ -77,9 +77,7 @@ class Trainer:
         check_limits(self.method, self.sources[""].arrays or {})  # all examples, where they are in memory
         example = place(self._next_batch(), self.mesh)
         self.loader.set_state(start)
-        self.checkpoints = Checkpoints(
-            workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode
-        )
+        self.checkpoints = Checkpoints(workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode)
         loaded = load_groups(config, self.mesh, self.checkpoints.origins())
         self.origins = loaded.origins
         self.builder = StateBuilder(config, self.method, self.mesh, loaded, example)

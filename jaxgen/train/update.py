@@ -203,8 +203,7 @@ class _Step:
         updates = (state.images / self.settings.images_per_step).astype(jnp.float32)
         decay = jnp.minimum(self.settings.ema_decay, (1 + updates) / (10 + updates))
         ema = {
-            g: jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema[g], state.params[g])
-            for g in state.ema
+            g: jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema[g], state.params[g]) for g in state.ema
         }
         images = state.images + self.settings.images_per_step
         return dataclasses.replace(state, step=state.step + 1, images=images, ema=ema)

@@ -109,9 +109,7 @@ def test_a_threshold_is_given_on_the_command_line_to_a_trained_run(tmp_path, cap
     )
     plain = images("plain", stored)
     cut = images("cut", stored, "--config.sampler.threshold=0.2")
-    np.testing.assert_array_equal(
-        cut, images("beside", stored, f"--config={file}", "--config.sampler.threshold=0.2")
-    )
+    np.testing.assert_array_equal(cut, images("beside", stored, f"--config={file}", "--config.sampler.threshold=0.2"))
     assert cut.var(axis=0).mean() < 0.2 * plain.var(axis=0).mean()
     assert images("wrong", stored, "--config.sampler.threshold=-1") is None
     assert "config.sampler.threshold is -1; it must be above 0" in capsys.readouterr().err

@@ -100,9 +100,9 @@ def test_the_gradient_passes_through_sigma_and_not_through_the_vectors():
     params = {"kernel": normal(8, 5)}
     vectors = spectral_vectors(params, KEY)
     weight = np.asarray(normal(8, 5))
-    gradient, vector_gradient = jax.grad(
-        lambda p, v: (spectral_norm(p, v)[0]["kernel"] * weight).sum(), (0, 1)
-    )(params, vectors)
+    gradient, vector_gradient = jax.grad(lambda p, v: (spectral_norm(p, v)[0]["kernel"] * weight).sum(), (0, 1))(
+        params, vectors
+    )
     # d(W / sigma) with sigma = v^T W u for fixed u and v
     _, after = spectral_norm(params, vectors)
     u, v = at(after, "kernel/u"), at(after, "kernel/v")

@@ -182,7 +182,7 @@ def test_what_is_cut_and_unknown_is_told(folder, tmp_path):
     tokenizer = ClipTokenizer.from_folder(folder)
     whole, cut = tokenizer.lost(["the cat", "the cat the  Dog's dog"], 5)
     assert not whole and whole.told("prompt 1") == ""
-    assert cut.told("prompt 2") == "prompt 2: 3 tokens past 3 are cut: \"Dog's dog\"."
+    assert cut.told("prompt 2") == 'prompt 2: 3 tokens past 3 are cut: "Dog\'s dog".'
     short = {entry: number for number, entry in enumerate(["c", "a", "ca", "cat</w>", "t</w>", START, END])}
     place = copy_of(folder, tmp_path, vocab=short)
     (place / "merges.txt").write_text("c a\nca t</w>\n")

@@ -77,9 +77,7 @@ def test_a_table_that_is_there_gains_a_column_and_loses_nothing(photos):
     (photos / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert make_hints(photos, SOFT) == 2
     found = [json.loads(line) for line in (photos / "metadata.jsonl").read_text().splitlines()]
-    assert found == [
-        {**line, "conditioning_image_file_name": f"hint/{line['file_name']}"} for line in lines
-    ]
+    assert found == [{**line, "conditioning_image_file_name": f"hint/{line['file_name']}"} for line in lines]
     assert make_hints(photos, Contours("edges"), "sketch") == 2
     example = opened(f"folder:{photos}")[0]
     np.testing.assert_array_equal(example["sketch"][..., 0], Contours("edges")(example["image"]))

@@ -110,7 +110,9 @@ def test_names_prefix_and_each_source_is_shuffled_on_its_own():
 def test_strings_reach_the_transform_and_no_further():
     words = np.array(["even", "odd"])[np.arange(10) % 2]
     loader = Loader(
-        {"": numbered(10, caption=words)}, 5, seed=0,
+        {"": numbered(10, caption=words)},
+        5,
+        seed=0,
         transform=lambda batch: {**batch, "tokens": (batch["caption"] == "odd").astype(np.int32)},
     )
     batch = next(loader)
@@ -136,8 +138,13 @@ def test_workers_give_the_same_batches():
 
 @pytest.mark.parametrize(
     "change, word",
-    [({"batch_size": 0}, "batch_size"), ({"batch_size": 5, "process_count": 2}, "batch_size"),
-     ({"seed": -1}, "seed"), ({"sources": {}}, "source"), ({"process_index": 1}, "Process")],
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 5, "process_count": 2}, "batch_size"),
+        ({"seed": -1}, "seed"),
+        ({"sources": {}}, "source"),
+        ({"process_index": 1}, "Process"),
+    ],
 )
 def test_refusals(change, word):
     with pytest.raises(UserError, match=word):

@@ -111,8 +111,11 @@ def test_what_does_not_belong_together_is_refused(photos, change, told):
 def test_a_colour_condition_among_grey_ones_is_named(photos):
     top, _ = photos
     put(top / "train/condition/b.png")
-    with pytest.raises(UserError, match=r"b\.png' is RGB, and 'condition', by its first picture test/condition/d\.png, "
-                       "reads grey; convert it to grey"):
+    with pytest.raises(
+        UserError,
+        match=r"b\.png' is RGB, and 'condition', by its first picture test/condition/d\.png, "
+        "reads grey; convert it to grey",
+    ):
         opened(top)
 
 

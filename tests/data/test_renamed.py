@@ -134,7 +134,9 @@ def test_a_run_reads_the_same_names_everywhere(stored):
     config.data.rename = section(image="style", condition="image")
     check(config)
     for source in (
-        training_sources(config)[""], open_split(config, "all"), Generator(Plain(), config).source("all"),
+        training_sources(config)[""],
+        open_split(config, "all"),
+        Generator(Plain(), config).source("all"),
     ):
         np.testing.assert_array_equal(source.take([5])["condition"], arrays["images"][[5]])
 

@@ -23,8 +23,12 @@ def test_layout():
     example = open_source("shapes", "val", (16, 24), 3, 8)[0]
     layout = {key: (value.shape, value.dtype) for key, value in example.items() if key != "caption"}
     assert layout == {
-        "image": ((16, 24, 3), np.uint8), "style": ((16, 24, 3), np.uint8), "outline": ((16, 24, 1), np.uint8),
-        "mask": ((16, 24), np.int32), "attributes": ((6,), np.int32), "label": ((), np.int32),
+        "image": ((16, 24, 3), np.uint8),
+        "style": ((16, 24, 3), np.uint8),
+        "outline": ((16, 24, 1), np.uint8),
+        "mask": ((16, 24), np.int32),
+        "attributes": ((6,), np.int32),
+        "label": ((), np.int32),
     }
 
 
@@ -102,7 +106,7 @@ def test_the_outline_follows_the_border_of_the_mask():
         rows, columns = np.nonzero(border)
         far = np.ones_like(border)
         for row, column in zip(rows, columns, strict=True):
-            far[max(0, row - 6):row + 7, max(0, column - 6):column + 7] = False
+            far[max(0, row - 6) : row + 7, max(0, column - 6) : column + 7] = False
         assert far.any() and line[far].max() == 0
 
 

@@ -184,9 +184,19 @@ def saved(tmp_path):
 
 def test_npz_passes_everything_through(saved):
     source = open_source(
-        saved(images=IMAGES, labels=LABELS, weight=np.linspace(0, 1, 40), mask=IMAGES[..., 0], mean=np.zeros(3),
-              title=np.array([f"image {i}" for i in range(40)]), class_names=np.array(list("abcd"))),
-        "all", 6, 3, 4,
+        saved(
+            images=IMAGES,
+            labels=LABELS,
+            weight=np.linspace(0, 1, 40),
+            mask=IMAGES[..., 0],
+            mean=np.zeros(3),
+            title=np.array([f"image {i}" for i in range(40)]),
+            class_names=np.array(list("abcd")),
+        ),
+        "all",
+        6,
+        3,
+        4,
     )
     assert len(source) == 40 and (source.arrays["image"] == IMAGES).all()
     example = source[7]

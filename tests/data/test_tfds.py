@@ -27,13 +27,15 @@ class TinyPictures(tfds.core.GeneratorBasedBuilder):
     pkg_dir_path = None
 
     def _info(self):
-        features = tfds.features.FeaturesDict({
-            "image": tfds.features.Image(shape=(6, 8, 3)),
-            "label": tfds.features.ClassLabel(names=["ant", "bee"]),
-            "title": tfds.features.Text(),
-            "box": tfds.features.Tensor(shape=(4,), dtype=np.float64),
-            "points": tfds.features.Sequence(np.int64),
-        })
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(6, 8, 3)),
+                "label": tfds.features.ClassLabel(names=["ant", "bee"]),
+                "title": tfds.features.Text(),
+                "box": tfds.features.Tensor(shape=(4,), dtype=np.float64),
+                "points": tfds.features.Sequence(np.int64),
+            }
+        )
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
@@ -43,8 +45,16 @@ class TinyPictures(tfds.core.GeneratorBasedBuilder):
         from PIL import Image
 
         for i in numbers:
-            yield i, {"image": Image.fromarray(PIXELS[i]), "label": i % 2, "title": f"picture {i}",
-                      "box": [0.0, 0.5, 1.0, i], "points": list(range(i))}
+            yield (
+                i,
+                {
+                    "image": Image.fromarray(PIXELS[i]),
+                    "label": i % 2,
+                    "title": f"picture {i}",
+                    "box": [0.0, 0.5, 1.0, i],
+                    "points": list(range(i)),
+                },
+            )
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,12 @@ def test_to_uint8_clips_and_takes_the_nearest_level():
 def numbered_pixels(count=6, size=8):
     """Images whose every pixel is unlike all others, and a mask with the same numbers."""
     pixels = np.arange(count * size * size, dtype=np.int32).reshape(count, size, size)
-    return {"image": pixels[..., None].astype(np.float32), "mask": pixels, "label": np.arange(count),
-            "embedding": np.random.default_rng(0).normal(size=(count, 3, 5))}
+    return {
+        "image": pixels[..., None].astype(np.float32),
+        "mask": pixels,
+        "label": np.arange(count),
+        "embedding": np.random.default_rng(0).normal(size=(count, 3, 5)),
+    }
 
 
 def test_image_and_mask_move_together_and_nothing_else_moves():
@@ -59,7 +63,7 @@ def test_a_crop_is_a_window_of_the_reflected_image_and_reaches_every_shift():
     shifts = set()
     for before, after in zip(batch["mask"], moved, strict=True):
         padded = np.pad(before, 1, mode="reflect")
-        windows = [(y, x) for y in range(3) for x in range(3) if (padded[y:y + 8, x:x + 8] == after).all()]
+        windows = [(y, x) for y in range(3) for x in range(3) if (padded[y : y + 8, x : x + 8] == after).all()]
         assert len(windows) == 1
         shifts.add(windows[0])
     assert len(shifts) == 9
@@ -68,9 +72,7 @@ def test_a_crop_is_a_window_of_the_reflected_image_and_reaches_every_shift():
 def test_one_image_does_not_depend_on_its_neighbours():
     batch = {"image": numbered_pixels()["image"]}
     whole = augment(jax.random.key(3), batch, True, 2)["image"]
-    part = augment(
-        jax.random.key(3), {"image": batch["image"][4:]}, True, 2, index=jnp.array([4, 5])
-    )["image"]
+    part = augment(jax.random.key(3), {"image": batch["image"][4:]}, True, 2, index=jnp.array([4, 5]))["image"]
     assert (whole[4:] == part).all()
 
 

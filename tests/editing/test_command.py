@@ -90,7 +90,7 @@ def of_texts(monkeypatch):
     source = Arrays({"image": images, "tokens": np.asarray([[4, 5, 1, 0, 0]] * 5, np.int32)}, split="test")
     source.tokenizer = lambda texts: np.asarray([[len(text), 7, 1, 0, 0] for text in texts], np.int32)
     trained = TrainedModel(Generator(method, config, 1, {"test": source}), model, 0, 0)
-    monkeypatch.setattr(command, "_diffusion_model", lambda workdir, trust: (trained, method))
+    monkeypatch.setattr(command, "_diffusion_model", lambda workdir, trust, prompts: (trained, method))
     return trained
 
 

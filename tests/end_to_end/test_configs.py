@@ -306,8 +306,12 @@ def test_a_cascade_is_sampled_and_evaluated_from_the_runs_of_its_stages(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "condition", "sizes"), [("cascade_shapes", "label", [16, 32, 64]), ("glide_shapes_64", "tokens", [32, 64]),
-     ("imagen_shapes", "tokens", [16, 32])]
+    ("name", "condition", "sizes"),
+    [
+        ("cascade_shapes", "label", [16, 32, 64]),
+        ("glide_shapes_64", "tokens", [32, 64]),
+        ("imagen_shapes", "tokens", [16, 32]),
+    ],
 )
 def test_the_stages_of_the_cascades_of_shapes_fit_each_other(name, condition, sizes):
     config, _ = config_files.load_config(tiny.ROOT / "configs" / f"{name}.py")

@@ -16,7 +16,7 @@ from jaxgen.runs.setup import make_method
 
 pytestmark = pytest.mark.slow
 
-SMALL = '''
+SMALL = """
 def small(config):
     config.data.update(source="caption_shapes:phrases", resolution=8, channels=3)
     config.optimizer.update(learning_rate=0.02, warmup_images=0, decay_images=32)
@@ -24,7 +24,7 @@ def small(config):
                         sample_every_images=0, ema_decay=0.5, tensorboard=False)
     config.evaluate.update(num=8, batch_size=8, metrics=(), at_end=False)
     return config
-'''
+"""
 BASE = '''"""GLIDE's base at a tiny size.
 
 Paper: none; it exists to be tested.

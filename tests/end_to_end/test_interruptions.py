@@ -79,9 +79,7 @@ def test_sigterm_saves_and_exits_with_zero(config, straight, tmp_path):
     command = train_command(config, workdir)
     environment = tiny.environment(devices=2)
     for _ in range(2):
-        status, left = rehearsal.interrupt(
-            command, environment, log, workdir, "moment", 0.3, number=signal.SIGTERM
-        )
+        status, left = rehearsal.interrupt(command, environment, log, workdir, "moment", 0.3, number=signal.SIGTERM)
         assert status == 0
         assert left.partial == 0 and left.step > 0 and left.step * tiny.BATCH >= left.images
     assert left.step * tiny.BATCH < 896, "the run was over before it was stopped"

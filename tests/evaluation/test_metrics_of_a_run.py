@@ -163,7 +163,7 @@ def test_during_training_only_what_is_due_is_computed(tmp_path, monkeypatch):
         scores = metric.scores
         monkeypatch.setattr(metric, "scores", lambda *given, f=scores: computed.append(given[0].name) or f(*given))
     text = tiny.TEXT.format(classes=0).replace(
-        "metrics=(*SAMPLE_METRICS, \"memorisation\")",
+        'metrics=(*SAMPLE_METRICS, "memorisation")',
         'metrics=("frechet", section(name="memorisation", every_images=128))',
     )
     path = tmp_path / "cadence.py"

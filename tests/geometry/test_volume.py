@@ -36,6 +36,7 @@ def test_weights_are_shares_of_the_light():
 
 def test_an_even_fog_has_its_closed_form():
     """Light is left over as exp(-density x the way), and the way is that between the first and the last sample."""
+
     @jax.jit
     def seen_of(camera):
         origin, directions = cameras.rays(camera, 9, 9)

@@ -20,9 +20,7 @@ from jaxgen.runs.loaded_groups import load_group
 
 WORDS = caption_shapes.PHRASE_TOKENIZER
 IMAGE = ImageTower(size=8, patch=4, width=8, depth=1, heads=2, mlp_features=12, projection=6)
-TEXT = TextTower(
-    vocabulary=WORDS.size, length=16, width=8, depth=1, heads=2, mlp_features=12, end=1, projection=6
-)
+TEXT = TextTower(vocabulary=WORDS.size, length=16, width=8, depth=1, heads=2, mlp_features=12, end=1, projection=6)
 CAPTIONS = ["a red disc at the top", "there is a blue box on the left side"]
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
 

@@ -28,9 +28,7 @@ from jaxgen.runs.setup import make_method
 
 WORDS, LENGTH, SPACE = 12, 6, 8
 IMAGE = ImageTower(size=8, patch=4, width=16, depth=1, heads=2, mlp_features=24, projection=SPACE)
-TEXT = TextTower(
-    vocabulary=WORDS, length=LENGTH, width=16, depth=1, heads=2, mlp_features=24, end=1, projection=SPACE
-)
+TEXT = TextTower(vocabulary=WORDS, length=LENGTH, width=16, depth=1, heads=2, mlp_features=24, end=1, projection=SPACE)
 CAPTIONER = Captioner(vocabulary=WORDS, width=16, depth=1, heads=2, mlp_features=24)
 METHOD = CLIP(IMAGE, TEXT, (8, 8, 3), CAPTIONER, schedule=None)
 COUNT = 16

@@ -165,9 +165,7 @@ def test_scores_and_panels_are_of_videos_and_latents_are_those_of_each_frame():
     frames, own = method.method.coding, trained.coding
     values = jax.random.normal(KEYS[1], video.shape)
     latents = frames.encode(tiny_latents.given()["autoencoder"], {"video": values}, tiny_latents.MOMENTS["autoencoder"])
-    one = own.encode(
-        tiny_latents.given()["autoencoder"], {"image": values[1]}, tiny_latents.MOMENTS["autoencoder"]
-    )
+    one = own.encode(tiny_latents.given()["autoencoder"], {"image": values[1]}, tiny_latents.MOMENTS["autoencoder"])
     np.testing.assert_array_equal(latents[1], one)
 
 

@@ -150,6 +150,4 @@ def test_embeddings_of_another_width_are_refused():
     with pytest.raises(UserError, match=r"have 8 numbers, while config\.method\.codec\.width is 6: take both from one"):
         jax.eval_shape(method.text_embedding, random(), KEYS, batch())
     with pytest.raises(UserError, match=r"width=6, and the data's entry 'embedding' has the shape \(16, 8\)"):
-        jax.eval_shape(
-            lambda: method.loss(random().params, batch(), jax.random.key(0), SimpleNamespace(memory={}))
-        )
+        jax.eval_shape(lambda: method.loss(random().params, batch(), jax.random.key(0), SimpleNamespace(memory={})))

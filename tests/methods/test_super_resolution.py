@@ -140,7 +140,6 @@ def test_the_control_s_loss_is_the_error_of_what_it_samples(control):
         method = dataclasses.replace(method, error=error)
         expected = of(found - np.asarray(batch["image"])).mean((1, 2, 3))
 
-
         def both(model, key, method=method):
             loss = method.loss(model.params, batch, key, state)[0]
             return loss, method.scores(model, keys, batch)[f"{method.error}_error"]

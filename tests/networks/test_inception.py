@@ -168,8 +168,13 @@ def test_grey_images_are_repeated_and_others_refused():
     grey = images(2, channels=1)
     found = small().taps(grey, 8, ("map_64",))["map_64"]
     np.testing.assert_array_equal(found, small().taps(np.repeat(grey, 3, -1), 8, ("map_64",))["map_64"])
-    for wrong, told in ((images(1, channels=4), "alpha"), (images(1, channels=2), "2 channels"),
-                        (images(1) / 255.0, "uint8"), (images(1)[0], "N, H, W, C"), (images(0), "N, H, W, C")):
+    for wrong, told in (
+        (images(1, channels=4), "alpha"),
+        (images(1, channels=2), "2 channels"),
+        (images(1) / 255.0, "uint8"),
+        (images(1)[0], "N, H, W, C"),
+        (images(0), "N, H, W, C"),
+    ):
         with pytest.raises(UserError, match=told):
             small().taps(wrong, 8)
     with pytest.raises(UserError, match="'768' needs images of at least 43"):

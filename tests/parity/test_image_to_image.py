@@ -20,6 +20,7 @@ from jaxgen.sampling.restore import pretrained  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A pipeline, two pictures, a mask and a noise."""

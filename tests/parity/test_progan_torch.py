@@ -132,4 +132,3 @@ def test_the_critic_within_a_fade_its_slope_and_the_gradient_of_that():
     for name, mine in gradients.items():
         scale = np.abs(wanted[name]["kernel"]).max() + 1e-3
         near(mine["kernel"] / scale, wanted[name]["kernel"] / scale)
-

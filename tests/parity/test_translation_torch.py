@@ -31,9 +31,11 @@ def randomised(network, seed=0):
             if name.endswith("num_batches_tracked"):
                 continue
             drawn = random.standard_normal(value.shape) * (0.1 if value.ndim > 1 else 0.2)
-            drawn = np.abs(1 + drawn) if name.endswith("running_var") or (
-                name.endswith("weight") and value.ndim == 1
-            ) else drawn
+            drawn = (
+                np.abs(1 + drawn)
+                if name.endswith("running_var") or (name.endswith("weight") and value.ndim == 1)
+                else drawn
+            )
             value.copy_(torch.tensor(drawn, dtype=torch.float32))
     return network
 

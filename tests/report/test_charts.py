@@ -50,9 +50,7 @@ def test_everything_stays_inside_the_drawing():
     for css in ("raw", "middle"):
         drawn = points(chart, css)
         assert (drawn[:, 0] >= charts.LEFT - 0.1).all() and (drawn[:, 0] <= charts.WIDTH).all()
-        assert (drawn[:, 1] >= charts.TOP - 0.1).all() and (
-            drawn[:, 1] <= charts.HEIGHT - charts.BOTTOM + 0.1
-        ).all()
+        assert (drawn[:, 1] >= charts.TOP - 0.1).all() and (drawn[:, 1] <= charts.HEIGHT - charts.BOTTOM + 0.1).all()
     assert re.search(r"\d+ extreme values are outside", chart)
     assert len(chart) < 40_000  # however long the run
 

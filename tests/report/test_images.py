@@ -15,9 +15,7 @@ def decode(path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(
-    "count, columns, pad, scale", [(7, 3, 2, 3), (1, 1, 0, 1), (4, None, 1, 2), (5, 9, 1, 1)]
-)
+@pytest.mark.parametrize("count, columns, pad, scale", [(7, 3, 2, 3), (1, 1, 0, 1), (4, None, 1, 2), (5, 9, 1, 1)])
 def test_every_pixel_is_where_reading_order_puts_it(channels, count, columns, pad, scale):
     height, width = 2, 3
     pictures = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
@@ -32,9 +30,7 @@ def test_every_pixel_is_where_reading_order_puts_it(channels, count, columns, pa
         for y in range(height * scale):
             for x in range(width * scale):
                 at = pad + row * (height * scale + pad) + y, pad + column * (width * scale + pad) + x
-                np.testing.assert_array_equal(
-                    out[at], np.broadcast_to(pictures[i, y // scale, x // scale], 3)
-                )
+                np.testing.assert_array_equal(out[at], np.broadcast_to(pictures[i, y // scale, x // scale], 3))
                 drawn[at] = True
     assert len(np.unique(out[~drawn])) <= 1  # one colour between the cells and where there is none
 

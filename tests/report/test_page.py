@@ -76,9 +76,7 @@ def workdir(tmp_path):
             "hardware": {"cpu": f"Some {EVIL}"},
             "started": "2026-03-01T12:30:05+00:00",
             "parameters": {"denoiser": 162401},
-            "events": [
-                {"time": "2026-03-01T12:31:00+00:00", "event": "resumed", "detail": f"at step 40 {EVIL}"}
-            ],
+            "events": [{"time": "2026-03-01T12:31:00+00:00", "event": "resumed", "detail": f"at step 40 {EVIL}"}],
         },
     )
     files.write_json(
@@ -103,9 +101,7 @@ def workdir(tmp_path):
         },
     )  # fmt: skip
     for number in range(0, 12801, 400):
-        images.save_png(
-            tmp_path / f"samples/step_{number:08d}.png", images.grid(rng.normal(size=(4, 8, 8, 1)))
-        )
+        images.save_png(tmp_path / f"samples/step_{number:08d}.png", images.grid(rng.normal(size=(4, 8, 8, 1))))
     images.save_gif(tmp_path / "samples/trajectory.gif", images.animation(rng.normal(size=(5, 4, 8, 8, 3))))
     images.save_png(tmp_path / "samples/panel_two_by_two.png", images.grid(rng.normal(size=(4, 8, 8, 3))))
     return tmp_path

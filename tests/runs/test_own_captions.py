@@ -29,9 +29,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def config(place):
     made = tiny_finetune.finetune_config(place / "model", place / "pictures")
-    made.method = section(
-        name="tuned", grafts=section(word=section(name="token_rows", word="<zorg>", initial="cat"))
-    )
+    made.method = section(name="tuned", grafts=section(word=section(name="token_rows", word="<zorg>", initial="cat")))
     made.data.captions = TEXTS
     return made
 
@@ -79,8 +77,10 @@ def test_a_further_source_has_texts_of_its_own(config, place):
         ({"data.captions": "a cat"}, "config.data.captions must be of type tuple"),
         ({"data.extra.prior": section(source="digits", split="train", captions=("",))}, "extra.prior.captions must be"),
         ({"method": section(name="latent_diffusion")}, "{} stands for the word .* and this config teaches none"),
-        ({"method.grafts.other": section(name="token_rows", word="<yak>", initial="dog")},
-         "this config teaches <yak>, <zorg>; write the one that is meant"),
+        (
+            {"method.grafts.other": section(name="token_rows", word="<yak>", initial="dog")},
+            "this config teaches <yak>, <zorg>; write the one that is meant",
+        ),
         ({"init_from": section(), "method": section(name="ddpm")}, "no tokenizer is known for its texts"),
     ],
 )

@@ -23,9 +23,7 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds():
     progress.close()
     lines = out.getvalue().splitlines()
     assert 4 <= len(lines) <= 6
-    assert all(
-        "of 10,000 images" in line and "100 images/s" in line and "g/loss 0.5" in line for line in lines[:4]
-    )
+    assert all("of 10,000 images" in line and "100 images/s" in line and "g/loss 0.5" in line for line in lines[:4])
     assert "3,000 of" in lines[0] and "left" in lines[0]
 
 

@@ -44,9 +44,7 @@ def test_what_json_cannot_hold_is_refused_and_the_record_kept(tmp_path):
 def test_versions_and_hardware_describe_this_process():
     import jax
 
-    assert {"python", "jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"} == set(
-        record.versions()
-    )
+    assert {"python", "jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"} == set(record.versions())
     assert record.versions()["jax"] == jax.__version__ and record.versions()["numpy"] == np.__version__
     found = record.hardware()
     assert found["devices"] == jax.device_count() and found["platform"] == jax.default_backend()

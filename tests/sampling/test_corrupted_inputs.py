@@ -65,7 +65,8 @@ def test_panels_and_scores_see_the_same_corruption(trained):
     found = generator.scores(model, 0, source, 8)["error"]
     chosen = np.linspace(0, len(source) - 1, 8).astype(int)
     batch = prepare(
-        {"image": jnp.asarray(source.take(list(chosen))["image"])}, jax.random.key(3),
+        {"image": jnp.asarray(source.take(list(chosen))["image"])},
+        jax.random.key(3),
         corruptions=make_corruptions(config()),
     )
     drawn = generator.method.restored(model.params, batch)

@@ -107,5 +107,3 @@ def test_only_images_are_asked_for_as_images(run):
         else:
             with pytest.raises(UserError, match="Giver gives .*, and no images"):
                 trainer.generator.images(trainer.model(), 0, 3)
-
-

@@ -103,9 +103,7 @@ def _ground(row: np.ndarray, colours: np.ndarray, x: np.ndarray, y: np.ndarray) 
     return np.where(second[..., None], colours[1], colours[0]).astype(np.float32)
 
 
-def _own(
-    row: np.ndarray, x: np.ndarray, y: np.ndarray, size: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+def _own(row: np.ndarray, x: np.ndarray, y: np.ndarray, size: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the coordinates of an object, in which it lies within the unit circle."""
     low, high = CENTRES
     centre_x, centre_y = (size[i] * (low + (high - low) * row[1 + i]) for i in range(2))

@@ -38,8 +38,18 @@ NAMES = {
 }
 # Colours in the order of NAMES, RGB in [0, 255].
 COLOURS = np.array(
-    [(220, 30, 30), (245, 140, 20), (240, 225, 40), (40, 160, 50),
-     (50, 210, 220), (40, 70, 225), (130, 40, 170), (250, 130, 190)], np.float32)
+    [
+        (220, 30, 30),
+        (245, 140, 20),
+        (240, 225, 40),
+        (40, 160, 50),
+        (50, 210, 220),
+        (40, 70, 225),
+        (130, 40, 170),
+        (250, 130, 190),
+    ],
+    np.float32,
+)
 BACKGROUNDS = np.array([(250, 250, 250), (128, 128, 128), (12, 12, 12), (225, 205, 170), (25, 35, 85)], np.float32)
 BOARDS = np.array([(60, 95, 80), (45, 70, 60), (20, 35, 30), (80, 75, 45), (30, 45, 75)], np.float32)
 CHALK = np.array((245, 245, 235), np.float32)
@@ -50,8 +60,13 @@ TURN = np.pi / 20
 LINE = 0.02  # half the width of a contour, of the shorter side
 SUPERSAMPLING = 3  # samples a pixel along each side
 
-SPLITS = {"train": (0, 60_000), "test": (60_000, 10_000), "val": (70_000, 5_000),
-          "seen": (75_000, 60_000), "unseen": (135_000, 5_000)}  # first scene, number of scenes
+SPLITS = {
+    "train": (0, 60_000),
+    "test": (60_000, 10_000),
+    "val": (70_000, 5_000),
+    "seen": (75_000, 60_000),
+    "unseen": (135_000, 5_000),
+}  # first scene, number of scenes
 
 
 class Shapes(Source):

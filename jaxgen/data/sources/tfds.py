@@ -58,7 +58,8 @@ class TFDS(Source):
         self.num_classes = request.num_classes or found
         self.class_names = tuple(getattr(label, "names", ())) if labelled else ()
         self._kept = tuple(
-            key for key, feature in features.items()
+            key
+            for key, feature in features.items()
             if key not in ("image", "label") and isinstance(feature.shape, tuple) and None not in feature.shape
         )
         self._kept += ("label",) if labelled else ()
@@ -209,7 +210,7 @@ def _records(name: str, builder: Any, split: str) -> Any:
 def _recipe(argument: str, root: str | None) -> str:
     data_dir = f", data_dir='{root}'" if root else ""
     return (
-        f'python -c "import tensorflow_datasets as tfds; tfds.builder(\'{argument}\', file_format=\'array_record\''
+        f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{argument}', file_format='array_record'"
         f'{data_dir}).download_and_prepare()"'
     )
 

@@ -137,9 +137,7 @@ class ODE(Sampler):
             found = found._replace(images=x, evaluations=found.evaluations + 1)
         return found._replace(trajectory=found.trajectory.at[-1:].set(found.images))
 
-    def _follow(
-        self, denoise: Denoiser, schedule: Schedule, x: jax.Array, frames: int, t: float, s: float
-    ) -> Solution:
+    def _follow(self, denoise: Denoiser, schedule: Schedule, x: jax.Array, frames: int, t: float, s: float) -> Solution:
         start, end = (np.arctan2(schedule.sigma(u), schedule.alpha(u)) for u in (t, s))
         angles = np.linspace(start, end, max(frames, 1) + 1)[1:]
 

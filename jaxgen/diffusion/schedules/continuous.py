@@ -1,5 +1,4 @@
-"""Holds continuous schedules whose signal shrinks as the noise grows: cosine, the VP and sub-VP SDEs, rectified flow.
-"""
+"""Holds continuous schedules whose signal falls as the noise grows: cosine, the VP and sub-VP SDEs, rectified flow."""
 
 from __future__ import annotations
 

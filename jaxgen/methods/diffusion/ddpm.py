@@ -415,9 +415,7 @@ class DDPM(Method):
         schedule, weighting = self.schedule, self.weighting
         if self.learned_variance:
             return hybrid_loss(denoise, schedule, image, t, noises, weighting, self.vlb_weight, **condition)
-        return denoising_loss(
-            denoise, schedule, image, t, noises, weighting, self.counted(condition), **condition
-        )
+        return denoising_loss(denoise, schedule, image, t, noises, weighting, self.counted(condition), **condition)
 
     def _start(self, keys: Array, batch: Batch) -> Array:
         """Returns the noise at the first time, one image for each key; that of the entry `noise` where it is given."""

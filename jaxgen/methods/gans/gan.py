@@ -149,9 +149,7 @@ class GAN(Method):
         """Returns whether the generator's loss reads the discriminator's outputs of real images."""
         return self.loss.uses_real or self.feature_matching > 0
 
-    def sample_z(
-        self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL
-    ) -> tuple[Tree, dict[str, Array] | None]:
+    def sample_z(self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL) -> tuple[Tree, dict[str, Array] | None]:
         """Returns the generator's input from one key per image, and its parts that a loss reads, such as codes.
 
         The input is an array or a tree of arrays with a leading batch axis. Random keys may be among them, one for each

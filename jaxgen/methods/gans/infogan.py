@@ -48,9 +48,7 @@ class InfoGAN(GAN):
     def discriminator_with_heads(self) -> nn.Module:
         return self.discriminator.clone(heads={"code": self.codes.head_width})
 
-    def sample_z(
-        self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL
-    ) -> tuple[Float[Array, "B Z"], CodeBatch]:
+    def sample_z(self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL) -> tuple[Float[Array, "B Z"], CodeBatch]:
         z, _ = super().sample_z(keys, sampler)
         codes = self.codes.sample(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
         return jnp.concatenate([z, self.codes.encode(codes)], axis=1), codes

@@ -151,9 +151,7 @@ class SinGAN(Method):
             Turn("generator", ("generator",), of_generator, repeats=self.generator_steps),
         )
 
-    def discriminator_loss(
-        self, stage: int, params: Params, batch: Batch, key: Array, state: LossState
-    ) -> LossResult:
+    def discriminator_loss(self, stage: int, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
         of_noise, of_place = jax.random.split(key)
         real = self.picture(batch["image"], stage)
         fake = jax.lax.stop_gradient(self._fakes(params, state.memory, of_noise, len(real), stage))

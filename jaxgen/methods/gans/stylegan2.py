@@ -116,9 +116,7 @@ class StyleGAN2(GAN):
         z = jax.tree.map(lambda x: x[:: self.path_shrink], shard_rows(z))
         y = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(jax.random.split(of_y, count))
         w = self._apply("styles", params, state.memory, z, **told(self.generator, part))
-        lengths = penalties.path_lengths(
-            lambda w: self._apply("synthesis", params, state.memory, w, z["key"]), w, y
-        )
+        lengths = penalties.path_lengths(lambda w: self._apply("synthesis", params, state.memory, w, z["key"]), w, y)
         mean = state.memory["path_length"]
         mean = mean + self.path_decay * (jax.lax.stop_gradient(lengths).mean() - mean)
         penalty = jnp.square(lengths - mean).mean()

@@ -72,9 +72,7 @@ class TriplaneGAN(GAN):
         check_entries(batch, self.generator.reads, "A triplane GAN", "a config.data.source such as 'solids'")
         return super().init(key, batch, stage, given, params, memory)
 
-    def sample_z(
-        self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL
-    ) -> tuple[Tree, dict[str, Array] | None]:
+    def sample_z(self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL) -> tuple[Tree, dict[str, Array] | None]:
         noise, _ = super().sample_z(keys, sampler)
         return {"noise": noise, "rays": jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)}, None
 
@@ -83,9 +81,7 @@ class TriplaneGAN(GAN):
         z, tokens = self.sample_z(keys, self.sampler)[0], batch.get("tokens")
         return self._applied(model, z, tokens, method="planes")
 
-    def views(
-        self, model: Model, planes: Float[Array, "B 3 R R C"], camera: Float[Array, "B 25"]
-    ) -> dict[str, Array]:
+    def views(self, model: Model, planes: Float[Array, "B 3 R R C"], camera: Float[Array, "B 25"]) -> dict[str, Array]:
         """Returns `image` in [-1, 1], `depth` and `opacity` of objects from cameras."""
         seen = self._applied(model, planes, camera, method="views")
         return {"image": jnp.clip(seen["image"], -1, 1), "depth": seen["depth"], "opacity": seen["mask"]}

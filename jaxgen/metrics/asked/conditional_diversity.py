@@ -102,9 +102,7 @@ def _means(values: Iterable[np.ndarray]) -> np.ndarray:
     return found[~np.isnan(found)]
 
 
-def _real_pairs(
-    images: EvaluationImages, count: int
-) -> tuple[list[Pair], np.ndarray | Pair | None]:
+def _real_pairs(images: EvaluationImages, count: int) -> tuple[list[Pair], np.ndarray | Pair | None]:
     """Returns pairs of real images of different conditions, and real images of the same condition.
 
     The latter are the true image of each condition, or two different real images of each condition's class; None where

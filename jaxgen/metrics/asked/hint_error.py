@@ -58,9 +58,7 @@ def check_entry(metric: Metric, entry: str, hints: Sequence[str]) -> None:
         raise UserError(f"{metric.name!r} needs an entry: corruptions make {', '.join(hints)} for this model.")
 
 
-def hint_error(
-    asked: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], entry: str
-) -> Float[np.ndarray, " N"]:
+def hint_error(asked: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], entry: str) -> Float[np.ndarray, " N"]:
     """Returns `[N]` roots of the mean squared differences of an entry, `[N, ...]` in [-1, 1]."""
     difference = (asked[entry].astype(np.float64) - found[entry]).reshape(len(found[entry]), -1)
     return np.sqrt(np.square(difference).mean(axis=1))

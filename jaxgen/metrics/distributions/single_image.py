@@ -68,7 +68,6 @@ class SingleImageFrechet(RunMetric):
             f"single_image_diversity_{network.name}": score(spread, better=None),
         }
 
-
     def _at_size(self, picture: UInt8[np.ndarray, "H W C"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w C"]:
         """Returns the picture at the size of the samples, which are smaller until a model's last scale has begun."""
         height, width, channels = picture.shape

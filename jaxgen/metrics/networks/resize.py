@@ -20,9 +20,7 @@ from jaxgen.errors import UserError
 SIZE = 299
 
 
-def legacy(
-    images: Num[jax.Array, "B H W C"], size: tuple[int, int] = (SIZE, SIZE)
-) -> Float[jax.Array, "B H2 W2 C"]:
+def legacy(images: Num[jax.Array, "B H W C"], size: tuple[int, int] = (SIZE, SIZE)) -> Float[jax.Array, "B H2 W2 C"]:
     """Returns TensorFlow 1's bilinear resize (`align_corners=False`): output pixel i is read at source i * in / out.
 
     No half pixel is added and nothing is averaged: the result leans to the upper left, and shrinking skips pixels.
@@ -56,9 +54,7 @@ def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return low, np.minimum(low + 1, source - 1), place - low.astype(np.float32)
 
 
-def clean(
-    images: UInt8[np.ndarray, "N H W C"], size: tuple[int, int] = (SIZE, SIZE)
-) -> Float[np.ndarray, "N H2 W2 C"]:
+def clean(images: UInt8[np.ndarray, "N H W C"], size: tuple[int, int] = (SIZE, SIZE)) -> Float[np.ndarray, "N H2 W2 C"]:
     """Returns Pillow's bicubic resize in floating point, clipped to [0, 255]; its window widens where it shrinks.
 
     It runs on the host, one channel at a time, with the images split over the cores.

@@ -31,9 +31,7 @@ class SIFID(PairMetric):
         return {"network": self.network.name, "digest": self.network.digest, "resize": "none"}
 
 
-def sifid(
-    samples: Float[np.ndarray, "N H W D"], reference: Float[np.ndarray, "M H2 W2 D"]
-) -> Float[np.ndarray, " N"]:
+def sifid(samples: Float[np.ndarray, "N H W D"], reference: Float[np.ndarray, "M H2 W2 D"]) -> Float[np.ndarray, " N"]:
     """Returns `[N]` Fréchet distances between the positions' features of a sample and of its real image.
 
     Rott Shaham et al. (2019), SinGAN; the authors take the mean over images. The paper's features are an
@@ -49,9 +47,7 @@ def sifid(
     """
     samples, reference = np.asarray(samples), np.asarray(reference)
     if samples.ndim != 4 or reference.ndim != 4 or samples.shape[3] != reference.shape[3]:
-        raise UserError(
-            f"SIFID compares features [N, H, W, D] of equal D, not {samples.shape} and {reference.shape}."
-        )
+        raise UserError(f"SIFID compares features [N, H, W, D] of equal D, not {samples.shape} and {reference.shape}.")
     if len(reference) not in (1, len(samples)):
         raise UserError(f"SIFID compares pairs of images, not {len(samples)} with {len(reference)}.")
     width = samples.shape[3]

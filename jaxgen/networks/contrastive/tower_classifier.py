@@ -1,5 +1,4 @@
-"""Holds a classifier that is an image tower of CLIP with a last layer for the classes: the supervised control of CLIP.
-"""
+"""Holds a classifier that is an image tower of CLIP with a last layer for classes: the supervised control of CLIP."""
 
 from __future__ import annotations
 

@@ -100,8 +100,7 @@ class PatchDiscriminator(GANNetwork):
         """Raises a UserError for options that make no network of these images."""
         if self.norm not in ("batch", "instance", "spectral", "spectral_instance", "none"):
             raise UserError(
-                "PatchGAN's norm is 'batch', 'instance', 'spectral', 'spectral_instance' or 'none', "
-                f"not {self.norm!r}."
+                f"PatchGAN's norm is 'batch', 'instance', 'spectral', 'spectral_instance' or 'none', not {self.norm!r}."
             )
         if self.layers < 0 or self.width < 1 or self.padding < 1:
             raise UserError(

@@ -136,8 +136,7 @@ class LayoutGenerator(GANNetwork):
     reads: tuple[str, ...] = ("mask",)  # what the layout is made of; ("mask", "instance") has boundaries of objects too
 
     def layout(self, entries: Mapping[str, Array]) -> Float[Array, "B H W K"]:
-        """Returns the layout of batch entries. Raises a UserError where one of `reads` is missing or has another size.
-        """
+        """Returns the layout of batch entries. Raises a UserError if one of `reads` is missing or has another size."""
         missing = [name for name in self.reads if name not in entries]
         if missing:
             raise UserError(f"{type(self).__name__} reads {missing[0]!r}, which it was not given.")

@@ -269,7 +269,8 @@ def check_time(timed: bool, time: Array | None) -> None:
     """Raises a UserError where a tower of noisy images is given no time, or one of clean images is given one."""
     if timed != (time is not None):
         raise UserError(
-            "this tower sees noisy images and needs their time." if timed
+            "this tower sees noisy images and needs their time."
+            if timed
             else "this tower sees clean images and takes no time; set timed=True for one that sees noisy ones."
         )
 

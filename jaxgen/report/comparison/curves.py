@@ -77,9 +77,7 @@ def chart(key: str, runs: Sequence[Run], against: str) -> str:
     return figure(title, f"{ends} at the end", "".join(parts), what, remarks, hover)
 
 
-def _line(
-    rows: Sequence[Mapping[str, float | None]], key: str, against: str
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _line(rows: Sequence[Mapping[str, float | None]], key: str, against: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns the points of a run's line, in rising order of x, both `[N]`; None where no value is finite."""
     found = [(row[against], row[key]) for row in rows if row.get(key) is not None and row.get(against) is not None]
     points = [(x, y) for x, y in found if x is not None and y is not None and math.isfinite(y)]

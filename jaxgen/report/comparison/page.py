@@ -238,8 +238,10 @@ def _samples_section(drawn: Sequence[Drawn], asked: str) -> str:
     figures = []
     for one in drawn:
         text = f"<br><small>{escape(one.text)}</small>" if one.text else ""
-        image = "" if one.picture is None else (
-            f'<img src="{_png(one.picture)}" alt="{escape(f"Grid of samples: {one.title}")}">'
+        image = (
+            ""
+            if one.picture is None
+            else (f'<img src="{_png(one.picture)}" alt="{escape(f"Grid of samples: {one.title}")}">')
         )
         figures.append(
             f'<figure class="panel"><figcaption><b>{escape(one.title)}</b>{text}</figcaption>{image}</figure>'
@@ -323,7 +325,9 @@ details { margin-top: 1.5rem; } summary { cursor: pointer; }
 """
 
 # `str.format` fills this text; each name in braces is a field.
-PAGE = HEAD + """<title>{title} · jaxgen</title>
+PAGE = (
+    HEAD
+    + """<title>{title} · jaxgen</title>
 <style>{style}</style>
 </head>
 <body>
@@ -341,3 +345,4 @@ PAGE = HEAD + """<title>{title} · jaxgen</title>
 </body>
 </html>
 """
+)

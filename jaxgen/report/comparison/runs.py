@@ -54,8 +54,7 @@ def read_runs(workdirs: Sequence[epath.PathLike]) -> list[Run]:
 
 
 def names(paths: Sequence[epath.Path]) -> list[str]:
-    """Returns a name for each folder: as many of its last parts as tell the folders apart, or a number where none do.
-    """
+    """Returns a name for each folder: as many of its last parts as tell folders apart, or a number where none do."""
     most = max(len(path.parts) for path in paths)
     for count in range(1, most + 1):
         found = ["/".join(path.parts[-count:]) or str(path) for path in paths]

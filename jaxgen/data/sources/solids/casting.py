@@ -20,8 +20,13 @@ MAJOR, MINOR = 0.75, 0.27
 SLOPE = np.sqrt(5.0)  # length of (2, 1): the cone's radius shrinks by one over a height of two
 NAMES = ("cube", "sphere", "cone", "cylinder", "torus")
 HALF_HEIGHTS = {"cube": CUBE, "sphere": 1.0, "cone": 1.0, "cylinder": 1.0, "torus": MINOR}
-BOUNDS = {"cube": CUBE * np.sqrt(3), "sphere": 1.0, "cone": np.sqrt(2), "cylinder": np.hypot(1, CYLINDER),
-          "torus": MAJOR + MINOR}  # radius of a ball around the centre that holds the solid
+BOUNDS = {
+    "cube": CUBE * np.sqrt(3),
+    "sphere": 1.0,
+    "cone": np.sqrt(2),
+    "cylinder": np.hypot(1, CYLINDER),
+    "torus": MAJOR + MINOR,
+}  # radius of a ball around the centre that holds the solid
 STEPS, NEWTON, TOLERANCE = 60, 3, 1e-4  # of the march along the torus's distance
 
 Points = tuple[np.ndarray, np.ndarray, np.ndarray]  # x, y and z, each [N]
@@ -244,7 +249,17 @@ def _normal_torus(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> Points:
 
 
 _DISTANCES = {"cube": _cube, "sphere": _sphere, "cone": _cone, "cylinder": _cylinder, "torus": _torus}
-_CASTS = {"cube": _cast_cube, "sphere": _cast_sphere, "cone": _cast_cone, "cylinder": _cast_cylinder,
-          "torus": _cast_torus}
-_NORMALS = {"cube": _normal_cube, "sphere": _normal_sphere, "cone": _normal_cone, "cylinder": _normal_cylinder,
-            "torus": _normal_torus}
+_CASTS = {
+    "cube": _cast_cube,
+    "sphere": _cast_sphere,
+    "cone": _cast_cone,
+    "cylinder": _cast_cylinder,
+    "torus": _cast_torus,
+}
+_NORMALS = {
+    "cube": _normal_cube,
+    "sphere": _normal_sphere,
+    "cone": _normal_cone,
+    "cylinder": _normal_cylinder,
+    "torus": _normal_torus,
+}
