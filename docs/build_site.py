@@ -24,7 +24,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?P<text>\[(?:`[^`]*`|[^\]`])*\])\((?P<target>[^)\s]+)\)")
 NAMED = re.compile(r"(?<!\[)`(?P<file>[\w/]+\.py)(?:: (?P<name>[\w.]+))?`(?!\])")
-LANGUAGES = {".py": "python", ".yml": "yaml", ".toml": "toml", ".cff": "yaml", "": "bash"}
+LANGUAGES = {".py": "python", ".yml": "yaml", ".toml": "toml", ".json": "json", ".cff": "yaml", "": "bash"}
 
 
 def on_config(config: Any) -> Any:

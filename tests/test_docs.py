@@ -34,7 +34,7 @@ from jaxgen.train.loop import Trainer
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-PAGES += [ROOT / folder / "README.md" for folder in ("studies", "benchmarks")]
+PAGES += [ROOT / folder / "README.md" for folder in ("studies", "benchmarks", "results")]
 
 
 def _blocks(path: str) -> list[str]:

@@ -37,8 +37,8 @@ from jaxgen.sampling.grafts.requests import read_adapter
 
 # Sections in which the command line may create sections.
 GROWING = (
-    "sampler", "guidance", "optimizers", "method.overrides", "method.grafts", "method.parts", "data.extra",
-    "data.corruptions",
+    "sampler", "guidance", "optimizers", "method.augment", "method.overrides", "method.grafts", "method.parts",
+    "data.extra", "data.corruptions",
 )  # fmt: skip
 log = logging.getLogger("jaxgen")
 HIDDEN = ("flagfile", "undefok")  # flags that absl adds by itself
