@@ -6,8 +6,8 @@ Command: python main.py --config=configs/stylegan2_shapes.py --workdir=runs/styl
     --config.sampler.truncation=0.7 --out=DIR
     With augmentation that follows the overfitting, of 1,000 images: --config.data.examples=1000
     --config.method.augment.name=adaptive_augment
-Hardware and time: two CPU cores, 40 minutes of CPU, which is an estimate.
-Expected: not recorded yet.
+Hardware and time: two CPU cores that were shared, 23 minutes.
+Expected: Fréchet distance 0.046 in the features without weights, real images 0.0005; most are red (docs/stylegan.md).
 """
 
 from jaxgen.config import defaults, section
