@@ -162,7 +162,7 @@ def status_of(
 
     Args:
       run: the command; it returns a status, or None, which means 0.
-      interrupted: the sentence that is printed after Ctrl-C.
+      interrupted: the sentence that is printed after Ctrl-C, unless the KeyboardInterrupt has one of its own.
       explain: returns the sentence for another expected exception; if it returns None, the exception is raised.
     """
     _replace_hooks()
@@ -174,8 +174,8 @@ def status_of(
             return status
         except UserError as error:
             text, status = str(error), 2
-        except KeyboardInterrupt:
-            text, status = interrupted, 130
+        except KeyboardInterrupt as stop:
+            text, status = str(stop) or interrupted, 130
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
                 return 141

@@ -31,8 +31,8 @@ log = logging.getLogger("jaxgen")
 
 
 @contextlib.contextmanager
-def _leaving_on_sigterm() -> Iterator[None]:
-    """Ends the process with status 0 at SIGTERM outside the training loop, where everything is saved already.
+def _leaving_on_sigterm(said: str) -> Iterator[None]:
+    """Ends the process with a sentence and status 0 at SIGTERM outside the training loop, where nothing can be lost.
 
     The training loop handles the signal itself.
     """
@@ -43,7 +43,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
         return
 
     def leave(number: int, frame: FrameType | None) -> None:
-        log.info("stopped; the same command resumes the run")
+        log.info(said)
         raise SystemExit(0)
 
     before = signal.signal(signal.SIGTERM, leave)
@@ -53,7 +53,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@_leaving_on_sigterm()
+@_leaving_on_sigterm("stopped; the same command resumes the run")
 def train(config: ConfigDict, flags: Flags) -> int:
     """Trains or resumes a run; at the end evaluates it and writes the report."""
     from jaxgen.runs.workdir import alone_in
@@ -336,7 +336,7 @@ def profile(config: ConfigDict, flags: Flags) -> int:
     return 0
 
 
-@_leaving_on_sigterm()
+@_leaving_on_sigterm("the demo is stopped")
 def demo(config: ConfigDict, flags: Flags) -> int:
     """Serves a page in which a model draws, until it is stopped."""
     from jaxgen.sampling.prompts import TextRequest

@@ -28,6 +28,7 @@ modes --config may be left out if the workdir holds a run: its stored config is 
 
 flags (and the modes that they are for):
 """
+BEGINS_AGAIN = "interrupted; the same command begins again."  # in all modes but train
 INTERRUPTED = "interrupted; the checkpoints on disk are complete, and the same command resumes the run."
 
 
@@ -72,12 +73,17 @@ def _run(arguments: Sequence[str], program: Sequence[str]) -> int:
     if flags.list:
         print(listed(flags.list))
         return 0
-    if flags.mode == "compare":
-        check_needed(flags)
-        _check_numbers(flags)
-        return modes.compare(config, flags)
-    assert config is not None  # or `parse` would have refused
-    return run(config, flags)
+    try:
+        if flags.mode == "compare":
+            check_needed(flags)
+            _check_numbers(flags)
+            return modes.compare(config, flags)
+        assert config is not None  # or `parse` would have refused
+        return run(config, flags)
+    except KeyboardInterrupt as stop:
+        if flags.mode == "train":
+            raise
+        raise KeyboardInterrupt(BEGINS_AGAIN) from stop
 
 
 def _lost(error: BaseException) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 from collections.abc import Iterator, Mapping
 
 from etils import epath
@@ -16,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from jaxgen.errors import UserError
 from jaxgen.files.pictures import read_picture
 
+log = logging.getLogger("jaxgen")
 INDEX = "jaxgen index"  # the keyword of the number that a picture has among those of its call
 MOST = 2**20 - 1  # bytes of a text; readers refuse more, since a short chunk may unfold to any length
 
@@ -28,9 +30,13 @@ def carrying(texts: Mapping[str, str]) -> Iterator[None]:
 
     The texts are known where a command begins, and the files are written many calls below it, also by outputs of other
     packages (`jaxgen.sampling.kinds.Output`), none of which needs to know of texts. A text of more than `MOST` bytes
-    is left out.
+    is left out, which is told.
     """
-    token = _texts.set({keyword: text for keyword, text in texts.items() if len(text.encode()) <= MOST})
+    sizes = {keyword: len(text.encode()) for keyword, text in texts.items()}
+    for keyword, size in sizes.items():
+        if size > MOST:
+            log.warning("pictures do not carry %r: it has %d bytes, and a PNG reader takes %d", keyword, size, MOST)
+    token = _texts.set({keyword: text for keyword, text in texts.items() if sizes[keyword] <= MOST})
     try:
         yield
     finally:

@@ -185,6 +185,17 @@ def test_broken_config_in_the_list(tmp_path):
         config_files.listing(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("mode, said", [("train", "the same command resumes the run"), ("plan", "begins again")])
+def test_ctrl_c_says_what_the_same_command_does(mode, said, monkeypatch, tmp_path, capsys):
+    def stopped(config, flags):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", stopped)
+    words = ["--topology=cpu:1"] if mode == "plan" else [f"--workdir={tmp_path / 'run'}"]
+    assert command.main([f"--config={tiny.ROOT / 'configs/ddpm_digits.py'}", f"--mode={mode}", *words]) == 130
+    assert said in capsys.readouterr().err
+
+
 def test_unexpected_errors_keep_their_traceback(monkeypatch, tmp_path):
     def broken(config, flags):
         raise RuntimeError("a bug")

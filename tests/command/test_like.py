@@ -177,3 +177,10 @@ def test_a_text_that_readers_refuse_is_left_out(tmp_path):
     with carrying({"long": "x" * 2**20, "short": "y"}):
         save_png(tmp_path / "x.png", np.zeros((2, 2, 1), np.uint8))
     assert carried_texts(tmp_path / "x.png", "") == {"short": "y"}
+
+
+def test_a_text_that_no_reader_takes_is_told(tmp_path, caplog):
+    with carrying({"short": "a", "long": "x" * 2**20}):
+        save_png(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+    assert carried_texts(tmp_path / "a.png", "--like") == {"short": "a"}
+    assert "'long'" in caplog.text and "1048576" in caplog.text
