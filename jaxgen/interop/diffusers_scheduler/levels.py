@@ -12,7 +12,6 @@ import math
 from typing import Literal
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float
 
 from jaxgen.diffusion.schedules import Discrete, Schedule
@@ -194,7 +193,9 @@ def _formula(name: str, high: float, low: float, steps: int) -> np.ndarray:
         high, low = high ** (1 / 7), low ** (1 / 7)
         return (high + share * (low - high)) ** 7
     if name == "beta":
-        return low + scipy.special.betaincinv(0.6, 0.6, 1 - share) * (high - low)
+        from scipy.special import betaincinv  # here, since it takes a tenth of a command's start
+
+        return low + betaincinv(0.6, 0.6, 1 - share) * (high - low)
     return np.exp(np.linspace(math.log(high), math.log(low), steps))
 
 
