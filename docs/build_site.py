@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import functools
 import html
+import json
 import os
 import pathlib
 import posixpath
@@ -130,7 +131,18 @@ def _text(path: str) -> str:
     text = (ROOT / path).read_text()
     if path.endswith(".md"):
         return text
+    if path.endswith(".ipynb"):
+        return _cells(json.loads(text))
     return f"# {path}\n\n````{LANGUAGES.get(pathlib.Path(path).suffix, 'text')}\n{text}\n````\n"
+
+
+def _cells(notebook: dict[str, Any]) -> str:
+    """Returns a notebook as a page: its text as it is, and its code in fences."""
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"````python\n{source}\n````")
+    return "\n\n".join(parts) + "\n"
 
 
 def _relinked(text: str, uri: str) -> str:
