@@ -66,7 +66,7 @@ def main() -> None:
     import nbclient
     import nbformat
 
-    ran = nbformat.from_dict(notebook)
+    ran = nbformat.reads(json.dumps(notebook), as_version=4)
     folder = {"metadata": {"path": str(told.notebook.resolve().parent)}}
     nbclient.NotebookClient(ran, timeout=None, resources=folder).execute()
     if told.save:
