@@ -77,6 +77,7 @@ class Controls:
       degrade: whether the run's own corruptions can make of a clean picture what the model reads.
       panels: whether there are panels, such as the way from noise to images.
       quiz: whether images can be shown beside real ones.
+      plane: whether images can be drawn at places of a plane of latents.
     """
 
     labels: tuple[str, ...] = ()
@@ -89,6 +90,7 @@ class Controls:
     degrade: bool = False
     panels: bool = False
     quiz: bool = False
+    plane: bool = False
 
 
 def controls_of(config: ConfigDict, trained: TrainedModel) -> Controls:
@@ -121,6 +123,7 @@ def controls_of(config: ConfigDict, trained: TrainedModel) -> Controls:
         degrade=any(name in generator.held_out.made for name in method.conditions),
         panels=type(method).panels is not Method.panels,
         quiz=method.samples_images and config.data.source != "none",
+        plane=method.has_latent_plane,
     )
 
 

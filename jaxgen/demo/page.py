@@ -13,16 +13,18 @@ from typing import Any
 import gradio as gr
 
 from jaxgen.demo.controls import MOST_IMAGES, Controls
-from jaxgen.demo.request import read_request
+from jaxgen.demo.request import read_place, read_request
 from jaxgen.demo.studio import Studio
 from jaxgen.entry_point import beyond_machine, disk_trouble
 from jaxgen.errors import UserError, printable
+from jaxgen.report.images import grid
 
 log = logging.getLogger("jaxgen")
 WAITING = 64  # requests that may wait; a further one is told so
 KEEP = (600, 3600)  # every so many seconds, files that are older than so many are removed
 MOST_BYTES = "32mb"  # of a file that is given
 PAIRS = 10  # of a quiz
+MAP = 8  # rows and columns of a map of the latent space
 FAULT = "Something went wrong inside jaxgen; the terminal that runs the demo says what."
 FRAME = (
     '<iframe style="width: 100%; height: 720px; border: 0" sandbox="allow-scripts allow-downloads" '
@@ -56,6 +58,9 @@ def make_page(studio: Studio, folder: pathlib.Path) -> gr.Blocks:
         gr.Markdown(f"## {html.escape(studio.name)}\n`{studio.config.method.name}`, at step {base.step:,}")
         with gr.Tab("Draw"):
             _draw_tab(studio, folder)
+        if controls.plane:
+            with gr.Tab("Latent space"):
+                _plane_tab(studio)
         if controls.quiz:
             with gr.Tab("Which one is real?"):
                 _quiz_tab(studio, folder)
@@ -109,6 +114,51 @@ def answer_draw(
         yield answer or (said, None, gr.update(value=None, visible=False), None)
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+def _plane_tab(studio: Studio) -> None:
+    gr.Markdown(
+        "A plane through the model's latent space. Draw its map, then click a place on the map, or move the sliders."
+    )
+    controls = studio.controls
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            names = {"seed": gr.Textbox(value="0", label="Seed: which plane", elem_id="plane_seed")}
+            if controls.labels:
+                names["labels"] = gr.Dropdown(list(controls.labels), value=controls.labels[0], label="Class",
+                                              elem_id="plane_label")  # fmt: skip
+            button = gr.Button("Draw the map", variant="primary", elem_id="plane")
+            ways = [_as_sent(gr.Slider(0, 1, value=0.5, step=0.01, label=name, elem_id=f"plane_{name[0]}"),
+                             lambda payload: payload)
+                    for name in ("x: to the right", "y: upwards")]  # fmt: skip
+        look = {"height": 320, "format": "png", "elem_classes": ["pixels"], "interactive": False}
+        map_ = gr.Image(label="Map", elem_id="plane_map", buttons=["download"], **look)
+        place = gr.Image(label="At this place", elem_id="plane_place", buttons=["download"], **look)
+    told = gr.Textbox(label="What happened", interactive=False, lines=1, elem_id="plane_told")
+    asked = list(names.values())
+
+    def request(values: tuple[Any, ...]) -> Any:
+        given = dict(zip(names, values, strict=True))
+        return read_request(controls, given | {"labels": [given["labels"]] if given.get("labels") else ()})
+
+    def draw_map(*values: Any) -> tuple[str, Any]:
+        steps = [(i + 0.5) / MAP for i in range(MAP)]
+        places = [(x, y) for y in reversed(steps) for x in steps]
+        said, images = _guarded(lambda: studio.plane(request(values), places))
+        return said or f"The map of seed {values[0]}.", None if images is None else grid(images, MAP)
+
+    def draw_place(x: Any, y: Any, *values: Any) -> tuple[str, Any]:
+        said, images = _guarded(lambda: studio.plane(request(values), [read_place(x, y)]))
+        return said or f"x = {float(x):.2f}, y = {float(y):.2f}.", None if images is None else images[0]
+
+    def clicked(drawn: Any, event: gr.SelectData) -> tuple[float, float]:
+        column, row = event.index  # pixels of the map
+        return round(column / drawn.shape[1], 2), round(1 - row / drawn.shape[0], 2)
+
+    button.click(draw_map, asked, [told, map_], api_name="plane", concurrency_id="model")
+    map_.select(clicked, [map_], ways).then(draw_place, [*ways, *asked], [told, place], concurrency_id="model")
+    for way in ways:
+        way.release(draw_place, [*ways, *asked], [told, place], concurrency_id="model")
 
 
 def _quiz_tab(studio: Studio, folder: pathlib.Path) -> None:

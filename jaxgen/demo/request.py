@@ -81,6 +81,21 @@ def read_request(controls: Controls, values: Mapping[str, Any]) -> Request:
     )
 
 
+def read_place(x: object, y: object) -> tuple[float, float]:
+    """Returns a place of the plane of latents.
+
+    Raises:
+      UserError: x or y is no number in [0, 1].
+    """
+    found = []
+    for name, value in (("x", x), ("y", y)):
+        number = _number(name, value)
+        if number is None or not 0 <= number <= 1:
+            raise UserError(f"{name} is {str(value)[:50]}; a place of the plane has numbers from 0 to 1.")
+        found.append(number)
+    return found[0], found[1]
+
+
 def _prompts(controls: Controls, values: Mapping[str, Any]) -> tuple[str, ...]:
     if not controls.prompt:
         return ()

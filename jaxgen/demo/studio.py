@@ -12,9 +12,11 @@ import dataclasses
 import logging
 import pathlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 from etils import epath
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from jaxgen.config import check, to_json
@@ -25,7 +27,7 @@ from jaxgen.errors import UserError, printable
 from jaxgen.evaluation.quiz import make_quiz
 from jaxgen.files.carried import carrying
 from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
-from jaxgen.report.images import save_png
+from jaxgen.report.images import save_png, to_rgb
 from jaxgen.runs.pretrained import pretrained_folder
 from jaxgen.runs.setup import make_method
 from jaxgen.sampling.degraded import degraded_pictures
@@ -131,6 +133,24 @@ class Studio:
             config = self._config(Request(num=num))
             trained, _ = self._compiled(config, Request(), self._given(config, Request(), {}))
             return make_quiz(place, trained, seed, num).read_text()
+
+    def plane(self, request: Request, places: Sequence[tuple[float, float]]) -> UInt8[np.ndarray, "N H W 3"]:
+        """Returns the images at places of a plane of latents.
+
+        Args:
+          request: its seed chooses the plane, and its first label the class.
+          places: x (to the right) and y (upwards), in [0, 1].
+
+        Raises:
+          UserError: the model has no such plane.
+        """
+        with self._one, _noting():
+            label = request.labels[0] if request.labels else (0 if self.controls.labels else None)
+            asked = Request(num=len(places), numbers=request.numbers, choices=request.choices)
+            config = self._config(asked)
+            trained, _ = self._compiled(config, asked, self._given(config, asked, {}))
+            found = trained.generator.latent_plane(trained.model, request.seed, np.asarray(places, np.float32), label)
+        return np.stack([to_rgb(image) for image in found])
 
     def _config(self, request: Request) -> ConfigDict:
         """Returns the config of a request, with as many images at a time as it needs."""

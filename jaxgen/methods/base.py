@@ -279,6 +279,14 @@ class Method:
         """Returns pictures for the report: `{name: [N, H, W, C] images, or [F, N, H, W, C] an animation}`."""
         return {}
 
+    def latent_plane(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
+        """Returns the images at places of a plane in the space of latents, in [-1, 1].
+
+        `batch["place"]` [B, 2] has x (to the right) and y (upwards) of each, in [0, 1]; `keys` choose the plane, and
+        are all equal. Only a method with such a space overrides it.
+        """
+        raise UserError(f"The method {type(self).__name__} has no plane of latents.")
+
     def volumes(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B S S S ..."]]:
         """Returns the samples as objects in space, on the points of `jaxgen.geometry.surface.grid`: `surface`
         `[B, S, S, S]`, negative inside, and `colour` `[B, S, S, S, 3]` in [-1, 1]. `--mode=sample` writes their meshes.
@@ -319,6 +327,12 @@ class Method:
     def has_volumes(self) -> bool:
         """Returns whether the samples are objects in space, which `volumes` gives."""
         return type(self).volumes is not Method.volumes
+
+    @property
+    def has_latent_plane(self) -> bool:
+        """Returns whether images can be drawn at places of a plane of latents, under no condition but a label."""
+        own = type(self).latent_plane is not Method.latent_plane
+        return own and self.samples_images and set(self.conditions) <= {"label"}
 
     @property
     def samples_images(self) -> bool:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from jaxgen.arrays import Batch, Entries, Tree
@@ -259,6 +260,26 @@ class Generator:
         for sentence in panel_told(pictures):
             log.warning(sentence)
         return pictures
+
+    def latent_plane(
+        self, model: Model, seed: int, places: Float[np.ndarray, "N 2"], label: int | None = None
+    ) -> Float[np.ndarray, "N H W C"]:
+        """Returns the images, in [-1, 1], at places of a plane of latents, of a method that `has_latent_plane`.
+
+        Args:
+          seed: chooses the plane.
+          places: x (to the right) and y (upwards) in [0, 1].
+          label: the class of all images, for a method that is conditional on labels.
+        """
+        parts = []
+        for start in range(0, len(places), self.batch_size):
+            part = np.zeros((self.batch_size, 2), np.float32)
+            some = places[start : start + self.batch_size]
+            part[: len(some)] = some
+            index = np.zeros(self.batch_size, np.uint32)
+            batch = self._conditions(index, None if label is None else (label,)) | {"place": part}
+            parts.append(gathered(self._run("latent_plane", model, seed, index, batch))[: len(some)])
+        return np.concatenate(parts)
 
     def volumes(self, model: Model, seed: int, num: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Returns the first `num` samples as objects in space, of a method that `has_volumes`."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ACTIVE = 0.01  # variance of the posterior's mean over data above which a latent is in use (Burda et al. 2016, Sec. 5.2)
 
+TAIL = 0.02  # of the prior's probability, on each side of the plane of quantiles
+
 
 def traverse(
     base: Float[Array, "R D"], axes: Int[Array, " R"], steps: int = 8, reach: float = 3.0
@@ -39,7 +41,7 @@ def line(start: Float[Array, "R D"], end: Float[Array, "R D"], steps: int = 8) -
     return (1 - way) * start[:, None] + way * end[:, None]
 
 
-def plane(side: int, tail: float = 0.02) -> Float[Array, "side side 2"]:
+def plane(side: int, tail: float = TAIL) -> Float[Array, "side side 2"]:
     """Returns a grid of quantiles of the prior, x to the right and y upwards (Kingma & Welling 2014, Appendix A).
 
     The quantiles are evenly spaced in probability from `tail` to 1 - tail, so that every cell of the grid has the same

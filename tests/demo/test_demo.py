@@ -18,8 +18,9 @@ from jaxgen.command import modes
 from jaxgen.command.demo import make_studio
 from jaxgen.command.flags import Flags
 from jaxgen.config import section, to_json
+from jaxgen.config.files import load_config
 from jaxgen.demo.controls import Controls, Number, Picture, chosen_config, controls_of, sampler_controls
-from jaxgen.demo.request import read_request
+from jaxgen.demo.request import read_place, read_request
 from jaxgen.errors import UserError
 from jaxgen.files.carried import INDEX, carried_texts
 from jaxgen.files.pictures import read_picture
@@ -179,3 +180,41 @@ def test_without_gradio_there_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
     assert tiny.call("--mode=demo", f"--workdir={tmp_path}") == 2
     assert 'pip install "jaxgen[demo]"' in tiny.Result(2, *capsys.readouterr()).complaint
+
+
+def test_a_place_between_latents_is_an_image_and_a_corner_is_one_of_four():
+    config = gan_config()
+    studio = make_studio(config, Flags(mode="demo"), untrained(config, initial=True))
+    assert studio.controls.plane
+    corners = studio.plane(read_request(studio.controls, {"seed": 3}), [(0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5)])
+    assert corners.shape == (5, 8, 8, 3) and corners.dtype == np.uint8
+    assert len({image.tobytes() for image in corners}) == 5
+    again = studio.plane(read_request(studio.controls, {"seed": 3}), [(1, 1)])
+    np.testing.assert_allclose(again[0].astype(int), corners[3].astype(int), atol=1)  # programs of two sizes
+    other = studio.plane(read_request(studio.controls, {"seed": 4}), [(1, 1)])
+    assert (other[0] != corners[3]).any()
+
+
+def test_a_corner_of_the_plane_is_a_draw_and_the_middle_lies_between():
+    method = make_method(gan_config())
+    keys = jnp.repeat(jax.random.key(5)[None], 3)
+    z = method.plane_z(keys, jnp.asarray([[0.0, 0.0], [1.0, 1.0], [0.5, 0.0]]))
+    drawn, _ = method.sample_z(jax.random.split(jax.random.key(5), 4), method.sampler)
+    np.testing.assert_allclose(z[:2], drawn[jnp.asarray([0, 3])], atol=1e-5)
+    lengths = jnp.linalg.norm(drawn, axis=1)
+    np.testing.assert_allclose(jnp.linalg.norm(z[2]), (lengths[0] + lengths[1]) / 2, rtol=1e-5)
+
+
+def test_the_plane_of_two_latents_has_equal_probabilities():
+    method = make_method(load_config(str(tiny.ROOT / "configs" / "vae_mnist_plane.py"))[0])
+    seen = []
+    object.__setattr__(method, "decode", lambda params, z, **labels: seen.append(z) or jnp.zeros((len(z), 28, 28, 1)))
+    place = jnp.asarray([[0.5, 0.5], [1.0, 0.0]])
+    method.latent_plane(Model({}, {}), jnp.repeat(jax.random.key(0)[None], 2), {"place": place})
+    np.testing.assert_allclose(seen[0], [[0, 0], [2.0537, -2.0537]], atol=1e-3)  # 0.98 of a normal lies below 2.0537
+
+
+@pytest.mark.parametrize("x, y, said", [("a", 0, "give a number"), (0.2, 1.5, "y is 1.5"), (None, 0, "x is None")])
+def test_a_place_outside_the_plane_is_a_sentence(x, y, said):
+    with pytest.raises(UserError, match=said):
+        read_place(x, y)

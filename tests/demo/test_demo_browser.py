@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import running
 import tiny
-from tiny_methods import ddpm_config
+from tiny_methods import ddpm_config, gan_config
 
 from jaxgen.files.pictures import read_picture
 from jaxgen.report.images import save_png
@@ -29,9 +29,7 @@ SECONDS = 200
 TOLD = "[...document.querySelectorAll('#told textarea')].some(e => e.value.includes({!r}))"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    config = ddpm_config()
+def trained(config, tmp_path_factory):
     config.train.update(total_images=16)
     folder = tmp_path_factory.mktemp("demo") / "run"
     running.run(config, folder)
@@ -39,7 +37,18 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(ddpm_config(), tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
 def served(run):
+    with serving(run) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(run):
     """The demo of a tiny run, in a process of its own: its address and its number."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -63,6 +72,13 @@ def served(run):
 
 @pytest.fixture
 def page(served):
+    with opened(served[0]) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def opened(address):
+    """A page in a headless Chromium."""
     playwright = pytest.importorskip("playwright.sync_api")
     if BROWSER is None:
         pytest.skip("there is no chromium on the PATH")
@@ -71,7 +87,7 @@ def page(served):
         browser = started.chromium.launch(executable_path=BROWSER, args=switches)
         found = browser.new_page()
         found.set_default_timeout(SECONDS * 1000)
-        found.goto(served[0])
+        found.goto(address)
         yield found
         browser.close()
 
@@ -121,6 +137,30 @@ def test_load_draw_change_the_seed_upload_download_and_draw_it_again(page, run, 
     (tmp_path / "kept.png").write_bytes(fetched(draw(page, "4 drawn with seed 9.")[1]))
     assert (np.asarray(read_picture(tmp_path / "kept.png")[1].convert("L")) == 200).all()
     assert {re.match(r"\w+://([^/:]*)", url)[1] for url in asked if url.startswith("http")} == {"127.0.0.1"}
+
+
+def test_a_place_on_the_map_of_latents_is_drawn(tmp_path_factory):
+    with serving(trained(gan_config(), tmp_path_factory)) as (address, _), opened(address) as page:
+        told = "[...document.querySelectorAll('#plane_told textarea')].some(e => e.value.includes({!r}))"
+        page.get_by_role("tab", name="Latent space").click()
+        page.click("#plane")
+        page.wait_for_function(told.format("The map of seed 0."))
+        drawn = page.locator("#plane_map img")
+        drawn.wait_for()
+        box = drawn.bounding_box()
+        side = min(box["width"], box["height"])  # the map is square, in the middle of its box
+        left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+        page.mouse.click(left + side * 0.75, top + side * 0.25)
+        page.wait_for_function(told.format("x = 0.7"))
+        assert re.search(r"x = 0\.7\d, y = 0\.7\d\.", page.locator("#plane_told textarea").input_value())
+        image = page.locator("#plane_place img")
+        image.wait_for()
+        first = fetched(image.get_attribute("src"))
+        page.fill("#plane_x input[type=number]", "0.1")
+        page.locator("#plane_x input[type=number]").blur()
+        page.locator("#plane_x input[type=range]").press("ArrowLeft")
+        page.wait_for_timeout(2000)
+        assert fetched(page.locator("#plane_place img").get_attribute("src")) != first
 
 
 def seen(address: str, seed: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Key
 
+from jaxgen.adversarial.sampling import slerp
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import stacked
@@ -19,7 +20,7 @@ from jaxgen.networks.layers.calls import check_outputs
 from jaxgen.networks.layers.stateless import apply_params, init_params
 from jaxgen.variational.bounds import elbo, free_bits, importance_bound
 from jaxgen.variational.gaussian import Gaussian, standard_log_prob
-from jaxgen.variational.latents import ACTIVE, active, line, plane, traverse
+from jaxgen.variational.latents import ACTIVE, TAIL, active, line, plane, traverse
 from jaxgen.variational.likelihood import Bernoulli, Likelihood
 
 SIDE = 8  # rows and columns of walks through latent space
@@ -125,6 +126,20 @@ class VAE(Method):
 
     def sample(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
         images = self.likelihood.mean(self.decode(model.params, self._prior(keys), **self._labels(batch)))
+        return jnp.clip(images, -1, 1)
+
+    def latent_plane(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
+        """Returns the images at places of the plane of quantiles of two latents; of more, between four of the prior."""
+        place = batch["place"]
+        if self.z_dim == 2:
+            z = jax.scipy.stats.norm.ppf(TAIL + (1 - 2 * TAIL) * place)
+        else:
+            corners = jax.vmap(lambda key: jax.random.normal(key, (4, self.z_dim)))(keys)
+            x, y = place.T
+            across = jax.vmap(slerp)
+            below, above = across(corners[:, :1], corners[:, 1:2], x), across(corners[:, 2:3], corners[:, 3:], x)
+            z = across(below, above, y)[:, 0]
+        images = self.likelihood.mean(self.decode(model.params, z, **self._labels(batch)))
         return jnp.clip(images, -1, 1)
 
     def scores(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "B ..."]]:

@@ -305,6 +305,23 @@ class GAN(Method):
         kept = {name: jnp.repeat(batch[name][:rows], FRAMES, axis=0) for name in self.conditions}
         return {"interpolation": self.sample_from_z(model, walk, kept)}
 
+    def latent_plane(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
+        """Returns the images at places between four z, which are at the corners of the plane."""
+        return self.sample_from_z(model, self.plane_z(keys, batch["place"]), batch)
+
+    def plane_z(self, keys: Key[Array, " B"], place: Float[Array, "B 2"]) -> Tree:
+        """Returns z at places in [0, 1] between the four that each key draws; what is no number is the first's."""
+
+        def of_one(key: Array, place: Array) -> Tree:
+            z, _ = self.sample_z(jax.random.split(key, 4), self.sampler)
+            pairs = jax.tree.map(lambda x: x.reshape(2, 2, 1, *x.shape[1:]), z)  # [below, above], [left, right]
+            left, right = (jax.tree.map(lambda x, side=side: x[:, side], pairs) for side in (0, 1))
+            rows = jax.vmap(lambda a, b: self.between(a, b, place[0]))(left, right)
+            below, above = (jax.tree.map(lambda x, row=row: x[row], rows) for row in (0, 1))
+            return jax.tree.map(lambda x: x[0], self.between(below, above, place[1]))
+
+        return jax.vmap(of_one)(keys, place)
+
     def with_own_statistics(self, model: Model) -> Memory:
         """Returns the memory with batch statistics of the averaged generator, estimated from z that never change.
 

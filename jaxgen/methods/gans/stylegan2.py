@@ -140,6 +140,19 @@ class StyleGAN2(GAN):
         """
         return jnp.clip(self._apply("synthesis", model.params, model.memory, w, noise), -1, 1)
 
+    def latent_plane(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B H W C"]:
+        """Returns the images at places between four styles, which are at the corners of the plane: straight in W."""
+
+        def of_corner(i: int) -> tuple[Array, Any]:
+            z, _ = self.sample_z(jax.vmap(lambda key: jax.random.split(key, 4)[i])(keys), self.sampler)
+            return self.styles(model, z, batch), z.get("key")
+
+        (left_below, noise), *others = map(of_corner, range(4))
+        right_below, left_above, right_above = (w for w, _ in others)
+        x, y = batch["place"].T[:, :, None, None]
+        below, above = left_below + x * (right_below - left_below), left_above + x * (right_above - left_above)
+        return self.paint(model, below + y * (above - below), noise)
+
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """Returns `interpolation`, `truncation` and `mixing`; see the class. Few keys make fewer of them."""
         rows = min(ROWS, len(keys) // 2)

@@ -21,7 +21,7 @@ from jaxgen.adversarial.sampling import NORMAL, GANSampler
 from jaxgen.arrays import Array, Batch, Memory, Params, Tree, check_entries
 from jaxgen.errors import UserError
 from jaxgen.geometry import agreement, cameras, surface
-from jaxgen.methods.base import Model
+from jaxgen.methods.base import Method, Model
 from jaxgen.methods.gans.gan import GAN
 
 FRAMES = 24  # of the panel `orbit`
@@ -71,6 +71,8 @@ class TriplaneGAN(GAN):
     ) -> tuple[Params, Memory]:
         check_entries(batch, self.generator.reads, "A triplane GAN", "a config.data.source such as 'solids'")
         return super().init(key, batch, stage, given, params, memory)
+
+    latent_plane = Method.latent_plane  # its images have cameras, which a place of a plane does not choose
 
     def sample_z(self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL) -> tuple[Tree, dict[str, Array] | None]:
         noise, _ = super().sample_z(keys, sampler)
