@@ -72,6 +72,7 @@ _ALL = (
     Kind("augmentation", "jaxgen.adversarial.augment:Augmentation", ("jaxgen.adversarial",)),
     Kind("output", "jaxgen.sampling.kinds:Output", ("jaxgen.sampling",)),
     Kind("metric", "jaxgen.metrics.base:Metric", ("jaxgen.metrics",)),
+    Kind("tracker", "jaxgen.runs.trackers.base:Tracker", ("jaxgen.runs.trackers",)),
     Kind("feature_network", "jaxgen.metrics.networks.base:FeatureNetwork", ("jaxgen.metrics.networks",)),
 )
 KINDS: dict[str, Kind] = {kind.word: kind for kind in _ALL}

@@ -149,6 +149,7 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
     from jaxgen.evaluation.evaluate import evaluate
     from jaxgen.evaluation.record import write_best, write_scores
     from jaxgen.parallel.distributed import is_first
+    from jaxgen.runs.trackers.opened import show_scores
     from jaxgen.sampling.outputs import write_panels
     from jaxgen.sampling.restore import restore
 
@@ -158,6 +159,8 @@ def _draw_and_score(trainer: Trainer, config: ConfigDict, workdir: epath.Path) -
     entries = evaluate(trainer.generator, trainer.model())
     if is_first():
         write_scores(workdir, entries, trainer.step, trainer.images)
+        scores = {name: entry["value"] for name, entry in entries.items()}
+        show_scores(config, workdir, trainer.step, trainer.images, scores)
     if config.train.keep_best and trainer.checkpoints.best_step() not in (None, trainer.step):
         best = restore(config, workdir, "best")
         entries = evaluate(trainer.generator, best.model)  # the trainer's generator is compiled already

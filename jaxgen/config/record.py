@@ -23,6 +23,7 @@ CHANGEABLE = (
     "train.best_mode",
     "train.max_nonfinite_updates",
     "train.tensorboard",
+    "train.trackers",
     "optimizer.warmup_images",
     "optimizer.constant_images",
     "optimizer.decay_images",
@@ -84,9 +85,14 @@ def _fill(config: ConfigDict, known: ConfigDict) -> None:
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns `{key: (old, new)}` for every value that differs; None stands for a missing one."""
-    before, after = (dict(_leaves(json.loads(to_json(c)))) for c in (old, new))
+    before, after = (dict(leaves(c)) for c in (old, new))
     keys = sorted({*before, *after})
     return {k: (before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)}
+
+
+def leaves(config: ConfigDict) -> Iterator[tuple[str, Any]]:
+    """Yields `(key, value)` of every value of a config, as JSON has it; an empty section has none."""
+    return _leaves(json.loads(to_json(config)))
 
 
 def _leaves(value: object, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -72,6 +72,7 @@ DEFAULTS: dict[str, Any] = dict(
         best_mode="min",  # whether the best has the lowest number ("min") or the highest ("max")
         max_nonfinite_updates=10,  # the run stops after so many updates in a row that were not finite and were undone
         tensorboard=True,  # whether TensorBoard's files are written too
+        trackers=(),  # where else the run is shown: "wandb", "mlflow", or a class of your own, see docs/launch.md
     ),
     # How images are drawn, such as {"name": "ddim", "steps": 50}; empty for the method's own default, where it has one.
     sampler=dict(),

@@ -1,4 +1,4 @@
-"""Keeps the history of a run: `metrics.jsonl`, one line for each time that it logs, and the same for TensorBoard.
+"""Keeps the history of a run: `metrics.jsonl`, one line for each time that it logs, and the same for its trackers.
 
 In a run of several processes only the first one writes: it has a `MetricsLog`, the others a `NoLog`.
 """
@@ -6,7 +6,6 @@ In a run of several processes only the first one writes: it has a `MetricsLog`, 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from etils import epath
 
 from jaxgen.errors import UserError
 from jaxgen.files import is_remote, metric_lines, strict_json, write_bytes
-from jaxgen.report.images import to_rgb
+from jaxgen.runs.trackers.opened import Trackers
 
 REMOTE_SECONDS = 30.0  # least time between two rewrites of a remote metrics.jsonl
 
@@ -29,24 +28,23 @@ def check_history(workdir: epath.PathLike) -> None:
 
 
 class MetricsLog:
-    """Writes one line for each logged step to `workdir/metrics.jsonl`, and the same numbers to `workdir/tensorboard`.
+    """Writes one line for each logged step to `workdir/metrics.jsonl`, and shows the trackers the same numbers.
 
     Opening the log to resume at step s removes the lines of later steps, and a last line that a kill cut off, so that
-    the file never holds two histories; TensorBoard is told to hide its later events. A line of a local file is on disk
+    the file never holds two histories; the trackers are opened with what was there. A line of a local file is on disk
     when `write` returns. An object store cannot append to a file. There the file is rewritten at `flush`, at `close`
     and at most every 30 seconds, so call `flush` before a checkpoint is saved.
 
     Args:
       workdir: the run's folder, local or remote.
-      tensorboard: whether event files are written too (their x axis is the training images seen).
+      trackers: where the run is shown too; they are begun, and closed with the log.
       resume_step: the step of the restored state; 0 for a fresh start.
 
     Raises:
-      UserError: where an existing `metrics.jsonl` is damaged before its last line, or tensorboardX is not installed
-        but TensorBoard output is requested.
+      UserError: where an existing `metrics.jsonl` is damaged before its last line, or a tracker cannot begin.
     """
 
-    def __init__(self, workdir: epath.PathLike, *, tensorboard: bool = True, resume_step: int = 0):
+    def __init__(self, workdir: epath.PathLike, trackers: Trackers | None = None, *, resume_step: int = 0):
         self._path = epath.Path(workdir) / "metrics.jsonl"
         self._remote = is_remote(workdir)
         lines = metric_lines(self._path) if self._path.exists() else []
@@ -57,11 +55,9 @@ class MetricsLog:
         self._pending = bytearray(text)  # the full content of a remote file
         self._written = time.monotonic()
         self._file = None if self._remote else open(self._path, "ab")
-        self._events = None
-        if tensorboard:
-            # Events at or after this x of an earlier history are hidden.
-            restart = int(kept[-1][1]["images"]) + 1 if kept else 0
-            self._events = _event_writer(epath.Path(workdir) / "tensorboard", restart if lines else None)
+        self._trackers = trackers
+        if trackers is not None:
+            trackers.begin([row for _, row in lines], resume_step)
 
     def write(self, step: int, images: int, seconds: float, scalars: Mapping[str, float]) -> None:
         """Appends one line.
@@ -94,22 +90,21 @@ class MetricsLog:
             self._pending += line
             if time.monotonic() - self._written >= REMOTE_SECONDS:
                 self.flush()
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, int(images))
+        if self._trackers is not None:
+            self._trackers.scalars(int(images), values)
 
     def image(self, name: str, images: int, array: np.ndarray) -> None:
-        """Shows a picture `[H, W, C]` (uint8, or float in [-1, 1]) in TensorBoard, at `images` seen."""
-        if self._events is not None:
-            self._events.add_image(name, to_rgb(array), int(images), dataformats="HWC")
+        """Shows a picture `[H, W, C]` (uint8, or float in [-1, 1]) to the trackers, at `images` seen."""
+        if self._trackers is not None:
+            self._trackers.image(name, int(images), array)
 
     def flush(self) -> None:
-        """Waits until every line is in the file, and sends the events to TensorBoard's file."""
+        """Waits until every line is in the file, and has the trackers send what waits."""
         if self._file is None:
             write_bytes(self._path, bytes(self._pending))
             self._written = time.monotonic()
-        if self._events is not None:
-            self._events.flush()
+        if self._trackers is not None:
+            self._trackers.flush()
 
     def close(self) -> None:
         """Flushes and closes; calling it again does nothing."""
@@ -118,8 +113,8 @@ class MetricsLog:
         self.flush()
         if self._file is not None:
             self._file.close()
-        if self._events is not None:
-            self._events.close()
+        if self._trackers is not None:
+            self._trackers.close()
         self._path = None
 
 
@@ -133,11 +128,3 @@ class NoLog:
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
-
-
-def _event_writer(folder: epath.Path, purge_step: int | None) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise UserError("TensorBoard output needs tensorboardX: install it, or set train.tensorboard=False.") from error
-    return SummaryWriter(os.fspath(folder), purge_step=purge_step, flush_secs=10)

@@ -21,7 +21,9 @@ from jaxgen.sizes import whole
 log = logging.getLogger("jaxgen")
 
 _FOLDERS = ("checkpoints", "samples", "tensorboard", "damaged")
-_FILES = ("config.json", "run.json", "metrics.jsonl", "metrics.json", "metrics_best.json", "report.html")
+_FILES = (
+    "config.json", "run.json", "metrics.jsonl", "metrics.json", "metrics_best.json", "report.html", "trackers.json",
+)  # fmt: skip
 
 # These keys, and those of lengths, intervals and the mesh, may differ when a trained model is used.
 _IN_USE = (

@@ -31,6 +31,7 @@ from jaxgen.runs.progress import Progress
 from jaxgen.runs.record import add_event
 from jaxgen.runs.setup import make_loader, make_method, sampled_sources, tell_sources, training_sources
 from jaxgen.runs.state_builder import StateBuilder
+from jaxgen.runs.trackers.opened import Trackers, check_trackers
 from jaxgen.sampling.finite import NotFinite
 from jaxgen.sampling.generator import Generator
 from jaxgen.train.ahead import await_unless, compile_ahead
@@ -62,6 +63,7 @@ class Trainer:
         may_write: Callable[[], None] = lambda: None,
     ):
         check(config)
+        check_trackers(config)
         self.config, self.workdir = config, epath.Path(workdir)
         self.evaluate, self._may_write = evaluate, may_write
         train = config.train
@@ -215,7 +217,7 @@ class Trainer:
         """
         writer: MetricsLog | NoLog = NoLog()
         if is_first():
-            writer = MetricsLog(self.workdir, tensorboard=self.config.train.tensorboard, resume_step=self.step)
+            writer = MetricsLog(self.workdir, Trackers(self.config, self.workdir), resume_step=self.step)
         if self._resumed:
             self._event("resumed", f"at step {self.step}, {self.images} images")
         total = self.config.train.total_images

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from jaxgen import files
+from jaxgen.config import defaults
 from jaxgen.errors import UserError
 from jaxgen.runs import history
+from jaxgen.runs.trackers.opened import Trackers
 
 
 def fill(folder, steps, **options):
-    log = history.MetricsLog(folder, **{"tensorboard": False, **options})
+    log = history.MetricsLog(folder, **options)
     for step in steps:
         log.write(step, 64 * step, 0.1 * step, {"g/loss": float(step)})
     return log
@@ -43,7 +45,7 @@ def test_a_line_is_on_disk_when_write_returns(tmp_path):
 def test_numbers_of_every_kind_and_those_that_are_not_finite(tmp_path):
     import jax.numpy as jnp
 
-    log = history.MetricsLog(tmp_path, tensorboard=False)
+    log = history.MetricsLog(tmp_path)
     values = {
         "a": np.float32(0.5),
         "b": jnp.asarray(2.0),
@@ -61,7 +63,7 @@ def test_numbers_of_every_kind_and_those_that_are_not_finite(tmp_path):
 
 
 def test_names_of_the_file_itself_are_refused(tmp_path):
-    log = history.MetricsLog(tmp_path, tensorboard=False)
+    log = history.MetricsLog(tmp_path)
     with pytest.raises(UserError, match="'seconds'"):
         log.write(1, 1, 1.0, {"seconds": 2.0})
     log.close()
@@ -78,7 +80,7 @@ def test_a_resumed_history_equals_one_that_was_never_broken(tmp_path):
 
 def test_opening_alone_removes_later_lines(tmp_path):
     fill(tmp_path, range(0, 50, 10)).close()
-    history.MetricsLog(tmp_path, tensorboard=False, resume_step=25).close()
+    history.MetricsLog(tmp_path, resume_step=25).close()
     assert steps(tmp_path) == [0, 10, 20]
 
 
@@ -97,14 +99,14 @@ def test_a_damaged_middle_line_stops_the_resume_and_loses_nothing(tmp_path):
     path.write_bytes(lines[0] + b"{half\n" + lines[2])
     before = path.read_bytes()
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
-        history.MetricsLog(tmp_path, tensorboard=False, resume_step=10)
+        history.MetricsLog(tmp_path, resume_step=10)
     assert path.read_bytes() == before
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "metrics.jsonl")
     with pytest.raises(UserError, match=r"metrics\.jsonl is a pipe \(FIFO\), not a file"):
-        history.MetricsLog(tmp_path, tensorboard=False)
+        history.MetricsLog(tmp_path)
 
 
 def test_a_store_without_append_has_everything_after_flush_and_close(tmp_path, monkeypatch):
@@ -139,11 +141,11 @@ def events(folder):
 
 
 def test_tensorboard_counts_images_and_hides_the_broken_history(tmp_path):
-    log = fill(tmp_path, [0, 10, 20], tensorboard=True)
+    log = fill(tmp_path, [0, 10, 20], trackers=Trackers(defaults(), tmp_path))
     log.image("samples", 1280, np.zeros((4, 4, 1)))
     log.close()
     values, restarts = events(tmp_path)
     assert values == [("g/loss", 0), ("g/loss", 640), ("g/loss", 1280), ("samples", 1280)] and restarts == []
-    fill(tmp_path, [20], tensorboard=True, resume_step=10).close()
+    fill(tmp_path, [20], trackers=Trackers(defaults(), tmp_path), resume_step=10).close()
     values, restarts = events(tmp_path)
     assert values[-1] == ("g/loss", 1280) and 640 < restarts[0] <= 1280
