@@ -49,11 +49,10 @@ def show(workdir, made, steps, resume_step=0):
 
 
 def begin_and_die(workdir, name):
-    """Shows steps 1 to 4 and a picture, and is killed."""
-    log = show(pathlib.Path(workdir), config(name), [1, 2, 3, 4])
-    log.image("samples", 256, np.linspace(-1, 1, 48, dtype=np.float32).reshape(4, 4, 3))
+    """Shows steps 1 to 4, and is killed."""
+    show(pathlib.Path(workdir), config(name), [1, 2, 3, 4]).write(4, 256, 1.0, {"last": 0.0})
     if name == "wandb":
-        time.sleep(2)  # its own process takes what it was sent
+        time.sleep(2)  # its own process writes what it was sent, all but the newest line
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -62,7 +61,9 @@ def killed_and_resumed(workdir, name):
     done = process(f"begin_and_die({os.fspath(workdir)!r}, {name!r})")
     assert done.returncode == -signal.SIGKILL, done.stderr
     longer = config(name, total_images=128)
-    show(workdir, longer, [3, 4, 5], resume_step=2).close()
+    log = show(workdir, longer, [3, 4, 5], resume_step=2)
+    log.image("samples", 256, np.linspace(-1, 1, 48, dtype=np.float32).reshape(4, 4, 3))
+    log.close()
     show_scores(longer, workdir, 5, 320, {"fid": 7.0})
 
 
@@ -82,7 +83,7 @@ def process(code):
 
 
 def records(workdir: pathlib.Path) -> list[Any]:
-    """The records in the files of offline runs, the oldest first.
+    """The records in the files of offline runs, the run that began first at the front.
 
     A file has 7 bytes and then the format of LevelDB's log: blocks of 32 KiB, in them parts of records, each after
     4 bytes of checksum, 2 of length and 1 that says whether it is whole (1) or a first, middle or last part (2, 3, 4).
@@ -90,7 +91,7 @@ def records(workdir: pathlib.Path) -> list[Any]:
     from wandb.proto.wandb_internal_pb2 import Record
 
     found = []
-    for path in sorted(workdir.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+    for path in sorted(workdir.glob("wandb/offline-run-*/*.wandb")):
         data, at, record = path.read_bytes(), 7, b""
         while at + 7 <= len(data):
             if 2**15 - at % 2**15 < 7:  # no header fits into the rest of the block

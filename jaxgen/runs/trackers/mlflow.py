@@ -57,12 +57,13 @@ class MLflow(Tracker):
         """Writes the config: as parameters where the run has none of that name, and as tags where another value."""
         from mlflow.entities import Param
 
-        there = self._client.get_run(self._run).data.params
+        told = self._client.get_run(self._run).data
+        there, tags = told.params, told.tags
         found = {_allowed(key): _text(value) for key, value in leaves(start.config)}
         for several in _parts("params", [Param(key, text) for key, text in found.items() if key not in there]):
             self._client.log_batch(self._run, params=several)
         for key in found.keys() & there.keys():
-            if found[key] != there[key]:
+            if found[key] != tags.get(f"config.{key}", there[key]):
                 self._client.set_tag(self._run, f"config.{key}", found[key])
         self._client.log_text(self._run, to_json(start.config), "config.json")
 
