@@ -33,7 +33,8 @@ def shortened(notebook: Notebook) -> Notebook:
     """Returns a copy in which the cell of sizes ends with its short values."""
     notebook = copy.deepcopy(notebook)
     (cell,) = tagged(notebook, "parameters")
-    cell["source"] += ["\n", *(f"{name} = {value!r}\n" for name, value in cell["metadata"]["short"].items())]
+    short = {k: tuple(v) if isinstance(v, list) else v for k, v in cell["metadata"]["short"].items()}
+    cell["source"] += ["\n", *(f"{name} = {value!r}\n" for name, value in short.items())]
     return notebook
 
 

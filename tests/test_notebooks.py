@@ -1,6 +1,7 @@
 """The notebooks are whole, name what there is, and run in small sizes."""
 
 import ast
+import functools
 import json
 import pathlib
 import re
@@ -16,6 +17,7 @@ SLOW = "diffusion"  # CI runs this one, the night all others
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
+@functools.cache
 def _defined(file: pathlib.Path) -> set[str]:
     """The names that a module has at its top level."""
     names: set[str] = set()
