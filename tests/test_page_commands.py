@@ -27,6 +27,8 @@ from jaxgen.command import parse as parsing
 from jaxgen.config import check
 from jaxgen.config.files import load_config
 from jaxgen.errors import UserError
+from jaxgen.files import paths
+from jaxgen.files.hub import hub_name
 from jaxgen.report.images import save_png
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -100,6 +102,7 @@ def place(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parsing, "stored_config", stored)
+    monkeypatch.setattr(paths, "hub_folder", lambda text, named_by: hub_name(text, named_by) and tmp_path)
     for name in parsers:
         monkeypatch.setattr(argparse.ArgumentParser, name, ending(name))
     return tmp_path

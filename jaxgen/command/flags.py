@@ -19,7 +19,7 @@ from jaxgen.command.settings import Settings
 from jaxgen.errors import UserError
 from jaxgen.sampling.grafts.requests import Adapter
 
-MODES = ("train", "sample", "evaluate", "plan", "profile", "demo", "compare")
+MODES = ("train", "sample", "evaluate", "plan", "profile", "demo", "publish", "compare")
 OF_ONE_RUN = MODES[:-1]  # the modes that take one config and one workdir
 T = TypeVar("T")
 
@@ -48,6 +48,14 @@ def _size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def _licence(text: str) -> str:
+    if not re.fullmatch(r"(|[a-z0-9][a-z0-9.+-]*)", text):
+        raise UserError(
+            f"--licence={text} is no identifier of the hub; such are apache-2.0, mit, cc-by-4.0, cc0-1.0 and other."
+        )
+    return text
+
+
 def _flag(
     default: T,
     help: str,
@@ -57,6 +65,7 @@ def _flag(
     alone: str = "",
     read: Callable[[str], object] | None = None,
     path: bool = False,
+    hub: bool = False,
 ) -> T:
     """Declares a flag as a field of `Flags`.
 
@@ -69,8 +78,9 @@ def _flag(
       alone: the meaning of the flag without a value; with "", a flag that is not a bool must have a value.
       read: makes the value from the flag's text, for types that absl does not read.
       path: whether the value is a path.
+      hub: whether the path may be `hf:owner/name`, which is kept as it is written, so that nothing is fetched yet.
     """
-    use = Use(help, modes or MODES, needed, such_as, alone, read, path)
+    use = Use(help, modes or MODES, needed, such_as, alone, read, path, hub)
     return dataclasses.field(default=default, metadata={"flag": use})
 
 
@@ -85,6 +95,7 @@ class Use:
     alone: str
     read: Callable[[str], object] | None
     path: bool
+    hub: bool
 
     def value(self, name: str, found: Any, given: bool) -> Any:
         """Returns a flag's value from what absl found."""
@@ -92,7 +103,10 @@ class Use:
             return tuple(found)
         if self.path and given:
             from jaxgen.files import user_path
+            from jaxgen.files.hub import hub_name, names_hub
 
+            if self.hub and names_hub(found):
+                return hub_name(found, f"--{name}").text
             return os.fspath(user_path(found, f"--{name}"))
         return self.read(found) if self.read and found is not None else found
 
@@ -102,8 +116,9 @@ class Flags:
     """Holds the values of the command line without the config. Each field is a flag, except the last seven."""
 
     workdir: str = _flag(
-        "", "The run's folder; it is created, or its run is resumed. gs:// works.", *OF_ONE_RUN,
-        needed=("train", "evaluate"), such_as="<the folder of the run>, such as --workdir=runs/ddpm_digits", path=True,
+        "", "The run's folder; it is created, or its run is resumed. gs:// works, and to sample hf:<owner>/<name>.",
+        *OF_ONE_RUN, needed=("train", "evaluate", "publish"),
+        such_as="<the folder of the run>, such as --workdir=runs/ddpm_digits", path=True, hub=True,
     )  # fmt: skip
     mode: str = _flag("train", f"{', '.join(MODES[:-1])} or {MODES[-1]}.")
     workdirs: tuple[str, ...] = _flag(
@@ -112,12 +127,14 @@ class Flags:
     )  # fmt: skip
     num: int = _flag(
         64, "How many images to draw, by default one per prompt if there are prompts, and 16 of each run in a "
-        "comparison; with --quiz, how many pairs.", "sample", "evaluate", "compare",
+        "comparison and on a card; with --quiz, how many pairs.", "sample", "evaluate", "publish", "compare",
     )  # fmt: skip
-    seed: int = _flag(0, "The random seed; image i depends only on the seed and i.", "sample", "evaluate", "compare")
+    seed: int = _flag(
+        0, "The random seed; image i depends only on the seed and i.", "sample", "evaluate", "publish", "compare"
+    )
     out: str = _flag(
-        "", "The folder that the results are written to.", "sample", "plan", "profile", "compare",
-        needed=("sample", "compare"), such_as="<the folder for the results>", path=True,
+        "", "The folder that the results are written to.", "sample", "plan", "profile", "publish", "compare",
+        needed=("sample", "publish", "compare"), such_as="<the folder for the results>", path=True,
     )  # fmt: skip
     draws: int = _flag(
         1, "How many images are drawn under each of the --num conditions, such as pictures: panel_draws.png has them "
@@ -140,6 +157,7 @@ class Flags:
         "sample",
         "evaluate",
         "demo",
+        "publish",
         "compare",
     )
     quiz: bool = _flag(False, "Also writes quiz.html, which asks people which images are real.", "evaluate")
@@ -183,8 +201,18 @@ class Flags:
     )  # fmt: skip
     trust: tuple[str, ...] = _flag(
         (), "A package that the config stored in the workdir may import classes of; may be given several times.",
-        "sample", "evaluate", "plan", "profile", "demo", "compare",
+        "sample", "evaluate", "plan", "profile", "demo", "publish", "compare",
     )  # fmt: skip
+    licence: str = _flag(
+        "", "The licence under which a run is published, by its identifier on the hub, or 'other'.", "publish",
+        needed=("publish",), such_as="<identifier>, such as --licence=apache-2.0", read=_licence,
+    )  # fmt: skip
+    push_to: str = _flag(
+        "",
+        "hf:<owner>/<name> or hf:<owner>/<name>@<branch>, the repository that the published folder is sent to.",
+        "publish",
+    )
+    private: bool = _flag(False, "A repository that --push_to makes is private.", "publish")
     port: int = _flag(7860, "The port at which the demo is served.", "demo")
     host: str = _flag(
         "127.0.0.1", "The address at which the demo is served: by default that of this machine alone; 0.0.0.0 lets "

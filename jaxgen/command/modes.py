@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from jaxgen.command.compare import compare
 from jaxgen.command.demo import serve_demo
 from jaxgen.command.flags import Flags
+from jaxgen.command.publish import publish_run
 from jaxgen.errors import UserError, os_refusal
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ def _leaving_on_sigterm(said: str) -> Iterator[None]:
 @_leaving_on_sigterm("stopped; the same command resumes the run")
 def train(config: ConfigDict, flags: Flags) -> int:
     """Trains or resumes a run; at the end evaluates it and writes the report."""
+    from jaxgen.runs.hub.pins import pin
     from jaxgen.runs.workdir import alone_in
 
+    pin(config, flags.workdir)
     _check_names(config)
     with alone_in(flags.workdir) as lock:
         return _train(config, flags, epath.Path(flags.workdir), lock)
@@ -350,8 +353,13 @@ def demo(config: ConfigDict, flags: Flags) -> int:
     return serve_demo(trained.generator.config, flags, trained)
 
 
+def publish(config: ConfigDict, flags: Flags) -> int:
+    """Writes a folder that others sample from, and sends it to the hub."""
+    return publish_run(flags, _trained(config, flags))
+
+
 MODES: dict[str, Callable[[Any, Flags], int]] = {
-    mode.__name__: mode for mode in (train, sample, evaluate, plan, profile, demo, compare)
+    mode.__name__: mode for mode in (train, sample, evaluate, plan, profile, demo, publish, compare)
 }
 
 
@@ -384,6 +392,7 @@ def _check_chain(config: ConfigDict, flags: Flags) -> None:
 
 def _trained(config: ConfigDict, flags: Flags) -> TrainedModel:
     from jaxgen.runs.chains.stages import is_chain
+    from jaxgen.runs.hub.pins import pin
     from jaxgen.runs.workdir import open_workdir
     from jaxgen.sampling.restore import restore
 
@@ -391,6 +400,7 @@ def _trained(config: ConfigDict, flags: Flags) -> TrainedModel:
         from jaxgen.sampling.chains import open_chain
 
         return open_chain(config, flags.checkpoint)
+    pin(config, flags.workdir)
     config, changed = open_workdir(flags.workdir, config, training=False)
     for key, (old, new) in changed.items():
         log.info("config.%s is %r here and was %r in training", key, new, old)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import logging
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from absl import flags as absl_flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxgen.command.compare import NUM
-from jaxgen.command.flags import MODES, Flags, check_use, defined, table
+from jaxgen.command.flags import MODES, Flags, check_needed, check_use, defined, table
 from jaxgen.command.inputs import asked_files
 from jaxgen.command.settings import (
     changes,
@@ -30,7 +31,8 @@ from jaxgen.config.files import load_config
 from jaxgen.config.trust import foreign, texts
 from jaxgen.entry_point import given_twice
 from jaxgen.errors import UserError, nearest
-from jaxgen.files import folder, is_remote, read_text, text_lines
+from jaxgen.files import folder, is_remote, read_text, text_lines, user_path
+from jaxgen.files.hub import names_hub
 from jaxgen.renamed import unknown_key
 from jaxgen.runs.workdir import stored_config
 from jaxgen.sampling.grafts.requests import read_adapter
@@ -65,6 +67,8 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
         return None, flags
     if flags.mode == "compare":
         return None, _without_config(flags, rest, file)
+    if names_hub(flags.workdir):
+        flags = _from_hub(flags, rest)
     summary = ""
     if file:
         if flags.trust:
@@ -85,6 +89,24 @@ def parse(arguments: Sequence[str], program: Sequence[str] = ("main.py",)) -> tu
         flags, rest = _changed(config, flags, rest, file)
     _refuse(rest, config)
     return config, flags
+
+
+def _from_hub(flags: Flags, rest: Sequence[str]) -> Flags:
+    """Returns flags with the local folder of the repository that --workdir names, which is fetched.
+
+    Raises:
+      UserError: the mode writes into its workdir, another flag is wrong, or it cannot be fetched.
+    """
+    if flags.mode not in ("sample", "demo"):
+        raise UserError(
+            f"--workdir={flags.workdir}: --mode={flags.mode} writes into the workdir, and a repository of the hub is "
+            "only read: sample from it, name it in config.init_from, or fetch it (hf download) and name the folder."
+        )
+    check_needed(flags)
+    unknown = [word for word in rest if not word.lstrip("-").removeprefix("no").startswith("config.")]
+    if unknown:
+        _refuse(unknown, ConfigDict())
+    return dataclasses.replace(flags, workdir=os.fspath(user_path(flags.workdir, "--workdir", hub=True)))
 
 
 def _without_config(flags: Flags, rest: Sequence[str], file: str) -> Flags:
@@ -157,7 +179,7 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
     check_use(flags.mode, given)
     flags = dataclasses.replace(flags, prompt=(*flags.prompt, *_lines(flags.prompts)), files=asked_files(flags))
     flags = dataclasses.replace(flags, adapters=tuple(map(read_adapter, flags.adapter)))
-    if flags.mode == "compare" and "num" not in given:
+    if flags.mode in ("compare", "publish") and "num" not in given:
         flags = dataclasses.replace(flags, num=NUM)
     if flags.like:
         flags = with_asked(flags, read_settings(flags.like), given)

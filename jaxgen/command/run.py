@@ -14,6 +14,7 @@ from jaxgen.command.demo import check_demo
 from jaxgen.command.flags import Flags, check_needed, help_text, table
 from jaxgen.command.lists import listed
 from jaxgen.command.parse import parse
+from jaxgen.command.publish import check_publish
 from jaxgen.config import check, check_count, check_sizes, defaults
 from jaxgen.entry_point import check_text, status_of
 from jaxgen.errors import UserError
@@ -101,6 +102,8 @@ def run(config: ConfigDict, flags: Flags) -> int:
     _check_flags(config, flags)
     if flags.mode == "demo":
         check_demo(flags)
+    if flags.mode == "publish":
+        check_publish(config, flags)
     _fit_resolution(config)
     check(config)
     if flags.mode == "plan":

@@ -14,6 +14,7 @@ import fsspec
 from etils import epath
 
 from jaxgen.errors import UserError, os_refusal
+from jaxgen.files.hub import hub_folder, hub_name, names_hub
 
 # The package that opens a store, by the start of its paths.
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
@@ -24,17 +25,19 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
-def user_path(text: epath.PathLike, named_by: str) -> epath.Path:
+def user_path(text: epath.PathLike, named_by: str, hub: bool = False) -> epath.Path:
     """Returns the path that a user gives; nothing is opened, and it need not exist.
 
     A leading `~` is the home folder. A relative path is taken from the current folder, and stays relative.
 
     Args:
       named_by: the flag or the key that gives it, such as "--out" or "config.data.source", for messages.
+      hub: whether it may be `hf:owner/name`, a repository of the Hugging Face hub, whose files are then fetched
+        (`jaxgen.files.hub`).
 
     Raises:
-      UserError: the text is empty or no name that a file can have, the user after `~` is unknown, or it is of a store
-        that no installed package opens.
+      UserError: the text is empty or no name that a file can have, the user after `~` is unknown, it is of a store
+        that no installed package opens, or names a repository where none is read or that cannot be fetched.
     """
     text = os.fspath(text)
     if not isinstance(text, str) or not text.strip():
@@ -45,13 +48,24 @@ def user_path(text: epath.PathLike, named_by: str) -> epath.Path:
         os.fsencode(text).decode("utf-8")
     except UnicodeError as error:
         raise UserError(f"{named_by}={text!r} is not a name in UTF-8; rename the file or folder.") from error
+    if names_hub(text):
+        return epath.Path(hub_folder(text, named_by)) if hub else _not_fetched(text, named_by)
     if is_remote(text):
         return _in_store(text, named_by)
     expanded = os.path.expanduser(text)
     if expanded.startswith("~") and not os.path.exists(expanded):
         user = expanded.split("/")[0]
         raise UserError(f"{named_by}={text}: there is no user {user[1:]!r}; write ./{text} for a folder of that name.")
-    return epath.Path(expanded)
+    made = epath.Path(expanded)
+    return made.absolute() if names_hub(os.fspath(made)) else made  # "./hf:..." loses its "./", and is a folder
+
+
+def _not_fetched(text: str, named_by: str) -> epath.Path:
+    name = hub_name(text, named_by)
+    raise UserError(
+        f"{named_by}={text}: a repository of the hub is named in config.init_from, and in --workdir for --mode=sample "
+        f"and --mode=demo; for other uses fetch it (hf download {name.repo} --local-dir=DIR), and name DIR."
+    )
 
 
 def _in_store(text: str, named_by: str) -> epath.Path:
@@ -129,7 +143,7 @@ def inside(folder: epath.PathLike, name: Any, named_by: epath.PathLike = "") -> 
     """Returns the path of a name that is given by a file, not by the user; it must not lead out of the folder.
 
     Links are followed before the check, `gs://` paths are checked by their text. In Hugging Face's cache, whose folders
-    hold links into one folder `blobs`, that folder is accepted too.
+    hold links into a folder `blobs` of the repository, and those into one of the whole cache, these are accepted too.
 
     Args:
       named_by: the file that gives the name, if one file does.
@@ -144,8 +158,7 @@ def inside(folder: epath.PathLike, name: Any, named_by: epath.PathLike = "") -> 
     if is_remote(folder):
         target, within = os.fspath(path), ".." not in name.split("/") and not name.startswith("/")
     else:
-        target, blobs = _followed(path), os.path.dirname(_followed(named_by)) if named_by else ""
-        roots = [_followed(folder), *([blobs] if os.path.basename(blobs) == "blobs" else [])]
+        target, roots = _followed(path), [_followed(folder), *(_blobs(named_by) if named_by else ())]
         within = any(os.path.commonpath([root, target]) == root for root in roots)
     if not within or is_remote(name):
         raise UserError(
@@ -153,6 +166,16 @@ def inside(folder: epath.PathLike, name: Any, named_by: epath.PathLike = "") -> 
             "entry, or copy the file into the folder."
         )
     return path
+
+
+def _blobs(file: epath.PathLike) -> list[str]:
+    """Returns the folders that files beside this one may lie in, where it is one of Hugging Face's cache."""
+    blobs = os.path.dirname(_followed(file))
+    repository = os.path.dirname(blobs)
+    if os.path.basename(blobs) != "blobs":
+        return []
+    of_all = os.path.join(os.path.dirname(repository), "blobs")  # files that several repositories have, since 2.0
+    return [blobs, *([of_all] if os.path.basename(repository).startswith("models--") else [])]
 
 
 def _followed(path: epath.PathLike) -> str:

@@ -44,6 +44,7 @@ TYPES = {
     "I32": np.int32,
     "I16": np.int16,
     "I8": np.int8,
+    "U32": np.uint32,
     "U8": np.uint8,
     "BOOL": np.bool_,
 }

@@ -31,10 +31,12 @@ from jaxgen.number_types import number_type
 from jaxgen.parallel.mesh import replicated
 from jaxgen.parallel.sharding import Layout
 from jaxgen.runs.chains.stages import is_chain
+from jaxgen.runs.hub.published_run import nested, read_arrays
 from jaxgen.runs.integrity import check_files, checkpoint_folders, checksums, read_meta, verify
 from jaxgen.runs.pretrained import KEY, OPTIONS, pretrained_folder, pretrained_run
 from jaxgen.runs.published import published
 from jaxgen.runs.tuning.files import read_parts
+from jaxgen.runs.workdir import is_published
 
 log = logging.getLogger("jaxgen")
 
@@ -149,7 +151,7 @@ def load_group(source: str, group: str, step: int | None = None) -> tuple[Tree, 
         return *found, {"source": str(source), "step": 0, "sha256": digest(found[0])}
     folder, _, there = str(source).partition("#")
     there = there or group
-    workdir = user_path(folder, f"config.init_from.{group}").absolute()
+    workdir = user_path(folder, f"config.init_from.{group}", hub=True).absolute()
     if is_pipeline(workdir):
         return _of_folder(workdir, there, f"config.init_from.{group}={source!r}")
     if not (workdir / "config.json").exists():
@@ -266,8 +268,12 @@ def _read_run(
 ) -> tuple[tuple[Params, Params, Memory], dict[str, dict[str, Any]], int]:
     """Returns a checkpoint's learned groups, their averages and the memory, with the recorded origins and the step.
 
-    The newest checkpoint is read where that of `step` is gone.
+    The newest checkpoint is read where that of `step` is gone. A published run has one, and all its groups are learned.
     """
+    if is_published(workdir):
+        record, arrays = read_arrays(workdir)
+        tree = nested(arrays)
+        return (tree["params"], {}, tree["memory"]), {}, record.step
     found = checkpoint_folders(workdir, where)
     step = step if step in found else max(found)
     at = found[step]

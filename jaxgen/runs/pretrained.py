@@ -33,7 +33,7 @@ def pretrained_run(config: ConfigDict) -> epath.Path | None:
     source = config.init_from.get("pretrained")
     if not source or not isinstance(source, str):
         return None
-    path = user_path(source, KEY)
+    path = user_path(source, KEY, hub=True)
     path = path if is_remote(path) else path.absolute()
     return path if (path / "config.json").exists() and not is_pipeline(path) else None
 
@@ -43,7 +43,7 @@ def pretrained_folder(config: ConfigDict) -> str:
 
     What is there is `jaxgen.interop.diffusers_pipeline.read_pipeline`'s to say.
     """
-    return os.fspath(user_path(config.init_from.pretrained, KEY).absolute())
+    return os.fspath(user_path(config.init_from.pretrained, KEY, hub=True).absolute())
 
 
 def pretrained_config(config: ConfigDict) -> ConfigDict | None:
@@ -168,7 +168,7 @@ def folder_of(config: ConfigDict, above: tuple[epath.Path, ...] = ()) -> str | N
     """
     named = config.init_from.get("pretrained")
     if named and not isinstance(named, str):
-        stages = (stored_config(user_path(text, KEY), config.method.get("trust", ())) for text in named)
+        stages = (stored_config(user_path(text, KEY, hub=True), config.method.get("trust", ())) for text in named)
         return next(filter(None, (folder_of(stage, above) for stage in stages if stage is not None)), None)
     run = pretrained_run(config)
     if run is not None:

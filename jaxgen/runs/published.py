@@ -65,7 +65,7 @@ def published(source: str) -> tuple[Tree, Tree | None] | None:
 
 
 def _path(text: str) -> str:
-    return os.fspath(user_path(text, "the folder in config.init_from"))
+    return os.fspath(user_path(text, "the folder in config.init_from", hub=True))
 
 
 def _autoencoder(folder: str) -> tuple[Tree, Tree]:

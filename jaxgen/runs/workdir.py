@@ -20,6 +20,7 @@ from jaxgen.sizes import whole
 
 log = logging.getLogger("jaxgen")
 
+RECORD, TOKENIZER = "checkpoint.json", "tokenizer"  # of a published run (jaxgen.runs.hub)
 _FOLDERS = ("checkpoints", "samples", "tensorboard", "damaged")
 _FILES = (
     "config.json", "run.json", "metrics.jsonl", "metrics.json", "metrics_best.json", "report.html", "trackers.json",
@@ -78,6 +79,11 @@ def open_workdir(
     """
     workdir = epath.Path(workdir)
     _check_places(workdir)
+    if training and is_published(workdir):
+        raise UserError(
+            f"{workdir} is a published run, whose optimiser's state is not there, so that its training cannot go on; "
+            f"begin a run with its weights in another workdir: config.init_from.<group>={workdir}."
+        )
     folder = workdir / "checkpoints"
     saved = folder.exists() and any(whole(path.name) is not None for path in folder.iterdir())
     if not saved and training:  # nothing was trained yet, so that another config hurts nobody
@@ -159,6 +165,12 @@ def keep_history(workdir: epath.Path) -> None:
     log.info("the run starts again; the history of the one that was killed before its first checkpoint is in %s", kept)
 
 
+def is_published(workdir: epath.PathLike) -> bool:
+    """Returns whether a folder is one of a published run, which has weights and no checkpoints."""
+    folder = epath.Path(workdir)
+    return not is_remote(folder) and (folder / RECORD).exists() and not (folder / "checkpoints").exists()
+
+
 def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> ConfigDict | None:
     """Returns the config that a run was begun with; None where there is no `config.json`.
 
@@ -176,6 +188,16 @@ def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> Confi
     return config
 
 
+def recorded_sources(workdir: epath.PathLike) -> dict[str, Any]:
+    """Returns `config.init_from` as the run in a workdir recorded it, to be compared; {} where there is no run.
+
+    Raises:
+      UserError: where the file is damaged.
+    """
+    config = _read(workdir)
+    return {} if config is None else dict(config.init_from.items())
+
+
 def _read(workdir: epath.PathLike) -> ConfigDict | None:
     path = epath.Path(workdir) / "config.json"
     if not path.exists():
@@ -187,4 +209,6 @@ def _read(workdir: epath.PathLike) -> ConfigDict | None:
     if not isinstance(config, ConfigDict) or not {"method", "data", "train"} <= set(config):
         raise UserError(f"{path} is not the config of a run; restore it, or use another workdir.")
     check_sections(config, f"{path}:")
+    if is_published(workdir) and config.data.get("tokenizer") == TOKENIZER:
+        config.data.tokenizer = os.fspath(epath.Path(workdir) / TOKENIZER)
     return config

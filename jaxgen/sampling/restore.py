@@ -20,11 +20,12 @@ from jaxgen.methods.diffusion.stable_diffusion import StableDiffusion
 from jaxgen.parallel.mesh import replicated
 from jaxgen.runs import state as states
 from jaxgen.runs.checkpoint import Checkpoints, Meta
+from jaxgen.runs.hub.model import published_model
 from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.pretrained import pretrained_folder
 from jaxgen.runs.setup import make_method
 from jaxgen.runs.state_builder import StateBuilder
-from jaxgen.runs.workdir import stored_config
+from jaxgen.runs.workdir import is_published, stored_config
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.grafts.adapted import adapted
 from jaxgen.sampling.grafts.requests import Adapter
@@ -44,6 +45,8 @@ class TrainedModel:
     step: int  # updates that it was trained for
     images: int  # training images that it has seen
     example: Mapping[str, Shape] = dataclasses.field(default_factory=dict)  # the entries of the batches it learned from
+    given_groups: tuple[str, ...] = ()  # that `config.init_from` loaded
+    given_memory: tuple[str, ...] = ()  # memory entries that came with them
 
 
 def restore_run(workdir: epath.PathLike, trust: Collection[str] = (), flag: str = "") -> TrainedModel:
@@ -82,6 +85,20 @@ def restore(
     check(config)  # a stored one may hold anything
     method = make_method(config)
     generator = Generator(method, config)
+    read = _published if is_published(workdir) else _of_checkpoint
+    found = read(config, generator, workdir, checkpoint)
+    if said := method.told_at(found.model.stage):
+        log.warning(said)
+    if not adapters:
+        return found
+    method, params, words = adapted(method, found.model.params, adapters)
+    generator, model = generator.changed(method, {}, words), dataclasses.replace(found.model, params=params)
+    return dataclasses.replace(found, generator=generator, model=model)
+
+
+def _of_checkpoint(
+    config: ConfigDict, generator: Generator, workdir: epath.PathLike, checkpoint: str | int
+) -> TrainedModel:
     train = config.train
     checkpoints = Checkpoints(
         workdir, train.keep_last, train.keep_best, train.best_metric, train.best_mode, read_only=True
@@ -90,7 +107,7 @@ def restore(
 
     def abstract(meta: Meta) -> State:
         example = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (shape, dtype) in meta.example.items()}
-        return StateBuilder(config, method, generator.mesh, loaded, example).abstract(meta.stage)
+        return StateBuilder(config, generator.method, generator.mesh, loaded, example).abstract(meta.stage)
 
     if checkpoint == "last":
         found = checkpoints.restore(abstract)
@@ -100,13 +117,22 @@ def restore(
         raise UserError(f"{workdir} has no finished checkpoint yet; train first, with --mode=train.")
     state, meta = found
     model = states.model_of(state, states.frozen_groups(loaded.params, state), meta.stage)
-    if said := method.told_at(meta.stage):
-        log.warning(said)
     example = {name: (tuple(shape[1:]), dtype) for name, (shape, dtype) in meta.example.items()}
-    if adapters:
-        method, params, words = adapted(method, model.params, adapters)
-        generator, model = generator.changed(method, {}, words), dataclasses.replace(model, params=params)
-    return TrainedModel(generator, model, meta.step, meta.images, example)
+    given = tuple(loaded.params), tuple(loaded.memory)
+    return TrainedModel(generator, model, meta.step, meta.images, example, *given)
+
+
+def _published(
+    config: ConfigDict, generator: Generator, workdir: epath.PathLike, checkpoint: str | int
+) -> TrainedModel:
+    model, record = published_model(config, generator.method, generator.mesh, workdir)
+    if checkpoint not in ("last", record.step, str(record.step)):
+        raise UserError(
+            f"--checkpoint={checkpoint}: {workdir} is a published run, which has step {record.step} only; leave it out."
+        )
+    example = {name: (shape[1:], kind) for name, (shape, kind) in record.example.items()}
+    given = record.given, record.given_memory
+    return TrainedModel(generator, model, record.step, record.images, example, *given)
 
 
 def pretrained(config: ConfigDict, request: TextRequest, adapters: Sequence[Adapter] = ()) -> TrainedModel:

@@ -102,12 +102,18 @@ def test_a_folder_that_is_a_link_itself_is_entered(run):
     assert inside(run.parent / "linked", "deep") == run.parent / "linked" / "deep"
 
 
-def test_the_cache_of_hugging_face_is_read(tmp_path):
-    """Its folders hold links to one folder of files that are named by their digests."""
-    blobs, folder = tmp_path / "repository" / "blobs", tmp_path / "repository" / "snapshots" / "f00" / "unet"
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_cache_of_hugging_face_is_read(shared, tmp_path):
+    """Its folders hold links to a folder of files that are named by their digests, or on to that of the whole cache."""
+    repository = tmp_path / "models--me--model"
+    blobs, folder = repository / "blobs", repository / "snapshots" / "f00" / "unet"
     blobs.mkdir(parents=True)
     folder.mkdir(parents=True)
-    safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, blobs / "1a")
+    real = tmp_path / "blobs" / "1a" / "1a2b" if shared else blobs / "1a"
+    real.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.numpy.save_file({"w": np.ones(3, np.float32)}, real)
+    if shared:
+        (blobs / "1a").symlink_to("../../blobs/1a/1a2b")
     (blobs / "2b").write_text(json.dumps({"weight_map": {"w": f"{MODEL}-1.safetensors"}}))
     (folder / f"{MODEL}-1.safetensors").symlink_to("../../../blobs/1a")
     (folder / f"{MODEL}.safetensors.index.json").symlink_to("../../../blobs/2b")

@@ -98,8 +98,7 @@ class Captions(Tokenised):
         """Returns the tokenizer beside the data: one of CLIP or T5 where its files are, else that of the data's own
         vocabulary.
         """
-        path = vocabulary_of(argument, root)
-        published = path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
+        path, published = vocabulary_of(argument, root), subwords_of(argument, root)
         if published.is_dir():
             return open_tokenizer(published)
         if not path.exists():
@@ -133,6 +132,12 @@ def vocabulary_of(argument: str, root: str | None = None) -> epath.Path:
         )
     place = locate(path, root) if kind == "npz" else chosen(path, root, (*CHOICES, *HALVES))[0]
     return place.parent / f"{place.name}{ENDING}"
+
+
+def subwords_of(argument: str, root: str | None = None) -> epath.Path:
+    """Returns the place of a tokenizer of CLIP or T5 beside the data; see `vocabulary_of`."""
+    path = vocabulary_of(argument, root)
+    return path.parent / f"{path.name.removesuffix(ENDING)}.tokenizer"
 
 
 def make_vocabulary(source: Source, argument: str, length: int, least: int = 1) -> WordTokenizer:

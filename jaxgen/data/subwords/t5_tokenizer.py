@@ -8,11 +8,15 @@ from collections.abc import Mapping
 
 from jaxgen.data.clip_tokenizer import ClipTokenizer
 from jaxgen.data.subwords.base import SubwordTokenizer
-from jaxgen.data.subwords.t5_files import SPACE, is_t5, read_t5_files
-from jaxgen.data.tokenizer_files import Read
+from jaxgen.data.subwords.t5_files import SPACE, SPIECE, is_t5, read_t5_files
+from jaxgen.data.tokenizer_files import FILES, Read
+from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.errors import UserError
+from jaxgen.files import read_text
 
 LENGTH = 128  # tokens of a text in Imagen
+WORDS = "words.json"  # a vocabulary of whole words, as a published run has it
+TOKENIZER_FILES = (SPIECE, *FILES)  # of a folder of T5 or CLIP
 
 
 class T5Tokenizer(SubwordTokenizer):
@@ -43,11 +47,11 @@ class T5Tokenizer(SubwordTokenizer):
         return word, SPACE + word
 
 
-def open_tokenizer(folder: str | os.PathLike[str], length: int = 0) -> ClipTokenizer | T5Tokenizer:
-    """Returns the tokenizer of a folder, which is one of T5 or one of CLIP.
+def open_tokenizer(folder: str | os.PathLike[str], length: int = 0) -> ClipTokenizer | T5Tokenizer | WordTokenizer:
+    """Returns the tokenizer of a folder, which is one of T5, one of CLIP, or a vocabulary of whole words.
 
     Args:
-      length: how many ids a text has; 0 for what is usual, 128 for T5 and 77 for CLIP.
+      length: how many ids a text has; 0 for what is usual, 128 for T5 and 77 for CLIP; a vocabulary has its own.
 
     Raises:
       UserError: the folder holds none, or a file is damaged.
@@ -55,6 +59,8 @@ def open_tokenizer(folder: str | os.PathLike[str], length: int = 0) -> ClipToken
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} with a tokenizer.")
+    if (folder / WORDS).is_file():
+        return WordTokenizer.from_json(read_text(folder / WORDS), str(folder / WORDS))
     if is_t5(folder):
         return T5Tokenizer.from_folder(folder, length or LENGTH)
     return ClipTokenizer.from_folder(folder, length=length or 77)

@@ -20,9 +20,10 @@ from jaxgen.files import is_remote, user_path
 from jaxgen.interop.diffusers_pipeline import is_pipeline
 from jaxgen.methods.base import Method
 from jaxgen.methods.cascade import ChainStage, Entry
+from jaxgen.runs.hub.published_run import read_record
 from jaxgen.runs.integrity import checkpoint_folders, read_meta
 from jaxgen.runs.pretrained import KEY
-from jaxgen.runs.workdir import stored_config
+from jaxgen.runs.workdir import is_published, stored_config
 
 OVERRIDES = "config.method.overrides"
 OF_A_STAGE = ("sampler", "guidance", "parts", "entry")
@@ -48,7 +49,7 @@ def chain_runs(config: ConfigDict) -> tuple[epath.Path, ...]:
         )
     found = []
     for number, text in enumerate(named):
-        path = user_path(text, KEY)
+        path = user_path(text, KEY, hub=True)
         path = path if is_remote(path) else path.absolute()
         if is_pipeline(path):
             raise UserError(f"{KEY}: stage {number}, {text}, is a folder of diffusers; name the workdir of a run.")
@@ -171,6 +172,8 @@ def _example(run: epath.Path) -> dict[str, Entry]:
     Raises:
       UserError: it has no checkpoint that can be read.
     """
+    if is_published(run):
+        return {name: (shape[1:], np.dtype(kind)) for name, (shape, kind) in read_record(run).example.items()}
     _, at = max(checkpoint_folders(run, f"{KEY}: {run}").items())
     try:
         example = read_meta(at)["example"]

@@ -32,7 +32,7 @@ def own_tokenizer(config: ConfigDict) -> Tokenizer | None:
     """
     if not config.data.tokenizer:
         return tokenizer_of(config.data.source, config.data.root or None)
-    return open_tokenizer(user_path(config.data.tokenizer, NAMED), config.data.token_length)
+    return open_tokenizer(user_path(config.data.tokenizer, NAMED, hub=True), config.data.token_length)
 
 
 def base_tokenizer(config: ConfigDict, above: tuple[epath.Path, ...] = ()) -> Tokenizer | None:

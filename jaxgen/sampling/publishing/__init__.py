@@ -1,0 +1,1 @@
+"""This subroom makes the folder of a published run: weights, config, numbers, pictures, and a card."""
