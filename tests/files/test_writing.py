@@ -33,8 +33,9 @@ def test_latents_that_cannot_be_written_to_the_end_leave_the_old_file(tmp_path, 
     generator = SimpleNamespace(method=method, source=lambda split: None, batch_size=4)
     trained = SimpleNamespace(generator=generator, model=SimpleNamespace(params={"autoencoder": {}}))
     config = SimpleNamespace(data=SimpleNamespace(split="train"))
-    monkeypatch.setattr("jaxgen.runs.workdir.stored_config", lambda *_: config)
+    # first, since its module imports the other name
     monkeypatch.setattr("jaxgen.sampling.restore.restore", lambda *_: trained)
+    monkeypatch.setattr("jaxgen.runs.workdir.stored_config", lambda *_: config)
     monkeypatch.setattr(latents, "encoded", lambda *_: {"image": np.zeros((3, 8, 8, 1), np.uint8)})
     path = latents.write(tmp_path, tmp_path / "latents.npz", ("train",))
     assert np.load(path)["train_images"].shape == (3, 8, 8, 1)
