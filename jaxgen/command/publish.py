@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from jaxgen.command.flags import Flags
 from jaxgen.command.settings import settings_of, texts
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable
+from jaxgen.files import check_writable, is_remote
 from jaxgen.files.hub import check_package, hub_name, send_folder
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def check_publish(config: ConfigDict, flags: Flags) -> None:
     elif flags.private:
         raise UserError("--private has no use without --push_to: a folder is sent nowhere.")
     check_portable(config, flags.workdir)
+    if is_remote(flags.out):
+        raise UserError(f"--out={flags.out}: a run is published from a folder of this machine; name one.")
     check_writable(flags.out, "--out")
     place = epath.Path(flags.out)
     if place.exists() and any(place.iterdir()):

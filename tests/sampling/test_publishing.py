@@ -181,6 +181,7 @@ REFUSED = {
     "no out": (["--licence=mit"], "--out is needed in --mode=publish"),
     "out with files": (["--licence=mit", "--out={run}"], "has files already"),
     "a name": (["--licence=mit", "--out={out}", "--push_to=hf:name"], "--push_to=hf:name: a repository of the hub"),
+    "a step": (["--licence=mit", "--out={out}", "--checkpoint=5"], "has no checkpoint of step 5"),
     "private": (["--licence=mit", "--out={out}", "--private"], "--private has no use without --push_to"),
     "a base": (["--licence=mit", "--out={out}", "--config.init_from.pretrained=x"], "a folder that others lack"),
 }
