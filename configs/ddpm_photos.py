@@ -1,12 +1,14 @@
 """DDPM on a folder of your own photos (64x64, RGB, without labels and captions).
 
 Paper: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", with a cosine schedule and v-prediction.
-Command: python main.py --config=configs/ddpm_photos.py --config.data.source=folder:PHOTOS --workdir=runs/ddpm_photos
-Data: a folder of png, jpg, webp or bmp files of any size, all RGB; each is cropped to a square and resized, and a tenth
-    is held out. See docs/data.md.
+Command: python main.py --config=configs/ddpm_photos.py --config.data.source=folder:PHOTOS --workdir=runs/photos
+Data: a folder of RGB pictures of any size, in the formats of docs/data.md; each is cropped to a square and resized, and
+    a tenth is held out.
 Hardware and time: meant for a GPU. To try it on two CPU cores: --config.data.resolution=32
     --config.method.network.channels=16 --config.method.network.norm_groups=8 --config.train.total_images=96000
-    --config.evaluate.num=100.
+    --config.optimizer.warmup_images=2000 --config.train.ema_decay=0.999 --config.train.log_every_images=2000
+    --config.train.checkpoint_every_images=8000 --config.train.sample_every_images=16000 --config.evaluate.num=100.
+    A shorter run needs a shorter warm-up and fewer images between two checkpoints.
 Expected: unknown, since it has not been run to its end yet. A few thousand photos are few; the report shows
     whether samples are near copies of them.
 """

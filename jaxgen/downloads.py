@@ -115,7 +115,8 @@ def _fetch(published: Published, target: pathlib.Path) -> None:
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"{published.file} ({published.what}) could not be fetched from {published.url} ({error}); fetch it "
-            f"on another machine and put it into {target.parent}, or into a folder that {FOLDER} names."
+            f"on another machine and put it into {target.parent}, or into a folder that {FOLDER} names. "
+            "The feature network 'filters' needs no weights."
         ) from error
     finally:
         if part is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import signal
 
 import jax
 
@@ -35,6 +36,15 @@ def use_cpu_cores() -> None:
         return
     jax.config.update("jax_num_cpu_devices", cores)
     os.environ.setdefault("NPROC", str(2 * cores))
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Returns the signals that ask a run to save and end: SIGTERM, and SIGHUP, which a closed terminal sends.
+
+    SIGHUP is left alone where it is ignored, as under `nohup`, and on systems that have none.
+    """
+    found = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return tuple(each for each in found if each == signal.SIGTERM or signal.getsignal(each) is not signal.SIG_IGN)
 
 
 def use_compilation_cache() -> None:

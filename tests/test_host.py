@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from jaxgen import host
@@ -26,3 +28,12 @@ def test_more_than_two_devices_run_in_one_order(monkeypatch, flags, count, added
     host.use_cpu_cores()
     host.use_cpu_cores()  # a second call adds nothing
     assert host.os.environ["XLA_FLAGS"] == f"{flags} {host.IN_ORDER if added else ''}".strip()
+
+
+@pytest.mark.parametrize("ignored, heard", [(False, (signal.SIGTERM, signal.SIGHUP)), (True, (signal.SIGTERM,))])
+def test_a_closed_terminal_stops_a_run_unless_nohup_says_otherwise(ignored, heard):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        assert host.stop_signals() == heard
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -33,11 +33,14 @@ log = logging.getLogger("jaxgen")
 
 @contextlib.contextmanager
 def _leaving_on_sigterm(said: str) -> Iterator[None]:
-    """Ends the process with a sentence and status 0 at SIGTERM outside the training loop, where nothing can be lost.
+    """Ends the process with a sentence and status 0 at SIGTERM or SIGHUP outside the training loop.
 
+    Nothing can be lost there.
     The training loop handles the signal itself.
     """
     from jax import process_count
+
+    from jaxgen.host import stop_signals
 
     if process_count() > 1:  # JAX's preemption service handles the signal
         yield
@@ -47,11 +50,12 @@ def _leaving_on_sigterm(said: str) -> Iterator[None]:
         log.info(said)
         raise SystemExit(0)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in stop_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @_leaving_on_sigterm("stopped; the same command resumes the run")
@@ -103,7 +107,7 @@ def _train(config: ConfigDict, flags: Flags, workdir: epath.Path, lock: FolderLo
             add_event(workdir, "stopped", f"by signal {trainer.stopped_by} at step {trainer.step}")
             write_report(workdir)
         log.info("stopped at %d images; the same command resumes the run", trainer.images)
-        return 0 if trainer.stopped_by == signal.SIGTERM else 130
+        return 130 if trainer.stopped_by == signal.SIGINT else 0
     if scored == trainer.step:
         log.info("finished at %d images; a higher config.train.total_images extends the run", trainer.images)
     else:

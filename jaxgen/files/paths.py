@@ -129,7 +129,8 @@ def _kind(path: epath.Path, named_by: str) -> str:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise UserError(f"{_named(named_by, path)}: {os_refusal(error)}") from error
+        bare = OSError(error.errno, error.strerror)  # without the path, which stands before it
+        raise UserError(f"{_named(named_by, path)}: {os_refusal(bare)}") from error
     except ValueError as error:
         raise UserError(f"{_named(named_by, repr(os.fspath(path)))} cannot be the name of a file ({error}).") from error
     if stat.S_ISDIR(mode):

@@ -247,6 +247,10 @@ def _open(request: Request, captioned: bool, paired: bool, without_b: bool) -> d
         found[side] = open_set(texts[side], resolution, channels, num, captioned and side == "a", partner_of)
         if found[side].notes:
             print(f"{found[side].name}: {found[side].count:,} images; {'; '.join(found[side].notes)}", file=sys.stderr)
+    kinds = {side: "grey" if each.channels == 1 else "RGB" for side, each in found.items()}
+    if len(set(kinds.values())) > 1:
+        told = " and ".join(f"{texts[side]} is {kind}" for side, kind in kinds.items())
+        raise UserError(f"{told}: compare sets of the same channels, such as pictures that were converted to one kind.")
     if paired and min(found["a"].count, found["b"].count):
         print(_pairing(found["a"], found["b"], request.pairs), file=sys.stderr)
     return {side: found[side] for side in texts}

@@ -134,6 +134,11 @@ def _of_folder(
     name: str, path: epath.Path, resolution: tuple[int, int] | None, channels: int | None, num: int, captioned: bool,
     beside: ImageSet | None,
 ) -> ImageSet:  # fmt: skip
+    drawn = path / "samples.npz"
+    if drawn.exists():
+        raise UserError(
+            f"{name!r} is what --mode=sample wrote, whose pictures are grids of many samples: name its file, {drawn}."
+        )
     listing, of_table = named_images(walk(path), captioned)
     files = list(listing.images)
     passed = listing.passed_over()

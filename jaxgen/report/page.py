@@ -205,7 +205,8 @@ def _facts(rows: Sequence[Mapping], total: float | None, scored: Mapping[str, Ma
         + (f"<small>{escape(about)}</small></div>" if about else "</div>")
         for css, value, what, about in facts
     )
-    return f'<div class="facts">{cards}</div>' if cards else '<p class="help">Nothing has been logged yet.</p>'
+    nothing = "Nothing has been logged yet: config.train.log_every_images says when the first line comes."
+    return f'<div class="facts">{cards}</div>' if cards else f'<p class="help">{nothing}</p>'
 
 
 def _notice(rows: Sequence[Mapping]) -> str:

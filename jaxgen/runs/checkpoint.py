@@ -183,6 +183,9 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+                if self._read_only and jax.process_count() == 1 and step not in self.steps():
+                    log.info("checkpoint %d was removed by a training while it was read; the newest is taken", step)
+                    return self.restore(abstract)
                 all_agree(False)
                 damaged.append((step, error))
                 log.warning("checkpoint %d is damaged (%s)", step, first_line(error))

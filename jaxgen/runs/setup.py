@@ -249,7 +249,7 @@ def open_split(config: ConfigDict, split: str, extra: str = "") -> Source:
     except UserError as error:
         if extra or split == config.data.split or split != config.data.eval_split:
             raise
-        raise UserError(f"config.data.eval_split={split!r}: {error}") from error
+        raise UserError(f"{error} This is of the split {split!r}, which config.data.eval_split names.") from error
     if not extra and split == config.data.split and config.data.examples:
         opened = Chosen(opened, config.data.examples, config.seed)
     opened = _with_captions(config, opened, section.get("captions", ()))

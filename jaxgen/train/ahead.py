@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import jax
 
+log = logging.getLogger("jaxgen")
+PATIENCE = 5.0  # seconds of compiling after which a line says so
 LOOK = 0.1  # seconds between two looks whether the run was stopped
 _THREAD = "compile-ahead"
 
@@ -23,10 +28,17 @@ def compile_ahead(lowered: Sequence[jax.stages.Lowered]) -> Future:
 
 
 def await_unless(future: Future, stopped: Callable[[], bool]) -> bool:
-    """Waits until the programs are compiled, or until `stopped` returns true; returns whether they are compiled."""
+    """Waits until the programs are compiled, or until `stopped` returns true; returns whether they are compiled.
+
+    A line says so where it takes longer than `PATIENCE`.
+    """
+    told = time.monotonic() + PATIENCE
     while not stopped():
         if wait([future], LOOK).done:
             return True
+        if time.monotonic() > told:
+            told = math.inf
+            log.info("compiling the update; this takes minutes on few cores, and the next time it is read from a cache")
     return False
 
 

@@ -17,6 +17,7 @@ from jaxgen.arrays import Metrics, Params
 from jaxgen.config import check
 from jaxgen.data.loader import HostBatch
 from jaxgen.errors import UserError
+from jaxgen.host import stop_signals
 from jaxgen.methods.base import Model, State, Turn, check_examples, check_limits, learned_groups
 from jaxgen.parallel.distributed import is_first, told_to_stop
 from jaxgen.parallel.mesh import await_cpu, make_mesh, place
@@ -203,7 +204,7 @@ class Trainer:
             add_event(self.workdir, event, detail)
 
     def train(self) -> bool:
-        """Runs until `config.train.total_images`, or until SIGTERM or SIGINT; saves at the end.
+        """Runs until `config.train.total_images`, or until SIGTERM, SIGHUP or SIGINT; saves at the end.
 
         A stop takes effect after the current step; during the compilation of the first update it does so at once. When
         one of several processes gets SIGTERM, all stop after the same step. SIGINT ends that process at once, and
@@ -226,7 +227,7 @@ class Trainer:
                 log.warning("%s", early)
         bar = Progress(self.config.train.total_images, self.images, None if is_first() else False)
         # several processes must agree on the step to stop after: SIGTERM goes to JAX's preemption service
-        watched = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
+        watched = (*stop_signals(), signal.SIGINT) if jax.process_count() == 1 else ()
         handlers = {s: signal.signal(s, self._on_signal) for s in watched}
         try:
             self._train(writer, bar)

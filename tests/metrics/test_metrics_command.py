@@ -347,3 +347,17 @@ def test_numbers_do_not_replace_the_images_that_they_are_about(tmp_path, digits,
         told = refused(capsys, path, "digits/test", "--metrics=l1", f"--json={target}")
         assert "is one of the sets, and would replace it" in told
     assert path.read_bytes() == before
+
+
+def test_a_folder_of_samples_is_compared_by_its_file(tmp_path, digits, capsys):
+    write(tmp_path / "drawn", digits["test"][:4])
+    np.savez(tmp_path / "drawn" / "samples.npz", image=digits["test"][:4])
+    said = refused(capsys, tmp_path / "drawn", "digits/test", "--metrics=frechet", "--network=digits")
+    assert "--mode=sample wrote" in said and "samples.npz" in said
+
+
+def test_grey_and_colour_are_not_compared(tmp_path, capsys):
+    write(tmp_path / "grey", RNG.integers(0, 255, (4, 8, 8, 1), np.uint8))
+    write(tmp_path / "colour", RNG.integers(0, 255, (4, 8, 8, 3), np.uint8))
+    said = refused(capsys, tmp_path / "grey", tmp_path / "colour", "--metrics=frechet", "--network=filters")
+    assert "grey is grey and" in said and "is RGB" in said

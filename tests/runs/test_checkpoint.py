@@ -214,6 +214,21 @@ def test_a_reader_moves_nothing(workdir):
     assert meta.step == 1 and kept(workdir) == [1, 2] and not (workdir / "damaged").exists()
 
 
+def test_a_checkpoint_that_a_training_removes_while_it_is_read_is_no_damage(workdir, monkeypatch, caplog):
+    whole = Checkpoints._restore
+
+    def restore(self, step, abstract):
+        if step == 2:
+            shutil.rmtree(self.folder / "2")
+            raise FileNotFoundError("gone")
+        return whole(self, step, abstract)
+
+    monkeypatch.setattr(Checkpoints, "_restore", restore)
+    with caplog.at_level(logging.INFO, logger="jaxgen"):
+        assert read(workdir, read_only=True)[1].step == 1
+    assert "checkpoint 2 was removed by a training" in caplog.text and "damaged" not in caplog.text
+
+
 def test_the_same_step_damaged_twice_is_put_aside_twice(workdir):
     for _ in range(2):
         flip(workdir / "checkpoints" / "2")

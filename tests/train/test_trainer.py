@@ -179,7 +179,8 @@ def test_a_damaged_newest_checkpoint_costs_time_but_not_the_result(tmp_path):
     assert [p.name for p in (tmp_path / "run" / "damaged").iterdir()] == ["6"]
 
 
-def test_a_signal_ends_the_run_after_the_step_and_saves(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "a closed terminal"])
+def test_a_signal_ends_the_run_after_the_step_and_saves(number, tmp_path):
     config = tiny_config("Plain", noise=0.1)
     config.train.update(total_images=400, log_every_images=8)
     with opened(config, tmp_path / "run") as trainer:
@@ -187,14 +188,14 @@ def test_a_signal_ends_the_run_after_the_step_and_saves(tmp_path):
 
         def stop_at_the_third():
             if trainer.step == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             return take()
 
         trainer.take_step = stop_at_the_third
-        before = signal.getsignal(signal.SIGTERM)
+        before = signal.getsignal(number)
         assert trainer.train() is False
-        assert trainer.stopped_by == signal.SIGTERM and trainer.step == 3
-        assert signal.getsignal(signal.SIGTERM) is before
+        assert trainer.stopped_by == number and trainer.step == 3
+        assert signal.getsignal(number) is before
     assert steps(tmp_path / "run") == [3]
     assert differing(run(config, tmp_path / "run", 48), run(config, tmp_path / "straight", 48)) == []
 
