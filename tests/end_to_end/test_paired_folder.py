@@ -91,7 +91,7 @@ def test_samples_are_of_held_out_pictures(place, run, tmp_path):
         (["--config.data.source=pairs:nowhere"], "nowhere: there is no such file or folder"),
         (["--config.data.source=pairs:photos:left"], "are no halves"),
         (["--config.data.rename.hint=condition"], "reads the entry 'condition' of a batch that has hint, image"),
-        (["--config.data.eval_split=val"], "config.data.eval_split='val': 'pairs:photos' has no split 'val'"),
+        (["--config.data.eval_split=val"], "'pairs:photos' has no split 'val'; it has test, train"),
     ],
 )
 def test_a_mistake_is_a_sentence_before_anything_is_written(place, capsys, change, told):
