@@ -33,10 +33,9 @@ log = logging.getLogger("jaxgen")
 
 @contextlib.contextmanager
 def _leaving_on_sigterm(said: str) -> Iterator[None]:
-    """Ends the process with a sentence and status 0 at SIGTERM or SIGHUP outside the training loop.
+    """Logs a sentence and ends the process with status 0 at SIGTERM or SIGHUP.
 
-    Nothing can be lost there.
-    The training loop handles the signal itself.
+    It is for what runs outside the training loop, where nothing is left to save; the loop handles both signals itself.
     """
     from jax import process_count
 
