@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxgen import registry
 from jaxgen.config import section
+from jaxgen.demo.watch import watchable
 from jaxgen.diffusion.samplers.base import Sampler
 from jaxgen.editing.edited import editable
 from jaxgen.errors import UserError
@@ -76,6 +77,7 @@ class Controls:
       strength: whether the model can begin with a picture, and so change a share of it.
       degrade: whether the run's own corruptions can make of a clean picture what the model reads.
       panels: whether there are panels, such as the way from noise to images.
+      watch: whether states on the way can be shown while a sampler runs.
       quiz: whether images can be shown beside real ones.
       plane: whether images can be drawn at places of a plane of latents.
     """
@@ -89,6 +91,7 @@ class Controls:
     strength: bool = False
     degrade: bool = False
     panels: bool = False
+    watch: bool = False
     quiz: bool = False
     plane: bool = False
 
@@ -122,6 +125,7 @@ def controls_of(config: ConfigDict, trained: TrainedModel) -> Controls:
         strength=begins,
         degrade=any(name in generator.held_out.made for name in method.conditions),
         panels=type(method).panels is not Method.panels,
+        watch=watchable(method),
         quiz=method.samples_images and config.data.source != "none",
         plane=method.has_latent_plane,
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import html
 import logging
 import pathlib
+import queue
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -80,6 +84,8 @@ def _draw_tab(studio: Studio, folder: pathlib.Path) -> None:
                 show_label=False, columns=4, object_fit="contain", height="auto", format="png", elem_id="images",
                 buttons=["download", "fullscreen"], elem_classes=["pixels"], interactive=False,
             )  # fmt: skip
+            way = gr.Image(label="On the way", elem_id="way", visible=False, interactive=False, height=180,
+                           format="png", elem_classes=["pixels"], buttons=[])  # fmt: skip
             panels = gr.Gallery(show_label=False, columns=2, object_fit="contain", format="png", elem_id="panels",
                                 visible=False, interactive=False)  # fmt: skip
             files = gr.Files(label="PNG files: each carries its settings, and --mode=sample --like=FILE draws it again",
@@ -88,32 +94,56 @@ def _draw_tab(studio: Studio, folder: pathlib.Path) -> None:
     def draw(*values: Any, progress: Any = gr.Progress()) -> Iterator[tuple[Any, ...]]:  # noqa: B008  # gradio's way
         yield from answer_draw(studio, folder, dict(zip(parts, values, strict=True)), progress)
 
-    button.click(draw, list(parts.values()), [told, images, panels, files], api_name="draw", concurrency_id="model")
+    shown = [told, images, panels, files, way]
+    button.click(draw, list(parts.values()), shown, api_name="draw", concurrency_id="model")
 
 
 def answer_draw(
     studio: Studio, folder: pathlib.Path, values: Mapping[str, Any], progress: Callable[..., Any]
 ) -> Iterator[tuple[Any, ...]]:
-    """Yields what happened, the images, the panels and the files; the request's folder lasts until they are copied."""
+    """Yields what happened, the images, the panels, the files and a picture of the way to the images.
+
+    The first four stay as they are while the images are on their way. The request's folder lasts until its files are
+    copied.
+    """
     own = pathlib.Path(tempfile.mkdtemp(dir=folder))
+    seen: queue.Queue[Any] = queue.Queue(1)  # the last (time, pictures) on the way, and at the end the answer
+
+    def work() -> tuple[Any, ...]:
+        request = read_request(studio.controls, values)
+
+        def tell(done: int, what: str) -> None:
+            progress((min(done, request.num), request.num), desc=what, unit="images")
+
+        found = studio.draw(request, own, tell, lambda time, pictures: _replace(seen, (time, pictures)))
+        said = f"{request.num} drawn with seed {request.seed}."
+        images, panels = ([*map(str, of)] for of in (found.images, found.panels))
+        shown = gr.update(value=panels, visible=bool(panels))
+        return "\n".join([said, *found.notes]), images, shown, [str(found.all), *images]
+
+    def worker() -> None:
+        _replace(seen, _guarded(work))
+
+    # a thread, so that what is on the way can be yielded; it has this context, in which gradio knows the request
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(worker,), daemon=True)
+    thread.start()
     try:
-
-        def work() -> tuple[Any, ...]:
-            request = read_request(studio.controls, values)
-
-            def tell(done: int, what: str) -> None:
-                progress((min(done, request.num), request.num), desc=what, unit="images")
-
-            found = studio.draw(request, own, tell)
-            said = f"{request.num} drawn with seed {request.seed}."
-            images, panels = ([*map(str, of)] for of in (found.images, found.panels))
-            shown = gr.update(value=panels, visible=bool(panels))
-            return "\n".join([said, *found.notes]), images, shown, [str(found.all), *images]
-
-        said, answer = _guarded(work)
-        yield answer or (said, None, gr.update(value=None, visible=False), None)
+        while isinstance((found := seen.get())[0], float):
+            time, pictures = found
+            said = f"On the way from noise (1) to images (0): {time:.2f}."
+            yield said, gr.skip(), gr.skip(), gr.skip(), gr.update(value=grid(pictures), visible=True)
+        said, answer = found
+        yield *(answer or (said, None, gr.update(value=None, visible=False), None)), gr.update(visible=False)
     finally:
+        thread.join()
         shutil.rmtree(own, ignore_errors=True)
+
+
+def _replace(seen: queue.Queue[Any], item: tuple[Any, ...]) -> None:
+    """Puts an item in the place of one that was not read: a page need not see each step."""
+    with contextlib.suppress(queue.Empty):
+        seen.get_nowait()
+    seen.put(item)
 
 
 def _plane_tab(studio: Studio) -> None:
@@ -232,6 +262,9 @@ def _components(controls: Controls) -> dict[str, Any]:
     for key, number in controls.numbers.items():
         value = "" if number.value is None else f"{number.value:g}"
         found[key] = gr.Textbox(value=value, label=number.label, elem_id=key.replace(".", "_"))
+    if controls.watch:
+        label = "Watch: show the first images on their way from noise"
+        found["watch"] = gr.Checkbox(label=label, elem_id="with_watch")
     if controls.panels:
         label = "The model's panels, too: such as the way from noise"
         found["panels"] = gr.Checkbox(label=label, elem_id="with_panels")

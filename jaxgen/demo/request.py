@@ -23,6 +23,7 @@ class Request:
       choices: `{key of the config: word}`.
       pictures: `{entry: files}`.
       panels: whether the method's panels are drawn, too.
+      watch: whether states on the way are shown while the program runs.
     """
 
     seed: int = 0
@@ -36,6 +37,7 @@ class Request:
     strength: float | None = None
     degrade: bool = False
     panels: bool = False
+    watch: bool = False
 
 
 def read_request(controls: Controls, values: Mapping[str, Any]) -> Request:
@@ -44,8 +46,8 @@ def read_request(controls: Controls, values: Mapping[str, Any]) -> Request:
     Args:
       controls: those of the model; values of other controls are not read.
       values: "seed", "num", "labels" (names, or numbers), "prompt" (one a line), "negative_prompt", "strength",
-        "degrade", "panels", the keys of `Controls.numbers` and `Controls.choices`, and entries of `Controls.pictures`
-        (a file, or several).
+        "degrade", "panels", "watch", the keys of `Controls.numbers` and `Controls.choices`, and entries of
+        `Controls.pictures` (a file, or several).
 
     Raises:
       UserError: a value is out of its range.
@@ -78,6 +80,7 @@ def read_request(controls: Controls, values: Mapping[str, Any]) -> Request:
         strength=strength if "image" in pictures else None,
         degrade=degrade,
         panels=controls.panels and bool(values.get("panels")),
+        watch=controls.watch and bool(values.get("watch")),
     )
 
 

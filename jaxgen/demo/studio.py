@@ -14,6 +14,7 @@ import pathlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import jax
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
@@ -22,6 +23,7 @@ from ml_collections import ConfigDict
 from jaxgen.config import check, to_json
 from jaxgen.demo.controls import chosen_config, controls_of
 from jaxgen.demo.request import Request
+from jaxgen.demo.watch import pictured, watchable, watched
 from jaxgen.editing.edited import Edited, given_pictures
 from jaxgen.errors import UserError, printable
 from jaxgen.evaluation.quiz import make_quiz
@@ -43,6 +45,7 @@ AT_ONCE = (1, 4, 16)  # images of a program; fewer images than the smallest that
 # (the config, the request, its files by entry, the model) -> the texts that the PNG files carry
 Texts = Callable[[ConfigDict, Request, Mapping[str, tuple[epath.Path, ...]], TrainedModel], Mapping[str, str]]
 Tell = Callable[[int, str], None]  # (images that are done, what is being done)
+Show = Callable[[float, np.ndarray], None]  # (a state's time from 1, noise, to 0; pictures uint8 [N, H, W, 3])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Studio:
         self._texts, self._most = texts, kept
         self._programs: collections.OrderedDict[str, TrainedModel] = collections.OrderedDict()
         self._one = threading.Lock()
+        self._show: Show = lambda time, pictures: None  # that of the request which is being drawn
         generator = base.generator
         if config.data.source != "none" and generator.method.conditions:
             with contextlib.suppress(UserError):  # it is said where a request needs the data
@@ -91,18 +95,23 @@ class Studio:
         """Returns how many combinations of settings have programs that are kept."""
         return len(self._programs)
 
-    def draw(self, request: Request, folder: pathlib.Path, tell: Tell = lambda done, what: None) -> Results:
+    def draw(
+        self, request: Request, folder: pathlib.Path, tell: Tell = lambda done, what: None,
+        show: Show = lambda time, pictures: None,
+    ) -> Results:  # fmt: skip
         """Draws and writes what a request asks for.
 
         Args:
           request: what is asked for.
           folder: a folder of this request alone.
           tell: is called before and after each batch of images.
+          show: is called with states of the first images on their way, if the request is to be watched; in another
+            thread than the caller's.
 
         Raises:
           UserError: the request cannot be drawn.
         """
-        with self._one, _noting() as notes:
+        with self._one, self._showing(show), _noting() as notes:
             config = self._config(request)
             files = _files(request, folder)
             trained = self._given(config, request, files)
@@ -152,6 +161,19 @@ class Studio:
             found = trained.generator.latent_plane(trained.model, request.seed, np.asarray(places, np.float32), label)
         return np.stack([to_rgb(image) for image in found])
 
+    @contextlib.contextmanager
+    def _showing(self, show: Show) -> Iterator[None]:
+        """Lets the programs show their states to one request, and to none after it."""
+        self._show = show
+        try:
+            yield
+        finally:
+            jax.effects_barrier()
+            self._show = lambda time, pictures: None
+
+    def _see(self, time: np.ndarray, states: np.ndarray) -> None:
+        self._show(float(time), to_rgb(pictured(states)))
+
     def _config(self, request: Request) -> ConfigDict:
         """Returns the config of a request, with as many images at a time as it needs."""
         config = chosen_config(self.config, request.numbers, request.choices)
@@ -166,6 +188,10 @@ class Studio:
         """Returns the model with the method of a config and what a request gives it; nothing is compiled."""
         base = self.base.generator
         method = base.method if _draws_alike(config, self.config) else make_method(config)
+        if request.watch and watchable(method):
+            method = watched(method, self._see)
+        elif request.watch:
+            log.info("Of the sampler %s nothing can be shown while it runs.", config.sampler.get("name"))
         generator = Generator(method, config, sources=base.held_out.sources, given=base.given, words=base.words)
         if isinstance(method, StableDiffusion):
             asked = TextRequest(request.prompt, request.negative_prompt, num=request.num)
@@ -185,7 +211,7 @@ class Studio:
         """Returns a model that draws what a new one does with programs that are kept, and whether there were none."""
         made = trained.generator
         strength = made.method.strength if isinstance(made.method, Edited) else None
-        key = repr((to_json(config), sorted(made.given), strength))
+        key = repr((to_json(config), sorted(made.given), strength, request.watch))
         kept = self._programs.pop(key, None)
         if kept is not None:
             kept.generator.give(made.given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import importlib.util
 import json
 import types
@@ -21,6 +22,15 @@ from jaxgen.config import section, to_json
 from jaxgen.config.files import load_config
 from jaxgen.demo.controls import Controls, Number, Picture, chosen_config, controls_of, sampler_controls
 from jaxgen.demo.request import read_place, read_request
+from jaxgen.demo.watch import pictured, watchable, watched
+from jaxgen.diffusion.prediction import Prediction
+from jaxgen.diffusion.prediction_types import X0
+from jaxgen.diffusion.samplers.ddim import DDIM
+from jaxgen.diffusion.samplers.ddpm import DDPM
+from jaxgen.diffusion.samplers.dpmpp import DPMpp2M
+from jaxgen.diffusion.samplers.ode import ODE
+from jaxgen.diffusion.samplers.runge_kutta import Heun
+from jaxgen.diffusion.schedules.continuous import VP
 from jaxgen.errors import UserError
 from jaxgen.files.carried import INDEX, carried_texts
 from jaxgen.files.pictures import read_picture
@@ -180,6 +190,36 @@ def test_without_gradio_there_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
     assert tiny.call("--mode=demo", f"--workdir={tmp_path}") == 2
     assert 'pip install "jaxgen[demo]"' in tiny.Result(2, *capsys.readouterr()).complaint
+
+
+@pytest.mark.parametrize("sampler", [DDIM(6), DDPM(6), DPMpp2M(6), Heun(3)], ids=lambda one: type(one).__name__)
+def test_a_watched_sampler_draws_the_same_bits_and_shows_its_states(sampler):
+    schedule, seen = VP(), []
+    x = jax.random.normal(jax.random.key(1), (6, 4, 4, 1))
+    keys = jax.random.split(jax.random.key(2), 6)
+
+    def denoise(x, t):  # the best estimate for images that are normal with variance 1 / 4
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        return Prediction(x * alpha / 4 / (alpha**2 / 4 + sigma**2), x, t, schedule, X0())
+
+    made = watched(dataclasses.replace(make_method(ddpm_config()), sampler=sampler), lambda *of: seen.append(of))
+    drawn = jax.jit(lambda x: made.sampler(denoise, schedule, x, keys))(x)
+    jax.effects_barrier()
+    assert (drawn == jax.jit(lambda x: sampler(denoise, schedule, x, keys))(x)).all()
+    assert len(seen) == sampler.evaluations == made.sampler.evaluations
+    times = sorted((float(t) for t, _ in seen), reverse=True)
+    assert times[0] == 1 and times[-1] < 0.5
+    first = next(states for t, states in seen if float(t) == 1)
+    np.testing.assert_array_equal(first, x[:4])
+
+
+def test_states_become_pictures_and_an_ode_is_not_watched():
+    assert pictured(np.full((2, 3, 3, 4), 0.5)).shape == (2, 3, 3, 3)
+    noisy = pictured(80 * np.random.default_rng(0).standard_normal((4, 16, 16, 1)))
+    assert 0.5 < noisy.std() < 1
+    method = make_method(ddpm_config())
+    assert watchable(method) and not watchable(dataclasses.replace(method, sampler=ODE()))
+    assert not watchable(make_method(gan_config()))
 
 
 def test_a_place_between_latents_is_an_image_and_a_corner_is_one_of_four():

@@ -139,6 +139,24 @@ def test_load_draw_change_the_seed_upload_download_and_draw_it_again(page, run, 
     assert {re.match(r"\w+://([^/:]*)", url)[1] for url in asked if url.startswith("http")} == {"127.0.0.1"}
 
 
+def test_the_way_is_shown_while_it_forms_and_the_images_are_the_same(tmp_path_factory):
+    config = ddpm_config()
+    config.sampler.steps = 8
+    with serving(trained(config, tmp_path_factory)) as (address, _), opened(address) as page:
+        page.fill("#sampler_steps textarea, #sampler_steps input", "8")
+        unseen = fetched(draw(page, "4 drawn with seed 0.")[0])
+        page.evaluate("""() => { window.seen = new Set(); new MutationObserver(() => {
+            for (const image of document.querySelectorAll('#way img')) window.seen.add(image.src);
+        }).observe(document.body, {subtree: true, childList: true, attributes: true}) }""")
+        page.check("#with_watch input")
+        page.fill("#seed textarea, #seed input", "1")
+        draw(page, "4 drawn with seed 1.")  # it compiles
+        page.fill("#seed textarea, #seed input", "0")
+        assert fetched(draw(page, "4 drawn with seed 0.")[0]) == unseen
+        assert page.evaluate("window.seen.size") >= 1
+        assert not page.is_visible("#way")
+
+
 def test_a_place_on_the_map_of_latents_is_drawn(tmp_path_factory):
     with serving(trained(gan_config(), tmp_path_factory)) as (address, _), opened(address) as page:
         told = "[...document.querySelectorAll('#plane_told textarea')].some(e => e.value.includes({!r}))"
@@ -169,7 +187,7 @@ def seen(address: str, seed: int) -> np.ndarray:
     info = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/draw"]["parameters"]
     given = {one["parameter_name"]: one.get("parameter_default") for one in info}
     by_label = {one["label"]: one["parameter_name"] for one in info}
-    told, _, _, files = client.predict(
+    told, _, _, files, _ = client.predict(
         **{**given, by_label["Seed"]: str(seed), by_label["Images"]: 2}, api_name="/draw"
     )
     assert told.startswith(f"2 drawn with seed {seed}."), told
