@@ -12,39 +12,54 @@ Expected: it has not been measured. Planned: 14.9 of a chip's 17.2 GB on v5e:16x
 
 from jaxgen.config import defaults, section
 
-HALF = {"dtype": "bfloat16"}  # networks compute in it
+
+def autoencoder():
+    """Returns that of Stable Diffusion, computed in bfloat16."""
+    return section(
+        name="autoencoder_kl",
+        out_channels=3,
+        channels=128,
+        channel_multipliers=(1, 2, 4, 4),
+        blocks=2,
+        latent_channels=4,
+        norm_groups=32,
+        dtype="bfloat16",
+    )
+
+
+def denoiser():
+    """Returns the U-Net of Stable Diffusion, computed in bfloat16."""
+    return section(
+        name="unet",
+        out_channels=4,
+        channels=320,
+        channel_multipliers=(1, 2, 4, 4),
+        blocks=2,
+        attention_levels=(0, 1, 2),
+        heads=8,
+        norm_groups=32,
+        context_dim=768,
+        dtype="bfloat16",
+        remat="block",
+    )
 
 
 def get_config():
     config = defaults()
     config.method = section(
         name="latent_diffusion",
-        autoencoder=section(  # the shapes of Stable Diffusion
-            name="autoencoder_kl",
-            out_channels=3,
-            channels=128,
-            channel_multipliers=(1, 2, 4, 4),
-            blocks=2,
-            latent_channels=4,
-            norm_groups=32,
-            **HALF,
-        ),
+        autoencoder=autoencoder(),
         scale=0.18215,
-        network=section(
-            name="unet",
-            out_channels=4,
-            channels=320,
-            channel_multipliers=(1, 2, 4, 4),
-            blocks=2,
-            attention_levels=(0, 1, 2),
-            heads=8,
-            norm_groups=32,
-            context_dim=768,
-            **HALF,
-            remat="block",
-        ),
+        network=denoiser(),
         text=section(
-            name="text_tower", vocabulary=49408, length=77, width=768, depth=12, heads=12, mlp_features=3072, **HALF
+            name="text_tower",
+            vocabulary=49408,
+            length=77,
+            width=768,
+            depth=12,
+            heads=12,
+            mlp_features=3072,
+            dtype="bfloat16",
         ),
         text_learns=False,
         empty=(49406, 49407),

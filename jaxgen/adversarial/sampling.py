@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -123,3 +124,18 @@ def slerp(a: Float[Array, "B Z"], b: Float[Array, "B Z"], t: Float[Array, ""]) -
     angle = jnp.arccos(jnp.clip(cosine, -1 + 1e-6, 1 - 1e-6))
     direction = jnp.sin((1 - t) * angle) * a / length_a + jnp.sin(t * angle) * b / length_b
     return ((1 - t) * length_a + t * length_b) * direction / jnp.sin(angle)
+
+
+def between_corners(
+    between: Callable[[Any, Any, Array], Any], corners: Sequence[Any], place: Float[Array, "... 2"]
+) -> Any:
+    """Returns the point of a plane between four: across from left to right at both edges, and then upwards.
+
+    Args:
+      between: `(a, b, t) -> point`, such as `slerp`: a at t = 0, b at t = 1.
+      corners: left below, right below, left above, right above.
+      place: x (to the right) and y (upwards) in [0, 1].
+    """
+    left_below, right_below, left_above, right_above = corners
+    x, y = place[..., 0], place[..., 1]
+    return between(between(left_below, right_below, x), between(left_above, right_above, x), y)

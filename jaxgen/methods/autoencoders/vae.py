@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Key
 
-from jaxgen.adversarial.sampling import slerp
+from jaxgen.adversarial.sampling import between_corners, slerp
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.autoencoders.autoencoder import stacked
@@ -134,11 +134,8 @@ class VAE(Method):
         if self.z_dim == 2:
             z = jax.scipy.stats.norm.ppf(TAIL + (1 - 2 * TAIL) * place)
         else:
-            corners = jax.vmap(lambda key: jax.random.normal(key, (4, self.z_dim)))(keys)
-            x, y = place.T
-            across = jax.vmap(slerp)
-            below, above = across(corners[:, :1], corners[:, 1:2], x), across(corners[:, 2:3], corners[:, 3:], x)
-            z = across(below, above, y)[:, 0]
+            drawn = jax.vmap(lambda key: jax.random.normal(key, (4, self.z_dim)))(keys)
+            z = between_corners(jax.vmap(slerp), [drawn[:, i : i + 1] for i in range(4)], place)[:, 0]
         images = self.likelihood.mean(self.decode(model.params, z, **self._labels(batch)))
         return jnp.clip(images, -1, 1)
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Key
 from jaxgen.adversarial import diagnostics, losses, penalties
 from jaxgen.adversarial.augment import Augmentation
 from jaxgen.adversarial.losses import GANLoss
-from jaxgen.adversarial.sampling import NORMAL, GANSampler, TruncatedNormal, slerp
+from jaxgen.adversarial.sampling import NORMAL, GANSampler, TruncatedNormal, between_corners, slerp
 from jaxgen.arrays import Array, Batch, Memory, Metrics, Params, Tree
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
@@ -314,11 +314,8 @@ class GAN(Method):
 
         def of_one(key: Array, place: Array) -> Tree:
             z, _ = self.sample_z(jax.random.split(key, 4), self.sampler)
-            pairs = jax.tree.map(lambda x: x.reshape(2, 2, 1, *x.shape[1:]), z)  # [below, above], [left, right]
-            left, right = (jax.tree.map(lambda x, side=side: x[:, side], pairs) for side in (0, 1))
-            rows = jax.vmap(lambda a, b: self.between(a, b, place[0]))(left, right)
-            below, above = (jax.tree.map(lambda x, row=row: x[row], rows) for row in (0, 1))
-            return jax.tree.map(lambda x: x[0], self.between(below, above, place[1]))
+            corners = [jax.tree.map(lambda x, i=i: x[i : i + 1], z) for i in range(4)]
+            return jax.tree.map(lambda x: x[0], between_corners(self.between, corners, place))
 
         return jax.vmap(of_one)(keys, place)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Key
 
 from jaxgen.adversarial import penalties
-from jaxgen.adversarial.sampling import NORMAL, GANSampler, Truncation
+from jaxgen.adversarial.sampling import NORMAL, GANSampler, Truncation, between_corners
 from jaxgen.arrays import Array, Batch, Memory, Params, Tree
 from jaxgen.data_shards import shard_rows
 from jaxgen.errors import UserError
@@ -147,11 +147,9 @@ class StyleGAN2(GAN):
             z, _ = self.sample_z(jax.vmap(lambda key: jax.random.split(key, 4)[i])(keys), self.sampler)
             return self.styles(model, z, batch), z.get("key")
 
-        (left_below, noise), *others = map(of_corner, range(4))
-        right_below, left_above, right_above = (w for w, _ in others)
-        x, y = batch["place"].T[:, :, None, None]
-        below, above = left_below + x * (right_below - left_below), left_above + x * (right_above - left_above)
-        return self.paint(model, below + y * (above - below), noise)
+        corners, noises = zip(*map(of_corner, range(4)), strict=True)
+        w = between_corners(lambda a, b, t: a + t[:, None, None] * (b - a), corners, batch["place"])
+        return self.paint(model, w, noises[0])
 
     def panels(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> dict[str, Float[Array, "*F N H W C"]]:
         """Returns `interpolation`, `truncation` and `mixing`; see the class. Few keys make fewer of them."""

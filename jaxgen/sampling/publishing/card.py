@@ -7,7 +7,7 @@ import json
 import pathlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -157,16 +157,20 @@ def _training(run: Mapping[str, Any]) -> list[str]:
     return [*told, f"Versions: {versions}."] if versions else told
 
 
+def _words(command: str) -> list[str]:
+    """Returns the words of a recorded command; none where its quotes do not close."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
 def public_command(command: str, name: str) -> str:
     """Returns a recorded command of training without the user's folders: `--workdir=runs/<name>`, and of every other
     path its last name, or the part from `configs/` on.
     """
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return ""
     found = []
-    for word in words:
+    for word in _words(command):
         key, equals, value = word.partition("=")
         if key.lstrip("-") == "workdir":
             found.append(f"--workdir=runs/{name}")
@@ -184,11 +188,7 @@ def paper_of(command: str) -> str:
     """Returns what the line `Paper:` says in the docstring of the config file that a command names, which is read and
     not run; "" where there is none.
     """
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return ""
-    named: Sequence[str] = [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    named = [word.partition("=")[2] for word in _words(command) if word.startswith("--config=")]
     path = pathlib.Path(re.sub(r"\.py:.*$", ".py", named[0])) if named else None
     if path is None or not path.is_file() or path.suffix != ".py":
         return ""
