@@ -12,6 +12,10 @@ Rows, each with its `kind`:
                   the class that --classifier sees
     embedding     PSNR and feature distance of held-out images, and of images of random w, after they were embedded in
                   Z, W and W+; the noise inputs are those of the images, and are not searched
+    edit          held-out images, embedded in W and in W+, are moved along one direction of W, that of warmth (how much
+                  redder than blue an image is), until they have changed by so many standard deviations of random
+                  images: how far are they then from before, in the features of their brightness alone? `W keeps` is
+                  the share of pictures whose edit in W is nearer
 
 Each row is appended to --out, and the same command goes on where it stopped. The picture has held-out images in its
 first line, and what their codes in Z, W and W+ are painted as in the others.
@@ -21,7 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -31,8 +35,9 @@ import numpy as np
 
 from jaxgen.arrays import to_uint8
 from jaxgen.data.transforms import to_float
+from jaxgen.editing.style_space.directions import Boundary, boundary
 from jaxgen.editing.style_space.edits import mix
-from jaxgen.editing.style_space.embedding import RECIPES, SPACES, embed
+from jaxgen.editing.style_space.embedding import RECIPES, SPACES, Embedded, embed
 from jaxgen.editing.style_space.model import StyleModel
 from jaxgen.editing.style_space.path_length import path_lengths
 from jaxgen.errors import UserError
@@ -44,6 +49,8 @@ from jaxgen.report.images import grid, save_png
 from studies import harness
 
 PSI = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+CHANGES = (0.5, 1.0, 1.5)  # of an edit, in standard deviations of the warmth of random images
+AMOUNTS = np.linspace(0, 6, 25)  # of an edit, in deviations of styles along the direction
 AT_ONCE = 50
 SHOWN = 8
 
@@ -53,6 +60,33 @@ Reader = Callable[[np.ndarray], dict[str, np.ndarray]]  # uint8 images to {attri
 def of_shapes(images: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the labels of each attribute, read from the pixels of uint8 images."""
     return dict(zip(("shape", "colour", "position"), read_attributes(images).T, strict=True))
+
+
+def warmth(images: np.ndarray) -> np.ndarray:
+    """Returns how much redder than blue uint8 images [N, H, W, 3] are, in [-1, 1]; 0 where they are black."""
+    red, green, blue = np.moveaxis(images.astype(np.float64), -1, 0).sum(axis=(2, 3))
+    return (red - blue) / np.maximum(red + green + blue, 1.0)
+
+
+def brightness(images: np.ndarray) -> np.ndarray:
+    """Returns uint8 images whose channels are all the largest one, in which a hue does not show."""
+    return np.repeat(images.max(axis=-1, keepdims=True), images.shape[-1], axis=-1)
+
+
+def at_change(changes: np.ndarray, distances: np.ndarray, change: float) -> float:
+    """Returns the distance at which an edit has first changed its picture so much, between the two amounts around it.
+
+    Args:
+      changes, distances: [A] of growing amounts, from no edit on; NaN is returned if none reaches the change.
+    """
+    reached = np.flatnonzero(changes >= change)
+    if not len(reached):
+        return float("nan")
+    end = reached[0]
+    if end == 0:
+        return float(distances[0])
+    share = (change - changes[end - 1]) / (changes[end] - changes[end - 1])
+    return float(distances[end - 1] + share * (distances[end] - distances[end - 1]))
 
 
 @dataclasses.dataclass
@@ -67,6 +101,8 @@ class Spaces:
         self._paint = jax.jit(lambda model, w, keys: to_uint8(jnp.clip(model.paint(w, keys), -1, 1)))
         self._styles = jax.jit(lambda model, keys: model.broadcast(model.mapping(model.draw_z(keys))))
         self._lengths = jax.jit(path_lengths, static_argnames="space")
+        self._embed = jax.jit(embed, static_argnames="settings")
+        self._distance = jax.jit(lambda loss, a, b: loss(a, b))
 
     def keys(self, seed: int) -> jax.Array:
         return jax.random.split(jax.random.key(seed), self.num)
@@ -111,15 +147,53 @@ class Spaces:
                 found[f"{half} ({name})"] = round(float(changed.mean()), 4) if len(changed) else float("nan")
         return found
 
-    def embedding(self, images: np.ndarray, space: str, steps: int) -> tuple[dict[str, float], np.ndarray]:
-        """Returns the numbers of uint8 images that are embedded, and what their codes are painted as."""
+    def embedded(self, images: np.ndarray, space: str, steps: int) -> Embedded:
+        """Returns the codes of uint8 images; the noise is that of `paint`."""
         settings = dataclasses.replace(RECIPES["projector"], space=space, steps=steps, noise="fixed")
         given, keys = to_float({"image": images})["image"], self.keys(0)[: len(images)]
-        found = jax.jit(embed, static_argnames="settings")(self.model, given, keys, self.loss, settings=settings)
-        again = np.asarray(to_uint8(found.images))
-        distance = jax.jit(lambda loss, a, b: loss(a, b))(self.loss, given, found.images)
-        levels = np.minimum(psnr(images, again), 99.0)  # of an exact copy it is infinite
-        return rounded(psnr=levels.mean(), least=levels.min(), feature_distance=distance.mean()), again
+        return self._embed(self.model, given, keys, self.loss, settings=settings)
+
+    def embedding(self, images: np.ndarray, space: str, steps: int) -> tuple[dict[str, float], Embedded]:
+        """Returns the numbers of uint8 images that are embedded, and their codes."""
+        found = self.embedded(images, space, steps)
+        levels = np.minimum(psnr(images, np.asarray(to_uint8(found.images))), 99.0)  # of an exact copy it is infinite
+        distance = self._distance(self.loss, to_float({"image": images})["image"], found.images)
+        return rounded(psnr=levels.mean(), least=levels.min(), feature_distance=distance.mean()), found
+
+    def edit(self, codes: Mapping[str, np.ndarray]) -> Iterator[dict[str, float]]:
+        """Yields the numbers of edits of each change, made in several spaces.
+
+        Args:
+          codes: {space: styles [N, L, D]} of the same pictures.
+        """
+        styles = self.styles(6)
+        seen = warmth(self.paint(styles))
+        found = boundary(styles[:, 0], seen > np.median(seen))
+        moved = {space: self._moved(code, found, np.median(seen)) for space, code in codes.items()}
+        for change in CHANGES:
+            far = {
+                space: np.array([at_change(*of, change * seen.std()) for of in zip(*both, strict=True)])
+                for space, both in moved.items()
+            }
+            both = np.isfinite(list(far.values())).all(axis=0)
+            means = {f"distance in {space}": d[both].mean() if both.any() else np.nan for space, d in far.items()}
+            nearer = (far["w"] < far["w_plus"])[both].mean() if both.any() else np.nan
+            yield {"change": change, "reached": int(both.sum()), **rounded(**means, **{"W keeps": nearer})}
+
+    def _moved(self, code: np.ndarray, found: Boundary, middle: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns how much the warmth of pictures has changed, and how far their brightness is from before, [N, A].
+
+        A picture is moved towards the other side of the middle.
+        """
+        start = self.paint(code)
+        signs = np.where(warmth(start) < middle, 1.0, -1.0)
+        changes, distances = [], []
+        for amount in AMOUNTS * found.deviation:
+            images = self.paint(code + (amount * signs)[:, None, None] * found.normal)
+            changes.append(signs * (warmth(images) - warmth(start)))
+            pair = (to_float({"image": brightness(x)})["image"] for x in (start, images))
+            distances.append(np.asarray(self._distance(self.loss, *pair)))
+        return np.stack(changes, 1), np.stack(distances, 1)
 
 
 def rounded(**values: float) -> dict[str, float]:
@@ -128,8 +202,8 @@ def rounded(**values: float) -> dict[str, float]:
 
 def measured(
     spaces: Spaces, rows: harness.Rows, held_out: np.ndarray, read: Reader | None, steps: int
-) -> dict[str, np.ndarray]:
-    """Adds all rows; returns the images of the held-out ones' codes in each space, as far as they were made now."""
+) -> dict[str, Embedded]:
+    """Adds all rows; returns the held-out images' codes in each space, as far as they were made now."""
     for space in ("z", "w"):
         rows.get({"kind": "path length", "space": space}, lambda space=space: spaces.path_length(space))
     for psi in PSI:
@@ -145,6 +219,12 @@ def measured(
                 numbers, again = spaces.embedding(images, space, steps)
                 rows.add({**key, **numbers})
                 drawn |= {space: again} if name == "held out" else {}
+    key = {"kind": "edit", "steps": steps, "count": len(held_out)}
+    if held_out.shape[-1] == 3 and not rows.where(**key):
+        for space in ("w", "w_plus"):
+            drawn[space] = drawn[space] if space in drawn else spaces.embedded(held_out, space, steps)
+        for numbers in spaces.edit({space: np.asarray(drawn[space].styles) for space in ("w", "w_plus")}):
+            rows.add({**key, **numbers})
     return drawn
 
 
@@ -180,11 +260,15 @@ def main(
     found = [[row[k] for k in ("images", "space", "psnr", "least", "feature_distance")]
              for row in rows.where(kind="embedding", steps=steps)]  # fmt: skip
     print(harness.table(["images", "space", "PSNR (dB)", "least", "feature distance"], found))
+    edits = [[row[k] for k in ("change", "reached", "distance in w", "distance in w_plus", "W keeps")]
+             for row in rows.where(kind="edit", steps=steps)]  # fmt: skip
+    if edits:
+        print(harness.table(["change", "pictures", "distance in W", "in W+", "W keeps"], edits))
     if picture:
         for space in SPACES:
             if space not in drawn:
-                drawn[space] = spaces.embedding(held_out, space, steps)[1]
-        shown = [held_out[:SHOWN], *(drawn[space][:SHOWN] for space in SPACES)]
+                drawn[space] = spaces.embedded(held_out, space, steps)
+        shown = [held_out[:SHOWN], *(np.asarray(to_uint8(drawn[space].images))[:SHOWN] for space in SPACES)]
         save_png(Path(picture), grid(np.concatenate(shown), columns=len(shown[0])))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxgen.editing.style_space.path_length import path_lengths
 from jaxgen.errors import UserError
-from studies.style_space import Spaces
+from studies.style_space import Spaces, at_change, brightness, warmth
 
 LAYERS = 4
 
@@ -76,3 +76,41 @@ def test_variance_grows_with_the_square_of_psi_and_each_half_of_layers_has_its_l
     found = spaces.swap(2, lambda images: {"above": images[:, 0, 0, 0] > 127, "below": images[:, 1, 0, 0] > 127})
     assert found["coarse (above)"] == found["fine (below)"] == 1
     assert found["fine (above)"] == found["coarse (below)"] == 0 and 20 < found["pairs (above)"] < 80
+
+
+def test_warmth_is_of_hue_and_brightness_hides_it():
+    colours = np.array([[200, 0, 0], [0, 0, 200], [90, 90, 90], [0, 0, 0]], np.uint8)
+    images = np.broadcast_to(colours[:, None, None], (4, 2, 2, 3))
+    np.testing.assert_allclose(warmth(images), [1, -1, 0, 0])
+    assert (brightness(images)[0] == brightness(images)[1]).all() and (brightness(images)[2] == 90).all()
+
+
+def test_a_distance_is_read_where_the_change_is_first_reached():
+    changes, distances = np.array([0.0, 1.0, 0.5, 3.0]), np.array([0.0, 4.0, 9.0, 14.0])
+    assert at_change(changes, distances, 0.25) == 1 and at_change(changes, distances, 1.0) == 4
+    assert at_change(changes, distances, 1.75) == 11.5  # halfway from the third to the fourth
+    assert np.isnan(at_change(changes, distances, 3.1))
+
+
+class Coloured(Plain):
+    """Its hue is the first number of the first style; its brightness follows it, too, by the last style's third."""
+
+    network = type("Network", (), {"layers": LAYERS, "z_dim": 3, "image_shape": (2, 2, 3)})()
+
+    def paint(self, styles, noise):
+        hue = styles[:, 0, 0]
+        level = 0.5 + 0.3 * styles[:, -1, 2] * hue
+        colour = jnp.stack([level * jnp.clip(1 + hue, 0, 1), 0 * level, level * jnp.clip(1 - hue, 0, 1)], 1)
+        return jnp.broadcast_to(colour[:, None, None] * 2 - 1, (len(styles), 2, 2, 3))
+
+
+@pytest.mark.slow
+def test_a_code_whose_brightness_follows_its_hue_is_farther_at_equal_change():
+    spaces = Spaces(jax.tree_util.register_static(Coloured)(1.0), LOSS, 100)
+    code = spaces.styles(9)[:8] * 0.1
+    leaking = code.copy()
+    code[:, -1, 2], leaking[:, -1, 2] = 0, 1
+    rows = list(spaces.edit({"w": code, "w_plus": leaking}))
+    assert [row["change"] for row in rows] == [0.5, 1.0, 1.5] and rows[0]["reached"] == 8
+    assert rows[0]["distance in w"] < rows[0]["distance in w_plus"] and rows[0]["W keeps"] >= 0.8
+    assert rows[0]["distance in w_plus"] < rows[1]["distance in w_plus"]
