@@ -19,6 +19,9 @@ beside it.
 
 `OUT` of a run of `pix2pix` or `cyclegan` has the generators as the authors' code loads them: `latest_net_G.pth`, or
 `latest_net_G_A.pth` (from `image` to the other kind) and `latest_net_G_B.pth`.
+
+`OUT` of a run of `stylegan2` has `generator.safetensors` and `discriminator.safetensors`, by the names of
+StyleGAN2-ADA for PyTorch; `python -m jaxgen.sampling.publishing.stylegan OUT RUN` makes a run of them again.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from etils import epath
 
+from jaxgen import registry
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable
@@ -71,6 +75,7 @@ def export(
     from jaxgen.methods.contrastive.clip import CLIP
     from jaxgen.methods.diffusion.latent_diffusion import LatentDiffusion
     from jaxgen.methods.diffusion.prior import Prior
+    from jaxgen.methods.gans.stylegan2 import StyleGAN2
     from jaxgen.methods.translation.cyclegan import CycleGAN
     from jaxgen.methods.translation.pix2pix import Pix2Pix
     from jaxgen.methods.tuned import Tuned
@@ -85,7 +90,8 @@ def export(
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
     folder, method = folder_of(config), make_method(config)
     whole = _is_whole(method, workdir, dtype, merge)
-    alone = {CLIP: _write_clip, Prior: _write_prior}.get(type(method))
+    writers = {CLIP: _write_clip, Prior: _write_prior, StyleGAN2: _write_stylegan}
+    alone = writers.get(type(method))
     if alone is not None:
         _check_free(out)
         return alone(pathlib.Path(out), restore(config, workdir, checkpoint), dtype)
@@ -179,6 +185,32 @@ def _write_prior(out: pathlib.Path, trained: TrainedModel, dtype: str) -> dict[s
     statistics = Statistics(np.zeros(width, np.float32), np.full(width, 1 / scale, np.float32))
     save_prior(out, as_prior(method.network), as_type(trained.model.params["denoiser"], dtype), statistics)
     return {f"{MODEL}.safetensors": f"a {NAME} of diffusers; the text tower is that of the run's CLIP"}
+
+
+def _write_stylegan(out: pathlib.Path, trained: TrainedModel, dtype: str) -> dict[str, str]:
+    """Writes the averaged generator and the discriminator by their published names."""
+    from jaxgen.interop.diffusers_files import Entry, save_weights
+    from jaxgen.interop.stylegan.layout import published
+    from jaxgen.methods.gans.stylegan2 import StyleGAN2
+    from jaxgen.networks.stylegan.style2 import Style2Discriminator, Style2Generator
+    from jaxgen.runs.loaded_groups import as_type
+
+    method, model = trained.generator.method, trained.model
+    assert isinstance(method, StyleGAN2)
+    told = {}
+    for group, known in (("generator", Style2Generator), ("discriminator", Style2Discriminator)):
+        network = getattr(method, group)
+        if not isinstance(network, known):
+            raise UserError(
+                f"the run's {group} is {registry.config_name(type(network))!r}; only the networks of StyleGAN2 have "
+                "published names."
+            )
+        variables = {"params": as_type(model.params[group], dtype), **(model.memory.get(group) or {})}
+        arrays = published(variables, network, method.image_shape)
+        entries = [Entry(name, x, tuple(range(x.ndim))) for name, x in arrays.items()]
+        save_weights(out / f"{group}.safetensors", entries)
+        told[f"{group}.safetensors"] = f"the {group} by the names of StyleGAN2-ADA for PyTorch"
+    return told
 
 
 def _base(method: Method) -> Method:
