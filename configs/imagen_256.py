@@ -6,7 +6,7 @@ T5-XXL with its tokenizer, as transformers writes it.
 
 Paper: Saharia et al. 2022, "Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding".
 Command: python main.py --config=configs/imagen_256.py --workdir=runs/imagen_256
-Hardware and time: it was only planned: --mode=plan --devices=v5e:4x4 says what it needs, see docs/imagen.md.
+Hardware and time: it was only planned: --mode=plan --topology=v5e:4x4 says what it needs, see docs/imagen.md.
 Expected: not run.
 """
 

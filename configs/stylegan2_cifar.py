@@ -3,7 +3,7 @@
 Paper: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data".
 Command: python main.py --config=configs/stylegan2_cifar.py --workdir=runs/stylegan2_cifar
 Data: the data must be prepared first, see docs/data.md.
-Hardware and time: planned for one or two accelerators, never run at this size.
+Hardware and time: meant for one or two accelerators; neither planned nor run.
 Expected: it has not been measured. The paper reports an FID of 2.42 after 100 million images.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -24,6 +25,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxgen.command import parse as parsing
+from jaxgen.command.flags import Flags
 from jaxgen.config import check
 from jaxgen.config.files import load_config
 from jaxgen.errors import UserError
@@ -184,6 +186,15 @@ def test_the_commands_of_the_configs_can_be_given(place):
     found = list(of_configs())
     wrong = refused(found, place)
     assert len(found) > 100 and not wrong, "\n".join(wrong)
+
+
+def test_a_flag_that_a_config_speaks_of_exists():
+    """Also in a sentence without its command. A text that names other commands may have their flags."""
+    known = {field.name for field in dataclasses.fields(Flags)} | {"config"}
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        unknown = set() if "python -m" in text else set(re.findall(r"--([a-z]\w*)", text)) - known
+        assert not unknown, f"{path.name} speaks of {', '.join(sorted(unknown))}"
 
 
 def test_the_commands_of_the_claims_can_be_given(place):
