@@ -26,7 +26,10 @@ def folders(texts: Sequence[str]) -> list[epath.Path]:
     Raises:
       UserError: one is no folder.
     """
-    found = [user_path(name, "--workdirs") for text in texts for name in text.split(",")]
+    names = [name for text in texts for name in text.split(",")]
+    if "" in names and len(names) > 1:
+        raise UserError("--workdirs has nothing before or behind one of its commas; leave that comma out.")
+    found = [user_path(name, "--workdirs") for name in names]
     for path in found:
         if not path.is_dir():
             raise UserError(f"--workdirs names {path}, which is no folder: give the workdirs of runs.")
@@ -43,7 +46,9 @@ def compare(config: object, flags: Flags) -> int:
     from jaxgen.host import use_compilation_cache, use_cpu_cores
     from jaxgen.report.comparison.page import write_comparison
     from jaxgen.report.comparison.runs import read_runs
+    from jaxgen.sampling.restore import check_checkpoint
 
+    check_checkpoint(flags.checkpoint)
     runs = read_runs(folders(flags.workdirs))
     check_writable(flags.out, "--out")
     use_cpu_cores()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 
@@ -33,6 +33,12 @@ def asked_files(flags: Flags) -> dict[str, tuple[epath.Path, ...]]:
     if len(set(several.values())) > 1:
         counts = ", ".join(f"{spoken(entry)} {count}" for entry, count in several.items())
         raise UserError(f"image i has file i, but the numbers of files differ: {counts}; give one file, or as many.")
+    check_together(flags, found)
+    return found
+
+
+def check_together(flags: Flags, found: Mapping[str, Sequence[epath.Path]]) -> None:
+    """Raises a UserError for flags that have no use without a picture, or beside each other; see `asked_files`."""
     if flags.strength is not None and not {"image", ""} & found.keys():
         raise UserError("--strength is the share of an image that may change: give --image=<file or folder> too.")
     if flags.legend and (not found or flags.degrade):
@@ -41,7 +47,6 @@ def asked_files(flags: Flags) -> dict[str, tuple[epath.Path, ...]]:
         raise UserError("--degrade is for a clean picture: give --image=<file or folder> too.")
     if flags.degrade and flags.strength is not None:
         raise UserError("--strength is for a picture to begin with, not for one that --degrade changes; leave one out.")
-    return found
 
 
 def spoken(entry: str) -> str:

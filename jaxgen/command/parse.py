@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxgen.command.compare import NUM
 from jaxgen.command.flags import MODES, Flags, check_needed, check_use, defined, table
-from jaxgen.command.inputs import asked_files
+from jaxgen.command.inputs import asked_files, check_together
 from jaxgen.command.settings import (
     changes,
     check_files,
@@ -187,6 +187,10 @@ def _flags(arguments: Sequence[str], command: str) -> tuple[Flags, list[str]]:
         log.info("%s: %s", flags.like, flags.settings.told)
         for sentence in check_files(flags):
             log.warning(sentence)
+        try:
+            check_together(flags, flags.files)  # a picture that was edited may say what no command line may
+        except UserError as error:
+            raise UserError(f"--like={flags.like}: {error}") from error
         return flags, rest
     rows = max(len(flags.prompt), *map(len, flags.files.values()), 0)
     return dataclasses.replace(flags, num=rows if rows and "num" not in given else flags.num), rest
@@ -326,6 +330,8 @@ def _refused_value(error: absl_flags.Error) -> str:
     said = _last_line(error).rstrip(".")
     if switch := re.match(r"flag (--\w+=.*): \('Non-boolean argument", said):
         return f"{switch[1]}: this flag is a switch and takes no value"
+    if number := re.match(r"flag (--\w+=.*): (invalid literal for int|could not convert string to float)", said):
+        return f"{number[1]}: give a {'whole number' if 'int' in number[2] else 'number'}"
     if section_given := re.match(r"flag (--([\w.]+)=.*): Failed to parse .* as a ConfigDict", said):
         flag, key = section_given.groups()
         return f"{flag}: {key} is a section; give its keys, such as --{key}.<key>=<value>, or \"{{'key': value}}\""

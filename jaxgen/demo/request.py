@@ -53,7 +53,7 @@ def read_request(controls: Controls, values: Mapping[str, Any]) -> Request:
       UserError: a value is out of its range.
     """
     seed = _whole("Seed", values.get("seed") or 0, 0, 2**32 - 1)
-    num = _whole("The number of images", values.get("num") or 1, 1, MOST_IMAGES)
+    num = _whole("The number of images", 1 if values.get("num") in (None, "") else values["num"], 1, MOST_IMAGES)
     prompts = _prompts(controls, values)
     labels = _labels(controls, values.get("labels") or ())
     pictures = {entry: files for entry in controls.pictures if (files := _files(entry, values.get(entry)))}
@@ -65,6 +65,8 @@ def read_request(controls: Controls, values: Mapping[str, Any]) -> Request:
     strength = _number("Strength", values.get("strength")) if controls.strength else None
     if strength is not None and not 0 <= strength <= 1:
         raise UserError(f"Strength is {strength:g}; it is a share from 0, which gives the picture back, to 1.")
+    if strength is not None and "image" not in pictures:
+        raise UserError("Strength is the share of a picture that may change: give a picture, or leave it empty.")
     degrade = controls.degrade and bool(values.get("degrade"))
     if degrade and "image" not in pictures:
         raise UserError("A clean picture is needed, of which the model's input is made: give one.")
@@ -77,7 +79,7 @@ def read_request(controls: Controls, values: Mapping[str, Any]) -> Request:
         numbers=_numbers(controls, values),
         choices=_choices(controls, values),
         pictures=pictures,
-        strength=strength if "image" in pictures else None,
+        strength=strength,
         degrade=degrade,
         panels=controls.panels and bool(values.get("panels")),
         watch=controls.watch and bool(values.get("watch")),

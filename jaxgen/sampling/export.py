@@ -190,15 +190,14 @@ def _write_prior(out: pathlib.Path, trained: TrainedModel, dtype: str) -> dict[s
 def _write_stylegan(out: pathlib.Path, trained: TrainedModel, dtype: str) -> dict[str, str]:
     """Writes the averaged generator and the discriminator by their published names."""
     from jaxgen.interop.diffusers_files import Entry, save_weights
-    from jaxgen.interop.stylegan.layout import published
+    from jaxgen.interop.stylegan.layout import NETWORKS, published
     from jaxgen.methods.gans.stylegan2 import StyleGAN2
-    from jaxgen.networks.stylegan.style2 import Style2Discriminator, Style2Generator
     from jaxgen.runs.loaded_groups import as_type
 
     method, model = trained.generator.method, trained.model
     assert isinstance(method, StyleGAN2)
     told = {}
-    for group, known in (("generator", Style2Generator), ("discriminator", Style2Discriminator)):
+    for group, known in NETWORKS.items():
         network = getattr(method, group)
         if not isinstance(network, known):
             raise UserError(

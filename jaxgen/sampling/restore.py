@@ -161,12 +161,19 @@ def pretrained(config: ConfigDict, request: TextRequest, adapters: Sequence[Adap
     return TrainedModel(generator.changed(method, given), Model(params, {}), 0, 0)
 
 
-def _step(checkpoints: Checkpoints, asked: str | int, workdir: epath.PathLike) -> int:
-    if asked != "best":
+def check_checkpoint(asked: str | int) -> None:
+    """Raises a UserError for what can be no checkpoint of any run."""
+    if asked not in ("last", "best"):
         try:
-            return int(asked)
+            int(asked)
         except ValueError as error:
             raise UserError(f"--checkpoint={asked} is neither last, nor best, nor a step.") from error
+
+
+def _step(checkpoints: Checkpoints, asked: str | int, workdir: epath.PathLike) -> int:
+    if asked != "best":
+        check_checkpoint(asked)
+        return int(asked)
     best = checkpoints.best_step()
     if best is None:
         raise UserError(

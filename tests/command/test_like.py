@@ -127,6 +127,7 @@ def test_what_is_given_takes_the_place_of_what_the_picture_says(told):
         ({"keys": {"data.resolution.deep": 1}}, "is no section"),
         ({"asked": {"num": 0, "seed": 1}}, "num"),
         ({"asked": {"num": 1, "seed": -1}}, "seed"),
+        ({"asked": {"num": 1, "seed": 1, "strength": 0.5}}, "--strength is the share of an image"),
     ],
 )
 def test_a_picture_that_the_run_cannot_draw(told, changed, named):

@@ -121,6 +121,8 @@ READS = Controls(
         ({"seed": 0.5}, "Seed is 0.5; it is a whole number"),
         ({"seed": float("nan")}, "Seed is nan"),
         ({"num": 1000}, "number of images is 1000; it is a whole number from 1 to 64"),
+        ({"num": 0}, "number of images is 0; it is a whole number from 1 to 64"),
+        ({"strength": 0.5}, "Strength is the share of a picture that may change: give a picture"),
         ({"num": "many"}, "'many'; give a number"),
         ({"prompt": " \n"}, "write a prompt"),
         ({"prompt": "x" * 20_000}, "20000 characters"),

@@ -51,8 +51,33 @@ def test_sizes_classes_and_depths_are_those_of_the_arrays(networks):
     }  # fmt: skip
     assert (config.data.resolution, config.data.channels, config.data.num_classes) == (8, 3, CLASSES)
     few = {**networks, "generator": {k: v for k, v in networks["generator"].items() if "torgb" not in k}}
-    with pytest.raises(UserError, match=r"no 'synthesis.b0.torgb.weight'"):
+    with pytest.raises(UserError, match="largest images are of 0 pixels"):
         stylegan.published_config(few)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "said"),
+    [
+        ("generator", "mapping.fc0.weight", r"generator's 'mapping.fc0.weight' has 1 axes, not 2: the file is damaged"),
+        ("generator", "mapping.embed.weight", "'mapping.embed.weight' has 1 axes"),
+        ("generator", "synthesis.b8.torgb.weight", "'synthesis.b8.torgb.weight' has 1 axes, not 4"),
+        ("discriminator", "b4.conv.weight", "discriminator's 'b4.conv.weight' has 1 axes, not 4"),
+    ],
+)
+def test_an_array_of_other_axes_is_named(networks, group, name, said):
+    broken = {**networks, group: {**networks[group], name: networks[group][name].reshape(-1)}}
+    with pytest.raises(UserError, match=said):
+        stylegan.published_config(broken)
+    del broken[group][name]
+    if name != "mapping.embed.weight":
+        with pytest.raises(UserError, match="has no '"):
+            stylegan.published_config(broken)
+
+
+def test_a_folder_with_one_network_is_refused(tmp_path):
+    (tmp_path / "generator.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"has no discriminator.safetensors: a run of stylegan2 has"):
+        stylegan.read_networks(tmp_path)
 
 
 @pytest.mark.slow

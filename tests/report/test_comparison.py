@@ -145,7 +145,9 @@ def test_the_command_without_a_checkpoint_and_with_a_strangers_class(tmp_path, c
     assert "no finished checkpoint" in text and "--trust=stranger" in text and "stranger" not in sys.modules
     assert "method.network" in text
     for more, named in (([], "--out"), (["--out=x", "--config.seed=1"], "--config"), (["--out=x", "--num=0"], "--num"),
-                        (["--out=x", "--workdir=x"], "--workdir")):  # fmt: skip
+                        (["--out=x", "--workdir=x"], "--workdir"), (["--out=x", "--num=a"], "give a whole number"),
+                        (["--out=x", "--checkpoint=lst"], "--checkpoint=lst is neither last"),
+                        (["--out=x", "--workdirs=a,"], "one of its commas")):  # fmt: skip
         capsys.readouterr()
         assert tiny.call(*words, *more) == 2 and named in tiny.Result(2, *capsys.readouterr()).complaint
     assert tiny.call("--mode=compare", f"--workdirs={tmp_path / 'none'},x", "--out=x") == 2

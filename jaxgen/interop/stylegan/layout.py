@@ -9,6 +9,7 @@ out: `synthesis(w, noise)` takes them as maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,10 @@ from jaxgen.networks.gans.dcgan import levels
 from jaxgen.networks.stylegan.latent_generator import sides
 from jaxgen.networks.stylegan.style2 import Style2Discriminator, Style2Generator
 
+NETWORKS: dict[str, Any] = {
+    "generator": Style2Generator,
+    "discriminator": Style2Discriminator,
+}  # those that have published names
 Change = Callable[[np.ndarray], np.ndarray]
 Entry = tuple[str, tuple[str, ...], Change, Change]  # published name, path here, the way in, and the way out
 

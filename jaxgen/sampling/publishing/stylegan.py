@@ -41,7 +41,11 @@ def read_networks(path: epath.PathLike) -> dict[str, Arrays]:
     from jaxgen.interop.diffusers_files import open_weights
     from jaxgen.interop.stylegan.published_file import read
 
-    if pathlib.Path(path).is_dir():
+    folder = pathlib.Path(path)
+    if folder.is_dir():
+        lost = [f"{group}.safetensors" for group in PARTS if not (folder / f"{group}.safetensors").is_file()]
+        if lost:
+            raise UserError(f"{folder} has no {lost[0]}: a run of stylegan2 has a generator and a discriminator.")
         return {group: open_weights(path, group) for group in PARTS}
     return {group: read(path, name) for group, name in PARTS.items()}
 
@@ -58,10 +62,14 @@ def published_config(networks: Mapping[str, Arrays], group: int = GROUP) -> Conf
     """
     found, judge = networks["generator"], networks["discriminator"]
     side = max((int(name[1]) for name in _matches(r"synthesis\.b(\d+)\.torgb\.weight", found)), default=0)
+    if side < 4 or side & (side - 1):
+        raise UserError(
+            f"The generator's largest images are of {side} pixels by the names of its arrays; a StyleGAN2 whose "
+            "generator adds up images of all sizes has 4, 8, 16 or any further power of two."
+        )
     top = f"synthesis.b{side}.torgb.weight"
-    classes = _shape(found, "mapping.embed.weight")[1] if "mapping.embed.weight" in found else 0
-    w_dim, inputs = _shape(found, "mapping.fc0.weight")
-    embedded = _shape(found, "mapping.embed.weight")[0] if classes else 0
+    embedded, classes = _shape(found, "mapping.embed.weight", 2) if "mapping.embed.weight" in found else (0, 0)
+    w_dim, inputs = _shape(found, "mapping.fc0.weight", 2)
     config = defaults()
     config.method = section(
         name="stylegan2",
@@ -70,14 +78,14 @@ def published_config(networks: Mapping[str, Arrays], group: int = GROUP) -> Conf
             z_dim=inputs - embedded,
             w_dim=w_dim,
             depth=len(_matches(r"mapping\.fc\d+\.weight", found)),
-            channels=_shape(found, top)[1],
-            max_channels=_shape(found, "synthesis.b4.torgb.weight")[1],
+            channels=_shape(found, top, 4)[1],
+            max_channels=_shape(found, "synthesis.b4.torgb.weight", 4)[1],
             conditioning="embedding" if classes else "none",
         ),
         discriminator=section(
             name="style2_discriminator",
-            channels=_shape(judge, f"b{side}.fromrgb.weight")[0],
-            max_channels=_shape(judge, "b4.conv.weight")[0],
+            channels=_shape(judge, f"b{side}.fromrgb.weight", 4)[0],
+            max_channels=_shape(judge, "b4.conv.weight", 4)[0],
             conditioning="projection" if classes else "none",
             residual=f"b{side}.skip.weight" in judge,
             group=group,
@@ -85,7 +93,7 @@ def published_config(networks: Mapping[str, Arrays], group: int = GROUP) -> Conf
     )
     if classes:
         config.method.discriminator.depth = len(_matches(r"mapping\.fc\d+\.weight", judge))
-    config.data.update(source="none", resolution=side, channels=_shape(found, top)[0], num_classes=classes)
+    config.data.update(source="none", resolution=side, channels=_shape(found, top, 4)[0], num_classes=classes)
     config.train.total_images = 25_000_000  # the authors'; a published run is not trained on
     config.evaluate.batch_size = 16
     return config
@@ -112,10 +120,8 @@ def write_run(networks: Mapping[str, Arrays], config: ConfigDict, out: epath.Pat
     from jaxgen.runs.hub.published_run import PublishedRecord, write_weights
     from jaxgen.runs.setup import make_method
 
-    check_writable(out, "OUT")
+    check_free(out)
     folder = pathlib.Path(out)
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"OUT={out} has files already; name a folder that is empty or missing.")
     method: Any = make_method(config)
     shape, size = image_shape(config), config.train.batch_size
     found = {group: dict(variables_from(networks[group], getattr(method, group), shape)) for group in PARTS}
@@ -132,14 +138,27 @@ def write_run(networks: Mapping[str, Arrays], config: ConfigDict, out: epath.Pat
     return [*files, "config.json", "run.json"]
 
 
+def check_free(out: epath.PathLike) -> None:
+    """Raises a UserError for a folder that cannot be written, or has files."""
+    check_writable(out, "OUT")
+    if pathlib.Path(out).exists() and any(pathlib.Path(out).iterdir()):
+        raise UserError(f"OUT={out} has files already; name a folder that is empty or missing.")
+
+
 def _matches(pattern: str, arrays: Arrays) -> list[re.Match[str]]:
     return [found for name in arrays if (found := re.fullmatch(pattern, name))]
 
 
-def _shape(arrays: Arrays, name: str) -> tuple[int, ...]:
+def _shape(arrays: Arrays, name: str, axes: int) -> tuple[int, ...]:
+    of = "generator" if name.startswith(("synthesis.", "mapping.")) else "discriminator"
     if name not in arrays:
         raise UserError(
-            f"The weights have no {name!r}, which a StyleGAN2 has whose generator adds up images of all sizes."
+            f"The {of} has no {name!r}, which that of a StyleGAN2 has whose generator adds up images of all sizes: "
+            "give weights of that architecture."
+        )
+    if arrays[name].ndim != axes:
+        raise UserError(
+            f"The {of}'s {name!r} has {arrays[name].ndim} axes, not {axes}: the file is damaged; fetch it again."
         )
     return tuple(map(int, arrays[name].shape))
 
@@ -155,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     use_cpu_cores()
     use_compilation_cache()
+    check_free(given.out)
     networks = read_networks(given.file)
     config = published_config(networks, given.group)
     command = f"python -m jaxgen.sampling.publishing.stylegan {pathlib.Path(given.file).name} OUT --group={given.group}"
