@@ -18,4 +18,5 @@ def get_config():
     config.method.discriminator.residual = False
     config.method.update(path_length=0.0, r1_every=1)
     config.optimizers = section()
+    config.train.total_images = 120_000
     return config
