@@ -10,6 +10,7 @@ Expected: it has not been measured. The paper reports an FID of 2.27 with a lear
     million steps, with a guidance of 1.5.
 """
 
+from configs.stable_diffusion_train import autoencoder
 from jaxgen.config import defaults, section
 
 
@@ -17,16 +18,7 @@ def get_config():
     config = defaults()
     config.method = section(
         name="latent_diffusion",
-        autoencoder=section(  # the shapes of Stable Diffusion
-            name="autoencoder_kl",
-            out_channels=3,
-            channels=128,
-            channel_multipliers=(1, 2, 4, 4),
-            blocks=2,
-            latent_channels=4,
-            norm_groups=32,
-            dtype="bfloat16",
-        ),
+        autoencoder=autoencoder(),
         scale=0.18215,
         network=section(
             name="dit",

@@ -7,13 +7,12 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.command.flags import Flags
 from jaxgen.command.settings import settings_of, texts
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable, is_remote
+from jaxgen.files import check_free, is_remote
 from jaxgen.files.hub import check_package, hub_name, send_folder
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ def check_publish(config: ConfigDict, flags: Flags) -> None:
     check_portable(config, flags.workdir)
     if is_remote(flags.out):
         raise UserError(f"--out={flags.out}: a run is published from a folder of this machine; name one.")
-    check_writable(flags.out, "--out")
-    place = epath.Path(flags.out)
-    if place.exists() and any(place.iterdir()):
-        raise UserError(f"--out={flags.out} has files already; name a folder that is empty or missing.")
+    check_free(flags.out, "--out")
 
 
 def publish_run(flags: Flags, trained: TrainedModel) -> int:

@@ -84,7 +84,7 @@ class Studio:
         self._texts, self._most = texts, kept
         self._programs: collections.OrderedDict[str, TrainedModel] = collections.OrderedDict()
         self._one = threading.Lock()
-        self._show: Show = lambda time, pictures: None  # that of the request which is being drawn
+        self._show: Show = _unseen  # that of the request which is being drawn
         generator = base.generator
         if config.data.source != "none" and generator.method.conditions:
             with contextlib.suppress(UserError):  # it is said where a request needs the data
@@ -97,7 +97,7 @@ class Studio:
 
     def draw(
         self, request: Request, folder: pathlib.Path, tell: Tell = lambda done, what: None,
-        show: Show = lambda time, pictures: None,
+        show: Show | None = None,
     ) -> Results:  # fmt: skip
         """Draws and writes what a request asks for.
 
@@ -162,14 +162,14 @@ class Studio:
         return np.stack([to_rgb(image) for image in found])
 
     @contextlib.contextmanager
-    def _showing(self, show: Show) -> Iterator[None]:
+    def _showing(self, show: Show | None) -> Iterator[None]:
         """Lets the programs show their states to one request, and to none after it."""
-        self._show = show
+        self._show = show or _unseen
         try:
             yield
         finally:
             jax.effects_barrier()
-            self._show = lambda time, pictures: None
+            self._show = _unseen
 
     def _see(self, time: np.ndarray, states: np.ndarray) -> None:
         self._show(float(time), to_rgb(pictured(states)))
@@ -219,6 +219,10 @@ class Studio:
         while len(self._programs) > self._most:
             self._programs.popitem(last=False)
         return self._programs[key], kept is None
+
+
+def _unseen(time: float, pictures: np.ndarray) -> None:
+    """Shows a state to no one."""
 
 
 def _draws_alike(one: ConfigDict, other: ConfigDict) -> bool:

@@ -15,7 +15,6 @@ from jaxgen.diffusion.prediction import Prediction
 from jaxgen.diffusion.samplers.base import Images, Sampler, Times, Trajectory
 from jaxgen.diffusion.samplers.ode import ODE
 from jaxgen.diffusion.schedules.base import Schedule
-from jaxgen.editing.edited import Edited
 from jaxgen.methods.base import Method
 from jaxgen.methods.tuned import Tuned
 
@@ -34,8 +33,8 @@ class WatchedSampler(Sampler):
         of JAX.
     """
 
-    sampler: Sampler = None  # type: ignore[assignment]  # the fields before it have defaults
-    see: See = None  # type: ignore[assignment]
+    sampler: Sampler = dataclasses.field(kw_only=True)
+    see: See = dataclasses.field(kw_only=True)
 
     @property
     def evaluations_per_step(self) -> int:
@@ -44,10 +43,6 @@ class WatchedSampler(Sampler):
     @property
     def evaluations(self) -> int:
         return self.sampler.evaluations
-
-    @property
-    def unfinished(self) -> str:
-        return self.sampler.unfinished
 
     def trajectory(
         self,
@@ -67,14 +62,14 @@ class WatchedSampler(Sampler):
 
 def watchable(method: Method) -> bool:
     """Returns whether a method samples by a diffusion sampler whose images share their times."""
-    sampler = getattr(_inner(method), "sampler", None)
+    sampler = getattr(getattr(method, "method", method), "sampler", None)  # of one with grafts
     return isinstance(sampler, Sampler) and not isinstance(sampler, ODE)
 
 
 def watched(method: Method, see: See) -> Method:
     """Returns a `watchable` method that lets `see` see the first images' states; what it draws is the same."""
     made: Any = method
-    if isinstance(method, Tuned | Edited):
+    if isinstance(method, Tuned):
         return dataclasses.replace(made, method=watched(method.method, see))
     of = {field.name: getattr(made.sampler, field.name) for field in dataclasses.fields(Sampler)}
     return dataclasses.replace(made, sampler=WatchedSampler(**of, sampler=made.sampler, see=see))
@@ -87,7 +82,3 @@ def pictured(states: Float[np.ndarray, "N *shape"]) -> Float[np.ndarray, "N H W 
     channels = states.shape[-1]
     shown = states if channels in (1, 3) else states[..., : 3 if channels > 2 else 1]
     return np.clip(shown / max(1.0, float(shown.std())), -1, 1)
-
-
-def _inner(method: Method) -> Method:
-    return _inner(method.method) if isinstance(method, Tuned | Edited) else method

@@ -72,6 +72,18 @@ def check_writable(folder: epath.PathLike, flag: str) -> None:
                 os.rmdir(made)
 
 
+def check_free(folder: epath.PathLike, flag: str) -> None:
+    """Tests whether files can be written into a folder that is empty or missing; see `check_writable`.
+
+    Raises:
+      UserError: files cannot be written there, or it has some.
+    """
+    check_writable(folder, flag)
+    place = epath.Path(folder)
+    if place.exists() and any(place.iterdir()):
+        raise UserError(f"{flag}={folder} has files already; name a folder that is empty or missing.")
+
+
 def check_writable_file(path: epath.PathLike, flag: str) -> None:
     """Tests whether one file can be written, as `check_writable` does for a folder.
 

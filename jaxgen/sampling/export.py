@@ -37,7 +37,7 @@ from etils import epath
 from jaxgen import registry
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable
+from jaxgen.files import check_free
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.interop.diffusers_pipeline import INDEX, read_params, read_pipeline, save_pipeline
 from jaxgen.number_types import number_type
@@ -93,14 +93,14 @@ def export(
     writers = {CLIP: _write_clip, Prior: _write_prior, StyleGAN2: _write_stylegan}
     alone = writers.get(type(method))
     if alone is not None:
-        _check_free(out)
+        check_free(out, "OUT")
         return alone(pathlib.Path(out), restore(config, workdir, checkpoint), dtype)
     if whole and (folder is None or not isinstance(_base(method), LatentDiffusion)):
         raise UserError(
             f"{workdir} is no run of latent_diffusion that began with a folder of diffusers "
             "(config.init_from.pretrained), so there is none to write it back to."
         )
-    _check_free(out)
+    check_free(out, "OUT")
     if isinstance(method, Pix2Pix | CycleGAN):
         return _write_translation(pathlib.Path(out), method, restore(config, workdir, checkpoint).model)
     if merge and "dtype" in config.init_from:
@@ -112,14 +112,6 @@ def export(
         )
     learned = _learned(method)
     return _write_pipeline(out, str(folder), {group: params[group] for group in learned}, dtype)
-
-
-def _check_free(out: epath.PathLike) -> None:
-    """Raises a UserError for a folder that cannot be written, or has files."""
-    check_writable(out, "OUT")
-    place = epath.Path(out)
-    if place.exists() and any(place.iterdir()):
-        raise UserError(f"OUT={out} has files already; name a folder that is empty or missing.")
 
 
 def _write_clip(out: pathlib.Path, trained: TrainedModel, dtype: str) -> dict[str, str]:

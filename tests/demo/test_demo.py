@@ -216,7 +216,9 @@ def test_a_watched_sampler_draws_the_same_bits_and_shows_its_states(sampler):
 
 
 def test_states_become_pictures_and_an_ode_is_not_watched():
-    assert pictured(np.full((2, 3, 3, 4), 0.5)).shape == (2, 3, 3, 3)
+    latents = np.broadcast_to(np.linspace(-0.5, 0.25, 4), (2, 3, 3, 4))
+    assert pictured(latents).shape == (2, 3, 3, 3)
+    np.testing.assert_allclose(pictured(latents), latents[..., :3])
     noisy = pictured(80 * np.random.default_rng(0).standard_normal((4, 16, 16, 1)))
     assert 0.5 < noisy.std() < 1
     method = make_method(ddpm_config())

@@ -17,6 +17,9 @@ from jaxgen.sampling.publishing import stylegan
 from jaxgen.sampling.restore import restore
 
 SHAPE, CLASSES = (8, 8, 3), 3
+GENERATOR = Style2Generator(
+    SHAPE, z_dim=5, w_dim=4, depth=2, channels=2, max_channels=3, num_classes=CLASSES, conditioning="embedding"
+)
 
 
 def of(network, *inputs):
@@ -28,13 +31,10 @@ def of(network, *inputs):
 
 @pytest.fixture(scope="module")
 def networks():
-    generator = Style2Generator(
-        SHAPE, z_dim=5, w_dim=4, depth=2, channels=2, max_channels=3, num_classes=CLASSES, conditioning="embedding"
-    )
     judge = Style2Discriminator(channels=3, max_channels=5, num_classes=CLASSES, conditioning="projection", depth=1)
     label = jnp.zeros(1, jnp.int32)
     return {
-        "generator": of(generator, jnp.zeros((1, 5)), label),
+        "generator": of(GENERATOR, jnp.zeros((1, 5)), label),
         "discriminator": of(judge, jnp.zeros((1, *SHAPE)), label),
     }
 
@@ -98,13 +98,10 @@ def test_a_run_of_published_weights_is_sampled_and_goes_out_as_it_came_in(networ
     assert drawn.shape == (3, *SHAPE) and (drawn[0] != drawn[1]).any()
     # the same images as the network itself makes
     model = restore(config, tmp_path / "run").model
-    generator = Style2Generator(
-        SHAPE, z_dim=5, w_dim=4, depth=2, channels=2, max_channels=3, num_classes=CLASSES, conditioning="embedding"
-    )
     z, label = jax.random.normal(jax.random.key(2), (4, 5)), jnp.arange(4) % CLASSES
-    variables = variables_from(networks["generator"], generator, SHAPE)
-    one = jax.jit(generator.apply)(variables, z, label)
-    other = jax.jit(generator.apply)({"params": model.params["generator"], **model.memory["generator"]}, z, label)
+    variables = variables_from(networks["generator"], GENERATOR, SHAPE)
+    one = jax.jit(GENERATOR.apply)(variables, z, label)
+    other = jax.jit(GENERATOR.apply)({"params": model.params["generator"], **model.memory["generator"]}, z, label)
     np.testing.assert_array_equal(one, other)
     # and out again
     export(tmp_path / "run", tmp_path / "again")

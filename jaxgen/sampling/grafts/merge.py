@@ -29,7 +29,7 @@ from etils import epath
 
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable, read_text, text_lines, user_path
+from jaxgen.files import check_free, read_text, text_lines, user_path
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.number_types import number_type
 
@@ -69,9 +69,7 @@ def merge_concepts(
 
     dtype = number_type(dtype, "--dtype") if dtype else ""
     lines = {flag: _lines(file, flag) for flag, file in _named(regularisation, prompts).items()}
-    check_writable(out, "--out")
-    if epath.Path(out).exists() and any(epath.Path(out).iterdir()):
-        raise UserError(f"--out={out} has files already; name a folder that is empty or missing.")
+    check_free(out, "--out")
     named = [_named_source(text) for text in sources]
     runs = {place: config for place, _ in named if (config := _run_of(place, trust)) is not None}
     base = base or _common_base(runs)

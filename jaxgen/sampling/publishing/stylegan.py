@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from jaxgen.config import defaults, section, to_json
 from jaxgen.entry_point import Parser, a_path, count, entry_point
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable, write_bytes
+from jaxgen.files import check_free, write_bytes
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 
 PARTS = {"generator": "G_ema", "discriminator": "D"}  # groups here, and what a published file calls them
@@ -120,7 +120,7 @@ def write_run(networks: Mapping[str, Arrays], config: ConfigDict, out: epath.Pat
     from jaxgen.runs.hub.published_run import PublishedRecord, write_weights
     from jaxgen.runs.setup import make_method
 
-    check_free(out)
+    check_free(out, "OUT")
     folder = pathlib.Path(out)
     method: Any = make_method(config)
     shape, size = image_shape(config), config.train.batch_size
@@ -136,13 +136,6 @@ def write_run(networks: Mapping[str, Arrays], config: ConfigDict, out: epath.Pat
     counts = {group: sum(int(x.size) for x in jax.tree.leaves(tree)) for group, tree in params.items()}
     write_json(folder / "run.json", {"method": "stylegan2", "command": command, "parameters": counts})
     return [*files, "config.json", "run.json"]
-
-
-def check_free(out: epath.PathLike) -> None:
-    """Raises a UserError for a folder that cannot be written, or has files."""
-    check_writable(out, "OUT")
-    if pathlib.Path(out).exists() and any(pathlib.Path(out).iterdir()):
-        raise UserError(f"OUT={out} has files already; name a folder that is empty or missing.")
 
 
 def _matches(pattern: str, arrays: Arrays) -> list[re.Match[str]]:
@@ -174,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     use_cpu_cores()
     use_compilation_cache()
-    check_free(given.out)
+    check_free(given.out, "OUT")
     networks = read_networks(given.file)
     config = published_config(networks, given.group)
     command = f"python -m jaxgen.sampling.publishing.stylegan {pathlib.Path(given.file).name} OUT --group={given.group}"
