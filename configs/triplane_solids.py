@@ -4,7 +4,8 @@ Paper: Wu et al. 2024, "TPA3D: Triplane Attention for Fast Text-to-3D Generation
     Chan et al. 2022, "Efficient Geometry-aware 3D Generative Adversarial Networks" (EG3D).
 Command: python main.py --config=configs/triplane_solids.py --workdir=runs/triplane_solids
     The controls, each without one thing: --config.method.generator.cross_word=False (the sentence alone is told),
-    --config.method.generator.cross_plane=False; without captions --config=configs/triplane_solids.py:unconditional
+    --config.method.generator.cross_plane=False; without captions --config=configs/triplane_solids.py:unconditional;
+    without objects in space --config=configs/triplane_solids.py:flat, whose generator is told the camera
     python main.py --workdir=runs/triplane_solids --mode=sample --prompt="a red cube on a blue sphere" --num=8 --out=DIR
 Hardware and time: two CPU cores, 90 minutes of CPU, which is an estimate.
 Expected: not run to its end.
@@ -14,14 +15,14 @@ from jaxgen.config import defaults, section
 from jaxgen.errors import UserError
 
 VOCABULARY = 19  # three ids without a word, and the words of `solids`
-KINDS = ("text", "unconditional")
+KINDS = ("text", "unconditional", "flat")
 
 
 def get_config(kind="text"):
     if kind not in KINDS:
         raise UserError(f"the kind {kind!r} is none of {', '.join(KINDS)}")
     config = defaults()
-    words = VOCABULARY if kind == "text" else 0
+    words = 0 if kind == "unconditional" else VOCABULARY
     config.method = section(
         name="triplane_gan",
         generator=section(
@@ -35,6 +36,9 @@ def get_config(kind="text"):
         r1=1.0,
         r1_every=8,
     )
+    if kind == "flat":
+        config.method.name = "camera_gan"
+        config.method.generator = section(name="camera_generator", vocabulary=words)
     config.data.update(source="solids", eval_split="test", resolution=32, channels=3)
     config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.0, b2=0.99)
     config.train.update(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,3 +155,21 @@ def test_a_network_of_another_number_of_classes_is_refused():
     batch = {"image": jnp.zeros((2, 8, 8, 1)), "attributes": jnp.zeros((2, 2), jnp.int32)}
     with pytest.raises(UserError, match="tells 4 classes and should tell 5: set config.method.network.num_classes=5"):
         method.init(jax.random.key(0), batch, 0, {}, {}, {})
+
+
+def test_an_attribute_that_an_example_lacks_is_its_last_class():
+    network = Network(num_classes=5, widths=(4,), features=4)
+    plain = Classifier(network, num_classes=0, attributes=ATTRIBUTES)
+    method = dataclasses.replace(plain, lacking=("place",))
+    image = jax.random.normal(jax.random.key(0), (12, 8, 8, 1))
+    told = np.array([[0, 1], [-1, 0], [1, 1], [-1, 0], [2, 1], [1, 0]] * 2)
+    params, memory = plain.init(jax.random.key(1), {"image": image}, 0, {}, {}, {})
+    model, keys = Model(params, memory), jax.random.split(jax.random.key(2), 12)
+    last = {"image": image, "attributes": np.where(told < 0, 2, told)}
+    found, same = method.scores(model, keys, last | {"attributes": told}), plain.scores(model, keys, last)
+    jax.tree.map(np.testing.assert_array_equal, found, same)
+    seen, by_plain = (np.asarray(one.tell(model, image)) for one in (method, plain))
+    assert 0 < (by_plain[:, 0] == 2).sum() < 12, "both cases are met"
+    np.testing.assert_array_equal(seen, np.where(by_plain == [2, 2], [-1, 2], by_plain))
+    with pytest.raises(UserError, match="lacking names 'hue'"):
+        dataclasses.replace(plain, lacking=("hue",))

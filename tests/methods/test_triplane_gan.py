@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from types import SimpleNamespace
 
@@ -90,6 +91,40 @@ def test_an_object_is_its_keys_and_words_and_every_camera_sees_the_same():
     assert np.abs(seen_again["image"][0] - seen["image"][0]).max() > 1e-3
 
 
+def flat(**options):
+    parts = {
+        "generator": section(
+            **{"name": "camera_generator", "z_dim": 4, "widths": (8, 8), "vocabulary": TOKENIZER.size, "words": 8,
+               "attention_heads": 2} | options
+        ),
+        "discriminator": section(
+            name="camera_discriminator", widths=(4, 8), vocabulary=TOKENIZER.size, words=8
+        ),
+    }  # fmt: skip
+    return build(section(name="camera_gan", **parts), "method", "config.method", image_shape=(8, 8, 3), num_classes=0)
+
+
+def test_the_control_without_space_draws_from_noise_words_and_camera():
+    method, rng = flat(), np.random.default_rng(1)
+    assert method.conditions == ("camera", "tokens") and method.entries.keys() == {"camera", "tokens"}
+    assert method.limits["tokens"] == TOKENIZER.size
+    params, memory = shapes_of(method)
+    params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), params)
+    keys = jax.random.split(jax.random.key(3), 2)[np.array([0, 0, 1])]
+    draw = jax.jit(lambda params, keys, batch: method.sample(Model(params, memory, 0), keys, batch))
+    told = {name: batch()[name] for name in ("camera", "tokens")}
+    plain = np.asarray(draw(params, keys, told))
+    assert plain.shape == (3, 8, 8, 3)
+    for name in told:
+        rows = np.array([1, 0, 2])
+        other = np.asarray(draw(params, keys, {**told, name: told[name][rows]}))
+        np.testing.assert_allclose(other[2], plain[2], atol=1e-5)  # rows keep apart
+        assert np.abs(other[0] - plain[0]).max() > 1e-3, name
+    assert np.abs(np.asarray(draw(params, keys[::-1], told))[0] - plain[0]).max() > 1e-3
+    with pytest.raises(UserError, match="3 levels, which make images of 16x16 pixels, and these have 8x8"):
+        shapes_of(flat(widths=(8, 8, 8)))
+
+
 @pytest.mark.slow
 def test_the_game_has_gradients_in_all_of_both_networks():
     method, params, memory = begun()
@@ -175,6 +210,8 @@ def test_without_a_vocabulary_no_caption_is_read():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="not told the camera"):
         make(discriminator=section(name="dcgan_discriminator", channels=4, norm="none"))
+    with pytest.raises(UserError, match="makes no planes"):
+        dataclasses.replace(begun()[0], generator=flat().generator)
     with pytest.raises(UserError, match="knows 5 tokens, and the generator 19"):
         make(discriminator={"vocabulary": 5})
     data = {name: values for name, values in batch().items() if name != "camera"}

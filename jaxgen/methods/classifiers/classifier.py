@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import DTypeLike
-from jaxtyping import Float, Int, Key
+from jaxtyping import Bool, Float, Int, Key
 
 from jaxgen.arrays import Array, Batch, Memory, Params
 from jaxgen.errors import UserError
@@ -34,14 +34,24 @@ class Classifier(Method):
     With attributes, `cross_entropy` is summed over them, `accuracy` is 1 if all of them are right, and
     `accuracy_<name>` is 1 if that one is right. The network's `num_classes` is then the sum of their numbers of
     classes.
+
+    Raises:
+      UserError: `lacking` names no attribute.
     """
 
     network: nn.Module  # `x [B, H, W, C] -> (logits [B, num_classes], features [B, D])`
     num_classes: int  # from the config's data
     # `((name, classes), ...)` of the columns of the batch's `attributes` [B, K], which are told in place of `label`
     attributes: tuple[tuple[str, int], ...] = ()
+    lacking: tuple[str, ...] = ()  # attributes that an example may lack: -1 in the batch is their last class
     label_smoothing: float = 0.0  # share of the target that all classes get in equal parts
     noise: float = 0.0  # standard deviation of normal noise on training images, in units of [-1, 1]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.attributes]
+        unknown = [name for name in self.lacking if name not in names]
+        if unknown:
+            raise UserError(f"config.method.lacking names {unknown[0]!r}, and config.method.attributes are {names}.")
 
     @property
     def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
@@ -81,19 +91,34 @@ class Classifier(Method):
         return {name: x.astype(jnp.float32) for name, x in found.items()} | {"cross_entropy": loss}
 
     def tell(self, model: Model, image: Float[Array, "B H W C"]) -> Int[Array, "B K"]:
-        """Returns the most probable class of each attribute, int32 `[B, K]`, or of the label `[B, 1]`."""
+        """Returns the most probable class of each attribute, int32 `[B, K]`, or of the label `[B, 1]`.
+
+        It is -1 where an example lacks the attribute, as in the batch.
+        """
         logits, _ = apply_params(self.network, model.params["classifier"], image)
-        return jnp.stack([part.argmax(axis=1) for part in self._parts(logits)], axis=1)
+        found = jnp.stack([part.argmax(axis=1) for part in self._parts(logits)], axis=1)
+        return jnp.where(self._lacks & (found == self._counts - 1), -1, found)
 
     def _told(self, logits: Array, batch: Batch, smoothing: float = 0.0) -> tuple[Array, Array]:
         """Returns the cross-entropy `[B]`, summed over attributes, and whether each prediction is right `[B, K]`."""
         truth = batch["attributes"] if self.attributes else batch["label"][:, None]
+        truth = jnp.where(self._lacks & (truth < 0), self._counts - 1, truth)
         loss, right = jnp.zeros(len(logits)), []
         for part, wanted in zip(self._parts(logits), truth.T, strict=True):
             targets = optax.smooth_labels(jax.nn.one_hot(wanted, part.shape[1]), smoothing)
             loss = loss + optax.softmax_cross_entropy(part, targets)
             right.append(part.argmax(axis=1) == wanted)
         return loss, jnp.stack(right, axis=1)
+
+    @property
+    def _lacks(self) -> Bool[np.ndarray, " K"]:
+        """Returns which attributes an example may lack."""
+        return np.array([name in self.lacking for name, _ in self.attributes] or [False])
+
+    @property
+    def _counts(self) -> Int[np.ndarray, " K"]:
+        """Returns the number of classes of each attribute, or of the label."""
+        return np.array([classes for _, classes in self.attributes] or [self.num_classes])
 
     def _parts(self, logits: Array) -> list[Array]:
         """Returns the logits of each attribute."""

@@ -14,15 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Float, Key
 
 from jaxgen.adversarial.sampling import NORMAL, GANSampler
-from jaxgen.arrays import Array, Batch, Memory, Params, Tree, check_entries
+from jaxgen.arrays import Array, Batch, Tree
 from jaxgen.errors import UserError
 from jaxgen.geometry import agreement, cameras, surface
-from jaxgen.methods.base import Method, Model
-from jaxgen.methods.gans.gan import GAN
+from jaxgen.methods.base import Model
+from jaxgen.methods.gans.camera_gan import CameraGAN
 
 FRAMES = 24  # of the panel `orbit`
 OBJECTS = 8  # that it shows, as `depth` does
@@ -31,48 +30,23 @@ SIDE = 64  # points along each side of the grid that meshes are made on
 
 
 @dataclasses.dataclass(frozen=True)
-class TriplaneGAN(GAN):
+class TriplaneGAN(CameraGAN):
     """Turns are those of a GAN. Fakes have the cameras, and the captions, of the batch that they are made beside.
 
     `sample` also gives `depth` and `opacity`, `[B, H, W, 1]`, and the panel `orbit` turns objects once around. The
     surfaces of `volumes` are where half of the light stops within one piece of the longest ray.
-    """
 
-    r1: float = 1.0
-    r1_every: int = 8
+    Raises:
+      UserError: the generator makes no planes.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("generator", "discriminator"):
-            if "camera" not in getattr(getattr(self, name), "reads", ("camera",)):
-                raise UserError(
-                    f"config.method.{name} is not told the camera: name 'triplane_generator' for the generator, and "
-                    "'camera_discriminator' for the discriminator."
-                )
-        known = [getattr(network, "vocabulary", 0) for network in (self.generator, self.discriminator)]
-        if known[1] not in (0, known[0]):
+        if not hasattr(self.generator, "planes"):
             raise UserError(
-                f"The discriminator knows {known[1]} tokens, and the generator {known[0]}: set "
-                "config.method.discriminator.vocabulary to the generator's, or to 0."
+                "config.method.generator makes no planes, which a triplane GAN needs: name 'triplane_generator', or "
+                "config.method.name='camera_gan'."
             )
-
-    @property
-    def entries(self) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
-        text = {"tokens": ((self.generator.length,), np.int32)} if "tokens" in self.generator.reads else {}
-        return {"camera": ((cameras.NUMBERS,), np.float32), **text}
-
-    @property
-    def limits(self) -> Mapping[str, int]:
-        words = getattr(self.generator, "vocabulary", 0)
-        return {**super().limits, **({"tokens": words} if words else {})}
-
-    def init(
-        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
-    ) -> tuple[Params, Memory]:
-        check_entries(batch, self.generator.reads, "A triplane GAN", "a config.data.source such as 'solids'")
-        return super().init(key, batch, stage, given, params, memory)
-
-    latent_plane = Method.latent_plane  # its images have cameras, which a place of a plane does not choose
 
     def sample_z(self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL) -> tuple[Tree, dict[str, Array] | None]:
         noise, _ = super().sample_z(keys, sampler)

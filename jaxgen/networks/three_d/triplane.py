@@ -26,6 +26,7 @@ from jaxgen.networks.pretrained.text_encoder import TextEncoder
 from jaxgen.networks.transformer import TokenAttention, layer_norm
 
 START = 4  # pixels of a plane's side at the first level
+CAMERA = 64  # width of what a style is told of the camera
 normal_init = nn.initializers.normal(1.0)
 
 
@@ -62,10 +63,11 @@ class WordAttention(nn.Module):
 
 
 class Planes(nn.Module):
-    """Maps noise [B, Z], and words [B, L, K] where there are some, to planes of features [B, 3, R, R, C].
+    """Maps noise [B, Z], and words [B, L, K] where there are some, to planes of features [B, N, R, R, C].
 
     From 4x4 pixels each level doubles the side. A level divides its pixels by their root mean square, scales and shifts
-    their channels by the style, and convolves; the three planes share the kernels and differ in what they begin with.
+    their channels by the style, and convolves; the planes share the kernels and differ in what they begin with. Where
+    a camera is given, the style is told it too.
     """
 
     config_name = ""  # a part of other networks; no config names it
@@ -76,18 +78,26 @@ class Planes(nn.Module):
     attention_side: int
     cross_plane: bool
     cross_word: bool
+    count: int = triplanes.PLANES
 
     @nn.compact
     def __call__(
-        self, noise: Float[Array, "B Z"], words: Float[Array, "B L K"] | None, mask: Array | None
-    ) -> Float[Array, "B 3 R R C"]:
+        self,
+        noise: Float[Array, "B Z"],
+        words: Float[Array, "B L K"] | None,
+        mask: Array | None,
+        camera: Float[Array, "B 25"] | None = None,
+    ) -> Float[Array, "B N R R C"]:
         style = pixel_norm(noise)
         if words is not None and mask is not None:
             sentence = (words * mask[..., None]).sum(1) / jnp.maximum(mask.sum(1), 1)[:, None]
             style = jnp.concatenate([style, pixel_norm(sentence)], -1)
+        if camera is not None:
+            h = leaky_relu(EqualDense(CAMERA, HE, name="camera_in")(camera))
+            style = jnp.concatenate([style, pixel_norm(EqualDense(CAMERA, name="camera_out")(h))], -1)
         for i in range(2):
             style = leaky_relu(EqualDense(self.widths[0], HE, name=f"mapping_{i}")(style))
-        shape = (triplanes.PLANES, START, START, self.widths[0])
+        shape = (self.count, START, START, self.widths[0])
         x = jnp.broadcast_to(self.param("start", normal_init, shape, jnp.float32), (len(noise), *shape))
         for i, width in enumerate(self.widths):
             x = self._level(x, style, i, width)
@@ -101,11 +111,11 @@ class Planes(nn.Module):
     def _level(self, x: Array, style: Array, level: int, width: int) -> Array:
         before = x.shape[-1]
         scale, shift = jnp.split(EqualDense(2 * before, name=f"style_{level}")(style), 2, -1)
-        own = self.param(f"plane_{level}", zeros_init, (triplanes.PLANES, 1, 1, before), jnp.float32)
+        own = self.param(f"plane_{level}", zeros_init, (self.count, 1, 1, before), jnp.float32)
         h = pixel_norm(x) * (1 + scale[:, None, None, None]) + shift[:, None, None, None] + own
         conv = EqualConv(width, gain=HE, resampling="nearest" if level else "", name=f"conv_{level}")
         h = leaky_relu(conv(h.reshape(-1, *h.shape[2:])))
-        return h.reshape(len(x), triplanes.PLANES, *h.shape[1:])
+        return h.reshape(len(x), self.count, *h.shape[1:])
 
 
 class PlaneDecoder(nn.Module):
