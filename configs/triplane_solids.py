@@ -5,7 +5,8 @@ Paper: Wu et al. 2024, "TPA3D: Triplane Attention for Fast Text-to-3D Generation
 Command: python main.py --config=configs/triplane_solids.py --workdir=runs/triplane_solids
     The controls, each without one thing: --config.method.generator.cross_word=False (the sentence alone is told),
     --config.method.generator.cross_plane=False; without captions --config=configs/triplane_solids.py:unconditional;
-    without objects in space --config=configs/triplane_solids.py:flat, whose generator is told the camera
+    without objects in space --config=configs/triplane_solids.py:flat, whose generator is told the camera.
+    With the frozen text encoder of a CLIP: --config=configs/triplane_solids.py:clip, after configs/clip_solids.py
     python main.py --workdir=runs/triplane_solids --mode=sample --prompt="a red cube on a blue sphere" --num=8 --out=DIR
 Hardware and time: two CPU cores, 90 minutes of CPU, which is an estimate.
 Expected: not run to its end.
@@ -15,7 +16,11 @@ from jaxgen.config import defaults, section
 from jaxgen.errors import UserError
 
 VOCABULARY = 19  # three ids without a word, and the words of `solids`
-KINDS = ("text", "unconditional", "flat")
+KINDS = ("text", "clip", "unconditional", "flat")
+TEXT = dict(  # the text tower of configs/clip_solids.py
+    name="text_tower", vocabulary=VOCABULARY, length=8, width=64, depth=2, heads=4, mlp_features=256, end=1,
+    projection=64,
+)  # fmt: skip
 
 
 def get_config(kind="text"):
@@ -36,6 +41,10 @@ def get_config(kind="text"):
         r1=1.0,
         r1_every=8,
     )
+    if kind == "clip":
+        config.method.text = section(**TEXT)
+        config.method.generator.frozen_text = config.method.discriminator.frozen_text = True
+        config.init_from.text = "runs/clip_solids"
     if kind == "flat":
         config.method.name = "camera_gan"
         config.method.generator = section(name="camera_generator", vocabulary=words)

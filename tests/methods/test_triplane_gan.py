@@ -126,6 +126,39 @@ def test_the_control_without_space_draws_from_noise_words_and_camera():
 
 
 @pytest.mark.slow
+def test_a_frozen_encoder_tells_both_networks_the_words_and_does_not_learn():
+    text = section(
+        name="text_tower", vocabulary=TOKENIZER.size, length=8, width=8, depth=1, heads=2, mlp_features=8, end=1,
+        projection=4,
+    )  # fmt: skip
+    method = make({"frozen_text": True}, {"frozen_text": True}, text=text)
+    assert method.required_groups == ("text",) and method.conditions == ("camera", "tokens")
+    given = method.untrained(jax.random.key(0), batch())[0]
+    begin = functools.partial(method.init, batch=batch(), stage=0, params={}, memory={})
+    params, memory = jax.eval_shape(lambda key, given: begin(key, given=given), jax.random.key(0), given)
+    assert params.keys() == {"generator", "discriminator"}, "what is not returned stays as it is"
+    assert "text" not in params["generator"] and "text" not in params["discriminator"]
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), params) | given
+    keys, data = jax.random.split(jax.random.key(3), 3), batch()
+
+    @jax.jit
+    def of(params):
+        model = Model(params, memory, 0)
+        planes = method.planes(model, keys, data)
+        logits = method.discriminate(params, memory, data["image"], data, train=False)[0]["logits"]
+        return planes, logits
+
+    plain, other = of(params), of({**params, "text": jax.tree.map(lambda x: -x, given["text"])})
+    assert all(float(jnp.abs(a - b).max()) > 1e-3 for a, b in zip(plain, other, strict=True))
+    slope = jax.jit(jax.grad(lambda params: jnp.square(of(params)[1]).sum()))(params)
+    assert not any(np.abs(leaf).max() for leaf in jax.tree.leaves(slope["text"]))
+    for wrong in ({"text": text}, {"generator": {"frozen_text": True}, "discriminator": {"frozen_text": True}}):
+        with pytest.raises(UserError, match="a frozen text encoder needs both"):
+            make(**wrong)
+
+
+@pytest.mark.slow
 def test_the_game_has_gradients_in_all_of_both_networks():
     method, params, memory = begun()
     state = SimpleNamespace(memory=memory, step=jnp.int32(0), images=jnp.uint32(0))

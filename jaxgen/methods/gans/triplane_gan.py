@@ -54,8 +54,8 @@ class TriplaneGAN(CameraGAN):
 
     def planes(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B 3 R R C"]:
         """Returns the planes of features of objects, one key for each."""
-        z, tokens = self.sample_z(keys, self.sampler)[0], batch.get("tokens")
-        return self._applied(model, z, tokens, method="planes")
+        z, told = self.sample_z(keys, self.sampler)[0], self.with_words(model.params, batch)
+        return self._applied(model, z, told.get("tokens"), told.get("words"), method="planes")
 
     def views(self, model: Model, planes: Float[Array, "B 3 R R C"], camera: Float[Array, "B 25"]) -> dict[str, Array]:
         """Returns `image` in [-1, 1], `depth` and `opacity` of objects from cameras."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxgen.arrays import Array
@@ -10,6 +9,7 @@ from jaxgen.errors import UserError
 from jaxgen.networks.gans.gan_layers import GANNetwork
 from jaxgen.networks.pretrained.text_encoder import TextEncoder
 from jaxgen.networks.three_d.triplane import START, Planes
+from jaxgen.networks.three_d.words import read, read_words
 
 
 class CameraGenerator(GANNetwork):
@@ -28,6 +28,7 @@ class CameraGenerator(GANNetwork):
     z_dim: int = 64  # the width of the noise that a method draws
     widths: tuple[int, ...] = (96, 64, 48, 32)  # channels at 4, 8, 16, ... pixels of the side, the last at the image's
     vocabulary: int = 0  # number of token ids; 0 reads no captions
+    frozen_text: bool = False  # whether the words are those of the frozen encoder of the method, which has no part here
     length: int = 8  # the most tokens of a caption
     words: int = 64  # width of a word's feature
     depth: int = 1  # blocks of the text encoder
@@ -37,7 +38,7 @@ class CameraGenerator(GANNetwork):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("camera", "tokens") if self.vocabulary else ("camera",)
+        return read(self.vocabulary, self.frozen_text)
 
     def setup(self) -> None:
         side = START * 2 ** (len(self.widths) - 1)
@@ -49,7 +50,7 @@ class CameraGenerator(GANNetwork):
             )
         sizes = (self.attention_heads, self.attention_side, False, self.cross_word)
         self.of_z = Planes(self.image_shape[-1], self.widths, *sizes, count=1)
-        if self.vocabulary:
+        if self.vocabulary and not self.frozen_text:
             self.text = TextEncoder(self.vocabulary, self.length, self.words, self.depth, self.attention_heads)
 
     def __call__(
@@ -57,12 +58,9 @@ class CameraGenerator(GANNetwork):
         z: Float[Array, "B Z"],
         camera: Float[Array, "B 25"],
         tokens: Int[Array, "B L"] | None = None,
+        words: Float[Array, "B L K"] | None = None,
         train: bool = False,
     ) -> Float[Array, "B H W C"]:
-        words = mask = None
-        if self.vocabulary:
-            if tokens is None:
-                raise UserError("A generator with a vocabulary needs the tokens of each example.")
-            mask = (tokens > 0).astype(jnp.float32)
-            words = self.text(tokens, mask)
-        return self.of_z(z, words, mask, camera)[:, 0]
+        if not self.vocabulary:
+            return self.of_z(z, None, None, camera)[:, 0]
+        return self.of_z(z, *read_words(None if self.frozen_text else self.text, tokens, words), camera)[:, 0]

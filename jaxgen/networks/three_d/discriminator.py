@@ -14,6 +14,7 @@ from jaxgen.errors import UserError
 from jaxgen.networks.gans.equalised import HE, EqualConv, EqualDense, append_deviation, pixel_norm
 from jaxgen.networks.gans.gan_layers import GANNetwork, Outputs, leaky_relu
 from jaxgen.networks.pretrained.text_encoder import TextEncoder
+from jaxgen.networks.three_d.words import read, read_words
 
 
 class CameraDiscriminator(GANNetwork):
@@ -31,6 +32,7 @@ class CameraDiscriminator(GANNetwork):
     widths: tuple[int, ...] = (32, 64, 96, 128)  # of each level, from the image on; all but the first halve the sides
     group: int = 4  # images whose deviation is appended; 1 appends none
     vocabulary: int = 0  # number of token ids; 0 reads no captions
+    frozen_text: bool = False  # whether the words are those of the frozen encoder of the method, which has no part here
     length: int = 8  # the most tokens of a caption
     words: int = 32  # width of a word's feature
     depth: int = 1  # blocks of the text encoder
@@ -38,7 +40,7 @@ class CameraDiscriminator(GANNetwork):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("camera", "tokens") if self.vocabulary else ("camera",)
+        return read(self.vocabulary, self.frozen_text)
 
     @nn.compact
     def __call__(
@@ -46,6 +48,7 @@ class CameraDiscriminator(GANNetwork):
         x: Float[Array, "B H W C"],
         camera: Float[Array, "B 25"],
         tokens: Int[Array, "B L"] | None = None,
+        words: Float[Array, "B L K"] | None = None,
         train: bool = False,
     ) -> dict[str, Float[Array, "B ..."]]:
         shrink = 2 ** (len(self.widths) - 1)
@@ -61,18 +64,18 @@ class CameraDiscriminator(GANNetwork):
         h = leaky_relu(EqualConv(self.widths[-1], gain=HE, name="last")(h))
         features = leaky_relu(EqualDense(self.widths[-1], HE, name="features")(h.reshape(len(h), -1)))
         outputs = Outputs(self.heads, name="outputs")(features, features, None, train)
-        asked = EqualDense(self.widths[-1], name="embedding")(self._told(camera, tokens))
+        asked = EqualDense(self.widths[-1], name="embedding")(self._told(camera, tokens, words))
         return outputs | {"logits": outputs["logits"] + (asked * features).sum(-1) / math.sqrt(self.widths[-1])}
 
-    def _told(self, camera: Array, tokens: Array | None) -> Float[Array, "B F"]:
+    def _told(self, camera: Array, tokens: Array | None, words: Array | None) -> Float[Array, "B F"]:
         """Returns a feature of the camera and the words; call it in a compact method."""
         h = leaky_relu(EqualDense(64, HE, name="camera_in")(camera))
         parts = [pixel_norm(EqualDense(64, name="camera_out")(h))]
         if self.vocabulary:
-            if tokens is None:
-                raise UserError("A discriminator with a vocabulary needs the tokens of each example.")
-            mask = (tokens > 0).astype(jnp.float32)
-            text = TextEncoder(self.vocabulary, self.length, self.words, self.depth, name="text")(tokens, mask)
-            flat = (text * mask[..., None]).reshape(len(tokens), -1)
+            encoder = None
+            if not self.frozen_text:
+                encoder = TextEncoder(self.vocabulary, self.length, self.words, self.depth, name="text")
+            text, mask = read_words(encoder, tokens, words)
+            flat = (text * mask[..., None]).reshape(len(text), -1)
             parts.append(pixel_norm(EqualDense(64, HE, name="sentence")(flat)))
         return leaky_relu(EqualDense(128, HE, name="told")(jnp.concatenate(parts, -1)))

@@ -23,6 +23,7 @@ from jaxgen.networks.gans.equalised import HE, EqualConv, EqualDense, pixel_norm
 from jaxgen.networks.gans.gan_layers import GANNetwork, leaky_relu
 from jaxgen.networks.layers.convolution import zeros_init
 from jaxgen.networks.pretrained.text_encoder import TextEncoder
+from jaxgen.networks.three_d.words import read, read_words
 from jaxgen.networks.transformer import TokenAttention, layer_norm
 
 START = 4  # pixels of a plane's side at the first level
@@ -159,6 +160,7 @@ class TriplaneGenerator(GANNetwork):
     samples: int = 12  # on each ray
     more: int = 0  # further samples on each ray, where the first found matter
     vocabulary: int = 0  # number of token ids; 0 reads no captions
+    frozen_text: bool = False  # whether the words are those of the frozen encoder of the method, which has no part here
     length: int = 8  # the most tokens of a caption
     words: int = 64  # width of a word's feature
     depth: int = 1  # blocks of the text encoder
@@ -169,7 +171,7 @@ class TriplaneGenerator(GANNetwork):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("camera", "tokens") if self.vocabulary else ("camera",)
+        return read(self.vocabulary, self.frozen_text)
 
     def setup(self) -> None:
         if self.image_shape[-1] != 3:
@@ -179,7 +181,7 @@ class TriplaneGenerator(GANNetwork):
         sizes = (self.attention_heads, self.attention_side, self.cross_plane, self.cross_word)
         self.of_z = Planes(self.features, self.widths, *sizes)
         self.decoder = PlaneDecoder(self.hidden, self.density)
-        if self.vocabulary:
+        if self.vocabulary and not self.frozen_text:
             self.text = TextEncoder(self.vocabulary, self.length, self.words, self.depth, self.attention_heads)
 
     def __call__(
@@ -187,18 +189,21 @@ class TriplaneGenerator(GANNetwork):
         z: Mapping[str, Array],
         camera: Float[Array, "B 25"],
         tokens: Int[Array, "B L"] | None = None,
+        words: Float[Array, "B L K"] | None = None,
         train: bool = False,
     ) -> Float[Array, "B H W 3"]:
-        return self.views(self.planes(z, tokens), camera, z["rays"] if train else None)["image"]
+        return self.views(self.planes(z, tokens, words), camera, z["rays"] if train else None)["image"]
 
-    def planes(self, z: Mapping[str, Array], tokens: Int[Array, "B L"] | None = None) -> Float[Array, "B 3 R R C"]:
+    def planes(
+        self,
+        z: Mapping[str, Array],
+        tokens: Int[Array, "B L"] | None = None,
+        words: Float[Array, "B L K"] | None = None,
+    ) -> Float[Array, "B 3 R R C"]:
         """Returns planes of features."""
         if not self.vocabulary:
             return self.of_z(z["noise"], None, None)
-        if tokens is None:
-            raise UserError("A generator with a vocabulary needs the tokens of each example.")
-        mask = (tokens > 0).astype(jnp.float32)
-        return self.of_z(z["noise"], self.text(tokens, mask), mask)
+        return self.of_z(z["noise"], *read_words(None if self.frozen_text else self.text, tokens, words))
 
     def views(
         self, planes: Float[Array, "B 3 R R C"], camera: Float[Array, "B 25"], keys: Key[Array, " B"] | None = None
