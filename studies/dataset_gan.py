@@ -12,6 +12,7 @@ Every student is configs/segmenter_shapes.py. Rows, by what it learned from:
     pairs, no filter  the same, without the filter
     raw pixels        pairs of an ensemble on colours, filtered
     diffusion         pairs of an ensemble on the layers of --diffusion, filtered
+    vae               pairs of an ensemble on the layers of the encoder of --vae, filtered
     annotator         what labels in the place of a person, itself
 
 `agreement` is the mean IoU of the ensemble with the annotator on generated images that none learned from. Each row is
@@ -31,7 +32,7 @@ from jaxgen.editing.dataset_gan import __main__ as dataset_gan
 from jaxgen.errors import UserError
 from studies import harness
 
-FEATURES = {"pairs": "generator", "raw pixels": "pixels", "diffusion": "diffusion"}  # of the config, by the row
+FEATURES = {"pairs": "generator", "raw pixels": "pixels", "diffusion": "diffusion", "vae": "vae"}  # by the row
 
 
 def measured(workdir: Path) -> float:
@@ -85,6 +86,7 @@ def main(
     annotator: Annotated[str, "the workdir of configs/segmenter_shapes.py on all real images"],
     out: Path,
     diffusion: Annotated[str, "the workdir of a diffusion model, such as that of configs/ddpm_shapes.py"] = "",
+    vae: Annotated[str, "the workdir of an autoencoder, such as that of configs/kl_autoencoder_shapes.py"] = "",
     source: Annotated[str, "real images with masks"] = "caption_shapes:halves",
     labels: Annotated[int, "labelled images"] = 16,
     num: Annotated[int, "pairs that are drawn"] = 2000,
@@ -99,7 +101,9 @@ def main(
         make("label", f"--codes={out / 'drawn' / 'codes.npz'}", f"--annotator={annotator}", f"--train={labels}",
              f"--out={out / 'labelled.npz'}")  # fmt: skip
     rows.get({"row": "annotator", "seed": 0}, lambda: {"mean_iou": measured(Path(annotator))})
-    shares = {"pairs": drop, "pairs, no filter": 0.0, "raw pixels": drop} | ({"diffusion": drop} if diffusion else {})
+    shares = {"pairs": drop, "pairs, no filter": 0.0, "raw pixels": drop}
+    given = {name: run for name, run in (("diffusion", diffusion), ("vae", vae)) if run}
+    shares |= dict.fromkeys(given, drop)
     own = _with_real(out, source)
     for seed in seeds:
         key, few = {"seed": seed}, (f"data.source={source}", f"data.examples={labels}")
@@ -107,9 +111,8 @@ def main(
             if not rows.where(row=name, **key):
                 rows.add({"row": name, **key, "mean_iou": student(out, name, seed, *settings)})
         for name, share in shares.items():
-            base = diffusion if name == "diffusion" else gan
             if not rows.where(row=name, **key):
-                rows.add({"row": name, **key, **row(out, name, base, gan, source, seed, num, share)})
+                rows.add({"row": name, **key, **row(out, name, given.get(name, gan), gan, source, seed, num, share)})
     heads = ["learned from", "mean IoU on real images", "agreement with the annotator"]
     lines: list[list[str]] = []
     for name in ("real", "labelled", *shares, "annotator"):

@@ -127,6 +127,7 @@ TWINS = (
     "progan_shapes.py",  # its stages: the door `growing` (test_doors.py)
     "regression_emoji.py",
     "regression_fashion_mnist.py",
+    "segmenter_nuclei.py",
     "segmenter_shapes.py",
     "sr3_emoji.py",
     "sr3_fashion_mnist.py",
