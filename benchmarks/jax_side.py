@@ -15,6 +15,7 @@ from benchmarks.workloads import (
     PENALTY,
     RATE,
     SAMPLING_STEPS,
+    STYLE,
     TEXT,
     TRANSLATIONS,
     WEIGHT_DECAY,
@@ -160,6 +161,9 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
         config.data.update(resolution=row.size)
         config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.999)
         return config, make_method(config)
+    if row.model == "stylegan2":
+        _styled(config, row)
+        return config, make_method(config)
     if row.model in GAN_RATES:
         rate, b1, b2 = GAN_RATES[row.model]
         discriminator = section(name="dcgan_discriminator", channels=row.channels)
@@ -187,6 +191,27 @@ def _translation(row: Row) -> Any:
     downs = row.size.bit_length() - 1
     generator = section(name="translation_unet", width=row.channels, downs=downs, dropout_blocks=max(downs - 5, 0))
     return section(name="pix2pix", generator=generator, discriminator=patches)
+
+
+def _styled(config: Any, row: Row) -> None:
+    """Sets a config to a StyleGAN2 whose groups have the learning rates of lazy penalties."""
+    from jaxgen.config import section
+
+    widths = {"channels": row.channels, "max_channels": STYLE["widest"] * row.channels}
+    sizes = {name: STYLE[name] for name in ("z_dim", "w_dim", "depth")}
+    config.method = section(
+        name="stylegan2",
+        generator=section(name="style2_generator", **sizes, **widths),
+        discriminator=section(name="style2_discriminator", **widths),
+        r1_every=16,
+        path_every=4,
+        **{name: STYLE[name] for name in ("r1", "path_length", "mixing")},
+    )
+    config.data.update(resolution=row.size)
+    config.optimizer.update(name="adam", learning_rate=2e-3, b1=0.0, b2=0.99)
+    for group, every in (("generator", 4), ("discriminator", 16)):
+        share = every / (every + 1)
+        config.optimizers[group] = section(learning_rate=2e-3 * share, b1=0.0, b2=0.99**share)
 
 
 def _diffusion(row: Row, device: str, small: bool) -> Any:

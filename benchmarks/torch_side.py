@@ -56,6 +56,10 @@ def work(row: Row, device: str, small: bool, compiled: bool) -> None:
         from benchmarks import torch_singan
 
         step, models = torch_singan.singan(row, compiled)
+    elif row.model == "stylegan2":
+        from benchmarks import torch_stylegan2
+
+        step, models = torch_stylegan2.stylegan2(row, compiled)
     else:
         task = _denoise if row.task == "train" else _ddim
         step, models = task(row, where, small, compiled, torch.autocast(where.type, torch.bfloat16, device == "gpu"))

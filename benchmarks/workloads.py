@@ -11,6 +11,9 @@ Z_DIM = 100  # the width of a GAN's z
 PENALTY = 10.0  # WGAN-GP's
 TRANSLATIONS = ("pix2pix", "cyclegan")  # learning rate and betas are those of DCGAN
 GAN_RATES = {"dcgan": (2e-4, 0.5, 0.999), "wgan_gp": (1e-4, 0.0, 0.9)}  # learning rate and Adam's betas
+STYLE: dict[str, Any] = {  # a small StyleGAN2, as configs/stylegan2_shapes.py; `widest` times the last level's channels
+    "z_dim": 64, "w_dim": 64, "depth": 4, "widest": 4, "r1": 1.0, "path_length": 2.0, "mixing": 0.9,
+}  # fmt: skip
 TEXT = 77  # tokens of a text that a U-Net sees
 
 # diffusers' class, and its config: jaxgen's networks are those that `jaxgen.interop` finds equal to them
@@ -69,7 +72,8 @@ class Row:
     """Describes one line of the table.
 
     Attributes:
-      model: a key of `MODELS`, or dcgan, wgan_gp (its critic's step alone), pix2pix, cyclegan, singan (one scale), vae,
+      model: a key of `MODELS`, or dcgan, wgan_gp (its critic's step alone), pix2pix, cyclegan, singan (one scale),
+        stylegan2, vae,
         matmul or start.
       task: "train" for one update, "sample" for a batch of images by DDIM.
       batch: images. size: of a GAN's images, or a matrix. channels: a GAN's base width.
@@ -101,6 +105,7 @@ CPU = {
     "pix2pix": Row("pix2pix", batch=4, channels=16, bar=1.3),
     "cyclegan": Row("cyclegan", batch=4, size=32, channels=16, bar=1.3),
     "singan": Row("singan", batch=1, channels=32, bar=1.3),
+    "stylegan2": Row("stylegan2", batch=32, size=32, channels=16, bar=1.3, steps=48, turn=16),  # a round of penalties
     "vae": Row("vae", batch=100, bar=1.0, goal=0.8, steps=500, turn=50),
 }
 # on a GPU a ratio of throughputs is asked for: 1.0 in training, 1.2 in sampling
