@@ -15,6 +15,7 @@ from benchmarks.workloads import (
     PENALTY,
     RATE,
     SAMPLING_STEPS,
+    SPACE,
     STYLE,
     TEXT,
     TRANSLATIONS,
@@ -161,8 +162,8 @@ def _config_and_method(row: Row, device: str, small: bool) -> tuple[Any, Any]:
         config.data.update(resolution=row.size)
         config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.999)
         return config, make_method(config)
-    if row.model == "stylegan2":
-        _styled(config, row)
+    if row.model in ("stylegan2", "triplane"):
+        (_styled if row.model == "stylegan2" else _spaced)(config, row)
         return config, make_method(config)
     if row.model in GAN_RATES:
         rate, b1, b2 = GAN_RATES[row.model]
@@ -214,6 +215,22 @@ def _styled(config: Any, row: Row) -> None:
         config.optimizers[group] = section(learning_rate=2e-3 * share, b1=0.0, b2=0.99**share)
 
 
+def _spaced(config: Any, row: Row) -> None:
+    """Sets a config to a triplane GAN without captions."""
+    from jaxgen.config import section
+
+    names = ("z_dim", "widths", "features", "hidden", "samples", "attention_side")
+    config.method = section(
+        name="triplane_gan",
+        generator=section(
+            name="triplane_generator", attention_heads=SPACE["heads"], **{name: SPACE[name] for name in names}
+        ),
+        discriminator=section(name="camera_discriminator", widths=SPACE["judge"]),
+    )
+    config.data.update(resolution=row.size)
+    config.optimizer.update(name="adam", learning_rate=1e-3, b1=0.0, b2=0.99)
+
+
 def _diffusion(row: Row, device: str, small: bool) -> Any:
     from jaxgen.diffusion import schedules
     from jaxgen.diffusion.samplers.ddim import DDIM
@@ -254,6 +271,10 @@ def _batch(row: Row, method: Any, small: bool) -> dict[str, Any]:
         batch["context"] = rng.standard_normal((row.batch, TEXT, width)).astype(np.float32)
     for name in {"condition", "other_image"} & {*method.conditions}:
         batch[name] = rng.integers(0, 256, batch["image"].shape, dtype=np.uint8)
+    if "camera" in method.conditions:
+        from jaxgen.geometry import cameras
+
+        batch["camera"] = cameras.orbit(row.batch)
     if "label" in method.conditions:
         batch["label"] = rng.integers(0, method.num_classes, row.batch).astype(np.int32)
     return batch

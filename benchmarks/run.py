@@ -11,9 +11,10 @@ seconds; FLOPs are counted in the traced program (`jaxgen.planning.flops`) and s
 matrices, timed in the same run. Needs the extra 'parity'; the machine should be otherwise idle.
 
 Rows on a CPU: a U-Net's update at batch 16 and 64, DDIM with 50 steps, DCGAN's update (both players), the step of
-WGAN-GP's critic, the update of a VAE, and `start`: seconds from `python main.py` to its first step, the second time.
-On a GPU, in bfloat16: DiT-B/2, the U-Net of DDPM for CIFAR-10 and that of Stable Diffusion 1.5, updates and DDIM.
-jaxgen's updates hold the guard against non-finite values and the metrics; PyTorch's do not.
+WGAN-GP's critic, updates of pix2pix, CycleGAN, one scale of SinGAN, StyleGAN2 and a triplane GAN with their lazy
+penalties, and of a VAE, and `start`: seconds from `python main.py` to its first step, the second time. On a GPU, in
+bfloat16: DiT-B/2, the U-Net of DDPM for CIFAR-10 and that of Stable Diffusion 1.5, updates and DDIM. jaxgen's updates
+hold the guard against non-finite values and the metrics; PyTorch's do not.
 """
 
 from __future__ import annotations

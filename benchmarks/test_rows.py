@@ -12,7 +12,7 @@ from benchmarks import jax_side, torch_side, workloads
 
 torch = pytest.importorskip("torch", reason="parity needs torch and diffusers: install the extra 'parity'")
 
-from benchmarks import torch_singan, torch_stylegan2, torch_translation  # noqa: E402
+from benchmarks import torch_singan, torch_stylegan2, torch_translation, torch_triplane  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -40,10 +40,11 @@ def test_diffusion_networks_are_the_same(name, small):
     assert parameters(row.smaller() if small else row, small) == theirs
 
 
-@pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "vae", "pix2pix", "cyclegan", "singan", "stylegan2"])
+@pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "vae", "pix2pix", "cyclegan", "singan", "stylegan2", "triplane"])
 def test_other_networks_are_the_same(name):
     row = workloads.CPU[name].smaller()
     make = getattr(torch_translation, name) if name in workloads.TRANSLATIONS else torch_side._gan
-    make = {"singan": torch_singan.singan, "stylegan2": torch_stylegan2.stylegan2}.get(name, make)
+    games = {"singan": torch_singan, "stylegan2": torch_stylegan2, "triplane": torch_triplane}
+    make = getattr(games[name], name) if name in games else make
     _, models = (torch_side._vae if name == "vae" else make)(row, False)
     assert parameters(row, True) == sum(p.numel() for model in models for p in model.parameters())

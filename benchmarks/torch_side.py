@@ -60,6 +60,10 @@ def work(row: Row, device: str, small: bool, compiled: bool) -> None:
         from benchmarks import torch_stylegan2
 
         step, models = torch_stylegan2.stylegan2(row, compiled)
+    elif row.model == "triplane":
+        from benchmarks import torch_triplane
+
+        step, models = torch_triplane.triplane(row, compiled)
     else:
         task = _denoise if row.task == "train" else _ddim
         step, models = task(row, where, small, compiled, torch.autocast(where.type, torch.bfloat16, device == "gpu"))

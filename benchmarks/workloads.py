@@ -14,6 +14,10 @@ GAN_RATES = {"dcgan": (2e-4, 0.5, 0.999), "wgan_gp": (1e-4, 0.0, 0.9)}  # learni
 STYLE: dict[str, Any] = {  # a small StyleGAN2, as configs/stylegan2_shapes.py; `widest` times the last level's channels
     "z_dim": 64, "w_dim": 64, "depth": 4, "widest": 4, "r1": 1.0, "path_length": 2.0, "mixing": 0.9,
 }  # fmt: skip
+SPACE: dict[str, Any] = {  # a triplane GAN without captions, as configs/triplane_solids.py:unconditional
+    "z_dim": 64, "widths": (96, 64, 48), "features": 12, "hidden": 32, "samples": 12, "heads": 4, "attention_side": 8,
+    "judge": (32, 64, 96, 128),
+}  # fmt: skip
 TEXT = 77  # tokens of a text that a U-Net sees
 
 # diffusers' class, and its config: jaxgen's networks are those that `jaxgen.interop` finds equal to them
@@ -73,7 +77,7 @@ class Row:
 
     Attributes:
       model: a key of `MODELS`, or dcgan, wgan_gp (its critic's step alone), pix2pix, cyclegan, singan (one scale),
-        stylegan2, vae,
+        stylegan2, triplane, vae,
         matmul or start.
       task: "train" for one update, "sample" for a batch of images by DDIM.
       batch: images. size: of a GAN's images, or a matrix. channels: a GAN's base width.
@@ -106,6 +110,7 @@ CPU = {
     "cyclegan": Row("cyclegan", batch=4, size=32, channels=16, bar=1.3),
     "singan": Row("singan", batch=1, channels=32, bar=1.3),
     "stylegan2": Row("stylegan2", batch=32, size=32, channels=16, bar=1.3, steps=48, turn=16),  # a round of penalties
+    "triplane": Row("triplane", batch=16, size=32, steps=24, turn=8),
     "vae": Row("vae", batch=100, bar=1.0, goal=0.8, steps=500, turn=50),
 }
 # on a GPU a ratio of throughputs is asked for: 1.0 in training, 1.2 in sampling

@@ -169,6 +169,34 @@ def test_the_game_has_gradients_in_all_of_both_networks():
     assert not {name for name, leaf in leaves.items() if not np.abs(leaf).max() > 0}
 
 
+@pytest.mark.slow
+def test_the_discriminator_sees_where_something_is_if_it_is_told_masks():
+    method = make(masks=True)
+    data = batch() | {"mask": np.arange(192).reshape(3, 8, 8) % 3}
+    seen = np.asarray(method.with_masks(data)["image"])
+    np.testing.assert_array_equal(seen[..., :3], data["image"])
+    np.testing.assert_array_equal(seen[..., 3], np.where(data["mask"] == 0, -1, 1))
+    params, memory = shapes_of(method, data)
+    first = params["discriminator"]["conv_0"]["kernel"].shape
+    assert first[2] == 4 and begun()[1]["discriminator"]["conv_0"]["kernel"].shape[2] == 3
+    params = jax.tree.map(lambda x: np.random.default_rng(1).normal(0, 0.5, x.shape).astype(np.float32), params)
+    keys = jax.random.split(jax.random.key(3), 3)
+
+    @jax.jit
+    def made(params, data):
+        z, _ = method.sample_z(keys)
+        fake, _ = method.generate(params, memory, z, data, train=True)
+        again = method.generator.apply({"params": params["generator"]}, z, data["camera"], data["tokens"], train=True)
+        return fake, again, method.sample(Model(params, memory, 0), keys, data)
+
+    fake, again, drawn = jax.tree.map(np.asarray, made(params, data))
+    np.testing.assert_allclose(fake[..., :3], again, atol=1e-5)  # the image is that of the generator
+    assert fake.shape[-1] == 4 and fake[..., 3].min() >= -1 and fake[..., 3].max() <= 1 + 1e-5
+    assert drawn["image"].shape == (3, 8, 8, 3)
+    with pytest.raises(MissingEntry, match="mask"):
+        shapes_of(method)
+
+
 @pytest.mark.parametrize("off", ["cross_plane", "cross_word"])
 def test_a_control_lacks_one_attention_and_nothing_else(off):
     method, params, _ = begun()

@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Float, Key
 
 from jaxgen.adversarial.sampling import NORMAL, GANSampler
-from jaxgen.arrays import Array, Batch, Tree
+from jaxgen.arrays import Array, Batch, Memory, Params, Tree, check_entries
 from jaxgen.errors import UserError
 from jaxgen.geometry import agreement, cameras, surface
-from jaxgen.methods.base import Model
+from jaxgen.methods.base import LossResult, LossState, Model
 from jaxgen.methods.gans.camera_gan import CameraGAN
 
 FRAMES = 24  # of the panel `orbit`
@@ -36,9 +36,16 @@ class TriplaneGAN(CameraGAN):
     `sample` also gives `depth` and `opacity`, `[B, H, W, 1]`, and the panel `orbit` turns objects once around. The
     surfaces of `volumes` are where half of the light stops within one piece of the longest ray.
 
+    Attributes:
+      masks: whether the discriminator also sees where something is, as a fourth channel from -1 (nothing) to 1: the
+        opacity of fakes, and the `mask` of the data. GET3D (Gao et al. 2022) and TPA3D have a second discriminator for
+        it.
+
     Raises:
       UserError: the generator makes no planes.
     """
+
+    masks: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,6 +55,39 @@ class TriplaneGAN(CameraGAN):
                 "config.method.name='camera_gan'."
             )
 
+    def init(
+        self, key: Array, batch: Batch, stage: int, given: Params, params: Params, memory: Memory
+    ) -> tuple[Params, Memory]:
+        if self.masks:
+            check_entries(batch, ("mask",), "config.method.masks", "a config.data.source such as 'solids'")
+        return super().init(key, self.with_masks(batch), stage, given, params, memory)
+
+    def with_masks(self, batch: Batch) -> Batch:
+        """Returns the batch with its mask as the image's last channel, where the discriminator sees masks."""
+        if not self.masks:
+            return batch
+        mask = jnp.where(batch["mask"] > 0, 1.0, -1.0)[..., None]
+        return {**batch, "image": jnp.concatenate([batch["image"], mask], -1)}
+
+    def discriminator_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
+        return super().discriminator_loss(params, self.with_masks(batch), key, state)
+
+    def r1_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
+        return super().r1_loss(params, self.with_masks(batch), key, state)
+
+    def generator_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
+        return super().generator_loss(params, self.with_masks(batch), key, state)
+
+    def generate(self, params: Params, memory: Memory, z: Tree, batch: Batch, train: bool) -> tuple[Array, Memory]:
+        """Returns what the discriminator sees: images, in training with the opacity where it sees masks."""
+        if not (self.masks and train):
+            return super().generate(params, memory, z, batch, train)
+        told = self.with_words(params, batch)
+        made, keys = (told.get("tokens"), told.get("words")), z["rays"]
+        planes = self._applied(params, z, *made, method="planes")
+        seen = self._applied(params, planes, batch["camera"], keys, method="views")
+        return jnp.concatenate([seen["image"], 2 * seen["mask"] - 1], -1), memory
+
     def sample_z(self, keys: Key[Array, " B"], sampler: GANSampler = NORMAL) -> tuple[Tree, dict[str, Array] | None]:
         noise, _ = super().sample_z(keys, sampler)
         return {"noise": noise, "rays": jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)}, None
@@ -55,15 +95,15 @@ class TriplaneGAN(CameraGAN):
     def planes(self, model: Model, keys: Key[Array, " B"], batch: Batch) -> Float[Array, "B 3 R R C"]:
         """Returns the planes of features of objects, one key for each."""
         z, told = self.sample_z(keys, self.sampler)[0], self.with_words(model.params, batch)
-        return self._applied(model, z, told.get("tokens"), told.get("words"), method="planes")
+        return self._applied(model.params, z, told.get("tokens"), told.get("words"), method="planes")
 
     def views(self, model: Model, planes: Float[Array, "B 3 R R C"], camera: Float[Array, "B 25"]) -> dict[str, Array]:
         """Returns `image` in [-1, 1], `depth` and `opacity` of objects from cameras."""
-        seen = self._applied(model, planes, camera, method="views")
+        seen = self._applied(model.params, planes, camera, method="views")
         return {"image": jnp.clip(seen["image"], -1, 1), "depth": seen["depth"], "opacity": seen["mask"]}
 
-    def _applied(self, model: Model, *arrays: Any, method: str) -> Any:
-        return self.generator.apply({"params": model.params["generator"]}, *arrays, method=method)
+    def _applied(self, params: Params, *arrays: Any, method: str) -> Any:
+        return self.generator.apply({"params": params["generator"]}, *arrays, method=method)
 
     def sample(  # type: ignore[override]  # it gives more than images
         self, model: Model, keys: Key[Array, " B"], batch: Batch
@@ -75,7 +115,7 @@ class TriplaneGAN(CameraGAN):
 
         def seen(slab: Float[Array, "S S 3"]) -> tuple[Array, Array]:
             everyone = jnp.broadcast_to(slab.reshape(-1, 3), (len(planes), SIDE * SIDE, 3))
-            return self._applied(model, planes, everyone, method="field")
+            return self._applied(model.params, planes, everyone, method="field")
 
         density, colour = (jnp.moveaxis(x, 0, 1) for x in jax.lax.map(seen, jnp.asarray(points)))
         density = density.reshape(len(planes), SIDE, SIDE, SIDE)
