@@ -76,6 +76,7 @@ TWINS = (
     "cascade_shapes_base.py",
     "cgan_digits.py",
     "classifier_concepts.py",
+    "classifier_emoji.py",
     "classifier_fashion_mnist.py",
     "classifier_scenes.py",
     "classifier_shapes.py",

@@ -104,6 +104,37 @@ def flat(**options):
     return build(section(name="camera_gan", **parts), "method", "config.method", image_shape=(8, 8, 3), num_classes=0)
 
 
+@pytest.mark.nightly
+def test_a_generator_of_surfaces_begins_with_a_sphere_and_has_gradients_in_all_of_it(monkeypatch):
+    monkeypatch.setattr(triplane_gan, "SIDE", 8)
+    method = make({"surface": True, "samples": 24})
+    params, memory = shapes_of(method)
+    chance = np.random.default_rng(1)
+    params = jax.tree.map(lambda x: chance.normal(0, 0.3, x.shape).astype(np.float32), params)
+    keys, told = jax.random.split(jax.random.key(3), 3), {name: batch()[name] for name in ("camera", "tokens")}
+
+    @jax.jit
+    def seen(params):
+        model = Model(params, memory, 0)
+        volumes = method.volumes(model, keys, told)
+        return method.sample(model, keys, told), volumes["surface"]
+
+    still = jax.tree.map(lambda x: x, params)
+    still["generator"]["decoder"] = jax.tree.map(np.zeros_like, params["generator"]["decoder"])
+    drawn, surfaces = seen(still)
+    np.testing.assert_allclose(drawn["depth"][:, 4, 4, 0], cameras.DISTANCE - 0.5, atol=0.05)
+    assert (drawn["opacity"][:, 0, 0] < 0.05).all() and (drawn["opacity"][:, 4, 4] > 0.95).all()
+    expected = np.linalg.norm(surface.grid(8), axis=-1)
+    np.testing.assert_allclose(surfaces[0], np.maximum(expected - 0.5, expected - 1), atol=2e-3)
+
+    state = SimpleNamespace(memory=memory, step=jnp.int32(0), images=jnp.uint32(0))
+    loss = {turn.name: turn.loss for turn in method.turns(0)}["generator"]
+    found = jax.jit(lambda *given: jax.grad(loss, has_aux=True)(*given, state)[0])(params, batch(), jax.random.key(2))
+    leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_flatten_with_path(found)[0]}
+    assert all(np.isfinite(leaf).all() for leaf in leaves.values())
+    assert not {name for name, leaf in leaves.items() if not np.abs(leaf).max() > 0}
+
+
 def test_the_control_without_space_draws_from_noise_words_and_camera():
     method, rng = flat(), np.random.default_rng(1)
     assert method.conditions == ("camera", "tokens") and method.entries.keys() == {"camera", "tokens"}

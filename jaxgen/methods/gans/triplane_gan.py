@@ -34,7 +34,8 @@ class TriplaneGAN(CameraGAN):
     """Turns are those of a GAN. Fakes have the cameras, and the captions, of the batch that they are made beside.
 
     `sample` also gives `depth` and `opacity`, `[B, H, W, 1]`, and the panel `orbit` turns objects once around. The
-    surfaces of `volumes` are where half of the light stops within one piece of the longest ray.
+    surfaces of `volumes` are where half of the light stops within one piece of the longest ray, or where the signed
+    distance of a generator with `surface` is 0.
 
     Attributes:
       masks: whether the discriminator also sees where something is, as a fourth channel from -1 (nothing) to 1: the
@@ -119,10 +120,14 @@ class TriplaneGAN(CameraGAN):
 
         density, colour = (jnp.moveaxis(x, 0, 1) for x in jax.lax.map(seen, jnp.asarray(points)))
         density = density.reshape(len(planes), SIDE, SIDE, SIDE)
-        level = math.log(2) * self.generator.samples / 2
-        ball = SIDE * level * (np.linalg.norm(points, axis=-1) - 1)  # no ray has seen what is outside of it
+        outside = np.linalg.norm(points, axis=-1) - 1  # no ray has seen what is outside of the ball
+        if self.generator.surface:
+            found = jnp.maximum(density, outside)
+        else:
+            level = math.log(2) * self.generator.samples / 2
+            found = jnp.maximum(level - density, SIDE * level * outside)
         return {
-            "surface": jnp.maximum(level - density, ball),
+            "surface": found,
             "colour": jnp.clip(colour.reshape(*density.shape, 3), -1, 1),
         }
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, Key
 from jaxgen.arrays import Array
 from jaxgen.errors import UserError
 from jaxgen.geometry import planes as triplanes
-from jaxgen.geometry import volume
+from jaxgen.geometry import surface_rendering, volume
 from jaxgen.networks.gans.equalised import HE, EqualConv, EqualDense, pixel_norm
 from jaxgen.networks.gans.gan_layers import GANNetwork, leaky_relu
 from jaxgen.networks.layers.convolution import zeros_init
@@ -27,6 +27,7 @@ from jaxgen.networks.three_d.words import read, read_words
 from jaxgen.networks.transformer import TokenAttention, layer_norm
 
 START = 4  # pixels of a plane's side at the first level
+SPHERE = 0.5  # the radius that a surface begins with
 CAMERA = 64  # width of what a style is told of the camera
 normal_init = nn.initializers.normal(1.0)
 
@@ -122,28 +123,32 @@ class Planes(nn.Module):
 class PlaneDecoder(nn.Module):
     """Maps a point's feature [B, N, C] to its density [B, N] and colour [B, N, 3] in [-1, 1] (EG3D, section 3).
 
-    The density is softplus(o - 1) times `scale`. The colour is a sigmoid that reaches a little beyond its range, as in
-    EG3D's code, so that its ends can be met.
+    The density is softplus(o - 1) times `scale`, or o / 4 where it is `signed`. The colour is a sigmoid that reaches a
+    little beyond its range, as in EG3D's code, so that its ends can be met.
     """
 
     config_name = ""  # a part of other networks; no config names it
 
     hidden: int
     scale: float
+    signed: bool = False
 
     @nn.compact
     def __call__(self, features: Float[Array, "B N C"]) -> tuple[Float[Array, "B N"], Float[Array, "B N 3"]]:
         h = jax.nn.softplus(nn.Dense(self.hidden, name="hidden")(features))
         out = nn.Dense(4, name="out")(h)
         colour = jax.nn.sigmoid(out[..., 1:]) * 1.002 - 0.001
-        return self.scale * jax.nn.softplus(out[..., 0] - 1), 2 * colour - 1
+        first = out[..., 0] / 4 if self.signed else self.scale * jax.nn.softplus(out[..., 0] - 1)
+        return first, 2 * colour - 1
 
 
 class TriplaneGenerator(GANNetwork):
     """Maps z and a camera [B, 25], and tokens [B, L] with a vocabulary, to images [B, H, W, 3] on white.
 
     `planes` gives the planes of features, `views` what cameras see of them, with depth and opacity, and `field` density
-    and colour of points, from which a mesh is made.
+    and colour of points, from which a mesh is made. With `surface` the field has a signed distance in the place of the
+    density, which begins as a sphere, and cameras see the textured surface where it is 0: the route of GET3D (Gao et
+    al. 2022) and TPA3D, by rays in the place of a mesh.
 
     Raises:
       UserError: images that are not RGB, sizes below 1, or fewer than 2 samples on a ray.
@@ -158,6 +163,8 @@ class TriplaneGenerator(GANNetwork):
     hidden: int = 32  # of the decoder
     density: float = 4.0  # times softplus(o - 1)
     samples: int = 12  # on each ray
+    surface: bool = False  # whether a surface is seen, and not a density
+    sharpness: float = 30.0  # of a surface's outline
     more: int = 0  # further samples on each ray, where the first found matter
     vocabulary: int = 0  # number of token ids; 0 reads no captions
     frozen_text: bool = False  # whether the words are those of the frozen encoder of the method, which has no part here
@@ -180,7 +187,7 @@ class TriplaneGenerator(GANNetwork):
             raise UserError("config.method.generator: samples is at least 2, more 0; widths, features and hidden 1.")
         sizes = (self.attention_heads, self.attention_side, self.cross_plane, self.cross_word)
         self.of_z = Planes(self.features, self.widths, *sizes)
-        self.decoder = PlaneDecoder(self.hidden, self.density)
+        self.decoder = PlaneDecoder(self.hidden, self.density, self.surface)
         if self.vocabulary and not self.frozen_text:
             self.text = TextEncoder(self.vocabulary, self.length, self.words, self.depth, self.attention_heads)
 
@@ -210,10 +217,23 @@ class TriplaneGenerator(GANNetwork):
     ) -> dict[str, Array]:
         """Returns `image`, `depth` and `mask` as `jaxgen.geometry.volume.render` does, of the network's image size."""
         size = self.image_shape[0], self.image_shape[1]
-        return volume.render(lambda p: self.field(planes, p), camera, size, self.samples, self.more, keys)
+        if not self.surface:
+            return volume.render(lambda p: self.field(planes, p), camera, size, self.samples, self.more, keys)
+
+        def distance(points: Array) -> Array:
+            return self.field(planes, points)[0]
+
+        def colour(points: Array) -> Array:
+            return self.field(planes, points)[1]
+
+        return surface_rendering.render(distance, colour, camera, size, self.samples, self.sharpness)
 
     def field(
         self, planes: Float[Array, "B 3 R R C"], points: Float[Array, "B N 3"]
     ) -> tuple[Float[Array, "B N"], Float[Array, "B N 3"]]:
-        """Returns density and colour of points."""
-        return self.decoder(triplanes.sample(planes, points))
+        """Returns density, or signed distance with `surface`, and colour of points."""
+        first, colour = self.decoder(triplanes.sample(planes, points))
+        if self.surface:
+            # the root of a sum of squares has no slope at the origin
+            first = first + jnp.sqrt(jnp.square(points).sum(-1) + 1e-6) - SPHERE
+        return first, colour
