@@ -30,7 +30,6 @@ def get_config():
         ),
         schedule=section(name="cosine", steps=1000),
         prediction_type="x0",  # a patch's noise has more values than the finest level has channels to spare
-        residual=True,  # the difference to the given picture is learned
     )
     config.sampler = section(name="dpmpp_2m", steps=20, spacing="log_snr")
     config.data.update(source="shapes", resolution=64, channels=3)

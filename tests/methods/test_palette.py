@@ -185,23 +185,3 @@ def test_what_does_not_fit_is_one_sentence_before_anything_is_written(tmp_path, 
     with pytest.raises(UserError, match=told), running.opened(made, tmp_path / "run"):
         pass
     assert not (tmp_path / "run" / "checkpoints").exists()
-
-
-def test_a_network_that_says_nothing_keeps_to_what_is_given_and_fills_holes_with_the_mean():
-    method = make_method(config(residual=True, prediction_type="x0"))
-    params, _ = jax.jit(lambda key: method.init(key, batch(), 0, {}, {}, {}))(jax.random.key(0))
-    params = jax.tree.map(jnp.zeros_like, params)
-    draw = jax.jit(lambda params, given: method.sample(Model(params, {}), keys(3), given))
-    whole = batch(np.ones((8, 8), bool))
-    np.testing.assert_allclose(draw(params, whole), whole["condition"], atol=1e-5)
-    given = batch()
-    drawn = draw(params, given)
-    for image, picture in zip(np.asarray(drawn), np.asarray(given["image"]), strict=True):
-        np.testing.assert_allclose(image[HOLE], picture[~HOLE].mean(), atol=1e-5)
-    other = {**given, "condition": jnp.where(HOLE[..., None], 0.3, given["condition"])}
-    np.testing.assert_array_equal(draw(params, other), drawn)  # what the hole hides is no part of the mean
-
-
-def test_a_residual_is_one_of_x0():
-    with pytest.raises(UserError, match="set config.method.prediction_type to 'x0', or residual to False"):
-        make_method(config(residual=True, prediction_type="v"))

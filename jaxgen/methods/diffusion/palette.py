@@ -14,13 +14,12 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Key
+from jaxtyping import Float, Key
 
 from jaxgen.arrays import Array, Batch, Params
 from jaxgen.conditions.base import Condition
 from jaxgen.conditions.masked_image import MaskedImage
 from jaxgen.diffusion.prediction import Denoiser, Prediction
-from jaxgen.diffusion.prediction_types import X0
 from jaxgen.diffusion.schedules import Schedule
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
@@ -44,12 +43,9 @@ class Palette(DDPM):
 
     Attributes:
       fill: what the network sees in the unknown part of the picture, see `MaskedImage`.
-      residual: whether the network says by how much x0 differs from what is given: from the grey or compressed copy, or
-        from the mean of the known pixels in a hole. It needs the prediction type 'x0'. The paper's network says x0.
     """
 
     fill: Literal["noise", "grey"] = "noise"
-    residual: bool = False
 
     panel_inputs = ("image",)
 
@@ -57,11 +53,6 @@ class Palette(DDPM):
         super().__post_init__()
         if self.learned_variance:
             raise UserError("config.method.learned_variance has no bound over a part of an image; leave it out here.")
-        if self.residual and not isinstance(self.prediction_type, X0):
-            raise UserError(
-                "config.method.residual adds x0's difference to the given picture: set config.method.prediction_type "
-                "to 'x0', or residual to False."
-            )
         if self.coding.group or self.shape != self.image_shape:
             raise UserError("The known pixels of palette are kept exactly: leave config.method.codec at 'pixels'.")
 
@@ -90,10 +81,7 @@ class Palette(DDPM):
         denoise = super().denoiser(params, group, network, schedule, **options)
 
         def of_unknown(x: Array, t: Array, **condition: Array) -> Prediction:
-            now = denoise(jnp.where(condition["unknown"], x, condition["known"]), t, **condition)
-            if not self.residual:
-                return now
-            return dataclasses.replace(now, value=now.value + expected(condition["known"], condition["unknown"]))
+            return denoise(jnp.where(condition["unknown"], x, condition["known"]), t, **condition)
 
         return of_unknown
 
@@ -106,11 +94,3 @@ class Palette(DDPM):
         cells = [batch["condition"], *draws, batch.get("image", jnp.zeros_like(draws[0]))]
         shown = jnp.stack(cells, axis=1).reshape(-1, *self.image_shape)
         return {"restored": shown, **super().panels(model, keys, batch)}
-
-
-def expected(picture: Float[Array, "B H W C"], unknown: Bool[Array, "B H W 1"]) -> Float[Array, "B H W C"]:
-    """Returns what is given of an image: the picture; in a hole the mean of its known pixels."""
-    known = 1.0 - unknown
-    count = known.sum((1, 2), keepdims=True)
-    mean = (picture * known).sum((1, 2), keepdims=True) / jnp.maximum(count, 1)
-    return jnp.where(unknown & (count > 0), mean, picture)
