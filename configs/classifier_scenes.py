@@ -3,8 +3,8 @@
 python -m jaxgen.evaluation.export_classifier makes a feature network of it, for models of such scenes.
 
 Command: python main.py --config=configs/classifier_scenes.py --workdir=runs/classifier_scenes
-Hardware and time: two CPU cores, about 2 minutes.
-Expected: not recorded yet.
+Hardware and time: one core of a CPU, 6 minutes.
+Expected: accuracies of 0.966 (shape), 1.000 (colour, position, background), 0.989 (size) and 0.626 (texture).
 """
 
 from jaxgen.config import defaults, section

@@ -1,6 +1,6 @@
-"""The classifier of solids in space at 32 pixels: it tells each solid and its colour, and whether there is a second.
+"""The classifier of solids in space at 32 pixels: each solid, its colour, and whether there is a second.
 
-It is the reader of what a text-to-3D model shows (python -m studies.triplane).
+It reads what pictures of a text-to-3D model show, for studies.triplane.
 
 Command: python main.py --config=configs/classifier_solids.py --workdir=runs/classifier_solids
 Hardware and time: two CPU cores, minutes.

@@ -33,10 +33,10 @@ def get_config():
     config.optimizer.update(learning_rate=2e-3, warmup_images=2_000, decay="cosine", clip_norm=1.0)
     config.train.update(
         batch_size=16,
-        total_images=48_000,
+        total_images=26_000,
         log_every_images=2_000,
         checkpoint_every_images=8_000,
-        sample_every_images=48_000,
+        sample_every_images=26_000,
         ema_decay=0.998,
     )
     config.evaluate.update(num=160, batch_size=40, metrics=("psnr", "ssim", "hint_error"))
