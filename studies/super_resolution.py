@@ -84,14 +84,15 @@ def numbers(
         f"{psnr(found, truth).mean():.2f}", f"{ssim(found, truth).mean():.3f}",
         f"{hint_error(asked, again, entry).mean():.3f}",
     ]  # fmt: skip
-    return [name, *cells, f"{right:.3f}", f"{away:.3f}", "" if same else fool_rate(found, truth, steps)]
+    fooled = "" if same or not steps else fool_rate(found, truth, steps)
+    return [name, *cells, f"{right:.3f}", f"{away:.3f}", fooled]
 
 
 def main(
     workdir: Annotated[str, "a run that makes larger what config.data.corruptions has made small"],
     control: Annotated[str, "a run of the method regression on the same data"],
     num: Annotated[int, "held-out images"] = 600,
-    steps: Annotated[int, "of the training of the network that is asked which is real"] = 400,
+    steps: Annotated[int, "of the training of the network that is asked which is real; 0 asks none"] = 400,
     classifier: Annotated[str, "a file of export_classifier; the run's config.evaluate.network by default"] = "",
     out: Annotated[str, "a PNG that is written"] = "",
 ) -> None:
