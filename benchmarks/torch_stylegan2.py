@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.torch_translation import descend, pictures
-from benchmarks.workloads import DECAY, STYLE, Row
+from benchmarks.torch_translation import average, descend, pictures
+from benchmarks.workloads import STYLE, Row
 
 F = nn.functional
 Step = Callable[[], None]
@@ -186,8 +186,7 @@ def stylegan2(row: Row, compiled: bool) -> tuple[Step, list[nn.Module]]:
         value = softplus(-discriminate(draw(generator.mixed(row.batch, STYLE["mixing"])))).mean()
         descend(of_generator, value)
         judge.requires_grad_(True)
-        with torch.no_grad():
-            torch._foreach_lerp_(ema, list(generator.parameters()), 1 - DECAY)
+        average(ema, generator)
         value.item()
 
     return step, [generator, judge]

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from benchmarks.torch_stylegan2 import Conv, Linear
-from benchmarks.torch_translation import descend, pictures
-from benchmarks.workloads import DECAY, SPACE, Row
+from benchmarks.torch_translation import average, descend, pictures
+from benchmarks.workloads import SPACE, Row
 from jaxgen.geometry import cameras
 
 F = nn.functional
@@ -170,8 +170,7 @@ def triplane(row: Row, compiled: bool) -> tuple[Step, list[nn.Module]]:
         value = softplus(-discriminate(made, camera)).mean()
         descend(of_generator, value)
         judge.requires_grad_(True)
-        with torch.no_grad():
-            torch._foreach_lerp_(ema, list(generator.parameters()), 1 - DECAY)
+        average(ema, generator)
         value.item()
 
     return step, [generator, judge]

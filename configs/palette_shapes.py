@@ -47,7 +47,7 @@ def get_config():
     )
     config.optimizer.update(learning_rate=1e-3, warmup_images=1_000, decay="cosine", clip_norm=1.0)
     config.train.update(
-        batch_size=4,  # updates are what so short a run lacks, see docs/palette.md
+        batch_size=4,  # smaller batches learn faster at first, see docs/palette.md
         total_images=40_000,
         log_every_images=2_000,
         checkpoint_every_images=6_000,

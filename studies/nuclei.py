@@ -71,6 +71,11 @@ class Data:
         self.objects = np.stack([objects.relabelled(window) for window in windows(maps, side)])
         self.stain, self.test, self.image = (np.repeat(x, count) for x in (stain, test, np.arange(len(images))))
 
+    @functools.cached_property
+    def layers(self) -> UInt8[np.ndarray, "N H W"]:
+        """Returns the layers of all windows."""
+        return np.stack([objects.layers_of(one) for one in self.objects]).astype(np.uint8)
+
     def few(self, number: int, seed: int) -> Bool[np.ndarray, " N"]:
         """Returns which windows belong to `number` training images that a seed draws."""
         known = np.unique(self.image[~self.test])
@@ -128,10 +133,9 @@ def written(out: Path, name: str, data: Data, chosen: Bool[np.ndarray, " N"]) ->
     """Writes the chosen training windows with their layers, and the held-out ones; returns the file."""
     path = out / f"{name.replace(' ', '_')}.npz"
     if not path.exists():
-        layers = np.stack([objects.layers_of(one) for one in data.objects]).astype(np.uint8)
         write_arrays(path, {
-            "train_images": data.images[chosen], "train_masks": layers[chosen],
-            "test_images": data.images[data.test], "test_masks": layers[data.test],
+            "train_images": data.images[chosen], "train_masks": data.layers[chosen],
+            "test_images": data.images[data.test], "test_masks": data.layers[data.test],
         })  # fmt: skip
     return path
 
@@ -214,11 +218,12 @@ class Table:
         """Adds the rows of the run that a function makes, unless they are known."""
         if self.rows.where(row=name, seed=seed):
             return
-        layers = told(run())(self.data.images)
+        held = self.data.test
+        layers = told(run())(self.data.images[held])
         for group, those in self.groups.items():
-            numbers = measured(layers[those], self.data.objects[those])
+            numbers = measured(layers[those[held]], self.data.objects[those])
             self.rows.add({"row": name, "seed": seed, "count": count, "on": group, **numbers})
-        self.shown.append(np.stack([objects.instances_of(one) for one in layers[self.data.test][_some(self.data)]]))
+        self.shown.append(np.stack([objects.instances_of(one) for one in layers[_some(self.data)]]))
 
 
 def named(stain: Any) -> str:

@@ -50,8 +50,9 @@ class CameraGenerator(GANNetwork):
             )
         sizes = (self.attention_heads, self.attention_side, False, self.cross_word)
         self.of_z = Planes(self.image_shape[-1], self.widths, *sizes, count=1)
-        if self.vocabulary and not self.frozen_text:
-            self.text = TextEncoder(self.vocabulary, self.length, self.words, self.depth, self.attention_heads)
+        own = self.vocabulary and not self.frozen_text
+        sizes_of_text = (self.vocabulary, self.length, self.words, self.depth, self.attention_heads)
+        self.text = TextEncoder(*sizes_of_text) if own else None
 
     def __call__(
         self,
@@ -63,4 +64,4 @@ class CameraGenerator(GANNetwork):
     ) -> Float[Array, "B H W C"]:
         if not self.vocabulary:
             return self.of_z(z, None, None, camera)[:, 0]
-        return self.of_z(z, *read_words(None if self.frozen_text else self.text, tokens, words), camera)[:, 0]
+        return self.of_z(z, *read_words(self.text, tokens, words), camera)[:, 0]

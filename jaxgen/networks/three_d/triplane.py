@@ -188,8 +188,9 @@ class TriplaneGenerator(GANNetwork):
         sizes = (self.attention_heads, self.attention_side, self.cross_plane, self.cross_word)
         self.of_z = Planes(self.features, self.widths, *sizes)
         self.decoder = PlaneDecoder(self.hidden, self.density, self.surface)
-        if self.vocabulary and not self.frozen_text:
-            self.text = TextEncoder(self.vocabulary, self.length, self.words, self.depth, self.attention_heads)
+        own = self.vocabulary and not self.frozen_text
+        sizes_of_text = (self.vocabulary, self.length, self.words, self.depth, self.attention_heads)
+        self.text = TextEncoder(*sizes_of_text) if own else None
 
     def __call__(
         self,
@@ -210,7 +211,7 @@ class TriplaneGenerator(GANNetwork):
         """Returns planes of features."""
         if not self.vocabulary:
             return self.of_z(z["noise"], None, None)
-        return self.of_z(z["noise"], *read_words(None if self.frozen_text else self.text, tokens, words))
+        return self.of_z(z["noise"], *read_words(self.text, tokens, words))
 
     def views(
         self, planes: Float[Array, "B 3 R R C"], camera: Float[Array, "B 25"], keys: Key[Array, " B"] | None = None
