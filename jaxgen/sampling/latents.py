@@ -12,17 +12,28 @@ are not the mirrored moments, so write both with `--flip` and leave `config.data
 
 For a run of a `vq_autoencoder` the file holds `<split>_codes`, int32 `[N, h, w]`, in place of the moments, and for a
 run of CLIP `<split>_embedding`, float32 `[N, D]` of length 1.
+
+A run of CLIP also finds captions for images that have none. `--captions=captions.txt` is a file of sentences, one a
+line, and every image is given the one whose embedding is nearest to its own, as a pseudo-caption (Wei et al. 2023,
+"TAPS3D"): `<split>_captions` and `<split>_tokens`, in place of those that the data have. A text-to-image
+or text-to-3D model then trains on the file:
+
+    python -m jaxgen.sampling.latents runs/clip_solids told.npz --splits=train,test --captions=captions.txt
+    python main.py --config=configs/triplane_solids.py --workdir=W --config.data.source=npz:told.npz
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from etils import epath
+from jaxtyping import Float, Int
 
 from jaxgen.arrays import Params, Tree
 from jaxgen.data import Source, batches
@@ -31,12 +42,17 @@ from jaxgen.data.transforms import mirrored, to_float
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable_file, whole_file
+from jaxgen.files import check_writable_file, read_text, text_lines, user_path, whole_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.methods.base import Method, Model
+from jaxgen.methods.contrastive.retrieval import nearest
 from jaxgen.parallel.mesh import await_cpu, make_mesh, over_data, place, replicated
 
+if TYPE_CHECKING:
+    from jaxgen.sampling.restore import TrainedModel
+
 Encode = Callable[[Tree, jax.Array], jax.Array]
+TEXTS = 256  # captions of one program
 IN_FILES = {entry: name for name, entry in SYNONYMS.items()}
 
 
@@ -45,6 +61,48 @@ class EmbedsImages(Protocol):
     """Holds what is read of a method whose embeddings of images are written, such as CLIP."""
 
     def embed_image(self, params: Params, image: jax.Array) -> jax.Array: ...
+
+    def embed_text(self, params: Params, tokens: jax.Array) -> jax.Array: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Captions:
+    """Holds sentences that images may be told by.
+
+    Attributes:
+      texts: the sentences.
+      tokens: int32 [N, L], what the tokenizer of the run makes of them.
+      embeddings: float32 [N, D], their unit embeddings.
+    """
+
+    texts: Sequence[str]
+    tokens: Int[np.ndarray, "N L"]
+    embeddings: Float[np.ndarray, "N D"]
+
+    @classmethod
+    def read(cls, file: epath.PathLike, trained: TrainedModel) -> Captions:
+        """Returns the sentences of a file, one a line, by a trained CLIP; empty lines are left out.
+
+        Raises:
+          UserError: the file cannot be read or holds no text, the model embeds no texts, or it does not know a word.
+        """
+        flag, method = "--captions", trained.generator.method
+        if not isinstance(method, EmbedsImages):
+            raise UserError(
+                f"{flag} compares images with texts, and {type(method).__name__} does not: give a run of clip."
+            )
+        lines = text_lines(read_text(user_path(os.fspath(file), flag), flag))
+        texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+        if not texts:
+            raise UserError(f"{flag}={file} has no text in it; write one caption a line.")
+        tokens, program = trained.generator.tokens_of(texts, flag), jax.jit(method.embed_text)
+        parts = [program(trained.model.params, tokens[i : i + TEXTS]) for i in range(0, len(tokens), TEXTS)]
+        return cls(texts, tokens, np.concatenate([np.asarray(part) for part in parts]))
+
+    def told(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns examples with `embedding` [N, D] and the nearest sentences as their `caption` and `tokens`."""
+        best = nearest(arrays["embedding"], self.embeddings)
+        return {**arrays, "caption": np.array(self.texts)[best], "tokens": self.tokens[best]}
 
 
 def encoded(
@@ -91,15 +149,30 @@ def encoded(
 
 
 def write(
-    workdir: epath.PathLike, out: epath.PathLike, splits: Sequence[str], flip: bool = False, trust: Sequence[str] = ()
+    workdir: epath.PathLike,
+    out: epath.PathLike,
+    splits: Sequence[str],
+    flip: bool = False,
+    trust: Sequence[str] = (),
+    captions: epath.PathLike = "",
 ) -> epath.Path:
-    """Encodes splits of the data of a first stage, or of CLIP, by its averaged weights into one npz file; returns its
-    path.
+    """Encodes splits of the data of a first stage, or of CLIP, by its averaged weights into one npz file.
 
-    `trust` names packages beside jaxgen whose classes the run's config may name.
+    Args:
+      workdir: the run.
+      out: the file to write.
+      splits: the splits of the run's data.
+      flip: whether the training split is written twice, plain and mirrored.
+      trust: packages beside jaxgen whose classes the run's config may name.
+      captions: a file of sentences, one a line, of which each image is given the nearest; "" leaves captions as they
+        are.
+
+    Returns:
+      The path of the file.
 
     Raises:
-      UserError: where there is no such run, it encodes nothing, or its data cannot be opened.
+      UserError: where there is no such run, it encodes nothing, its data cannot be opened, or `captions` cannot be
+        used.
     """
     from jaxgen.runs.workdir import stored_config
     from jaxgen.sampling.restore import restore
@@ -110,15 +183,17 @@ def write(
         raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
     trained = restore(config, workdir)
     entry, encode, params = _encoder(trained.generator.method, trained.model, workdir)
+    texts = Captions.read(captions, trained) if captions else None
     arrays: dict[str, np.ndarray] = {}
     tokenizer = None
     for name in splits:
         source = trained.generator.source(name)
         size = trained.generator.batch_size
         twice = flip and name == config.data.split
-        for key, values in encoded(source, encode, params, size, twice, entry).items():
+        found = encoded(source, encode, params, size, twice, entry)
+        for key, values in (texts.told(found) if texts else found).items():
             arrays[f"{name}_{IN_FILES.get(key, key)}"] = values
-        tokenizer = getattr(source, "tokenizer", None)
+        tokenizer = trained.generator.tokenizer if texts else getattr(source, "tokenizer", None)
     path = epath.Path(out)
     with whole_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # mypy fears an array called "allow_pickle"
@@ -151,12 +226,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", metavar="OUT.npz", type=a_path("OUT.npz"))
     parser.add_argument("--splits", default="train,test", help="splits of the run's data, with commas")
     parser.add_argument("--flip", action="store_true", help="the training split twice, plain and mirrored")
+    parser.add_argument("--captions", default="", help="sentences, one a line: each image gets the nearest, by CLIP")
     add_trust(parser)
     given = parser.parse_args(arguments)
     use_cpu_cores()
     use_compilation_cache()
     splits = [name for name in given.splits.split(",") if name]
-    print(write(given.workdir, given.out, splits, given.flip, given.trust))
+    print(write(given.workdir, given.out, splits, given.flip, given.trust, given.captions))
 
 
 if __name__ == "__main__":

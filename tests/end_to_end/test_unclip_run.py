@@ -100,6 +100,22 @@ def test_embeddings_are_written_with_all_else_that_the_data_have(runs):
 
 
 @pytest.mark.nightly
+def test_images_are_given_the_captions_of_a_file(runs, tmp_path, capsys):
+    texts = ["a red disc at the top", "there is a blue box on the left side"]
+    (tmp_path / "captions.txt").write_text("\n".join(texts))
+    made, flag = tmp_path / "told.npz", f"--captions={tmp_path / 'captions.txt'}"
+    assert latents([str(runs / "clip"), str(made), "--splits=train", flag]) == 0
+    found = np.load(made)
+    assert set(found["train_captions"]) <= set(texts) and found["train_tokens"].shape[0] == 24
+    source = open_source(f"npz:{made}", "train", 8, 3)
+    np.testing.assert_array_equal(source.tokenizer([str(source[3]["caption"])])[0], source[3]["tokens"])
+    (tmp_path / "captions.txt").write_text("a crimson elephant")
+    capsys.readouterr()
+    assert latents([str(runs / "clip"), str(tmp_path / "no.npz"), "--splits=train", flag]) == 2
+    assert "elephant" in capsys.readouterr().err and not (tmp_path / "no.npz").exists()
+
+
+@pytest.mark.nightly
 def test_a_prior_is_sampled_with_a_prompt_and_counted(runs, tmp_path, capsys):
     common = (f"--workdir={runs / 'prior'}", "--mode=sample")
     assert tiny.call(*common, "--prompt=a crimson disc at the top", "--num=3", f"--out={tmp_path / 'out'}") == 0

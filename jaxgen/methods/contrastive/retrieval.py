@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from jaxgen.arrays import Array
 
@@ -82,3 +82,15 @@ def recalls(
         before = ((similar >= best) & ~right).sum(axis=1)
         hits += [(before < k).sum() for k in most]
     return (hits / len(queries)).tolist()
+
+
+def nearest(queries: Float[np.ndarray, "N D"], found: Float[np.ndarray, "M D"]) -> Int[np.ndarray, " N"]:
+    """Returns for each query the row of `found` with the highest cosine; of equal ones the first. All are unit vectors.
+
+    Raises:
+      ValueError: there is nothing to be found.
+    """
+    if not len(found):
+        raise ValueError("There are no vectors to find the nearest of.")
+    parts = [queries[i : i + CHUNK] @ found.T for i in range(0, len(queries), CHUNK)]
+    return np.concatenate([part.argmax(axis=1) for part in parts]) if parts else np.zeros(0, int)
