@@ -145,8 +145,7 @@ def main(
         asked = old if what == "old" else Asked.of(f"concept_shapes:{what}=sks", "test", num)
         for name, images in controls(plain, asked).items():
             rows.get({"name": name, "what": what}, functools.partial(asked.agreement, images, tell))
-    for text in run:
-        name, _, workdir = text.partition("=")
+    for name, workdir in harness.named(run, "--run", "dreambooth=runs/dreambooth_concepts").items():
         source = concept_of(workdir)
         split = "together" if "," in source else "test"
         asked = Asked.of(source, split, num)
@@ -154,8 +153,7 @@ def main(
             key = {"name": name, "what": source.partition(":")[2], "step": step}
             model = functools.partial(tuned, workdir, source, step)
             rows.get(key, functools.partial(measured, model, asked, old, before, tell, picture_of(pictures, name)))
-    for text in adapters:
-        name, _, files = text.partition("=")
+    for name, files in harness.named(adapters, "--adapters", "two=a.safetensors,b.safetensors").items():
         asked = Asked.of(f"concept_shapes:{together}", "together" if "," in together else "test", num)
         model = functools.partial(with_adapters, base, files.split(","))
         given = (asked, old, before, tell, picture_of(pictures, name))

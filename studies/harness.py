@@ -200,6 +200,28 @@ def train(config: str, workdir: Path, *settings: str) -> float:
     return (ended.children_user - begun.children_user) + (ended.children_system - begun.children_system)
 
 
+def named(texts: Iterable[str], flag: str, example: str) -> dict[str, str]:
+    """Returns `{name: value}` of what a repeated flag NAME=VALUE was given.
+
+    Args:
+      texts: what was given.
+      flag: how the flag is called, such as `--run`.
+      example: one that would be right.
+
+    Raises:
+      UserError: a text has no name or no value, or a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not (name and value):
+            raise UserError(f"{flag}={text!r} lacks a name or a value: give {flag}=NAME=VALUE, such as {example}.")
+        if name in found:
+            raise UserError(f"{flag}: {name!r} is given twice; rows need names of their own.")
+        found[name] = value
+    return found
+
+
 def run_config(workdir: str | Path, method: str = "") -> ConfigDict:
     """Returns the config of the run in a folder.
 

@@ -30,7 +30,6 @@ import copy
 import dataclasses
 import itertools
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -188,15 +187,6 @@ def cell(value: object) -> object:
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
-def runs_of(words: Iterable[str]) -> dict[str, str]:
-    """Returns `{task: run}` of words `task=run`."""
-    found = dict(word.partition("=")[::2] for word in words)
-    for task, run in found.items():
-        if not run:
-            raise UserError(f"--singles={task}: give <task>=<run>, such as colour=runs/palette_shapes_colour.")
-    return found
-
-
 def measured(
     rows: harness.Rows, task: str, model: Restorer, single: Restorer | None, draws: int, network: FeatureNetwork
 ) -> list[Images]:
@@ -223,7 +213,8 @@ def main(
 ) -> None:
     harness.prepare()
     model = Restorer(workdir, num)
-    tasks, runs = model.config.data.corruptions.condition.get("tasks", {}), runs_of(singles)
+    tasks = model.config.data.corruptions.condition.get("tasks", {})
+    runs = harness.named(singles, "--singles", "colour=runs/palette_shapes_colour")
     for task in runs:
         if task not in tasks:
             raise UserError(f"--singles={task}=: {workdir} has the tasks {', '.join(sorted(tasks))}.")

@@ -115,7 +115,7 @@ def main(
     rows = harness.Rows(out, num=num, seed=seed, segmenter=segmenter, ignore=ignore)
     none, shown = (None if ignore < 0 else ignore), []
     masks = np.zeros((0,))
-    for name, _, workdir in (text.partition("=") for text in run):
+    for name, workdir in harness.named(run, "--run", "spade=runs/spade_regions").items():
         trained = harness.trained(workdir)
         method = trained.generator.method
         if not (isinstance(method, GAN) and "mask" in method.generator.reads):

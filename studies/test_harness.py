@@ -103,3 +103,13 @@ def test_every_script_starts(script, tmp_path):
     if "No module named 'torch'" in said:
         pytest.skip("needs the extra 'parity'")
     assert process.exitcode == 0 and "python -m" in said, said
+
+
+def test_a_repeated_flag_names_what_it_gives():
+    given = ["no words=runs/a=b", " two = files/c "]
+    assert harness.named(given, "--run", "all=runs/a") == {"no words": "runs/a=b", "two": "files/c"}
+    for text in ("runs/a", "=runs/a", "all="):
+        with pytest.raises(UserError, match="give --run=NAME=VALUE, such as all=runs/a"):
+            harness.named([text], "--run", "all=runs/a")
+    with pytest.raises(UserError, match="'a' is given twice"):
+        harness.named(["a=b", "a=c"], "--run", "all=runs/a")

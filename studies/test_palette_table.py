@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxgen.errors import UserError
 from jaxgen.metrics.networks.base import Features
-from studies.palette import Asked, for_nothing, judged, runs_of, shuffled, spread
+from studies.palette import Asked, for_nothing, judged, shuffled, spread
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
@@ -68,9 +67,3 @@ def test_completions_for_nothing_do_not_see_the_hole():
     other = for_nothing(Asked(hidden, PICTURE, HOLE, LABELS, np.ones(4)))
     for name, images in for_nothing(HOLES).items():
         np.testing.assert_array_equal(images, other[name])
-
-
-def test_a_run_without_a_name_is_refused():
-    assert runs_of(("colour=a/b", "half=c")) == {"colour": "a/b", "half": "c"}
-    with pytest.raises(UserError, match="--singles=colour: give <task>=<run>"):
-        runs_of(("colour",))

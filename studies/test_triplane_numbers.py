@@ -7,7 +7,7 @@ import pytest
 
 from jaxgen.data.sources.solids.solids import COMBINATIONS
 from jaxgen.errors import UserError
-from studies.triplane import Asked, found_first, measured, run_of, said_otherwise
+from studies.triplane import Asked, found_first, measured, said_otherwise
 
 NUM = 12
 
@@ -65,10 +65,3 @@ def test_shuffled_captions_say_something_else_in_every_row():
     assert (other != attributes).any(1).all()
     with pytest.raises(UserError, match="--num higher"):
         said_otherwise(attributes[:2])
-
-
-def test_a_flag_of_a_row_names_its_run():
-    assert run_of("no words=runs/a=b") == ("no words", "runs/a=b")
-    for text in ("runs/a", "=runs/a", "all="):
-        with pytest.raises(UserError, match="give NAME=WORKDIR"):
-            run_of(text)

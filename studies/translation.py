@@ -141,7 +141,7 @@ def main(
     seed: int = 0,
 ) -> None:
     rows, shown = harness.Rows(out, num=num, seed=seed), []
-    for name, _, workdir in (text.partition("=") for text in run):
+    for name, workdir in harness.named(run, "--run", "pix2pix=runs/pix2pix_shapes").items():
         trained = harness.trained(workdir)
         if isinstance(trained.generator.method, CycleGAN):
             sides = cycle_rows(name, trained, rows, num)

@@ -253,14 +253,6 @@ def drawn(drawer: Drawer, asked: Asked, more: Asked, judge: Judge) -> dict[str, 
     return measured(asked, more, judge, here, drawer.seen(turned)["image"], drawer.reads_captions)
 
 
-def run_of(text: str) -> tuple[str, str]:
-    """Returns the name and the folder of a flag --run."""
-    name, sign, workdir = text.partition("=")
-    if not (name.strip() and sign and workdir):
-        raise UserError(f"--run={text!r} is no row: give NAME=WORKDIR, such as all=runs/triplane_solids.")
-    return name.strip(), workdir
-
-
 def line_of(row: dict[str, Any]) -> list[Any]:
     """Returns a line of the table."""
     keys = ("retrieval", "all", "shuffled", "depth", "reprojection", "frechet", "cpu_seconds")
@@ -300,7 +292,8 @@ def main(
         raise UserError(f"--num={num}: a split has {LENGTH} examples, of which 2 to {LENGTH // 2} are drawn.")
     harness.prepare()
     judge, rows = Judge(clip, classifier, others), harness.Rows(out, num=num, others=others, clip=clip)
-    drawers = {name: functools.cache(functools.partial(Drawer, workdir)) for name, workdir in map(run_of, run)}
+    runs = harness.named(run, "--run", "all=runs/triplane_solids")
+    drawers = {name: functools.cache(functools.partial(Drawer, workdir)) for name, workdir in runs.items()}
     found = []
     for kind, split in itertools.product(KINDS, SPLITS):
         asked, more = (Asked.of(kind, split, side, num, first) for first in (0, LENGTH - num))

@@ -101,8 +101,7 @@ def outlier_scores(
     label = sets["data"].get("label")
     images = {name: np.asarray(found["image"]) for name, found in sets.items()}
     images |= corrupted(images["data"])
-    for named in other:
-        name, _, where = named.partition("=")
+    for name, where in harness.named(other, "--other", "fashion=fashion_mnist").items():
         found = open_source(where, "test", images["data"].shape[1:3], images["data"].shape[3])
         images[name] = np.asarray(found.take(list(range(min(len(images["data"]), len(found)))))["image"])
     return {

@@ -309,7 +309,10 @@ def test_what_does_not_fit_is_refused():
     data = {name: values for name, values in batch().items() if name != "camera"}
     with pytest.raises(MissingEntry, match="such as 'solids'"):
         shapes_of(begun()[0], data)
-    for wrong, sentence in (({"samples": 1}, "samples is at least 2"), ({"widths": ()}, "widths")):
+    further = {"surface": True, "more": 4}
+    for wrong, sentence in (
+        ({"samples": 1}, "samples is at least 2"), ({"widths": ()}, "widths"), (further, "set more=0"),
+    ):  # fmt: skip
         with pytest.raises(UserError, match=sentence):
             shapes_of(make(wrong))
     with pytest.raises(UserError, match="halved 4 times"):

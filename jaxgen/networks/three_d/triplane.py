@@ -185,6 +185,11 @@ class TriplaneGenerator(GANNetwork):
             raise UserError(f"A field's colours are RGB, not {self.image_shape[-1]}: set config.data.channels to 3.")
         if self.samples < 2 or self.more < 0 or not self.widths or min(self.features, self.hidden, *self.widths) < 1:
             raise UserError("config.method.generator: samples is at least 2, more 0; widths, features and hidden 1.")
+        if self.surface and self.more:
+            raise UserError(
+                f"config.method.generator.more={self.more} adds samples where a density is, and surface=True has none: "
+                "set more=0, and samples higher for a finer search of the surface."
+            )
         sizes = (self.attention_heads, self.attention_side, self.cross_plane, self.cross_word)
         self.of_z = Planes(self.features, self.widths, *sizes)
         self.decoder = PlaneDecoder(self.hidden, self.density, self.surface)
