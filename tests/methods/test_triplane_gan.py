@@ -104,6 +104,15 @@ def flat(**options):
     return build(section(name="camera_gan", **parts), "method", "config.method", image_shape=(8, 8, 3), num_classes=0)
 
 
+def test_a_generator_of_surfaces_has_parameters_to_begin_with():
+    method = make({"surface": True, "samples": 4})
+    begin = jax.jit(functools.partial(method.init, stage=0, given={}, params={}, memory={}))  # shapes alone do not run
+    params, _ = begin(jax.random.key(0), batch())
+    plain, _ = shapes_of(begun()[0])
+    assert jax.tree.structure(params["generator"]) == jax.tree.structure(plain["generator"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
 @pytest.mark.nightly
 def test_a_generator_of_surfaces_begins_with_a_sphere_and_has_gradients_in_all_of_it(monkeypatch):
     monkeypatch.setattr(triplane_gan, "SIDE", 8)

@@ -226,6 +226,9 @@ class TriplaneGenerator(GANNetwork):
         if not self.surface:
             return volume.render(lambda p: self.field(planes, p), camera, size, self.samples, self.more, keys)
 
+        if self.is_initializing():  # the search is a loop, in which no parameter may be made
+            self.field(planes, jnp.zeros((len(planes), 1, 3)))
+
         def distance(points: Array) -> Array:
             return self.field(planes, points)[0]
 
