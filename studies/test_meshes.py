@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 
 from jaxgen.errors import UserError
 from jaxgen.files.meshes import save_mesh
 from jaxgen.geometry import surface
 from studies import meshes
-
-pytest.importorskip("trimesh")
 
 
 def ball(tmp_path):
@@ -23,8 +22,6 @@ def test_a_mesh_is_counted_and_seen_from_two_sides(tmp_path, capsys):
     ball(tmp_path)
     meshes.main(tmp_path, str(tmp_path / "picture.png"))
     assert "| 0.glb | True | 1 |" in capsys.readouterr().out
-    import trimesh
-
     mesh = trimesh.load(tmp_path / "0.glb", force="mesh")
     assert abs(mesh.volume - 4 / 3 * np.pi / 8) < 0.02
     front, back = (meshes.seen(mesh, angle).astype(int) for angle in (0.0, np.pi))

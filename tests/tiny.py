@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
 import pathlib
 import subprocess
@@ -108,6 +109,12 @@ def replaced(words: Sequence[str], *more: str) -> list[str]:
     """Words of a command line with others, in whose favour those of the same flag are left out."""
     again = {word.partition("=")[0] for word in more}
     return [*(word for word in words if word.partition("=")[0] not in again), *more]
+
+
+def logged(workdir: pathlib.Path) -> list[dict]:
+    """The rows of a run's metrics.jsonl without what the clock says."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
 def call(*arguments: str | os.PathLike) -> int:

@@ -31,7 +31,7 @@ from jaxgen.config.files import load_config
 from jaxgen.config.trust import foreign, texts
 from jaxgen.entry_point import given_twice
 from jaxgen.errors import UserError, nearest
-from jaxgen.files import folder, is_remote, read_text, text_lines, user_path
+from jaxgen.files import folder, is_remote, read_lines, user_path
 from jaxgen.files.hub import names_hub
 from jaxgen.renamed import unknown_key
 from jaxgen.runs.workdir import stored_config
@@ -202,12 +202,7 @@ def _lines(file: str) -> tuple[str, ...]:
     Raises:
       UserError: the file is missing, unreadable or empty.
     """
-    if not file:
-        return ()
-    lines = [line.strip() for line in text_lines(read_text(file, "--prompts"))]
-    if not any(lines):
-        raise UserError(f"--prompts={file} has no text in it; write one per line.")
-    return tuple(line for line in lines if line)
+    return tuple(read_lines(file, "--prompts")) if file else ()
 
 
 def _modules_named(arguments: Sequence[str]) -> list[str]:

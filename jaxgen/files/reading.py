@@ -67,6 +67,18 @@ def text_lines(text: str) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
+def read_lines(path: epath.PathLike, flag: str) -> list[str]:
+    """Returns the lines of a text file that a flag names, without the blanks around them and without empty lines.
+
+    Raises:
+      UserError: the file cannot be read, as in `read_text`, or has no text in it.
+    """
+    lines = [line.strip() for line in text_lines(read_text(path, flag))]
+    if not any(lines):
+        raise UserError(f"{flag}={path} has no text in it; write one per line.")
+    return [line for line in lines if line]
+
+
 def parse_json(text: str | bytes, where: str, as_type: Any = Any) -> Any:
     """Returns the value of a JSON text, checked against a type.
 

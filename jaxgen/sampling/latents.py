@@ -42,7 +42,7 @@ from jaxgen.data.transforms import mirrored, to_float
 from jaxgen.data.word_tokenizer import WordTokenizer
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable_file, read_text, text_lines, user_path, whole_file
+from jaxgen.files import check_writable_file, read_lines, user_path, whole_file
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.methods.base import Method, Model
 from jaxgen.methods.contrastive.retrieval import nearest
@@ -91,10 +91,7 @@ class Captions:
             raise UserError(
                 f"{flag} compares images with texts, and {type(method).__name__} does not: give a run of clip."
             )
-        lines = text_lines(read_text(user_path(os.fspath(file), flag), flag))
-        texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-        if not texts:
-            raise UserError(f"{flag}={file} has no text in it; write one caption a line.")
+        texts = list(dict.fromkeys(read_lines(user_path(os.fspath(file), flag), flag)))  # each once
         tokens, program = trained.generator.tokens_of(texts, flag), jax.jit(method.embed_text)
         parts = [program(trained.model.params, tokens[i : i + TEXTS]) for i in range(0, len(tokens), TEXTS)]
         return cls(texts, tokens, np.concatenate([np.asarray(part) for part in parts]))

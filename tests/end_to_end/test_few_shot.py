@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import jax
@@ -31,11 +30,6 @@ SMALL = (
 )  # fmt: skip
 NAMES = ("resumed", "whole")
 CONFIG = f"--config={tiny.ROOT / 'configs' / 'fsdm_digits.py'}"
-
-
-def lines(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +76,7 @@ def read(folder, count):
 
 @pytest.mark.nightly
 def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(runs):
-    assert lines(runs / "resumed") == lines(runs / "whole")
+    assert tiny.logged(runs / "resumed") == tiny.logged(runs / "whole")
     configs = [stored_config(runs / name) for name in NAMES]
     first, second = (restore(config, runs / name).model for config, name in zip(configs, NAMES, strict=True))
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)

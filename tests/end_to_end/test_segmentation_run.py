@@ -39,11 +39,6 @@ HEADS = (
 )  # fmt: skip
 
 
-def lines(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A diffusion model, a masked autoencoder, and heads on the first: stopped and resumed, and never stopped."""
@@ -77,7 +72,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(runs):
     first, second = (restore(stored_config(runs / name), runs / name).model for name in ("resumed", "whole"))
     jax.tree.map(np.testing.assert_array_equal, first.params["heads"], second.params["heads"])
     jax.tree.map(np.testing.assert_array_equal, first.memory["heads"], second.memory["heads"])
-    ends = [lines(runs / name)[-2:] for name in ("resumed", "whole")]
+    ends = [tiny.logged(runs / name)[-2:] for name in ("resumed", "whole")]
     assert ends[0] == ends[1]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -25,18 +23,13 @@ KINDS = {"volume": (), "surface": ("--config.method.generator.surface=True", "--
 CONFIG = f"--config={tiny.ROOT / 'configs' / 'triplane_solids.py'}"
 
 
-def lines(workdir):
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
-
-
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped_and_draws_objects(kind, tmp_path, capsys):
     words = (CONFIG, *SMALL, *KINDS[kind])
     for name, images in (("resumed", 24), ("resumed", 48), ("whole", 48)):
         assert tiny.call(*words, f"--workdir={tmp_path / name}", f"--config.train.total_images={images}") == 0
-    assert lines(tmp_path / "resumed") == lines(tmp_path / "whole")
+    assert tiny.logged(tmp_path / "resumed") == tiny.logged(tmp_path / "whole")
     first, second = (
         restore(stored_config(tmp_path / name), tmp_path / name).model.params for name in ("resumed", "whole")
     )

@@ -29,7 +29,7 @@ from etils import epath
 
 from jaxgen.entry_point import Parser, a_path, add_trust, entry_point
 from jaxgen.errors import UserError
-from jaxgen.files import check_free, read_text, text_lines, user_path
+from jaxgen.files import check_free, read_lines, user_path
 from jaxgen.host import use_compilation_cache, use_cpu_cores
 from jaxgen.number_types import number_type
 
@@ -68,7 +68,10 @@ def merge_concepts(
     from jaxgen.sampling.grafts.merging import check_words, merge
 
     dtype = number_type(dtype, "--dtype") if dtype else ""
-    lines = {flag: _lines(file, flag) for flag, file in _named(regularisation, prompts).items()}
+    lines = {
+        flag: read_lines(user_path(os.fspath(file), flag), flag)
+        for flag, file in _named(regularisation, prompts).items()
+    }
     check_free(out, "--out")
     named = [_named_source(text) for text in sources]
     runs = {place: config for place, _ in named if (config := _run_of(place, trust)) is not None}
@@ -84,13 +87,6 @@ def merge_concepts(
 
 def _named(regularisation: epath.PathLike, prompts: epath.PathLike) -> dict[str, epath.PathLike]:
     return {"--regularisation": regularisation} | ({"--prompts": prompts} if prompts else {})
-
-
-def _lines(file: epath.PathLike, flag: str) -> list[str]:
-    lines = [line.strip() for line in text_lines(read_text(user_path(os.fspath(file), flag), flag)) if line.strip()]
-    if not lines:
-        raise UserError(f"{flag}={file} has no text in it; write one caption a line.")
-    return lines
 
 
 def _named_source(text: str) -> tuple[str, str]:
