@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxgen.errors import UserError
-from studies.text_to_image import Asked, Entry, clip_score, diversity, entry_of, judged, r_precision, resized
+from studies.text_to_image import Asked, Entry, clip_score, diversity, entry_of, judged, resized
 
 ASKED = Asked.of("caption_shapes:phrases", "unseen", 32, 24, 2)
 
@@ -26,16 +26,6 @@ def test_one_image_for_each_text_has_no_diversity():
     assert diversity((ASKED.real, ASKED.real), (ASKED.real, *ASKED.more)) == 0
     noise = np.random.default_rng(0).integers(0, 256, (2, *ASKED.real.shape), dtype=np.uint8)
     assert diversity(tuple(noise), (ASKED.real, *ASKED.more)) > 1
-
-
-def test_precision_is_one_where_the_own_text_is_nearest_and_chance_where_nothing_is_known():
-    rng = np.random.default_rng(0)
-    said, images = np.arange(200)[:, None], units(rng, 200)
-    assert r_precision(images, images, said, 9) == 1
-    assert r_precision(images, -images, said, 199) == 0
-    assert abs(r_precision(images, units(rng, 200), said, 9) - 0.1) < 0.06
-    # a text that says the same is none of the others
-    assert r_precision(images, np.zeros_like(images) + images.mean(0), np.zeros((200, 1)), 9) == 1
 
 
 def test_the_clip_score_counts_opposite_directions_as_nothing():

@@ -55,6 +55,7 @@ from jaxgen.methods.contrastive.clip import CLIP
 from jaxgen.metrics.analysis.shape_attributes import agreement
 from jaxgen.metrics.distributions.frechet import frechet_distance
 from jaxgen.metrics.networks.trained import TrainedClassifier
+from jaxgen.metrics.pairs.r_precision import r_precision
 from jaxgen.report.images import grid, save_png
 from jaxgen.runs.chains.stages import is_chain
 from jaxgen.runs.workdir import open_workdir
@@ -159,22 +160,6 @@ def clip_score(images: Float[np.ndarray, "N D"], texts: Float[np.ndarray, "N D"]
     return {"clip_score": float(values.mean()), "clip_score_error": float(values.std() / np.sqrt(len(values)))}
 
 
-def r_precision(
-    images: Float[np.ndarray, "N D"], texts: Float[np.ndarray, "N D"], said: Int[np.ndarray, "N A"], others: int
-) -> float:
-    """Returns the share of images that are nearer to their own text than to `others` texts (Xu et al. 2018, R = 1).
-
-    Args:
-      said: what each text says. The other texts of an image are drawn among those that say something else.
-    """
-    chance, right = np.random.default_rng(0), []
-    for i, image in enumerate(images):
-        different = np.flatnonzero((said != said[i]).any(1))
-        chosen = chance.choice(different, min(others, len(different)), replace=False)
-        right.append(image @ texts[i] > (texts[chosen] @ image).max(initial=-np.inf))
-    return float(np.mean(right))
-
-
 def diversity(draws: Sequence[Images], real: Sequence[Images]) -> float:
     """Returns how much two draws for one text differ, over how much two real images of it do.
 
@@ -242,7 +227,7 @@ def judged(
     if judge is not None:
         of_images, of_texts = judge.images(images), judge.texts(asked.captions)
         found |= clip_score(of_images, of_texts)
-        found["r_precision"] = r_precision(of_images, of_texts, asked.attributes, others)
+        found["r_precision"] = float(r_precision(of_images, of_texts, asked.attributes, others).mean())
     if len(draws) > 1:
         found["diversity"] = diversity(draws, (asked.real, *asked.more))
     if classifier is not None:
@@ -340,6 +325,8 @@ def main(
     picture: Annotated[str, "a PNG that is written"] = "",
 ) -> None:
     harness.prepare()
+    if clip and others >= num:
+        raise UserError(f"--others={others} captions beside the own one need more than --num={num} images.")
     entries = [entry_of(text) for text in run]
     common: dict[str, Any] = dict(num=num, draws=draws, clip=clip, classifier=classifier, others=others, source=source)
     judges = functools.partial(

@@ -188,6 +188,23 @@ def stored_config(workdir: epath.PathLike, trust: Collection[str] = ()) -> Confi
     return config
 
 
+def config_of_run(workdir: epath.PathLike, trust: Collection[str] = (), named: str = "") -> ConfigDict:
+    """Returns the config that a run was begun with, as `stored_config` does, of a folder that has to hold a run.
+
+    Args:
+      named: what the user wrote, such as "--rerank=runs/clip"; by default the folder itself.
+
+    Raises:
+      UserError: where there is no run, and as `stored_config`.
+    """
+    config = stored_config(workdir, trust)
+    if config is None:
+        raise UserError(
+            f"{named or workdir} holds no run that can be used (it has no config.json); name the workdir of a run."
+        )
+    return config
+
+
 def recorded_sources(workdir: epath.PathLike) -> dict[str, Any]:
     """Returns `config.init_from` as the run in a workdir recorded it, to be compared; {} where there is no run.
 

@@ -81,13 +81,11 @@ def export(
     from jaxgen.methods.tuned import Tuned
     from jaxgen.runs.pretrained import folder_of, pretrained_run
     from jaxgen.runs.setup import make_method
-    from jaxgen.runs.workdir import stored_config
+    from jaxgen.runs.workdir import config_of_run
     from jaxgen.sampling.restore import restore
 
     dtype = number_type(dtype, "--dtype") if dtype else ""
-    config = stored_config(workdir, trust)
-    if config is None:
-        raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
+    config = config_of_run(workdir, trust)
     folder, method = folder_of(config), make_method(config)
     whole = _is_whole(method, workdir, dtype, merge)
     writers = {CLIP: _write_clip, Prior: _write_prior, StyleGAN2: _write_stylegan}

@@ -171,13 +171,11 @@ def write(
       UserError: where there is no such run, it encodes nothing, its data cannot be opened, or `captions` cannot be
         used.
     """
-    from jaxgen.runs.workdir import stored_config
+    from jaxgen.runs.workdir import config_of_run
     from jaxgen.sampling.restore import restore
 
     check_writable_file(out, "OUT.npz")
-    config = stored_config(workdir, trust)
-    if config is None:
-        raise UserError(f"{workdir} holds no run that can be used (it has no config.json).")
+    config = config_of_run(workdir, trust)
     trained = restore(config, workdir)
     entry, encode, params = _encoder(trained.generator.method, trained.model, workdir)
     texts = Captions.read(captions, trained) if captions else None

@@ -23,7 +23,7 @@ from jaxgen.arrays import Array, Batch, Params
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model
 from jaxgen.runs.tuning.words import base_tokenizer, own_tokenizer
-from jaxgen.runs.workdir import stored_config
+from jaxgen.runs.workdir import config_of_run
 from jaxgen.sampling.generator import ANOTHER
 from jaxgen.sampling.restore import TrainedModel, restore
 
@@ -167,9 +167,7 @@ def reranked(
         raise UserError("--rerank compares images with the texts that they were drawn for, and this model reads none.")
     if draws < 2:
         raise UserError(f"--rerank keeps the best of several images of each text, not of {draws}: give --draws=8.")
-    config = stored_config(epath.Path(workdir), trust)
-    if config is None:
-        raise UserError(f"{where} holds no run that can be used (it has no config.json).")
+    config = config_of_run(workdir, trust, where)
     found = restore(config, epath.Path(workdir))
     judge = found.generator.method
     if not isinstance(judge, Embeds) or "text" not in found.model.params:

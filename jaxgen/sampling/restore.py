@@ -25,7 +25,7 @@ from jaxgen.runs.loaded_groups import load_groups
 from jaxgen.runs.pretrained import pretrained_folder
 from jaxgen.runs.setup import make_method
 from jaxgen.runs.state_builder import StateBuilder
-from jaxgen.runs.workdir import is_published, stored_config
+from jaxgen.runs.workdir import config_of_run, is_published
 from jaxgen.sampling.generator import Generator
 from jaxgen.sampling.grafts.adapted import adapted
 from jaxgen.sampling.grafts.requests import Adapter
@@ -60,11 +60,7 @@ def restore_run(workdir: epath.PathLike, trust: Collection[str] = (), flag: str 
     Raises:
       UserError: the folder holds no run, or one without a finished checkpoint.
     """
-    config = stored_config(workdir, trust)
-    if config is None:
-        named = f"{flag}={workdir}" if flag else workdir
-        raise UserError(f"{named} holds no run (it has no config.json); train first, with main.py.")
-    return restore(config, workdir)
+    return restore(config_of_run(workdir, trust, f"{flag}={workdir}" if flag else ""), workdir)
 
 
 def restore(

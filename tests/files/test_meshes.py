@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 
 from jaxgen.errors import UserError
 from jaxgen.files import meshes
@@ -15,7 +16,6 @@ COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 200, 30]], np.ui
 
 @pytest.mark.parametrize("kind", meshes.FORMATS)
 def test_a_mesh_is_read_back(kind, tmp_path):
-    trimesh = pytest.importorskip("trimesh")
     path = tmp_path / "new" / f"solid.{kind}"
     meshes.save_mesh(path, VERTICES, FACES, COLOURS)
     read = trimesh.load(path, force="mesh", process=False)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import trimesh
 
 from jaxgen.data.sources.solids.casting import Placed
 from jaxgen.geometry import cameras, surface, volume
@@ -45,7 +46,6 @@ def test_meshes_of_known_solids_are_closed_and_of_their_volume(name):
 
 
 def test_trimesh_finds_a_mesh_watertight():
-    trimesh = pytest.importorskip("trimesh")
     vertices, faces = surface.compacted(march(Placed("torus", 0.8).distance(POINTS.astype(np.float64)), POINTS))
     mesh = trimesh.Trimesh(vertices, faces)
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.euler_number == 0

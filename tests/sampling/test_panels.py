@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
+import trimesh
 from etils import epath
 from PIL import Image
 
@@ -29,7 +29,6 @@ def test_a_table_has_the_columns_that_its_method_says(tmp_path):
 
 
 def test_objects_in_space_are_written_as_meshes_of_their_numbers(tmp_path, caplog):
-    trimesh = pytest.importorskip("trimesh")
     points = surface.grid(10)
     empty, ball = np.ones((10, 10, 10), np.float32), np.linalg.norm(points, axis=-1) - 0.6
     found = {"surface": np.stack([empty, ball]), "colour": np.broadcast_to(np.float32([1, -1, -1]), (2, *points.shape))}
