@@ -50,12 +50,14 @@ class Turn:
     """A turn is one optimiser update of a step.
 
     Attributes:
-      name: its name in metrics and random keys.
+      name: its name in metrics and, unless `keys` is another one, in random keys.
       groups: the parameter groups that learn; the loss is differentiated in these only.
       loss: `(params, batch, key, state) -> (scalar, (metrics, memory_updates))`; `params` holds every group,
         learned and frozen; `state` is the read-only rest (`memory`, `ema`, `step`, `images`).
       every: the turn is due at steps divisible by this (lazy regularisation); above 1 it runs before the others.
       repeats: how often it runs in a step, each time on a fresh batch (discriminator steps).
+      keys: the name that its random keys are folded from, by default its own. Turns that share it draw the same
+        numbers, so that what several of them compute in the same way is compiled once.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Turn:
     loss: Loss
     every: int = 1
     repeats: int = 1
+    keys: str = ""
 
 
 @flax.struct.dataclass

@@ -50,7 +50,7 @@ def programs(turns: Sequence[Turn], step: int) -> tuple[tuple[Turn, ...], ...]:
 class UpdateSettings:
     """Holds the settings of an update that do not depend on its turns."""
 
-    seed: int  # random keys are folded from it, the step, the turn's name and the repeat
+    seed: int  # random keys are folded from it, the step, the turn's `keys` and the repeat
     images_per_step: int  # what a step adds to `state.images`
     ema_decay: float = 0.0  # per step, with a warm-up; a state without averaged groups ignores it
     accumulate: int = 1  # micro-batches per update; gradients are their mean
@@ -137,7 +137,7 @@ class _Step:
         prepared = [self.prepared(batch, key, number) for number, batch in enumerate(batches)]
         metrics: Metrics = {}
         for turn in self.turns:
-            turn_key = fold_name(key, turn.name)
+            turn_key = fold_name(key, turn.keys or turn.name)
             for r in range(turn.repeats):
                 state, new = self.take(turn, state, frozen, prepared[r], jax.random.fold_in(turn_key, r))
                 for name, value in new.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from types import SimpleNamespace
 
 import jax
@@ -17,6 +18,7 @@ from jaxgen.errors import UserError
 from jaxgen.methods.base import Model
 from jaxgen.methods.translation.cyclegan import Direction, right_changes
 from jaxgen.methods.translation.pool import empty_pool, exchanged
+from jaxgen.runs.state import fold_name
 
 BATCH, SIDE = 4, 8
 KEY = jax.random.key(3)
@@ -68,6 +70,27 @@ def test_a_generators_loss_is_the_game_and_the_distance_to_the_true_image():
     (both, (metrics, _)), (game, _), (distance, _) = losses(params)
     np.testing.assert_allclose(both, game + distance, rtol=1e-5)
     np.testing.assert_allclose(distance, 100 * metrics["l1"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("discriminator_steps", "fakes"), [(1, 1), (2, 2)])
+def test_with_one_step_of_the_discriminator_both_players_see_one_fake_which_is_drawn_once(discriminator_steps, fakes):
+    """The compiled step of both players has as many of the generator's last functions, tanh, as fakes are drawn."""
+    method, params, memory = begun("pix2pix", discriminator_steps=discriminator_steps)
+    names = [turn.keys or turn.name for turn in method.turns(0)]
+    state = SimpleNamespace(memory=memory)
+
+    def updated(params, turn, name):
+        learned = {group: params[group] for group in turn.groups}
+        loss = lambda groups: turn.loss({**params, **groups}, batch(), fold_name(KEY, name), state)[0]  # noqa: E731
+        return {**params, **jax.tree.map(jnp.subtract, learned, jax.grad(loss)(learned))}
+
+    def step(params):
+        return functools.reduce(
+            lambda params, one: updated(params, *one), zip(method.turns(0), names, strict=True), params
+        )
+
+    program = jax.jit(step).lower(params).compile().as_text()
+    assert len(re.findall(r" tanh\(", program)) == fakes
 
 
 def test_dropout_is_the_only_randomness_and_can_be_left_out_in_use():

@@ -15,7 +15,9 @@ from jaxgen.errors import UserError
 from jaxgen.networks.gans.gan_layers import Conv
 from jaxgen.networks.layers.convolution import downsample, plain_conv, plain_upsampled_conv
 from jaxgen.networks.layers.strided import (
+    ONE,
     bilinear_upsample,
+    few_pixels,
     nearest_conv,
     pooled_conv,
     product,
@@ -77,10 +79,23 @@ def test_strided_convs_equal_lax_in_all_derivatives(size, stride, padding, shape
     check(lambda x, k: strided_conv(x, k, stride, padding), lambda x, k: plain_conv(x, k, stride, padding), x, kernel)
 
 
-# the last two have kernels larger than the images, whose gradient is a product on a CPU
-@pytest.mark.parametrize(("shape", "channels"), [((4, 3), 5), ((1, 1), 5), ((2, 3), 16)])
-def test_the_transposed_conv_equals_lax_in_all_derivatives(shape, channels):
-    check(transposed_conv, plain_transposed_conv, normal(0, 2, *shape, channels), normal(1, 4, 4, channels, 3))
+# images of few pixels, where a CPU multiplies patches: up to 2x2, and fewer than channels
+@pytest.mark.parametrize(("size", "stride", "shape"), [(4, 2, (2, 2)), (4, 2, (4, 4)), (3, 1, (2, 1)), (3, 2, (6, 5))])
+@pytest.mark.parametrize("channels", [3, 32])
+def test_convs_of_few_pixels_equal_lax_in_all_derivatives(size, stride, shape, channels):
+    x, kernel = normal(0, 1, *shape, channels), normal(1, size, size, channels, channels + 1) / channels
+    assert few_pixels(strided_conv(x, kernel, stride, ONE), kernel) == (shape != (6, 5) or channels == 32)
+    check(lambda x, k: strided_conv(x, k, stride, ONE), lambda x, k: plain_conv(x, k, stride, ONE), x, kernel)
+
+
+# the second has a kernel larger than the images, whose gradient is a product on a CPU; then come few pixels
+@pytest.mark.parametrize(
+    ("shape", "channels", "features"),
+    [((4, 3), 5, 3), ((3, 4), 32, 3), ((1, 1), 5, 3), ((2, 2), 3, 4), ((2, 3), 32, 24)],
+)
+def test_the_transposed_conv_equals_lax_in_all_derivatives(shape, channels, features):
+    x, kernel = normal(0, 2, *shape, channels), normal(1, 4, 4, channels, features) / channels
+    check(transposed_conv, plain_transposed_conv, x, kernel)
 
 
 def test_the_product_equals_that_of_matrices_in_all_derivatives():

@@ -221,7 +221,7 @@ class GAN(Method):
         return self.r1 * self.r1_every * penalty, ({}, {})
 
     def generator_loss(self, params: Params, batch: Batch, key: Array, state: LossState) -> LossResult:
-        of_z, of_fake, of_terms = jax.random.split(key, 3)
+        of_z, of_fake, of_terms, _ = jax.random.split(key, 4)  # z as in the discriminator's loss, if the keys are equal
         keys = jax.random.split(of_z, len(batch["image"]))
         z, drawn, memory = self.training_z(params, state.memory, batch, keys)
         fake, memory = self.generate(params, memory, z, batch, train=True)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Key
 from jaxgen.adversarial.sampling import NORMAL, GANSampler, TranslationSampler
 from jaxgen.arrays import Array, Batch, Metrics
 from jaxgen.errors import UserError
-from jaxgen.methods.base import Model
+from jaxgen.methods.base import Model, Turn
 from jaxgen.methods.gans.gan import GAN, GeneratorStep
 from jaxgen.methods.gans.msgan import seek_modes
 from jaxgen.methods.translation.panel import as_picture, side_by_side
@@ -57,6 +57,15 @@ class Pix2Pix(GAN):
                 "config.method.mode_seeking compares results of two draws of noise, and the generator has none: set "
                 "config.method.generator.z_dim, for example to 8."
             )
+
+    def turns(self, stage: int) -> tuple[Turn, ...]:
+        """Returns the turns of a GAN; with one step of the discriminator both players see one fake, as in the paper's
+        code, and it is drawn once."""
+        turns = super().turns(stage)
+        if self.discriminator_steps > 1:
+            return turns
+        players = ("discriminator", "generator")
+        return tuple(dataclasses.replace(turn, keys="fake") if turn.name in players else turn for turn in turns)
 
     @property
     def columns(self) -> Mapping[str, int]:

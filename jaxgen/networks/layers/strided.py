@@ -5,6 +5,10 @@ each are the two others. Derivatives of every order therefore need only these th
 has fast code. JAX's own rules give second derivatives of a convolution, and first derivatives of a transposed
 convolution, other layouts, with which a CPU takes about ten times as long.
 
+Images of few pixels, as in the middle of a U-Net that halves down to one pixel, meet kernels that are larger than they
+are. There a CPU multiplies matrices of patches, in the kernel's own layout (`few_pixels`): its convolutions would copy
+or turn the kernel, and take up to sixty times as long at 2x2 pixels.
+
 These functions have derivatives of any order in reverse mode; forward mode (`jax.jvp`) raises a TypeError. Gradients
 inside a loop are slow on a CPU, as everywhere but under `jaxgen.networks.layers.convolution.gradients_in_loops`, which
 does not reach these. Kernels have the standard shape [h, w, in, out].
@@ -16,6 +20,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Float
 
@@ -40,21 +45,75 @@ ONE: Padding = ((1, 1), (1, 1))
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def trilinear_conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Computes `plain_conv`; its gradients are `image_gradient` and `kernel_gradient`."""
-    return plain_conv(x, kernel, stride, padding)
+    form = functools.partial(plain_conv, stride=stride, padding=padding)
+    if not few_pixels(jax.eval_shape(form, x, kernel), kernel):
+        return form(x, kernel)
+    return lax.platform_dependent(
+        x, kernel, cpu=functools.partial(_conv_as_product, stride=stride, padding=padding), default=form
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def image_gradient(dy: Array, kernel: Array, stride: int, padding: Padding, shape: Sides) -> Array:
     """Returns the gradient of `plain_conv` in its image, of this height and width."""
     image = jax.ShapeDtypeStruct((dy.shape[0], *shape, kernel.shape[2]), dy.dtype)
-    return jax.linear_transpose(lambda x: plain_conv(x, kernel, stride, padding), image)(dy)[0]
+
+    def as_convolution(dy: Array, kernel: Array) -> Array:
+        return jax.linear_transpose(lambda x: plain_conv(x, kernel, stride, padding), image)(dy)[0]
+
+    def as_product(dy: Array, kernel: Array) -> Array:
+        """The part of each patch's gradient that belongs to a pixel is added to that pixel."""
+        parts = _rows(dy) @ kernel.reshape(-1, kernel.shape[-1]).T
+        cut = functools.partial(_patches, size=kernel.shape[:2], stride=stride, padding=padding)
+        return jax.linear_transpose(cut, image)(parts.reshape(*dy.shape[:3], -1))[0]
+
+    if not few_pixels(dy, kernel):
+        return as_convolution(dy, kernel)
+    return lax.platform_dependent(dy, kernel, cpu=as_product, default=as_convolution)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def kernel_gradient(x: Array, dy: Array, stride: int, padding: Padding, size: Sides) -> Array:
     """Returns the gradient of `plain_conv` in its kernel, of this height and width."""
     kernel = jax.ShapeDtypeStruct((*size, x.shape[-1], dy.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda k: plain_conv(x, k, stride, padding), kernel)(dy)[0]
+
+    def as_convolution(x: Array, dy: Array) -> Array:
+        return jax.linear_transpose(lambda k: plain_conv(x, k, stride, padding), kernel)(dy)[0]
+
+    def as_product(x: Array, dy: Array) -> Array:
+        return (_rows(_patches(x, size, stride, padding)).T @ _rows(dy)).reshape(kernel.shape)
+
+    if not few_pixels(dy, kernel):
+        return as_convolution(x, dy)
+    return lax.platform_dependent(x, dy, cpu=as_product, default=as_convolution)
+
+
+def few_pixels(y: jax.ShapeDtypeStruct | Array, kernel: jax.ShapeDtypeStruct | Array) -> bool:
+    """Tells whether a product of patches is faster on a CPU than a convolution that gives y [B, H, W, out].
+
+    It is at up to 2x2 pixels, and where the batch's pixels together are at most half of the channels on both sides.
+    """
+    batch, height, width, _ = y.shape
+    return kernel.shape[:2] != (1, 1) and (
+        height * width <= 4 or 2 * batch * height * width <= min(kernel.shape[2], kernel.shape[3])
+    )
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _patches(x: Array, size: Sides, stride: int, padding: Padding) -> Array:
+    """Returns what each pixel of the result sees, [B, H2, W2, h w in], in the order of a kernel [h, w, in, out]."""
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    ends = [padded.shape[1 + axis] - size[axis] + 1 for axis in (0, 1)]
+    taps = [padded[:, a : a + ends[0] : stride, b : b + ends[1] : stride] for a, b in np.ndindex(*size)]
+    return jnp.concatenate(taps, axis=-1)
+
+
+def _conv_as_product(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    patches = _patches(x, kernel.shape[:2], stride, padding)
+    return patches @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def _conv_forward(x: Array, kernel: Array, stride: int, padding: Padding) -> tuple[Array, Pair]:
@@ -109,7 +168,21 @@ def transposed_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "4 4 C D"])
     """
     if kernel.shape[:2] != (4, 4):
         raise UserError(f"A transposed convolution has a 4x4 kernel here, not {kernel.shape[0]}x{kernel.shape[1]}.")
-    return image_gradient(x, _turned(kernel), 2, ONE, (2 * x.shape[1], 2 * x.shape[2]))
+
+    def as_gradient(x: Array, kernel: Array) -> Array:
+        return image_gradient(x, _turned(kernel), 2, ONE, (2 * x.shape[1], 2 * x.shape[2]))
+
+    def as_product(x: Array, kernel: Array) -> Array:
+        """What a pixel gives to each place around it is added there."""
+        taps = jnp.broadcast_to(_rows(x), (16, x.size // x.shape[-1], x.shape[-1])) @ kernel.reshape(
+            16, *kernel.shape[2:]
+        )
+        image = jax.ShapeDtypeStruct((x.shape[0], 2 * x.shape[1], 2 * x.shape[2], kernel.shape[-1]), x.dtype)
+        return jax.linear_transpose(_turned_taps, image)(taps)[0]
+
+    if not few_pixels(x, kernel):
+        return as_gradient(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=as_product, default=as_gradient)
 
 
 @jax.custom_vjp
@@ -124,20 +197,42 @@ def transposed_kernel_gradient(x: Array, dy: Array) -> Array:
     def as_convolution(x: Array, dy: Array) -> Array:
         return _turned(kernel_gradient(dy, x, 2, ONE, (4, 4)))
 
+    def as_product(x: Array, dy: Array) -> Array:
+        taps, rows = _turned_taps(dy), _rows(x)
+        if few_pixels(x, jax.ShapeDtypeStruct((4, 4, x.shape[-1], dy.shape[-1]), x.dtype)):
+            product = jnp.broadcast_to(rows.T, (16, *rows.T.shape)) @ taps
+            return product.reshape(4, 4, *product.shape[1:])
+        product = rows.T @ taps.transpose(1, 0, 2).reshape(len(rows), -1)
+        return product.reshape(x.shape[-1], 4, 4, -1).transpose(1, 2, 0, 3)
+
     if x.size // x.shape[-1] > x.shape[-1]:
         return as_convolution(x, dy)
-    return lax.platform_dependent(x, dy, cpu=_kernel_gradient_as_product, default=as_convolution)
+    return lax.platform_dependent(x, dy, cpu=as_product, default=as_convolution)
 
 
-def _kernel_gradient_as_product(x: Array, dy: Array) -> Array:
-    """Sums x[i, j] dy[2 i + 2 - a, 2 j + 2 - b] over i and j for each tap [a, b] of the kernel."""
-    _, height, width, channels = x.shape
+@jax.custom_vjp
+def transposed_image_gradient(dy: Array, kernel: Array) -> Array:
+    """Returns the gradient of `transposed_conv` in its image, from dy [B, 2H, 2W, out]: a strided convolution."""
+
+    def as_convolution(dy: Array, kernel: Array) -> Array:
+        return trilinear_conv(dy, _turned(kernel), 2, ONE)
+
+    def as_product(dy: Array, kernel: Array) -> Array:
+        turned = kernel.reshape(16, *kernel.shape[2:]).transpose(0, 2, 1)
+        return (_turned_taps(dy) @ turned).sum(0).reshape(small.shape)
+
+    small = jax.ShapeDtypeStruct((dy.shape[0], dy.shape[1] // 2, dy.shape[2] // 2, kernel.shape[2]), dy.dtype)
+    if not few_pixels(small, kernel):
+        return as_convolution(dy, kernel)
+    return lax.platform_dependent(dy, kernel, cpu=as_product, default=as_convolution)
+
+
+def _turned_taps(dy: Array) -> Array:
+    """Returns dy[2 i + 2 - a, 2 j + 2 - b] for each tap [a, b] of a transposed convolution, [16, B H W, out]."""
+    height, width = dy.shape[1:3]
     padded = jnp.pad(dy, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows, columns = 2 * height, 2 * width
-    taps = [padded[:, 3 - a : 3 - a + rows : 2, 3 - b : 3 - b + columns : 2] for a in range(4) for b in range(4)]
-    features = dy.shape[-1]
-    product = x.reshape(-1, channels).T @ jnp.stack(taps, 3).reshape(-1, 16 * features)
-    return product.reshape(channels, 4, 4, features).transpose(1, 2, 0, 3)
+    taps = [padded[:, 3 - a : 3 - a + height : 2, 3 - b : 3 - b + width : 2] for a, b in np.ndindex(4, 4)]
+    return jnp.stack(taps).reshape(16, -1, dy.shape[-1])
 
 
 def transposed_conv_3x3(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B 2*H 2*W D"]:
@@ -158,7 +253,16 @@ def _transposed_forward(x: Array, kernel: Array) -> tuple[Array, Pair]:
 
 def _transposed_backward(saved: Pair, dy: Array) -> Pair:
     x, kernel = saved
-    return trilinear_conv(dy, _turned(kernel), 2, ONE), transposed_kernel_gradient(x, dy)
+    return transposed_image_gradient(dy, kernel), transposed_kernel_gradient(x, dy)
+
+
+def _transposed_image_forward(dy: Array, kernel: Array) -> tuple[Array, Pair]:
+    return transposed_image_gradient(dy, kernel), (dy, kernel)
+
+
+def _transposed_image_backward(saved: Pair, x: Array) -> Pair:
+    dy, kernel = saved
+    return transposed_conv(x, kernel), transposed_kernel_gradient(x, dy)
 
 
 def _transposed_kernel_forward(x: Array, dy: Array) -> tuple[Array, Pair]:
@@ -167,10 +271,11 @@ def _transposed_kernel_forward(x: Array, dy: Array) -> tuple[Array, Pair]:
 
 def _transposed_kernel_backward(saved: Pair, kernel: Array) -> Pair:
     x, dy = saved
-    return trilinear_conv(dy, _turned(kernel), 2, ONE), transposed_conv(x, kernel)
+    return transposed_image_gradient(dy, kernel), transposed_conv(x, kernel)
 
 
 transposed_conv.defvjp(_transposed_forward, _transposed_backward)
+transposed_image_gradient.defvjp(_transposed_image_forward, _transposed_image_backward)
 transposed_kernel_gradient.defvjp(_transposed_kernel_forward, _transposed_kernel_backward)
 
 
