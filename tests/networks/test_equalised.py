@@ -34,6 +34,24 @@ def test_filters_are_scipys(taps, up, down):
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "taps, up, down, padding",
+    [(WIDE, 1, 1, (2, 1)), (WIDE, 2, 1, (2, 1)), (WIDE, 1, 2, (1, 1)), (WIDE, 1, 1, (-1, -1)), (WIDE, 1, 1, (5, 6)),
+     ((1.0, 2.0, 4.0), 3, 2, (0, 4)), ((1.0, 5.0), 3, 1, (1, -2)), ((3.0,), 2, 3, (0, 0))],
+)  # fmt: skip
+def test_gradients_are_the_transposed_matrix(taps, up, down, padding):
+    """The columns of the matrix of one axis are what single pixels become, without a derivative."""
+    axis = lambda x: upfirdn(x, taps, up, down, padding)  # noqa: E731
+    pixels = jnp.eye(42).reshape(42, 7, 6, 1)
+    matrix = np.asarray(axis(pixels)).reshape(42, -1)
+    y, back = jax.vjp(axis, images(1, 7, 6, 1))
+    dy = images(*y.shape)
+    (dx,) = back(dy)
+    np.testing.assert_allclose(dx.reshape(-1), matrix @ dy.reshape(-1), atol=1e-5)
+    again = jax.grad(lambda dy: (back(dy)[0] * pixels[9]).sum())(dy)  # the gradient of the gradient is the filter
+    np.testing.assert_allclose(again.reshape(-1), matrix[9], atol=1e-6)
+
+
 def test_negative_padding_cuts_pixels_off():
     x = images(1, 7, 7, 2)
     np.testing.assert_allclose(upfirdn(x, WIDE, padding=(-1, -2)), upfirdn(x[:, 1:-2, 1:-2], WIDE), atol=1e-6)

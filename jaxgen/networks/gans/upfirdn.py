@@ -2,7 +2,8 @@
 
 A filter is a tuple of taps for one axis, applied along height and width alike, and scaled to the sum 1. Its taps are
 constants of the program: each axis is a sum of a few shifted images, in the phases of the result, so that no product
-with an inserted zero is computed and derivatives of every order are sums of shifts again.
+with an inserted zero is computed. The gradient is the same operation with the taps in reverse order, so that
+derivatives of every order are sums of shifts too; forward mode (`jax.jvp`) raises a TypeError.
 
     larger = blurred_upsample(images)              # StyleGAN2's skip connections (Karras et al. 2020a, appendix B)
     larger = blurred_up_conv(images, kernel)       # its convolutions that double the side
@@ -14,6 +15,7 @@ from __future__ import annotations
 import functools
 import operator
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
@@ -65,6 +67,7 @@ def upfirdn(
     return x
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
 def _axis(x: Array, taps: Taps, up: int, down: int, padding: tuple[int, int], axis: int) -> Array:
     """Resamples one axis: result[m] = sum_k taps[K - 1 - k] u[m + k - before], with u[up j] = x[j] and else 0.
 
@@ -99,6 +102,22 @@ def _axis(x: Array, taps: Taps, up: int, down: int, padding: tuple[int, int], ax
     phases = jnp.stack([phase(p) for p in range(up)], axis + 1)
     y = phases.reshape(*x.shape[:axis], rows * up, *x.shape[axis + 1 :])
     return lax.slice_in_dim(y, 0, length, down, axis)
+
+
+def _axis_forward(x: Array, taps: Taps, up: int, down: int, padding: tuple[int, int], axis: int) -> tuple[Array, Array]:
+    return _axis(x, taps, up, down, padding, axis), x
+
+
+def _axis_backward(
+    taps: Taps, up: int, down: int, padding: tuple[int, int], axis: int, x: Array, dy: Array
+) -> tuple[Array]:
+    """Value j met the results m through the taps K - 1 - k with k = up j + before - down m."""
+    before = len(taps) - 1 - padding[0]
+    after = (x.shape[axis] - 1) * up + len(taps) - dy.shape[axis] * down - before
+    return (_axis(dy, taps[::-1], down, up, (before, after), axis),)
+
+
+_axis.defvjp(_axis_forward, _axis_backward)
 
 
 def blurred(x: Float[Array, "B H W C"], taps: Taps = NARROW) -> Float[Array, "B H W C"]:
