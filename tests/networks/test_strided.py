@@ -81,7 +81,7 @@ def test_strided_convs_equal_lax_in_all_derivatives(size, stride, padding, shape
 
 # images of few pixels, where a CPU multiplies patches: up to 2x2, and fewer than channels
 @pytest.mark.parametrize(("size", "stride", "shape"), [(4, 2, (2, 2)), (4, 2, (4, 4)), (3, 1, (2, 1)), (3, 2, (6, 5))])
-@pytest.mark.parametrize("channels", [3, 32])
+@pytest.mark.parametrize("channels", [8, 32])
 def test_convs_of_few_pixels_equal_lax_in_all_derivatives(size, stride, shape, channels):
     x, kernel = normal(0, 1, *shape, channels), normal(1, size, size, channels, channels + 1) / channels
     assert few_pixels(strided_conv(x, kernel, stride, ONE), kernel) == (shape != (6, 5) or channels == 32)
@@ -91,7 +91,7 @@ def test_convs_of_few_pixels_equal_lax_in_all_derivatives(size, stride, shape, c
 # the second has a kernel larger than the images, whose gradient is a product on a CPU; then come few pixels
 @pytest.mark.parametrize(
     ("shape", "channels", "features"),
-    [((4, 3), 5, 3), ((3, 4), 32, 3), ((1, 1), 5, 3), ((2, 2), 3, 4), ((2, 3), 32, 24)],
+    [((4, 3), 5, 3), ((3, 4), 32, 3), ((1, 1), 8, 9), ((2, 2), 8, 9), ((2, 3), 32, 24)],
 )
 def test_the_transposed_conv_equals_lax_in_all_derivatives(shape, channels, features):
     x, kernel = normal(0, 2, *shape, channels), normal(1, 4, 4, channels, features) / channels

@@ -64,7 +64,7 @@ def image_gradient(dy: Array, kernel: Array, stride: int, padding: Padding, shap
     def as_product(dy: Array, kernel: Array) -> Array:
         """The part of each patch's gradient that belongs to a pixel is added to that pixel."""
         parts = _rows(dy) @ kernel.reshape(-1, kernel.shape[-1]).T
-        cut = functools.partial(_patches, size=kernel.shape[:2], stride=stride, padding=padding)
+        cut = functools.partial(_patches, size=(kernel.shape[0], kernel.shape[1]), stride=stride, padding=padding)
         return jax.linear_transpose(cut, image)(parts.reshape(*dy.shape[:3], -1))[0]
 
     if not few_pixels(dy, kernel):
@@ -91,12 +91,13 @@ def kernel_gradient(x: Array, dy: Array, stride: int, padding: Padding, size: Si
 def few_pixels(y: jax.ShapeDtypeStruct | Array, kernel: jax.ShapeDtypeStruct | Array) -> bool:
     """Tells whether a product of patches is faster on a CPU than a convolution that gives y [B, H, W, out].
 
-    It is at up to 2x2 pixels, and where the batch's pixels together are at most half of the channels on both sides.
+    It is at up to 2x2 pixels of 8 channels or more, and where the batch's pixels together are at most half of the
+    channels on both sides.
     """
     batch, height, width, _ = y.shape
-    return kernel.shape[:2] != (1, 1) and (
-        height * width <= 4 or 2 * batch * height * width <= min(kernel.shape[2], kernel.shape[3])
-    )
+    channels = min(kernel.shape[2], kernel.shape[3])
+    small = height * width <= 4 and channels >= 8
+    return kernel.shape[:2] != (1, 1) and (small or 2 * batch * height * width <= channels)
 
 
 def _rows(x: Array) -> Array:
@@ -112,7 +113,7 @@ def _patches(x: Array, size: Sides, stride: int, padding: Padding) -> Array:
 
 
 def _conv_as_product(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    patches = _patches(x, kernel.shape[:2], stride, padding)
+    patches = _patches(x, (kernel.shape[0], kernel.shape[1]), stride, padding)
     return patches @ kernel.reshape(-1, kernel.shape[-1])
 
 
