@@ -19,7 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxgen.arrays import Metrics, Tree
-from jaxgen.data.transforms import to_float
+from jaxgen.data.transforms import prepare
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Model, Turn
 from jaxgen.parallel.mesh import place
@@ -154,7 +154,8 @@ def _loaded(job: Job) -> tuple[LoadedGroups, list[str]]:
     if not job.absent:
         return load_groups(job.config, job.mesh, {}), []
     batch = {name: jnp.zeros(x.shape, x.dtype) for name, x in job.example.items()}
-    make = jax.jit(lambda key: job.method.untrained(key, to_float(batch)))
+    corruptions = job.builder.corruptions
+    make = jax.jit(lambda key: job.method.untrained(key, prepare(batch, key, corruptions=corruptions)))
     params, memory = make(jax.random.key(0))
     layout = Layout.of(job.config, job.mesh)
     placed = {group: jax.device_put(tree, layout.params({group: tree})[group]) for group, tree in params.items()}

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from jaxgen.arrays import MissingEntry
 from jaxgen.config import image_shape
 from jaxgen.data.sources import check_source
-from jaxgen.data.transforms import to_float
+from jaxgen.data.transforms import prepare
 from jaxgen.errors import UserError
 from jaxgen.methods.base import Method, Model, Turn
 from jaxgen.parallel import sharding
@@ -31,7 +31,7 @@ from jaxgen.planning import flops, hlo, roofline
 from jaxgen.runs import state as states
 from jaxgen.runs.loaded_groups import LoadedGroups, as_type, group_types, load_group
 from jaxgen.runs.pretrained import OPTIONS
-from jaxgen.runs.setup import make_loader, make_method, training_sources
+from jaxgen.runs.setup import make_corruptions, make_loader, make_method, training_sources
 from jaxgen.runs.state_builder import StateBuilder
 from jaxgen.sampling.generator import Generator
 from jaxgen.train.update import draws, programs, update_of
@@ -284,7 +284,10 @@ def loaded_shapes(
     """
     layout, params, memory, absent = Layout.of(config, mesh), {}, {}, []
     key = jax.random.key(0)
-    made, left = jax.eval_shape(lambda key, batch: method.untrained(key, to_float(batch)), key, example)
+    corruptions = make_corruptions(config)
+    made, left = jax.eval_shape(
+        lambda key, batch: method.untrained(key, prepare(batch, key, corruptions=corruptions)), key, example
+    )
     named, type_of = [group for group in config.init_from if group not in OPTIONS], group_types(config)
     for group in dict.fromkeys((*named, *method.required_groups)):
         source = config.init_from.get(group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -11,6 +12,8 @@ import tiny_finetune
 import tiny_pipeline
 from PIL import Image
 
+from jaxgen.config.files import load_config
+from jaxgen.planning.programs import Job
 from jaxgen.runs.comparison import compare
 from jaxgen.sampling.export import main as export
 
@@ -114,6 +117,15 @@ def test_the_scale_of_a_run_may_be_another_where_it_is_used_but_not_where_it_lea
     np.testing.assert_array_equal(none, np.load(tmp_path / "white" / "samples.npz")["images"])
     config = (f"--config={place / 'control.py'}", f"--workdir={place / 'run'}")
     assert "control.scale was" in complaint(capsys, *config, other)
+
+
+def test_it_is_planned_with_the_hint_that_its_images_give(place):
+    """The hint is no entry of the data; a plan of a control failed for want of it."""
+    config, _ = load_config(str(place / "control.py"))
+    job = Job(config, jax.devices()[:1])
+    assert not job.absent and "hint" not in job.example
+    job.trace_update()
+    assert job.state.params["control"]
 
 
 @pytest.mark.nightly
