@@ -26,6 +26,7 @@ def get_config():
     )
     config.data.update(source="npz:camvid72x96.npz", resolution=(72, 96), channels=3, flip=True)
     config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.999)
+    config.mesh.data = 1  # for a batch of 4 several CPU devices would mostly wait for each other
     config.train.update(
         batch_size=4,
         total_images=16_000,

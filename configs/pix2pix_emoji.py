@@ -27,6 +27,7 @@ def get_config():
     )
     config.data.update(source="npz:emoji_pairs.npz", resolution=64, channels=3)
     config.optimizer.update(name="adam", learning_rate=5e-4, b1=0.5, b2=0.999)
+    config.mesh.data = 1  # for a batch of 4 several CPU devices would mostly wait for each other
     config.train.update(
         batch_size=4,
         total_images=30_000,
