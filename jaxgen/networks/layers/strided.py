@@ -175,9 +175,8 @@ def transposed_conv(x: Float[Array, "B H W C"], kernel: Float[Array, "4 4 C D"])
 
     def as_product(x: Array, kernel: Array) -> Array:
         """What a pixel gives to each place around it is added there."""
-        taps = jnp.broadcast_to(_rows(x), (16, x.size // x.shape[-1], x.shape[-1])) @ kernel.reshape(
-            16, *kernel.shape[2:]
-        )
+        rows = _rows(x)
+        taps = jnp.broadcast_to(rows, (16, *rows.shape)) @ kernel.reshape(16, *kernel.shape[2:])
         image = jax.ShapeDtypeStruct((x.shape[0], 2 * x.shape[1], 2 * x.shape[2], kernel.shape[-1]), x.dtype)
         return jax.linear_transpose(_turned_taps, image)(taps)[0]
 
